@@ -1,0 +1,46 @@
+"""One batch of clips in latent space, as the data module reads it."""
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+@dataclass
+class Clip:
+    """A batch of videos (or trajectories) in latent space.
+
+    Not frozen: Lightning's precision plugins assign to the fields of a batch.
+
+    Attributes:
+        latents: ``z0``, about unit variance per channel.
+        keys: the samples' names, unique in their dataset; randomness is derived from them.
+        epochs: how often each sample has been seen before; None outside training.
+        text: prompt embeddings, zero beyond the prompt; None for unconditional data.
+        prompts: the prompts themselves, for people to read.
+        level: a level pinned by the data module (validation); None lets the corruption draw one.
+        given: keyframes that are constraints; None where there are none.
+    """
+
+    latents: Float[Tensor, "b c t *space"]
+    keys: list[str]
+    epochs: list[int] | None = None
+    text: Float[Tensor, "b l d"] | None = None
+    prompts: list[str] = field(default_factory=list)
+    level: Int[Tensor, " b"] | None = None
+    given: Bool[Tensor, "b t"] | None = None
+
+    @property
+    def batch_size(self) -> int:
+        return self.latents.shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        return self.latents.shape[2]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """The same clip with every tensor on ``device``."""
+        tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+        return replace(self, **{name: v.to(device, non_blocking=non_blocking) for name, v in tensors.items()})

@@ -1,0 +1,94 @@
+"""The corrupted clip: what the model sees, and what it is judged against."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp_refiner.core.neighbours import Neighbours, neighbours
+from interp_refiner.core.plan import KeyframePlan
+from interp_refiner.core.shapes import per_frame
+
+
+@dataclass
+class Corrupted:
+    """A clip after the forward process of DESIGN section 3,
+
+        x = (1 - tau) z0 + tau (zbar + sigma m eps)     on every frame that is not given
+        x = value, bit for bit                           on given frames
+
+    Not frozen: Lightning's precision plugins assign to the fields of a batch.
+
+    Attributes:
+        x: the state the model sees.
+        values: keyframe values; only known frames are ever read.
+        interpolation: ``zbar``, equal to ``values`` on known frames.
+        confidence: 1 given, about 0.5 where a keyframe may be replaced, 0 or the interpolator's own where missing.
+        known: keyframes at each sample's level.
+        given: those among them that nothing may change.
+        replaced: keyframes whose value is a proposal instead of the truth.
+        level: ``s``, 1..S.
+        tau: bridge time, 0 clean to 1 fully corrupted.
+        noise_profile: ``m``, 0 on given frames.
+        sigma: noise amplitude in units of latent standard deviation.
+        noise: ``eps``; None for a corruption without noise.
+        plan: the keyframes of every level.
+        keys: the samples' names.
+        epochs: see :class:`Clip`.
+        text: prompt embeddings.
+        prompts: the prompts.
+        clean: ``z0``; None when sampling from keyframes alone. Backbones never read it.
+    """
+
+    x: Float[Tensor, "b c t *space"]
+    values: Float[Tensor, "b c t *space"]
+    interpolation: Float[Tensor, "b c t *space"]
+    confidence: Float[Tensor, "b t *ones"]
+    known: Bool[Tensor, "b t"]
+    given: Bool[Tensor, "b t"]
+    replaced: Bool[Tensor, "b t"]
+    level: Int[Tensor, " b"]
+    tau: Float[Tensor, " b"]
+    noise_profile: Float[Tensor, "b t"]
+    sigma: float
+    noise: Float[Tensor, "b c t *space"] | None
+    plan: KeyframePlan
+    keys: list[str]
+    epochs: list[int] | None = None
+    text: Float[Tensor, "b l d"] | None = None
+    prompts: list[str] | None = None
+    clean: Float[Tensor, "b c t *space"] | None = None
+
+    @property
+    def missing(self) -> Bool[Tensor, "b t"]:
+        return ~self.known
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """The keyframes left and right of every frame at the current level."""
+        return neighbours(self.known)
+
+    @property
+    def noise_level(self) -> Float[Tensor, "b t"]:
+        """``a = tau sigma m``: the standard deviation of the noise in every frame of ``x``."""
+        return self.tau.unsqueeze(1) * self.sigma * self.noise_profile
+
+    @property
+    def flow_time(self) -> Float[Tensor, "b t"]:
+        """``u = a / (1 + a)``: the flow-matching time at which ``x / (1 + a) = (1 - u) z + u eps``."""
+        return self.noise_level / (1 + self.noise_level)
+
+    @property
+    def flow_state(self) -> Float[Tensor, "b c t *space"]:
+        """``x_u = x / (1 + a)``: ``x`` as a flow-matching state, every frame at its own time ``u``."""
+        return self.x / per_frame(1 + self.noise_level, self.x).to(self.x.dtype)
+
+    def keep_given(self, latents: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
+        """``latents`` with the given frames written back, bit for bit."""
+        return torch.where(per_frame(self.given, latents), self.values.to(latents.dtype), latents)
+
+    def at(self, tau: Float[Tensor, " b"], x: Float[Tensor, "b c t *space"]) -> Self:
+        """The same keyframes at another bridge time and state, given frames written back."""
+        return replace(self, tau=tau, x=self.keep_given(x))

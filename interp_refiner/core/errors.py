@@ -1,0 +1,40 @@
+"""Errors that name the setting, the value that came and what is allowed."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class BadValue(ValueError):
+    """A setting has a value that is not allowed.
+
+    Args:
+        name: the argument's own name, for example ``"sigma"``; entry points add the config path in front.
+        value: what came.
+        allowed: in words, what would have been accepted.
+        options: the accepted values where they can be listed; the nearest one is suggested.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str, options: Iterable[object] = ()):
+        self.name, self.value, self.allowed, self.options = name, value, allowed, tuple(options)
+        super().__init__(f"{name}={value}: expected {allowed}{suggestion(value, self.options)}")
+
+
+class MissingExtra(ImportError):
+    """An optional dependency was asked for and is not installed."""
+
+    def __init__(self, feature: str, package: str, extra: str):
+        super().__init__(f"{feature} needs {package}, which is not installed: pip install 'interp_refiner[{extra}]'")
+
+
+def suggestion(value: object, options: Iterable[object]) -> str:
+    """``", did you mean 'gauss'?"`` for the option nearest to ``value``, or an empty string."""
+    near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1, cutoff=0.4)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def choice(name: str, value: str, options: Iterable[str]) -> str:
+    """Returns ``value`` if it is one of ``options``, else raises :class:`BadValue` with the nearest one."""
+    options = tuple(options)
+    if value not in options:
+        raise BadValue(name, value, " | ".join(options), options)
+    return value
