@@ -1,0 +1,126 @@
+"""What a folder of shards declares about itself: layout, shapes, codec, normalisation."""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from interp_refiner.core import BadValue, choice
+
+DATASET_FILE = "dataset.json"
+LAYOUTS = {"cthw": 4, "ct": 2}
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class DatasetMetadata:
+    """The declaration beside the shards (``dataset.json``), or in the data config where shards come without one.
+
+    Attributes:
+        latent_shape: of one stored sample, ``[C, T, H, W]`` for video, ``[C, T]`` for a path.
+        layout: the names of the stored axes, ``"cthw"`` or ``"ct"``.
+        latent_dtype: of the stored latents.
+        text_shape: ``[L, D]`` of the stored prompt embeddings; None where there are none.
+        text_dtype: of the stored prompt embeddings.
+        codec: the codec that made the latents: its ``name``, ``temporal_factor``, ``spatial_factor``,
+            ``first_frame_alone`` and whatever else its constructor takes.
+        latents_mean, latents_std: per channel, of the codec's own output.
+        normalised: whether ``(z - mean) / std`` is already applied to the stored latents. Unit variance is promised
+            to every reader, so latents that are not normalised need both.
+        fps: pixel frames a second.
+        num_samples: samples in the shards beside it; None where nobody has counted.
+        made_by: how the set was made, free of form.
+    """
+
+    latent_shape: tuple[int, ...]
+    layout: str = "cthw"
+    latent_dtype: str = "bfloat16"
+    text_shape: tuple[int, int] | None = None
+    text_dtype: str = "bfloat16"
+    codec: dict[str, Any] = field(default_factory=dict)
+    latents_mean: list[float] | None = None
+    latents_std: list[float] | None = None
+    normalised: bool = True
+    fps: float | None = None
+    num_samples: int | None = None
+    made_by: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _freeze_shape(self, "latent_shape")
+        choice("layout", self.layout, LAYOUTS)
+        choice("latent_dtype", self.latent_dtype, DTYPES)
+        choice("text_dtype", self.text_dtype, DTYPES)
+        if len(self.latent_shape) != LAYOUTS[self.layout]:
+            raise BadValue("latent_shape", self.latent_shape, f"the {LAYOUTS[self.layout]} axes of {self.layout}")
+        if self.text_shape is not None:
+            _freeze_shape(self, "text_shape")
+            if len(self.text_shape) != 2:
+                raise BadValue("text_shape", self.text_shape, "[length, width]")
+        for name in ("latents_mean", "latents_std"):
+            _check_statistics(self, name)
+        object.__setattr__(self, "codec", dict(self.codec))
+        object.__setattr__(self, "made_by", dict(self.made_by))
+
+    @property
+    def num_channels(self) -> int:
+        return self.latent_shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        return self.latent_shape[1]
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """From a mapping with this class's fields; an unknown one raises :class:`BadValue`."""
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            choice("field", name, known)
+        if "latent_shape" not in values:
+            raise BadValue("latent_shape", None, "the shape of one stored sample, [C, T, H, W]")
+        return cls(**values)
+
+    @classmethod
+    def load(cls, root: Path | str) -> Self:
+        """Reads ``<root>/dataset.json``; raises FileNotFoundError, or ValueError naming the file and the field."""
+        path = Path(root) / DATASET_FILE
+        try:
+            return cls.from_mapping(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def save(self, root: Path | str) -> Path:
+        """Writes ``<root>/dataset.json`` under a temporary name, then renames it."""
+        path = Path(root) / DATASET_FILE
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(partial, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(self), indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        return path
+
+
+def _freeze_shape(metadata: DatasetMetadata, name: str) -> None:
+    shape = tuple(getattr(metadata, name))
+    if not all(isinstance(size, int) and size > 0 for size in shape):
+        raise BadValue(name, shape, "positive integers")
+    object.__setattr__(metadata, name, shape)
+
+
+def _check_statistics(metadata: DatasetMetadata, name: str) -> None:
+    values = getattr(metadata, name)
+    if values is None:
+        if not metadata.normalised:
+            raise BadValue(name, None, "one number a channel, since the latents are not normalised")
+        return
+    values = [float(value) for value in values]
+    if len(values) != metadata.num_channels or not all(map(math.isfinite, values)):
+        raise BadValue(name, values, f"{metadata.num_channels} finite numbers, one a channel")
+    if name == "latents_std" and min(values) <= 0:
+        raise BadValue(name, values, "positive numbers")
+    object.__setattr__(metadata, name, values)

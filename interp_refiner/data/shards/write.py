@@ -1,0 +1,122 @@
+"""Writing samples as Wan-synth shards: plain tars of ``{key}.latent.pt``, ``{key}.embed.pt``, ``{key}.prompt.txt``."""
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.shards.metadata import DTYPES, DatasetMetadata
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One clip as it is stored: its name, latents ``[C, T, *space]``, prompt embedding ``[L, D]`` and prompt."""
+
+    key: str
+    latents: Float[Tensor, "c t *space"]
+    text: Float[Tensor, "l d"] | None = None
+    prompt: str = ""
+
+
+def write_shards(
+    root: Path | str,
+    samples: Iterable[Sample],
+    metadata: DatasetMetadata,
+    samples_per_shard: int = 256,
+    digits: int = 5,
+) -> Path:
+    """Writes a data set: ``<root>/shard-00000.tar`` ... and ``<root>/dataset.json``.
+
+    Everything goes to a temporary folder beside ``root`` that is renamed at the end, so ``root`` holds a whole set or
+    does not exist. Tensors are cast to the declared dtypes; ``num_samples`` is filled in.
+
+    Args:
+        root: the folder to make; it may exist only if it is empty.
+        samples: read once, never held beyond one sample.
+        metadata: shapes and dtypes that every sample must have.
+        samples_per_shard: samples in every shard but the last.
+        digits: of the shard's number in its name.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        FileExistsError: ``root`` holds something already.
+        BadValue: there is no sample, a key is taken or not a plain name, or a shape is not the declared one.
+    """
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} is not an empty folder: shards are never written over others")
+    if samples_per_shard < 1:
+        raise BadValue("samples_per_shard", samples_per_shard, "at least 1")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(root) as partial:
+        stream, keys, shard = iter(samples), set[str](), 0
+        while first := list(islice(stream, 1)):
+            path = partial / f"shard-{shard:0{digits}d}.tar"
+            _write_tar(path, chain(first, islice(stream, samples_per_shard - 1)), metadata, keys)
+            shard += 1
+        if not keys:
+            raise BadValue("samples", "none", "at least one sample")
+        replace(metadata, num_samples=len(keys)).save(partial)
+    return root
+
+
+def _write_tar(path: Path, samples: Iterable[Sample], metadata: DatasetMetadata, keys: set[str]) -> None:
+    """Writes one shard and adds its keys to ``keys``."""
+    with open(path, "wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+            for sample in samples:
+                if sample.key in keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
+                    raise BadValue("key", sample.key, "a name without '/', used once in a data set")
+                keys.add(sample.key)
+                for suffix, content in members(sample, metadata):
+                    info = tarfile.TarInfo(f"{sample.key}{suffix}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def members(sample: Sample, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
+    """The members of one sample as (suffix, content), shapes checked against the declared ones."""
+    yield ".latent.pt", _saved(sample.key, sample.latents, metadata.latent_shape, metadata.latent_dtype)
+    if metadata.text_shape is not None:
+        if sample.text is None:
+            raise BadValue(f"{sample.key}.text", None, f"a tensor of the declared shape {list(metadata.text_shape)}")
+        yield ".embed.pt", _saved(sample.key, sample.text, metadata.text_shape, metadata.text_dtype)
+    yield ".prompt.txt", sample.prompt.encode()
+
+
+def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> bytes:
+    if tuple(tensor.shape) != shape:
+        raise BadValue(f"{key}: shape", list(tensor.shape), f"the declared {list(shape)}")
+    # a saved view stores its whole batch, hence the copy; contiguous, so that it can be read in place
+    tensor = tensor.detach().to("cpu", DTYPES[dtype], copy=True, memory_format=torch.contiguous_format).contiguous()
+    buffer = io.BytesIO()
+    torch.save(tensor, buffer)
+    return buffer.getvalue()
+
+
+@contextmanager
+def _replacing(root: Path) -> Iterator[Path]:
+    """A folder that becomes ``root`` if the block ends well, and is removed if it does not."""
+    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    try:
+        yield partial
+        partial.chmod(0o755)
+        os.rename(partial, root)  # over an empty folder at most: a full one makes the rename fail
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
