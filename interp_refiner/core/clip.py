@@ -1,7 +1,7 @@
 """One batch of clips in latent space, as the data module reads it."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Self
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -40,7 +40,8 @@ class Clip:
     def num_frames(self) -> int:
         return self.latents.shape[2]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Clip":
         """The same clip with every tensor on ``device``."""
         tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
-        return replace(self, **{name: v.to(device, non_blocking=non_blocking) for name, v in tensors.items()})
+        moved: dict[str, Any] = {name: v.to(device, non_blocking=non_blocking) for name, v in tensors.items()}
+        return replace(self, **moved)
