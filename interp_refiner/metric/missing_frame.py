@@ -1,0 +1,113 @@
+"""Squared error on missing frames, refined against interpolated, by level."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torchmetrics import Metric
+
+from interp_refiner.core import BadValue, frame_mean, masked_mean
+
+
+def missing_frame_mse(
+    estimate: Float[Tensor, "b c t *space"], clean: Float[Tensor, "b c t *space"], missing: Bool[Tensor, "b t"]
+) -> Float[Tensor, " b"]:
+    """Mean squared error over the missing frames of every sample, in float32; 0 where no frame is missing.
+
+    Known frames are never read.
+    """
+    return masked_mean(frame_mean((estimate.float() - clean.float()).square()), missing)
+
+
+def error_ratio(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """``error / reference``, and 1 where both are 0: nothing gained, nothing lost."""
+    return torch.where((error == 0) & (reference == 0), 1.0, error / reference)
+
+
+class MissingFrameError(Metric):
+    """Missing-frame error of the refiner and of the interpolation it started from, level by level.
+
+    With ``e_b`` the mean squared error over the missing frames of sample b and ``sum_s`` the sum over the samples drawn
+    at level s,
+
+        refined_mse    = sum_s e_b(refined) / n_s           interpolation_mse = sum_s e_b(interpolation) / n_s
+        ratio          = sum_s e_b(refined) / sum_s e_b(interpolation)    (1 where both are 0)
+        improved_share = sum_s [e_b(refined) < e_b(interpolation)] / n_s
+
+    The entries ``mean/`` are the means of the errors and shares over the levels, each level with equal weight, and
+    ``mean/ratio`` is the ratio of these mean errors. Samples without a missing frame do not count.
+
+    States are sums in float64, so the result is the same on any number of processes.
+
+    Args:
+        num_levels: S, the sparsest level.
+
+    Raises:
+        BadValue: ``num_levels`` below 1, or, when computed, a sample whose level was not in 1..S.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+
+    refined: Tensor
+    interpolation: Tensor
+    improved: Tensor
+    count: Tensor
+    outside: Tensor
+
+    def __init__(self, num_levels: int):
+        super().__init__()
+        if num_levels < 1:
+            raise BadValue("num_levels", num_levels, "at least 1")
+        self.num_levels = num_levels
+        for name in ("refined", "interpolation", "improved", "count"):
+            self.add_state(name, torch.zeros(num_levels, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("outside", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        estimate: Float[Tensor, "b c t *space"],
+        interpolation: Float[Tensor, "b c t *space"],
+        clean: Float[Tensor, "b c t *space"],
+        missing: Bool[Tensor, "b t"],
+        level: Int[Tensor, " b"],
+    ) -> None:
+        """Adds one batch, without waiting for the device."""
+        refined = missing_frame_mse(estimate, clean, missing)
+        interpolated = missing_frame_mse(interpolation, clean, missing)
+        levels = torch.arange(1, self.num_levels + 1, device=level.device)
+        member = (level.unsqueeze(1) == levels) & missing.any(1, keepdim=True)
+
+        def sum_by_level(value: Tensor) -> Tensor:
+            return torch.where(member, value.double().unsqueeze(1), 0.0).sum(0)
+
+        self.refined += sum_by_level(refined)
+        self.interpolation += sum_by_level(interpolated)
+        self.improved += sum_by_level(refined < interpolated)
+        self.count += member.sum(0)
+        self.outside += (missing.any(1) & ~member.any(1)).sum()
+
+    def compute(self) -> dict[str, Tensor]:
+        """``level_<s>/{interpolation_mse, refined_mse, ratio, improved_share}`` and ``mean/...``, as float32 scalars.
+
+        Levels without a sample are left out; without any sample the result is empty.
+        """
+        if self.outside > 0:
+            raise BadValue(
+                "level", f"outside 1..{self.num_levels} in {self.outside} samples", "a level in 1..num_levels"
+            )
+        seen = self.count > 0
+        levels = seen.nonzero().flatten()
+        if len(levels) == 0:
+            return {}
+        count, refined, interpolation = self.count[seen], self.refined[seen], self.interpolation[seen]
+        refined_mse, interpolation_mse, share = refined / count, interpolation / count, self.improved[seen] / count
+        table = {
+            "interpolation_mse": (interpolation_mse, interpolation_mse.mean()),
+            "refined_mse": (refined_mse, refined_mse.mean()),
+            "ratio": (error_ratio(refined, interpolation), error_ratio(refined_mse.mean(), interpolation_mse.mean())),
+            "improved_share": (share, share.mean()),
+        }
+        rows = [(f"level_{s + 1}", i) for i, s in enumerate(levels.tolist())]
+        by_level = {f"{row}/{name}": values[i].float() for row, i in rows for name, (values, _) in table.items()}
+        return by_level | {f"mean/{name}": mean.float() for name, (_, mean) in table.items()}
