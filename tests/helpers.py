@@ -11,7 +11,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def group_members(group: str) -> list[str]:
-    """The options of a config group, by the files of its folder, so that a new member is tested without being listed."""
+    """The options of a config group, read from its folder so that a new member is tested unlisted."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 

@@ -1,0 +1,104 @@
+"""What DESIGN section 3 demands of every schedule, over all members of the config group."""
+
+import inspect
+
+import pytest
+import torch
+
+from interp_refiner.core import Draws
+from tests.helpers import build, group_config, group_members
+
+MEMBERS = group_members("schedule")
+T = 21
+
+
+def draws(keys, epoch=0):
+    return Draws(7, "train", keys, [epoch] * len(keys))
+
+
+def random_given(batch, share=0.15, seed=0):
+    given = torch.rand(batch, T, generator=torch.Generator().manual_seed(seed)) < share
+    given[0] = False
+    return given
+
+
+def plan(schedule, given, keys=None, cost_seed=0):
+    keys = keys if keys is not None else [f"clip{i}" for i in range(len(given))]
+    return schedule.plan(given, draws(keys), random_cost(keys, cost_seed) if schedule.needs_cost else None)
+
+
+def random_cost(keys, seed=0):
+    """Segment costs that belong to the sample's key, as those of a clip would."""
+    generators = [torch.Generator().manual_seed(hash((seed, int("".join(filter(str.isdigit, key)))))) for key in keys]
+    return torch.stack([torch.rand(T, T, generator=g) for g in generators])
+
+
+def masks(plan):
+    """[S + 1, b, t]"""
+    batch = len(plan.given)
+    return torch.stack([plan.mask_at(torch.full((batch,), s)) for s in range(plan.num_levels + 1)])
+
+
+@pytest.fixture(params=MEMBERS)
+def name(request):
+    return request.param
+
+
+def test_counts_are_those_asked_for(name):
+    schedule = build("schedule", name)
+    sets = masks(plan(schedule, torch.zeros(5, T, dtype=torch.bool)))
+    assert sets.sum(-1).tolist() == [[count] * 5 for count in (21, 14, 9, 6, 4)]
+
+
+def test_given_frames_count_towards_k(name):
+    schedule = build("schedule", name)
+    given = random_given(40, share=0.25)
+    forced = given.clone()
+    forced[:, [0, -1]] = True
+    sets = masks(plan(schedule, given))
+    assert torch.equal(sets.sum(-1), torch.stack([forced.sum(1).clamp(min=k) for k in (21, 14, 9, 6, 4)]))
+    assert (forced.sum(1) > 4).any()
+    assert sets[:, forced].all()
+
+
+def test_plans_are_nested(name):
+    sets = masks(plan(build("schedule", name), random_given(20)))
+    assert not (sets[1:] & ~sets[:-1]).any()
+
+
+def test_given_frames_are_kept_in_the_plan(name):
+    given = random_given(20)
+    assert torch.equal(plan(build("schedule", name), given).given, given)
+
+
+def test_a_sample_is_planned_alike_in_any_batch(name):
+    schedule = build("schedule", name)
+    given = random_given(6)
+    keys = [f"clip{i}" for i in range(6)]
+    whole = plan(schedule, given, keys).kept_until
+    order = [4, 0, 5]
+    part = plan(schedule, given[order], [keys[i] for i in order]).kept_until
+    assert torch.equal(part, whole[order])
+
+
+def test_endpoints_are_free_only_beside_given_frames(name):
+    if name == "dp":
+        pytest.skip("dp refuses endpoints=false: see test_dp.py")
+    given = torch.zeros(2, T, dtype=torch.bool)
+    given[1, [5, 9, 11, 14]] = True
+    sets = masks(plan(build("schedule", name, "schedule.endpoints=false"), given))
+    assert sets[-1, 0, [0, -1]].all()
+    assert torch.equal(sets[-1, 1], given[1])
+
+
+def test_the_smallest_clips_work(name):
+    overrides = ["schedule.frames=[0,2]"] if name == "fixed" else ["schedule.k_min=2"]
+    schedule = build("schedule", name, *overrides, "schedule.num_levels=1")
+    given = torch.zeros(2, 3, dtype=torch.bool)
+    result = schedule.plan(given, draws(["a", "b"]), torch.rand(2, 3, 3) if schedule.needs_cost else None)
+    assert result.kept_until.tolist() == [[1, 0, 1]] * 2
+
+
+def test_config_spells_out_every_argument(name):
+    arguments = inspect.signature(type(build("schedule", name))).parameters
+    assert set(group_config("schedule", name)) - {"_target_"} == set(arguments)
