@@ -1,0 +1,7 @@
+"""Networks that refine: from a corrupted clip to the objective's quantity."""
+
+from interp_refiner.backbone.backbone import Backbone
+from interp_refiner.backbone.conditioning import BracketingKeyframes, Global, MaskedKeyframes, PerFrame
+from interp_refiner.backbone.wan import Wan
+
+__all__ = ["Backbone", "BracketingKeyframes", "Global", "MaskedKeyframes", "PerFrame", "Wan"]

@@ -1,0 +1,20 @@
+"""What every backbone has in common: a corrupted clip in, the objective's quantity out."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import Corrupted
+
+
+class Backbone(nn.Module, ABC):
+    """A network from the corrupted clip to one output per latent value; tokens never leave it."""
+
+    @abstractmethod
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""
+
+    @abstractmethod
+    def zero_output(self) -> None:
+        """Sets the head to zero, so that an untrained correction leaves the interpolation as it is."""

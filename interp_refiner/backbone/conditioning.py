@@ -1,0 +1,127 @@
+"""What a backbone is told beside the state: keyframe content as channels, numbers per frame, and the timestep."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import Corrupted, per_frame, take_frames
+
+
+class KeyframeChannels(ABC):
+    """Keyframe content as extra input channels. Without state."""
+
+    @abstractmethod
+    def count(self, latent_channels: int) -> int:
+        """How many channels there are."""
+
+    @abstractmethod
+    def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
+        """The channels, in the dtype of ``corrupted.x``."""
+
+
+def _masks(corrupted: Corrupted) -> Float[Tensor, "b 2 t *space"]:
+    """Known mask and confidence as two channels."""
+    x = corrupted.x
+    known = per_frame(corrupted.known, x).to(x.dtype).expand(-1, 1, -1, *x.shape[3:])
+    confidence = corrupted.confidence.unsqueeze(1).to(x.dtype)
+    return torch.cat([known, confidence.expand_as(known)], 1)
+
+
+class MaskedKeyframes(KeyframeChannels):
+    """Mask, confidence, keyframe latents (0 where missing) and ``zbar``: the channels of inpainting models."""
+
+    def count(self, latent_channels: int) -> int:
+        return 2 + 2 * latent_channels
+
+    def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
+        keyframes = torch.where(per_frame(corrupted.known, corrupted.x), corrupted.values, 0.0)
+        return torch.cat([_masks(corrupted), keyframes, corrupted.interpolation], 1)
+
+
+class BracketingKeyframes(KeyframeChannels):
+    """Mask, confidence, the keyframes left and right of every frame, and ``zbar``."""
+
+    def count(self, latent_channels: int) -> int:
+        return 2 + 3 * latent_channels
+
+    def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
+        near = corrupted.neighbours
+        left, right = (take_frames(corrupted.values, side) for side in (near.left, near.right))
+        return torch.cat([_masks(corrupted), left, right, corrupted.interpolation], 1)
+
+
+class Timestep(ABC):
+    """How noise levels enter a flow-matching backbone: its timestep in 0..1000 and the scale of its input."""
+
+    @abstractmethod
+    def times(self, corrupted: Corrupted) -> Float[Tensor, "b n"]:
+        """The timestep of every frame, ``n = t``, or of the whole clip, ``n = 1``."""
+
+    @abstractmethod
+    def state(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """The input that goes with these timesteps."""
+
+
+class PerFrame(Timestep):
+    """Every frame at its own flow time: ``1000 u_f`` with ``u = a / (1 + a)``, input ``x / (1 + a)``.
+
+    This is Wan's own flow-matching state, ``(1 - u) z + u eps`` with z between ``z0`` and ``zbar``.
+    """
+
+    def times(self, corrupted: Corrupted) -> Float[Tensor, "b t"]:
+        return 1000 * corrupted.flow_time
+
+    def state(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        return corrupted.flow_state
+
+
+class Global(Timestep):
+    """One time for the clip, ``1000 a / (1 + a)`` with ``a = tau sigma``, and the input as it is."""
+
+    def times(self, corrupted: Corrupted) -> Float[Tensor, "b 1"]:
+        a = corrupted.tau * corrupted.sigma
+        return (1000 * a / (1 + a)).unsqueeze(1)
+
+    def state(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        return corrupted.x
+
+
+class FrameNumbers(nn.Module):
+    """Embeds s/S, tau, K/T, mask, alpha, gap, distance and confidence of every frame; zero until trained.
+
+    Args:
+        hidden: width of the hidden layer.
+        out: width of the result, which is added to the timestep embedding.
+    """
+
+    COUNT = 8
+
+    def __init__(self, hidden: int, out: int):
+        super().__init__()
+        self.hidden = nn.Linear(self.COUNT, hidden)
+        self.out = nn.Linear(hidden, out)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b t out"]:
+        return self.out(nn.functional.silu(self.hidden(self.numbers(corrupted).to(self.hidden.weight.dtype))))
+
+    @staticmethod
+    def numbers(corrupted: Corrupted) -> Float[Tensor, "b t 8"]:
+        """The numbers themselves, each in 0..1."""
+        c, near = corrupted, corrupted.neighbours
+        known = c.known.float()
+        last = c.known.shape[1] - 1
+        per_clip = torch.stack([c.level / c.plan.num_levels, c.tau, known.mean(1)], 1)
+        per_frame_ = torch.stack(
+            [known, near.alpha, near.gap / last, near.distance / last, c.confidence.float().flatten(2).mean(2)], 2
+        )
+        return torch.cat([per_clip.unsqueeze(1).expand(-1, known.shape[1], -1), per_frame_], 2)
+
+
+def frames_to_tokens(value: Float[Tensor, "b t *d"], tokens_per_frame: int) -> Float[Tensor, "b n *d"]:
+    """Repeats one value per frame for each of its tokens, frames outermost."""
+    return rearrange(value.unsqueeze(2).expand(-1, -1, tokens_per_frame, *value.shape[2:]), "b t n ... -> b (t n) ...")

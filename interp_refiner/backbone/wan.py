@@ -1,0 +1,166 @@
+"""The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.backbone.backbone import Backbone
+from interp_refiner.backbone.conditioning import (
+    FrameNumbers,
+    KeyframeChannels,
+    MaskedKeyframes,
+    PerFrame,
+    Timestep,
+    frames_to_tokens,
+)
+from interp_refiner.core import BadValue, Corrupted
+
+
+class Wan(Backbone):
+    """Wan2.1's transformer told about keyframes.
+
+    Everything that is added starts at zero: a second patch embedding for the keyframe channels (the columns a wider
+    patch embedding would have) and an MLP of per-frame numbers on the timestep embedding. So the first step of a
+    pretrained model is bit for bit the base model's.
+
+    Args:
+        latent_channels: channels of the clip; the data's metadata says it.
+        text_dim: width of the prompt embeddings; the data's metadata says it.
+        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
+        patch_size: frames, rows and columns of a token.
+        timestep: how noise levels become timesteps.
+        keyframe_channels: how keyframe content is shown.
+        pretrained: a folder saved by diffusers (the model's own or its pipeline's); its size replaces the one given.
+
+    Raises:
+        BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        text_dim: int,
+        num_layers: int = 30,
+        num_attention_heads: int = 12,
+        attention_head_dim: int = 128,
+        ffn_dim: int = 8960,
+        freq_dim: int = 256,
+        patch_size: tuple[int, int, int] = (1, 2, 2),
+        timestep: Timestep | None = None,
+        keyframe_channels: KeyframeChannels | None = None,
+        pretrained: str | None = None,
+    ):
+        super().__init__()
+        shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
+        if pretrained is not None:
+            self.wan = load_pretrained(pretrained, **shape)
+        else:
+            self.wan = WanTransformer3DModel(
+                num_layers=num_layers,
+                num_attention_heads=num_attention_heads,
+                attention_head_dim=attention_head_dim,
+                ffn_dim=ffn_dim,
+                freq_dim=freq_dim,
+                patch_size=tuple(patch_size),
+                **shape,
+            )
+        self.timestep = timestep or PerFrame()
+        self.keyframe_channels = keyframe_channels or MaskedKeyframes()
+        patch = self.wan.patch_embedding
+        self.keyframe_embedding = nn.Conv3d(
+            self.keyframe_channels.count(latent_channels),
+            patch.out_channels,
+            kernel_size=patch.kernel_size,
+            stride=patch.stride,
+            bias=False,
+        )
+        nn.init.zeros_(self.keyframe_embedding.weight)
+        # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers: rows
+        # of a matrix product may round differently in a product of another size, sums with 0 do not.
+        self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
+
+    def zero_output(self) -> None:
+        nn.init.zeros_(self.wan.proj_out.weight)
+        nn.init.zeros_(self.wan.proj_out.bias)
+
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
+        state = self.timestep.state(corrupted)
+        self._check_size(state)
+        patches = self.wan.patch_embedding(state) + self.keyframe_embedding(self.keyframe_channels(corrupted))
+        _, _, t, h, w = patches.shape
+        tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
+        time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(corrupted))
+        text = self.wan.condition_embedder.text_embedder(self._text(corrupted, tokens.dtype))
+        tokens = self._run_blocks(tokens, text, modulation, self.wan.rope(state))
+        return self._head(tokens, time, (t, h, w))
+
+    def _check_size(self, state: Float[Tensor, "b c t h w"]) -> None:
+        patch = self.wan.config.patch_size
+        if any(size % p for size, p in zip(state.shape[2:], patch, strict=True)):
+            sizes = " x ".join(map(str, patch))
+            raise BadValue("latent_shape", list(state.shape[1:]), f"frames, height and width divisible by {sizes}")
+
+    def _embed_time(self, corrupted: Corrupted) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
+        """Wan's embedding of the timesteps and its six projections, each plus that of every frame's numbers."""
+        embedder = self.wan.condition_embedder
+        times = self.timestep.times(corrupted)
+        sinusoids = embedder.timesteps_proj(times.flatten()).to(embedder.time_embedder.linear_1.weight.dtype)
+        embedded = embedder.time_embedder(sinusoids.unflatten(0, times.shape))
+        projected = embedder.time_proj(embedder.act_fn(embedded))
+        numbers = rearrange(self.frame_numbers(corrupted), "b t (seven d) -> b t seven d", seven=7)
+        return embedded + numbers[:, :, 0], projected.unflatten(2, (6, -1)) + numbers[:, :, 1:]
+
+    def _text(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b l d"]:
+        text = corrupted.clip.text
+        if text is None:  # unconditional data: one empty token, so that cross-attention has something to attend to
+            text = torch.zeros(len(corrupted.known), 1, self.wan.config.text_dim, device=corrupted.x.device)
+        return text.to(dtype)
+
+    def _run_blocks(
+        self, tokens: Tensor, text: Tensor, modulation: Tensor, rotary: tuple[Tensor, Tensor]
+    ) -> Float[Tensor, "b n d"]:
+        recompute = torch.is_grad_enabled() and self.wan.gradient_checkpointing
+        for block in self.wan.blocks:
+            if recompute:
+                tokens = self.wan._gradient_checkpointing_func(block, tokens, text, modulation, rotary)
+            else:
+                tokens = block(tokens, text, modulation, rotary)
+        return tokens
+
+    def _head(
+        self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"], grid: tuple[int, int, int]
+    ) -> Float[Tensor, "b c t h w"]:
+        """Modulated norm, projection to patch values, patches back to latents."""
+        shift, scale = (self.wan.scale_shift_table.unsqueeze(1) + time.unsqueeze(2)).unbind(2)
+        tokens = (self.wan.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
+        (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
+        pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
+        return rearrange(self.wan.proj_out(tokens), pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
+    """Loads a transformer saved by diffusers in float32.
+
+    Args:
+        folder: a model folder, or a pipeline folder with a ``transformer`` sub-folder.
+        shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
+
+    Raises:
+        BadValue: no such folder, or another shape.
+    """
+    root = Path(folder).expanduser()
+    root = root / "transformer" if (root / "transformer").is_dir() else root
+    if not (root / "config.json").is_file():
+        raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
+    wan = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32)
+    for name, needed in shape.items():
+        if wan.config[name] != needed:
+            raise BadValue(
+                "pretrained", folder, f"{name}={needed}, which the data has; this model has {wan.config[name]}"
+            )
+    return wan

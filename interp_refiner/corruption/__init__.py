@@ -1,0 +1,19 @@
+"""The forward process: keyframes + interpolation (+ noise)."""
+
+from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted, LogitNormal, Uniform
+from interp_refiner.corruption.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.corruption.noise import BrownianBridge, Gauss, Noiseless, NoiseProfile, Triangular
+
+__all__ = [
+    "TRAIN_STREAM",
+    "BridgeTime",
+    "BrownianBridge",
+    "Corruption",
+    "FullyCorrupted",
+    "Gauss",
+    "LogitNormal",
+    "NoiseProfile",
+    "Noiseless",
+    "Triangular",
+    "Uniform",
+]

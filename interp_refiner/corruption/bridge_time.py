@@ -1,0 +1,71 @@
+"""Where between clean (0) and fully corrupted (1) a training sample stands."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Draws
+
+
+class BridgeTime(ABC):
+    """The law of the bridge time ``tau``.
+
+    Attributes:
+        fully_corrupted: ``tau`` is 1 for every sample, known without looking at the numbers.
+    """
+
+    fully_corrupted: ClassVar[bool] = False
+
+    @abstractmethod
+    def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
+        """One ``tau`` in (0, 1] a sample."""
+
+
+class FullyCorrupted(BridgeTime):
+    """``tau = 1``: interpolate, then add noise."""
+
+    fully_corrupted = True
+
+    def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
+        return torch.ones(len(draws.keys), device=device)
+
+
+class _Drawn(BridgeTime):
+    """``tau = 1`` with probability ``at_one``, else from the subclass's quantile function."""
+
+    def __init__(self, at_one: float = 0.3):
+        if not 0.3 <= at_one <= 1:
+            raise BadValue("at_one", at_one, "a share from 0.3 to 1: sampling starts at tau = 1, so it must be trained")
+        self.at_one = at_one
+
+    @abstractmethod
+    def quantile(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """The inverse of the cumulative distribution of ``tau`` below 1."""
+
+    def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
+        coin, u = draws.uniform("bridge_time", 2, device).unbind(1)
+        return torch.where(coin < self.at_one, 1.0, self.quantile(u))
+
+
+class Uniform(_Drawn):
+    """``tau`` uniform in (0, 1], with at least 30% at exactly 1."""
+
+    def quantile(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        return 1 - u
+
+
+class LogitNormal(_Drawn):
+    """``logit(tau)`` normal (Esser et al. 2024, section 3.1) with ``location`` and ``scale``, ``at_one`` at exactly 1."""
+
+    def __init__(self, at_one: float = 0.3, location: float = 0.0, scale: float = 1.0):
+        super().__init__(at_one)
+        if scale <= 0:
+            raise BadValue("scale", scale, "a positive number")
+        self.location, self.scale = location, scale
+
+    def quantile(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        normal = torch.special.ndtri(u.clamp(1e-6, 1 - 1e-6))
+        return torch.sigmoid(self.location + self.scale * normal)

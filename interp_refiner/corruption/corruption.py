@@ -1,0 +1,170 @@
+"""The forward process: keyframes, interpolation, noise (DESIGN section 3)."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, per_frame, per_sample
+from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted
+from interp_refiner.corruption.noise import NoiseProfile
+from interp_refiner.interpolator import Interpolator
+from interp_refiner.schedule import Schedule
+from interp_refiner.scheduled_sampling import Never, Proposals, ScheduledSampling
+
+TRAIN_STREAM = "train"
+PROPOSAL_CONFIDENCE = 0.5  # of every keyframe that may be replaced, whether or not the draw replaced it
+
+
+class Corruption:
+    """Draws a plan, a level, a bridge time and noise for every sample and renders
+
+        x = (1 - tau) z0 + tau (zbar + sigma m eps)     on every frame that is not given
+        x = value, bit for bit                           on given frames
+
+    All draws are functions of (seed, stream, epoch, key), see :class:`Draws`. Outside the training stream ``tau = 1``,
+    where sampling starts.
+
+    Args:
+        schedule: which frames are keyframes at which level.
+        interpolator: rebuilds a sequence from its known frames.
+        noise: the noise profile ``m``.
+        scheduled_sampling: which keyframes are replaced by proposals; None for never.
+        bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
+        sigma: noise amplitude, in units of latent standard deviation.
+        keyframe_fraction: ``m`` on known frames that are not given.
+        level: the one level to train at; None draws it uniformly from 1..S.
+        seed: the run's seed.
+
+    Raises:
+        BadValue: a negative ``sigma``, a ``keyframe_fraction`` outside 0..1, or a bridge without noise.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        interpolator: Interpolator,
+        noise: NoiseProfile,
+        scheduled_sampling: ScheduledSampling | None = None,
+        bridge_time: BridgeTime | None = None,
+        sigma: float = 0.3,
+        keyframe_fraction: float = 0.0,
+        level: int | None = None,
+        seed: int = 0,
+    ):
+        if sigma < 0:
+            raise BadValue("sigma", sigma, "a number >= 0, in units of latent standard deviation")
+        if not 0 <= keyframe_fraction <= 1:
+            raise BadValue("keyframe_fraction", keyframe_fraction, "a number from 0 to 1")
+        if level is not None and level < 1:
+            raise BadValue("level", level, "a level from 1 (finest) to S (sparsest), or null to draw it")
+        self.schedule, self.interpolator, self.noise = schedule, interpolator, noise
+        self.scheduled_sampling = scheduled_sampling or Never()
+        self.bridge_time = bridge_time or FullyCorrupted()
+        self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
+        self.level, self.seed = level, seed
+        if self.sigma == 0 and not self.bridge_time.fully_corrupted:
+            raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")
+
+    def num_levels(self, num_frames: int) -> int:
+        """S, the sparsest level of a clip of ``num_frames`` frames."""
+        return self.schedule.num_levels(num_frames)
+
+    @torch.no_grad()
+    def __call__(self, clip: Clip, stream: str) -> Corrupted:
+        """Corrupts a batch of mixed levels on its own device; ``clip`` is not changed.
+
+        Args:
+            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` and a pinned level missing frames are not read.
+            stream: the name to draw under; :data:`TRAIN_STREAM` in training.
+        """
+        draws = Draws(self.seed, stream, clip.keys, clip.epochs)
+        device = clip.latents.device
+        bridge_time = self.bridge_time if stream == TRAIN_STREAM else FullyCorrupted()
+        tau = bridge_time.draw(draws, device)
+        level = clip.level if clip.level is not None else self._draw_level(clip, draws)
+        given = clip.given
+        if given is None:
+            given = torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool, device=device)
+        plan = self.schedule.plan(given, draws)
+        known = plan.mask_at(level)
+        bare = Corrupted(
+            x=clip.latents,
+            values=clip.latents,
+            interpolation=clip.latents,
+            confidence=known.to(clip.latents.dtype),
+            known=known,
+            given=plan.given if self.scheduled_sampling.replaces else known,
+            replaced=torch.zeros_like(known),
+            level=level,
+            tau=tau,
+            noise_profile=self.noise(neighbours(known)),
+            sigma=self.sigma,
+            noise=draws.normal("noise", clip.latents) if self.sigma > 0 else None,
+            plan=plan,
+            clip=clip,
+        )
+        proposals = self.scheduled_sampling.propose(clip, draws)
+        return self._render(self._replace(bare, proposals, draws), bridged=not bridge_time.fully_corrupted)
+
+    @torch.no_grad()
+    def recorrupt(self, corrupted: Corrupted, proposals: Proposals, stream: str = TRAIN_STREAM) -> Corrupted:
+        """The same plan, level, bridge time, noise and replacement draw, with proposals made since.
+
+        Pure: ``corrupted`` is not changed, and calling it twice gives the same.
+        """
+        draws = Draws(self.seed, stream, corrupted.clip.keys, corrupted.clip.epochs)
+        return self._render(self._replace(corrupted, proposals, draws), bridged=not self.bridge_time.fully_corrupted)
+
+    def at_level(
+        self, corrupted: Corrupted, level: Int[Tensor, " b"], values: Float[Tensor, "b c t *space"]
+    ) -> Corrupted:
+        """The same plan and noise at another level and ``tau = 1``, with keyframes taken from ``values``.
+
+        Given frames keep their values. This is how ``hierarchical`` sampling re-corrupts its own estimate.
+        """
+        known = corrupted.plan.mask_at(level)
+        moved = replace(
+            corrupted,
+            values=corrupted.keep_given(values),
+            known=known,
+            level=level,
+            tau=torch.ones_like(corrupted.tau),
+        )
+        return self._render(moved, bridged=False)
+
+    def _draw_level(self, clip: Clip, draws: Draws) -> Int[Tensor, " b"]:
+        sparsest, device = self.num_levels(clip.num_frames), clip.latents.device
+        if self.level is not None:
+            if self.level > sparsest:
+                raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {clip.num_frames} frames")
+            return torch.full((clip.batch_size,), self.level, device=device)
+        return 1 + (draws.uniform("level", 1, device).squeeze(1) * sparsest).long()
+
+    def _replace(self, corrupted: Corrupted, proposals: Proposals | None, draws: Draws) -> Corrupted:
+        """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do."""
+        if proposals is None:
+            return corrupted
+        chosen = self.scheduled_sampling.chosen(corrupted.known, draws)
+        replaced = chosen & corrupted.known & ~corrupted.given & proposals.available
+        values = torch.where(per_frame(replaced, corrupted.clean), proposals.latents, corrupted.clean)
+        return replace(corrupted, replaced=replaced, values=values)
+
+    def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:
+        """Interpolates ``corrupted.values`` and renders ``x`` from the draws that ``corrupted`` carries."""
+        c = corrupted
+        zbar = self.interpolator(c.values, c.known)
+        may_be_replaced = c.known & ~c.given
+        profile = torch.where(may_be_replaced, self.keyframe_fraction, self.noise(neighbours(c.known)))
+        trusted = c.given if self.scheduled_sampling.replaces else c.known
+        proposal = torch.where(trusted, 1.0, PROPOSAL_CONFIDENCE)
+        known, proposal = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, proposal))
+        x = zbar.latents
+        if c.noise is not None:
+            x = torch.addcmul(x, c.noise, per_frame(self.sigma * profile, x).to(x.dtype))
+        if bridged:
+            x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
+        confidence = torch.where(known, proposal.to(zbar.confidence.dtype), zbar.confidence)
+        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
+        return rendered.at(c.tau, x)

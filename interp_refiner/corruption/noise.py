@@ -1,0 +1,74 @@
+"""Noise profiles: how strongly every frame is noised, from where it stands between its keyframes.
+
+A profile is a function of the neighbours alone, 0 on known frames; DESIGN section 3 has the table.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import Neighbours
+
+
+class NoiseProfile(ABC):
+    """``m[b, t]``, the relative noise amplitude of every frame.
+
+    Without state: subclasses give the profile of missing frames, :meth:`__call__` zeroes the known ones.
+    """
+
+    def amplitude(self, sigma: float) -> float:
+        """The amplitude that goes with this profile, ``sigma`` itself unless there is nothing to scale."""
+        return sigma
+
+    @abstractmethod
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        """The profile on missing frames; values on known frames are ignored."""
+
+    def __call__(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        """The profile of every frame, 0 on known ones."""
+        return self.missing(neighbours).masked_fill(neighbours.known, 0.0)
+
+
+class Noiseless(NoiseProfile):
+    """``m = 0``: plain interpolation; any ``sigma`` is normalised to 0 with a warning, so that sweeps compose."""
+
+    def amplitude(self, sigma: float) -> float:
+        if sigma != 0:
+            warnings.warn(f"corruption=none has no noise: sigma={sigma} is taken as 0", stacklevel=3)
+        return 0.0
+
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        return torch.zeros(neighbours.known.shape, device=neighbours.known.device)
+
+
+class Gauss(NoiseProfile):
+    """``m = 1``: the same noise on every missing frame."""
+
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        return torch.ones(neighbours.known.shape, device=neighbours.known.device)
+
+
+class BrownianBridge(NoiseProfile):
+    """``m = sqrt(4 dl dr / (gap gap_max))``, ``gap_max = T - 1``; with one neighbour ``min(1, sqrt(4 d / gap_max))``.
+
+    The standard deviation of a Brownian bridge pinned at both keyframes (its variance is ``dl dr / gap``), scaled to
+    1 in the middle of a gap as long as the clip. One-sided, the limit of a gap whose far end goes to infinity.
+    """
+
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        gap_max = neighbours.known.shape[1] - 1
+        dl, dr = neighbours.distance_left.float(), neighbours.distance_right.float()
+        between = (4 * dl * dr / (neighbours.gap * gap_max).clamp(min=1)).sqrt()
+        beyond = (4 * dl / gap_max).sqrt().clamp(max=1)
+        return torch.where(neighbours.one_sided, beyond, between)
+
+
+class Triangular(NoiseProfile):
+    """``m = 2 min(dl, dr) / gap``; 1 with one neighbour. Kept for comparison with :class:`BrownianBridge`."""
+
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        between = 2 * neighbours.distance / neighbours.gap.clamp(min=1)
+        return torch.where(neighbours.one_sided, 1.0, between)

@@ -1,0 +1,117 @@
+"""From a corrupted clip at tau = 1 to a video: plain functions over a callable that returns the clean estimate."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
+from interp_refiner.corruption import Corruption
+
+CleanEstimate = Callable[[Corrupted], Tensor]
+
+
+def one_jump(clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    """The clean estimate at tau = 1: the conditional mean, best in squared error. Given frames are exact."""
+    return corrupted.keep_given(clean_estimate(corrupted))
+
+
+def bridge(
+    clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, steps: int, eta: float = 0.0
+) -> Float[Tensor, "b c t *space"]:
+    """A sample along the bridge from tau = 1 to 0, given frames exact.
+
+    Each step estimates the clean clip, finds the noise residual that the state implies, and moves to the next tau:
+
+        r  = (x - (1 - tau) x0_hat) / tau - zbar
+        r' = sqrt(1 - eta^2) r + eta sigma m xi,     0 where sigma m = 0
+        x' = (1 - tau') x0_hat + tau' (zbar + r')
+
+    Args:
+        clean_estimate: ``z0_hat`` of a corrupted clip.
+        corrupted: a clip at tau = 1.
+        draws: randomness for ``xi``.
+        steps: number of clean estimates, N.
+        eta: share of fresh noise, 0 (deterministic given the start) to 1.
+
+    Raises:
+        BadValue: several steps without noise.
+    """
+    if steps > 1 and corrupted.noise is None:
+        allowed = "1 on corruption=none: without noise no step adds anything (use sampler=one_jump, or corruption=dist)"
+        raise BadValue("sampler.steps", steps, allowed)
+    zbar = corrupted.interpolation
+    scale = per_frame(corrupted.sigma * corrupted.noise_profile, zbar).to(zbar.dtype)
+    state, one = corrupted, torch.ones_like(corrupted.tau)
+    for step in range(steps):
+        tau, after = 1 - step / steps, 1 - (step + 1) / steps
+        estimate = clean_estimate(state)
+        residual = (state.x - (1 - tau) * estimate) / tau - zbar
+        if eta > 0:
+            fresh = draws.normal(f"bridge_{step}", zbar)
+            residual = (1 - eta**2) ** 0.5 * residual + eta * scale * fresh
+        residual = torch.where(scale > 0, residual, 0.0)
+        state = state.at(after * one, (1 - after) * estimate + after * (zbar + residual))
+    return state.x
+
+
+def hierarchical(
+    clean_estimate: CleanEstimate, corrupted: Corrupted, corruption: Corruption
+) -> Float[Tensor, "b c t *space"]:
+    """Clean estimate, re-corruption one level finer with the plan's nested keyframes, and again, down to level 1.
+
+    Cold-diffusion style (Bansal et al. 2022, algorithm 1). The keyframes that a finer level adds are taken from the
+    estimate; given frames are exact.
+    """
+    state, estimate = corrupted, corrupted.x
+    for _ in range(corrupted.plan.num_levels):
+        running = per_frame((state.level > 0).unsqueeze(1).expand(state.known.shape), estimate)
+        estimate = torch.where(running, clean_estimate(state), estimate)
+        state = corruption.at_level(state, (state.level - 1).clamp(min=0), estimate)
+    return corrupted.keep_given(estimate)
+
+
+class Sampler(ABC):
+    """A sampling function with its settings."""
+
+    @abstractmethod
+    def __call__(
+        self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
+    ) -> Float[Tensor, "b c t *space"]:
+        """A clip from its corruption at tau = 1, given frames bit for bit."""
+
+
+class OneJump(Sampler):
+    """:func:`one_jump`."""
+
+    def __call__(
+        self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
+    ) -> Float[Tensor, "b c t *space"]:
+        return one_jump(clean_estimate, corrupted)
+
+
+class Bridge(Sampler):
+    """:func:`bridge` in ``steps`` steps with a share ``eta`` of fresh noise."""
+
+    def __init__(self, steps: int = 4, eta: float = 0.0):
+        if steps < 1:
+            raise BadValue("steps", steps, "a number of steps >= 1")
+        if not 0 <= eta <= 1:
+            raise BadValue("eta", eta, "a share of fresh noise from 0 to 1")
+        self.steps, self.eta = steps, eta
+
+    def __call__(
+        self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
+    ) -> Float[Tensor, "b c t *space"]:
+        return bridge(clean_estimate, corrupted, draws, self.steps, self.eta)
+
+
+class Hierarchical(Sampler):
+    """:func:`hierarchical`."""
+
+    def __call__(
+        self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
+    ) -> Float[Tensor, "b c t *space"]:
+        return hierarchical(clean_estimate, corrupted, corruption)

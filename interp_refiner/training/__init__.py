@@ -1,0 +1,6 @@
+"""Training: the LightningModule and its optimizers."""
+
+from interp_refiner.training.optimizer import AdamW, OptimizerRecipe, parameter_groups
+from interp_refiner.training.refiner import Refiner
+
+__all__ = ["AdamW", "OptimizerRecipe", "Refiner", "parameter_groups"]

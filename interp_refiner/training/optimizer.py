@@ -1,0 +1,85 @@
+"""Optimizers with their parameter groups and learning-rate schedule."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import nn
+
+from interp_refiner.core import BadValue
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: matrices and convolution kernels decay, vectors (biases, norms, scale-shift tables) do not."""
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    decayed = [p for name, p in trained if p.ndim >= 2 and not name.endswith("scale_shift_table")]
+    plain = [p for name, p in trained if p.ndim < 2 or name.endswith("scale_shift_table")]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+
+
+class OptimizerRecipe(ABC):
+    """An optimizer and its schedule: linear warm-up, constant, then a cosine decay over the last part.
+
+    Args:
+        lr: peak learning rate.
+        weight_decay: of matrices, decoupled.
+        warmup_steps: optimizer steps from 0 to ``lr``.
+        decay_share: share of all steps, at the end, in which the rate falls to ``final_share`` of ``lr``.
+        final_share: where it ends.
+    """
+
+    def __init__(
+        self,
+        lr: float = 1e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+        decay_share: float = 0.5,
+        final_share: float = 0.05,
+    ):
+        if lr <= 0:
+            raise BadValue("lr", lr, "a learning rate > 0")
+        if warmup_steps < 0:
+            raise BadValue("warmup_steps", warmup_steps, "a number of steps >= 0")
+        if not 0 <= decay_share <= 1:
+            raise BadValue("decay_share", decay_share, "a share of the run from 0 to 1")
+        if not 0 <= final_share <= 1:
+            raise BadValue("final_share", final_share, "a share of lr from 0 to 1")
+        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
+        self.decay_share, self.final_share = decay_share, final_share
+
+    @abstractmethod
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the module's trainable parameters."""
+
+    def factor(self, step: int, max_steps: int) -> float:
+        """The learning rate at ``step`` in units of ``lr``; ``max_steps < 0`` means no end, hence no decay."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        decay_steps = self.decay_share * max_steps
+        if max_steps < 0 or decay_steps == 0:
+            return warm
+        done = min(1.0, max(0.0, (step - (max_steps - decay_steps)) / decay_steps))
+        return warm * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def configure(self, module: nn.Module, max_steps: int) -> dict[str, Any]:
+        """What ``LightningModule.configure_optimizers`` returns; the schedule counts optimizer steps."""
+        optimizer = self.optimizer(module)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, max_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class AdamW(OptimizerRecipe):
+    """AdamW (Loshchilov & Hutter 2019), fused.
+
+    Args:
+        betas: decay rates of the moments.
+        recipe: see :class:`OptimizerRecipe`.
+    """
+
+    def __init__(self, betas: tuple[float, float] = (0.9, 0.99), **recipe: Any):
+        super().__init__(**recipe)
+        self.betas = (float(betas[0]), float(betas[1]))
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        groups = parameter_groups(module, self.weight_decay)
+        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)

@@ -1,0 +1,89 @@
+"""The LightningModule: where backbone, objective and sampler meet."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.backbone import Backbone
+from interp_refiner.core import Corrupted, Draws
+from interp_refiner.corruption import Corruption
+from interp_refiner.metric import MissingFrameError
+from interp_refiner.objective import Objective
+from interp_refiner.sampler import Sampler
+from interp_refiner.training.optimizer import OptimizerRecipe
+
+
+class Refiner(L.LightningModule):
+    """Trains a backbone to refine corrupted clips.
+
+    Batches arrive as :class:`Corrupted`: the data module has applied the corruption on the device.
+
+    Args:
+        backbone: the network.
+        objective: what its output means, and the loss.
+        optimizer: optimizer and learning-rate schedule.
+        sampler: how validation and prediction make a clip.
+        corruption: the forward process, for samplers that re-corrupt.
+        num_levels: S, the sparsest level.
+
+    Raises:
+        BadValue: the objective is not defined under this corruption.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        optimizer: OptimizerRecipe,
+        sampler: Sampler,
+        corruption: Corruption,
+        num_levels: int,
+    ):
+        super().__init__()
+        replaces = corruption.scheduled_sampling.replaces
+        objective.check(corruption.sigma, replaces, corruption.keyframe_fraction)
+        if objective.zero_start:
+            backbone.zero_output()
+        self.backbone, self.objective = backbone, objective
+        self.recipe, self.sampler, self.corruption = optimizer, sampler, corruption
+        self.validation_error = MissingFrameError(num_levels)
+
+    def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """``z0_hat``: where training and sampling meet."""
+        return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
+
+    def sample(self, corrupted: Corrupted, stream: str = "sample") -> Float[Tensor, "b c t *space"]:
+        """A clip from its corruption at ``tau = 1``, given frames bit for bit."""
+        draws = Draws(self.corruption.seed, stream, corrupted.clip.keys)
+        return self.sampler(self.clean_estimate, corrupted, draws, self.corruption)
+
+    def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
+        loss = self.objective(self.backbone(corrupted), corrupted)
+        size = corrupted.clip.batch_size
+        self.log("train/loss", loss.total, prog_bar=True, batch_size=size)
+        self.log_dict({"train/error": loss.error, "train/temporal_error": loss.temporal}, batch_size=size)
+        return loss.total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.objective.level_error.commit()
+
+    def validation_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
+        estimate = self.sample(corrupted, stream="val")
+        self.validation_error.update(
+            estimate, corrupted.interpolation, corrupted.clean, corrupted.missing, corrupted.level
+        )
+        return estimate
+
+    def on_validation_epoch_end(self) -> None:
+        results = {f"val/{name}": value for name, value in self.validation_error.compute().items()}
+        self.validation_error.reset()
+        self.log_dict(results)
+
+    def predict_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
+        return self.sample(corrupted)
+
+    def configure_optimizers(self) -> Any:
+        return self.recipe.configure(self, self.trainer.max_steps)
