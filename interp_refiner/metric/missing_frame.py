@@ -8,6 +8,13 @@ from torchmetrics import Metric
 from interp_refiner.core import BadValue, frame_mean, masked_mean
 
 
+def frame_squared_error(
+    estimate: Float[Tensor, "b c t *space"], clean: Float[Tensor, "b c t *space"]
+) -> Float[Tensor, "b t"]:
+    """Mean squared error of every frame, in float32."""
+    return frame_mean((estimate.float() - clean.float()).square())
+
+
 def missing_frame_mse(
     estimate: Float[Tensor, "b c t *space"], clean: Float[Tensor, "b c t *space"], missing: Bool[Tensor, "b t"]
 ) -> Float[Tensor, " b"]:
@@ -15,7 +22,7 @@ def missing_frame_mse(
 
     Known frames are never read.
     """
-    return masked_mean(frame_mean((estimate.float() - clean.float()).square()), missing)
+    return masked_mean(frame_squared_error(estimate, clean), missing)
 
 
 def error_ratio(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:

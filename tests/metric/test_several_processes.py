@@ -3,21 +3,27 @@
 import pytest
 import torch
 
-from interp_refiner.metric import MissingFrameError
+from interp_refiner.metric import Bootstrap, ErrorTable, MissingFrameError
+from tests.metric import test_error_table, test_missing_frame
 from tests.metric.processes import run_on_processes
-from tests.metric.test_missing_frame import batch
+from tests.metric.test_error_table import METHODS
 
 
-def results(rows: list[slice]) -> dict[str, object]:
-    """Every metric's result from these rows of the same samples."""
+def results(parts: list[slice]) -> dict[str, object]:
+    """Every metric's result from these parts of the same samples."""
     missing_frame = MissingFrameError(4)
-    for part in rows:
-        missing_frame.update(**{name: value[part] for name, value in batch().items()})
-    return {"missing_frame": missing_frame.compute()}
+    error_table = ErrorTable(METHODS, ["linear"], Bootstrap(num_resamples=20))
+    for part in parts:
+        missing_frame.update(**{name: value[part] for name, value in test_missing_frame.batch().items()})
+        error_table.update(**test_error_table.rows_of(part, test_error_table.batch(b=24)))
+    metrics = {"missing_frame": missing_frame, "error_table": error_table}
+    return {name: metric.compute() for name, metric in metrics.items()}
 
 
-def share(rank: int, world_size: int) -> dict[str, object]:
-    return results([[slice(0, 5), slice(5, 9)], [slice(9, 24)]][rank])
+def shares(rank: int, world_size: int) -> list[dict[str, object]]:
+    """Unequal shares, then everything on rank 1."""
+    uneven = [[slice(0, 5), slice(5, 9)], [slice(9, 24)]]
+    return [results(uneven[rank]), results([[], [slice(0, 24)]][rank])]
 
 
 def same(a: object, b: object) -> bool:
@@ -32,6 +38,7 @@ def same(a: object, b: object) -> bool:
 
 def test_two_processes_equal_one():
     alone = results([slice(0, 24)])
-    for rank in run_on_processes(2, share):
-        for name, result in alone.items():
-            assert same(rank[name], result), name
+    for rank in run_on_processes(2, shares):
+        for together in rank:
+            for name, result in alone.items():
+                assert same(together[name], result), name

@@ -1,0 +1,83 @@
+"""How sure a figure is: the bootstrap over clips.
+
+Clips are resampled, not frames, because the frames of one clip err together. All methods are resampled with the same
+weights, so that whatever makes a clip hard for both sides of a comparison cancels (the paired bootstrap; Efron and
+Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13: percentile intervals).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure and its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """How clips are resampled.
+
+    Args:
+        num_resamples: how often n clips are redrawn with replacement.
+        confidence: share of the resampled figures inside an interval.
+        seed: of the resampling; equal seeds resample equally, whatever is measured.
+
+    Raises:
+        BadValue: no resamples, or a confidence outside 0..1.
+    """
+
+    num_resamples: int = 1000
+    confidence: float = 0.95
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_resamples < 1:
+            raise BadValue("num_resamples", self.num_resamples, "at least 1")
+        if not 0 < self.confidence < 1:
+            raise BadValue("confidence", self.confidence, "a number between 0 and 1")
+
+    def weights(self, num_clips: int) -> Float[Tensor, "r n"]:
+        """How often each of n clips occurs in each of r resamples; float64, on the host."""
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.randint(num_clips, (self.num_resamples, num_clips), generator=generator)
+        ones = torch.ones(drawn.shape, dtype=torch.float64)
+        return torch.zeros_like(ones).scatter_add_(1, drawn, ones)
+
+    def interval(self, resampled: Float[Tensor, "r *n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+        """The central share ``confidence`` of the resampled figures, without those that are undefined."""
+        tail = (1 - self.confidence) / 2
+        low, high = resampled.nanquantile(torch.tensor([tail, 1 - tail], dtype=resampled.dtype), dim=0)
+        return low, high
+
+
+DEFAULT_BOOTSTRAP = Bootstrap()
+
+
+def paired_bootstrap(
+    numerator: Float[Tensor, " n"], denominator: Float[Tensor, " n"], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP
+) -> Interval:
+    """The ratio of means ``mean(numerator) / mean(denominator)`` over n clips, with its bootstrap interval.
+
+    Args:
+        numerator, denominator: one number per clip, the same clip at the same place.
+        bootstrap: how the clips are resampled.
+
+    Raises:
+        BadValue: no clips.
+    """
+    if len(numerator) == 0:
+        raise BadValue("numerator", "no clips", "at least one clip")
+    a, b = numerator.double().cpu(), denominator.double().cpu()
+    weights = bootstrap.weights(len(a))
+    low, high = bootstrap.interval((weights @ a) / (weights @ b))
+    return Interval((a.sum() / b.sum()).item(), low.item(), high.item())
