@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch.utils._python_dispatch import TorchDispatchMode
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -18,9 +20,25 @@ def group_members(group: str) -> list[str]:
 def group_config(group: str, name: str, *overrides: str) -> DictConfig:
     """The config of one member of a group; overrides start with the group's name, ``"schedule.k_min=3"``."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(overrides=[f"+{group}={name}", *overrides])[group]
+        return OmegaConf.select(compose(overrides=[f"+{group}={name}", *overrides]), group.replace("/", "."))
 
 
 def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:
     """One member of a group, instantiated from its config as the entry points do."""
     return instantiate(group_config(group, name, *overrides), _convert_="all", **arguments)
+
+
+class NoHostSync(TorchDispatchMode):
+    """Refuses operators whose result, or the shape of it, a host would have to wait for."""
+
+    BANNED = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "is_nonzero", "equal")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if name in self.BANNED:
+            raise AssertionError(f"aten.{name} waits for the device")
+        if name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
+            index is not None and index.dtype in (torch.bool, torch.uint8) for index in args[1]
+        ):
+            raise AssertionError(f"aten.{name} with a boolean mask waits for the device")
+        return func(*args, **(kwargs or {}))
