@@ -3,6 +3,7 @@
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted, LogitNormal, Uniform
 from interp_refiner.corruption.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.corruption.noise import BrownianBridge, Gauss, Noiseless, NoiseProfile, Triangular
+from interp_refiner.corruption.segment_cost import segment_cost
 
 __all__ = [
     "TRAIN_STREAM",
@@ -16,4 +17,5 @@ __all__ = [
     "Noiseless",
     "Triangular",
     "Uniform",
+    "segment_cost",
 ]
