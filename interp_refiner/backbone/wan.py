@@ -1,5 +1,6 @@
 """The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class Wan(Backbone):
         attention_head_dim: int = 128,
         ffn_dim: int = 8960,
         freq_dim: int = 256,
-        patch_size: tuple[int, int, int] = (1, 2, 2),
+        patch_size: Sequence[int] = (1, 2, 2),
         timestep: Timestep | None = None,
         keyframe_channels: KeyframeChannels | None = None,
         pretrained: str | None = None,
@@ -80,8 +81,8 @@ class Wan(Backbone):
             bias=False,
         )
         nn.init.zeros_(self.keyframe_embedding.weight)
-        # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers: rows
-        # of a matrix product may round differently in a product of another size, sums with 0 do not.
+        # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
+        # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
         self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
 
     def zero_output(self) -> None:

@@ -1,7 +1,17 @@
 """What happens around training: averaging, figures, pictures."""
 
-from interp_refiner.callback.ema import EMA
+from interp_refiner.callback.ema import CHECKPOINT_KEY, EMA
 from interp_refiner.callback.throughput import Throughput
 from interp_refiner.callback.validation_table import ValidationTable, level_rows
+from interp_refiner.callback.validation_video import LABELS, ValidationVideo, decode_rows
 
-__all__ = ["EMA", "Throughput", "ValidationTable", "level_rows"]
+__all__ = [
+    "CHECKPOINT_KEY",
+    "EMA",
+    "LABELS",
+    "Throughput",
+    "ValidationTable",
+    "ValidationVideo",
+    "decode_rows",
+    "level_rows",
+]

@@ -1,12 +1,12 @@
 """The corrupted clip: what the model sees, and what it is judged against."""
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp_refiner.core.clip import Clip
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.shapes import per_frame
@@ -35,11 +35,7 @@ class Corrupted:
         sigma: noise amplitude in units of latent standard deviation.
         noise: ``eps``; None for a corruption without noise.
         plan: the keyframes of every level.
-        keys: the samples' names.
-        epochs: see :class:`Clip`.
-        text: prompt embeddings.
-        prompts: the prompts.
-        clean: ``z0``; None when sampling from keyframes alone. Backbones never read it.
+        clip: what was corrupted; its latents are ``z0`` in training and validation, and only keyframes when sampling.
     """
 
     x: Float[Tensor, "b c t *space"]
@@ -55,11 +51,12 @@ class Corrupted:
     sigma: float
     noise: Float[Tensor, "b c t *space"] | None
     plan: KeyframePlan
-    keys: list[str]
-    epochs: list[int] | None = None
-    text: Float[Tensor, "b l d"] | None = None
-    prompts: list[str] | None = None
-    clean: Float[Tensor, "b c t *space"] | None = None
+    clip: Clip
+
+    @property
+    def clean(self) -> Float[Tensor, "b c t *space"]:
+        """``z0``: for objectives and metrics; backbones and samplers never read it."""
+        return self.clip.latents
 
     @property
     def missing(self) -> Bool[Tensor, "b t"]:
@@ -89,6 +86,6 @@ class Corrupted:
         """``latents`` with the given frames written back, bit for bit."""
         return torch.where(per_frame(self.given, latents), self.values.to(latents.dtype), latents)
 
-    def at(self, tau: Float[Tensor, " b"], x: Float[Tensor, "b c t *space"]) -> Self:
+    def at(self, tau: Float[Tensor, " b"], x: Float[Tensor, "b c t *space"]) -> "Corrupted":
         """The same keyframes at another bridge time and state, given frames written back."""
         return replace(self, tau=tau, x=self.keep_given(x))

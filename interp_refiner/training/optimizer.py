@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ class AdamW(OptimizerRecipe):
         recipe: see :class:`OptimizerRecipe`.
     """
 
-    def __init__(self, betas: tuple[float, float] = (0.9, 0.99), **recipe: Any):
+    def __init__(self, betas: Sequence[float] = (0.9, 0.99), **recipe: Any):
         super().__init__(**recipe)
         self.betas = (float(betas[0]), float(betas[1]))
 

@@ -1,0 +1,88 @@
+"""Refines held-out clips with a trained model: ``python -m interp_refiner.sample checkpoint=<run folder>``."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from tqdm import tqdm
+
+from interp_refiner.callback import LABELS, decode_rows
+from interp_refiner.codec import contact_sheet, side_by_side, write_mp4
+from interp_refiner.core import Corrupted
+from interp_refiner.entry import Settings, main, run_metadata
+from interp_refiner.metric import missing_frame_mse
+from interp_refiner.run import Run, load_run
+
+
+@dataclass
+class SampleSettings(Settings):
+    """Top-level values of ``conf/sample.yaml``.
+
+    Attributes:
+        checkpoint: a run folder, or a checkpoint file inside one.
+        clips: how many held-out clips.
+        level: of sparsity; None for the sparsest.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        fps: of the videos written.
+    """
+
+    checkpoint: str = ""
+    clips: int = 4
+    level: int | None = None
+    device: str = "auto"
+    fps: float = 8.0
+
+
+@main("sample", SampleSettings)
+def sample(cfg: DictConfig) -> None:
+    """Writes truth, interpolation and refinement of held-out clips: mp4, contact sheet, and ``samples.json``."""
+    overrides = {"sampler": cfg.sampler} if cfg.get("sampler") else {}
+    run = load_run(cfg.checkpoint, overrides=overrides)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    run.refiner.to(device)
+    folder = Path(cfg.paths.output_dir)
+    report = []
+    for corrupted in tqdm(held_out(run, cfg.clips, cfg.level), total=cfg.clips, desc="clips"):
+        report.append(refine_one(run, corrupted, device, folder, cfg.fps))
+    text = {"checkpoint": str(run.checkpoint), "samples": report, **run_metadata()}
+    (folder / "samples.json").write_text(json.dumps(text, indent=2) + "\n")
+    console = Console(highlight=False)
+    for row in report:
+        ratio = row["refined_mse"] / row["interpolation_mse"]
+        console.print(f"{row['key']}: refined / interpolated error {ratio:.3f}   {row['video']}", soft_wrap=True)
+
+
+def held_out(run: Run, clips: int, level: int | None) -> list[Corrupted]:
+    """The first held-out clips at one level, one a batch."""
+    raise NotImplementedError
+
+
+@torch.no_grad()
+def refine_one(run: Run, corrupted: Corrupted, device: str, folder: Path, fps: float) -> dict[str, object]:
+    """Refines one clip and writes its files; returns its line of the report."""
+    key, level = corrupted.clip.keys[0], int(corrupted.level[0])
+    refined = run.refiner.sample(corrupted)
+    versions = [v.float().cpu() for v in (corrupted.clean, corrupted.interpolation, refined)]
+    rows, keyframes = decode_rows(run.codec, versions, corrupted.known[0].cpu())
+    prompt = corrupted.clip.prompts[0] if corrupted.clip.prompts else ""
+    title = "  ".join(filter(None, [f"{key}  level {level}", prompt, run.codec.caveat]))
+    contact_sheet(rows, LABELS, keyframes, title).save(folder / f"{key}.png")
+    video = write_mp4(folder / f"{key}.mp4", side_by_side(rows, LABELS, keyframes, title), fps)
+    clean, missing = corrupted.clean, corrupted.missing
+    exact = torch.where(corrupted.given[:, None, :, None, None], refined == corrupted.values, True).all()
+    return {
+        "key": key,
+        "level": level,
+        "prompt": prompt,
+        "video": str(video),
+        "interpolation_mse": float(missing_frame_mse(corrupted.interpolation, clean, missing)),
+        "refined_mse": float(missing_frame_mse(refined, clean, missing)),
+        "given_frames_exact": bool(exact),
+    }
+
+
+if __name__ == "__main__":
+    sample()

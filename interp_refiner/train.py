@@ -1,0 +1,102 @@
+"""Trains a refiner: ``python -m interp_refiner.train +experiment=gt_keyframes``."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+from rich.console import Console
+
+from interp_refiner.callback import Throughput, level_rows
+from interp_refiner.entry import Settings, build, main, print_config, run_metadata, save_config
+from interp_refiner.run import LAST_CHECKPOINT, Run, assemble
+
+
+@dataclass
+class TrainSettings(Settings):
+    """Top-level values of ``conf/train.yaml``.
+
+    Attributes:
+        experiment_name: of the method, for logs.
+        ckpt_path: a checkpoint to resume from.
+        optimized_metric: what a sweep minimises; the task returns it.
+    """
+
+    experiment_name: str = "default"
+    ckpt_path: str | None = None
+    optimized_metric: str | None = None
+
+
+@main("train", TrainSettings)
+def train(cfg: DictConfig) -> float | None:
+    """Fits a refiner, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
+    print_config(cfg)
+    save_config(cfg, cfg.paths.output_dir)
+    run = assemble(cfg)
+    callbacks = [
+        build(node, codec=run.codec) if name == "validation_video" else build(node)
+        for name, node in cfg.callback.items()
+        if node is not None
+    ]
+    loggers = [build(node) for node in cfg.logger.values() if node is not None]
+    trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    trainer.fit(run.refiner, datamodule=run.data, ckpt_path=cfg.ckpt_path)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    final = validate_fully(trainer, run)
+    write_summary(trainer, run, final)
+    return final.get(cfg.optimized_metric) if cfg.optimized_metric else None
+
+
+def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
+    """Validation with the averaged weights on every held-out clip."""
+    run.data.val_samples = None
+    (results,) = trainer.validate(run.refiner, datamodule=run.data, verbose=False)
+    return {name: float(value) for name, value in results.items()}
+
+
+@rank_zero_only
+def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None:
+    """``summary.json``: what was run, how fast, and what came out; then the commands that come next."""
+    folder = Path(run.config.paths.output_dir)
+    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
+    summary: dict[str, Any] = {
+        "experiment": run.config.experiment_name,
+        **final,
+        "steps": trainer.global_step,
+        "samples_per_second": throughput and throughput.samples_per_second,
+        "data_wait_share": throughput and throughput.data_wait_share,
+        "parameters": sum(p.numel() for p in run.refiner.parameters()),
+        "checkpoint": str(folder / LAST_CHECKPOINT),
+        **run_metadata(),
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    console = Console(highlight=False)
+    for name, row in level_rows(final).items():
+        console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
+    console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)
+    overrides = list(HydraConfig.get().overrides.task)
+    console.print(next_commands(folder, overrides, trainer.max_steps), soft_wrap=True)
+
+
+def next_commands(folder: Path, overrides: list[str], max_steps: int) -> str:
+    """The commands that a reader would type next, as they can be pasted."""
+    kept = [o for o in overrides if not o.startswith(("ckpt_path=", "trainer.max_steps="))]
+    longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}", f"trainer.max_steps={2 * max_steps}"]
+    return "\n".join(
+        [
+            "\nnext:",
+            f"  python -m interp_refiner.sample checkpoint={folder}",
+            f"  tensorboard --logdir {folder}",
+            f"  python -m interp_refiner.train {shlex.join(longer)}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    train()

@@ -1,0 +1,125 @@
+"""The Wan refiner: starts as the base model, sees keyframes, never the truth."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+
+from interp_refiner.backbone import Global, PerFrame, Wan
+from interp_refiner.core import BadValue
+from tests.factories import corrupted_clip
+from tests.helpers import build
+
+SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 64, "freq_dim": 32}
+
+
+def small_wan(**overrides):
+    torch.manual_seed(0)
+    return Wan(latent_channels=4, text_dim=8, **{**SMALL, **overrides})
+
+
+def perturbed(model):
+    """The model with every parameter moved, so that zero-initialised paths are open."""
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+@pytest.mark.parametrize("timestep", [Global(), PerFrame()], ids=["global", "per_frame"])
+@pytest.mark.parametrize("channels", ["masked", "bracketing"])
+def test_the_first_output_is_bit_for_bit_the_base_models(timestep, channels):
+    corrupted, _, _ = corrupted_clip()
+    model = small_wan(timestep=timestep, keyframe_channels=build("backbone/keyframe_channels", channels))
+    times = timestep.times(corrupted)
+    base_times = times[:, 0] if times.shape[1] == 1 else times.repeat_interleave(2 * 3, 1)  # tokens per frame
+    expected = model.wan(timestep.state(corrupted), base_times, corrupted.clip.text, return_dict=False)[0]
+    assert torch.equal(model(corrupted), expected)
+
+
+@pytest.mark.parametrize("channels", ["masked", "bracketing"])
+@pytest.mark.parametrize("timestep", [Global(), PerFrame()], ids=["global", "per_frame"])
+def test_missing_frames_of_values_and_truth_are_never_seen(channels, timestep):
+    corrupted, _, _ = corrupted_clip()
+    model = perturbed(small_wan(timestep=timestep, keyframe_channels=build("backbone/keyframe_channels", channels)))
+    missing = corrupted.missing[:, None, :, None, None]
+    hidden = torch.where(missing, torch.nan, corrupted.values)
+    blind = replace(corrupted, values=hidden, clip=replace(corrupted.clip, latents=corrupted.clean * torch.nan))
+    assert torch.equal(model(corrupted), model(blind))
+
+
+@pytest.mark.parametrize("channels", ["masked", "bracketing"])
+def test_every_condition_reaches_the_output(channels):
+    corrupted, _, _ = corrupted_clip()
+    model = perturbed(small_wan(keyframe_channels=build("backbone/keyframe_channels", channels)))
+    output = model(corrupted)
+    flipped = corrupted.known.clone()
+    flipped[:, 10] = ~flipped[:, 10]
+    changes = {
+        "known": {"known": flipped},
+        "values": {"values": corrupted.values + 1},
+        "interpolation": {"interpolation": corrupted.interpolation + 1},
+        "confidence": {"confidence": corrupted.confidence * 0.5},
+        "level": {"level": 5 - corrupted.level},
+        "tau": {"tau": corrupted.tau * 0.5},
+        "noise level": {"noise_profile": corrupted.noise_profile * 0.5},
+        "text": {"clip": replace(corrupted.clip, text=corrupted.clip.text + 1)},
+    }
+    for name, change in changes.items():
+        assert not torch.allclose(output, model(replace(corrupted, **change)), atol=1e-5), name
+
+
+def test_samples_of_a_batch_do_not_mix():
+    corrupted, corruption, _ = corrupted_clip(batch=2)
+    model = perturbed(small_wan())
+    from tests.factories import slice_clip
+
+    alone = corruption(slice_clip(corrupted.clip, [1]), "val")
+    torch.testing.assert_close(model(corrupted)[1:], model(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_reach_what_was_added_even_from_a_zero_head():
+    corrupted, _, _ = corrupted_clip()
+    model = small_wan()
+    model.zero_output()
+    assert torch.equal(model(corrupted), torch.zeros_like(corrupted.x))
+    model(corrupted).sub(corrupted.clean).square().mean().backward()
+    assert model.wan.proj_out.weight.grad.abs().sum() > 0
+    model = small_wan()
+    model(corrupted).sub(corrupted.clean).square().mean().backward()
+    assert model.keyframe_embedding.weight.grad.abs().sum() > 0
+    assert model.frame_numbers.out.weight.grad.abs().sum() > 0
+
+
+def test_odd_sizes_are_refused_not_cropped():
+    corrupted, _, _ = corrupted_clip(space=(5, 6))
+    with pytest.raises(BadValue, match="divisible by 1 x 2 x 2"):
+        small_wan()(corrupted)
+
+
+def test_the_large_model_has_the_published_size():
+    with torch.device("meta"):
+        model = build("backbone", "wan_1_3b", latent_channels=16, text_dim=4096)
+    base = sum(p.numel() for p in model.wan.parameters())
+    assert base == 1_418_996_800  # "1.42B parameters"
+    assert model.wan.patch_embedding.in_channels == 16
+
+
+def test_pretrained_weights_come_from_a_folder_saved_by_diffusers(tmp_path):
+    corrupted, _, _ = corrupted_clip()
+    torch.manual_seed(7)
+    names = {"in_channels": 4, "out_channels": 4, "text_dim": 8, **SMALL}
+    saved = WanTransformer3DModel(**names)
+    saved.save_pretrained(tmp_path / "transformer")
+    for folder in (tmp_path, tmp_path / "transformer"):  # a pipeline's folder, and the model's own
+        model = Wan(latent_channels=4, text_dim=8, num_layers=1, pretrained=str(folder), timestep=Global())
+        times = model.timestep.times(corrupted)[:, 0]
+        assert torch.equal(model(corrupted), saved(corrupted.x, times, corrupted.clip.text, return_dict=False)[0])
+
+
+def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(BadValue, match=r"pretrained=.*config\.json"):
+        Wan(latent_channels=4, text_dim=8, pretrained=str(tmp_path))
+    WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SMALL).save_pretrained(tmp_path)
+    with pytest.raises(BadValue, match="text_dim=16, which the data has; this model has 8"):
+        Wan(latent_channels=4, text_dim=16, pretrained=str(tmp_path))

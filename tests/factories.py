@@ -1,0 +1,47 @@
+"""Random clips and corruptions for tests; every number comes from a seed."""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from torch import Tensor
+
+from interp_refiner.core import Clip, Corrupted, Draws
+from interp_refiner.corruption import Corruption
+from tests.helpers import CONF
+
+
+def random_clip(
+    batch: int = 3, frames: int = 21, space: tuple[int, ...] = (4, 6), seed: int = 0, **fields: Any
+) -> Clip:
+    """A clip of 4 channels with random latents; fields of :class:`Clip` can be set by name."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = torch.randn(batch, 4, frames, *space, generator=generator)
+    text = torch.randn(batch, 5, 8, generator=generator)
+    keys = [f"clip_{seed}_{index}" for index in range(batch)]
+    return Clip(latents, keys, **{"text": text, "epochs": [0] * batch, **fields})
+
+
+def slice_clip(clip: Clip, index: list[int]) -> Clip:
+    """The samples ``index`` of a clip."""
+    pick = {
+        name: value[index] if isinstance(value, Tensor) else [value[i] for i in index]
+        for name, value in vars(clip).items()
+        if isinstance(value, Tensor) or (isinstance(value, list) and value)
+    }
+    return replace(clip, **pick)
+
+
+def make_corruption(*overrides: str) -> Corruption:
+    """The corruption of the default config under overrides, as the entry points build it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=False)
+    return instantiate(config.corruption, _convert_="all")
+
+
+def corrupted_clip(*overrides: str, stream: str = "val", **fields: Any) -> tuple[Corrupted, Corruption, Draws]:
+    """A random clip corrupted under overrides, with the corruption and the draws of a sampler."""
+    clip, corruption = random_clip(**fields), make_corruption(*overrides)
+    return corruption(clip, stream), corruption, Draws(corruption.seed, "sample", clip.keys)

@@ -1,0 +1,62 @@
+"""Parameter groups and the learning-rate schedule."""
+
+import math
+
+import pytest
+import torch
+
+from interp_refiner.backbone import Wan
+from interp_refiner.core import BadValue
+from interp_refiner.training import AdamW, parameter_groups
+
+
+def test_norms_biases_and_tables_do_not_decay():
+    size = {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 32, "ffn_dim": 32, "freq_dim": 32}
+    model = Wan(latent_channels=4, text_dim=8, **size)
+    decayed, plain = parameter_groups(model, 0.1)
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert decayed["weight_decay"] == 0.1
+    assert plain["weight_decay"] == 0
+    assert len(decayed["params"]) + len(plain["params"]) == len(names)
+    of = lambda group: {names[id(p)] for p in group["params"]}  # noqa: E731
+    assert {"wan.patch_embedding.weight", "wan.blocks.0.attn1.to_q.weight", "frame_numbers.out.weight"} <= of(decayed)
+    assert {"wan.scale_shift_table", "wan.blocks.0.norm2.weight", "wan.proj_out.bias"} <= of(plain)
+    assert all(name.endswith("weight") for name in of(decayed))
+
+
+def test_frozen_parameters_are_left_out():
+    layer = torch.nn.Linear(2, 2)
+    layer.weight.requires_grad_(False)
+    decayed, plain = parameter_groups(layer, 0.1)
+    assert decayed["params"] == []
+    assert plain["params"] == [layer.bias]
+
+
+def test_rate_warms_up_holds_and_falls_along_a_cosine():
+    recipe = AdamW(warmup_steps=10, decay_share=0.5, final_share=0.1)
+    rate = lambda step: recipe.factor(step, 100)  # noqa: E731
+    assert [rate(step) for step in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert rate(30) == rate(50) == 1
+    assert rate(75) == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 2)))
+    assert rate(100) == pytest.approx(0.1)
+    assert rate(1000) == pytest.approx(0.1)
+
+
+def test_a_run_without_an_end_does_not_decay():
+    assert AdamW(warmup_steps=10).factor(10**6, -1) == 1
+    assert AdamW(warmup_steps=0, decay_share=0.0).factor(10**6, 100) == 1
+
+
+def test_configure_applies_the_schedule_to_every_group():
+    recipe = AdamW(lr=0.5, warmup_steps=4)
+    configured = recipe.configure(torch.nn.Linear(3, 3), 100)
+    assert [group["lr"] for group in configured["optimizer"].param_groups] == [0.125, 0.125]
+    assert configured["lr_scheduler"]["interval"] == "step"
+
+
+@pytest.mark.parametrize(
+    "setting", [{"lr": 0.0}, {"warmup_steps": -1}, {"decay_share": 1.5}, {"final_share": -0.1}], ids=str
+)
+def test_bad_settings_name_themselves(setting):
+    with pytest.raises(BadValue, match=next(iter(setting))):
+        AdamW(**setting)
