@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from interp_refiner.codec.wan_vae import WanVAE
+from interp_refiner.core import BadValue
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("pipeline")
+    AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(root / "vae")
+    return root
+
+
+def test_encodes_as_the_autoencoder_does_with_its_own_statistics(folder: Path):
+    codec = WanVAE(str(folder))
+    video = torch.rand(1, 3, 5, 32, 48)
+    latents = codec.encode(video)
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    with torch.no_grad():
+        raw = vae.encode(2 * video - 1).latent_dist.mode()
+    mean, std = (torch.tensor(getattr(vae.config, f"latents_{name}")).view(-1, 1, 1, 1) for name in ("mean", "std"))
+    torch.testing.assert_close(latents, (raw - mean) / std)
+    assert tuple(latents.shape[1:]) == codec.latent_size(5, 32, 48) == (16, 2, 4, 6)
+
+
+def test_decodes_as_the_autoencoder_does(folder: Path):
+    codec = WanVAE(str(folder / "vae"), tiling=True)
+    latents = torch.randn(1, 16, 2, 4, 4)
+    decoded = codec.decode(latents)
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    mean, std = (torch.tensor(getattr(vae.config, f"latents_{name}")).view(-1, 1, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        expected = vae.decode(latents * std + mean).sample
+    torch.testing.assert_close(decoded, (expected / 2 + 0.5).clamp(0, 1))
+    assert decoded.shape == (1, 3, 5, 32, 32)
+
+
+def test_is_frozen_and_stays_in_evaluation_mode(folder: Path):
+    codec = WanVAE(str(folder), precision="bfloat16")
+    assert not any(p.requires_grad for p in codec.parameters())
+    assert {p.dtype for p in codec.parameters()} == {torch.bfloat16}
+    assert not codec.train().vae.training
+    assert codec.decode(torch.randn(1, 16, 1, 2, 2)).dtype == torch.float32
+
+
+def test_geometry(folder: Path):
+    codec = WanVAE(str(folder))
+    assert (codec.temporal_factor, codec.spatial_factor, codec.first_frame_alone) == (4, 8, True)
+    assert codec.latent_frame(3) == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    with pytest.raises(BadValue, match=r"video frames=16: expected 1 \+ a multiple of 4 frames"):
+        codec.encode(torch.rand(1, 3, 16, 32, 32))
+    with pytest.raises(BadValue, match=r"video size=32x36: expected .* divisible by 8"):
+        codec.encode(torch.rand(1, 3, 5, 32, 36))
+
+
+def test_refuses_a_folder_that_is_not_there():
+    with pytest.raises(BadValue, match=r"folder=/nowhere: expected a folder with config.json"):
+        WanVAE("/nowhere")
