@@ -1,0 +1,141 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from interp_refiner.codec import PatchDCT
+from interp_refiner.core import BadValue, Draws
+from interp_refiner.data.moving_shapes import MovingShapes, captions
+from interp_refiner.data.scene import BRIGHTNESS, DIRECTIONS, SHAPES, draw_scenes
+from interp_refiner.data.shards import DatasetMetadata
+from interp_refiner.text import CaptionEncoder
+
+SMALL = {"num_train": 20, "num_val": 6, "num_frames": 5, "height": 16, "width": 24}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("moving_shapes")
+    MovingShapes(**SMALL).write(folder)
+    return folder
+
+
+def read_tars(folder: Path) -> dict[str, bytes]:
+    members = {}
+    for path in sorted(folder.glob("shard-*.tar")):
+        with tarfile.open(path) as tar:
+            members |= {info.name: tar.extractfile(info).read() for info in tar.getmembers()}
+    return members
+
+
+def read_all(folder: Path, suffix: str) -> Tensor:
+    parts = [content for name, content in read_tars(folder).items() if name.endswith(suffix)]
+    return torch.stack([torch.load(io.BytesIO(part), weights_only=True) for part in parts])
+
+
+def test_shards_hold_what_is_declared(root: Path):
+    for split, number in (("train", 20), ("val", 6)):
+        metadata = DatasetMetadata.load(root / split)
+        assert (metadata.num_samples, metadata.latent_shape, metadata.text_shape) == (number, (16, 5, 4, 6), (16, 32))
+        assert (metadata.codec["name"], metadata.codec["spatial_factor"], metadata.normalised) == ("patch_dct", 4, True)
+        assert metadata.made_by["split"] == split
+        assert metadata.made_by["seed"] == 0
+        latents = read_all(root / split, ".latent.pt")
+        assert latents.shape == (number, 16, 5, 4, 6)
+        assert latents.dtype == torch.bfloat16
+    train, val = (DatasetMetadata.load(root / split) for split in ("train", "val"))
+    assert train.latents_std == val.latents_std
+
+
+def test_training_latents_have_unit_variance(root: Path):
+    latents = read_all(root / "train", ".latent.pt").float()
+    torch.testing.assert_close(latents.mean((0, 2, 3, 4)), torch.zeros(16), atol=0.01, rtol=0)
+    torch.testing.assert_close(latents.std((0, 2, 3, 4)), torch.ones(16), atol=0.01, rtol=0)
+
+
+def test_stored_latents_decode_to_the_rendered_clips(root: Path):
+    metadata = DatasetMetadata.load(root / "val")
+    codec = PatchDCT(metadata.latents_mean, metadata.latents_std)
+    keys, prompts, video = next(MovingShapes(**SMALL).clips("val", 6))
+    decoded = codec.decode(read_all(root / "val", ".latent.pt").float())
+    psnr = -10 * (decoded - video).square().mean((1, 2, 3, 4)).log10()
+    assert psnr.min() >= 32
+    members = read_tars(root / "val")
+    assert [members[f"{key}.prompt.txt"].decode() for key in keys] == prompts
+    embeddings = read_all(root / "val", ".embed.pt")
+    assert torch.equal(embeddings, CaptionEncoder().encode(prompts).bfloat16())
+
+
+def test_captions_name_every_object():
+    scene = draw_scenes(Draws(0, "val", [f"k{i}" for i in range(40)]), 4, 32, 56)
+    texts = captions(scene)
+    for i, text in enumerate(texts):
+        parts = text.split(" and ")
+        assert len(parts) == scene.present[i].sum()
+        for n, part in enumerate(parts):
+            brightness, shape, moving, direction = part.split(" ")
+            assert brightness == BRIGHTNESS[scene.brightness[i, n]]
+            assert shape == SHAPES[scene.shape[i, n]]
+            assert (moving, direction) == ("moving", DIRECTIONS[scene.first_direction[i, n]])
+        assert len(text.split()) <= CaptionEncoder().length
+
+
+def test_splits_are_disjoint_and_a_small_set_begins_a_large_one():
+    def clips(split: str, count: int, seed: int = 0) -> Tensor:
+        chunks = MovingShapes(**SMALL | {"seed": seed}).clips(split, count)
+        return torch.cat([video for _, _, video in chunks])
+
+    train, val = clips("train", 20), clips("val", 6)
+    assert torch.cdist(train.flatten(1), val.flatten(1)).min() > 1
+    torch.testing.assert_close(clips("train", 3), train[:3], atol=1e-5, rtol=0)
+    assert torch.cdist(train.flatten(1), clips("train", 20, seed=1).flatten(1)).min() > 1
+
+
+def test_writing_again_changes_nothing(root: Path):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    MovingShapes(**SMALL).write(root)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_the_same_set_again_byte_for_byte(root: Path, tmp_path: Path):
+    MovingShapes(**SMALL).write(tmp_path)
+    assert read_tars(tmp_path / "train") == read_tars(root / "train")
+
+
+def test_a_missing_split_is_completed(root: Path, tmp_path: Path):
+    shapes = MovingShapes(**SMALL)
+    shapes.write(tmp_path)
+    for path in (tmp_path / "val").iterdir():
+        path.unlink()
+    (tmp_path / "val").rmdir()
+    shapes.write(tmp_path)
+    assert read_tars(tmp_path / "val") == read_tars(root / "val")
+    assert json.loads((tmp_path / "val" / "dataset.json").read_text())["num_samples"] == 6
+
+
+def test_refuses_a_folder_of_other_settings(root: Path):
+    other = MovingShapes(**SMALL | {"seed": 3})
+    with pytest.raises(BadValue) as caught:
+        other.write(root)
+    message = str(caught.value)
+    assert other.fingerprint in message
+    assert MovingShapes(**SMALL).fingerprint in message
+    assert "seed=0 instead of 3" in message
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("num_train", 0, "num_train=0: expected at least 1"),
+        ("num_frames", 1, "num_frames=1: expected at least 2"),
+        ("height", 12, "height=12: expected at least 16"),
+        ("width", 30, "video size=16x30: expected a height and width divisible by 4"),
+    ],
+)
+def test_refuses_bad_settings(setting: str, value: int, message: str):
+    with pytest.raises(BadValue, match=message):
+        MovingShapes(**SMALL | {setting: value})
