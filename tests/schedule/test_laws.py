@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp_refiner.core import Draws
-from tests.helpers import build, group_config, group_members
+from tests.helpers import NoHostSync, build, group_config, group_members
 
 MEMBERS = group_members("schedule")
 T = 21
@@ -97,6 +97,14 @@ def test_the_smallest_clips_work(name):
     given = torch.zeros(2, 3, dtype=torch.bool)
     result = schedule.plan(given, draws(["a", "b"]), torch.rand(2, 3, 3) if schedule.needs_cost else None)
     assert result.kept_until.tolist() == [[1, 0, 1]] * 2
+
+
+def test_nothing_waits_for_the_device(name):
+    given, jitter = random_given(3), ["schedule.jitter=0.5"] if name == "uniform" else []
+    schedule, cost = build("schedule", name, *jitter), random_cost(["0", "1", "2"])
+    with NoHostSync():
+        result = schedule.plan(given, draws(["0", "1", "2"]), cost)
+    assert result.num_levels == 4
 
 
 def test_config_spells_out_every_argument(name):

@@ -1,0 +1,24 @@
+import pytest
+
+from interp_refiner.core import BadValue, MissingExtra, choice, suggestion
+
+
+def test_a_bad_value_says_name_value_allowed_and_nearest():
+    with pytest.raises(BadValue) as error:
+        choice("law", "geometrc", ["linear", "geometric"])
+    assert str(error.value) == "law=geometrc: expected linear | geometric; did you mean 'geometric'?"
+    assert (error.value.name, error.value.value) == ("law", "geometrc")
+
+
+def test_a_good_value_passes_through():
+    assert choice("law", "linear", ["linear", "geometric"]) == "linear"
+
+
+def test_nothing_is_suggested_where_nothing_is_near():
+    assert suggestion("xyz", ["linear", "geometric"]) == ""
+
+
+def test_a_missing_extra_says_how_to_get_it():
+    assert str(MissingExtra("attention=flash", "flash-attn", "flash")) == (
+        "attention=flash needs flash-attn, which is not installed: pip install 'interp_refiner[flash]'"
+    )
