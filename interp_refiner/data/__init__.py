@@ -1,5 +1,26 @@
 """Data: shards on disk, clips in memory, and the data module that corrupts them on the device."""
 
-from interp_refiner.data.shards import DatasetMetadata, Sample, write_shards
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
+from interp_refiner.data.module import Reading, ShardedDataModule, Writer
+from interp_refiner.data.moving_shapes import MovingShapes
+from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, write_shards
+from interp_refiner.data.wan_synth import wan_synth_metadata, windows, write_clip_windows
 
-__all__ = ["DatasetMetadata", "Sample", "write_shards"]
+__all__ = [
+    "BadSample",
+    "BatchReader",
+    "DatasetMetadata",
+    "EvalLoader",
+    "MovingShapes",
+    "Reading",
+    "Sample",
+    "ShardDataset",
+    "ShardedDataModule",
+    "TrainLoader",
+    "Writer",
+    "wan_synth_metadata",
+    "windows",
+    "write_clip_windows",
+    "write_shards",
+]

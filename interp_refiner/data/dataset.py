@@ -1,0 +1,206 @@
+"""A folder of shards as a sequence of samples that can be read in any order."""
+
+import heapq
+import logging
+from collections.abc import Sequence
+from copy import copy
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, choice, derived_seed
+from interp_refiner.data.shards import (
+    DATASET_FILE,
+    DTYPES,
+    BadSample,
+    DatasetMetadata,
+    LocalFolder,
+    Sample,
+    Storage,
+    TensorReader,
+    Unreadable,
+    all_finite,
+    build_index,
+)
+
+log = logging.getLogger(__name__)
+
+OnBadSample = Literal["error", "skip"]
+
+
+class ShardDataset:
+    """The samples of one folder of shards, numbered in the order in which they are stored.
+
+    Latents come out with about unit variance per channel: as they are stored where the metadata says that they are
+    normalised, else as ``(z - mean) / std`` in float32.
+
+    Args:
+        storage: the folder, or its path.
+        metadata: for folders without a ``dataset.json``; where there is one it is the one that counts.
+        cache_dir: a local folder that keeps the index; None makes the index anew every time.
+        on_bad_sample: what to do about samples that the index shows to be bad (a truncated shard, a missing member, a
+            key used twice): ``"error"`` raises, ``"skip"`` leaves them out, the same ones for every process.
+        threads: shards indexed at the same time.
+
+    Raises:
+        BadValue: the folder holds no shards, or nothing declares its shapes.
+        BadSample: with ``on_bad_sample="error"``.
+    """
+
+    def __init__(
+        self,
+        storage: Storage | Path | str,
+        metadata: DatasetMetadata | None = None,
+        cache_dir: Path | str | None = None,
+        on_bad_sample: OnBadSample = "error",
+        threads: int = 8,
+    ):
+        self.storage = storage if isinstance(storage, Storage) else LocalFolder(storage)
+        self.on_bad_sample = choice("on_bad_sample", on_bad_sample, ("error", "skip"))
+        self.metadata = declared_metadata(self.storage.name, metadata)
+        self.index = build_index(self.storage, cache_dir, threads)
+        if not self.index.shards:
+            raise BadValue("root", self.storage.name, "a folder with shards, shard-*.tar or shard_*.tar")
+        self.rows = self._good_rows()
+        self._reader = TensorReader(self.storage)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def key(self, sample: int) -> str:
+        """The sample's name, unique in the dataset."""
+        return self.index.keys[self.rows[sample]]
+
+    def where(self, sample: int) -> str:
+        """The shard and the key of a sample, for messages."""
+        return f"{self.index.locate(self.rows[sample], 'latent')[0]}: sample '{self.key(sample)}'"
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """Of the latents that are read: as stored, or float32 where they are normalised on the way."""
+        return DTYPES[self.metadata.latent_dtype] if self.metadata.normalised else torch.float32
+
+    @property
+    def text_dtype(self) -> torch.dtype:
+        return DTYPES[self.metadata.text_dtype]
+
+    def read_into(self, sample: int, latents: Tensor, text: Tensor | None) -> str:
+        """Reads one sample into memory of the declared shapes and of this dataset's dtypes; returns the prompt.
+
+        Raises:
+            BadSample: something about the sample is not as declared, or a number is not finite.
+        """
+        row = self.rows[sample]
+        try:
+            self._read_latents(row, latents)
+            if text is not None:
+                self._read_tensor(row, "embed", text)
+            shard, offset, size = self.index.locate(row, "prompt")
+            return self.storage.read(shard, offset, size).decode() if offset >= 0 else ""
+        except (Unreadable, EOFError, OSError, UnicodeDecodeError) as error:
+            raise BadSample(self.index.locate(row, "latent")[0], self.index.keys[row], str(error)) from error
+
+    def __getitem__(self, sample: int) -> Sample:
+        latents = torch.empty(self.metadata.latent_shape, dtype=self.latent_dtype)
+        shape = self.metadata.text_shape
+        text = torch.empty(shape, dtype=self.text_dtype) if shape is not None else None
+        prompt = self.read_into(sample, latents, text)
+        return Sample(self.key(sample), latents, text, prompt)
+
+    def split(self, held_out: int) -> tuple[Self, Self]:
+        """(all others, ``held_out`` samples), chosen by their keys: the same ones in every run and order of shards."""
+        if not 0 < held_out < len(self):
+            raise BadValue(
+                "val_samples", held_out, f"1 to {len(self) - 1}, fewer than the samples of {self.storage.name}"
+            )
+        chosen = set(heapq.nsmallest(held_out, range(len(self)), key=lambda i: derived_seed("held out", self.key(i))))
+        return self.subset([i for i in range(len(self)) if i not in chosen]), self.subset(sorted(chosen))
+
+    def subset(self, samples: Sequence[int]) -> Self:
+        """The dataset of these samples only, numbered from 0; files and index are shared."""
+        part = copy(self)
+        part.rows = self.rows[np.asarray(samples, np.int64)]
+        return part
+
+    def stored(self, sample: int, kind: Literal["latent", "embed"]) -> Tensor:
+        """One tensor as it is stored, whatever its shape and dtype; raises EOFError or :class:`Unreadable`."""
+        return self._reader.read(self.index.locate(self.rows[sample], kind))
+
+    def close(self) -> None:
+        """Closes the files; reading opens them again."""
+        self.storage.close()
+
+    def _read_latents(self, row: int, out: Float[Tensor, "c t *space"]) -> None:
+        if self.metadata.normalised:
+            return self._read_tensor(row, "latent", out)
+        stored = torch.empty(self.metadata.latent_shape, dtype=DTYPES[self.metadata.latent_dtype])
+        self._read_tensor(row, "latent", stored)
+        column = (-1, *[1] * (stored.ndim - 1))
+        mean, std = (torch.tensor(v).view(column) for v in (self.metadata.latents_mean, self.metadata.latents_std))
+        torch.sub(stored.float(), mean, out=out).div_(std)
+        return None
+
+    def _read_tensor(self, row: int, kind: str, out: Tensor) -> None:
+        try:
+            self._reader.read_into(self.index.locate(row, kind), out)
+        except Unreadable as error:
+            raise Unreadable(f"{kind}: {error}") from error
+        if not all_finite(out):
+            raise Unreadable(f"{kind}: NaN or infinite numbers")
+
+    def _good_rows(self) -> np.ndarray:
+        required = ["latent"] if self.metadata.text_shape is None else ["latent", "embed", "prompt"]
+        damaged, faults = self.index.damaged_shards(), self.index.faults(required)
+        found = [*damaged, *faults.values()]
+        if found and self.on_bad_sample == "error":
+            raise found[0] if len(found) == 1 else _several(found)
+        for fault in found:
+            log.warning("skipped: %s", fault)
+        if faults:
+            log.warning("skipped %d of %d samples of %s", len(faults), len(self.index), self.storage.name)
+        if len(faults) == len(self.index):
+            raise BadValue("root", self.storage.name, "shards with at least one whole sample")
+        return np.setdiff1d(np.arange(len(self.index)), np.fromiter(faults, np.int64, len(faults)))
+
+
+def _several(faults: Sequence[BadSample]) -> BadSample:
+    first, others = faults[0], "; ".join(map(str, faults[1:4]))
+    more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
+    return BadSample(first.shard, first.key, f"{first.reason}; {others}{more}")
+
+
+def check_declaration(dataset: ShardDataset) -> None:
+    """Refuses metadata that the stored tensors contradict, going by the first sample that can be read at all."""
+    metadata = dataset.metadata
+    where = f"what {dataset.storage.name} holds"
+    kinds: dict[Literal["latent", "embed"], str] = {"latent": "latent", "embed": "text"}
+    for kind, name in kinds.items():
+        shape, dtype = getattr(metadata, f"{name}_shape"), getattr(metadata, f"{name}_dtype")
+        if shape is None or (found := _first_readable(dataset, kind)) is None:
+            continue
+        if tuple(found.shape) != shape:
+            raise BadValue(f"{name}_shape", list(shape), f"{where}, {list(found.shape)}")
+        if found.dtype != DTYPES[dtype]:
+            raise BadValue(f"{name}_dtype", dtype, f"{where}, {str(found.dtype).removeprefix('torch.')}")
+
+
+def _first_readable(dataset: ShardDataset, kind: Literal["latent", "embed"]) -> Tensor | None:
+    for sample in range(min(len(dataset), 8)):
+        try:
+            return dataset.stored(sample, kind)
+        except (Unreadable, EOFError):
+            continue  # bad samples are named when their turn comes
+    return None
+
+
+def declared_metadata(root: Path | str, fallback: DatasetMetadata | None = None) -> DatasetMetadata:
+    """The ``dataset.json`` of a folder, else ``fallback``; raises :class:`BadValue` where there is neither."""
+    if (Path(root) / DATASET_FILE).exists():
+        return DatasetMetadata.load(root)
+    if fallback is None:
+        raise BadValue("metadata", None, f"the shapes of {root}, which has no {DATASET_FILE}")
+    return fallback

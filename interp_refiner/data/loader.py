@@ -1,0 +1,274 @@
+"""Batches of clips: what is read when, read ahead by threads, with a position that can be saved.
+
+Both loaders are sized, so that Lightning fetches no batch before it is asked for and a saved position is exact.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Clip
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.order import dealt, fixed_order, stream
+from interp_refiner.data.shards import BadSample
+
+log = logging.getLogger(__name__)
+
+
+class Pending(NamedTuple):
+    """A batch that is being read: memory that threads fill row by row."""
+
+    samples: Sequence[int]
+    latents: Tensor
+    text: Tensor | None
+    prompts: "list[Future[str]]"
+
+    def cancel(self) -> None:
+        for prompt in self.prompts:
+            prompt.cancel()
+
+
+@final
+class BatchReader:
+    """Reads batches of a dataset, every sample by a thread of its own, straight into its row of the batch.
+
+    Args:
+        dataset: what is read.
+        threads: samples read at the same time.
+        timeout: seconds after which a sample that does not arrive is an error.
+
+    Attributes:
+        skipped: how many samples have been left out because they were bad (``dataset.on_bad_sample="skip"``).
+    """
+
+    def __init__(self, dataset: ShardDataset, threads: int = 4, timeout: float = 600.0):
+        if threads < 1:
+            raise BadValue("threads", threads, "at least 1")
+        if timeout <= 0:
+            raise BadValue("timeout", timeout, "seconds, more than 0")
+        self.clips, self.timeout, self.skipped = dataset, timeout, 0
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+
+    def submit(self, samples: Sequence[int]) -> Pending:
+        """Starts reading ``samples``."""
+        metadata = self.clips.metadata
+        pinned = torch.cuda.is_available()
+        latents = torch.empty(len(samples), *metadata.latent_shape, dtype=self.clips.latent_dtype, pin_memory=pinned)
+        text = None
+        if metadata.text_shape is not None:
+            text = torch.empty(len(samples), *metadata.text_shape, dtype=self.clips.text_dtype, pin_memory=pinned)
+        rows = zip(samples, latents, text if text is not None else [None] * len(samples), strict=True)
+        return Pending(samples, latents, text, [self._pool.submit(self.clips.read_into, *row) for row in rows])
+
+    def collect(self, pending: Pending) -> tuple[Clip, list[int]]:
+        """Waits for a batch; returns the clip of its good samples and their places in the batch.
+
+        Raises:
+            BadSample: for a bad sample, unless the dataset skips them.
+            TimeoutError: naming the sample that did not arrive.
+        """
+        prompts, places = [], []
+        for place, (sample, prompt) in enumerate(zip(pending.samples, pending.prompts, strict=True)):
+            try:
+                prompts.append(prompt.result(self.timeout))
+                places.append(place)
+            except BadSample as fault:
+                if self.clips.on_bad_sample == "error":
+                    raise
+                self.skipped += 1
+                log.warning("skipped: %s (%d so far)", fault, self.skipped)
+            except TimeoutError:
+                raise TimeoutError(f"{self.clips.where(sample)}: not read within {self.timeout:g} s") from None
+        latents, text = pending.latents, pending.text
+        if len(places) < len(pending.samples):
+            latents, text = latents[places], text[places] if text is not None else None
+        keys = [self.clips.key(pending.samples[place]) for place in places]
+        return Clip(latents, keys, text=text, prompts=prompts), places
+
+    def close(self) -> None:
+        """Stops the threads once they have read what they are reading."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+@final
+class TrainLoader:
+    """Batches of shuffled clips without end.
+
+    All epochs, each a permutation drawn from (seed, epoch), are strung together to one stream of samples. The global
+    batch that starts at stream position p holds ``[p, p + B W)``; rank r of W takes every W-th of them. So every sample
+    comes once an epoch whatever the number of ranks, a batch may straddle two epochs (``Clip.epochs`` says which), and
+    a stream position is all that has to be saved: resumed at another world size, the stream goes on where it was.
+
+    A bad sample that is skipped makes its batch smaller and moves no other sample. Where nothing is left of a rank's
+    batch, the next good sample of the stream stands in, since all ranks must take the step; it comes once more in its
+    own turn.
+
+    Iterating again goes on where the last iteration was (Lightning does so at every epoch and after loading).
+
+    Args:
+        reader: of the training set.
+        batch_size: B, samples a rank.
+        seed: of the order.
+        rank, world_size: which part of every global batch is this process's.
+        read_ahead: batches read beyond the one that is waited for.
+    """
+
+    def __init__(
+        self,
+        reader: BatchReader,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        read_ahead: int = 2,
+    ):
+        _check_sizes(batch_size, read_ahead)
+        self.reader, self.batch_size, self.seed = reader, batch_size, seed
+        self.rank, self.world_size, self.read_ahead = rank, world_size, read_ahead
+        self.num_samples = len(reader.clips)
+        self._position = 0  # in the stream: samples handed out, over all ranks
+        self._ahead: deque[tuple[range, Pending]] = deque()
+
+    @property
+    def global_batch_size(self) -> int:
+        return self.batch_size * self.world_size
+
+    def __len__(self) -> int:
+        """Batches of what Lightning calls an epoch: whole global batches, at least one."""
+        return max(1, self.num_samples // self.global_batch_size)
+
+    def __iter__(self) -> Iterator[Clip]:
+        return self
+
+    def __next__(self) -> Clip:
+        while len(self._ahead) <= self.read_ahead:
+            start = self._position + len(self._ahead) * self.global_batch_size
+            positions = dealt(start, self.batch_size, self.rank, self.world_size)
+            self._ahead.append((positions, self._submit(positions)))
+        try:
+            positions, pending = self._ahead.popleft()
+            clip = self._collect(positions, pending) or self._stand_in(positions.stop)
+        except BaseException:
+            self._forget()  # what failed is tried again if asked for again
+            raise
+        self._position += self.global_batch_size
+        return clip
+
+    def state_dict(self) -> dict[str, int]:
+        """The position after the last batch that was handed out, however many have been read."""
+        return {"position": self._position, "num_samples": self.num_samples, "seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on at a saved position; the world and the batch may have other sizes now."""
+        for name in ("num_samples", "seed"):
+            if state[name] != getattr(self, name):
+                log.warning("%s is %s and was %s: another order goes on", name, getattr(self, name), state[name])
+        self._forget()
+        self._position = int(state["position"])
+
+    def _submit(self, positions: Sequence[int]) -> Pending:
+        return self.reader.submit([stream(p, self.num_samples, self.seed)[1] for p in positions])
+
+    def _collect(self, positions: Sequence[int], pending: Pending) -> Clip | None:
+        clip, places = self.reader.collect(pending)
+        return replace(clip, epochs=[positions[place] // self.num_samples for place in places]) if places else None
+
+    def _stand_in(self, start: int) -> Clip:
+        """The first good sample of the stream from ``start`` on."""
+        for position in range(start, start + self.num_samples):
+            if (clip := self._collect([position], self._submit([position]))) is not None:
+                log.warning("nothing is left of a batch: '%s' stands in", clip.keys[0])
+                return clip
+        raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
+
+    def _forget(self) -> None:
+        for _, pending in self._ahead:
+            pending.cancel()
+        self._ahead.clear()
+
+
+@final
+class EvalLoader:
+    """Every sample once at every level, in an order that never changes, dealt over ranks by whole batches.
+
+    Nothing is padded or repeated: ranks may differ by a batch, and the last batch may be smaller (so no collective in a
+    validation step). A batch holds mixed levels; a sample is read once for all of its levels in a batch. A bad sample
+    that is skipped is left out at all levels.
+
+    Args:
+        reader: of the set.
+        batch_size: (sample, level) pairs in a batch.
+        num_levels: S, the levels 1..S that are pinned (``Clip.level``); None pins none, every sample comes once.
+        limit: only the first so many samples of the order; None for all.
+        rank, world_size: this process's part.
+        read_ahead: batches read beyond the one that is waited for.
+    """
+
+    def __init__(
+        self,
+        reader: BatchReader,
+        batch_size: int,
+        num_levels: int | None = None,
+        limit: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        read_ahead: int = 2,
+    ):
+        _check_sizes(batch_size, read_ahead)
+        if limit is not None and limit < 1:
+            raise BadValue("val_samples", limit, "at least 1, or null for all")
+        self.reader, self.read_ahead = reader, read_ahead
+        levels = range(1, num_levels + 1) if num_levels is not None else [None]
+        pairs = [(sample, level) for sample in fixed_order(len(reader.clips), limit) for level in levels]
+        starts = range(rank * batch_size, len(pairs), batch_size * world_size)
+        self.batches = [pairs[start : start + batch_size] for start in starts]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Clip]:
+        batches = iter(self.batches)
+        ahead: deque[tuple[list[tuple[int, int | None]], Pending]] = deque()
+        try:
+            while True:
+                for pairs in islice(batches, self.read_ahead + 1 - len(ahead)):
+                    ahead.append((pairs, self.reader.submit(list(dict.fromkeys(sample for sample, _ in pairs)))))
+                if not ahead:
+                    return
+                clip = self._collect(*ahead.popleft())
+                if clip is not None:
+                    yield clip
+        finally:
+            for _, pending in ahead:
+                pending.cancel()
+
+    def _collect(self, pairs: list[tuple[int, int | None]], pending: Pending) -> Clip | None:
+        clip, places = self.reader.collect(pending)
+        row = {pending.samples[place]: number for number, place in enumerate(places)}
+        kept = [(row[sample], level) for sample, level in pairs if sample in row]
+        if not kept:
+            return None
+        rows = [number for number, _ in kept]
+        levels = [level for _, level in kept if level is not None]
+        repeated = rows if rows != list(range(clip.batch_size)) else slice(None)
+        return Clip(
+            latents=clip.latents[repeated],
+            keys=[clip.keys[number] for number in rows],
+            text=clip.text[repeated] if clip.text is not None else None,
+            prompts=[clip.prompts[number] for number in rows],
+            level=torch.tensor(levels) if levels else None,
+        )
+
+
+def _check_sizes(batch_size: int, read_ahead: int) -> None:
+    if batch_size < 1:
+        raise BadValue("batch_size", batch_size, "at least 1")
+    if read_ahead < 0:
+        raise BadValue("read_ahead", read_ahead, "at least 0")

@@ -1,0 +1,223 @@
+"""The data module: finds or makes the shards, deals them out, and corrupts clips on their device."""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import lightning as L
+import torch
+
+from interp_refiner.core import BadValue, Clip, Corrupted
+from interp_refiner.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.data.dataset import ShardDataset, check_declaration
+from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
+from interp_refiner.data.order import fixed_order
+from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, LocalFolder
+from interp_refiner.data.shards.storage import is_shard
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val")
+EVALUATION_STREAM = "val"
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """Makes a data set that is computed rather than collected."""
+
+    def write(self, root: Path) -> None:
+        """Writes ``<root>/train`` and ``<root>/val``; returns at once where they stand."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How shards are read.
+
+    Attributes:
+        cache_dir: a local folder for what is derived from shards (their index); None keeps nothing.
+        on_bad_sample: ``"error"`` stops at a bad sample, ``"skip"`` goes on without it; both name it.
+        threads: samples read at the same time, for training and for validation each.
+        read_ahead: batches read beyond the one that is waited for.
+        timeout: seconds after which a sample that does not arrive is an error.
+        seed: of the order of training samples.
+    """
+
+    cache_dir: str | None = None
+    on_bad_sample: Literal["error", "skip"] = "error"
+    threads: int = 4
+    read_ahead: int = 2
+    timeout: float = 600.0
+    seed: int = 0
+
+
+class ShardedDataModule(L.LightningDataModule):
+    """Shards -> :class:`Clip` -> (on the device) :class:`Corrupted`.
+
+    Training clips come in an endless shuffled order, corrupted under the stream ``"train"`` with their epochs. Held-out
+    clips come once at every level 1..S, corrupted under ``"val"``: the same in every run of validation.
+
+    Args:
+        root: a folder with ``train/`` and ``val/``, each with shards and, unless ``metadata`` declares them, a
+            ``dataset.json``; or a folder that holds the shards itself, of which ``held_out`` samples become ``val``.
+        corruption: applied on the device, without gradient.
+        batch_size: training samples a process.
+        val_batch_size: (sample, level) pairs in a batch of validation.
+        val_samples: validate on so many of the held-out clips, always the same ones; None for all.
+        held_out: of a folder that is not split: samples kept out of training, chosen by their keys.
+        metadata: shapes and normalisation, for shards without a ``dataset.json``.
+        writer: makes the data set in ``root`` if it is not there.
+        reading: how shards are read.
+
+    Raises:
+        BadValue: from :meth:`validate` and :meth:`prepare_data` where there is no data, or not the data declared.
+    """
+
+    # with fewer held-out batches than processes some processes validate nothing
+    allow_zero_length_dataloader_with_multiple_devices = True
+
+    def __init__(
+        self,
+        root: str,
+        corruption: Corruption,
+        batch_size: int = 8,
+        val_batch_size: int = 16,
+        val_samples: int | None = None,
+        held_out: int = 64,
+        metadata: DatasetMetadata | None = None,
+        writer: Writer | None = None,
+        reading: Reading | None = None,
+    ):
+        super().__init__()
+        for name, size in {"batch_size": batch_size, "val_batch_size": val_batch_size, "held_out": held_out}.items():
+            if size < 1:
+                raise BadValue(name, size, "at least 1")
+        self.root, self.corruption = Path(root).expanduser(), corruption
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.val_samples, self.held_out = val_samples, held_out
+        self.declared, self.writer, self.reading = metadata, writer, reading or Reading()
+        self._readers: dict[str, BatchReader] = {}
+
+    @property
+    def metadata(self) -> DatasetMetadata:
+        """Shapes, codec and normalisation of the training set; known once :meth:`prepare_data` has run."""
+        self.prepare_data()
+        return self._readers["train"].clips.metadata
+
+    def validate(self) -> None:
+        """Refuses a root without data; cheap, for before anything is built."""
+        if self.writer is None and not self._is_split() and not self._holds_shards(self.root):
+            expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
+            raise BadValue("root", self.root, expected + (": no such folder" if not self.root.is_dir() else ""))
+
+    def prepare_data(self) -> None:
+        """Makes the data set if there is a writer and no data, and indexes it. Safe in many processes at once."""
+        if self._readers:
+            return
+        self.validate()
+        if self.writer is not None:
+            whole = all((self.root / split / DATASET_FILE).exists() for split in SPLITS)
+            with nullcontext() if whole else _locked(self.root):
+                self.writer.write(self.root)
+        try:
+            datasets = self._datasets()
+        except BadSample as fault:
+            raise BadValue("root", self.root, f"whole samples, or reading.on_bad_sample=skip: {fault}") from fault
+        for dataset in datasets:
+            check_declaration(dataset)
+        train, val = (dataset.metadata for dataset in datasets)
+        if (train.latent_shape, train.text_shape) != (val.latent_shape, val.text_shape):
+            raise BadValue(
+                "root", self.root, f"train and val of one shape, not {train.latent_shape} {val.latent_shape}"
+            )
+        self._readers = {
+            split: BatchReader(dataset, self.reading.threads, self.reading.timeout)
+            for split, dataset in zip(SPLITS, datasets, strict=True)
+        }
+
+    def setup(self, stage: str) -> None:
+        """Opens the data set in this process."""
+        self.prepare_data()
+
+    def train_dataloader(self) -> TrainLoader:
+        """This process's part of the endless shuffled stream."""
+        rank, world_size = self._process()
+        reader = self._readers["train"]
+        if overfit := int(getattr(self.trainer, "overfit_batches", 0)):
+            few = fixed_order(len(reader.clips), overfit * self.batch_size * world_size)
+            reader = BatchReader(reader.clips.subset(few), self.reading.threads, self.reading.timeout)
+        return TrainLoader(reader, self.batch_size, self.reading.seed, rank, world_size, self.reading.read_ahead)
+
+    def val_dataloader(self) -> EvalLoader:
+        """This process's part of the held-out clips at every level."""
+        rank, world_size = self._process()
+        reader = self._readers["val"]
+        num_levels = self.corruption.num_levels(reader.clips.metadata.num_frames)
+        return EvalLoader(
+            reader, self.val_batch_size, num_levels, self.val_samples, rank, world_size, self.reading.read_ahead
+        )
+
+    def test_dataloader(self) -> EvalLoader:
+        """As :meth:`val_dataloader`."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> EvalLoader:
+        """As :meth:`val_dataloader`."""
+        return self.val_dataloader()
+
+    def transfer_batch_to_device(self, batch: Clip, device: torch.device, dataloader_idx: int) -> Clip:
+        """Copies a batch to the device; from pinned memory without waiting for it."""
+        return batch.to(device, non_blocking=True)
+
+    @torch.no_grad()
+    def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Corrupted:
+        """Corrupts a batch on its device, in the precision of the run (stored half precision becomes float32)."""
+        text = batch.text.float() if batch.text is not None else None
+        clip = replace(batch, latents=batch.latents.float(), text=text)
+        if self.trainer is not None:
+            clip = self.trainer.precision_plugin.convert_input(clip)
+        return self.corruption(clip, TRAIN_STREAM if clip.epochs is not None else EVALUATION_STREAM)
+
+    @property
+    def skipped(self) -> int:
+        """Bad samples left out so far, over training and validation of this process."""
+        return sum(reader.skipped for reader in self._readers.values())
+
+    def teardown(self, stage: str) -> None:
+        """Closes the files; they open again when they are read again."""
+        for reader in self._readers.values():
+            reader.clips.close()
+
+    def _process(self) -> tuple[int, int]:
+        """(rank, number) among the processes that see different data."""
+        strategy = getattr(self.trainer, "strategy", None)
+        dealt = getattr(strategy, "distributed_sampler_kwargs", {"rank": 0, "num_replicas": 1})
+        return dealt["rank"], dealt["num_replicas"]
+
+    def _datasets(self) -> tuple[ShardDataset, ShardDataset]:
+        reading = self.reading
+        folders = [self.root / split for split in SPLITS] if self._is_split() else [self.root]
+        datasets = [
+            ShardDataset(LocalFolder(folder), self.declared, reading.cache_dir, reading.on_bad_sample)
+            for folder in folders
+        ]
+        return (datasets[0], datasets[1]) if len(datasets) > 1 else datasets[0].split(self.held_out)
+
+    def _is_split(self) -> bool:
+        return all(self._holds_shards(self.root / split) for split in SPLITS)
+
+    @staticmethod
+    def _holds_shards(folder: Path) -> bool:
+        return folder.is_dir() and any(is_shard(entry.name) for entry in folder.iterdir())
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Holds the lock file beside ``root``: one process of a machine writes, the others wait and then find the set."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with open(root.parent / f".{root.name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

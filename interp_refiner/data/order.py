@@ -1,0 +1,31 @@
+"""Which sample comes when: a function of (seed, epoch) alone."""
+
+from functools import lru_cache
+
+import torch
+
+from interp_refiner.core import derived_seed
+
+
+@lru_cache(maxsize=4)
+def epoch_order(num_samples: int, seed: int, epoch: int) -> torch.Tensor:
+    """A permutation of 0..num_samples-1."""
+    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
+    return torch.randperm(num_samples, generator=generator)
+
+
+def stream(position: int, num_samples: int, seed: int) -> tuple[int, int]:
+    """(epoch, sample) at a position of the infinite stream that strings all epochs together."""
+    epoch, place = divmod(position, num_samples)
+    return epoch, int(epoch_order(num_samples, seed, epoch)[place])
+
+
+def dealt(position: int, batch_size: int, rank: int, world_size: int) -> range:
+    """The stream positions of one rank's batch in the global batch that starts at ``position``: every world_size-th."""
+    return range(position + rank, position + batch_size * world_size, world_size)
+
+
+def fixed_order(num_samples: int, limit: int | None = None) -> list[int]:
+    """The first ``limit`` samples of an order that is the same in every run, whatever its seed."""
+    generator = torch.Generator().manual_seed(derived_seed("fixed order"))
+    return torch.randperm(num_samples, generator=generator)[:limit].tolist()

@@ -1,0 +1,118 @@
+"""Walking the headers of a tar: which member of which sample lies where."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from interp_refiner.data.shards.storage import Storage
+
+KINDS = ("latent", "embed", "prompt", "anchor", "anchor_idx")
+TENSORS = ("latent", "embed", "anchor", "anchor_idx")
+SUFFIXES = {f".{kind}.{end}": kind for kind in TENSORS for end in ("pt", "pth")} | {".prompt.txt": "prompt"}
+BLOCK = 512  # bytes of a tar header; contents are padded to whole blocks
+
+
+def split_member(name: str) -> tuple[str, str] | None:
+    """(key, kind) of a member's name, by its known suffix since keys may hold dots; None for other files.
+
+    ``a.latent.pt``, ``a.latent.pth``, ``a/a.latent.pt`` and ``a/latent.pt`` are all the latent of ``a``;
+    any other folder is a part of the key.
+    """
+    folder, _, base = name.removeprefix("./").rpartition("/")
+    suffix = next((s for s in SUFFIXES if f".{base}".endswith(s)), None)
+    if suffix is None or base.startswith("._"):
+        return None
+    stem = base[: -len(suffix)]
+    parent, _, last = folder.rpartition("/")
+    path = [parent, stem] if stem == last else [folder, stem]
+    key = "/".join(part for part in path if part)
+    return (key, SUFFIXES[suffix]) if key else None
+
+
+class TarIndex(NamedTuple):
+    """One shard: its samples' keys, their spans ``[n, kind, (offset, size)]`` (-1: absent), and its damage, if any."""
+
+    keys: list[str]
+    spans: np.ndarray
+    damage: str
+
+
+def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
+    """Walks the headers of one tar of ``size`` bytes; members behind a damaged place are not found."""
+    keys: list[str] = []
+    spans: list[np.ndarray] = []
+    rows: dict[str, int] = {}
+    damage = ""
+    try:
+        for name, offset, length in tar_members(storage, shard, size):
+            if (member := split_member(name)) is None:
+                continue
+            key, kind = member[0], KINDS.index(member[1])
+            if key not in rows or spans[rows[key]][kind, 0] >= 0:  # a second member of this kind: a duplicate key
+                rows[key] = len(keys)
+                keys.append(key)
+                spans.append(np.full((len(KINDS), 2), -1, np.int64))
+            spans[rows[key]][kind] = offset, length
+    except tarfile.TarError as error:
+        damage = str(error)
+    return TarIndex(keys, np.stack(spans) if spans else np.empty((0, len(KINDS), 2), np.int64), damage)
+
+
+def tar_members(storage: Storage, shard: str, size: int) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of every regular file in a tar; raises TarError where the tar ends early or is damaged."""
+    position = 0
+    while True:
+        try:
+            block = bytes(storage.read(shard, position, BLOCK))
+            if block == bytes(BLOCK):
+                return
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "backslashreplace")
+            info.offset_data = position + BLOCK
+            if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE):
+                info = _extended(storage, shard, size, position)
+        except EOFError:
+            raise tarfile.ReadError(f"truncated: no end-of-archive mark up to byte {size}") from None
+        except tarfile.TarError as error:
+            raise tarfile.ReadError(f"damaged header at byte {position}: {error}") from None
+        position = info.offset_data + -(-info.size // BLOCK) * BLOCK
+        if info.offset_data + info.size > size:
+            raise tarfile.ReadError(f"truncated: {info.name} ends at byte {position}, the file at {size}")
+        if info.isreg():
+            yield info.name, info.offset_data, info.size
+
+
+def _extended(storage: Storage, shard: str, size: int, position: int) -> tarfile.TarInfo:
+    """The member at ``position`` whose header has extensions (long names and the like)."""
+    file = io.BufferedReader(_ShardFile(storage, shard, size), 4 * BLOCK)
+    file.seek(position)
+    with tarfile.open(fileobj=file, mode="r:", errors="backslashreplace") as tar:
+        info = tar.next()
+    if info is None:
+        raise tarfile.ReadError("an extension of nothing")
+    return info
+
+
+class _ShardFile(io.RawIOBase):
+    """A shard as a seekable file."""
+
+    def __init__(self, storage: Storage, shard: str, size: int):
+        self.storage, self.shard, self.size, self.position = storage, shard, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        return self.position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        count = max(0, min(len(buffer), self.size - self.position))
+        self.storage.read_into(self.shard, self.position, [buffer[:count]])
+        self.position += count
+        return count

@@ -1,0 +1,195 @@
+"""How a tensor lies in a ``.pt`` file, found without running what its pickle asks for.
+
+``torch.save`` writes a zip of stored (uncompressed) members: ``data.pkl`` says dtype, shape and strides, ``data/0``
+holds the numbers. Their place is parsed from the zip's directory, never assumed; the pickle is read by an unpickler
+that knows plain tensors and nothing else. All files that are not like this go to ``torch.load(weights_only=True)``.
+"""
+
+import io
+import pickle
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+# signature; made by, needs, flags, method, time, date; crc, stored, length; name, extra, comment, disk, attributes; ...
+DIRECTORY_ENTRY = struct.Struct("<4s6H3L5H2L")
+LOCAL_HEADER = struct.Struct(
+    "<4s5H3L2H"
+)  # signature; needs, flags, method, time, date; crc, stored, length; name, extra
+DIRECTORY_END = struct.Struct("<4s4H2LH")  # signature; disk, first disk, count here, count; size, offset; comment
+MAX_PICKLE = 4096  # bytes; a plain tensor's is about 170
+STORAGES = {
+    "BFloat16Storage": torch.bfloat16,
+    "HalfStorage": torch.float16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "BoolStorage": torch.bool,
+}
+
+
+class NotPlain(Exception):
+    """The file is not one plain tensor as ``torch.save`` writes it."""
+
+
+class Unreadable(ValueError):
+    """The file holds no tensor that may be read."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """How a tensor lies in its file.
+
+    Attributes:
+        dtype, shape, stride: of the tensor, strides in elements.
+        start: of its first element, in bytes from the start of the file.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    start: int
+
+    @property
+    def extent(self) -> int:
+        """Bytes from the first element to the end of the last."""
+        last = sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+        return 0 if 0 in self.shape else (last + 1) * self.dtype.itemsize
+
+    def view(self, content: bytearray) -> Tensor:
+        """The tensor, over the file's own bytes."""
+        if self.extent == 0:
+            return torch.empty(self.shape, dtype=self.dtype)
+        flat = torch.frombuffer(content, dtype=torch.uint8, offset=self.start, count=self.extent)
+        return flat.view(self.dtype).as_strided(self.shape, self.stride)
+
+
+def load_weights(content: bytearray) -> Tensor:
+    """The tensor in a ``.pt`` file of any kind, by ``torch.load(weights_only=True)``; raises :class:`Unreadable`."""
+    try:
+        value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a stranger's bytes may cause
+        raise Unreadable(f"not a tensor file: {str(error).splitlines()[0]}") from None
+    if not isinstance(value, Tensor):
+        raise Unreadable(f"holds a {type(value).__name__}, expected a tensor")
+    return value
+
+
+def plain_tensor(content: bytearray) -> StoredTensor | None:
+    """Finds the one tensor of a ``.pt`` file; None where the file is anything but that."""
+    try:
+        return _plain_tensor(content)
+    except (NotPlain, struct.error):  # struct: a part that is shorter than it should be
+        return None
+
+
+def _plain_tensor(content: bytearray) -> StoredTensor:
+    entries = _directory(content)
+    name = next((name for name in entries if name.endswith("/data.pkl")), None)
+    if name is None:
+        raise NotPlain("no data.pkl")
+    folder = name.removesuffix("data.pkl")
+    order = entries.get(f"{folder}byteorder")
+    if order is not None and content[_span(order, content)] != b"little":
+        raise NotPlain("not little-endian")
+    description = _describe(bytes(content[_span(entries[name], content)]))
+    dtype = description.storage.dtype
+    if (data := entries.get(f"{folder}data/{description.storage.key}")) is None:
+        raise NotPlain("no data")
+    numbers = _span(data, content)
+    start = numbers.start + description.offset * dtype.itemsize
+    tensor = StoredTensor(dtype, description.shape, description.stride, start)
+    if start + tensor.extent > numbers.stop or start % dtype.itemsize:
+        raise NotPlain("a tensor beyond its storage, or unaligned")
+    return tensor
+
+
+class _Entry(NamedTuple):
+    """One stored member of a zip: the place of its local header, and its size."""
+
+    header: int
+    size: int
+
+
+def _directory(content: bytearray) -> dict[str, _Entry]:
+    """The stored members by name. A comment at the end, compression and zip64 (4 GiB) are not plain."""
+    signature, _, _, _, count, _, position, comment = DIRECTORY_END.unpack(content[-DIRECTORY_END.size :])
+    if signature != b"PK\x05\x06" or comment:
+        raise NotPlain("no zip directory at the end")
+    entries = {}
+    for _ in range(count):
+        fields = DIRECTORY_ENTRY.unpack(content[position : position + DIRECTORY_ENTRY.size])
+        signature, method, (stored, length, *names), header = fields[0], fields[4], fields[8:13], fields[16]
+        if signature != b"PK\x01\x02" or method != 0 or stored != length:
+            raise NotPlain("a member that is not stored as it is")
+        start = position + DIRECTORY_ENTRY.size
+        entries[content[start : start + names[0]].decode("latin-1")] = _Entry(header, length)
+        position = start + sum(names)
+    return entries
+
+
+def _span(entry: _Entry, content: bytearray) -> slice:
+    """The member's bytes, which follow a local header whose names have lengths of their own."""
+    header = content[entry.header : entry.header + LOCAL_HEADER.size]
+    signature, *_, name_size, extra_size = LOCAL_HEADER.unpack(header)
+    start = entry.header + LOCAL_HEADER.size + name_size + extra_size
+    if signature != b"PK\x03\x04" or start + entry.size > len(content):
+        raise NotPlain("a member that is not where the directory says")
+    return slice(start, start + entry.size)
+
+
+class _Storage(NamedTuple):
+    key: str
+    dtype: torch.dtype
+
+
+class _Description(NamedTuple):
+    """The arguments of ``torch._utils._rebuild_tensor_v2``."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    requires_grad: bool
+    hooks: dict
+
+
+@lru_cache(maxsize=64)
+def _describe(pickled: bytes) -> _Description:
+    if len(pickled) > MAX_PICKLE:
+        raise NotPlain("a pickle too long for a plain tensor")
+    try:
+        described = _PlainUnpickler(io.BytesIO(pickled)).load()
+    except Exception as error:  # whatever a stranger's bytes may cause
+        raise NotPlain(str(error)) from None
+    if not isinstance(described, _Description) or not isinstance(described.storage, _Storage):
+        raise NotPlain("not a tensor")
+    numbers: Sequence[Any] = [described.offset, *described.shape, *described.stride]
+    if len(described.shape) != len(described.stride) or not all(isinstance(n, int) and n >= 0 for n in numbers):
+        raise NotPlain("not a tensor's shape")
+    return described._replace(shape=tuple(described.shape), stride=tuple(described.stride))
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Knows the names that a plain tensor's pickle uses, none of which it runs."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _Description
+        if (module, name) == ("collections", "OrderedDict"):  # of backward hooks
+            return dict
+        if module == "torch" and name in STORAGES:
+            return STORAGES[name]
+        raise NotPlain(f"a pickle that names {module}.{name}")
+
+    def persistent_load(self, reference: Any) -> _Storage:
+        kind, dtype, key, _, _ = reference
+        if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
+            raise NotPlain("not a storage")
+        return _Storage(key, dtype)

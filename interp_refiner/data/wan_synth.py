@@ -1,0 +1,137 @@
+"""Wan2.1 latents: what shards of them declare, and how a single long clip becomes a small data set."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.shards import DatasetMetadata, Sample, write_shards
+
+FPS = 16.0  # of the pixel frames of Wan2.1
+
+
+def wan_synth_metadata(
+    latent_shape: Sequence[int] = (16, 21, 60, 104),
+    text_shape: Sequence[int] | None = (512, 4096),
+    normalised: bool = True,
+    made_by: dict[str, Any] | None = None,
+) -> DatasetMetadata:
+    """The declaration of bfloat16 Wan2.1 latents; factors and statistics are the autoencoder's own defaults.
+
+    Args:
+        latent_shape: ``[C, T, H, W]`` of one sample.
+        text_shape: ``[L, D]`` of the umT5 embeddings, None where there are none.
+        normalised: whether ``(z - mean) / std`` is applied to the stored latents: so it is for what the generator made,
+            not for what the autoencoder encoded.
+        made_by: how the set was made.
+    """
+    from diffusers import AutoencoderKLWan  # seconds to import, and needed here only
+
+    defaults = {name: p.default for name, p in inspect.signature(AutoencoderKLWan.__init__).parameters.items()}
+    return DatasetMetadata(
+        latent_shape=tuple(latent_shape),
+        text_shape=(text_shape[0], text_shape[1]) if text_shape is not None else None,
+        codec={
+            "name": "wan_vae",
+            "temporal_factor": defaults["scale_factor_temporal"],
+            "spatial_factor": defaults["scale_factor_spatial"],
+            "first_frame_alone": True,
+        },
+        latents_mean=list(defaults["latents_mean"]),
+        latents_std=list(defaults["latents_std"]),
+        normalised=normalised,
+        fps=FPS,
+        made_by=made_by or {},
+    )
+
+
+def windows(
+    latents: Float[Tensor, "c t h w"], size: Sequence[int], stride: Sequence[int]
+) -> Iterator[tuple[tuple[int, int, int], Float[Tensor, "c wt wh ww"]]]:
+    """All windows of ``size = (t, h, w)`` whose corners lie on a grid of ``stride``, and the ones flush with the end.
+
+    Yields ((t, h, w) of the corner, view of the window).
+
+    Raises:
+        BadValue: a window larger than the latents, or a stride below 1.
+    """
+    names = ("frames", "height", "width")
+    for name, extent, length, step in zip(names, latents.shape[1:], size, stride, strict=True):
+        if not 1 <= length <= extent:
+            raise BadValue("size", list(size), f"windows within the latents, whose {name} is {extent}")
+        if step < 1:
+            raise BadValue("stride", list(stride), "steps of at least 1")
+    starts = [
+        sorted({*range(0, extent - length + 1, step), extent - length})
+        for extent, length, step in zip(latents.shape[1:], size, stride, strict=True)
+    ]
+    for t, h, w in product(*starts):
+        yield (t, h, w), latents[:, t : t + size[0], h : h + size[1], w : w + size[2]]
+
+
+def write_clip_windows(
+    source: str | Path,
+    output: str | Path,
+    size: Sequence[int] = (16, 16, 16),
+    stride: Sequence[int] = (1, 4, 4),
+    held_out_width: int = 16,
+    text_shape: Sequence[int] = (8, 32),
+    normalised: bool = True,
+) -> Path:
+    """Cuts one clip of Wan latents into windows and writes them as Wan-synth shards with zero prompt embeddings.
+
+    The rightmost ``held_out_width`` columns are kept apart. ``<output>/train`` holds all windows left of them on the
+    grid of ``stride``; ``<output>/val`` tiles of the same region (seen in training: they show the fit);
+    ``<output>/val_heldout`` tiles of the columns kept apart, which share no number with the training windows, if the
+    clip.
+
+    Args:
+        source: a tensor file ``[c, t, h, w]`` or ``[1, c, t, h, w]``.
+        output: the folder to make.
+        size: (t, h, w) of a window; Wan needs even heights and widths.
+        stride: (t, h, w) between training windows.
+        held_out_width: latent columns.
+        text_shape: ``[L, D]`` of the zero embeddings.
+        normalised: as in :func:`wan_synth_metadata`.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        BadValue: no single clip in ``source``, or windows that do not fit.
+        FileExistsError: ``output`` holds splits already.
+    """
+    latents = torch.load(source, map_location="cpu", weights_only=True)
+    if isinstance(latents, Tensor) and latents.ndim == 5 and latents.shape[0] == 1:
+        latents = latents[0]
+    if not isinstance(latents, Tensor) or latents.ndim != 4:
+        found = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise BadValue("source", source, f"a tensor [c, t, h, w] of one clip, it holds {found}")
+    width = latents.shape[3] - held_out_width
+    if held_out_width < size[2] or width < size[2]:
+        raise BadValue("held_out_width", held_out_width, f"{size[2]} to {latents.shape[3] - size[2]}, a window or more")
+    splits = {
+        "train": (latents[..., :width], stride),
+        "val": (latents[..., :width], size),
+        "val_heldout": (latents[..., width:], size),
+    }
+    metadata = wan_synth_metadata(
+        latent_shape=(latents.shape[0], *size),
+        text_shape=text_shape,
+        normalised=normalised,
+        made_by={"source": Path(source).name, "size": list(size), "stride": list(stride)},
+    )
+    for split, (region, step) in splits.items():
+        text = torch.zeros(*text_shape)
+        samples = (
+            Sample("{}-t{:02d}-h{:03d}-w{:03d}".format(split, *corner), window, text)
+            for corner, window in windows(region, size, step)
+        )
+        write_shards(Path(output) / split, samples, metadata)
+    return Path(output)
