@@ -1,0 +1,32 @@
+"""What every entry point shares: how a program is started, configured, refused and described.
+
+An entry point is a function of the composed config:
+
+    @main("train", TrainSettings)
+    def train(cfg: DictConfig) -> None:
+        print_config(cfg)
+        corruption = build(cfg.corruption)
+        ...
+
+    if __name__ == "__main__":
+        train()
+"""
+
+from interp_refiner.entry.check import Settings, check_config
+from interp_refiner.entry.construct import build
+from interp_refiner.entry.describe import print_config, run_metadata, save_config
+from interp_refiner.entry.launch import CheckConfig, conf_dir, main
+from interp_refiner.entry.refusal import Refused
+
+__all__ = [
+    "CheckConfig",
+    "Refused",
+    "Settings",
+    "build",
+    "check_config",
+    "conf_dir",
+    "main",
+    "print_config",
+    "run_metadata",
+    "save_config",
+]

@@ -1,0 +1,39 @@
+"""Walking through a composed config."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+Container = DictConfig | ListConfig
+
+
+def walk(node: Any, key: str = "") -> Iterator[tuple[str, Container, Any]]:
+    """Every entry at any depth below ``node``, as (full key, the container it is in, its name there).
+
+    What an interpolation points to is visited at its home only.
+    """
+    if not isinstance(node, Container) or node._is_none():
+        return
+    names: list[Any] = list(node) if isinstance(node, DictConfig) else list(range(len(node)))
+    for name in names:
+        child = f"{key}.{name}" if key else str(name)
+        yield child, node, name
+        if is_written(node, name):
+            yield from walk(node[name], child)
+
+
+def is_written(node: Container, name: Any) -> bool:
+    """Whether the entry has a value of its own: it is no interpolation and not missing."""
+    return not OmegaConf.is_interpolation(node, name) and not OmegaConf.is_missing(node, name)
+
+
+def target_nodes(node: Any, key: str = "") -> list[tuple[str, DictConfig]]:
+    """The nodes below ``node`` that name what they build, by their keys."""
+    values = [(child, parent[name]) for child, parent, name in walk(node, key) if is_written(parent, name)]
+    return [(child, value) for child, value in values if is_target(value)]
+
+
+def is_target(value: Any) -> bool:
+    """Whether a value is a node that names what it builds."""
+    return isinstance(value, DictConfig) and not value._is_none() and "_target_" in value

@@ -1,0 +1,58 @@
+"""The user's mistakes, each told in one line.
+
+A mistake is a :class:`BadValue`, a :class:`MissingExtra` or a :class:`Refused`. Everything else that a program raises
+is a bug of the program and keeps its stack trace.
+"""
+
+import os
+import sys
+import traceback
+
+from omegaconf import DictConfig
+
+from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.entry.nodes import is_written, walk
+
+EXIT_REFUSED = 2
+
+
+class Refused(Exception):
+    """A mistake of the user other than a bad value of one argument; the message names the config key, if any."""
+
+
+MISTAKES = (BadValue, MissingExtra, Refused)
+
+
+def with_key(error: BadValue, key: str) -> BadValue:
+    """The same error with the config path in front of the argument's name."""
+    return BadValue(f"{key}.{error.name}" if key else error.name, error.value, error.allowed, error.options)
+
+
+def locate(error: Exception, cfg: DictConfig) -> Exception:
+    """Puts the config path in front of a bad argument's name, where only one place in the config has that name.
+
+    Objects are also refused long after they were built, where the key is no longer known (``DataModule.setup``).
+    """
+    if not isinstance(error, BadValue) or "." in error.name or error.name in cfg:
+        return error
+    entries = [(key, node[name]) for key, node, name in walk(cfg) if name == error.name and is_written(node, name)]
+    same_value = [(key, value) for key, value in entries if str(value) == str(error.value)]
+    found = same_value or entries
+    return with_key(error, found[0][0].rpartition(".")[0]) if len(found) == 1 else error
+
+
+def one_line(text: object) -> str:
+    """The text without line breaks and runs of blanks."""
+    return " ".join(str(text).split())
+
+
+def refuse(error: Exception, message: str | None = None, keep_trace: bool = False) -> SystemExit:
+    """Prints one line on stderr and returns the exit to raise; the stack trace stands above it where it was asked for.
+
+    Processes of one run say who they are, except the first.
+    """
+    if keep_trace:
+        traceback.print_exception(error)
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    print(("" if rank == "0" else f"rank {rank}: ") + one_line(message or error), file=sys.stderr, flush=True)
+    return SystemExit(EXIT_REFUSED)
