@@ -1,5 +1,7 @@
 """What several test folders share."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ def group_config(group: str, name: str, *overrides: str) -> DictConfig:
 
 def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:
     """One member of a group, instantiated from its config as the entry points do."""
-    return instantiate(group_config(group, name, *overrides), _convert_="all", **arguments)
+    config = group_config(group, name, *overrides)
+    built = instantiate(config, _convert_="all", **arguments)
+    return built() if config.get("_partial_") and arguments else built
 
 
 class NoHostSync(TorchDispatchMode):
@@ -42,3 +46,13 @@ class NoHostSync(TorchDispatchMode):
         ):
             raise AssertionError(f"aten.{name} with a boolean mask waits for the device")
         return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def cuda_sync_is_an_error() -> Iterator[None]:
+    """On a GPU: whatever waits for the device raises."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_refiner.core import neighbours, per_frame
-from tests.helpers import NoHostSync, build, group_members
+from tests.helpers import NoHostSync, build, cuda_sync_is_an_error, group_members
 
 MEMBERS = group_members("interpolator")
 OVERRIDES: dict[str, list[str]] = {}  # members whose defaults need a file or a second component
@@ -187,6 +187,15 @@ def test_nothing_waits_for_the_device(interpolator):
     with NoHostSync(), torch.no_grad():
         result = interpolator(latents, known)
     assert result.latents.shape == latents.shape
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_nothing_waits_on_a_gpu_and_known_frames_stay_there_too(interpolator):
+    known, latents = keyframe_masks(6, VIDEO[0], VIDEO[2]).cuda(), clip(VIDEO).cuda()
+    with cuda_sync_is_an_error(), torch.no_grad():
+        result = interpolator.cuda()(hide_missing(latents, known), known)
+    assert (bits(result.latents) == bits(latents))[per_frame(known, latents).expand_as(latents)].all()
 
 
 @pytest.mark.parametrize("name", sorted(STRAIGHT & set(MEMBERS)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp_refiner.core import Draws
-from tests.helpers import NoHostSync, build, group_config, group_members
+from tests.helpers import NoHostSync, build, cuda_sync_is_an_error, group_config, group_members
 
 MEMBERS = group_members("schedule")
 T = 21
@@ -105,6 +105,17 @@ def test_nothing_waits_for_the_device(name):
     with NoHostSync():
         result = schedule.plan(given, draws(["0", "1", "2"]), cost)
     assert result.num_levels == 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_nothing_waits_on_a_gpu_and_plans_are_the_same_there(name):
+    keys, given = ["0", "1", "2"], random_given(3)
+    schedule, cost = build("schedule", name), random_cost(keys)
+    on_gpu = given.cuda(), draws(keys), cost.cuda()
+    with cuda_sync_is_an_error():
+        result = schedule.plan(*on_gpu)
+    assert torch.equal(result.kept_until.cpu(), schedule.plan(given, draws(keys), cost).kept_until)
 
 
 def test_config_spells_out_every_argument(name):
