@@ -50,7 +50,7 @@ def assemble(cfg: DictConfig) -> Run:
     sampler, optimizer = build(cfg.sampler), build(cfg.optimizer)
     data.prepare_data()
     metadata = data.metadata
-    num_levels = corruption.num_levels(metadata.latent_shape[1])
+    num_levels = corruption.num_levels(metadata.num_frames)
     objective = build(cfg.objective, num_levels=num_levels)
     codec = build_codec(cfg.codec, data)
     backbone = build(
@@ -68,7 +68,7 @@ def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
     statistics = {"latents_mean": metadata.latents_mean, "latents_std": metadata.latents_std}
     if cfg.get("_partial_", False):
         name = metadata.codec.get("name", "")
-        return build(cfg, name=name, latent_channels=metadata.latent_shape[0], **statistics)()
+        return build(cfg, name=name, latent_channels=metadata.latent_shape[0], **statistics)
     return build(cfg).set_statistics(**{key: cfg.get(key) or value for key, value in statistics.items()})
 
 

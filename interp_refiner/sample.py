@@ -1,6 +1,7 @@
 """Refines held-out clips with a trained model: ``python -m interp_refiner.sample checkpoint=<run folder>``."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from interp_refiner.callback import LABELS, decode_rows
 from interp_refiner.codec import contact_sheet, side_by_side, write_mp4
-from interp_refiner.core import Corrupted
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.entry import Settings, main, run_metadata
 from interp_refiner.metric import missing_frame_mse
 from interp_refiner.run import Run, load_run
@@ -45,8 +46,8 @@ def sample(cfg: DictConfig) -> None:
     run.refiner.to(device)
     folder = Path(cfg.paths.output_dir)
     report = []
-    for corrupted in tqdm(held_out(run, cfg.clips, cfg.level), total=cfg.clips, desc="clips"):
-        report.append(refine_one(run, corrupted, device, folder, cfg.fps))
+    for corrupted in tqdm(held_out(run, cfg.clips, cfg.level, device), total=cfg.clips, desc="clips"):
+        report.append(refine_one(run, corrupted, folder, cfg.fps))
     text = {"checkpoint": str(run.checkpoint), "samples": report, **run_metadata()}
     (folder / "samples.json").write_text(json.dumps(text, indent=2) + "\n")
     console = Console(highlight=False)
@@ -55,13 +56,19 @@ def sample(cfg: DictConfig) -> None:
         console.print(f"{row['key']}: refined / interpolated error {ratio:.3f}   {row['video']}", soft_wrap=True)
 
 
-def held_out(run: Run, clips: int, level: int | None) -> list[Corrupted]:
-    """The first held-out clips at one level, one a batch."""
-    raise NotImplementedError
+def held_out(run: Run, clips: int, level: int | None, device: str) -> Iterator[Corrupted]:
+    """The first held-out clips at one level (None: the sparsest), one a batch, on ``device``."""
+    run.data.val_samples = clips
+    sparsest = run.refiner.corruption.num_levels(run.data.metadata.num_frames)
+    if level is not None and not 1 <= level <= sparsest:
+        raise BadValue("level", level, f"a level from 1 to {sparsest}, or null for the sparsest")
+    for clip in run.data.val_dataloader():
+        for row in [i for i, s in enumerate(clip.level.tolist()) if s == (level or sparsest)]:
+            yield run.data.on_after_batch_transfer(clip.select([row]).to(device), 0)
 
 
 @torch.no_grad()
-def refine_one(run: Run, corrupted: Corrupted, device: str, folder: Path, fps: float) -> dict[str, object]:
+def refine_one(run: Run, corrupted: Corrupted, folder: Path, fps: float) -> dict[str, object]:
     """Refines one clip and writes its files; returns its line of the report."""
     key, level = corrupted.clip.keys[0], int(corrupted.level[0])
     refined = run.refiner.sample(corrupted)
@@ -72,7 +79,7 @@ def refine_one(run: Run, corrupted: Corrupted, device: str, folder: Path, fps: f
     contact_sheet(rows, LABELS, keyframes, title).save(folder / f"{key}.png")
     video = write_mp4(folder / f"{key}.mp4", side_by_side(rows, LABELS, keyframes, title), fps)
     clean, missing = corrupted.clean, corrupted.missing
-    exact = torch.where(corrupted.given[:, None, :, None, None], refined == corrupted.values, True).all()
+    exact = torch.equal(refined, corrupted.keep_given(refined))
     return {
         "key": key,
         "level": level,
@@ -80,7 +87,7 @@ def refine_one(run: Run, corrupted: Corrupted, device: str, folder: Path, fps: f
         "video": str(video),
         "interpolation_mse": float(missing_frame_mse(corrupted.interpolation, clean, missing)),
         "refined_mse": float(missing_frame_mse(refined, clean, missing)),
-        "given_frames_exact": bool(exact),
+        "given_frames_exact": exact,
     }
 
 

@@ -1,12 +1,10 @@
 """Random clips and corruptions for tests; every number comes from a seed."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from torch import Tensor
 
 from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.corruption import Corruption
@@ -22,16 +20,6 @@ def random_clip(
     text = torch.randn(batch, 5, 8, generator=generator)
     keys = [f"clip_{seed}_{index}" for index in range(batch)]
     return Clip(latents, keys, **{"text": text, "epochs": [0] * batch, **fields})
-
-
-def slice_clip(clip: Clip, index: list[int]) -> Clip:
-    """The samples ``index`` of a clip."""
-    pick = {
-        name: value[index] if isinstance(value, Tensor) else [value[i] for i in index]
-        for name, value in vars(clip).items()
-        if isinstance(value, Tensor) or (isinstance(value, list) and value)
-    }
-    return replace(clip, **pick)
 
 
 def make_corruption(*overrides: str) -> Corruption:

@@ -1,6 +1,7 @@
 """What happens around training: averaging, figures, pictures."""
 
 from interp_refiner.callback.ema import CHECKPOINT_KEY, EMA
+from interp_refiner.callback.progress import Progress
 from interp_refiner.callback.throughput import Throughput
 from interp_refiner.callback.validation_table import ValidationTable, level_rows
 from interp_refiner.callback.validation_video import LABELS, ValidationVideo, decode_rows
@@ -9,6 +10,7 @@ __all__ = [
     "CHECKPOINT_KEY",
     "EMA",
     "LABELS",
+    "Progress",
     "Throughput",
     "ValidationTable",
     "ValidationVideo",

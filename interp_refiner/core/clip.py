@@ -45,3 +45,13 @@ class Clip:
         tensors = {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
         moved: dict[str, Any] = {name: v.to(device, non_blocking=non_blocking) for name, v in tensors.items()}
         return replace(self, **moved)
+
+    def select(self, index: list[int]) -> "Clip":
+        """The samples ``index`` of the batch, as a batch."""
+
+        def pick(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value[index]
+            return [value[i] for i in index] if value else value
+
+        return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})

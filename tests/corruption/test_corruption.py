@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp_refiner.core import BadValue, per_frame
 from interp_refiner.corruption import LogitNormal, Uniform
 from interp_refiner.scheduled_sampling import Proposals, ScheduledSampling
-from tests.factories import make_corruption, random_clip, slice_clip
+from tests.factories import make_corruption, random_clip
 from tests.helpers import group_members
 
 MODES = group_members("corruption")
@@ -80,7 +80,7 @@ def test_a_sample_is_corrupted_alike_in_any_batch(order, size, epoch):
     clip = random_clip(batch=5, epochs=[epoch] * 5)
     together = corruption(clip, "train")
     index = list(order)[:size]
-    apart = corruption(slice_clip(clip, index), "train")
+    apart = corruption(clip.select(index), "train")
     for name in ("x", "interpolation", "noise", "level", "tau", "known", "noise_profile"):
         assert torch.equal(getattr(together, name)[index], getattr(apart, name)), name
 
