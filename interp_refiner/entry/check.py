@@ -34,21 +34,17 @@ class Settings:
 
 
 def check_config(
-    cfg: DictConfig,
-    settings: type[Settings] = Settings,
-    supplied: Mapping[str, Collection[str]] | None = None,
-    choices: Mapping[str, str | None] | None = None,
+    cfg: DictConfig, settings: type[Settings] = Settings, choices: Mapping[str, str | None] | None = None
 ) -> None:
     """Refuses a config that cannot be built, naming the key, the value and what was expected.
 
     Every node with a ``_target_`` is compared with the target's signature: unknown arguments, values that the type
-    hints do not allow, missing arguments. Arguments that a config cannot write (a module, a tensor) are the program's
-    own to supply and are not missed. Nothing is called.
+    hints do not allow, missing arguments. Not missed are those of a ``_partial_`` node and those that a config cannot
+    write (a module, a tensor): the program supplies them. Nothing is called.
 
     Args:
         cfg: the composed config; a ``hydra`` node in it is left out.
         settings: the dataclass whose fields are the top-level values.
-        supplied: by the key of a node the further arguments that the program supplies when it builds it.
         choices: the option chosen of every config group.
 
     Raises:
@@ -66,7 +62,7 @@ def check_config(
         arguments = {str(name): _plain(node[name]) for name in names}
         _check_values(target, arguments, key)
         if not _is_partial(node):
-            _check_complete(target, {*arguments, *(supplied or {}).get(key, ())}, key, len(node.get("_args_", [])))
+            _check_complete(target, arguments, key, positional=len(node.get("_args_", [])))
 
 
 def _is_partial(node: Any) -> bool:

@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -43,14 +43,12 @@ class Program:
     Attributes:
         config_name: its primary config.
         settings: the dataclass of its top-level values.
-        supplied: by the key of a node the arguments that the program itself supplies when it builds it.
         conf_dir: the folder of its config groups.
         full_error: the user's own ``HYDRA_FULL_ERROR``.
     """
 
     config_name: str
     settings: type[Settings]
-    supplied: Mapping[str, Collection[str]]
     conf_dir: Path
     full_error: str | None = None
 
@@ -60,7 +58,7 @@ class Program:
 
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         """Refuses what cannot be run; see :func:`check_config`."""
-        check_config(cfg, self.settings, self.supplied, choices)
+        check_config(cfg, self.settings, choices)
 
     def check_before(self, config: DictConfig, output_dir: str) -> None:
         """Checks a config as Hydra composed it, before its run folder exists; ``${hydra:...}`` already resolves."""
@@ -107,26 +105,19 @@ def conf_dir() -> Path:
     return next((path for path in (package / "conf", package.parent / "conf") if path.is_dir()), package / "conf")
 
 
-def main(
-    config_name: str,
-    settings: type[Settings] = Settings,
-    supplied: Mapping[str, Collection[str]] | None = None,
-    conf: Path | None = None,
-) -> Callable:
+def main(config_name: str, settings: type[Settings] = Settings, conf: Path | None = None) -> Callable:
     """Makes a function of the composed config the entry point of a program.
 
     Args:
         config_name: the primary config, a file in the conf folder.
         settings: the dataclass of the config's top-level values.
-        supplied: by the key of a node the arguments that the function itself hands to :func:`build`, so that the check
-            of the config does not miss them: ``{"backbone": ["latent_channels"]}``.
         conf: another folder of config groups than the project's own.
 
     Returns:
         A decorator. The decorated function called without arguments reads the command line; called with a config it is
         the function itself. Its ``program`` tells what it was made from.
     """
-    program = Program(config_name, settings, supplied or {}, conf or conf_dir())
+    program = Program(config_name, settings, conf or conf_dir())
 
     def decorate(task: Callable[[DictConfig], Any]) -> Callable:
         @functools.wraps(task)

@@ -15,7 +15,7 @@ class ToySettings(Settings):
     mode: Literal["run", "crash", "late", "exit75"] = "run"
 
 
-@main("toy", ToySettings, supplied={"data": ["num_frames"]}, conf=Path(__file__).parent / "conf")
+@main("toy", ToySettings, conf=Path(__file__).parent / "conf")
 def toy(cfg: DictConfig) -> float:
     corruption = build(cfg.corruption)
     data = build(cfg.data, corruption=corruption, num_frames=21)
