@@ -9,7 +9,7 @@ from interp_refiner.interpolator import Interpolator
 
 
 def segment_cost(
-    latents: Float[Tensor, "b c t *space"], interpolator: Interpolator, max_elements: int = 2**24
+    latents: Float[Tensor, "b c t *space"], interpolator: Interpolator, max_elements: int = 2**21
 ) -> Float[Tensor, "b t t"]:
     """``C[i, j] = sum over i < t < j of e_t(i, j)``: the error of the frames between keyframes i and j (section 7).
 
@@ -19,7 +19,7 @@ def segment_cost(
     Args:
         latents: the clean clip.
         interpolator: any whose segments depend on their own two keyframes only.
-        max_elements: bounds memory: at most so many elements are interpolated at once, or one segment of every sample.
+        max_elements: interpolated at once, or one segment of every sample if that is more; small enough for a cache.
 
     Returns:
         The cost in float32 (float64 for such latents), 0 where there is no frame between i and j.
