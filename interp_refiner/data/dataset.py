@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ class ShardDataset:
         prompt = self.read_into(sample, latents, text)
         return Sample(self.key(sample), latents, text, prompt)
 
-    def split(self, held_out: int) -> tuple[Self, Self]:
+    def split(self, held_out: int) -> tuple["ShardDataset", "ShardDataset"]:
         """(all others, ``held_out`` samples), chosen by their keys: the same ones in every run and order of shards."""
         if not 0 < held_out < len(self):
             raise BadValue(
@@ -120,7 +120,7 @@ class ShardDataset:
         chosen = set(heapq.nsmallest(held_out, range(len(self)), key=lambda i: derived_seed("held out", self.key(i))))
         return self.subset([i for i in range(len(self)) if i not in chosen]), self.subset(sorted(chosen))
 
-    def subset(self, samples: Sequence[int]) -> Self:
+    def subset(self, samples: Sequence[int]) -> "ShardDataset":
         """The dataset of these samples only, numbered from 0; files and index are shared."""
         part = copy(self)
         part.rows = self.rows[np.asarray(samples, np.int64)]

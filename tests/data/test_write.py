@@ -60,7 +60,7 @@ def test_metadata_round_trip_with_the_count(tmp_path):
     root = write_shards(tmp_path / "set", samples(3), METADATA)
     loaded = DatasetMetadata.load(root)
     assert loaded.num_samples == 3
-    assert loaded == DatasetMetadata(**{**json.loads((root / "dataset.json").read_text())})
+    assert loaded == DatasetMetadata.from_mapping(json.loads((root / "dataset.json").read_text()))
     assert (loaded.latent_shape, loaded.text_shape) == ((4, 3, 2, 2), (5, 6))
     assert (loaded.codec, loaded.latents_mean, loaded.normalised) == (METADATA.codec, METADATA.latents_mean, False)
 
@@ -113,13 +113,16 @@ def test_bad_samples_are_refused(tmp_path, change, message):
     ("values", "message"),
     [
         ({"latent_shape": [16, 21, 60]}, r"latent_shape=\(16, 21, 60\): expected the 4 axes of cthw"),
-        ({"latent_shape": [16, 21, 60, 0]}, r"latent_shape=.*positive integers"),
+        ({"latent_shape": [16, 21, 60, 0]}, r"latent_shape=.*a list of positive integers"),
         ({"latent_shape": [1, 2, 3, 4], "latent_dtype": "bf16"}, r"latent_dtype=bf16: .*did you mean"),
         ({"latent_shape": [1, 2, 3, 4], "normalised": False}, r"latents_mean=None: expected one number a channel"),
         ({"latent_shape": [2, 8], "layout": "ct", "latents_std": [1.0]}, r"latents_std=\[1.0\]: expected 2 finite"),
         ({"latent_shape": [1, 8], "layout": "ct", "latents_std": [0.0]}, r"latents_std=.*positive"),
         ({"latent_shap": [1, 2, 3, 4]}, r"field=latent_shap: .*did you mean 'latent_shape'"),
         ({"layout": "ct"}, r"latent_shape=None"),
+        ({"latent_shape": 5}, r"latent_shape=5: expected a list of positive integers"),
+        ({"latent_shape": [1, 8], "layout": "ct", "text_shape": [1]}, r"text_shape=\[1\]: expected \[length, width\]"),
+        ({"latent_shape": [1, 8], "layout": "ct", "text_shape": [1, 2, 3]}, r"text_shape=\[1, 2, 3\]"),
     ],
 )
 def test_bad_declarations_name_the_field_and_the_file(tmp_path, values, message):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
@@ -51,16 +51,16 @@ class DatasetMetadata:
     made_by: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _freeze_shape(self, "latent_shape")
+        object.__setattr__(self, "latent_shape", _shape("latent_shape", self.latent_shape))
         choice("layout", self.layout, LAYOUTS)
         choice("latent_dtype", self.latent_dtype, DTYPES)
         choice("text_dtype", self.text_dtype, DTYPES)
         if len(self.latent_shape) != LAYOUTS[self.layout]:
             raise BadValue("latent_shape", self.latent_shape, f"the {LAYOUTS[self.layout]} axes of {self.layout}")
         if self.text_shape is not None:
-            _freeze_shape(self, "text_shape")
-            if len(self.text_shape) != 2:
-                raise BadValue("text_shape", self.text_shape, "[length, width]")
+            object.__setattr__(self, "text_shape", _shape("text_shape", self.text_shape))
+        if not isinstance(self.normalised, bool):
+            raise BadValue("normalised", self.normalised, "true or false")
         for name in ("latents_mean", "latents_std"):
             _check_statistics(self, name)
         object.__setattr__(self, "codec", dict(self.codec))
@@ -75,17 +75,20 @@ class DatasetMetadata:
         return self.latent_shape[1]
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+    def from_mapping(cls, values: Mapping[str, Any]) -> "DatasetMetadata":
         """From a mapping with this class's fields; an unknown one raises :class:`BadValue`."""
         known = [f.name for f in fields(cls)]
         for name in values:
             choice("field", name, known)
         if "latent_shape" not in values:
             raise BadValue("latent_shape", None, "the shape of one stored sample, [C, T, H, W]")
-        return cls(**values)
+        shapes = {
+            name: _shape(name, v) for name in ("latent_shape", "text_shape") if (v := values.get(name)) is not None
+        }
+        return cls(**{**values, **shapes})
 
     @classmethod
-    def load(cls, root: Path | str) -> Self:
+    def load(cls, root: Path | str) -> "DatasetMetadata":
         """Reads ``<root>/dataset.json``; raises FileNotFoundError, or ValueError naming the file and the field."""
         path = Path(root) / DATASET_FILE
         try:
@@ -105,11 +108,12 @@ class DatasetMetadata:
         return path
 
 
-def _freeze_shape(metadata: DatasetMetadata, name: str) -> None:
-    shape = tuple(getattr(metadata, name))
-    if not all(isinstance(size, int) and size > 0 for size in shape):
-        raise BadValue(name, shape, "positive integers")
-    object.__setattr__(metadata, name, shape)
+def _shape(name: str, value: object) -> tuple[int, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(size, int) and size > 0 for size in value):
+        raise BadValue(name, value, "a list of positive integers")
+    if name == "text_shape" and len(value) != 2:
+        raise BadValue(name, value, "[length, width]")
+    return tuple(value)
 
 
 def _check_statistics(metadata: DatasetMetadata, name: str) -> None:

@@ -63,10 +63,12 @@ class StoredTensor:
         return 0 if 0 in self.shape else (last + 1) * self.dtype.itemsize
 
     def view(self, content: bytearray) -> Tensor:
-        """The tensor, over the file's own bytes."""
+        """The tensor, over the file's own bytes (a copy of them where they are not aligned for its dtype)."""
         if self.extent == 0:
             return torch.empty(self.shape, dtype=self.dtype)
         flat = torch.frombuffer(content, dtype=torch.uint8, offset=self.start, count=self.extent)
+        if self.start % self.dtype.itemsize:
+            flat = flat.clone()
         return flat.view(self.dtype).as_strided(self.shape, self.stride)
 
 
@@ -75,7 +77,8 @@ def load_weights(content: bytearray) -> Tensor:
     try:
         value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a stranger's bytes may cause
-        raise Unreadable(f"not a tensor file: {str(error).splitlines()[0]}") from None
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise Unreadable(f"not a tensor file: {reason}") from None
     if not isinstance(value, Tensor):
         raise Unreadable(f"holds a {type(value).__name__}, expected a tensor")
     return value
@@ -105,8 +108,8 @@ def _plain_tensor(content: bytearray) -> StoredTensor:
     numbers = _span(data, content)
     start = numbers.start + description.offset * dtype.itemsize
     tensor = StoredTensor(dtype, description.shape, description.stride, start)
-    if start + tensor.extent > numbers.stop or start % dtype.itemsize:
-        raise NotPlain("a tensor beyond its storage, or unaligned")
+    if start + tensor.extent > numbers.stop:
+        raise NotPlain("a tensor beyond its storage")
     return tensor
 
 

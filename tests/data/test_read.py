@@ -1,0 +1,318 @@
+"""Reading tensors: what torch.load would give, straight from the bytes, and never anybody's code."""
+
+import io
+import os
+import pickle
+import random
+import threading
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_refiner.data.shards import LocalFolder, TensorReader, Unreadable, all_finite
+from interp_refiner.data.shards.tensor_file import load_weights, plain_tensor
+from tests.data.shards_on_disk import Watched, saved
+
+REAL_CLIP = Path(__file__).resolve().parents[3] / "shared" / "data" / "wan_clip.pth"
+DTYPES = [torch.bfloat16, torch.float16, torch.float32]
+
+
+def shard(folder: Path, *contents: bytes, storage: type = Watched, **kwargs):
+    """A shard that holds the contents one after the other (no tar is needed for reading), and their spans."""
+    (folder / "shard-00000.tar").write_bytes(b"".join(contents))
+    offsets = [sum(map(len, contents[:i])) for i in range(len(contents))]
+    spans = [("shard-00000.tar", offset, len(content)) for offset, content in zip(offsets, contents, strict=True)]
+    return storage(folder, **kwargs), spans
+
+
+def numbers(*shape: int, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def repacked(content: bytes, pad: str = "", compression: int = zipfile.ZIP_STORED) -> bytes:
+    """The same members in a zip of another writer, padded by one more member at the start or at the end."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w", compression) as new:
+        if pad == "start":
+            new.writestr("archive/.pad", b"x" * 42)
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+        if pad == "end":
+            new.writestr("archive/.pad", b"x" * 42)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(), (1,), (7,), (3, 4, 5), (16, 2, 1, 8), (0, 3)])
+def test_a_plain_file_is_read_in_place(tmp_path, dtype, shape):
+    first, second = numbers(*shape, dtype=dtype), numbers(*shape, dtype=dtype, seed=1)
+    storage, spans = shard(tmp_path, saved(first), saved(second))
+    reader = TensorReader(storage)
+    for tensor, span in [(first, spans[0]), (second, spans[1]), (first, spans[0])]:
+        out = torch.full(shape, 7.0, dtype=dtype)
+        storage.reads.clear()
+        reader.read_into(span, out)
+        assert torch.equal(out, tensor)
+        assert storage.reads == [span], "a plain file is read once, as a whole"
+        assert torch.equal(reader.read(span), tensor)
+
+
+def test_the_numbers_go_into_the_memory_they_are_wanted_in(tmp_path):
+    tensors = [numbers(4, 5, seed=i) for i in range(3)]
+    storage, spans = shard(tmp_path, *map(saved, tensors))
+    batch = torch.empty(3, 4, 5, dtype=torch.bfloat16)
+    reader = TensorReader(storage)
+    for row, span in zip(batch, spans, strict=True):
+        reader.read_into(span, row)
+    assert torch.equal(batch, torch.stack(tensors))
+
+
+BASE = numbers(6, 8, 10, seed=3)
+OTHER_FILES = {
+    "view": (saved(BASE[2]), BASE[2]),
+    "transposed": (saved(BASE.transpose(0, 2)), BASE.transpose(0, 2)),
+    "strided": (saved(BASE[:, ::2, 1:9:3]), BASE[:, ::2, 1:9:3]),
+    "expanded": (saved(BASE[:1].expand(4, 8, 10)), BASE[:1].expand(4, 8, 10)),
+    "parameter": (saved(torch.nn.Parameter(BASE.clone())), BASE),
+    "old format": (saved(BASE, _use_new_zipfile_serialization=False), BASE),
+    "moved": (repacked(saved(BASE), pad="start"), BASE),
+    "unaligned": (repacked(saved(BASE)), BASE),
+    "compressed": (repacked(saved(BASE), compression=zipfile.ZIP_DEFLATED), BASE),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_FILES))
+def test_whatever_torch_can_load_is_read_the_same(tmp_path, name):
+    content, expected = OTHER_FILES[name]
+    plain = saved(torch.zeros_like(expected).contiguous())
+    storage, spans = shard(tmp_path, plain, content, plain, content)
+    reader = TensorReader(storage)
+    for span, tensor in zip(spans, [torch.zeros_like(expected), expected] * 2, strict=True):
+        out = torch.empty(expected.shape, dtype=expected.dtype)
+        reader.read_into(span, out)
+        assert torch.equal(out, tensor)
+        assert torch.equal(reader.read(span), tensor)
+
+
+def test_files_of_one_length_with_numbers_in_different_places(tmp_path):
+    """The place is parsed: an offset remembered from the last file of this length would give wrong numbers."""
+    tensors = [numbers(6, 8, seed=i) for i in range(6)]
+    files = [repacked(saved(t), pad=pad) for t, pad in zip(tensors, ["start", "end", "end"] * 2, strict=True)]
+    assert len({len(file) for file in files}) == 1
+    storage, spans = shard(tmp_path, *files)
+    reader = TensorReader(storage)
+    for span, tensor in zip(spans, tensors, strict=True):
+        out = torch.empty_like(tensor)
+        reader.read_into(span, out)
+        assert torch.equal(out, tensor)
+
+
+def test_a_tensor_saved_from_a_gpu_is_read_without_one():
+    content = bytearray(with_pickle(saved(numbers(3, 4)), rebuild(location="cuda:0")))
+    assert torch.equal(plain_tensor(content).view(content), numbers(3, 4))
+
+
+@pytest.mark.skipif(not REAL_CLIP.exists(), reason=f"needs {REAL_CLIP}")
+def test_the_real_clip_is_plain():
+    content = bytearray(REAL_CLIP.read_bytes())
+    expected = torch.load(REAL_CLIP, map_location="cpu", weights_only=True)
+    assert torch.equal(plain_tensor(content).view(content), expected)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("how", ["whole", "old format", "in a plain file", "not a zip"])
+def test_a_pickle_never_runs_its_code(tmp_path, how):
+    mark = tmp_path / "executed"
+    content = {
+        "whole": lambda: saved({"a": Bomb(mark)}),
+        "old format": lambda: saved(Bomb(mark), _use_new_zipfile_serialization=False),
+        "in a plain file": lambda: with_pickle(saved(numbers(3, 4)), pickle.dumps(Bomb(mark), protocol=2)),
+        "not a zip": lambda: pickle.dumps(Bomb(mark)),
+    }[how]()
+    storage, (span,) = shard(tmp_path, content)
+    with pytest.raises(Unreadable, match="not a tensor file"):
+        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+    with pytest.raises(Unreadable):
+        TensorReader(storage).read(span)
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Bomb(mark)))
+    assert mark.exists(), "the pickle would have left this mark"
+
+
+def with_pickle(content: bytes, pickled: bytes) -> bytes:
+    """The same zip with another data.pkl."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, pickled if name.endswith("data.pkl") else old.read(name))
+    return buffer.getvalue()
+
+
+def rebuild(offset=0, shape=(3, 4), stride=(4, 1), key="0", location="cpu"):
+    """A pickle like a tensor's, with whatever it says about where the numbers are."""
+
+    class Unsound(pickle._Pickler):
+        def persistent_id(self, value):
+            return ("storage", torch.BFloat16Storage, key, location, 12) if value == "numbers" else None
+
+    class Call:
+        def __reduce__(self):
+            return torch._utils._rebuild_tensor_v2, ("numbers", offset, shape, stride, False, {})
+
+    buffer = io.BytesIO()
+    Unsound(buffer, 2).dump(Call())
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"offset": 1},
+        {"offset": -1},
+        {"stride": (5, 1)},
+        {"stride": (4, 2)},
+        {"stride": (-4, 1)},
+        {"stride": (4,)},
+        {"shape": (1 << 40, 4)},
+        {"shape": ("3", 4)},
+        {"key": "1"},
+        {"key": "../0"},
+    ],
+)
+def test_a_tensor_beyond_its_storage_is_never_read(tmp_path, described):
+    sound = with_pickle(saved(numbers(3, 4)), rebuild())
+    assert torch.equal(plain_tensor(bytearray(sound)).view(bytearray(sound)), numbers(3, 4))
+    content = with_pickle(saved(numbers(3, 4)), rebuild(**described))
+    assert plain_tensor(bytearray(content)) is None
+    storage, (span,) = shard(tmp_path, content)
+    with pytest.raises(Unreadable):
+        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cut=st.integers(0, 1300), seed=st.integers(0, 1000))
+def test_part_of_a_file_is_never_taken_for_the_whole(cut, seed):
+    content = saved(numbers(3, 4))
+    rng = random.Random(seed)
+    cut = min(cut, len(content) - 1)
+    with pytest.raises(Unreadable):
+        load_weights(bytearray(content[:cut]))
+    assert plain_tensor(bytearray(content[:cut])) is None
+    at = rng.randrange(len(content) - cut)
+    assert plain_tensor(bytearray(content[at + 1 :])) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(place=st.integers(0, 10_000), value=st.integers(0, 255))
+def test_a_changed_byte_reads_nothing_outside_the_file(place, value):
+    content = bytearray(saved(numbers(3, 4)))
+    content[place % len(content)] = value
+    found = plain_tensor(content)
+    if found is not None:
+        assert found.start >= 0
+        assert found.start + found.extent <= len(content)
+        assert found.view(content).shape == found.shape
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (numbers(3, 5), r"shape \[3, 5\], expected \[3, 4\]"),
+        (numbers(3, 4, dtype=torch.float32), r"dtype torch.float32, expected torch.bfloat16"),
+        (numbers(3, 4, dtype=torch.float16), r"dtype torch.float16, expected torch.bfloat16"),
+        ({"latents": numbers(3, 4)}, "holds a dict, expected a tensor"),
+    ],
+)
+def test_what_is_not_as_declared_is_refused(tmp_path, value, message):
+    good = saved(numbers(3, 4))
+    storage, spans = shard(tmp_path, good, saved(value))
+    reader = TensorReader(storage)
+    reader.read_into(spans[0], torch.empty(3, 4, dtype=torch.bfloat16))
+    with pytest.raises(Unreadable, match=message):
+        reader.read_into(spans[1], torch.empty(3, 4, dtype=torch.bfloat16))
+
+
+def test_a_shard_that_ends_before_is_an_error(tmp_path):
+    storage, (span,) = shard(tmp_path, saved(numbers(3, 4)))
+    path = tmp_path / "shard-00000.tar"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(EOFError, match=f"ends at byte {span[2] - 1}, expected {span[2]}"):
+        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+
+
+def test_short_reads_are_continued(tmp_path, monkeypatch):
+    tensors = [numbers(40, 50, seed=i) for i in range(4)]
+    storage, spans = shard(tmp_path, *map(saved, tensors))
+    preadv = os.preadv
+
+    def short(descriptor, buffers, offset):
+        head = memoryview(next(b for b in buffers if len(b)))
+        return preadv(descriptor, [head[: max(1, len(head) // 3)]], offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+    reader = TensorReader(storage)
+    for tensor, span in zip(tensors, spans, strict=True):
+        out = torch.empty_like(tensor)
+        reader.read_into(span, out)
+        assert torch.equal(out, tensor)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    place=st.integers(0, 2999),
+    value=st.sampled_from([float("nan"), float("inf"), float("-inf")]),
+    shift=st.sampled_from([0, 1, -1]),
+)
+def test_a_single_number_that_is_not_finite_is_found(dtype, place, value, shift):
+    tensor = torch.full((3, 1000), torch.finfo(dtype).max * 0.99 * shift).to(dtype) + numbers(3, 1000).to(dtype)
+    assert all_finite(tensor)
+    tensor.view(-1)[place] = value
+    assert not all_finite(tensor)
+
+
+def test_the_largest_numbers_are_finite():
+    for dtype in DTYPES:
+        extremes = torch.tensor([torch.finfo(dtype).max, torch.finfo(dtype).min, torch.finfo(dtype).tiny], dtype=dtype)
+        assert all_finite(extremes)
+        assert all_finite(extremes[:0])
+
+
+def test_many_shards_many_threads_few_open_files(tmp_path):
+    tensors = [numbers(5, 7, seed=i) for i in range(200)]
+    for i, tensor in enumerate(tensors):
+        (tmp_path / f"shard-{i:05d}.tar").write_bytes(saved(tensor))
+    storage = LocalFolder(tmp_path, max_open=3)
+    assert len(storage.shards()) == 200
+    reader, size = TensorReader(storage), len(saved(tensors[0]))
+    most = []
+
+    def check(i):
+        out = torch.empty(5, 7, dtype=torch.bfloat16)
+        reader.read_into((f"shard-{i:05d}.tar", 0, size), out)
+        most.append(len(storage._files))
+        return torch.equal(out, tensors[i])
+
+    order = [i % 200 for i in range(1000)]
+    random.Random(0).shuffle(order)
+    before = len(os.listdir("/proc/self/fd"))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(check, order))
+    assert max(most) <= 3 + 8, "idle files beyond the limit stay open"
+    assert len(os.listdir("/proc/self/fd")) <= before + 3
+    storage.close()
+    assert len(storage._files) == 0
+    assert check(7), "reading again opens the file again"
+    assert threading.active_count() < 20
