@@ -17,6 +17,7 @@ from interp_refiner.entry.nodes import Container, is_target, target_nodes, walk
 from interp_refiner.entry.refusal import Refused, one_line
 
 _DIRECTIVES = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+_DOTTED_PATH = "the dotted path of a class or function"
 _NESTED = object()  # stands for an argument that is built from a node of its own
 
 
@@ -140,8 +141,10 @@ def _path(target: Callable) -> str:
     return f"{target.__module__}.{target.__qualname__}"
 
 
-def locate_target(key: str, target: str) -> Callable:
+def locate_target(key: str, target: Any) -> Callable:
     """The callable that a ``_target_`` names, looked up by Hydra under Hydra's own restrictions; it is not called."""
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise BadValue(f"{key}._target_", target, _DOTTED_PATH)
     try:
         return hydra.utils.instantiate({"_target_": target, "_partial_": True}).func
     except InstantiationException as error:
@@ -155,7 +158,7 @@ def locate_target(key: str, target: str) -> Callable:
     if isinstance(root, ModuleNotFoundError) and not f"{target}.".startswith(f"{root.name}."):
         raise Refused(f"{key}: {target} needs the module {root.name}, which is not installed") from root
     if isinstance(root, ModuleNotFoundError | AttributeError):
-        raise BadValue(f"{key}._target_", target, "the path of a class or function", _siblings(target)) from root
+        raise BadValue(f"{key}._target_", target, _DOTTED_PATH, _siblings(target)) from root
     raise root  # the module itself is broken
 
 

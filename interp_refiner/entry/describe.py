@@ -10,27 +10,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
 from interp_refiner.entry.hints import as_yaml
+from interp_refiner.entry.refusal import later_process
 
 PACKAGES = ("interp_refiner", "torch", "lightning", "hydra-core", "diffusers")
 
 
-@rank_zero_only
 def print_config(cfg: DictConfig, title: str = "config") -> None:
     """Prints the resolved config as a tree on stdout, once for all ranks.
 
     On a terminal long lines fold at its width; in a file or a pipe every value stays whole on its own line.
     """
-    console = Console(highlight=False)
+    if later_process():
+        return
     tree = Tree(Text(title, style="bold"), guide_style="dim")
     _grow(tree, cfg)
-    console.print(tree, soft_wrap=not console.is_terminal)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100_000).print(tree)
 
 
 def _grow(tree: Tree, node: DictConfig) -> None:
@@ -43,9 +43,10 @@ def _grow(tree: Tree, node: DictConfig) -> None:
             tree.add(Text.assemble((f"{name}: ", "cyan"), as_yaml(value)))
 
 
-@rank_zero_only
 def save_config(cfg: DictConfig, folder: str | Path) -> None:
     """Writes the resolved config to ``config.yaml`` in a run's folder, once for all ranks."""
+    if later_process():
+        return
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)

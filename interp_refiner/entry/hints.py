@@ -127,8 +127,9 @@ def _describe(hint: Any) -> str:
     if hint in _SCALARS:
         return _SCALARS[hint]
     if origin in _UNIONS:
-        listed = all(get_origin(arg) is Literal or arg is types.NoneType for arg in args)
-        return (" | " if listed else " or ").join(dict.fromkeys(map(_describe, args)))
+        if all(get_origin(arg) is Literal or arg is types.NoneType for arg in args):
+            return " | ".join(_options(hint) + ["null"] * (types.NoneType in args))
+        return " or ".join(dict.fromkeys(map(_describe, args)))
     if origin is Literal or _is_enum(hint):
         return " | ".join(_options(hint))
     if origin is list:
@@ -151,7 +152,8 @@ def _options(hint: Any) -> list[str]:
         return [str(value) for value in get_args(hint)]
     if _is_enum(hint):
         return [str(member.value) for member in hint]
-    return [option for arg in get_args(hint) for option in _options(arg)] if get_origin(hint) in _UNIONS else []
+    members = get_args(hint) if get_origin(hint) in _UNIONS else ()
+    return list(dict.fromkeys(option for member in members for option in _options(member)))
 
 
 def as_yaml(value: object) -> str:

@@ -46,6 +46,12 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def later_process() -> str:
+    """``"RANK=3: "`` in a process of a run that is not its first, as its launcher's variables tell; else nothing."""
+    ranks = {name: os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")}
+    return next((f"{name}={rank}: " for name, rank in ranks.items() if rank != "0"), "")
+
+
 def refuse(error: Exception, message: str | None = None, keep_trace: bool = False) -> SystemExit:
     """Prints one line on stderr and returns the exit to raise; the stack trace stands above it where it was asked for.
 
@@ -53,6 +59,5 @@ def refuse(error: Exception, message: str | None = None, keep_trace: bool = Fals
     """
     if keep_trace:
         traceback.print_exception(error)
-    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    print(("" if rank == "0" else f"rank {rank}: ") + one_line(message or error), file=sys.stderr, flush=True)
+    print(one_line(f"{later_process()}{message or error}"), file=sys.stderr, flush=True)
     return SystemExit(EXIT_REFUSED)

@@ -102,12 +102,12 @@ REFUSED = {
     ),
     "target misspelled": (
         "corruption._target_=tests.entry.toys.Noize",
-        "corruption._target_=tests.entry.toys.Noize: expected the path of a class or function; "
+        "corruption._target_=tests.entry.toys.Noize: expected the dotted path of a class or function; "
         "did you mean 'tests.entry.toys.Noise'?",
     ),
     "target in no module": (
         "corruption._target_=no_such_module.Noise",
-        "corruption._target_=no_such_module.Noise: expected the path of a class or function",
+        "corruption._target_=no_such_module.Noise: expected the dotted path of a class or function",
     ),
     "target forbidden by Hydra": (
         "corruption._target_=os.system",
@@ -250,7 +250,7 @@ def test_hydras_switch_is_not_seen_by_the_task(run: Run, monkeypatch: pytest.Mon
 
 def test_later_processes_of_a_run_say_who_they_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "3")
-    assert run("seed=x")[2] == "rank 3: seed=x: expected an integer\n"
+    assert run("seed=x")[2] == "RANK=3: seed=x: expected an integer\n"
 
 
 @pytest.mark.parametrize(
