@@ -1,24 +1,52 @@
 """How good a refined clip is: torchmetrics classes over pure functions."""
 
 from interp_refiner.metric.bootstrap import Bootstrap, Interval, paired_bootstrap
+from interp_refiner.metric.clip_features import ClipFeatures, RandomConvFeatures
 from interp_refiner.metric.clip_table import ClipTable, Record
-from interp_refiner.metric.error_table import ErrorTable, FrameTable, PixelTable
+from interp_refiner.metric.controls import blurred, nearest_keyframe_copy, shuffled_keyframes
+from interp_refiner.metric.error_table import ErrorTable, FrameMeasure, FrameTable, ScoreTable
+from interp_refiner.metric.frechet import FrechetDistance, frechet_distance
 from interp_refiner.metric.image_quality import psnr, ssim
+from interp_refiner.metric.keyframe_contract import KeyframeContract, KeyframeReport, keyframe_report
+from interp_refiner.metric.maze import MazeScores, edge_collisions, endpoint_error, path_length
 from interp_refiner.metric.missing_frame import MissingFrameError, error_ratio, frame_squared_error, missing_frame_mse
+from interp_refiner.metric.realism import Realism, difference_energy, energies, laplacian_energy
+from interp_refiner.metric.stochastic import StochasticScores, energy_score
 
 __all__ = [
     "Bootstrap",
+    "ClipFeatures",
     "ClipTable",
     "ErrorTable",
+    "FrameMeasure",
     "FrameTable",
+    "FrechetDistance",
     "Interval",
+    "KeyframeContract",
+    "KeyframeReport",
+    "MazeScores",
     "MissingFrameError",
-    "PixelTable",
+    "RandomConvFeatures",
+    "Realism",
     "Record",
+    "ScoreTable",
+    "StochasticScores",
+    "blurred",
+    "difference_energy",
+    "edge_collisions",
+    "endpoint_error",
+    "energies",
+    "energy_score",
     "error_ratio",
     "frame_squared_error",
+    "frechet_distance",
+    "keyframe_report",
+    "laplacian_energy",
     "missing_frame_mse",
+    "nearest_keyframe_copy",
     "paired_bootstrap",
+    "path_length",
     "psnr",
+    "shuffled_keyframes",
     "ssim",
 ]

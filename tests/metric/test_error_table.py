@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue
-from interp_refiner.metric import Bootstrap, ErrorTable, MissingFrameError, PixelTable, psnr, ssim
+from interp_refiner.metric import Bootstrap, ErrorTable, MissingFrameError, ScoreTable, psnr, ssim
 
 METHODS = ["refined", "interpolation", "linear"]
 FEW = Bootstrap(num_resamples=20)
@@ -32,12 +32,8 @@ def batch(b: int = 12, t: int = 8, space: tuple[int, ...] = (3, 2), seed: int = 
     }
 
 
-def rows_of(part: slice, whole: dict[str, object]) -> dict[str, object]:
-    return {k: {m: x[part] for m, x in v.items()} if isinstance(v, dict) else v[part] for k, v in whole.items()}
-
-
 def table(*batches: dict[str, object], methods: list[str] = METHODS, bootstrap: Bootstrap = FEW) -> list[dict]:
-    metric = ErrorTable(methods, ["interpolation", "linear"], bootstrap)
+    metric = ErrorTable(methods, ["interpolation", "linear"], bootstrap=bootstrap)
     for one in batches:
         metric.update(**one)
     return metric.compute()
@@ -74,9 +70,9 @@ def test_equals_the_definition():
         mean = {m: [sum(clip[m]) / len(clip[m]) for clip in clips.values()] for m in METHODS}
         for m in METHODS:
             assert values[f"mse/{m}"] == pytest.approx(sum(mean[m]) / len(clips), rel=1e-5)
-        assert values["ratio/refined/linear"] == pytest.approx(sum(mean["refined"]) / sum(mean["linear"]), rel=1e-5)
+        assert values["mse_ratio/refined/linear"] == pytest.approx(sum(mean["refined"]) / sum(mean["linear"]), rel=1e-5)
         better = sum(x < y for x, y in zip(mean["refined"], mean["interpolation"], strict=True))
-        assert values["improved/refined/interpolation"] == pytest.approx(better / len(clips))
+        assert values["mse_better/refined/interpolation"] == pytest.approx(better / len(clips))
 
 
 def test_agrees_with_validation():
@@ -89,14 +85,17 @@ def test_agrees_with_validation():
             values, level = record["values"], f"level_{record['level']}"
             assert values["mse/refined"]["value"] == pytest.approx(expected[f"{level}/refined_mse"], rel=1e-5)
             assert values["mse/linear"]["value"] == pytest.approx(expected[f"{level}/interpolation_mse"], rel=1e-5)
-            assert values["ratio/refined/linear"]["value"] == pytest.approx(expected[f"{level}/ratio"], rel=1e-5)
-            share = values["improved/refined/linear"]["value"]
+            assert values["mse_ratio/refined/linear"]["value"] == pytest.approx(expected[f"{level}/ratio"], rel=1e-5)
+            share = values["mse_better/refined/linear"]["value"]
             assert share == pytest.approx(expected[f"{level}/improved_share"], rel=1e-5)
 
 
 def test_is_the_same_in_any_batches_and_order():
     one = batch()
-    parts = [rows_of(slice(i, i + 5), one) for i in (10, 0, 5)]
+    parts = [
+        {k: {m: x[i : i + 5] for m, x in v.items()} if isinstance(v, dict) else v[i : i + 5] for k, v in one.items()}
+        for i in (10, 0, 5)
+    ]
     assert table(*parts) == table(one)
 
 
@@ -104,12 +103,13 @@ def test_intervals_contain_their_figures_and_shrink_with_clips():
     small, large = (
         next(r for r in table(batch(b=b), bootstrap=Bootstrap(num_resamples=200)) if "gap" not in r) for b in (9, 900)
     )
-    for name in ("mse/linear", "ratio/refined/linear", "improved/refined/linear"):
+    for name in ("mse/linear", "mse_ratio/refined/linear", "mse_better/refined/linear"):
         s, big = small["values"][name], large["values"][name]
         assert s["low"] <= s["value"] <= s["high"]
         assert big["low"] <= big["value"] <= big["high"]
     width = [
-        x["values"]["ratio/refined/linear"]["high"] - x["values"]["ratio/refined/linear"]["low"] for x in (small, large)
+        x["values"]["mse_ratio/refined/linear"]["high"] - x["values"]["mse_ratio/refined/linear"]["low"]
+        for x in (small, large)
     ]
     assert width[1] < 0.5 * width[0]
 
@@ -118,8 +118,8 @@ def test_zero_output_is_exactly_the_interpolation():
     one = batch()
     one["estimates"]["refined"] = one["estimates"]["interpolation"]
     for record in table(one):
-        assert record["values"]["ratio/refined/interpolation"] == {"value": 1.0, "low": 1.0, "high": 1.0}
-        assert record["values"]["improved/refined/interpolation"]["high"] == 0.0
+        assert record["values"]["mse_ratio/refined/interpolation"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+        assert record["values"]["mse_better/refined/interpolation"]["high"] == 0.0
 
 
 def test_the_truth_has_no_error():
@@ -127,8 +127,8 @@ def test_the_truth_has_no_error():
     one["estimates"]["refined"] = one["clean"]
     for record in table(one):
         assert record["values"]["mse/refined"] == {"value": 0.0, "low": 0.0, "high": 0.0}
-        assert record["values"]["ratio/refined/linear"]["high"] == 0.0
-        assert record["values"]["improved/refined/linear"]["low"] == 1.0
+        assert record["values"]["mse_ratio/refined/linear"]["high"] == 0.0
+        assert record["values"]["mse_better/refined/linear"]["low"] == 1.0
 
 
 def test_known_frames_are_never_read():
@@ -170,7 +170,7 @@ def pixel_batch(b: int = 6) -> dict[str, object]:
     videos = {m: (clean + s * torch.randn(clean.shape, generator=g)).clamp(0, 1) for m, s in (("a", 0.05), ("b", 0.2))}
     known = torch.tensor([[True, False, True], [True, False, False]]).repeat(b // 2, 1)
     return {
-        "videos": videos,
+        "estimates": videos,
         "clean": clean,
         "known": known,
         "level": torch.ones(b, dtype=torch.long),
@@ -181,11 +181,13 @@ def pixel_batch(b: int = 6) -> dict[str, object]:
 
 def test_pixel_frames_belong_to_their_latent_frames():
     one = pixel_batch()
-    metric = PixelTable(["a", "b"], ["b"], bootstrap=FEW)
+    metric = ScoreTable(["a", "b"], ["b"], bootstrap=FEW)
     metric.update(**one)
     records = metric.compute()
     expected = {
-        name: f(one["videos"][m], one["clean"]) for m in "ab" for name, f in ((f"psnr/{m}", psnr), (f"ssim/{m}", ssim))
+        name: f(one["estimates"][m], one["clean"])
+        for m in "ab"
+        for name, f in ((f"psnr/{m}", psnr), (f"ssim/{m}", ssim))
     }
     frames = {2: ([0, 2, 4], [1, 2, 3, 4]), 0: ([1, 3, 5], [1, 2, 3, 4, 5, 6, 7, 8])}  # by gap: clips, pixel frames
     for record in (r for r in records if set(r) & {"level", "gap", "offset"} == {"gap"}):

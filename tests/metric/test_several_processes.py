@@ -3,27 +3,60 @@
 import pytest
 import torch
 
-from interp_refiner.metric import Bootstrap, ErrorTable, MissingFrameError
-from tests.metric import test_error_table, test_missing_frame
+from interp_refiner.metric import (
+    Bootstrap,
+    ErrorTable,
+    FrechetDistance,
+    KeyframeContract,
+    MazeScores,
+    MissingFrameError,
+    RandomConvFeatures,
+    Realism,
+    StochasticScores,
+)
+from tests.metric import test_error_table, test_maze, test_missing_frame, test_stochastic
+from tests.metric.moving import every, linear, moving_textures
 from tests.metric.processes import run_on_processes
-from tests.metric.test_error_table import METHODS
+
+B = 24
+FEW = Bootstrap(num_resamples=20)
 
 
 def results(parts: list[slice]) -> dict[str, object]:
     """Every metric's result from these parts of the same samples."""
-    missing_frame = MissingFrameError(4)
-    error_table = ErrorTable(METHODS, ["linear"], Bootstrap(num_resamples=20))
+    truth, known, index = moving_textures(B), every(4, B, 13), torch.arange(B)
+    estimate, level = linear(truth, 4), torch.ones(B, dtype=torch.long)
+    forecasts = test_stochastic.forecasts(spread=0.7, b=B)
+    forecasts["samples"] = forecasts["samples"].transpose(0, 1)
+    metrics = {
+        "missing_frame": MissingFrameError(4),
+        "error_table": ErrorTable(test_error_table.METHODS, ["linear"], bootstrap=FEW),
+        "maze": MazeScores(test_maze.METHODS, ["linear"], bootstrap=FEW),
+        "stochastic": StochasticScores(4, FEW),
+        "realism": Realism(["linear"], FEW),
+        "frechet": FrechetDistance(["linear"], [], RandomConvFeatures(2)),
+        "contract": KeyframeContract(),
+    }
     for part in parts:
-        missing_frame.update(**{name: value[part] for name, value in test_missing_frame.batch().items()})
-        error_table.update(**test_error_table.rows_of(part, test_error_table.batch(b=24)))
-    metrics = {"missing_frame": missing_frame, "error_table": error_table}
+        rows = slice_of(part, forecasts)
+        metrics["missing_frame"].update(**slice_of(part, test_missing_frame.batch(B)))
+        metrics["error_table"].update(**slice_of(part, test_error_table.batch(B)))
+        metrics["maze"].update(**slice_of(part, test_maze.batch(B)))
+        metrics["stochastic"].update(**rows | {"samples": rows["samples"].transpose(0, 1)})
+        metrics["realism"].update({"linear": estimate[part]}, truth[part], known[part], level[part], index[part])
+        metrics["frechet"].update({"linear": estimate[part]}, truth[part], index[part])
+        metrics["contract"].update(estimate[part], truth[part], known[part])
     return {name: metric.compute() for name, metric in metrics.items()}
+
+
+def slice_of(part: slice, batch: dict) -> dict:
+    return {k: slice_of(part, v) if isinstance(v, dict) else v[part] for k, v in batch.items()}
 
 
 def shares(rank: int, world_size: int) -> list[dict[str, object]]:
     """Unequal shares, then everything on rank 1."""
-    uneven = [[slice(0, 5), slice(5, 9)], [slice(9, 24)]]
-    return [results(uneven[rank]), results([[], [slice(0, 24)]][rank])]
+    uneven = [[slice(0, 5), slice(5, 9)], [slice(9, B)]]
+    return [results(uneven[rank]), results([[], [slice(0, B)]][rank])]
 
 
 def same(a: object, b: object) -> bool:
@@ -37,7 +70,8 @@ def same(a: object, b: object) -> bool:
 
 
 def test_two_processes_equal_one():
-    alone = results([slice(0, 24)])
+    alone = results([slice(0, B)])
+    assert all(alone.values())
     for rank in run_on_processes(2, shares):
         for together in rank:
             for name, result in alone.items():

@@ -1,0 +1,38 @@
+"""Clips of known quality to measure beside the refiner's: what a metric says of these says what it is worth."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from interp_refiner.core import BadValue, neighbours, per_frame, take_frames
+
+
+def nearest_keyframe_copy(
+    values: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]
+) -> Float[Tensor, "b c t *space"]:
+    """Every frame a copy of its nearest keyframe, the left one on ties: perfectly sharp, and moving in jumps."""
+    near = neighbours(known)
+    return take_frames(values, torch.where(near.distance_left <= near.distance_right, near.left, near.right))
+
+
+def blurred(clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> Float[Tensor, "b c t h w"]:
+    """The truth with its missing frames averaged over 3x3 positions (borders replicated): moves rightly, looks soft."""
+    b, c, t, h, w = clean.shape
+    padded = F.pad(clean.reshape(b * c, t, h, w), (1, 1, 1, 1), mode="replicate")
+    return torch.where(per_frame(known, clean), clean, F.avg_pool2d(padded, 3, stride=1).view_as(clean))
+
+
+def shuffled_keyframes(
+    clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]
+) -> Float[Tensor, "b c t *space"]:
+    """The truth, but every clip's known frames are those of the clip before it in the batch: keyframes that lie.
+
+    A refiner that uses its keyframes must do worse from these.
+
+    Raises:
+        BadValue: a batch of one clip, which has no other to take keyframes from.
+    """
+    if len(clean) < 2:
+        raise BadValue("clean", f"{len(clean)} clip", "at least 2 clips to shuffle keyframes among")
+    return torch.where(per_frame(known, clean), clean.roll(1, 0), clean)
