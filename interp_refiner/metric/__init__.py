@@ -10,10 +10,15 @@ from interp_refiner.metric.image_quality import psnr, ssim
 from interp_refiner.metric.keyframe_contract import KeyframeContract, KeyframeReport, keyframe_report
 from interp_refiner.metric.maze import MazeScores, edge_collisions, endpoint_error, path_length
 from interp_refiner.metric.missing_frame import MissingFrameError, error_ratio, frame_squared_error, missing_frame_mse
+from interp_refiner.metric.pretrained import LPIPS, I3DFeatures, InceptionFeatures
 from interp_refiner.metric.realism import Realism, difference_energy, energies, laplacian_energy
+from interp_refiner.metric.st_lpips import STLPIPS
 from interp_refiner.metric.stochastic import StochasticScores, energy_score
+from interp_refiner.metric.vmaf import vmaf
 
 __all__ = [
+    "LPIPS",
+    "STLPIPS",
     "Bootstrap",
     "ClipFeatures",
     "ClipTable",
@@ -21,6 +26,8 @@ __all__ = [
     "FrameMeasure",
     "FrameTable",
     "FrechetDistance",
+    "I3DFeatures",
+    "InceptionFeatures",
     "Interval",
     "KeyframeContract",
     "KeyframeReport",
@@ -49,4 +56,5 @@ __all__ = [
     "psnr",
     "shuffled_keyframes",
     "ssim",
+    "vmaf",
 ]
