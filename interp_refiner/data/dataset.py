@@ -7,7 +7,6 @@ from copy import copy
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -114,16 +113,14 @@ class ShardDataset:
     def split(self, held_out: int) -> tuple["ShardDataset", "ShardDataset"]:
         """(all others, ``held_out`` samples), chosen by their keys: the same ones in every run and order of shards."""
         if not 0 < held_out < len(self):
-            raise BadValue(
-                "val_samples", held_out, f"1 to {len(self) - 1}, fewer than the samples of {self.storage.name}"
-            )
+            raise BadValue("held_out", held_out, f"1 to {len(self) - 1}, fewer than the samples of {self.storage.name}")
         chosen = set(heapq.nsmallest(held_out, range(len(self)), key=lambda i: derived_seed("held out", self.key(i))))
         return self.subset([i for i in range(len(self)) if i not in chosen]), self.subset(sorted(chosen))
 
     def subset(self, samples: Sequence[int]) -> "ShardDataset":
         """The dataset of these samples only, numbered from 0; files and index are shared."""
         part = copy(self)
-        part.rows = self.rows[np.asarray(samples, np.int64)]
+        part.rows = [self.rows[sample] for sample in samples]
         return part
 
     def stored(self, sample: int, kind: Literal["latent", "embed"]) -> Tensor:
@@ -152,7 +149,7 @@ class ShardDataset:
         if not all_finite(out):
             raise Unreadable(f"{kind}: NaN or infinite numbers")
 
-    def _good_rows(self) -> np.ndarray:
+    def _good_rows(self) -> list[int]:
         required = ["latent"] if self.metadata.text_shape is None else ["latent", "embed", "prompt"]
         damaged, faults = self.index.damaged_shards(), self.index.faults(required)
         found = [*damaged, *faults.values()]
@@ -164,7 +161,7 @@ class ShardDataset:
             log.warning("skipped %d of %d samples of %s", len(faults), len(self.index), self.storage.name)
         if len(faults) == len(self.index):
             raise BadValue("root", self.storage.name, "shards with at least one whole sample")
-        return np.setdiff1d(np.arange(len(self.index)), np.fromiter(faults, np.int64, len(faults)))
+        return [row for row in range(len(self.index)) if row not in faults]
 
 
 def _several(faults: Sequence[BadSample]) -> BadSample:

@@ -107,8 +107,8 @@ class TrainLoader:
     a stream position is all that has to be saved: resumed at another world size, the stream goes on where it was.
 
     A bad sample that is skipped makes its batch smaller and moves no other sample. Where nothing is left of a rank's
-    batch, the next good sample of the stream stands in, since all ranks must take the step; it comes once more in its
-    own turn.
+    batch, the next good sample behind the global batch stands in, since all ranks must take the step; it comes once
+    more in its own turn.
 
     Iterating again goes on where the last iteration was (Lightning does so at every epoch and after loading).
 

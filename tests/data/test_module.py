@@ -1,0 +1,334 @@
+"""The data module inside Lightning: exact resume, streams, precision, shared read-only data, refusals."""
+
+import logging
+import os
+import threading
+import warnings
+from types import SimpleNamespace
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from interp_refiner.core import BadValue, Clip
+from interp_refiner.corruption import BrownianBridge, Corruption
+from interp_refiner.data import BadSample, DatasetMetadata, Reading, ShardedDataModule
+from interp_refiner.interpolator import Linear
+from interp_refiner.schedule import Uniform
+from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
+
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+TRAIN, VAL, LEVELS = 14, 5, 3
+
+
+class Recording(Corruption):
+    """The real corruption, which notes what it was given."""
+
+    def __init__(self):
+        super().__init__(Uniform(k_min=2, num_levels=LEVELS, counts=[4, 3, 2]), Linear(), BrownianBridge())
+        self.calls: list[tuple[str, Clip]] = []
+
+    def __call__(self, clip, stream):
+        assert not torch.is_grad_enabled()
+        self.calls.append((stream, clip))
+        return super().__call__(clip, stream)
+
+
+class Probe(L.LightningModule):
+    """One weight whose value depends on every number of every batch it was trained on."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(SHAPE[0]))
+        self.seen: list[list[tuple[str, int]]] = []
+        self.steps: list[int] = []
+
+    def training_step(self, corrupted, index):
+        clip = corrupted.clip
+        self.steps.append(self.trainer.global_step)
+        self.seen.append(list(zip(clip.keys, clip.epochs, strict=True)))
+        return (torch.einsum("c,bcthw->bthw", self.weight, corrupted.x) - corrupted.clean.mean(1)).square().mean()
+
+    def validation_step(self, corrupted, index):
+        assert not corrupted.x.requires_grad
+
+    test_step = validation_step
+    predict_step = validation_step
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.05)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("module") / "set"
+    write(folder / "train", TRAIN)
+    write(folder / "val", VAL, seed=1, prefix="held")
+    return folder
+
+
+def module(root, **kwargs) -> ShardedDataModule:
+    return ShardedDataModule(str(root), Recording(), **{"batch_size": 4, "val_batch_size": 4, **kwargs})
+
+
+def trainer(**kwargs) -> L.Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    defaults = {"accelerator": "cpu", "enable_checkpointing": False, "num_sanity_val_steps": 0}
+    return L.Trainer(**{**quiet, **defaults, **kwargs})
+
+
+def fit(root, steps, folder=None, resume=None, **kwargs) -> Probe:
+    probe = Probe()
+    if folder is not None:
+        every = ModelCheckpoint(folder, "{step}", every_n_train_steps=1, save_top_k=-1, save_on_train_epoch_end=False)
+        kwargs |= {"callbacks": [every], "enable_checkpointing": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer(max_steps=steps, **kwargs).fit(probe, datamodule=module(root), ckpt_path=resume)
+    return probe
+
+
+@pytest.mark.parametrize(("steps", "accumulate"), [(9, 1), (5, 2)])
+def test_resuming_at_any_step_continues_the_same_run(root, tmp_path, steps, accumulate):
+    """An epoch of Lightning's is 3 batches of 4 out of 14 samples: steps in the first, the second and the third."""
+    options = {"accumulate_grad_batches": accumulate, "limit_val_batches": 1}
+    whole = fit(root, steps, tmp_path, **options)
+    flat = [item for batch in whole.seen for item in batch]
+    assert len(set(flat)) == len(flat), "a sample came twice in one epoch"
+    assert {epoch for _, epoch in flat} >= {0, 1}
+    for step in range(1, steps):
+        resumed = fit(root, steps, resume=tmp_path / f"step={step}.ckpt", **options)
+        rest = [batch for batch, at in zip(whole.seen, whole.steps, strict=True) if at >= step]
+        assert resumed.seen == rest
+        assert torch.equal(resumed.weight, whole.weight)
+
+
+def test_epochs_of_lightning_run_on_through_the_stream(root):
+    seen = [item for batch in fit(root, 7, limit_val_batches=0).seen for item in batch]
+    assert len(seen) == len(set(seen)) == 28
+    assert [epoch for _, epoch in seen] == [0] * TRAIN + [1] * TRAIN
+
+
+def test_every_stage_is_corrupted_under_its_stream(root):
+    data, probe = module(root), Probe()
+    runner = trainer(max_steps=2, num_sanity_val_steps=2, val_check_interval=2)
+    runner.fit(probe, datamodule=data)
+    streams = [stream for stream, _ in data.corruption.calls]
+    assert streams == ["val"] * 2 + ["train"] * 2 + ["val"] * 4  # sanity, training, 5 clips x 3 levels by 4
+    for run in (runner.validate, runner.test, runner.predict):
+        data.corruption.calls.clear()
+        run(probe, datamodule=data)
+        pairs = [
+            (key, level)
+            for stream, clip in data.corruption.calls
+            for key, level in zip(clip.keys, clip.level.tolist(), strict=True)
+            if stream == "val" and clip.epochs is None
+        ]
+        assert sorted(pairs) == [(f"held-{i:04d}", level) for i in range(VAL) for level in range(1, LEVELS + 1)]
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)]
+)
+def test_clips_are_corrupted_in_the_precision_of_the_run(root, precision, dtype):
+    data = module(root)
+    trainer(max_steps=1, limit_val_batches=1, precision=precision).fit(Probe(), datamodule=data)
+    for _, clip in data.corruption.calls:
+        assert (clip.latents.dtype, clip.text.dtype) == (dtype, dtype)
+
+
+def test_overfitting_repeats_the_same_samples(root):
+    probe = fit(root, 6, overfit_batches=1)
+    assert len({frozenset(key for key, _ in batch) for batch in probe.seen}) == 1
+    assert [batch[0][1] for batch in probe.seen] == list(range(6))
+
+
+def test_the_seed_orders_and_nothing_else_does(root):
+    def order(seed, **kwargs):
+        data = module(root, reading=Reading(seed=seed), **kwargs)
+        data.prepare_data()
+        return [next(data.train_dataloader()).keys for _ in range(1)]
+
+    torch.manual_seed(1)
+    first = order(0)
+    torch.manual_seed(2)
+    assert order(0) == first != order(1)
+
+
+def test_processes_that_see_different_data_are_the_strategys(root):
+    seen = []
+    for rank in range(2):
+        data = module(root)
+        data.prepare_data()
+        strategy = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": rank})
+        data.trainer = SimpleNamespace(strategy=strategy, overfit_batches=0)
+        loader = data.train_dataloader()
+        assert (len(loader), loader.global_batch_size) == (1, 8)
+        seen += next(loader).keys
+        assert len(data.val_dataloader()) == 2
+    assert len(set(seen)) == 8
+
+
+def test_validation_can_be_limited_and_widened_again(root):
+    data = module(root, val_samples=2)
+    data.prepare_data()
+    assert sum(clip.batch_size for clip in data.val_dataloader()) == 2 * LEVELS
+    data.val_samples = None
+    assert sum(clip.batch_size for clip in data.val_dataloader()) == VAL * LEVELS
+
+
+def test_metadata_is_known_before_training(root):
+    assert module(root).metadata.latent_shape == SHAPE
+
+
+def test_shared_read_only_data_is_left_alone(root, tmp_path):
+    before = snapshot(root)
+    folders = [root, root / "train", root / "val"]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        for _ in range(2):
+            data = module(root, reading=Reading(cache_dir=str(tmp_path / "cache")))
+            trainer(max_steps=2, limit_val_batches=1).fit(Probe(), datamodule=data)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert snapshot(root) == before
+    assert len(list((tmp_path / "cache").iterdir())) == 2, "one index of train, one of val"
+
+
+def snapshot(folder):
+    return {p.relative_to(folder): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*")}
+
+
+def test_shards_without_splits_are_split_by_key(root, tmp_path):
+    data = module(root / "train", held_out=4)
+    data.prepare_data()
+    held = {key for clip in data.val_dataloader() for key in clip.keys}
+    loader = data.train_dataloader()
+    trained = {key for _ in range(10) for key in next(loader).keys}
+    assert (len(held), len(trained)) == (4, TRAIN - 4)
+    assert held.isdisjoint(trained)
+
+
+@pytest.mark.parametrize("present", [None, "empty", "train"])
+def test_a_missing_folder_is_named(tmp_path, present):
+    folder = tmp_path / "nowhere"
+    if present:
+        folder.mkdir()
+    if present == "train":
+        write(folder / "train", 1)
+    data = module(folder)
+    with pytest.raises(BadValue, match=r"nowhere: expected a folder with train/ and val/, each with shards") as error:
+        data.validate()
+    assert (error.value.name, error.value.value) == ("root", folder)
+    assert ("no such folder" in str(error.value)) == (present is None)
+    with pytest.raises(BadValue):
+        data.metadata  # noqa: B018
+
+
+def test_wrong_shapes_are_refused_before_training(tmp_path):
+    write(tmp_path / "set" / "train", 2)
+    write(tmp_path / "set" / "val", 2, prefix="held")
+    for split in ("train", "val"):
+        (tmp_path / "set" / split / "dataset.json").unlink()
+    declared = DatasetMetadata(latent_shape=(4, 6, 2, 4), text_shape=METADATA.text_shape)
+    with pytest.raises(BadValue, match=r"latent_shape=\[4, 6, 2, 4\]: expected what .*train holds, \[4, 5, 2, 4\]"):
+        module(tmp_path / "set", metadata=declared).prepare_data()
+    assert module(tmp_path / "set", metadata=METADATA).metadata is METADATA
+    with pytest.raises(BadValue, match=r"metadata=None"):
+        module(tmp_path / "set").prepare_data()
+
+
+def test_splits_of_different_shapes_are_refused(tmp_path):
+    write(tmp_path / "set" / "train", 2)
+    write(tmp_path / "set" / "val", 2, metadata=DatasetMetadata(latent_shape=SHAPE))
+    with pytest.raises(BadValue, match="train and val of one shape"):
+        module(tmp_path / "set").prepare_data()
+
+
+def test_a_truncated_shard_is_refused_or_skipped_by_name(tmp_path, caplog):
+    write(tmp_path / "set" / "train", 8)
+    write(tmp_path / "set" / "val", 2, prefix="held")
+    path = tmp_path / "set" / "train" / "shard-00001.tar"
+    path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(BadValue, match=r"root=.*on_bad_sample=skip: shard-00001.tar: truncated"):
+        module(tmp_path / "set").prepare_data()
+    data = module(tmp_path / "set", reading=Reading(on_bad_sample="skip"))
+    data.prepare_data()
+    assert "shard-00001.tar: truncated" in caplog.text
+    loader = data.train_dataloader()
+    assert 4 <= loader.num_samples < 8
+    assert {key for _ in range(4) for key in next(loader).keys} >= {f"clip-{i:04d}" for i in range(4)}
+
+
+def test_a_bad_sample_met_in_training_stops_it_or_is_counted(tmp_path):
+    write(tmp_path / "set" / "train", 8)
+    write(tmp_path / "set" / "val", 2, prefix="held")
+    bad = saved(torch.full(SHAPE, float("nan")).bfloat16())
+    replace_member(tmp_path / "set" / "train" / "shard-00001.tar", "clip-0006.latent.pt", bad)
+    with pytest.raises(BadSample, match="shard-00001.tar: sample 'clip-0006': latent: NaN"):
+        fit(tmp_path / "set", 2, limit_val_batches=0)
+    data, probe = module(tmp_path / "set", reading=Reading(on_bad_sample="skip")), Probe()
+    trainer(max_steps=4, limit_val_batches=0).fit(probe, datamodule=data)
+    assert data.skipped == 2
+    assert sorted(len(batch) for batch in probe.seen) == [3, 3, 4, 4]
+
+
+class SlowWriter:
+    """Writes a set, and counts how often; another set that stands in its place is refused."""
+
+    def __init__(self):
+        self.written = 0
+
+    def write(self, root):
+        if (root / "val" / "dataset.json").exists():
+            return
+        write(root / "train", 6)
+        self.written += 1
+        threading.Event().wait(0.2)
+        write(root / "val", 2, prefix="held")
+
+
+def test_a_data_set_is_written_once_by_many(tmp_path):
+    writer, failures = SlowWriter(), []
+
+    def prepare():
+        try:
+            assert module(tmp_path / "new" / "set", writer=writer).metadata.latent_shape == SHAPE
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=prepare) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert writer.written == 1
+
+
+def test_a_set_that_stands_needs_no_lock(root, monkeypatch):
+    monkeypatch.setattr("fcntl.flock", lambda *_: pytest.fail("a lock was taken on data that is there"))
+    module(root, writer=SlowWriter()).prepare_data()
+    assert not (root.parent / ".set.lock").exists()
+
+
+@pytest.mark.parametrize("name", ["batch_size", "val_batch_size", "held_out"])
+def test_bad_sizes_are_refused(root, name):
+    with pytest.raises(BadValue, match=f"{name}=0: expected at least 1"):
+        module(root, **{name: 0})
+
+
+def test_files_are_closed_at_the_end_and_open_again(root):
+    data = module(root)
+    data.prepare_data()
+    storage = data._readers["train"].clips.storage
+    next(data.train_dataloader())
+    assert len(storage._files) > 0
+    before = len(os.listdir("/proc/self/fd"))
+    data.teardown("fit")
+    assert len(storage._files) == 0
+    assert len(os.listdir("/proc/self/fd")) < before
+    next(data.train_dataloader())
