@@ -268,7 +268,7 @@ def test_a_bad_sample_met_in_training_stops_it_or_is_counted(tmp_path):
     write(tmp_path / "set" / "val", 2, prefix="held")
     bad = saved(torch.full(SHAPE, float("nan")).bfloat16())
     replace_member(tmp_path / "set" / "train" / "shard-00001.tar", "clip-0006.latent.pt", bad)
-    with pytest.raises(BadSample, match="shard-00001.tar: sample 'clip-0006': latent: NaN"):
+    with pytest.raises(BadSample, match=r"shard-00001.tar: sample 'clip-0006': latent: NaN"):
         fit(tmp_path / "set", 2, limit_val_batches=0)
     data, probe = module(tmp_path / "set", reading=Reading(on_bad_sample="skip")), Probe()
     trainer(max_steps=4, limit_val_batches=0).fit(probe, datamodule=data)

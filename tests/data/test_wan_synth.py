@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from interp_refiner.core import BadValue
