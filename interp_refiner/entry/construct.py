@@ -8,7 +8,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.entry.nodes import target_nodes
+from interp_refiner.entry.nodes import home, target_nodes
 from interp_refiner.entry.refusal import Refused, with_key
 
 
@@ -42,8 +42,9 @@ def build(node: DictConfig, **arguments: Any) -> Any:
 
 def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> NoReturn:
     """Raises ``error`` again: as the user's mistake with its config key where it is one, else as it is."""
-    by_key = {n._get_full_key(None): (key, n) for key, n in target_nodes(node._get_root())}  # "a.b0" for "a.b.0"
-    key, failed = by_key.get(omegaconf_key, (omegaconf_key, node))
+    root = node._get_root()
+    by_key = {n._get_full_key(None): (key, n) for key, n in target_nodes(root)}  # OmegaConf says "a.b0" for "a.b.0"
+    key, failed = by_key.get(home(root, omegaconf_key), (omegaconf_key, node))
     if isinstance(error, BadValue):
         raise with_key(error, key) from error
     if isinstance(error, MissingExtra | ModuleNotFoundError):

@@ -1,5 +1,6 @@
 """Walking through a composed config."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,3 +38,15 @@ def target_nodes(node: Any, key: str = "") -> list[tuple[str, DictConfig]]:
 def is_target(value: Any) -> bool:
     """Whether a value is a node that names what it builds."""
     return isinstance(value, DictConfig) and not value._is_none() and "_target_" in value
+
+
+def home(root: Container, key: str) -> str:
+    """Where the value of ``key`` is written: ``corruption.schedule`` is ``${schedule}``, so at ``schedule``."""
+    parts = key.split(".")
+    for end in range(1, len(parts)):
+        parent, name = OmegaConf.select(root, ".".join(parts[:end])), parts[end]
+        if isinstance(parent, DictConfig) and OmegaConf.is_interpolation(parent, name):
+            link = re.fullmatch(r"\$\{([\w.]+)\}", str(parent._get_node(name)._value()))  # type: ignore[union-attr]
+            if link is not None:
+                return home(root, ".".join([link[1], *parts[end + 1 :]]))
+    return key

@@ -67,6 +67,10 @@ def test_a_partial_node_is_completed_by_the_program() -> None:
             config(a=node("Box", size=1, items=[node("picky"), node("picky", size=-1)])),
             "a.items.1.size=-1: expected an integer >= 0",
         ),
+        (
+            config(b=node("picky", size=-1), a=node("Box", size=1, inner="${b}")),
+            "b.size=-1: expected an integer >= 0",
+        ),
     ],
 )
 def test_a_bad_value_is_named_by_its_place_in_the_config(cfg: Any, line: str) -> None:
