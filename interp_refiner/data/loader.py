@@ -56,6 +56,7 @@ class BatchReader:
         self.clips, self.timeout, self.skipped = dataset, timeout, 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
+    @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
     def submit(self, samples: Sequence[int]) -> Pending:
         """Starts reading ``samples``."""
         metadata = self.clips.metadata

@@ -266,6 +266,16 @@ def test_levels_are_mixed_and_samples_read_once_a_batch(root):
             assert torch.equal(clip.latents[row], dataset[int(key[-4:])].latents)
 
 
+def test_held_out_samples_are_read_in_inference_mode(reader):
+    """Lightning validates in it; threads that fill a batch are outside of it."""
+    loader = EvalLoader(reader, batch_size=4, num_levels=2, limit=3)
+    expected = [clip.latents for clip in loader]
+    with torch.inference_mode():
+        clips = list(loader)
+    assert all(torch.equal(clip.latents, latents) for clip, latents in zip(clips, expected, strict=True))
+
+
+
 def test_a_limit_takes_the_same_samples_in_every_run(reader):
     first = [clip.keys for clip in EvalLoader(reader, 2, limit=5)]
     assert [clip.keys for clip in EvalLoader(reader, 2, limit=5)] == first
