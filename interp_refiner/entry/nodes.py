@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-Container = DictConfig | ListConfig
+Container: TypeAlias = DictConfig | ListConfig
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Container, Any]]:
@@ -40,7 +40,7 @@ def is_target(value: Any) -> bool:
     return isinstance(value, DictConfig) and not value._is_none() and "_target_" in value
 
 
-def home(root: Container, key: str) -> str:
+def home(root: Any, key: str) -> str:
     """Where the value of ``key`` is written: ``corruption.schedule`` is ``${schedule}``, so at ``schedule``."""
     parts = key.split(".")
     for end in range(1, len(parts)):

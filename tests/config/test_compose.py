@@ -1,0 +1,182 @@
+"""Every option of every config group composes, passes the check of its program and can be built; so does every
+experiment at every scale that it does not refuse."""
+
+import importlib
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from interp_refiner.core import BadValue
+from interp_refiner.entry import Refused, build
+from interp_refiner.entry.nodes import is_target, walk
+from tests.helpers import CONF
+
+PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
+
+# Groups of primary configs: `prepare clip` is a program with a config of its own.
+PRIMARY_GROUPS = {"prepare"}
+# Values that an option leaves to the user.
+NEEDED = {
+    "codec=wan_vae": ["codec.folder=somewhere"],
+    "text=umt5": ["text.folder=somewhere"],
+}
+# What the programs supply to `_partial_` nodes.
+SUPPLIED: dict[str, dict[str, Any]] = {
+    "backbone": {"latent_channels": 16, "text_dim": 32},
+    "objective": {"num_levels": 4},
+}
+NOT_BUILT = {
+    "codec=wan_vae": "needs a folder with weights",
+    "text=umt5": "needs a folder with weights",
+}
+ON_META = {"backbone=wan_1_3b": "5.7 GB of weights"}
+
+
+def options() -> list[str]:
+    files = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml") if path.parent != CONF)
+    return [f"{file.parent}={file.stem}" for file in files if str(file.parent) not in PRIMARY_GROUPS]
+
+
+def composed(program: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name=program):
+        return compose(program, list(overrides), return_hydra_config=True)
+
+
+def check(program: str, cfg: DictConfig, folder: Path) -> None:
+    """The check that the program itself makes before it runs."""
+    module = importlib.import_module(f"interp_refiner.{program}")
+    getattr(module, program).program.check_before(cfg, str(folder))
+
+
+def groups_of(program: str) -> set[str]:
+    """The groups in a primary config's defaults list."""
+    entries = OmegaConf.load(CONF / f"{program}.yaml").get("defaults", [])
+    return {str(key).removeprefix("/") for entry in entries if isinstance(entry, DictConfig) for key in entry}
+
+
+def with_option(option: str, *overrides: str) -> tuple[str, DictConfig]:
+    """A program that has the option's group, and its config with that option; ``+`` adds a group that none has."""
+    group = option.split("=")[0]
+    program = next((name for name in ["train", *PROGRAMS] if group.split("/")[0] in groups_of(name)), "train")
+    sign = "" if group.split("/")[0] in groups_of(program) else "+"
+    return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []), *overrides)
+
+
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_and_passes_the_check(option: str, tmp_path: Path) -> None:
+    program, cfg = with_option(option)
+    assert cfg.hydra.runtime.choices[option.split("=")[0]] == option.split("=")[1]
+    check(program, cfg, tmp_path)
+
+
+def components() -> list[str]:
+    """The options that describe something to build in their own place, not only values for other places."""
+    built = []
+    for option in options():
+        file = CONF / f"{option.replace('=', '/')}.yaml"
+        elsewhere = file.read_text().startswith("# @package")
+        describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file)))
+        if describes and not elsewhere and not option.startswith("hydra="):
+            built.append(option)
+    return built
+
+
+@pytest.mark.parametrize("option", components())
+def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -> None:
+    if option in NOT_BUILT:
+        pytest.skip(NOT_BUILT[option])
+    group = option.split("=")[0]
+    _, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
+    node = OmegaConf.select(cfg, group.replace("/", "."))
+    arguments = {"corruption": build(cfg.corruption)} if group == "data" else SUPPLIED.get(group, {})
+    for part in [node] if is_target(node) else [part for part in node.values() if is_target(part)]:
+        with torch.device("meta") if option in ON_META else nullcontext():
+            assert build_or_skip(part, **arguments) is not None
+
+
+def build_or_skip(node: DictConfig, **arguments: Any) -> Any:
+    """The object, or a skip where this machine lacks the device it is for."""
+    try:
+        return build(node, **arguments)
+    except Refused as refused:
+        if node._target_.endswith(".Trainer") and "gpu" in str(refused):
+            pytest.skip(str(refused))
+        raise
+
+
+def test_the_lists_of_exceptions_name_options_that_exist() -> None:
+    assert {*NEEDED, *NOT_BUILT, *ON_META} <= set(options())
+    assert set(SUPPLIED) <= {option.split("=")[0] for option in options()}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_composes_with_its_defaults(program: str, tmp_path: Path) -> None:
+    cfg = composed(program)
+    holes = [key for key, node, name in walk(cfg) if not key.startswith("hydra.") and OmegaConf.is_missing(node, name)]
+    check(program, composed(program, *[f"{key}=somewhere" for key in holes]), tmp_path)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_at_every_scale(experiment: str, scale: str, tmp_path: Path) -> None:
+    cfg = composed("train", f"+experiment={experiment}", f"scale={scale}")
+    if cfg.scales is not None and scale not in cfg.scales:
+        with pytest.raises(BadValue) as caught:
+            check("train", cfg, tmp_path)
+        message = f"scale={scale}: expected {' | '.join(cfg.scales)} with +experiment={experiment}"
+        assert str(caught.value).partition(";")[0] == message
+    else:
+        check("train", cfg, tmp_path)
+    assert cfg.experiment_name == experiment
+
+
+def own_values(group: str, name: str) -> dict[str, Any]:
+    """The values that a ``_global_`` option writes itself, by their keys."""
+    content = OmegaConf.load(CONF / group / f"{name}.yaml")
+    leaves = {
+        key: node._get_node(part) for key, node, part in walk(content) if not key.startswith(("defaults", "hydra"))
+    }
+    return {key: value._value() for key, value in leaves.items() if not isinstance(value, DictConfig)}
+
+
+def own_choices(group: str, name: str) -> dict[str, str]:
+    """The options that it chooses of other groups, ``override /data: wan_synth``."""
+    entries = OmegaConf.load(CONF / group / f"{name}.yaml").get("defaults", [])
+    pairs = [pair for entry in entries if isinstance(entry, DictConfig) for pair in entry.items()]
+    return {str(key).removeprefix("override /"): value for key, value in pairs if str(key).startswith("override /")}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_leaves_size_to_the_scale(experiment: str, scale: str) -> None:
+    """Hydra appends an experiment after everything else, so it would win: it may not touch what a scale sets."""
+    cfg = composed("train", f"+experiment={experiment}", f"scale={scale}")
+    if cfg.scales is not None:
+        pytest.skip("an experiment of its own size, at the scales it names only")
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    for key, value in own_values("scale", scale).items():
+        assert at(raw, key) == value, f"experiment {experiment} overrides {key} of scale {scale}"
+    for group, choice in own_choices("scale", scale).items():
+        assert cfg.hydra.runtime.choices[group] == choice
+
+
+@pytest.mark.parametrize("debug", DEBUG)
+def test_debug_holds_beside_every_experiment_and_scale(debug: str) -> None:
+    for others in [[f"+experiment={name}"] for name in EXPERIMENTS] + [[f"scale={name}"] for name in SCALES]:
+        raw = OmegaConf.to_container(composed("train", f"debug={debug}", *others), resolve=False)
+        for key, value in own_values("debug", debug).items():
+            assert at(raw, key) == value, f"{key} with {others}"
+
+
+def at(tree: Any, key: str) -> Any:
+    for part in key.split("."):
+        tree = tree[int(part)] if isinstance(tree, list) else tree[part]
+    return tree
