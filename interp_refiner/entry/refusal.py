@@ -8,10 +8,10 @@ import os
 import sys
 import traceback
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.entry.nodes import is_written, walk
+from interp_refiner.entry.nodes import walk
 
 EXIT_REFUSED = 2
 
@@ -35,7 +35,8 @@ def locate(error: Exception, cfg: DictConfig) -> Exception:
     """
     if not isinstance(error, BadValue) or "." in error.name or error.name in cfg:
         return error
-    entries = [(key, node[name]) for key, node, name in walk(cfg) if name == error.name and is_written(node, name)]
+    names = [(key, node, name) for key, node, name in walk(cfg) if name == error.name]
+    entries = [(key, node[name]) for key, node, name in names if not OmegaConf.is_missing(node, name)]
     same_value = [(key, value) for key, value in entries if str(value) == str(error.value)]
     found = same_value or entries
     return with_key(error, found[0][0].rpartition(".")[0]) if len(found) == 1 else error
