@@ -59,7 +59,7 @@ class LocalFolder(Storage):
 
     def __init__(self, root: Path | str, max_open: int = 64):
         self.root, self.name = Path(root), str(root)
-        self._files = _OpenFiles(max_open)
+        self._files = _OpenFiles(self.root, max_open)
 
     def shards(self) -> dict[str, ShardStat]:
         with os.scandir(self.root) as entries:
@@ -68,7 +68,7 @@ class LocalFolder(Storage):
 
     def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
         wanted = sum(len(buffer) for buffer in buffers)
-        with self._files.descriptor(self.root / shard) as descriptor:
+        with self._files.descriptor(shard) as descriptor:
             done = os.preadv(descriptor, buffers, offset)
             while done < wanted:  # the system may return less than asked, 2 GiB at most at once
                 count = os.preadv(descriptor, _after(buffers, done), offset + done)
@@ -91,23 +91,25 @@ def _after(buffers: Sequence[Buffer], done: int) -> list[memoryview]:
 
 
 class _OpenFiles:
-    """File descriptors kept open between reads; beyond ``limit`` the least recently used idle one is closed."""
+    """Files of a folder kept open between reads; beyond ``limit`` the least recently used idle one is closed."""
 
-    def __init__(self, limit: int):
-        self.limit, self._lock = limit, threading.Lock()
-        self._open: OrderedDict[Path, tuple[int, int]] = OrderedDict()  # path -> (descriptor, readers at work)
+    def __init__(self, root: Path, limit: int):
+        self.root, self.limit, self._lock = root, limit, threading.Lock()
+        self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # name -> (descriptor, readers at work)
 
     @contextmanager
-    def descriptor(self, path: Path) -> Iterator[int]:
+    def descriptor(self, name: str) -> Iterator[int]:
         with self._lock:
-            descriptor, readers = self._open[path] if path in self._open else (os.open(path, os.O_RDONLY), 0)
-            self._open[path] = descriptor, readers + 1
-            self._open.move_to_end(path)
+            descriptor, readers = (
+                self._open[name] if name in self._open else (os.open(self.root / name, os.O_RDONLY), 0)
+            )
+            self._open[name] = descriptor, readers + 1
+            self._open.move_to_end(name)
         try:
             yield descriptor
         finally:
             with self._lock:
-                self._open[path] = descriptor, self._open[path][1] - 1
+                self._open[name] = descriptor, self._open[name][1] - 1
                 self._close_idle(self.limit)
 
     def close(self) -> None:
@@ -115,11 +117,11 @@ class _OpenFiles:
             self._close_idle(0)
 
     def _close_idle(self, limit: int) -> None:
-        for path, (descriptor, readers) in list(self._open.items()):
+        for name, (descriptor, readers) in list(self._open.items()):
             if len(self._open) <= limit:
                 return
             if readers == 0:
-                del self._open[path]
+                del self._open[name]
                 os.close(descriptor)
 
     def __len__(self) -> int:
