@@ -9,6 +9,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, per_frame, per_sample
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted
 from interp_refiner.corruption.noise import NoiseProfile
+from interp_refiner.corruption.segment_cost import segment_cost
 from interp_refiner.interpolator import Interpolator
 from interp_refiner.schedule import Schedule
 from interp_refiner.scheduled_sampling import Never, Proposals, ScheduledSampling
@@ -87,7 +88,8 @@ class Corruption:
         given = clip.given
         if given is None:
             given = torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool, device=device)
-        plan = self.schedule.plan(given, draws)
+        cost = segment_cost(clip.latents, self.interpolator) if self.schedule.needs_cost else None
+        plan = self.schedule.plan(given, draws, cost)
         known = plan.mask_at(level)
         bare = Corrupted(
             x=clip.latents,

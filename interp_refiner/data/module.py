@@ -21,7 +21,6 @@ from interp_refiner.data.shards.storage import is_shard
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "val")
 EVALUATION_STREAM = "val"
 
 
@@ -67,6 +66,7 @@ class ShardedDataModule(L.LightningDataModule):
         batch_size: training samples a process.
         val_batch_size: (sample, level) pairs in a batch of validation.
         val_samples: validate on so many of the held-out clips, always the same ones; None for all.
+        val_split: the folder below ``root`` that is validated on.
         held_out: of a folder that is not split: samples kept out of training, chosen by their keys.
         metadata: shapes and normalisation, for shards without a ``dataset.json``.
         writer: makes the data set in ``root`` if it is not there.
@@ -86,6 +86,7 @@ class ShardedDataModule(L.LightningDataModule):
         batch_size: int = 8,
         val_batch_size: int = 16,
         val_samples: int | None = None,
+        val_split: str = "val",
         held_out: int = 64,
         metadata: DatasetMetadata | None = None,
         writer: Writer | None = None,
@@ -98,6 +99,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.root, self.corruption = Path(root).expanduser(), corruption
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.val_samples, self.held_out = val_samples, held_out
+        self.splits = ("train", val_split)
         self.declared, self.writer, self.reading = metadata, writer, reading or Reading()
         self._readers: dict[str, BatchReader] = {}
 
@@ -119,7 +121,7 @@ class ShardedDataModule(L.LightningDataModule):
             return
         self.validate()
         if self.writer is not None:
-            whole = all((self.root / split / DATASET_FILE).exists() for split in SPLITS)
+            whole = all((self.root / split / DATASET_FILE).exists() for split in self.splits)
             with nullcontext() if whole else _locked(self.root):
                 self.writer.write(self.root)
         try:
@@ -135,7 +137,7 @@ class ShardedDataModule(L.LightningDataModule):
             )
         self._readers = {
             split: BatchReader(dataset, self.reading.threads, self.reading.timeout)
-            for split, dataset in zip(SPLITS, datasets, strict=True)
+            for split, dataset in zip(("train", "val"), datasets, strict=True)
         }
 
     def setup(self, stage: str) -> None:
@@ -199,7 +201,7 @@ class ShardedDataModule(L.LightningDataModule):
 
     def _datasets(self) -> tuple[ShardDataset, ShardDataset]:
         reading = self.reading
-        folders = [self.root / split for split in SPLITS] if self._is_split() else [self.root]
+        folders = [self.root / split for split in self.splits] if self._is_split() else [self.root]
         datasets = [
             ShardDataset(LocalFolder(folder), self.declared, reading.cache_dir, reading.on_bad_sample)
             for folder in folders
@@ -207,7 +209,7 @@ class ShardedDataModule(L.LightningDataModule):
         return (datasets[0], datasets[1]) if len(datasets) > 1 else datasets[0].split(self.held_out)
 
     def _is_split(self) -> bool:
-        return all(self._holds_shards(self.root / split) for split in SPLITS)
+        return all(self._holds_shards(self.root / split) for split in self.splits)
 
     @staticmethod
     def _holds_shards(folder: Path) -> bool:

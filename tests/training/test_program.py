@@ -1,0 +1,132 @@
+"""The whole line as users run it: train, resume, sample, two processes."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_refiner.callback import CHECKPOINT_KEY
+from interp_refiner.run import find_checkpoint, load_run
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORT = ["+experiment=toy_video", "trainer.log_every_n_steps=2", "trainer.max_steps=6", "trainer.val_check_interval=3", "data.val_samples=4"]
+FIGURES = {"interpolation_mse", "refined_mse", "ratio", "improved_share"}
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Runs a command of the project with everything it writes below ``folder``; returns what it printed."""
+    places = {f"INTERP_REFINER_{name}": str(folder / name.lower()) for name in ("CACHE", "LOGS", "DATA")}
+    environment = {**os.environ, **places, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def train(folder: Path, *overrides: str) -> tuple[Path, str]:
+    """Trains; returns the run folder and what was printed."""
+    printed = run([sys.executable, "-m", "interp_refiner.train", *SHORT, *overrides], folder)
+    return Path(re.search(r"^summary +(.+)/summary\.json$", printed, re.MULTILINE).group(1)), printed
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("program")
+
+
+@pytest.fixture(scope="module")
+def trained(place):
+    return train(place)
+
+
+def test_the_summary_says_what_was_run_and_what_came_out(trained):
+    folder, _ = trained
+    summary = json.loads((folder / "summary.json").read_text())
+    for group in ("level_1", "level_2", "level_3", "level_4", "mean"):
+        assert {name.rsplit("/", 1)[1] for name in summary if name.startswith(f"val/{group}/")} >= FIGURES
+        ratio = summary[f"val/{group}/refined_mse"] / summary[f"val/{group}/interpolation_mse"]
+        assert summary[f"val/{group}/ratio"] == pytest.approx(ratio, rel=1e-5)
+    assert summary["steps"] == 6
+    assert summary["experiment"] == "toy_video"
+    assert summary["parameters"] > 10_000
+    assert summary["samples_per_second"] > 0
+    assert 0 <= summary["data_wait_share"] < 1
+    assert {"command", "git_commit", "versions", "device"} <= set(summary)
+
+
+def test_the_run_folder_holds_pictures_logs_and_checkpoints(trained):
+    folder, _ = trained
+    assert (folder / "samples" / "step_000006.png").stat().st_size > 10_000
+    assert (folder / "samples" / "step_000006.mp4").stat().st_size > 5_000
+    assert (folder / "config.yaml").is_file()
+    assert list((folder / "tensorboard").glob("events.*"))
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    assert checkpoint["global_step"] == 6
+    raw, average = checkpoint["state_dict"], checkpoint[CHECKPOINT_KEY]
+    assert all(value.dtype == torch.float32 for value in average.values())
+    assert any(not torch.equal(raw[name], value) for name, value in average.items())
+
+
+def test_tensorboard_holds_scalars_and_animated_pictures(trained):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder, _ = trained
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"images": 0}).Reload()
+    scalars, images = events.Tags()["scalars"], events.Tags()["images"]
+    assert {"train/loss", "val/level_4/ratio", "val/mean/ratio"} <= set(scalars)
+    assert images
+    assert events.Images(images[0])[0].encoded_image_string.startswith(b"GIF8")
+
+
+def test_what_is_shown_while_training(trained):
+    _, printed = trained
+    assert "held-out clips after 3 steps" in printed
+    assert re.search(r"level_4 .* interpolation|interpolation MSE", printed)
+    assert "sigma: 0.3" in printed  # the config tree
+
+
+def test_the_next_commands_work_as_printed(trained, place):
+    folder, printed = trained
+    commands = [shlex.split(line) for line in re.findall(r"^  (python -m .+)$", printed, re.MULTILINE)]
+    sample = next(command for command in commands if command[2] == "interp_refiner.sample")
+    resume = next(command for command in commands if command[2] == "interp_refiner.train")
+    shown = run([sys.executable, *sample[1:], "clips=2"], place)
+    report = json.loads(next(iter((place / "logs").glob("sample/runs/*/samples.json"))).read_text())
+    assert len(report["samples"]) == 2
+    assert all(row["given_frames_exact"] and Path(row["video"]).is_file() for row in report["samples"])
+    assert "refined / interpolated error" in shown
+    longer, _ = re.search(r"summary +(.+)/summary\.json", run([sys.executable, *resume[1:]], place)), None
+    assert json.loads(Path(longer.group(1), "summary.json").read_text())["steps"] == 12
+
+
+def test_load_run_gives_the_averaged_or_the_raw_weights(trained):
+    folder, _ = trained
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
+    name = "backbone.wan.proj_out.weight"
+    averaged = dict(load_run(folder).refiner.named_parameters())[name]
+    raw = dict(load_run(find_checkpoint(folder)[1], ema=False).refiner.named_parameters())[name]
+    assert torch.equal(averaged, checkpoint[CHECKPOINT_KEY][name])
+    assert torch.equal(raw, checkpoint["state_dict"][name])
+    assert not torch.equal(averaged, raw)
+
+
+def test_two_processes_train_as_one_on_the_same_global_batch(place, trained):
+    one, _ = trained
+    two, _ = train(place, "strategy=ddp", "trainer=cpu", "trainer.devices=2", "data.batch_size=4")
+    weights = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"] for f in (one, two)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, atol=2e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+    summaries = [json.loads((f / "summary.json").read_text()) for f in (one, two)]
+    for level in range(1, 5):
+        key = f"val/level_{level}/interpolation_mse"
+        assert summaries[0][key] == pytest.approx(summaries[1][key], rel=1e-6)
+
+
+def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"checkpoint=.*expected a run folder with config\.yaml"):
+        find_checkpoint(tmp_path)
