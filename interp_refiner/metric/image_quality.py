@@ -3,10 +3,10 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from interp_refiner.core import BadValue, frame_mean
 
+WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels
 PSNR_CAP = 100.0  # decibels; a perfect frame would have an infinite one, which has no mean
 
 
@@ -28,28 +28,35 @@ def ssim(
 
         ssim = (2 mu_x mu_y + C1) (2 sigma_xy + C2) / ((mu_x^2 + mu_y^2 + C1) (sigma_x^2 + sigma_y^2 + C2))
 
-    with ``C1 = (0.01 L)^2``, ``C2 = (0.03 L)^2``, L the data range, averaged over positions and channels. In float64,
-    since the variance of a smooth patch is a small difference of large numbers.
+    with ``C1 = (0.01 L)^2``, ``C2 = (0.03 L)^2``, L the data range, averaged over positions and channels.
 
     Raises:
         BadValue: frames smaller than the window.
     """
-    b, c, t, h, w = clean.shape
-    if min(h, w) < 11:
-        raise BadValue("video size", f"{h}x{w}", "at least 11x11 pixels for SSIM")
+    h, w = clean.shape[3:]
+    if min(h, w) < WINDOW:
+        raise BadValue("video size", f"{h}x{w}", f"at least {WINDOW}x{WINDOW} pixels for SSIM")
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    x, y = (video.double().reshape(b * c * t, 1, h, w) for video in (estimate, clean))
-    mean_x, mean_y = _gaussian_window(x), _gaussian_window(y)
-    variance_x = _gaussian_window(x * x) - mean_x**2
-    variance_y = _gaussian_window(y * y) - mean_y**2
-    covariance = _gaussian_window(x * y) - mean_x * mean_y
+    # variances do not change with the level, and without it they are no small differences of large squares
+    level = clean.float().mean((3, 4), keepdim=True)
+    x, y = estimate.float() - level, clean.float() - level
+    rows, columns = _gaussian_windows(h, x), _gaussian_windows(w, x)
+
+    def local_mean(image: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t i j"]:
+        return rows @ image @ columns.T
+
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    variance_x, variance_y = local_mean(x * x) - mean_x**2, local_mean(y * y) - mean_y**2
+    covariance = local_mean(x * y) - mean_x * mean_y
+    mean_x, mean_y = mean_x + level, mean_y + level
     luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     contrast_and_structure = (2 * covariance + c2) / (variance_x + variance_y + c2)
-    return frame_mean((luminance * contrast_and_structure).view(b, c, t, h - 10, w - 10)).float()
+    return frame_mean(luminance * contrast_and_structure)
 
 
-def _gaussian_window(image: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 y x"]:
-    """Gaussian-weighted mean over 11x11 windows inside the image."""
-    offset = torch.arange(-5, 6, device=image.device, dtype=image.dtype)
-    weight = torch.softmax(-(offset**2) / (2 * 1.5**2), 0)
-    return F.conv2d(F.conv2d(image, weight.view(1, 1, 11, 1)), weight.view(1, 1, 1, 11))
+def _gaussian_windows(size: int, like: Tensor) -> Float[Tensor, "{size}-10 {size}"]:
+    """Row i holds the window's weights at positions i..i+10: one matmul takes all Gaussian-weighted means of a line."""
+    offset = torch.arange(size, device=like.device) - torch.arange(size - WINDOW + 1, device=like.device).unsqueeze(1)
+    gaussian = torch.exp(-((offset - WINDOW // 2) ** 2) / (2 * SIGMA**2)).to(like.dtype)
+    inside = gaussian.where((offset >= 0) & (offset < WINDOW), 0.0)
+    return inside / inside.sum(1, keepdim=True)

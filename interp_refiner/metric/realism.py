@@ -6,7 +6,6 @@ from torch import Tensor
 from interp_refiner.core import BadValue, frame_mean, masked_mean
 from interp_refiner.metric.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
 from interp_refiner.metric.clip_table import ClipTable, check_methods
-from interp_refiner.metric.missing_frame import error_ratio
 
 QUANTITIES = ("high_frequency", "boundary_motion", "inside_motion", "flicker")
 
@@ -54,7 +53,7 @@ class Realism(ClipTable):
 
     For each quantity q of :func:`energies` and method m
 
-        q/m = mean_i q_i(m) / mean_i q_i(truth)         (1 where both are 0)
+        q/m = mean_i q_i(m) / mean_i q_i(truth)         (NaN where the truth has none)
 
     with i running over clips. 1 is the truth. Linear interpolation scores low on all of them: it blurs, moves by
     ``1 / gap^2`` of the energy between its keyframes in every step, boundary and inside alike, and bends only at
@@ -98,4 +97,4 @@ class Realism(ClipTable):
 
     def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         pairs = [(q, m) for q in QUANTITIES for m in self.methods]
-        return {f"{q}/{m}": error_ratio(means[f"{q}/{m}"], means[f"{q}/truth"]) for q, m in pairs}
+        return {f"{q}/{m}": means[f"{q}/{m}"] / means[f"{q}/truth"] for q, m in pairs}

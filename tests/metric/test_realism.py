@@ -1,5 +1,7 @@
 """Energies on missing frames: scipy's Laplacian, slow loops, known values."""
 
+import math
+
 import pytest
 import torch
 from scipy.ndimage import laplace
@@ -136,10 +138,15 @@ def test_is_the_same_in_any_batches():
     assert measured(truth, estimates, known, batch_size=3) == measured(truth, estimates, known)
 
 
-def test_a_still_is_as_real_as_a_still():
+def test_what_the_truth_does_not_have_is_no_figure():
     still = moving_textures(4, t=T)[:, :, :1].expand(-1, -1, T, -1, -1).contiguous()
     found = measured(still, {"linear": still}, every(STEP, 4, T))
-    assert {figure["value"] for figure in found.values()} == {1.0}
+    assert found["high_frequency/linear"]["value"] == 1.0
+    assert all(math.isnan(found[f"{q}/linear"]["value"]) for q in ("boundary_motion", "inside_motion", "flicker"))
+    moving = moving_textures(4, t=T)
+    dense = measured(moving, {"linear": linear(moving, 2)}, every(2, 4, T))
+    assert math.isnan(dense["inside_motion/linear"]["value"])  # gaps of 2 have no step between missing frames
+    assert 0 < dense["boundary_motion/linear"]["value"] < 1
 
 
 def test_refuses_bad_input():

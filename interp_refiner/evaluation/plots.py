@@ -1,0 +1,139 @@
+"""An evaluation as pictures."""
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Any
+
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from interp_refiner.evaluation.results import Evaluation, figure
+from interp_refiner.metric import Interval
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: safe for colour blindness
+INK, FAINT = "#333333", "#999999"
+REAL = (0.85, 1.15)  # temporal-difference ratios that count as real
+
+
+def error_by_gap(evaluation: Evaluation) -> Figure:
+    """Missing-frame MSE relative to the baseline against the gap between keyframes, with intervals."""
+    canvas, (axes,) = _canvas(1, width=6.4)
+    base, gaps = evaluation.baseline, [gap for gap in evaluation.gaps if gap > 1]
+    for method, style in _styles(evaluation).items():
+        found = {gap: figure(evaluation.errors, f"mse_ratio/{method}/{base}", gap=gap) for gap in gaps}
+        points = [(gap, f.value, f.low, f.high) for gap, f in found.items() if f is not None]
+        if points:
+            gap, value, low, high = zip(*points, strict=True)
+            axes.plot(gap, value, label=method, **style)
+            axes.fill_between(gap, low, high, color=style["color"], alpha=0.15, linewidth=0)
+    _reference(axes, "y", 1.0, base)
+    axes.set(xlabel="gap between keyframes (frames)", ylabel=f"missing-frame MSE / {base}")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    canvas.legend(loc="outside right upper", frameon=False)
+    return canvas
+
+
+def perception_distortion(evaluation: Evaluation) -> Figure:
+    """Frechet distance against MSE, both relative to the baseline, one panel per level; down and left is better."""
+    base, levels = evaluation.baseline, [record["level"] for record in evaluation.frechet]
+    canvas, panels = _canvas(len(levels), width=4.4)
+    for axes, level in zip(panels, levels, strict=True):
+        for method, style in _styles(evaluation).items():
+            x = figure(evaluation.errors, f"mse_ratio/{method}/{base}", level=level)
+            y = figure(evaluation.frechet, f"frechet_ratio/{method}/{base}", level=level)
+            if x is None or y is None:
+                continue
+            axes.errorbar(x.value, y.value, xerr=_reach(x), yerr=_reach(y), elinewidth=1, **style)
+            axes.annotate(method, (x.value, y.value), (6, 5), textcoords="offset points", color=style["color"])
+        axes.plot(1, 1, marker="s", color=INK)
+        axes.annotate(base, (1, 1), (6, -12), textcoords="offset points", color=INK)
+        floor = figure(evaluation.frechet, "frechet_floor", level=level)
+        whole = figure(evaluation.frechet, f"frechet/{base}", level=level)
+        if floor is not None and whole is not None and whole.value > 0:
+            _reference(axes, "y", floor.value / whole.value, "halves of the truth")
+        axes.set(xlabel=f"MSE / {base}", ylabel=f"Frechet distance / {base}", title=f"level {level}")
+        axes.margins(0.25)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+    return canvas
+
+
+def temporal_ratios(evaluation: Evaluation) -> Figure:
+    """Temporal-difference energy relative to the truth's, next to keyframes and inside gaps, one panel per level."""
+    levels = [record["level"] for record in evaluation.realism]
+    canvas, panels = _canvas(len(levels), width=4.4)
+    kinds = (("boundary_motion", "next to keyframes", -0.18), ("inside_motion", "inside gaps", 0.18))
+    for axes, level in zip(panels, levels, strict=True):
+        for (quantity, label, offset), colour in zip(kinds, COLOURS, strict=False):
+            for row, method in enumerate(evaluation.methods):
+                found = figure(evaluation.realism, f"{quantity}/{method}", level=level)
+                if found is not None:
+                    axes.errorbar(found.value, row + offset, xerr=_reach(found), fmt="o", color=colour)
+            axes.plot([], [], "o", color=colour, label=label)
+        axes.axvspan(*REAL, color=FAINT, alpha=0.2, linewidth=0)
+        _reference(axes, "x", 1.0)
+        axes.set_yticks(range(len(evaluation.methods)), list(evaluation.methods))
+        axes.invert_yaxis()
+        axes.set_xlim(left=0)
+        axes.set(xlabel="temporal-difference energy / truth", title=f"level {level}")
+    canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    return canvas
+
+
+def paths_on_maps(
+    walls: Bool[Tensor, "n g g"], paths: Mapping[str, Float[Tensor, "n 2 t"]], known: Bool[Tensor, "n t"]
+) -> Figure:
+    """Paths over their maps, one panel per maze, keyframes as dots.
+
+    Args:
+        walls: the maps.
+        paths: coordinates in 0..1, rows then columns, by method; the first is drawn below the others.
+        known: the keyframes.
+    """
+    canvas, panels = _canvas(len(walls), width=3.0, height=3.2)
+    for i, axes in enumerate(panels):
+        axes.imshow(walls[i].cpu(), cmap="Greys", extent=(0, 1, 1, 0), vmax=1.6)
+        for (method, path), colour in zip(paths.items(), cycle((INK, *COLOURS)), strict=False):
+            row, column = path[i].cpu()
+            axes.plot(column, row, color=colour, linewidth=1.4, label=method)
+            dots = known[i].cpu()
+            axes.plot(column[dots], row[dots], ".", color=colour, markersize=5)
+        axes.set_axis_off()
+    canvas.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(paths), frameon=False)
+    return canvas
+
+
+def _canvas(panels: int, width: float, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+    canvas = Figure(figsize=(width * max(panels, 1), height), layout="constrained")
+    axes = list(canvas.subplots(1, max(panels, 1), squeeze=False)[0])
+    for one in axes:
+        one.spines[["top", "right"]].set_visible(False)
+    return canvas, axes
+
+
+def _reach(found: Interval) -> list[list[float]]:
+    """Lengths of an error bar to the left and to the right (or down and up)."""
+    return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
+
+
+def _reference(axes: Axes, axis: str, value: float, label: str = "") -> None:
+    draw = axes.axhline if axis == "y" else axes.axvline
+    draw(value, color=FAINT, linewidth=1, linestyle=":")
+    if label:
+        axes.annotate(label, (0.99, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=FAINT)
+
+
+def _styles(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Line and marker of every method but the baseline: estimates solid, interpolations dashed, controls grey."""
+    styles: dict[str, dict[str, Any]] = {}
+    lines = {"estimate": "-", "baseline": "--", "control": ":"}
+    colours, markers = cycle(COLOURS), cycle("^vsDPX")
+    for method, role in evaluation.methods.items():
+        if method != evaluation.baseline:
+            colour, marker = (FAINT, next(markers)) if role == "control" else (next(colours), "o")
+            styles[method] = {"color": colour, "linestyle": lines[role], "marker": marker}
+    return styles

@@ -1,0 +1,202 @@
+"""Tables and plots show the figures they were given."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from interp_refiner.evaluation import (
+    Evaluation,
+    error_by_gap,
+    figure,
+    markdown_report,
+    paths_on_maps,
+    perception_distortion,
+    temporal_ratios,
+)
+from interp_refiner.evaluation.report import markdown_table, shown
+from interp_refiner.metric import (
+    Bootstrap,
+    ErrorTable,
+    FrechetDistance,
+    Interval,
+    KeyframeContract,
+    MazeScores,
+    RandomConvFeatures,
+    Realism,
+    ScoreTable,
+    StochasticScores,
+)
+
+B, T = 12, 9
+ROLES = {"refined": "estimate", "linear": "baseline", "truth": "control"}
+FEW = Bootstrap(num_resamples=50)
+
+
+def clips_at(step: int) -> tuple[dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """Estimates, truth and keyframes of random clips, every ``step``-th frame known."""
+    g = torch.Generator().manual_seed(step)
+    truth = torch.rand(B, 2, T, 12, 11, generator=g)
+    known = (torch.arange(T) % step == 0).expand(B, T)
+    noise = torch.rand(truth.shape, generator=g) * ~known.view(B, 1, T, 1, 1)
+    return {"refined": truth + 0.2 * noise, "linear": truth + 0.4 * noise, "truth": truth}, truth, known
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    """Two levels, gaps of 4 and 2: at level 1 no step lies inside a gap."""
+    names = list(ROLES)
+    errors, scores = (table(names, ["linear"], bootstrap=FEW) for table in (ErrorTable, ScoreTable))
+    realism, stochastic, index = Realism(names, FEW), StochasticScores(2, FEW), torch.arange(B)
+    result = Evaluation({"checkpoint": "runs/a|b", "clips": B}, ROLES)
+    for s, step in ((1, 2), (2, 4)):
+        estimates, truth, known = clips_at(step)
+        level = torch.full((B,), s)
+        for metric in (errors, scores, realism):
+            metric.update(estimates, truth, known, level, index)
+        frechet = FrechetDistance(names, ["linear"], RandomConvFeatures(2, width=4))
+        frechet.update(estimates, truth, index)
+        result.frechet.append({"level": s, "values": frechet.compute()})
+        samples = torch.stack([estimates["refined"], estimates["linear"]])
+        stochastic.update(samples, truth, known, level, index)
+        contract = KeyframeContract()
+        contract.update(estimates["refined"], truth, known)
+        result.contract.setdefault("refined", []).append({"level": s, "values": contract.compute()})
+    result.errors, result.scores, result.realism = errors.compute(), scores.compute(), realism.compute()
+    result.stochastic = {"refined": stochastic.compute()}
+    return result
+
+
+@pytest.fixture(scope="module")
+def mazes() -> Evaluation:
+    g = torch.Generator().manual_seed(0)
+    clean = torch.rand(B, 2, T, generator=g)
+    known = (torch.arange(T) % 4 == 0).expand(B, T)
+    estimates = {"refined": clean + 0.01 * torch.randn(clean.shape, generator=g), "linear": clean + 0.05}
+    metric = MazeScores(["refined", "linear"], ["linear"], bootstrap=FEW)
+    walls = torch.rand(B, 6, 6, generator=g) < 0.2
+    metric.update(estimates, clean, walls, known, torch.ones(B, dtype=torch.long), torch.arange(B))
+    return Evaluation({}, {"refined": "estimate", "linear": "baseline"}, mazes=metric.compute())
+
+
+def rows_of(report: str, heading: str) -> dict[str, list[str]]:
+    """The table under a heading: cells by the first cell of their row."""
+    section = report.split(f"# {heading}\n", 1)[1].split("\n#", 1)[0]
+    lines = [line.strip("|").split(" | ") for line in section.splitlines() if line.startswith("|")]
+    assert len({len(line) for line in lines}) == 1
+    return {line[0].strip(): [cell.strip() for cell in line[1:]] for line in lines}
+
+
+def test_survives_a_file(evaluation, tmp_path):
+    evaluation.save(tmp_path / "evaluation.json")
+    again = Evaluation.load(tmp_path / "evaluation.json")
+    assert again.methods == ROLES
+    assert again.levels == evaluation.levels == [1, 2]
+    assert again.gaps == evaluation.gaps == [2, 4]
+    assert again.errors == evaluation.errors
+    # NaN is no JSON: it is written as null and read as NaN
+    assert "NaN" not in (tmp_path / "evaluation.json").read_text()
+    assert math.isnan(figure(again.realism, "inside_motion/linear", level=1).value)
+    assert markdown_report(again) == markdown_report(evaluation)
+
+
+def test_infinity_becomes_null_too(tmp_path):
+    Evaluation({"worst": math.inf, "shape": (2, math.nan)}, {}).save(tmp_path / "e.json")
+    assert json.loads((tmp_path / "e.json").read_text())["about"] == {"worst": None, "shape": [2, None]}
+
+
+def test_finds_figures_by_exact_keys(evaluation):
+    whole = figure(evaluation.errors, "mse_ratio/refined/linear", level=2)
+    assert whole.value == pytest.approx(0.25, rel=1e-5)
+    assert figure(evaluation.errors, "mse_ratio/refined/linear", gap=4).value == pytest.approx(0.25, rel=1e-5)
+    cell = figure(evaluation.errors, "mse/linear", level=2, gap=4, offset=3)
+    assert cell.low < cell.value < cell.high
+    assert figure(evaluation.errors, "mse/linear", level=3) is None
+    assert figure(evaluation.errors, "mse/nobody", level=2) is None
+
+
+def test_report_shows_the_figures(evaluation):
+    report = markdown_report(evaluation, plots=["gap.png"])
+    errors = rows_of(report, "Level 2: missing frames")
+    assert errors["refined"][1] == "0.250 (0.250..0.250)"
+    assert errors["refined"][2] == "100% (100..100%)"
+    assert errors["truth"][3:] == ["100.00", "1.0000"]
+    mse = figure(evaluation.errors, "mse/linear", level=2).value
+    assert errors["linear"][:2] == [f"{mse:.4f}", "–"]
+    realism = rows_of(report, "Level 1: realism (1 is the truth)")
+    assert (
+        realism["truth"]
+        == ["0.000", "0.000 (0.000..0.000)", "1.00 (1.00..1.00)", "– (–..–)"] + ["1.00 (1.00..1.00)"] * 2
+    )
+    assert float(realism["halves of the truth"][0]) > 0
+    assert rows_of(report, "MSE / linear by gap")["4"][1] == "0.250 (0.250..0.250)"
+    assert rows_of(report, "Keyframes")["refined, level 1"][0] == "100%"
+    assert len(rows_of(report, "Several samples per clip")) == 2 + 2
+    assert "`runs/a\\|b`" in report
+    assert report.endswith("\n![gap.png](gap.png)\n")
+
+
+def test_what_was_not_measured_is_left_out(mazes):
+    report = markdown_report(mazes)
+    assert [line for line in report.splitlines() if line.startswith("#")] == ["# Evaluation", "## Level 1: paths"]
+    paths = rows_of(report, "Level 1: paths")
+    assert paths["refined"][1:4] == ["100%", "0%", "0%"]
+    rate = figure(mazes.mazes, "collision_rate/truth", level=1).value
+    assert paths["truth"][4].startswith(f"{100 * rate:.0f}%")
+
+
+def test_table_and_numbers():
+    assert markdown_table(["", "a"], [["x", "1"]]) == "|  | a |\n| --- | ---: |\n| x | 1 |\n"
+    assert shown(None) == "–"
+    assert shown(0.12345, digits=2) == "0.12"
+    assert shown(Interval(0.5, 0.25, 0.75), percent=True) == "50% (25..75%)"
+    assert shown(Interval(0.5, 0.25, 0.75), interval=False) == "0.500"
+    assert shown(Interval(math.nan, math.nan, math.nan), interval=False) == "–"
+
+
+def test_error_by_gap_draws_the_ratios(evaluation):
+    (axes,) = error_by_gap(evaluation).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["refined"].get_xdata()) == [2, 4]
+    assert list(lines["refined"].get_ydata()) == pytest.approx([0.25, 0.25], rel=1e-5)
+    assert "linear" not in lines
+    assert "linear" in {text.get_text() for text in axes.texts}
+
+
+def test_perception_distortion_places_every_method(evaluation):
+    panels = perception_distortion(evaluation).axes
+    assert [axes.get_title() for axes in panels] == ["level 1", "level 2"]
+    for axes, level in zip(panels, (1, 2), strict=True):
+        places = {text.get_text(): text.xy for text in axes.texts}
+        assert places.keys() == {"refined", "truth", "linear", "halves of the truth"}
+        ratio = figure(evaluation.frechet, "frechet_ratio/refined/linear", level=level).value
+        assert places["refined"] == pytest.approx((0.25, ratio), rel=1e-5)
+        assert places["truth"] == pytest.approx((0, 0), abs=1e-6)
+
+
+def test_temporal_ratios_draw_boundary_and_inside(evaluation):
+    panels = temporal_ratios(evaluation).axes
+    for axes, level in zip(panels, (1, 2), strict=True):
+        assert [tick.get_text() for tick in axes.get_yticklabels()] == list(ROLES)
+        drawn = [point[0] for line in axes.lines if len(line.get_xdata()) == 1 for point in [line.get_xdata()]]
+        names = [f"{q}/{m}" for q in ("boundary_motion", "inside_motion") for m in ROLES]
+        expected = [figure(evaluation.realism, name, level=level).value for name in names]
+        assert drawn == pytest.approx(expected, nan_ok=True)
+
+
+def test_paths_have_their_rows_downwards():
+    path = torch.stack([torch.linspace(0.1, 0.9, T), torch.linspace(0.2, 0.4, T)]).unsqueeze(0)
+    known = (torch.arange(T) % 4 == 0).unsqueeze(0)
+    (axes,) = paths_on_maps(torch.zeros(1, 5, 5, dtype=torch.bool), {"truth": path}, known).axes
+    line, dots = axes.lines
+    assert list(line.get_xdata()) == pytest.approx(path[0, 1].tolist())
+    assert list(line.get_ydata()) == pytest.approx(path[0, 0].tolist())
+    assert len(dots.get_xdata()) == 3
+    assert axes.get_ylim() == (1, 0)
+
+
+def test_pictures_can_be_written(evaluation, tmp_path):
+    for name, plot in (("gap", error_by_gap), ("frontier", perception_distortion), ("motion", temporal_ratios)):
+        plot(evaluation).savefig(tmp_path / f"{name}.png", dpi=40)
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
