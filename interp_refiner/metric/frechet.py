@@ -28,14 +28,16 @@ def frechet_distance(
         |mu_p - mu_q|^2 + tr(C_p + C_q - 2 (C_p^1/2 C_q C_p^1/2)^1/2)
 
     The roots are taken by eigen-decomposition of symmetric matrices, eigenvalues below 0 counting as 0, so covariances
-    of fewer samples than features are fine.
+    of fewer samples than features are fine. NaN where a covariance is not finite: an estimate that diverged.
     """
+    finite = (cov_p + cov_q).isfinite().all(-1).all(-1)
+    cov_p, cov_q = (cov.where(finite[..., None, None], 0.0) for cov in (cov_p, cov_q))
     values, vectors = torch.linalg.eigh(cov_p)
     root = (vectors * values.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
     product = root @ cov_q @ root
     cross = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0).sqrt().sum(-1)
     trace = (cov_p + cov_q).diagonal(dim1=-2, dim2=-1).sum(-1)
-    return ((mean_p - mean_q).square().sum(-1) + trace - 2 * cross).clamp(min=0)
+    return ((mean_p - mean_q).square().sum(-1) + trace - 2 * cross).clamp(min=0).where(finite, torch.nan)
 
 
 class FrechetDistance(Metric):
@@ -177,4 +179,4 @@ def jackknife_interval(value: Float[Tensor, ""], left_out: Float[Tensor, " k"], 
     """
     error = ((len(left_out) - 1) * left_out.var(correction=0)).sqrt().item()
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
-    return Interval(value.item(), max(0.0, value.item() - reach), value.item() + reach)
+    return Interval(value.item(), max(value.item() - reach, 0.0), value.item() + reach)

@@ -1,5 +1,7 @@
 """Frechet distance: scipy's matrix root, known Gaussians, and that it ranks clips as one should."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -125,6 +127,15 @@ def test_scale_does_not_matter():
     estimate = linear(truth, 3)
     found, scaled = (measured(s * truth, {"linear": s * estimate})["frechet/linear"]["value"] for s in (1, 20))
     assert scaled == pytest.approx(found, rel=1e-4)
+
+
+def test_a_diverged_estimate_has_no_figure_and_spoils_no_other():
+    truth = moving_textures(24)
+    diverged = truth.clone()
+    diverged[3, 0, 5] = float("inf")
+    found = measured(truth, {"diverged": diverged, "linear": linear(truth, 3)})
+    assert all(math.isnan(v) for v in found["frechet/diverged"].values())
+    assert found["frechet/linear"] == measured(truth, {"linear": linear(truth, 3)})["frechet/linear"]
 
 
 def test_is_the_same_in_any_batches():
