@@ -45,7 +45,9 @@ def home(root: Any, key: str) -> str:
     parts = key.split(".")
     for end in range(1, len(parts)):
         parent, name = OmegaConf.select(root, ".".join(parts[:end])), parts[end]
-        if isinstance(parent, DictConfig) and OmegaConf.is_interpolation(parent, name):
+        if not isinstance(parent, DictConfig) or name not in parent:
+            return key
+        if OmegaConf.is_interpolation(parent, name):
             link = re.fullmatch(r"\$\{([\w.]+)\}", str(parent._get_node(name)._value()))  # type: ignore[union-attr]
             if link is not None:
                 return home(root, ".".join([link[1], *parts[end + 1 :]]))

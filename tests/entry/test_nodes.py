@@ -11,6 +11,7 @@ CONFIG = OmegaConf.create(
         "none": None,
     }
 )
+OmegaConf.set_struct(CONFIG, True)  # as Hydra composes it
 
 
 def test_every_entry_once() -> None:
@@ -29,3 +30,4 @@ def test_home() -> None:
     assert home(CONFIG, "a.b.c") == "a.list.0"  # through two interpolations
     assert home(CONFIG, "a.list") == "a.list"
     assert home(CONFIG, "no.such.key") == "no.such.key"
+    assert home(CONFIG, "a.list0.x") == "a.list0.x"
