@@ -209,11 +209,12 @@ class TrainLoader:
 
 @final
 class EvalLoader:
-    """Every sample once at every level, in an order that never changes, dealt over ranks by whole batches.
+    """Every sample once at every level, in an order that never changes, dealt over ranks sample by sample.
 
-    Nothing is padded or repeated: ranks may differ by a batch, and the last batch may be smaller (so no collective in a
-    validation step). A batch holds mixed levels; a sample is read once for all of its levels in a batch. A bad sample
-    that is skipped is left out at all levels.
+    Nothing is padded or repeated: ranks may differ by a sample, and the last batch may be smaller (so no collective in a
+    validation step). Every rank has at least one sample, since Lightning would leave a rank without any out of the
+    collectives that end a validation. A batch holds mixed levels; a sample is read once for all of its levels in a
+    batch. A bad sample that is skipped is left out at all levels.
 
     Args:
         reader: of the set.
@@ -222,6 +223,9 @@ class EvalLoader:
         limit: only the first so many samples of the order; None for all.
         rank, world_size: this process's part.
         read_ahead: batches read beyond the one that is waited for.
+
+    Raises:
+        BadValue: fewer samples than ranks.
     """
 
     def __init__(
@@ -238,10 +242,12 @@ class EvalLoader:
         if limit is not None and limit < 1:
             raise BadValue("val_samples", limit, "at least 1, or null for all")
         self.reader, self.read_ahead = reader, read_ahead
+        samples = list(fixed_order(len(reader.clips), limit))
+        if len(samples) < world_size:
+            raise BadValue("val_samples", len(samples), f"at least {world_size}, one for every process")
         levels = range(1, num_levels + 1) if num_levels is not None else [None]
-        pairs = [(sample, level) for sample in fixed_order(len(reader.clips), limit) for level in levels]
-        starts = range(rank * batch_size, len(pairs), batch_size * world_size)
-        self.batches = [pairs[start : start + batch_size] for start in starts]
+        pairs = [(sample, level) for sample in samples[rank::world_size] for level in levels]
+        self.batches = [pairs[start : start + batch_size] for start in range(0, len(pairs), batch_size)]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -76,9 +76,6 @@ class ShardedDataModule(L.LightningDataModule):
         BadValue: from :meth:`validate` and :meth:`prepare_data` where there is no data, or not the data declared.
     """
 
-    # with fewer held-out batches than processes some processes validate nothing
-    allow_zero_length_dataloader_with_multiple_devices = True
-
     def __init__(
         self,
         root: str,
