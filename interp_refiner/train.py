@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from interp_refiner.callback import Throughput, level_rows
-from interp_refiner.entry import Settings, build, main, print_config, run_metadata, save_config
+from interp_refiner.entry import Settings, build, main, print_config, quiet_libraries, run_metadata, save_config
 from interp_refiner.run import LAST_CHECKPOINT, Run, assemble
 
 
@@ -35,6 +35,7 @@ class TrainSettings(Settings):
 @main("train", TrainSettings)
 def train(cfg: DictConfig) -> float | None:
     """Fits a refiner, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
+    quiet_libraries()
     print_config(cfg)
     save_config(cfg, cfg.paths.output_dir)
     run = assemble(cfg)

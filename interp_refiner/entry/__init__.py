@@ -16,6 +16,7 @@ from interp_refiner.entry.check import Settings, check_config
 from interp_refiner.entry.construct import build
 from interp_refiner.entry.describe import print_config, run_metadata, save_config
 from interp_refiner.entry.launch import CheckConfig, conf_dir, main
+from interp_refiner.entry.quiet import quiet_libraries
 from interp_refiner.entry.refusal import Refused
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "conf_dir",
     "main",
     "print_config",
+    "quiet_libraries",
     "run_metadata",
     "save_config",
 ]

@@ -275,7 +275,6 @@ def test_held_out_samples_are_read_in_inference_mode(reader):
     assert all(torch.equal(clip.latents, latents) for clip, latents in zip(clips, expected, strict=True))
 
 
-
 def test_a_limit_takes_the_same_samples_in_every_run(reader):
     first = [clip.keys for clip in EvalLoader(reader, 2, limit=5)]
     assert [clip.keys for clip in EvalLoader(reader, 2, limit=5)] == first

@@ -157,7 +157,7 @@ def test_the_seed_orders_and_nothing_else_does(root):
 
 
 def test_processes_that_see_different_data_are_the_strategys(root):
-    seen = []
+    seen, held_out = [], []
     for rank in range(2):
         data = module(root)
         data.prepare_data()
@@ -166,8 +166,10 @@ def test_processes_that_see_different_data_are_the_strategys(root):
         loader = data.train_dataloader()
         assert (len(loader), loader.global_batch_size) == (1, 8)
         seen += next(loader).keys
-        assert len(data.val_dataloader()) == 2
+        held_out += [key for clip in data.val_dataloader() for key in clip.keys]
     assert len(set(seen)) == 8
+    assert len(set(held_out)) == VAL
+    assert all(held_out.count(key) == LEVELS for key in held_out)
 
 
 def test_validation_can_be_limited_and_widened_again(root):

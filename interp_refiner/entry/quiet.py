@@ -1,0 +1,19 @@
+"""Library messages that are no news to a user of this program."""
+
+import logging
+import warnings
+
+# Data comes as a stream, so that "batches in an epoch" mean nothing; DDP's replacement argument is not in torch 2.11.
+STALE = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r"The number of training batches .* is smaller than the logging interval.*",
+    r"`broadcast_buffers` is deprecated.*",
+)
+
+
+def quiet_libraries() -> None:
+    """Drops advertisements and warnings about other packages' internals; every other message stays."""
+    for message in STALE:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.callback_connector"):
+        logging.getLogger(name).addFilter(lambda record: "💡 Tip" not in record.getMessage())
