@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import seed_everything
@@ -13,7 +13,7 @@ from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.entry import build
-from interp_refiner.training import Refiner
+from interp_refiner.training import Refiner, check_method
 
 CONFIG_FILE = "config.yaml"
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
@@ -25,16 +25,14 @@ class Run:
 
     Attributes:
         config: resolved.
-        data: the data module, its metadata read.
+        data: the data module, with its metadata read and its codec.
         refiner: backbone, objective and sampler.
-        codec: decodes the data's latents.
         checkpoint: where the weights came from; None for fresh ones.
     """
 
     config: DictConfig
     data: ShardedDataModule
     refiner: Refiner
-    codec: Codec
     checkpoint: Path | None = None
 
 
@@ -47,19 +45,21 @@ def assemble(cfg: DictConfig) -> Run:
     seed_everything(cfg.seed, verbose=False)
     corruption = build(cfg.corruption)
     data = build(cfg.data, corruption=corruption)
+    data.validate()
     sampler, optimizer = build(cfg.sampler), build(cfg.optimizer)
     data.prepare_data()
     metadata = data.metadata
     num_levels = corruption.num_levels(metadata.num_frames)
     objective = build(cfg.objective, num_levels=num_levels)
-    codec = build_codec(cfg.codec, data)
+    check_method(corruption, objective, sampler)
+    data.codec = build_codec(cfg.codec, data)
     backbone = build(
         cfg.backbone,
         latent_channels=metadata.latent_shape[0],
         text_dim=metadata.text_shape[1] if metadata.text_shape else 1,
     )
     refiner = Refiner(backbone, objective, optimizer, sampler, corruption, num_levels)
-    return Run(cfg, data, refiner, codec)
+    return Run(cfg, data, refiner)
 
 
 def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
@@ -87,7 +87,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         BadValue: no run folder or checkpoint there.
     """
     folder, checkpoint_file = find_checkpoint(path)
-    config = OmegaConf.load(folder / CONFIG_FILE)
+    config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     for key, value in (overrides or {}).items():
         OmegaConf.update(config, key, value, merge=False)
     run = assemble(config)

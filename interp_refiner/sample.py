@@ -52,8 +52,7 @@ def sample(cfg: DictConfig) -> None:
     (folder / "samples.json").write_text(json.dumps(text, indent=2) + "\n")
     console = Console(highlight=False)
     for row in report:
-        ratio = row["refined_mse"] / row["interpolation_mse"]
-        console.print(f"{row['key']}: refined / interpolated error {ratio:.3f}   {row['video']}", soft_wrap=True)
+        console.print(f"{row['key']}: refined / interpolated error {row['ratio']:.3f}   {row['video']}", soft_wrap=True)
 
 
 def held_out(run: Run, clips: int, level: int | None, device: str) -> Iterator[Corrupted]:
@@ -63,7 +62,8 @@ def held_out(run: Run, clips: int, level: int | None, device: str) -> Iterator[C
     if level is not None and not 1 <= level <= sparsest:
         raise BadValue("level", level, f"a level from 1 to {sparsest}, or null for the sparsest")
     for clip in run.data.val_dataloader():
-        for row in [i for i, s in enumerate(clip.level.tolist()) if s == (level or sparsest)]:
+        levels = clip.level.tolist() if clip.level is not None else []
+        for row in [i for i, s in enumerate(levels) if s == (level or sparsest)]:
             yield run.data.on_after_batch_transfer(clip.select([row]).to(device), 0)
 
 
@@ -73,20 +73,23 @@ def refine_one(run: Run, corrupted: Corrupted, folder: Path, fps: float) -> dict
     key, level = corrupted.clip.keys[0], int(corrupted.level[0])
     refined = run.refiner.sample(corrupted)
     versions = [v.float().cpu() for v in (corrupted.clean, corrupted.interpolation, refined)]
-    rows, keyframes = decode_rows(run.codec, versions, corrupted.known[0].cpu())
+    rows, keyframes = decode_rows(run.data.codec, versions, corrupted.known[0].cpu())
     prompt = corrupted.clip.prompts[0] if corrupted.clip.prompts else ""
-    title = "  ".join(filter(None, [f"{key}  level {level}", prompt, run.codec.caveat]))
+    title = "  ".join(filter(None, [f"{key}  level {level}", prompt, run.data.codec.caveat]))
     contact_sheet(rows, LABELS, keyframes, title).save(folder / f"{key}.png")
     video = write_mp4(folder / f"{key}.mp4", side_by_side(rows, LABELS, keyframes, title), fps)
     clean, missing = corrupted.clean, corrupted.missing
+    interpolation_mse = float(missing_frame_mse(corrupted.interpolation, clean, missing))
+    refined_mse = float(missing_frame_mse(refined, clean, missing))
     exact = torch.equal(refined, corrupted.keep_given(refined))
     return {
         "key": key,
         "level": level,
         "prompt": prompt,
         "video": str(video),
-        "interpolation_mse": float(missing_frame_mse(corrupted.interpolation, clean, missing)),
-        "refined_mse": float(missing_frame_mse(refined, clean, missing)),
+        "interpolation_mse": interpolation_mse,
+        "refined_mse": refined_mse,
+        "ratio": refined_mse / interpolation_mse,
         "given_frames_exact": exact,
     }
 

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from interp_refiner.callback import Throughput, level_rows
+from interp_refiner.core import BadValue
 from interp_refiner.entry import Settings, build, main, print_config, quiet_libraries, run_metadata, save_config
 from interp_refiner.run import LAST_CHECKPOINT, Run, assemble
 
@@ -36,19 +37,19 @@ class TrainSettings(Settings):
 def train(cfg: DictConfig) -> float | None:
     """Fits a refiner, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
     quiet_libraries()
+    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
+        raise BadValue("ckpt_path", cfg.ckpt_path, "a checkpoint file: no such file")
     print_config(cfg)
-    save_config(cfg, cfg.paths.output_dir)
-    run = assemble(cfg)
-    callbacks = [
-        build(node, codec=run.codec) if name == "validation_video" else build(node)
-        for name, node in cfg.callback.items()
-        if node is not None
-    ]
+    callbacks = [build(node) for node in cfg.callback.values() if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    run = assemble(cfg)
+    save_config(cfg, cfg.paths.output_dir)
     trainer.fit(run.refiner, datamodule=run.data, ckpt_path=cfg.ckpt_path)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if trainer.fast_dev_run:
+        return None
     final = validate_fully(trainer, run)
     write_summary(trainer, run, final)
     return final.get(cfg.optimized_metric) if cfg.optimized_metric else None
@@ -65,7 +66,7 @@ def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
 def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None:
     """``summary.json``: what was run, how fast, and what came out; then the commands that come next."""
     folder = Path(run.config.paths.output_dir)
-    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
+    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
     summary: dict[str, Any] = {
         "experiment": run.config.experiment_name,
         **final,

@@ -17,26 +17,25 @@ FPS = 8.0  # slower than life: differences between frames are what one looks for
 
 
 class ValidationVideo(L.Callback):
-    """Decodes the first held-out clips of the sparsest level after every validation.
+    """Decodes the first held-out clips of the sparsest level, with the data module's codec, after every validation.
 
     Writes ``samples/step_<n>.png`` (contact sheet) and ``samples/step_<n>.mp4`` in the run folder, and an animated
     picture per clip to TensorBoard.
 
     Args:
-        codec: decodes latents.
         output_dir: the run folder.
         clips: how many.
     """
 
-    def __init__(self, codec: Codec, output_dir: str, clips: int = 4):
-        self.codec, self.folder, self.clips = codec, Path(output_dir) / "samples", clips
+    def __init__(self, output_dir: str, clips: int = 4):
+        self.folder, self.clips = Path(output_dir) / "samples", clips
         self.kept: list[dict[str, Any]] = []
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.kept = []
 
     @rank_zero_only
-    def on_validation_batch_end(
+    def on_validation_batch_end(  # type: ignore[override] # validation_step returns a tensor
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: Corrupted, *_: Any
     ) -> None:
         if len(self.kept) >= self.clips:
@@ -54,12 +53,14 @@ class ValidationVideo(L.Callback):
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.fast_dev_run or not self.kept:
+        quick = trainer.sanity_checking or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if quick or not self.kept:
             return
+        codec = trainer.datamodule.codec  # type: ignore[attr-defined]
         sheets, videos = [], []
         for number, clip in enumerate(self.kept):
-            rows, keyframes = decode_rows(self.codec, clip["latents"], clip["known"])
-            title = "  ".join(filter(None, [clip["title"], self.codec.caveat]))
+            rows, keyframes = decode_rows(codec, clip["latents"], clip["known"])
+            title = "  ".join(filter(None, [clip["title"], codec.caveat]))
             sheets.append(contact_sheet(rows, LABELS, keyframes, title))
             videos.append(side_by_side(rows, LABELS, keyframes, title))
             for logger in trainer.loggers:

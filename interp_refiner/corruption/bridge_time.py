@@ -58,7 +58,7 @@ class Uniform(_Drawn):
 
 
 class LogitNormal(_Drawn):
-    """``logit(tau)`` normal with ``location`` and ``scale`` (Esser et al. 2024, section 3.1); ``at_one`` at exactly 1."""
+    """``logit(tau)`` normal with ``location`` and ``scale`` (Esser et al. 2024, section 3.1), ``at_one`` at 1."""
 
     def __init__(self, at_one: float = 0.3, location: float = 0.0, scale: float = 1.0):
         super().__init__(at_one)

@@ -211,8 +211,8 @@ class TrainLoader:
 class EvalLoader:
     """Every sample once at every level, in an order that never changes, dealt over ranks sample by sample.
 
-    Nothing is padded or repeated: ranks may differ by a sample, and the last batch may be smaller (so no collective in a
-    validation step). Every rank has at least one sample, since Lightning would leave a rank without any out of the
+    Nothing is padded or repeated: ranks may differ by a sample, and the last batch may be smaller (so no collective in
+    a validation step). Every rank has at least one sample, since Lightning would leave a rank without any out of the
     collectives that end a validation. A batch holds mixed levels; a sample is read once for all of its levels in a
     batch. A bad sample that is skipped is left out at all levels.
 

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, runtime_checkable
 import lightning as L
 import torch
 
+from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.data.dataset import ShardDataset, check_declaration
@@ -98,6 +99,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.val_samples, self.held_out = val_samples, held_out
         self.splits = ("train", val_split)
         self.declared, self.writer, self.reading = metadata, writer, reading or Reading()
+        self.codec: Codec  # of the latents, for pictures; set by whoever chooses it
         self._readers: dict[str, BatchReader] = {}
 
     @property

@@ -39,9 +39,7 @@ def bridge(
     Raises:
         BadValue: several steps without noise.
     """
-    if steps > 1 and corrupted.noise is None:
-        allowed = "1 on corruption=none: without noise no step adds anything (use sampler=one_jump, or corruption=dist)"
-        raise BadValue("sampler.steps", steps, allowed)
+    _check_steps(steps, corrupted.sigma)
     zbar = corrupted.interpolation
     scale = per_frame(corrupted.sigma * corrupted.noise_profile, zbar).to(zbar.dtype)
     state, one = corrupted, torch.ones_like(corrupted.tau)
@@ -82,6 +80,9 @@ class Sampler(ABC):
     ) -> Float[Tensor, "b c t *space"]:
         """A clip from its corruption at tau = 1, given frames bit for bit."""
 
+    def check(self, corruption: Corruption) -> None:  # noqa: B027 - most samplers start from any corruption
+        """Refuses, with :class:`BadValue`, a corruption that this sampler cannot start from."""
+
 
 class OneJump(Sampler):
     """:func:`one_jump`."""
@@ -102,6 +103,10 @@ class Bridge(Sampler):
             raise BadValue("eta", eta, "a share of fresh noise from 0 to 1")
         self.steps, self.eta = steps, eta
 
+    def check(self, corruption: Corruption) -> None:
+        """Refuses several steps without noise."""
+        _check_steps(self.steps, corruption.sigma)
+
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
@@ -115,3 +120,9 @@ class Hierarchical(Sampler):
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
         return hierarchical(clean_estimate, corrupted, corruption)
+
+
+def _check_steps(steps: int, sigma: float) -> None:
+    if steps > 1 and sigma == 0:
+        allowed = "1 on corruption=none: without noise no step adds anything (use sampler=one_jump, or corruption=dist)"
+        raise BadValue("sampler.steps", steps, allowed)

@@ -16,6 +16,12 @@ from interp_refiner.sampler import Sampler
 from interp_refiner.training.optimizer import OptimizerRecipe
 
 
+def check_method(corruption: Corruption, objective: Objective, sampler: Sampler) -> None:
+    """Refuses, with :class:`BadValue`, an objective or a sampler that is not defined under a corruption."""
+    objective.check(corruption.sigma, corruption.scheduled_sampling.replaces, corruption.keyframe_fraction)
+    sampler.check(corruption)
+
+
 class Refiner(L.LightningModule):
     """Trains a backbone to refine corrupted clips.
 
@@ -30,7 +36,7 @@ class Refiner(L.LightningModule):
         num_levels: S, the sparsest level.
 
     Raises:
-        BadValue: the objective is not defined under this corruption.
+        BadValue: the objective or the sampler is not defined under this corruption.
     """
 
     def __init__(
@@ -43,8 +49,7 @@ class Refiner(L.LightningModule):
         num_levels: int,
     ):
         super().__init__()
-        replaces = corruption.scheduled_sampling.replaces
-        objective.check(corruption.sigma, replaces, corruption.keyframe_fraction)
+        check_method(corruption, objective, sampler)
         if objective.zero_start:
             backbone.zero_output()
         self.backbone, self.objective = backbone, objective

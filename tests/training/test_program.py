@@ -15,7 +15,13 @@ from interp_refiner.callback import CHECKPOINT_KEY
 from interp_refiner.run import find_checkpoint, load_run
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = ["+experiment=toy_video", "trainer.log_every_n_steps=2", "trainer.max_steps=6", "trainer.val_check_interval=3", "data.val_samples=4"]
+SHORT = [
+    "+experiment=toy_video",
+    "trainer.log_every_n_steps=2",
+    "trainer.max_steps=6",
+    "trainer.val_check_interval=3",
+    "data.val_samples=4",
+]
 FIGURES = {"interpolation_mse", "refined_mse", "ratio", "improved_share"}
 
 
@@ -23,7 +29,9 @@ def run(command: list[str], folder: Path) -> str:
     """Runs a command of the project with everything it writes below ``folder``; returns what it printed."""
     places = {f"INTERP_REFINER_{name}": str(folder / name.lower()) for name in ("CACHE", "LOGS", "DATA")}
     environment = {**os.environ, **places, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
 
@@ -91,7 +99,7 @@ def test_what_is_shown_while_training(trained):
 
 
 def test_the_next_commands_work_as_printed(trained, place):
-    folder, printed = trained
+    _, printed = trained
     commands = [shlex.split(line) for line in re.findall(r"^  (python -m .+)$", printed, re.MULTILINE)]
     sample = next(command for command in commands if command[2] == "interp_refiner.sample")
     resume = next(command for command in commands if command[2] == "interp_refiner.train")
@@ -100,7 +108,7 @@ def test_the_next_commands_work_as_printed(trained, place):
     assert len(report["samples"]) == 2
     assert all(row["given_frames_exact"] and Path(row["video"]).is_file() for row in report["samples"])
     assert "refined / interpolated error" in shown
-    longer, _ = re.search(r"summary +(.+)/summary\.json", run([sys.executable, *resume[1:]], place)), None
+    longer = re.search(r"summary +(.+)/summary\.json", run([sys.executable, *resume[1:]], place))
     assert json.loads(Path(longer.group(1), "summary.json").read_text())["steps"] == 12
 
 

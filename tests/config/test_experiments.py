@@ -1,0 +1,32 @@
+"""Every experiment survives two batches of training and validation on a few small clips."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import open_dict
+
+from interp_refiner.entry import check_config
+from interp_refiner.train import TrainSettings, train
+from tests.helpers import CONF, group_members
+
+SMALL = [
+    "debug=fast_dev_run",
+    "trainer=cpu",
+    "data.writer.num_train=16",
+    "data.writer.num_val=4",
+    "data.writer.height=16",
+    "data.writer.width=24",
+    "trainer.detect_anomaly=false",
+]
+
+
+@pytest.mark.parametrize("experiment", group_members("experiment"))
+def test_experiment_survives_a_fast_dev_run(experiment, tmp_path):
+    overrides = [f"+experiment={experiment}", *SMALL, f"paths.root={tmp_path}", f"paths.output_dir={tmp_path / 'run'}"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=overrides, return_hydra_config=True)
+        with open_dict(cfg):
+            choices = dict(cfg.hydra.runtime.choices)
+            del cfg["hydra"]
+        check_config(cfg, TrainSettings, choices)
+        assert train(cfg) is None
+    assert (tmp_path / "run" / "config.yaml").is_file()
