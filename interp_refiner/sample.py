@@ -26,6 +26,7 @@ class SampleSettings(Settings):
         checkpoint: a run folder, or a checkpoint file inside one.
         clips: how many held-out clips.
         level: of sparsity; None for the sparsest.
+        split: the folder of held-out clips below the data's root; None for the run's own.
         device: ``auto``, ``cpu`` or ``cuda``.
         fps: of the videos written.
     """
@@ -33,6 +34,7 @@ class SampleSettings(Settings):
     checkpoint: str = ""
     clips: int = 4
     level: int | None = None
+    split: str | None = None
     device: str = "auto"
     fps: float = 8.0
 
@@ -40,7 +42,8 @@ class SampleSettings(Settings):
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
     """Writes truth, interpolation and refinement of held-out clips: mp4, contact sheet, and ``samples.json``."""
-    overrides = {"sampler": cfg.sampler} if cfg.get("sampler") else {}
+    overrides = {"sampler": cfg.get("sampler"), "data.val_split": cfg.split}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
     run = load_run(cfg.checkpoint, overrides=overrides)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     run.refiner.to(device)
