@@ -1,6 +1,5 @@
 """Reading the tensors of a shard: straight into the memory they are wanted in, by one system call."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +15,30 @@ Span = tuple[str, int, int]
 END = DIRECTORY_END.size
 
 
-def all_finite(tensor: Tensor) -> bool:
-    """Whether a tensor holds neither infinities nor NaN: smallest and largest number are finite, and NaN would be both.
+# dtype: its bits as an integer, and those of infinity
+BITS = {
+    torch.bfloat16: (np.int16, 0x7F80),
+    torch.float16: (np.int16, 0x7C00),
+    torch.float32: (np.int32, 0x7F800000),
+}
+CHUNK = 1 << 18  # numbers: both passes over a chunk stay in the processor's cache
 
-    One pass over the numbers; ``isfinite().all()`` on half-precision numbers takes 30 times as long.
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a contiguous tensor of :data:`BITS` on the host holds neither infinities nor NaN.
+
+    The bits of a float are a sign and a magnitude that grows with them, infinity and then NaN above all finite numbers.
+    So the largest as signed integers tells of the positive ones, the largest as unsigned integers of the negative ones:
+    2 to 3 times as fast as ``aminmax`` and 60 times as fast as ``isfinite``, which count beside reading.
     """
-    return tensor.numel() == 0 or all(math.isfinite(extreme) for extreme in torch.stack(tensor.aminmax()).tolist())
+    integer, infinity = BITS[tensor.dtype]
+    signed = as_bytes(tensor).view(integer)
+    unsigned = signed.view(f"u{signed.itemsize}")
+    sign = 1 << (8 * signed.itemsize - 1)
+    return all(
+        signed[start : start + CHUNK].max() < infinity and unsigned[start : start + CHUNK].max() < sign + infinity
+        for start in range(0, tensor.numel(), CHUNK)
+    )
 
 
 def as_bytes(tensor: Tensor) -> np.ndarray:
