@@ -22,6 +22,9 @@ class Clip:
         prompts: the prompts themselves, for people to read.
         level: a level pinned by the data module (validation); None lets the corruption draw one.
         given: keyframes that are constraints; None where there are none.
+        proposals: keyframe values that are not the truth, from phase 1; only frames in ``proposed`` are ever read.
+        proposed: frames that have a proposal.
+        step: optimizer steps taken before this batch; None outside training.
     """
 
     latents: Float[Tensor, "b c t *space"]
@@ -31,6 +34,9 @@ class Clip:
     prompts: list[str] = field(default_factory=list)
     level: Int[Tensor, " b"] | None = None
     given: Bool[Tensor, "b t"] | None = None
+    proposals: Float[Tensor, "b c t *space"] | None = None
+    proposed: Bool[Tensor, "b t"] | None = None
+    step: int | None = None
 
     @property
     def batch_size(self) -> int:
@@ -52,6 +58,6 @@ class Clip:
         def pick(value: Any) -> Any:
             if isinstance(value, Tensor):
                 return value[index]
-            return [value[i] for i in index] if value else value
+            return [value[i] for i in index] if isinstance(value, list) and value else value
 
         return replace(self, **{f.name: pick(getattr(self, f.name)) for f in fields(self)})

@@ -119,6 +119,7 @@ class Corruption:
         draws = Draws(self.seed, stream, corrupted.clip.keys, corrupted.clip.epochs)
         return self._render(self._replace(corrupted, proposals, draws), bridged=not self.bridge_time.fully_corrupted)
 
+    @torch.no_grad()
     def at_level(
         self, corrupted: Corrupted, level: Int[Tensor, " b"], values: Float[Tensor, "b c t *space"]
     ) -> Corrupted:
@@ -148,7 +149,7 @@ class Corruption:
         """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do."""
         if proposals is None:
             return corrupted
-        chosen = self.scheduled_sampling.chosen(corrupted.known, draws)
+        chosen = self.scheduled_sampling.chosen(corrupted.known, draws, corrupted.clip.step)
         replaced = chosen & corrupted.known & ~corrupted.given & proposals.available
         values = torch.where(per_frame(replaced, corrupted.clean), proposals.latents, corrupted.clean)
         return replace(corrupted, replaced=replaced, values=values)
@@ -167,6 +168,7 @@ class Corruption:
             x = torch.addcmul(x, c.noise, per_frame(self.sigma * profile, x).to(x.dtype))
         if bridged:
             x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
+        if x is not zbar.latents:  # which has the given frames already; in place: a new batch costs more than a pass
+            torch.where(per_frame(c.given, x), c.values, x, out=x)
         confidence = torch.where(known, proposal.to(zbar.confidence.dtype), zbar.confidence)
-        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
-        return rendered.at(c.tau, x)
+        return replace(c, x=x, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)

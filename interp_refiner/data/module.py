@@ -176,11 +176,14 @@ class ShardedDataModule(L.LightningDataModule):
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Corrupted:
         """Corrupts a batch on its device, in the precision of the run (stored half precision becomes float32)."""
-        text = batch.text.float() if batch.text is not None else None
-        clip = replace(batch, latents=batch.latents.float(), text=text)
+        stored = {name: getattr(batch, name) for name in ("latents", "text", "proposals")}
+        clip = replace(batch, **{name: value.float() for name, value in stored.items() if value is not None})
         if self.trainer is not None:
             clip = self.trainer.precision_plugin.convert_input(clip)
-        return self.corruption(clip, TRAIN_STREAM if clip.epochs is not None else EVALUATION_STREAM)
+        if clip.epochs is None:
+            return self.corruption(clip, EVALUATION_STREAM)
+        step = self.trainer.global_step if self.trainer is not None else None
+        return self.corruption(replace(clip, step=step), TRAIN_STREAM)
 
     @property
     def skipped(self) -> int:

@@ -1,5 +1,10 @@
-"""Which keyframes are shown as proposals instead of the truth."""
+"""Which keyframes are shown as proposals instead of the truth, and what the proposals are."""
 
-from interp_refiner.scheduled_sampling.scheduled_sampling import Never, Proposals, ScheduledSampling
+from interp_refiner.scheduled_sampling.never import Never
+from interp_refiner.scheduled_sampling.noisy import Noisy
+from interp_refiner.scheduled_sampling.phase1 import Phase1
+from interp_refiner.scheduled_sampling.probability import Probability
+from interp_refiner.scheduled_sampling.scheduled_sampling import Proposals, Replacing, ScheduledSampling
+from interp_refiner.scheduled_sampling.self import Self
 
-__all__ = ["Never", "Proposals", "ScheduledSampling"]
+__all__ = ["Never", "Noisy", "Phase1", "Probability", "Proposals", "Replacing", "ScheduledSampling", "Self"]

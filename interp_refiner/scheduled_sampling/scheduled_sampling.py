@@ -1,13 +1,15 @@
-"""Which keyframes are shown as proposals instead of the truth, and what the proposals are."""
+"""What every way of replacing keyframes by proposals shares."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, final
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import Clip, Draws
+from interp_refiner.scheduled_sampling.probability import Probability
 
 
 @dataclass(frozen=True)
@@ -24,30 +26,46 @@ class Proposals:
 
 
 class ScheduledSampling(ABC):
-    """Replaces known keyframes by proposals in training, so that the model learns to correct them.
+    """Replaces known keyframes by proposals, so that the model learns to correct them (Bengio et al. 2015).
 
     Attributes:
         replaces: proposals may occur, so only explicitly given keyframes are constraints.
+        needs_anchors: proposals come with the clips, read from anchor shards.
+        from_model: proposals are the model's own predictions, made in the training step; :meth:`propose` has none.
     """
 
     replaces: ClassVar[bool] = True
+    needs_anchors: ClassVar[bool] = False
+    from_model: ClassVar[bool] = False
 
     @abstractmethod
     def propose(self, clip: Clip, draws: Draws) -> Proposals | None:
-        """Proposals for a batch; None where every keyframe stays the truth."""
+        """Proposals for a batch; None where there are none (yet)."""
 
     @abstractmethod
-    def chosen(self, known: Bool[Tensor, "b t"], draws: Draws) -> Bool[Tensor, "b t"]:
-        """The known frames drawn for replacement, before given ones are exempted."""
+    def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:
+        """The known frames drawn for replacement after ``step`` optimizer steps, before given ones are exempted."""
 
 
-class Never(ScheduledSampling):
-    """Keyframes are the truth: every frame known at the level is a constraint."""
+class Replacing(ScheduledSampling):
+    """Draws every keyframe for replacement with probability p, independently.
 
-    replaces = False
+    A frame's draw is the same at every level, so two levels of one clip show the same proposals.
 
-    def propose(self, clip: Clip, draws: Draws) -> Proposals | None:
-        return None
+    Args:
+        probability: p over the steps of training; None for the defaults.
+        exempt_endpoints: the first and the last frame always keep the truth.
+    """
 
-    def chosen(self, known: Bool[Tensor, "b t"], draws: Draws) -> Bool[Tensor, "b t"]:
-        return known & False
+    def __init__(self, probability: Probability | None = None, exempt_endpoints: bool = False):
+        self.probability, self.exempt_endpoints = probability or Probability(), exempt_endpoints
+
+    @final
+    def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:
+        num_frames = known.shape[1]
+        coin = draws.uniform("replacement", num_frames, known.device)
+        drawn = known & (coin < self.probability(step))
+        if not self.exempt_endpoints:
+            return drawn
+        frame = torch.arange(num_frames, device=known.device)
+        return drawn & (frame > 0) & (frame < num_frames - 1)

@@ -13,6 +13,7 @@ from interp_refiner.corruption import Corruption
 from interp_refiner.metric import MissingFrameError
 from interp_refiner.objective import Objective
 from interp_refiner.sampler import Sampler
+from interp_refiner.scheduled_sampling import Proposals
 from interp_refiner.training.optimizer import OptimizerRecipe
 
 
@@ -65,7 +66,20 @@ class Refiner(L.LightningModule):
         draws = Draws(self.corruption.seed, stream, corrupted.clip.keys)
         return self.sampler(self.clean_estimate, corrupted, draws, self.corruption)
 
+    @torch.no_grad()
+    def with_own_proposals(self, corrupted: Corrupted) -> Corrupted:
+        """The same corruption with keyframes replaced by the model's prediction from one level coarser.
+
+        A keyframe that the coarser level has too is not predicted, so it has no proposal.
+        """
+        coarser = (corrupted.level + 1).clamp(max=corrupted.plan.num_levels)
+        seen = self.corruption.at_level(corrupted, coarser, corrupted.clean)
+        proposals = Proposals(self.clean_estimate(seen), corrupted.known & ~seen.known)
+        return self.corruption.recorrupt(corrupted, proposals)
+
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
+        if self.corruption.scheduled_sampling.from_model:
+            corrupted = self.with_own_proposals(corrupted)
         loss = self.objective(self.backbone(corrupted), corrupted)
         size = corrupted.clip.batch_size
         self.log("train/loss", loss.total, prog_bar=True, batch_size=size)

@@ -38,7 +38,7 @@ class AlwaysShifted(ScheduledSampling):
     def propose(self, clip, draws):
         return Proposals(clip.latents + 1, torch.ones(clip.latents.shape[0], clip.num_frames, dtype=torch.bool))
 
-    def chosen(self, known, draws):
+    def chosen(self, known, draws, step=None):
         return known
 
 
@@ -165,7 +165,7 @@ class TestScheduledSampling:
 
     def test_confidence_says_what_may_be_replaced_not_what_was(self):
         corruption, clip, c = self.corrupt()
-        corruption.scheduled_sampling.chosen = lambda known, draws: known & False
+        corruption.scheduled_sampling.chosen = lambda known, draws, step: known & False
         spared = corruption(clip, "train")
         assert not spared.replaced.any()
         assert torch.equal(c.confidence, spared.confidence)

@@ -128,6 +128,20 @@ def test_every_stage_is_corrupted_under_its_stream(root):
         assert sorted(pairs) == [(f"held-{i:04d}", level) for i in range(VAL) for level in range(1, LEVELS + 1)]
 
 
+@pytest.mark.parametrize(("steps", "accumulate"), [(3, 1), (2, 2)])
+def test_the_corruption_is_told_the_optimizer_step(root, tmp_path, steps, accumulate):
+    """A resumed run goes on at its step, so what is ramped over steps goes on where it was."""
+    options = {"accumulate_grad_batches": accumulate, "limit_val_batches": 1, "val_check_interval": 1}
+    fit(root, 1, tmp_path, **options)
+    for resume, first in ((None, 0), (tmp_path / "step=1.ckpt", 1)):
+        data, probe = module(root), Probe()
+        trainer(max_steps=steps, **options).fit(probe, datamodule=data, ckpt_path=resume)
+        told = {stream: [c.step for s, c in data.corruption.calls if s == stream] for stream in ("train", "val")}
+        assert told["train"] == probe.steps
+        assert (probe.steps[0], probe.steps[-1]) == (first, steps - 1)
+        assert set(told["val"]) == {None}
+
+
 @pytest.mark.parametrize(
     ("precision", "dtype"), [("32-true", torch.float32), ("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)]
 )

@@ -1,0 +1,181 @@
+"""Laws of replacement over all members of the group, and where proposals come from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.scheduled_sampling import Noisy, Phase1, Probability, Proposals, Self
+from tests.factories import make_corruption, random_clip
+from tests.helpers import build, group_members
+
+REPLACING = [name for name in group_members("scheduled_sampling") if build("scheduled_sampling", name).replaces]
+
+
+def clip_with_proposals(**fields):
+    clip = random_clip(step=0, **fields)
+    generator = torch.Generator().manual_seed(9)
+    proposals = torch.randn(clip.latents.shape, generator=generator)
+    return replace(
+        clip, proposals=proposals, proposed=torch.rand(clip.latents.shape[::2][:2], generator=generator) < 0.7
+    )
+
+
+def corrupt(name, clip, p=1.0, *overrides):
+    """The clip corrupted with replacement probability p; the model's own proposals are random numbers."""
+    corruption = make_corruption(f"scheduled_sampling={name}", f"scheduled_sampling.probability.end={p}", *overrides)
+    c = corruption(clip, "train")
+    if corruption.scheduled_sampling.from_model:
+        c = corruption.recorrupt(c, Proposals(clip.proposals, clip.proposed))
+    return c
+
+
+def test_the_group_has_the_members_that_replace_and_one_that_does_not():
+    assert REPLACING == ["noisy", "phase1", "self"]
+    assert group_members("scheduled_sampling") == sorted([*REPLACING, "never"])
+
+
+@pytest.mark.parametrize("name", REPLACING)
+class TestEveryMember:
+    def test_given_keyframes_are_never_replaced(self, name):
+        given_frames = torch.rand(3, 21, generator=torch.Generator().manual_seed(2)) < 0.3
+        clip = clip_with_proposals(given=given_frames)
+        c = corrupt(name, clip)
+        assert c.replaced.any()
+        assert not (c.replaced & given_frames).any()
+        kept = per_frame(given_frames, c.x).expand_as(c.x)
+        assert torch.equal(c.x[kept], clip.latents[kept])
+
+    def test_replaced_keyframes_differ_and_others_keep_the_truth(self, name):
+        clip = clip_with_proposals()
+        c = corrupt(name, clip, 0.5)
+        changed = (c.values != clip.latents).flatten(3).any(3).any(1)
+        assert torch.equal(changed, c.replaced)
+        assert not (c.replaced & ~c.known).any()
+
+    def test_every_proposal_is_taken_at_probability_one_and_none_at_zero(self, name):
+        clip = clip_with_proposals()
+        c = corrupt(name, clip)
+        available = torch.ones_like(c.known) if name == "noisy" else clip.proposed
+        assert torch.equal(c.replaced, c.known & available)
+        assert not corrupt(name, clip, 0.0).replaced.any()
+
+    def test_endpoints_can_be_exempt(self, name):
+        clip = clip_with_proposals(batch=8)
+        assert corrupt(name, clip).replaced[:, [0, -1]].any()
+        exempt = corrupt(name, clip, 1.0, "scheduled_sampling.exempt_endpoints=true").replaced
+        assert exempt.any()
+        assert not exempt[:, [0, -1]].any()
+
+    def test_one_draw_serves_all_levels(self, name):
+        fine, coarse = (corrupt(name, clip_with_proposals(level=torch.full((3,), level)), 0.5) for level in (1, 3))
+        assert coarse.replaced.any()
+        assert torch.equal(fine.replaced & coarse.known, coarse.replaced)
+        assert torch.equal(
+            fine.values[per_frame(coarse.known, fine.x).expand_as(fine.x)],
+            coarse.values[per_frame(coarse.known, fine.x).expand_as(fine.x)],
+        )
+
+    @settings(max_examples=10, deadline=None)
+    @given(low=st.floats(0, 1), high=st.floats(0, 1), seed=st.integers(0, 99))
+    def test_a_higher_probability_only_adds(self, name, low, high, seed):
+        member, draws = build("scheduled_sampling", name), Draws(seed, "train", ["a", "b"], [0, 0])
+        known = torch.rand(2, 40, generator=torch.Generator().manual_seed(seed)) < 0.6
+        few, many = (type(member)(Probability(end=p)).chosen(known, draws, 0) for p in sorted([low, high]))
+        assert not (few & ~many).any()
+        assert not (many & ~known).any()
+
+    def test_torch_s_own_generator_is_neither_read_nor_moved(self, name):
+        clip = clip_with_proposals()
+        torch.manual_seed(1)
+        first, state = corrupt(name, clip, 0.5), torch.get_rng_state()
+        torch.manual_seed(2)
+        again = corrupt(name, clip, 0.5)
+        assert torch.equal(first.x, again.x)
+        torch.manual_seed(1)
+        assert torch.equal(torch.get_rng_state(), state)
+
+    def test_confidence_does_not_tell_the_draw(self, name):
+        clip = clip_with_proposals()
+        shown, hidden = corrupt(name, clip, 1.0), corrupt(name, clip, 0.0)
+        assert not torch.equal(shown.replaced, hidden.replaced)
+        assert torch.equal(shown.confidence, hidden.confidence)
+
+
+def test_keyframes_are_drawn_with_probability_p():
+    draws = Draws(0, "train", [str(i) for i in range(300)], [0] * 300)
+    chosen = Noisy(Probability(end=0.3)).chosen(torch.ones(300, 21, dtype=torch.bool), draws, 0)
+    assert 0.28 < chosen.float().mean() < 0.32  # 0.3 +- 3.5 standard deviations
+    assert ((chosen.float().mean(0) - 0.3).abs() < 0.1).all()  # every frame: 3.8 standard deviations
+
+
+def test_the_ramp_is_a_line_and_then_constant():
+    ramp = Probability(start=0.1, end=0.5, warmup_steps=4, evaluation=0.9)
+    assert [ramp(step) for step in (0, 1, 2, 4, 100)] == pytest.approx([0.1, 0.2, 0.3, 0.5, 0.5])
+    assert ramp(None) == 0.9
+    assert Probability(start=0.7, end=0.2)(0) == 0.2  # without warm-up p is constant
+    assert Probability(start=0.8, end=0.0, warmup_steps=2)(1) == pytest.approx(0.4)
+
+
+def test_the_step_comes_with_the_clip():
+    ramp = "scheduled_sampling.probability.warmup_steps=10"
+    clip = clip_with_proposals(batch=6)
+    counts = [int(corrupt("noisy", replace(clip, step=step), 1.0, ramp).replaced.sum()) for step in (0, 5, 10)]
+    assert counts[0] == 0 < counts[1] < counts[2]
+    outside = replace(clip, step=None, epochs=None)
+    assert not corrupt("noisy", outside).replaced.any()
+    evaluated = corrupt("noisy", outside, 0.0, "scheduled_sampling.probability.evaluation=1.0")
+    assert torch.equal(evaluated.replaced, evaluated.known)
+
+
+def test_noisy_proposals_are_the_truth_with_noise_of_its_own():
+    clip = random_clip(batch=6)
+    proposals = Noisy(sigma=0.4).propose(clip, Draws(0, "train", clip.keys, clip.epochs))
+    difference = proposals.latents - clip.latents
+    assert 0.38 < difference.std() < 0.42
+    noise = make_corruption()(clip, "train").noise
+    assert abs(torch.corrcoef(torch.stack([difference.flatten(), noise.flatten()]))[0, 1]) < 0.05
+
+
+def test_phase_1_frames_without_a_proposal_keep_the_truth_and_are_never_read():
+    clip = clip_with_proposals()
+    hidden = torch.where(per_frame(clip.proposed, clip.latents), clip.proposals, torch.nan)
+    c = corrupt("phase1", replace(clip, proposals=hidden))
+    assert torch.equal(c.x, corrupt("phase1", clip).x)
+    bare = c.known & ~clip.proposed
+    assert bare.any()
+    assert torch.equal(c.values[per_frame(bare, c.x).expand_as(c.x)], clip.latents[per_frame(bare, c.x).expand_as(c.x)])
+
+
+def test_phase_1_needs_proposals():
+    with pytest.raises(BadValue, match=r"clip\.proposals=None: expected proposals and their mask"):
+        Phase1().propose(random_clip(), Draws(0, "train", ["a"]))
+
+
+def test_only_self_asks_for_the_model_and_only_phase_1_for_anchors():
+    flags = {n: build("scheduled_sampling", n) for n in group_members("scheduled_sampling")}
+    assert [n for n, member in flags.items() if member.from_model] == ["self"]
+    assert [n for n, member in flags.items() if member.needs_anchors] == ["phase1"]
+    assert Self().propose(random_clip(), Draws(0, "train", ["a"])) is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"start": -0.1}, "start=-0.1: expected a probability"),
+        ({"end": 1.5}, "end=1.5: expected a probability"),
+        ({"evaluation": 2.0}, "evaluation=2.0: expected a probability"),
+        ({"warmup_steps": -1}, "warmup_steps=-1: expected a number of steps"),
+    ],
+)
+def test_bad_probabilities_name_themselves(setting, message):
+    with pytest.raises(BadValue, match=message):
+        Probability(**setting)
+
+
+def test_a_negative_sigma_is_refused():
+    with pytest.raises(BadValue, match="sigma=-1"):
+        Noisy(sigma=-1.0)
