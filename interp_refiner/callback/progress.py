@@ -53,7 +53,7 @@ class Progress(L.pytorch.callbacks.ProgressBar):
         if self.validation is not None:
             self.validation.close()
 
-    def _bar(self, name: str, total: float | None, **options: Any) -> tqdm:
+    def _bar(self, name: str, total: int | float | None, **options: Any) -> tqdm:
         pause = 0.2 if sys.stderr.isatty() else 10.0
         return tqdm(
             total=total, desc=name, mininterval=pause, disable=not self.is_enabled, dynamic_ncols=True, **options

@@ -16,6 +16,7 @@ from interp_refiner.entry.check import Settings, check_config
 from interp_refiner.entry.construct import build
 from interp_refiner.entry.describe import print_config, run_metadata, save_config
 from interp_refiner.entry.launch import CheckConfig, conf_dir, main
+from interp_refiner.entry.memory import keep_freed_memory
 from interp_refiner.entry.quiet import quiet_libraries
 from interp_refiner.entry.refusal import Refused
 
@@ -26,6 +27,7 @@ __all__ = [
     "build",
     "check_config",
     "conf_dir",
+    "keep_freed_memory",
     "main",
     "print_config",
     "quiet_libraries",
