@@ -1,19 +1,27 @@
 """From a config to a run's objects, and from a run folder or checkpoint back to them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import lightning as L
 import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner.backbone import Backbone
 from interp_refiner.callback import CHECKPOINT_KEY
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
+from interp_refiner.corruption import Corruption
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.entry import build
-from interp_refiner.training import Refiner, check_method
+from interp_refiner.entry.check import locate_target, parameters
+from interp_refiner.interpolator import Interpolator, use_codec
+from interp_refiner.objective import Objective
+from interp_refiner.sampler import Sampler
+from interp_refiner.training import OptimizerRecipe, Refiner, check_method
 
 CONFIG_FILE = "config.yaml"
 LAST_CHECKPOINT = "checkpoints/last.ckpt"
@@ -21,23 +29,74 @@ LAST_CHECKPOINT = "checkpoints/last.ckpt"
 
 @dataclass
 class Run:
-    """What every program that uses a refiner holds.
+    """What every program that uses a trained model holds.
 
     Attributes:
         config: resolved.
         data: the data module, with its metadata read and its codec.
-        refiner: backbone, objective and sampler.
+        module: what is trained.
         checkpoint: where the weights came from; None for fresh ones.
     """
 
     config: DictConfig
     data: ShardedDataModule
-    refiner: Refiner
+    module: L.LightningModule
     checkpoint: Path | None = None
+
+    @property
+    def refiner(self) -> Refiner:
+        """The module, of a run that trained a refiner; raises :class:`BadValue` for any other."""
+        if not isinstance(self.module, Refiner):
+            raise BadValue("checkpoint", self.checkpoint, f"a refiner's run, not one of {type(self.module).__name__}")
+        return self.module
+
+
+class Parts:
+    """What a LightningModule may ask for by the names of its constructor's arguments, built when it is asked for.
+
+    Cheap and refusable things come first, the backbone last.
+    """
+
+    ORDER = ("optimizer", "sampler", "corruption", "num_levels", "objective", "backbone")
+
+    def __init__(self, cfg: DictConfig, data: ShardedDataModule):
+        self.cfg, self.data = cfg, data
+
+    def of(self, node: DictConfig) -> dict[str, Any]:
+        """The parts that the target of ``node`` has arguments for and ``node`` does not set."""
+        wanted = parameters(locate_target(str(node._get_full_key(None)), node["_target_"]))
+        return {name: getattr(self, name) for name in self.ORDER if name in wanted and name not in node}
+
+    @cached_property
+    def optimizer(self) -> OptimizerRecipe:
+        return build(self.cfg.optimizer)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        return build(self.cfg.sampler)
+
+    @property
+    def corruption(self) -> Corruption:
+        return self.data.corruption
+
+    @cached_property
+    def num_levels(self) -> int:
+        return self.corruption.num_levels(self.data.metadata.num_frames)
+
+    @cached_property
+    def objective(self) -> Objective:
+        return build(self.cfg.objective, num_levels=self.num_levels)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        check_method(self.corruption, self.objective, self.sampler)
+        metadata = self.data.metadata
+        text_dim = metadata.text_shape[1] if metadata.text_shape else 1
+        return build(self.cfg.backbone, latent_channels=metadata.latent_shape[0], text_dim=text_dim)
 
 
 def assemble(cfg: DictConfig) -> Run:
-    """Builds data, codec and refiner from a checked config; cheap and refusable things first, the backbone last.
+    """Builds data, codec and what is trained on them from a checked config.
 
     Raises:
         BadValue: with the config path of what cannot be.
@@ -46,20 +105,12 @@ def assemble(cfg: DictConfig) -> Run:
     corruption = build(cfg.corruption)
     data = build(cfg.data, corruption=corruption)
     data.validate()
-    sampler, optimizer = build(cfg.sampler), build(cfg.optimizer)
-    data.prepare_data()
-    metadata = data.metadata
-    num_levels = corruption.num_levels(metadata.num_frames)
-    objective = build(cfg.objective, num_levels=num_levels)
-    check_method(corruption, objective, sampler)
+    module = build(cfg.training, **Parts(cfg, data).of(cfg.training))
     data.codec = build_codec(cfg.codec, data)
-    backbone = build(
-        cfg.backbone,
-        latent_channels=metadata.latent_shape[0],
-        text_dim=metadata.text_shape[1] if metadata.text_shape else 1,
-    )
-    refiner = Refiner(backbone, objective, optimizer, sampler, corruption, num_levels)
-    return Run(cfg, data, refiner)
+    for interpolator in (corruption.interpolator, getattr(module, "interpolator", None)):
+        if isinstance(interpolator, Interpolator):
+            use_codec(interpolator, data.codec)
+    return Run(cfg, data, module)
 
 
 def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
@@ -73,7 +124,7 @@ def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
 
 
 def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | None = None) -> Run:
-    """Loads a trained refiner with the config it was trained under.
+    """Loads what was trained, with the config it was trained under.
 
     Args:
         path: a run folder, or a checkpoint file inside one.
@@ -81,7 +132,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``.
 
     Returns:
-        The run, its refiner in evaluation mode on the CPU.
+        The run, its module in evaluation mode on the CPU.
 
     Raises:
         BadValue: no run folder or checkpoint there.
@@ -95,8 +146,8 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     weights = dict(checkpoint["state_dict"])
     if ema:
         weights |= {name: value.to(weights[name].dtype) for name, value in checkpoint.get(CHECKPOINT_KEY, {}).items()}
-    run.refiner.load_state_dict(weights)
-    run.refiner.eval()
+    run.module.load_state_dict(weights)
+    run.module.eval()
     run.checkpoint = checkpoint_file
     return run
 

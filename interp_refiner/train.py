@@ -1,4 +1,4 @@
-"""Trains a refiner: ``python -m interp_refiner.train +experiment=gt_keyframes``."""
+"""Trains a refiner or a part of one: ``python -m interp_refiner.train +experiment=gt_keyframes``."""
 
 import json
 import shlex
@@ -14,7 +14,16 @@ from rich.console import Console
 
 from interp_refiner.callback import Throughput, level_rows
 from interp_refiner.core import BadValue
-from interp_refiner.entry import Settings, build, main, print_config, quiet_libraries, run_metadata, save_config
+from interp_refiner.entry import (
+    Settings,
+    build,
+    keep_freed_memory,
+    main,
+    print_config,
+    quiet_libraries,
+    run_metadata,
+    save_config,
+)
 from interp_refiner.run import LAST_CHECKPOINT, Run, assemble
 
 
@@ -25,18 +34,21 @@ class TrainSettings(Settings):
     Attributes:
         experiment_name: of the method, for logs.
         ckpt_path: a checkpoint to resume from.
+        next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
     """
 
     experiment_name: str = "default"
     ckpt_path: str | None = None
+    next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
 
 
 @main("train", TrainSettings)
 def train(cfg: DictConfig) -> float | None:
-    """Fits a refiner, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
+    """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
     quiet_libraries()
+    keep_freed_memory()
     if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
         raise BadValue("ckpt_path", cfg.ckpt_path, "a checkpoint file: no such file")
     print_config(cfg)
@@ -45,7 +57,7 @@ def train(cfg: DictConfig) -> float | None:
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
     save_config(cfg, cfg.paths.output_dir)
-    trainer.fit(run.refiner, datamodule=run.data, ckpt_path=cfg.ckpt_path)
+    trainer.fit(run.module, datamodule=run.data, ckpt_path=cfg.ckpt_path)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.fast_dev_run:
@@ -58,7 +70,7 @@ def train(cfg: DictConfig) -> float | None:
 def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
     """Validation with the averaged weights on every held-out clip."""
     run.data.val_samples = None
-    (results,) = trainer.validate(run.refiner, datamodule=run.data, verbose=False)
+    (results,) = trainer.validate(run.module, datamodule=run.data, verbose=False)
     return {name: float(value) for name, value in results.items()}
 
 
@@ -73,7 +85,7 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
         "steps": trainer.global_step,
         "samples_per_second": throughput and throughput.samples_per_second,
         "data_wait_share": throughput and throughput.data_wait_share,
-        "parameters": sum(p.numel() for p in run.refiner.parameters()),
+        "parameters": sum(p.numel() for p in run.module.parameters()),
         "checkpoint": str(folder / LAST_CHECKPOINT),
         **run_metadata(),
     }
@@ -83,17 +95,17 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
         console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
     console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task)
-    console.print(next_commands(folder, overrides, trainer.max_steps), soft_wrap=True)
+    console.print(next_commands(folder, overrides, trainer.max_steps, run.config.next_command), soft_wrap=True)
 
 
-def next_commands(folder: Path, overrides: list[str], max_steps: int) -> str:
+def next_commands(folder: Path, overrides: list[str], max_steps: int, first: str) -> str:
     """The commands that a reader would type next, as they can be pasted."""
     kept = [o for o in overrides if not o.startswith(("ckpt_path=", "trainer.max_steps="))]
     longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}", f"trainer.max_steps={2 * max_steps}"]
     return "\n".join(
         [
             "\nnext:",
-            f"  python -m interp_refiner.sample checkpoint={folder}",
+            f"  {first.format(run=folder)}",
             f"  tensorboard --logdir {folder}",
             f"  python -m interp_refiner.train {shlex.join(longer)}",
         ]

@@ -25,6 +25,7 @@ COMPONENT_GROUPS = [
     "sampler",
     "codec",
     "text",
+    "training",
 ]
 
 

@@ -1,8 +1,23 @@
 """Interpolators: fill the frames between keyframes."""
 
+from interp_refiner.interpolator.flow_warp import FlowWarp
+from interp_refiner.interpolator.in_pixels import InPixels, PixelCodec, use_codec
 from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
+from interp_refiner.interpolator.learned import Learned, save_weights
 from interp_refiner.interpolator.linear import Linear
 from interp_refiner.interpolator.slerp import Slerp
 from interp_refiner.interpolator.spline import Spline
 
-__all__ = ["Interpolation", "Interpolator", "Linear", "Slerp", "Spline"]
+__all__ = [
+    "FlowWarp",
+    "InPixels",
+    "Interpolation",
+    "Interpolator",
+    "Learned",
+    "Linear",
+    "PixelCodec",
+    "Slerp",
+    "Spline",
+    "save_weights",
+    "use_codec",
+]

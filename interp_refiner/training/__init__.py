@@ -1,6 +1,7 @@
-"""Training: the LightningModule and its optimizers."""
+"""Training: the LightningModules and their optimizers."""
 
+from interp_refiner.training.interpolator_fit import InterpolatorFit
 from interp_refiner.training.optimizer import AdamW, OptimizerRecipe, parameter_groups
 from interp_refiner.training.refiner import Refiner, check_method
 
-__all__ = ["AdamW", "OptimizerRecipe", "Refiner", "check_method", "parameter_groups"]
+__all__ = ["AdamW", "InterpolatorFit", "OptimizerRecipe", "Refiner", "check_method", "parameter_groups"]

@@ -25,8 +25,11 @@ DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
 PRIMARY_GROUPS = {"prepare"}
 # Values that an option leaves to the user.
 NEEDED = {
+    "corruption/given=file": ["corruption.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
+    "interpolator=flow_warp": ["interpolator.checkpoint=null"],
+    "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],
 }
 # What the programs supply to `_partial_` nodes.
 SUPPLIED: dict[str, dict[str, Any]] = {
@@ -34,6 +37,7 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "objective": {"num_levels": 4},
 }
 NOT_BUILT = {
+    "corruption/given=file": "needs a file of keyframes",
     "codec=wan_vae": "needs a folder with weights",
     "text=umt5": "needs a folder with weights",
 }

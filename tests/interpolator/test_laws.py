@@ -7,12 +7,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from interp_refiner.codec import PatchDCT
 from interp_refiner.core import neighbours, per_frame
+from interp_refiner.interpolator import use_codec
 from tests.helpers import NoHostSync, build, cuda_sync_is_an_error, group_members
 
 MEMBERS = group_members("interpolator")
-OVERRIDES: dict[str, list[str]] = {}  # members whose defaults need a file or a second component
-NEEDS_SPACE = {"sinkhorn", "flow_warp", "motion_compensated"}  # match positions, so paths [b, c, t] are not for them
+OVERRIDES = {  # members whose defaults need a file or a second component
+    "flow_warp": ["interpolator.checkpoint=null"],
+    "flow_warp_pixels": ["interpolator.checkpoint=null"],
+}
+# match positions, so paths [b, c, t] are not for them
+NEEDS_SPACE = {"sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated"}
 STILL_TOLERANCE = {"sinkhorn": 1.0}  # relative to the clip's deviation; other members return stills exactly
 STRAIGHT = {"linear", "spline"}  # exact for z(t) = a + b t
 
@@ -32,7 +38,9 @@ def interpolator(name):
 
 @cache
 def member(name):
-    return build("interpolator", name, *OVERRIDES.get(name, []))
+    built = build("interpolator", name, *OVERRIDES.get(name, []))
+    use_codec(built, PatchDCT())
+    return built
 
 
 def skip_paths(name, shape):

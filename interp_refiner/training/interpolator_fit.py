@@ -1,0 +1,132 @@
+"""The LightningModule that trains an interpolator."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Corrupted, Draws, frame_mean, masked_mean, neighbours
+from interp_refiner.corruption import TRAIN_STREAM
+from interp_refiner.interpolator import Interpolation, Interpolator
+from interp_refiner.metric import MissingFrameError
+from interp_refiner.training.optimizer import OptimizerRecipe
+
+LONGEST_GAP = 8  # of training by default, and of validation's figures by gap
+
+
+def chain(draws: Draws, num_frames: int, max_gap: int, device: torch.device) -> Bool[Tensor, "b t"]:
+    """Keyframes at random distances of 2..``max_gap`` from each other, the first and the last frame among them.
+
+    Every missing frame makes a triplet with its two keyframes. The last gap is what is left of the clip.
+    """
+    most = max(1, math.ceil((num_frames - 1) / 2))
+    gap = 2 + (draws.uniform("chain", most, device) * (max_gap - 1)).long()
+    frame = torch.arange(num_frames, device=device)
+    known = (gap.cumsum(1).unsqueeze(2) == frame).any(1)
+    return known | (frame == 0) | (frame == num_frames - 1)
+
+
+class InterpolatorFit(L.LightningModule):
+    """Trains an interpolator on clean clips, at random gaps between keyframes.
+
+    The loss over missing frames is, with ``e = zbar - z0`` in latent units and the interpolator's confidence k,
+
+        mean e^2 + l1_weight mean |e| + penalty_weight penalty + confidence_weight mean (k - 1 / (1 + e^2))^2
+
+    where e in the last term is a constant, the mean over channels at every position. Validation compares with the
+    corruption's own interpolator, by level, and by gap from 2 to ``max_gap``.
+
+    Args:
+        interpolator: to be trained.
+        optimizer: optimizer and learning-rate schedule.
+        num_levels: S, of the validation's schedule.
+        l1_weight, penalty_weight, confidence_weight: see above.
+        max_gap: frames between two keyframes at most.
+        seed: of the gaps.
+
+    Raises:
+        BadValue: a negative weight, a gap below 2, or nothing to train.
+    """
+
+    def __init__(
+        self,
+        interpolator: Interpolator,
+        optimizer: OptimizerRecipe,
+        num_levels: int,
+        l1_weight: float = 0.1,
+        penalty_weight: float = 0.001,
+        confidence_weight: float = 0.05,
+        max_gap: int = LONGEST_GAP,
+        seed: int = 0,
+    ):
+        super().__init__()
+        weights = {"l1_weight": l1_weight, "penalty_weight": penalty_weight, "confidence_weight": confidence_weight}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise BadValue(name, weight, "a weight >= 0")
+        if max_gap < 2:
+            raise BadValue("max_gap", max_gap, "at least 2: a gap with a frame in it")
+        if not any(p.requires_grad for p in interpolator.parameters()):
+            raise BadValue("interpolator", type(interpolator).__name__, "one with weights to train, without checkpoint")
+        self.interpolator, self.recipe = interpolator, optimizer
+        self.l1_weight, self.penalty_weight, self.confidence_weight = l1_weight, penalty_weight, confidence_weight
+        self.max_gap, self.seed = max_gap, seed
+        self.validation_error = MissingFrameError(num_levels)
+        self.gap_error = MissingFrameError(max_gap)
+
+    def loss(self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]) -> dict[str, Tensor]:
+        """The terms of the loss by name, already weighted; their sum is minimised."""
+        filled = self.interpolator(clean, known)
+        error = filled.latents - clean
+        missing = ~known
+        terms = {
+            "error": masked_mean(frame_mean(error.square()), missing).mean(),
+            "l1": self.l1_weight * masked_mean(frame_mean(error.abs()), missing).mean(),
+            "confidence": self.confidence_weight * calibration(filled, error, missing),
+        }
+        if filled.penalty is not None:
+            terms["penalty"] = self.penalty_weight * filled.penalty
+        return terms
+
+    def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
+        clip = corrupted.clip
+        draws = Draws(self.seed, TRAIN_STREAM, clip.keys, clip.epochs)
+        terms = self.loss(corrupted.clean, chain(draws, clip.num_frames, self.max_gap, clip.latents.device))
+        total = torch.stack(list(terms.values())).sum()
+        self.log("train/loss", total, prog_bar=True, batch_size=clip.batch_size)
+        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=clip.batch_size)
+        return total
+
+    def validation_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
+        filled = self.interpolator(corrupted.values, corrupted.known).latents
+        compared = (filled, corrupted.interpolation, corrupted.clean)
+        self.validation_error.update(*compared, corrupted.missing, corrupted.level)
+        gap = neighbours(corrupted.known).gap
+        counted = corrupted.missing & (gap > 0) & (gap <= self.max_gap)
+        # every frame is a sample of its own, at the "level" of its gap
+        estimate, base, clean = (version.transpose(1, 2).flatten(0, 1).unsqueeze(2) for version in compared)
+        self.gap_error.update(estimate, base, clean, counted.flatten().unsqueeze(1), gap.flatten())
+        return filled
+
+    def on_validation_epoch_end(self) -> None:
+        by_gap = {name.replace("level", "gap"): value for name, value in self.gap_error.compute().items()}
+        results = {name: value for name, value in by_gap.items() if "mean" not in name}
+        results |= self.validation_error.compute()
+        self.gap_error.reset()
+        self.validation_error.reset()
+        self.log_dict({f"val/{name}": value for name, value in results.items()})
+
+    def configure_optimizers(self) -> Any:
+        return self.recipe.configure(self, self.trainer.max_steps)
+
+
+def calibration(
+    filled: Interpolation, error: Float[Tensor, "b c t *space"], missing: Bool[Tensor, "b t"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of the confidence to ``1 / (1 + e^2)``, over missing frames."""
+    right = 1 / (1 + error.detach().square().mean(1))
+    difference = (filled.confidence - right).square().flatten(2).mean(2)
+    return masked_mean(difference, missing).mean()
