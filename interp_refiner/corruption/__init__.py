@@ -2,6 +2,7 @@
 
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted, LogitNormal, Uniform
 from interp_refiner.corruption.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.corruption.given import Given, GivenAtRandom, GivenFile, GivenFrames, NoGiven
 from interp_refiner.corruption.noise import BrownianBridge, Gauss, Noiseless, NoiseProfile, Triangular
 from interp_refiner.corruption.segment_cost import segment_cost
 
@@ -12,7 +13,12 @@ __all__ = [
     "Corruption",
     "FullyCorrupted",
     "Gauss",
+    "Given",
+    "GivenAtRandom",
+    "GivenFile",
+    "GivenFrames",
     "LogitNormal",
+    "NoGiven",
     "NoiseProfile",
     "Noiseless",
     "Triangular",

@@ -1,5 +1,6 @@
 """The forward process: keyframes, interpolation, noise (DESIGN section 3)."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, per_frame, per_sample
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted
+from interp_refiner.corruption.given import Given, NoGiven
 from interp_refiner.corruption.noise import NoiseProfile
 from interp_refiner.corruption.segment_cost import segment_cost
 from interp_refiner.interpolator import Interpolator
@@ -33,6 +35,7 @@ class Corruption:
         noise: the noise profile ``m``.
         scheduled_sampling: which keyframes are replaced by proposals; None for never.
         bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
+        given: which keyframes are constraints; None for those that clips bring.
         sigma: noise amplitude, in units of latent standard deviation.
         keyframe_fraction: ``m`` on known frames that are not given.
         level: the one level to train at; None draws it uniformly from 1..S.
@@ -49,6 +52,7 @@ class Corruption:
         noise: NoiseProfile,
         scheduled_sampling: ScheduledSampling | None = None,
         bridge_time: BridgeTime | None = None,
+        given: Given | None = None,
         sigma: float = 0.3,
         keyframe_fraction: float = 0.0,
         level: int | None = None,
@@ -62,7 +66,7 @@ class Corruption:
             raise BadValue("level", level, "a level from 1 (finest) to S (sparsest), or null to draw it")
         self.schedule, self.interpolator, self.noise = schedule, interpolator, noise
         self.scheduled_sampling = scheduled_sampling or Never()
-        self.bridge_time = bridge_time or FullyCorrupted()
+        self.bridge_time, self.given = bridge_time or FullyCorrupted(), given or NoGiven()
         self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
         self.level, self.seed = level, seed
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
@@ -71,6 +75,12 @@ class Corruption:
     def num_levels(self, num_frames: int) -> int:
         """S, the sparsest level of a clip of ``num_frames`` frames."""
         return self.schedule.num_levels(num_frames)
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that this corruption is not defined for."""
+        self.given.check(latent_shape)
+        if self.level is not None and self.level > (sparsest := self.num_levels(latent_shape[1])):
+            raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {latent_shape[1]} frames")
 
     @torch.no_grad()
     def __call__(self, clip: Clip, stream: str) -> Corrupted:
@@ -81,7 +91,7 @@ class Corruption:
             stream: the name to draw under; :data:`TRAIN_STREAM` in training.
         """
         draws = Draws(self.seed, stream, clip.keys, clip.epochs)
-        device = clip.latents.device
+        clip, device = self.given(clip, draws), clip.latents.device
         bridge_time = self.bridge_time if stream == TRAIN_STREAM else FullyCorrupted()
         tau = bridge_time.draw(draws, device)
         level = clip.level if clip.level is not None else self._draw_level(clip, draws)

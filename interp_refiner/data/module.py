@@ -134,6 +134,7 @@ class ShardedDataModule(L.LightningDataModule):
             raise BadValue(
                 "root", self.root, f"train and val of one shape, not {train.latent_shape} {val.latent_shape}"
             )
+        self.corruption.check(train.latent_shape)
         self._readers = {
             split: BatchReader(dataset, self.reading.threads, self.reading.timeout)
             for split, dataset in zip(("train", "val"), datasets, strict=True)
