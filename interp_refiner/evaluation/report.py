@@ -17,8 +17,8 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
 
 
 def shown(found: Interval | float | None, digits: int = 3, percent: bool = False, interval: bool = True) -> str:
-    """``0.783 (0.751..0.812)``, ``92% (88..95%)``, or a dash for what was not measured."""
-    if found is None:
+    """``0.783 (0.751..0.812)``, ``92% (88..95%)``, or a dash for what was not measured or is no number."""
+    if found is None or isnan(found.value if isinstance(found, Interval) else found):
         return NOTHING
 
     def number(value: float) -> str:

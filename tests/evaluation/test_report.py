@@ -125,10 +125,7 @@ def test_report_shows_the_figures(evaluation):
     mse = figure(evaluation.errors, "mse/linear", level=2).value
     assert errors["linear"][:2] == [f"{mse:.4f}", "–"]
     realism = rows_of(report, "Level 1: realism (1 is the truth)")
-    assert (
-        realism["truth"]
-        == ["0.000", "0.000 (0.000..0.000)", "1.00 (1.00..1.00)", "– (–..–)"] + ["1.00 (1.00..1.00)"] * 2
-    )
+    assert realism["truth"] == ["0.000", "0.000 (0.000..0.000)", "1.00 (1.00..1.00)", "–"] + ["1.00 (1.00..1.00)"] * 2
     assert float(realism["halves of the truth"][0]) > 0
     assert rows_of(report, "MSE / linear by gap")["4"][1] == "0.250 (0.250..0.250)"
     assert rows_of(report, "Keyframes")["refined, level 1"][0] == "100%"
@@ -168,17 +165,32 @@ def test_perception_distortion_places_every_method(evaluation):
     panels = perception_distortion(evaluation).axes
     assert [axes.get_title() for axes in panels] == ["level 1", "level 2"]
     for axes, level in zip(panels, (1, 2), strict=True):
-        places = {text.get_text(): text.xy for text in axes.texts}
-        assert places.keys() == {"refined", "truth", "linear", "halves of the truth"}
+        handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+        assert handles.keys() == {"refined", "truth", "linear", "halves of the truth"}
+        places = {bars.get_label(): bars.lines[0].get_xydata()[0].tolist() for bars in axes.containers}
         ratio = figure(evaluation.frechet, "frechet_ratio/refined/linear", level=level).value
         assert places["refined"] == pytest.approx((0.25, ratio), rel=1e-5)
         assert places["truth"] == pytest.approx((0, 0), abs=1e-6)
 
 
+def test_far_controls_are_left_out_of_the_gaps_but_estimates_never_are(evaluation):
+    def drawn_as(role: str) -> set[str]:
+        far = [record | {"values": scaled(record["values"])} for record in evaluation.errors]
+        methods = {"refined": role, "linear": "baseline", "truth": "estimate"}
+        (axes,) = error_by_gap(Evaluation({}, methods, errors=far)).axes
+        return {line.get_label() for line in axes.lines}
+
+    def scaled(values: dict) -> dict:
+        return {name: {k: 100 * v for k, v in interval.items()} for name, interval in values.items()}
+
+    assert "refined" not in drawn_as("control")
+    assert "refined" in drawn_as("estimate")
+
+
 def test_temporal_ratios_draw_boundary_and_inside(evaluation):
     panels = temporal_ratios(evaluation).axes
+    assert [[tick.get_text() for tick in axes.get_yticklabels()] for axes in panels] == [list(ROLES), [""] * 3]
     for axes, level in zip(panels, (1, 2), strict=True):
-        assert [tick.get_text() for tick in axes.get_yticklabels()] == list(ROLES)
         drawn = [point[0] for line in axes.lines if len(line.get_xdata()) == 1 for point in [line.get_xdata()]]
         names = [f"{q}/{m}" for q in ("boundary_motion", "inside_motion") for m in ROLES]
         expected = [figure(evaluation.realism, name, level=level).value for name in names]
