@@ -1,11 +1,20 @@
-"""From figures to tables and pictures."""
+"""From a refiner and held-out clips to figures, tables and pictures."""
 
+from interp_refiner.evaluation.evaluator import ClipError, Evaluator
+from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
 from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.report import markdown_report
 from interp_refiner.evaluation.results import Evaluation, figure
 
 __all__ = [
+    "BASELINE",
+    "MEAN",
+    "SHUFFLED",
+    "ClipError",
     "Evaluation",
+    "Evaluator",
+    "Methods",
+    "config_name",
     "error_by_gap",
     "figure",
     "markdown_report",

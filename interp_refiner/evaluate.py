@@ -1,0 +1,238 @@
+"""Judges a trained refiner on held-out clips: ``python -m interp_refiner.evaluate checkpoint=<file or run folder>``."""
+
+import json
+from collections.abc import Container, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from interp_refiner.callback import decode_rows
+from interp_refiner.codec import contact_sheet, side_by_side, stacked, write_mp4
+from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.entry import Settings, main, quiet_libraries, run_metadata
+from interp_refiner.evaluation import (
+    ClipError,
+    Evaluation,
+    Evaluator,
+    Methods,
+    config_name,
+    error_by_gap,
+    figure,
+    markdown_report,
+    perception_distortion,
+    temporal_ratios,
+)
+from interp_refiner.evaluation.report import shown
+from interp_refiner.metric import Bootstrap, keyframe_report
+from interp_refiner.run import CONFIG_FILE, Run, find_checkpoint, load_run
+
+PLOTS = {"error_by_gap": error_by_gap, "perception_distortion": perception_distortion, "temporal": temporal_ratios}
+
+
+@dataclass
+class EvaluateSettings(Settings):
+    """Top-level values of ``conf/evaluate.yaml``.
+
+    Attributes:
+        checkpoint: a run folder, or a checkpoint file inside one.
+        split: the folder of held-out clips below the data's root; None for the run's own.
+        clips: how many held-out clips; None for all.
+        scores_clips: how many of them are decoded for PSNR, SSIM, realism and Frechet distance; None for all.
+        num_samples: samples a clip; with 2 or more of a stochastic sampler their energy score and spread are measured.
+        batch_size: clips at a time.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        fps: of the videos written.
+    """
+
+    checkpoint: str = ""
+    split: str | None = None
+    clips: int | None = None
+    scores_clips: int | None = None
+    num_samples: int = 1
+    batch_size: int = 32
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    fps: float = 8.0
+
+
+@main("evaluate", EvaluateSettings)
+def evaluate(cfg: DictConfig) -> None:
+    """Writes ``evaluation.json``, ``evaluation.md``, plots, and the worst, median and best clips to look at."""
+    quiet_libraries()
+    run = load_for_evaluation(cfg)
+    evaluator = Evaluator(run.refiner, run.data.codec, cfg.num_samples, cfg.scores_clips, Bootstrap(seed=cfg.seed))
+    with tqdm(total=count_pairs(run), desc="clips at all levels", unit="clip") as progress:
+        for first, level, corrupted in by_level(run):
+            evaluator.update(corrupted, level, first)
+            progress.update(corrupted.clip.batch_size)
+    sparsest = run.refiner.corruption.num_levels(run.data.metadata.num_frames)
+    ranking = evaluator.ranking(sparsest)
+    evaluation = evaluator.compute(describe(cfg, run, len(ranking)))
+    folder = Path(cfg.paths.output_dir)
+    plots = write_figures(evaluation, folder)
+    plots += write_clips(run, evaluator.methods, examples(ranking), folder, cfg.fps)
+    (folder / "evaluation.md").write_text(markdown_report(evaluation, plots))
+    show(evaluation, folder)
+
+
+def load_for_evaluation(cfg: DictConfig) -> Run:
+    """The run with the sampler, the held-out clips and the device that the config asks for.
+
+    Raises:
+        BadValue: no checkpoint, no such split, no such device, or too few clips.
+    """
+    check(cfg)
+    chosen = {"sampler": cfg.get("sampler"), "data.val_split": cfg.split}
+    chosen = {key: value for key, value in chosen.items() if value is not None}
+    run = load_run(cfg.checkpoint, overrides={"data.val_samples": cfg.clips, **chosen})
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    run.refiner.to(device)
+    run.data.codec.to(device)
+    levels = run.refiner.corruption.num_levels(run.data.metadata.num_frames)
+    clips = count_pairs(run) // levels
+    if clips < 2:
+        raise BadValue("clips", clips, "at least 2 held-out clips")
+    # whole clips in every batch, and none left alone in the last, where no keyframes could be shuffled
+    size = next(size for size in range(cfg.batch_size, cfg.batch_size + clips) if clips % size != 1)
+    run.data.val_batch_size = levels * size
+    return run
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses what can be refused before anything is loaded."""
+    if cfg.batch_size < 2:
+        raise BadValue("batch_size", cfg.batch_size, "at least 2: keyframes are shuffled among the clips of a batch")
+    if cfg.clips is not None and cfg.clips < 2:
+        raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null for all")
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
+    config = OmegaConf.load(find_checkpoint(cfg.checkpoint)[0] / CONFIG_FILE)
+    root = Path(config.data.root).expanduser()
+    if cfg.split is None or cfg.split == config.data.get("val_split", "val") or (root / cfg.split).is_dir():
+        return
+    splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    raise BadValue("split", cfg.split, f"a folder below {root}: {' | '.join(splits) or 'there is none'}", splits)
+
+
+def count_pairs(run: Run) -> int:
+    """How many (clip, level) pairs are held out."""
+    return sum(map(len, run.data.val_dataloader().batches))
+
+
+def by_level(run: Run, wanted: Container[str] | None = None) -> Iterator[tuple[int, int, Corrupted]]:
+    """Held-out clips, corrupted: index of the first clip, level, and a batch of this level; only keys ``wanted``."""
+    first = 0
+    for clip in run.data.val_dataloader():
+        levels = clip.level.tolist() if clip.level is not None else []
+        for level in sorted(set(levels)):
+            rows = [i for i, s in enumerate(levels) if s == level and (wanted is None or clip.keys[i] in wanted)]
+            if rows:
+                yield first, level, run.data.on_after_batch_transfer(clip.select(rows).to(run.refiner.device), 0)
+        first += len(set(clip.keys))
+
+
+def describe(cfg: DictConfig, run: Run, clips: int) -> dict[str, Any]:
+    """What was evaluated and how."""
+    sampler = run.refiner.sampler
+    metadata = run_metadata()
+    facts = {
+        "checkpoint": str(run.checkpoint),
+        "experiment": run.config.experiment_name,
+        "data": f"{run.data.root}/{run.data.splits[1]}",
+        "clips": clips,
+        "clips decoded": min(clips, cfg.scores_clips or clips),
+        "sampler": ", ".join([config_name(sampler), *(f"{name}={value}" for name, value in vars(sampler).items())]),
+        "samples a clip": cfg.num_samples,
+        "intervals": "95%, paired bootstrap over clips (Frechet distance: jackknife)",
+        "command": metadata["command"],
+        "commit": metadata["git_commit"] and metadata["git_commit"] + " with changes" * metadata["git_dirty"],
+        "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
+        "device": metadata["device"],
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def write_figures(evaluation: Evaluation, folder: Path) -> list[str]:
+    """``evaluation.json`` and the plots; returns the names of the pictures."""
+    evaluation.save(folder / "evaluation.json")
+    for name, plot in PLOTS.items():
+        plot(evaluation).savefig(folder / f"{name}.png", dpi=120)
+    return [f"{name}.png" for name in PLOTS]
+
+
+def examples(ranking: list[ClipError]) -> dict[str, ClipError]:
+    """The best, the median and the worst clip of a ranking, best first."""
+    return {"best": ranking[0], "median": ranking[len(ranking) // 2], "worst": ranking[-1]}
+
+
+@torch.no_grad()
+def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder: Path, fps: float) -> list[str]:
+    """Makes the chosen clips once more and writes each side by side as mp4, and all as contact sheets.
+
+    ``clips.json`` holds, for each of them, the error ratio and the contract of every keyframe. Returns the names of the
+    pictures.
+    """
+    names = {clip.key: name for name, clip in chosen.items()}
+    report, sheets = {}, {}
+    for _, level, batch in by_level(run, names):
+        if level != chosen["best"].level:
+            continue
+        samples = methods.samples(batch)
+        made = methods.estimates(batch, samples)
+        clips = {"truth": batch.clean, **{name: made[name] for name in sorted(made, key=methods.is_estimate)}}
+        for row, key in enumerate(batch.clip.keys):
+            name, prompt = names[key], batch.clip.prompts[row] if batch.clip.prompts else ""
+            title = f"{name}: {key}  level {level}  MSE / linear {chosen[name].ratio:.2f}  {prompt}"
+            title = "  ".join(filter(None, [title, run.data.codec.caveat]))
+            latents = [clip[row : row + 1].float() for clip in clips.values()]
+            rows, keyframes = decode_rows(run.data.codec, latents, batch.known[row].cpu())
+            sheets[name] = contact_sheet(rows, list(clips), keyframes, title)
+            sheets[name].save(folder / f"{name}.png")
+            write_mp4(folder / f"{name}.mp4", side_by_side(rows, list(clips), keyframes, title), fps)
+            one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
+            report[name] = {**asdict(chosen[name]), "keyframes": keyframe_report(*one).records()[0]}
+    stacked([sheets[name] for name in chosen]).save(folder / "clips.png")
+    (folder / "clips.json").write_text(json.dumps({name: report[name] for name in chosen}, indent=1) + "\n")
+    return ["clips.png"]
+
+
+def show(evaluation: Evaluation, folder: Path) -> None:
+    """Prints estimates and baselines of every level, and where the rest is."""
+    console = Console(highlight=False)
+    table = Table(title=f"held-out clips; MSE and Frechet distance relative to {evaluation.baseline}")
+    table.add_column("level", justify="right")
+    table.add_column("", no_wrap=True)
+    for heading in ("MSE", "better", "PSNR dB", "SSIM", "Frechet", "boundary", "inside"):
+        table.add_column(heading, justify="right")
+    for level in evaluation.levels:
+        for method in evaluation.named("estimate", "baseline"):
+            table.add_row(*compact_row(evaluation, level, method))
+        table.add_section()
+    console.print(table)
+    console.print("boundary, inside: energy of motion / truth's, next to keyframes and inside gaps\n", soft_wrap=True)
+    for label, name in (("report", "evaluation.md"), ("figures", "evaluation.json"), ("clips", "clips.png")):
+        console.print(f"{label:<8} {folder / name}", soft_wrap=True)
+
+
+def compact_row(evaluation: Evaluation, level: int, method: str) -> list[str]:
+    """One method at one level, without intervals."""
+    base, e = evaluation.baseline, evaluation
+    found = [
+        shown(figure(e.errors, f"mse_ratio/{method}/{base}", level=level), interval=False),
+        shown(figure(e.errors, f"mse_better/{method}/{base}", level=level), percent=True, interval=False),
+        shown(figure(e.scores, f"psnr/{method}", level=level), digits=2, interval=False),
+        shown(figure(e.scores, f"ssim/{method}", level=level), interval=False),
+        shown(figure(e.frechet, f"frechet_ratio/{method}/{base}", level=level), interval=False),
+        shown(figure(e.realism, f"boundary_motion/{method}", level=level), digits=2, interval=False),
+        shown(figure(e.realism, f"inside_motion/{method}", level=level), digits=2, interval=False),
+    ]
+    return [str(level), method, *found]
+
+
+if __name__ == "__main__":
+    evaluate()

@@ -1,0 +1,156 @@
+"""Measures a refiner on held-out clips, beside interpolations and controls."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp_refiner.codec import Codec
+from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods
+from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.metric import (
+    Bootstrap,
+    ErrorTable,
+    FrechetDistance,
+    KeyframeContract,
+    RandomConvFeatures,
+    Realism,
+    ScoreTable,
+    StochasticScores,
+    error_ratio,
+    missing_frame_mse,
+)
+from interp_refiner.metric.bootstrap import DEFAULT_BOOTSTRAP
+from interp_refiner.training import Refiner
+
+
+@dataclass(frozen=True)
+class ClipError:
+    """How well the one jump did on one clip at one level.
+
+    Attributes:
+        key: the clip's name.
+        level: of sparsity.
+        ratio: its missing-frame MSE relative to linear interpolation's.
+    """
+
+    key: str
+    level: int
+    ratio: float
+
+
+class Evaluator:
+    """Takes corrupted clips batch by batch and fills an :class:`Evaluation`; see :class:`Methods` for what is compared.
+
+    Errors are measured in latents on every clip. PSNR, SSIM, realism and Frechet distance are measured on decoded
+    pixels of the first ``scores_clips`` clips; where the codec is no true decoder, realism and Frechet distance are
+    those of the latents, and there is no PSNR or SSIM. None of these looks at estimates from shuffled keyframes, which
+    are good videos of another clip.
+
+    Args:
+        refiner: in evaluation mode, on its device, with the sampler to judge.
+        codec: of its latents, on the same device.
+        num_samples: samples a clip; with 2 or more their energy score and spread are measured.
+        scores_clips: clips that are decoded; None for all.
+        bootstrap: of the intervals.
+
+    Raises:
+        BadValue: counts below 1, or several samples that would all be the same.
+    """
+
+    def __init__(
+        self,
+        refiner: Refiner,
+        codec: Codec,
+        num_samples: int = 1,
+        scores_clips: int | None = None,
+        bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+    ):
+        if scores_clips is not None and scores_clips < 1:
+            raise BadValue("scores_clips", scores_clips, "at least 1, or null for all")
+        self.methods, self.codec = Methods(refiner, codec, num_samples), codec
+        self.scores_clips, self.decodes = scores_clips, not codec.caveat
+        self.roles, self.device = self.methods.roles, refiner.device
+        names, baselines = list(self.roles), [m for m, role in self.roles.items() if role == "baseline"]
+        self.errors = ErrorTable(names, baselines, bootstrap=bootstrap).to(self.device)
+        self.looked_at = [name for name in names if name != SHUFFLED]
+        self.scores = ScoreTable(self.looked_at, baselines, bootstrap=bootstrap).to(self.device)
+        self.realism = Realism(self.looked_at, bootstrap).to(self.device)
+        self.stochastic = StochasticScores(num_samples, bootstrap).to(self.device) if num_samples > 1 else None
+        self.baselines = baselines
+        self.contracted = [m for m, role in self.roles.items() if role != "control"] + ["truth"]
+        self.frechet: dict[int, FrechetDistance] = {}
+        self.contract: dict[int, dict[str, KeyframeContract]] = {}
+        self.ratios: list[tuple[int, list[str], Tensor]] = []
+
+    @torch.no_grad()
+    def update(self, corrupted: Corrupted, level: int, first: int) -> None:
+        """Adds a batch of clips of one level.
+
+        Args:
+            corrupted: at ``tau = 1``, on the refiner's device.
+            level: that all of its clips have.
+            first: index of its first clip among all; the others follow.
+        """
+        index = first + torch.arange(corrupted.clip.batch_size, device=self.device)
+        samples = self.methods.samples(corrupted)
+        clips = self.methods(corrupted, samples)
+        self.errors.update(clips, corrupted.clean, corrupted.known, corrupted.level, index)
+        if self.stochastic is not None and samples is not None:
+            self.stochastic.update(samples, corrupted.clean, corrupted.known, corrupted.level, index)
+        contracts = self.contract.setdefault(level, {m: KeyframeContract().to(self.device) for m in self.contracted})
+        for method, contract in contracts.items():
+            contract.update(clips[method], corrupted.values, corrupted.known)
+        mse = {m: missing_frame_mse(clips[m], corrupted.clean, corrupted.missing) for m in (MEAN, BASELINE)}
+        self.ratios.append((level, corrupted.clip.keys, error_ratio(mse[MEAN], mse[BASELINE])))
+        decoded = len(index) if self.scores_clips is None else min(len(index), self.scores_clips - first)
+        if decoded > 0:
+            self._look({m: clips[m][:decoded] for m in self.looked_at}, corrupted, level, index[:decoded])
+
+    def _look(
+        self, clips: dict[str, Float[Tensor, "n c t h w"]], corrupted: Corrupted, level: int, index: Int[Tensor, " n"]
+    ) -> None:
+        """PSNR, SSIM, realism and Frechet distance of the first n clips of a batch."""
+        known, levels = corrupted.known[: len(index)], corrupted.level[: len(index)]
+        frames = list(range(corrupted.clip.num_frames))
+        if self.decodes:
+            clips = {method: self.codec.decode(clip) for method, clip in clips.items()}
+            frames = self.codec.latent_frame(corrupted.clip.num_frames)
+        truth, latent_frame = clips["truth"], torch.tensor(frames, device=self.device)
+        if self.decodes:
+            self.scores.update(clips, truth, known, levels, index, latent_frame)
+        self.realism.update(clips, truth, known[:, latent_frame], levels, index)
+        if level not in self.frechet:
+            features = RandomConvFeatures(truth.shape[1])
+            self.frechet[level] = FrechetDistance(self.looked_at, self.baselines, features).to(self.device)
+        self.frechet[level].update(clips, truth, index)
+
+    def compute(self, about: dict[str, Any]) -> Evaluation:
+        """All figures of the clips so far, with ``about`` in front."""
+        if not self.ratios:
+            raise BadValue("clips", 0, "at least 2")
+        space = "pixels" if self.decodes else "latents (their codec has no decoder here)"
+        result = Evaluation(about | {"realism measured in": space}, self.roles, BASELINE)
+        result.errors, result.realism = self.errors.compute(), self.realism.compute()
+        result.scores = self.scores.compute() if self.decodes else []
+        result.frechet = [{"level": s, "values": self.frechet[s].compute()} for s in sorted(self.frechet)]
+        if self.stochastic is not None and self.methods.sampler_name is not None:
+            result.stochastic = {self.methods.sampler_name: self.stochastic.compute()}
+        result.contract = {
+            m: [{"level": s, "values": self.contract[s][m].compute()} for s in sorted(self.contract)]
+            for m in self.contracted
+        }
+        return result
+
+    def ranking(self, level: int) -> list[ClipError]:
+        """The clips at a level, best first."""
+        found = [
+            ClipError(key, s, ratio)
+            for s, keys, ratios in self.ratios
+            if s == level
+            for key, ratio in zip(keys, ratios.tolist(), strict=True)
+        ]
+        return sorted(found, key=lambda clip: clip.ratio)

@@ -1,0 +1,147 @@
+"""What is compared on every held-out clip: the refiner's estimates, interpolations, and controls of known quality."""
+
+import re
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.codec import Codec
+from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
+from interp_refiner.corruption import Corruption
+from interp_refiner.evaluation.results import Role
+from interp_refiner.interpolator import Linear
+from interp_refiner.metric import blurred, nearest_keyframe_copy, shuffled_keyframes
+from interp_refiner.sampler import OneJump, one_jump
+from interp_refiner.training import Refiner
+
+STREAM = "val"  # the first sample starts from validation's noise
+BASELINE = "linear"
+MEAN = "one_jump"
+SHUFFLED = "shuffled keyframes"
+
+
+class Methods:
+    """Makes the clips that an evaluation compares.
+
+    Estimates are the refiner's ``one_jump`` and, if its sampler is another one, the first of ``num_samples`` samples;
+    baselines are linear interpolation and the run's own, if another; controls are
+
+    - ``zero output``: the objective's clean estimate where the network says nothing;
+    - ``nearest keyframe``: copies, sharp and moving in jumps;
+    - ``blurred truth``: averaged over 3x3 pixels, or over 3x3 latent positions without a true decoder;
+    - ``shuffled keyframes``: the one jump from keyframes of another clip;
+    - ``truth``.
+
+    Args:
+        refiner: in evaluation mode, with the sampler to judge.
+        codec: of its latents.
+        num_samples: M samples a clip.
+
+    Raises:
+        BadValue: less than 1 sample, or several that would all be the same.
+    """
+
+    def __init__(self, refiner: Refiner, codec: Codec, num_samples: int = 1):
+        if num_samples < 1:
+            raise BadValue("num_samples", num_samples, "at least 1")
+        self.refiner, self.codec, self.num_samples = refiner, codec, num_samples
+        corruption = refiner.corruption
+        self.sampler_name = None if isinstance(refiner.sampler, OneJump) else config_name(refiner.sampler)
+        if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
+            allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
+            raise BadValue("num_samples", num_samples, allowed)
+        own = corruption.interpolator
+        self.interpolation_name = BASELINE if isinstance(own, Linear) else config_name(own)
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Names and roles, in the order to be shown."""
+        estimates = [MEAN, *filter(None, [self.sampler_name])]
+        controls = ["zero output", "nearest keyframe", "blurred truth", SHUFFLED, "truth"]
+        roles: dict[str, Role] = dict.fromkeys(estimates, "estimate")
+        roles |= dict.fromkeys([self.interpolation_name, BASELINE], "baseline")
+        return roles | dict.fromkeys(controls, "control")
+
+    def is_estimate(self, method: str) -> bool:
+        """Whether the refiner made it."""
+        return self.roles[method] == "estimate"
+
+    @property
+    def shown(self) -> str:
+        """The estimate of the sampler to judge."""
+        return self.sampler_name or MEAN
+
+    def samples(self, corrupted: Corrupted) -> Float[Tensor, "m b c t *space"] | None:
+        """M samples of every clip, each from noise of its own; None where the sampler is the one jump."""
+        if self.sampler_name is None:
+            return None
+        streams = [STREAM, *(f"{STREAM}_{m}" for m in range(1, self.num_samples))]
+        starts = [corrupted, *(renoised(corrupted, self.refiner.corruption, stream) for stream in streams[1:])]
+        return torch.stack([self.refiner.sample(c, stream) for c, stream in zip(starts, streams, strict=True)])
+
+    def __call__(
+        self, corrupted: Corrupted, samples: Float[Tensor, "m b c t *space"] | None = None
+    ) -> dict[str, Float[Tensor, "b c t *space"]]:
+        """One batch of clips per method.
+
+        Args:
+            corrupted: at ``tau = 1``.
+            samples: of the same clips, as made by :meth:`samples`.
+
+        Raises:
+            BadValue: a batch of one clip, among which no keyframes can be shuffled.
+        """
+        return self.estimates(corrupted, samples) | self.controls(corrupted)
+
+    def estimates(
+        self, corrupted: Corrupted, samples: Float[Tensor, "m b c t *space"] | None = None
+    ) -> dict[str, Float[Tensor, "b c t *space"]]:
+        """What the refiner makes of the clips, and the interpolations."""
+        clips = {MEAN: one_jump(self.refiner.clean_estimate, corrupted)}
+        if self.sampler_name is not None and samples is not None:
+            clips[self.sampler_name] = samples[0]
+        clips[self.interpolation_name] = corrupted.interpolation
+        if self.interpolation_name != BASELINE:
+            clips[BASELINE] = Linear()(corrupted.values, corrupted.known).latents
+        return clips
+
+    def controls(self, corrupted: Corrupted) -> dict[str, Float[Tensor, "b c t *space"]]:
+        """Clips whose quality is known beforehand."""
+        refiner, clean, known = self.refiner, corrupted.clean, corrupted.known
+        zero = refiner.objective.clean_estimate(torch.zeros_like(clean), corrupted)
+        lying = with_keyframes(corrupted, refiner.corruption, shuffled_keyframes(clean, known))
+        return {
+            "zero output": corrupted.keep_given(zero),
+            "nearest keyframe": nearest_keyframe_copy(corrupted.values, known),
+            "blurred truth": self._blurred(corrupted),
+            SHUFFLED: one_jump(refiner.clean_estimate, lying),
+            "truth": clean,
+        }
+
+    def _blurred(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
+        clean, known = corrupted.clean, corrupted.known
+        if self.codec.caveat:
+            return blurred(clean, known)
+        video = self.codec.decode(clean)
+        nowhere = torch.zeros(video.shape[0], video.shape[2], dtype=torch.bool, device=known.device)
+        return torch.where(per_frame(known, clean), clean, self.codec.encode(blurred(video, nowhere)))
+
+
+def renoised(corrupted: Corrupted, corruption: Corruption, stream: str) -> Corrupted:
+    """The same corruption with other noise: ``x = zbar + a eps'`` at ``tau = 1``."""
+    zbar = corrupted.interpolation
+    noise = Draws(corruption.seed, stream, corrupted.clip.keys).normal("noise", zbar)
+    x = zbar + per_frame(corrupted.noise_level, zbar).to(zbar.dtype) * noise
+    return replace(corrupted, noise=noise).at(corrupted.tau, x)
+
+
+def with_keyframes(corrupted: Corrupted, corruption: Corruption, values: Float[Tensor, "b c t *space"]) -> Corrupted:
+    """The same plan, level and noise with other keyframes, given ones too."""
+    return corruption.at_level(replace(corrupted, values=values), corrupted.level, values)
+
+
+def config_name(component: object) -> str:
+    """``FlowWarp`` -> ``flow_warp``: what a component is called in the config."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(component).__name__).lower()

@@ -1,0 +1,224 @@
+"""What an evaluation says of clips and models whose quality is known."""
+
+import pytest
+import torch
+
+from interp_refiner.backbone import Backbone
+from interp_refiner.codec import LatentPreview, PatchDCT
+from interp_refiner.core import BadValue, Clip, Corrupted
+from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name, figure
+from interp_refiner.interpolator import Linear
+from interp_refiner.metric import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
+from interp_refiner.objective import Correction
+from interp_refiner.sampler import Bridge, OneJump
+from interp_refiner.training import AdamW, Refiner
+from tests.factories import make_corruption
+from tests.metric.moving import moving_textures
+
+B, T, LEVELS = 6, 21, 4
+FEW = Bootstrap(num_resamples=20)
+CODEC = PatchDCT()
+
+
+class Echo(Backbone):
+    """A correction of ``gain`` times the noise that the state carries; 0 leaves the interpolation as it is."""
+
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(gain))
+
+    def forward(self, corrupted):
+        return self.gain * (corrupted.x - corrupted.interpolation)
+
+    def zero_output(self):
+        pass
+
+
+def videos() -> torch.Tensor:
+    """Moving textures in colour, inside 0..1."""
+    two = moving_textures(B, T, 16, 20)
+    return (0.5 + 0.15 * torch.cat([two, two.mean(1, keepdim=True)], 1)).clamp(0.01, 0.99)
+
+
+def make(gain: float = 0.0, sampler=None, *overrides: str) -> Refiner:
+    corruption = make_corruption(*overrides)
+    refiner = Refiner(Echo(gain), Correction(LEVELS), AdamW(), sampler or OneJump(), corruption, LEVELS)
+    return refiner.eval()
+
+
+def corrupt(refiner: Refiner, level: int, rows: slice = slice(None)) -> Corrupted:
+    latents = CODEC.encode(videos())[rows]
+    keys = [f"clip_{i}" for i in range(B)][rows]
+    return refiner.corruption(Clip(latents, keys, level=torch.full((len(keys),), level)), "val")
+
+
+def evaluate(refiner, batch: int = B, levels=(1, 2, 3, 4), **settings) -> tuple[Evaluation, Evaluator]:
+    evaluator = Evaluator(refiner, CODEC, bootstrap=FEW, **settings)
+    for level in levels:
+        for first in range(0, B, batch):
+            evaluator.update(corrupt(refiner, level, slice(first, first + batch)), level, first)
+    return evaluator.compute({"clips": B}), evaluator
+
+
+@pytest.fixture(scope="module")
+def zero() -> Evaluation:
+    return evaluate(make(gain=0.0))[0]
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Evaluation:
+    return evaluate(make(gain=0.8))[0]
+
+
+@pytest.mark.parametrize("level", range(1, LEVELS + 1))
+def test_a_model_that_says_nothing_has_a_ratio_of_exactly_1(zero, noisy, level):
+    for evaluation, method in ((zero, "one_jump"), (zero, "zero output"), (noisy, "zero output")):
+        ratio = figure(evaluation.errors, f"mse_ratio/{method}/linear", level=level)
+        assert (ratio.value, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
+        assert figure(evaluation.errors, f"mse_better/{method}/linear", level=level).value == 0
+        assert figure(evaluation.frechet, f"frechet_ratio/{method}/linear", level=level).value == 1
+    assert figure(noisy.errors, "mse_ratio/one_jump/linear", level=level).low > 1
+
+
+@pytest.mark.parametrize("level", range(1, LEVELS + 1))
+def test_controls_have_their_known_places(noisy, level):
+    def mse(method):
+        return figure(noisy.errors, f"mse/{method}", level=level).value
+
+    assert mse("truth") == 0
+    assert figure(noisy.frechet, "frechet/truth", level=level).value == pytest.approx(0, abs=1e-6)
+    assert figure(noisy.scores, "psnr/truth", level=level).value == 100
+    for quantity in ("boundary_motion", "high_frequency"):
+        assert figure(noisy.realism, f"{quantity}/truth", level=level).value == 1
+    assert mse("shuffled keyframes") > 1.2 * mse("one_jump")
+    assert mse("nearest keyframe") > mse("linear")
+    assert 0 < mse("blurred truth") < mse("shuffled keyframes")
+    assert figure(noisy.realism, "high_frequency/blurred truth", level=level).value < 0.9
+
+
+@pytest.mark.parametrize("level", [1, 4])
+def test_figures_are_those_computed_directly(noisy, level):
+    refiner = make(gain=0.8)
+    c = corrupt(refiner, level)
+    estimate = c.keep_given(0.8 * (c.x - c.interpolation) + c.interpolation)
+    expected = missing_frame_mse(estimate, c.clean, c.missing).mean()
+    assert figure(noisy.errors, "mse/one_jump", level=level).value == pytest.approx(float(expected), rel=1e-5)
+    video, truth = CODEC.decode(estimate), CODEC.decode(c.clean)
+    expected = (psnr(video, truth) * c.missing).sum(1) / c.missing.sum(1)
+    assert figure(noisy.scores, "psnr/one_jump", level=level).value == pytest.approx(float(expected.mean()), rel=1e-5)
+    motion, true = (energies(v, c.known)["boundary_motion"].mean() for v in (video, truth))
+    found = figure(noisy.realism, "boundary_motion/one_jump", level=level).value
+    assert found == pytest.approx(float(motion / true), rel=1e-4)
+    soft = CODEC.encode(blurred(truth, torch.zeros(B, T, dtype=torch.bool)))
+    expected = missing_frame_mse(soft, c.clean, c.missing).mean()
+    assert figure(noisy.errors, "mse/blurred truth", level=level).value == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_keyframes_are_exact_and_truth_has_no_seams(noisy):
+    for method in ("one_jump", "linear", "truth"):
+        for record in noisy.contract[method]:
+            assert record["values"]["exact_share"] == 1
+            assert record["values"]["colour_shift_max"] < 1e-5
+    seams = {m: [r["values"]["seam_flicker"] for r in noisy.contract[m]] for m in ("truth", "linear")}
+    assert seams["linear"][-1] > 2 * seams["truth"][-1]
+
+
+def test_batches_change_nothing_but_the_donors_of_shuffled_keyframes(noisy):
+    halves, evaluator = evaluate(make(gain=0.8), batch=3, levels=[1, 4])
+    for level in (1, 4):
+        for method in ("one_jump", "linear", "blurred truth"):
+            both = [figure(e.errors, f"mse/{method}", level=level) for e in (halves, noisy)]
+            assert both[0].value == pytest.approx(both[1].value, rel=1e-5)
+            assert both[0].low == pytest.approx(both[1].low, rel=1e-5)
+        both = [figure(e.frechet, "frechet/one_jump", level=level).value for e in (halves, noisy)]
+        assert both[0] == pytest.approx(both[1], rel=1e-3)
+    ranking = evaluator.ranking(4)
+    assert len({clip.key for clip in ranking}) == B
+    assert [clip.ratio for clip in ranking] == sorted(clip.ratio for clip in ranking)
+    c = corrupt(make(gain=0.8), 4)
+    estimate = c.keep_given(0.8 * (c.x - c.interpolation) + c.interpolation)
+    errors = [missing_frame_mse(x, c.clean, c.missing) for x in (estimate, c.interpolation)]
+    worst = int((errors[0] / errors[1]).argmax())
+    assert ranking[-1].key == f"clip_{worst}"
+    assert ranking[-1].ratio == pytest.approx(float(errors[0][worst] / errors[1][worst]), rel=1e-5)
+
+
+def test_the_one_jump_has_the_figures_of_validation(noisy):
+    refiner = make(gain=0.8)
+    for level in range(1, LEVELS + 1):
+        refiner.validation_step(corrupt(refiner, level), 0)
+    for name, value in refiner.validation_error.compute().items():
+        if name.startswith("level_") and name.endswith("/ratio"):
+            found = figure(noisy.errors, "mse_ratio/one_jump/linear", level=int(name[6]))
+            assert found.value == pytest.approx(float(value), rel=1e-5)
+
+
+def test_only_so_many_clips_are_decoded():
+    evaluation, _ = evaluate(make(), 3, levels=[2], scores_clips=4)
+    clips = [{r["clips"] for r in records if "gap" not in r} for records in (evaluation.errors, evaluation.scores)]
+    assert clips == [{B}, {4}]
+    assert {r["clips"] for r in evaluation.realism} == {4}
+    with pytest.raises(BadValue, match="scores_clips=0: expected at least 1"):
+        Evaluator(make(), CODEC, scores_clips=0)
+
+
+def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validation():
+    refiner = make(0.5, Bridge(steps=3))
+    c = corrupt(refiner, 4)
+    with torch.no_grad():
+        samples = Methods(refiner, CODEC, num_samples=3).samples(c)
+    assert torch.equal(samples[0], refiner.sample(c, "val"))
+    missing = c.missing[:, None, :, None, None].expand_as(c.clean)
+    assert (samples[0] - samples[1])[missing].std() > 0.01
+    assert all(torch.equal(sample, c.keep_given(sample)) for sample in samples)
+    assert (samples[1] - samples[2])[missing].std() > 0.01
+    evaluation, _ = evaluate(refiner, levels=[4], num_samples=3)
+    score = figure(evaluation.stochastic["bridge"], "energy_score", level=4).value
+    assert score == pytest.approx(float(energy_score(samples, c.clean, c.missing).mean()), rel=1e-5)
+    first = float(missing_frame_mse(samples[0], c.clean, c.missing).mean())
+    assert figure(evaluation.errors, "mse/bridge", level=4).value == pytest.approx(first, rel=1e-5)
+    assert evaluation.named("estimate") == ["one_jump", "bridge"]
+
+
+@pytest.mark.parametrize(("sampler", "overrides"), [(OneJump(), ()), (Bridge(1), ("corruption=none",))])
+def test_samples_that_would_all_be_the_same_are_refused(sampler, overrides):
+    with pytest.raises(BadValue, match="num_samples=2: expected 1, where there is one estimate only"):
+        Evaluator(make(0.0, sampler, *overrides), CODEC, num_samples=2)
+
+
+def test_the_run_s_own_interpolation_stands_beside_linear():
+    refiner = make(0.0, None, "interpolator=spline")
+    evaluation, _ = evaluate(refiner, levels=[3])
+    assert evaluation.named("baseline") == ["spline", "linear"]
+    assert figure(evaluation.errors, "mse_ratio/one_jump/spline", level=3).value == 1
+    c = corrupt(refiner, 3)
+    expected = missing_frame_mse(Linear()(c.values, c.known).latents, c.clean, c.missing).mean()
+    assert figure(evaluation.errors, "mse/linear", level=3).value == pytest.approx(float(expected), rel=1e-5)
+    ratio = missing_frame_mse(c.interpolation, c.clean, c.missing).mean() / expected
+    found = figure(evaluation.errors, "mse_ratio/one_jump/linear", level=3).value
+    assert found == pytest.approx(float(ratio), rel=1e-5)
+    assert found != 1
+
+
+def test_a_preview_is_never_taken_for_a_video():
+    refiner = make()
+    latents = CODEC.encode(torch.rand(3, 3, T, 16, 20, generator=torch.Generator().manual_seed(1)))
+    clip = Clip(latents, ["a", "b", "c"], level=torch.full((3,), 2))
+    c = refiner.corruption(clip, "val")
+    evaluator = Evaluator(refiner, LatentPreview(16), bootstrap=FEW)
+    evaluator.update(c, 2, 0)
+    evaluation = evaluator.compute({})
+    assert evaluation.scores == []
+    assert evaluation.about["realism measured in"].startswith("latents")
+    expected = energies(c.interpolation, c.known)["boundary_motion"] / energies(latents, c.known)["boundary_motion"]
+    found = figure(evaluation.realism, "boundary_motion/linear", level=2).value
+    assert found == pytest.approx(float(expected.mean()), rel=0.05)
+    soft = missing_frame_mse(blurred(latents, c.known), latents, c.missing).mean()
+    assert figure(evaluation.errors, "mse/blurred truth", level=2).value == pytest.approx(float(soft), rel=1e-5)
+
+
+def test_components_are_called_what_the_config_calls_them():
+    class FlowWarp:
+        pass
+
+    assert [config_name(x) for x in (FlowWarp(), Bridge(), OneJump())] == ["flow_warp", "bridge", "one_jump"]

@@ -1,0 +1,111 @@
+"""The program: a run folder in, an evaluation with pictures out."""
+
+import json
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from interp_refiner.core import BadValue, per_frame
+from interp_refiner.entry import save_config
+from interp_refiner.evaluate import by_level, evaluate, load_for_evaluation
+from interp_refiner.evaluation import Evaluation, figure
+from interp_refiner.metric import missing_frame_mse
+from interp_refiner.run import LAST_CHECKPOINT, assemble
+from tests.helpers import CONF
+
+
+def config(program: str, folder, *overrides: str):
+    places = [f"paths.{name}={folder / name}" for name in ("root", "cache", "log_dir")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(program, [*places, f"paths.output_dir={folder / program}", *overrides])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A run folder with a model that adds something of its own."""
+    folder = tmp_path_factory.mktemp("run")
+    cfg = config("train", folder, "+experiment=toy_video", "data.writer.num_train=2", "data.writer.num_val=5")
+    run = assemble(cfg)
+    with torch.no_grad():
+        for weight in run.refiner.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    (folder / "train" / "checkpoints").mkdir(parents=True)
+    save_config(cfg, folder / "train")
+    torch.save({"state_dict": run.refiner.state_dict()}, folder / "train" / LAST_CHECKPOINT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cfg(place):
+    (place / "evaluate").mkdir()
+    return config("evaluate", place, f"checkpoint={place / 'train'}", "batch_size=2", "device=cpu")
+
+
+def test_leaves_figures_plots_and_clips(place, cfg, capsys):
+    evaluate(cfg)
+    folder, printed = place / "evaluate", capsys.readouterr().out
+    for name in ("error_by_gap", "perception_distortion", "temporal", "clips", "best", "median", "worst"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("best", "median", "worst"):
+        assert (folder / f"{name}.mp4").stat().st_size > 1000
+    report = (folder / "evaluation.md").read_text()
+    assert "## Level 4: missing frames" in report
+    assert "![clips.png](clips.png)" in report
+    assert str(folder / "evaluation.md") in printed.replace("\n", "")
+    evaluation = Evaluation.load(folder / "evaluation.json")
+    assert evaluation.about["clips"] == 5
+    assert evaluation.about["sampler"] == "one_jump"
+    for level in (1, 4):
+        assert figure(evaluation.errors, "mse_ratio/zero output/linear", level=level).value == 1
+        assert figure(evaluation.errors, "mse/truth", level=level).value == 0
+    check_against_direct_computation(cfg, evaluation, json.loads((folder / "clips.json").read_text()))
+
+
+@torch.no_grad()
+def check_against_direct_computation(cfg, evaluation: Evaluation, clips: dict) -> None:
+    """Every clip on its own, from the same run folder."""
+    run, errors, ratios = load_for_evaluation(cfg), [], {}
+    for _, level, c in by_level(run):
+        estimate = torch.where(per_frame(c.given, c.x), c.clean, c.interpolation + run.refiner.backbone(c))
+        both = [missing_frame_mse(x, c.clean, c.missing) for x in (estimate, c.interpolation)]
+        if level == 4:
+            errors += both[0].tolist()
+            ratios |= dict(zip(c.clip.keys, (both[0] / both[1]).tolist(), strict=True))
+    assert len(errors) == 5
+    assert figure(evaluation.errors, "mse/one_jump", level=4).value == pytest.approx(sum(errors) / 5, rel=1e-5)
+    order = sorted(ratios, key=ratios.__getitem__)
+    assert [clips[name]["key"] for name in ("best", "median", "worst")] == [order[0], order[2], order[-1]]
+    for clip in clips.values():
+        assert clip["ratio"] == pytest.approx(ratios[clip["key"]], rel=1e-5)
+        assert [row["frame"] for row in clip["keyframes"]][::3] == [0, 20]
+        assert all(row["exact"] for row in clip["keyframes"])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("split=tets", r"split=tets: expected a folder below .*: train \| val"),
+        ("checkpoint=nowhere", r"checkpoint=.*nowhere: expected a run folder with config\.yaml"),
+        ("clips=1", "clips=1: expected at least 2 held-out clips"),
+        ("batch_size=1", "batch_size=1: expected at least 2"),
+    ],
+)
+def test_mistakes_name_their_key(place, override, said):
+    with pytest.raises(BadValue, match=said):
+        load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", override))
+
+
+def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
+    run = load_for_evaluation(
+        config("evaluate", place, f"checkpoint={place / 'train'}", "sampler=bridge", "split=train")
+    )
+    assert run.refiner.sampler.steps == 4
+    assert run.data.splits == ("train", "train")
+    assert {len(c.clip.keys) for _, _, c in by_level(run)} == {2}
+
+
+def test_no_clip_is_left_alone_in_a_batch(cfg):
+    sizes = [c.clip.batch_size for _, level, c in by_level(load_for_evaluation(cfg)) if level == 1]
+    assert sum(sizes) == 5
+    assert min(sizes) >= 2
