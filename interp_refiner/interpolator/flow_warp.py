@@ -14,7 +14,8 @@ from interp_refiner.interpolator.linear import lerp_frames
 
 NUM_FIELDS = 6  # displacement (2), bend (2), visibility, confidence
 SLOPE = 0.1  # of leaky ReLUs
-TINY = 1e-6
+SHARPNESS = 20.0  # of the softmax over displacements at the start; cosines of neighbours differ by about 0.1
+GAIN = 10.0  # one step of the optimizer changes this many times its learning rate of how far the match is followed
 
 
 class FlowWarp(Learned):
@@ -29,8 +30,9 @@ class FlowWarp(Learned):
         zbar = w0 z_l(x + f0) + w1 z_r(x + f1)
 
     Where ``d = e = 0`` and ``c0 = c1`` this is linear interpolation: all three are zero-initialised residuals, so that
-    an untrained network is linear interpolation bit for bit. A coarse grid matches features over all displacements
-    (cost volume), a fine one corrects what it found.
+    an untrained network is linear interpolation bit for bit. On a coarse grid the looks of both keyframes and their
+    features are matched over all displacements (cost volume); ``d`` follows the best match as far as a weight that
+    starts at 0 lets it, and is corrected there and on a fine grid.
 
     The confidence is the network's estimate of ``1 / (1 + |zbar - z0|^2)``, the mean over channels at every position.
 
@@ -65,6 +67,8 @@ class FlowWarp(Learned):
             nn.LeakyReLU(SLOPE), Conv2d(width, width), nn.LeakyReLU(SLOPE),
         )  # fmt: skip
         self.coarse_field = Conv2d(width, NUM_FIELDS).zero()
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS).log())
+        self.follow_match = nn.Parameter(torch.zeros(()))
         self.fine_hidden = nn.Sequential(
             Conv2d(3 * width + NUM_FIELDS + 2, width), nn.LeakyReLU(SLOPE), Conv2d(width, width), nn.LeakyReLU(SLOPE)
         )
@@ -100,16 +104,20 @@ class FlowWarp(Learned):
         """
         h, w = left.shape[2:]
         multiple = 2 * self.stride
-        fine_left = self.encode_fine(F.pad(left, (0, -w % multiple, 0, -h % multiple), mode="replicate"))
+        left = F.pad(left, (0, -w % multiple, 0, -h % multiple), mode="replicate")
+        fine_left = self.encode_fine(left)
         coarse_left = self.encode_coarse(fine_left)
         first = torch.arange(right_frame.shape[0], device=left.device).unsqueeze(1) * right_frame.shape[1]
         row = (first + right_frame).flatten()
         fine_right, coarse_right = fine_left.index_select(0, row), coarse_left.index_select(0, row)
         time = torch.cat([alpha, 1 - 4 / (gap.to(alpha.dtype) + 4)], 1)
 
-        match = matching(F.normalize(coarse_left), F.normalize(coarse_right), alpha, self.radius)
+        looks = torch.cat([F.normalize(centred(coarse_left)), appearance(left, coarse_left)], 1)
+        match = matching(looks, looks.index_select(0, row), alpha, self.radius)
         hidden = self.coarse_hidden(torch.cat([match, coarse_left, coarse_right, planes(time, match)], 1))
-        field = enlarge(self.coarse_field(hidden), 2)
+        found = best_match(match, self.sharpness.exp().to(match.dtype), self.radius)
+        found = F.pad(GAIN * self.follow_match.to(found.dtype) * found, (0, 0, 0, 0, 0, NUM_FIELDS - 2))
+        field = enlarge(found + self.coarse_field(hidden), 2)
 
         from_left, from_right = flows(field, alpha)
         seen = [warp(fine_left, from_left), warp(fine_right, from_right), F.interpolate(hidden, scale_factor=2)]
@@ -158,6 +166,25 @@ def matching(
     displacement = torch.stack([dx, dy]).flatten(1).repeat_interleave(h, 1).unsqueeze(2).expand(2, -1, w)
     from_left, from_right = warp(left, -alpha * displacement), warp(right, (1 - alpha) * displacement)
     return (from_left * from_right).sum(1).unflatten(1, (-1, h))
+
+
+def best_match(scores: Float[Tensor, "n k h w"], sharpness: Float[Tensor, ""], radius: int) -> Float[Tensor, "n 2 h w"]:
+    """The displacement (x, y) of the highest score, softly: its mean under ``softmax(sharpness scores)``."""
+    steps = torch.arange(-radius, radius + 1, device=scores.device, dtype=scores.dtype)
+    share = (sharpness * scores).softmax(1).unflatten(1, (len(steps), len(steps)))
+    return torch.stack([torch.einsum("nyxhw,x->nhw", share, steps), torch.einsum("nyxhw,y->nhw", share, steps)], 1)
+
+
+def appearance(image: Float[Tensor, "n c h w"], grid: Float[Tensor, "n _ y x"]) -> Float[Tensor, "n d y x"]:
+    """Unit vectors that tell how the 3 x 3 cells around every cell of the coarse grid look: untrained, they match."""
+    cells = centred(F.adaptive_avg_pool2d(image, (grid.shape[2], grid.shape[3])))
+    around = F.unfold(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3)
+    return F.normalize(around.unflatten(2, cells.shape[2:]))
+
+
+def centred(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Without their mean over space, which would make all of them alike."""
+    return features - features.mean((2, 3), keepdim=True)
 
 
 def enlarge(fields: Float[Tensor, "n 6 h w"], factor: int) -> Float[Tensor, "n 6 y x"]:

@@ -7,7 +7,17 @@ import torch.nn.functional as F
 from interp_refiner.codec import LatentPreview, PatchDCT
 from interp_refiner.core import BadValue
 from interp_refiner.interpolator import FlowWarp, InPixels, Linear, use_codec
-from interp_refiner.interpolator.flow_warp import NUM_FIELDS, blend, enlarge, flows, matching, roughness, warp
+from interp_refiner.interpolator.flow_warp import (
+    NUM_FIELDS,
+    appearance,
+    best_match,
+    blend,
+    enlarge,
+    flows,
+    matching,
+    roughness,
+    warp,
+)
 
 
 def randn(*shape, seed=0):
@@ -78,6 +88,24 @@ def test_matching_is_highest_at_the_true_displacement():
     index = (1 + 3) * 7 + (-2 + 3)  # row by row over d_y, then d_x
     assert (scores.argmax(1)[:, 3:-3, 3:-3] == index).all()
     torch.testing.assert_close(scores[:, index, 3:-3, 3:-3], torch.ones(1, 3, 6), atol=1e-4, rtol=0)
+
+
+def test_the_best_match_is_the_displacement_of_the_highest_score():
+    scores = torch.zeros(1, 49, 2, 2)
+    scores[:, (1 + 3) * 7 + (-2 + 3)] = 1.0
+    torch.testing.assert_close(
+        best_match(scores, torch.tensor(30.0), 3), torch.tensor([-2.0, 1.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    )
+    assert best_match(torch.zeros(1, 49, 2, 2), torch.tensor(30.0), 3).abs().max() < 1e-6  # undecided: no motion
+
+
+def test_untrained_looks_match_a_picture_with_itself_moved():
+    left = F.avg_pool2d(randn(1, 3, 37, 53), 2, 1)  # 36 x 52
+    coarse = torch.zeros(1, 1, 9, 13)
+    looks, others = appearance(left, coarse), appearance(left.roll(8, 3), coarse)  # 8 positions are 2 cells
+    found = best_match(matching(looks, others, torch.zeros(1, 1, 1, 1), 3), torch.tensor(100.0), 3)
+    expected = torch.tensor([2.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 3, 5)
+    torch.testing.assert_close(found[:, :, 3:6, 4:9], expected, atol=0.1, rtol=0)
 
 
 def test_lengths_grow_with_the_grid_and_logits_do_not():
