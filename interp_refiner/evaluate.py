@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -204,10 +205,11 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Prints estimates and baselines of every level, and where the rest is."""
     console = Console(highlight=False)
-    table = Table(title=f"held-out clips; MSE and Frechet distance relative to {evaluation.baseline}")
+    title = f"held-out clips; MSE and Frechet distance relative to {evaluation.baseline}"
+    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("level", justify="right")
     table.add_column("", no_wrap=True)
-    for heading in ("MSE", "better", "PSNR dB", "SSIM", "Frechet", "boundary", "inside"):
+    for heading in ("MSE", "better", "PSNR", "SSIM", "Frechet", "boundary", "inside"):
         table.add_column(heading, justify="right")
     for level in evaluation.levels:
         for method in evaluation.named("estimate", "baseline"):
