@@ -109,7 +109,10 @@ class ShardedDataModule(L.LightningDataModule):
         return self._readers["train"].clips.metadata
 
     def validate(self) -> None:
-        """Refuses a root without data; cheap, for before anything is built."""
+        """Refuses a root without data, or a method that needs other data; cheap, for before anything is built."""
+        if self.corruption.scheduled_sampling.needs_anchors:
+            allowed = "never | noisy | self: shards are read without anchors, so their clips have no proposals"
+            raise BadValue("scheduled_sampling", "phase1", allowed)
         if self.writer is None and not self._is_split() and not self._holds_shards(self.root):
             expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
             raise BadValue("root", self.root, expected + (": no such folder" if not self.root.is_dir() else ""))

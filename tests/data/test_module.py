@@ -15,6 +15,7 @@ from interp_refiner.corruption import BrownianBridge, Corruption
 from interp_refiner.data import BadSample, DatasetMetadata, Reading, ShardedDataModule
 from interp_refiner.interpolator import Linear
 from interp_refiner.schedule import Uniform
+from interp_refiner.scheduled_sampling import Phase1
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -241,6 +242,13 @@ def test_a_missing_folder_is_named(tmp_path, present):
     assert ("no such folder" in str(error.value)) == (present is None)
     with pytest.raises(BadValue):
         data.metadata  # noqa: B018
+
+
+def test_a_method_that_needs_proposals_is_refused_before_training(root):
+    data = module(root)
+    data.corruption.scheduled_sampling = Phase1()
+    with pytest.raises(BadValue, match=r"scheduled_sampling=phase1: .*without anchors"):
+        data.validate()
 
 
 def test_wrong_shapes_are_refused_before_training(tmp_path):
