@@ -106,6 +106,8 @@ def assemble(cfg: DictConfig) -> Run:
     data = build(cfg.data, corruption=corruption)
     data.validate()
     module = build(cfg.training, **Parts(cfg, data).of(cfg.training))
+    if isinstance(module, Refiner):
+        module.backbone.check(data.metadata.latent_shape)
     data.codec = build_codec(cfg.codec, data)
     for interpolator in (corruption.interpolator, getattr(module, "interpolator", None)):
         if isinstance(interpolator, Interpolator):
@@ -120,7 +122,8 @@ def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
     if cfg.get("_partial_", False):
         name = metadata.codec.get("name", "")
         return build(cfg, name=name, latent_channels=metadata.latent_shape[0], **statistics)
-    return build(cfg).set_statistics(**{key: cfg.get(key) or value for key, value in statistics.items()})
+    mean, std = (cfg.get(name) or declared for name, declared in statistics.items())
+    return build(cfg).set_statistics(mean, std)
 
 
 def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | None = None) -> Run:

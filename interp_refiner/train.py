@@ -2,9 +2,11 @@
 
 import json
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -49,8 +51,8 @@ def train(cfg: DictConfig) -> float | None:
     """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
     quiet_libraries()
     keep_freed_memory()
-    if cfg.ckpt_path is not None and not Path(cfg.ckpt_path).is_file():
-        raise BadValue("ckpt_path", cfg.ckpt_path, "a checkpoint file: no such file")
+    if cfg.ckpt_path is not None and not is_zipfile(cfg.ckpt_path):
+        raise BadValue("ckpt_path", cfg.ckpt_path, "a checkpoint file, as torch.save writes it")
     print_config(cfg)
     callbacks = [build(node) for node in cfg.callback.values() if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
@@ -64,14 +66,16 @@ def train(cfg: DictConfig) -> float | None:
         return None
     final = validate_fully(trainer, run)
     write_summary(trainer, run, final)
-    return final.get(cfg.optimized_metric) if cfg.optimized_metric else None
+    if cfg.optimized_metric is not None and cfg.optimized_metric not in final:
+        raise BadValue("optimized_metric", cfg.optimized_metric, " | ".join(final), final)
+    return final[cfg.optimized_metric] if cfg.optimized_metric is not None else None
 
 
 def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
     """Validation with the averaged weights on every held-out clip."""
     run.data.val_samples = None
-    (results,) = trainer.validate(run.module, datamodule=run.data, verbose=False)
-    return {name: float(value) for name, value in results.items()}
+    results = trainer.validate(run.module, datamodule=run.data, verbose=False)
+    return {name: float(value) for figures in results for name, value in figures.items()}  # none: limit_val_batches=0
 
 
 @rank_zero_only
@@ -101,15 +105,13 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
 def next_commands(folder: Path, overrides: list[str], max_steps: int, first: str) -> str:
     """The commands that a reader would type next, as they can be pasted."""
     kept = [o for o in overrides if not o.startswith(("ckpt_path=", "trainer.max_steps="))]
-    longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}", f"trainer.max_steps={2 * max_steps}"]
-    return "\n".join(
-        [
-            "\nnext:",
-            f"  {first.format(run=folder)}",
-            f"  tensorboard --logdir {folder}",
-            f"  python -m interp_refiner.train {shlex.join(longer)}",
-        ]
-    )
+    longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}"]
+    longer += [f"trainer.max_steps={2 * max_steps}"] if max_steps > 0 else []
+    commands = [first.format(run=folder), f"python -m tensorboard.main --logdir {folder}"]
+    commands.append(f"python -m interp_refiner.train {shlex.join(longer)}")
+    # the very Python that is running: a fresh machine has no other that knows this package
+    python = shlex.quote(sys.executable)
+    return "\n".join(["\nnext:", *(f"  {python}{command.removeprefix('python')}" for command in commands)])
 
 
 if __name__ == "__main__":

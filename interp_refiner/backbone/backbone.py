@@ -1,6 +1,7 @@
 """What every backbone has in common: a corrupted clip in, the objective's quantity out."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that the network cannot take."""
 
     @abstractmethod
     def zero_output(self) -> None:

@@ -1,5 +1,6 @@
 """The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,9 @@ class Wan(Backbone):
     ):
         super().__init__()
         shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
+        if attention_head_dim < 6 or attention_head_dim % 2:
+            raise BadValue("attention_head_dim", attention_head_dim, "an even number >= 6, for rotary embeddings")
+        self.pretrained = pretrained is not None
         if pretrained is not None:
             self.wan = load_pretrained(pretrained, **shape)
         else:
@@ -86,12 +90,15 @@ class Wan(Backbone):
         self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
 
     def zero_output(self) -> None:
+        if self.pretrained:
+            advice = "objective=velocity keeps it"
+            warnings.warn(f"a zero head replaces the pretrained proj_out: {advice}", stacklevel=2)
         nn.init.zeros_(self.wan.proj_out.weight)
         nn.init.zeros_(self.wan.proj_out.bias)
 
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
         state = self.timestep.state(corrupted)
-        self._check_size(state)
+        self.check(state.shape[1:])
         patches = self.wan.patch_embedding(state) + self.keyframe_embedding(self.keyframe_channels(corrupted))
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
@@ -100,11 +107,12 @@ class Wan(Backbone):
         tokens = self._run_blocks(tokens, text, modulation, self.wan.rope(state))
         return self._head(tokens, time, (t, h, w))
 
-    def _check_size(self, state: Float[Tensor, "b c t h w"]) -> None:
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses sizes that ``WanTransformer3DModel`` would silently crop."""
         patch = self.wan.config.patch_size
-        if any(size % p for size, p in zip(state.shape[2:], patch, strict=True)):
+        if len(latent_shape) != 4 or any(size % p for size, p in zip(latent_shape[1:], patch, strict=True)):
             sizes = " x ".join(map(str, patch))
-            raise BadValue("latent_shape", list(state.shape[1:]), f"frames, height and width divisible by {sizes}")
+            raise BadValue("latent_shape", list(latent_shape), f"frames, height and width divisible by {sizes}")
 
     def _embed_time(self, corrupted: Corrupted) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
         """Wan's embedding of the timesteps and its six projections, each plus that of every frame's numbers."""

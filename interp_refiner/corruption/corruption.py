@@ -69,6 +69,10 @@ class Corruption:
         self.bridge_time, self.given = bridge_time or FullyCorrupted(), given or NoGiven()
         self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
         self.level, self.seed = level, seed
+        if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
+            # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
+            allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
+            raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")
 
@@ -79,8 +83,15 @@ class Corruption:
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that this corruption is not defined for."""
         self.given.check(latent_shape)
-        if self.level is not None and self.level > (sparsest := self.num_levels(latent_shape[1])):
-            raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {latent_shape[1]} frames")
+        num_frames = latent_shape[1]
+        if self.level is not None and self.level > (sparsest := self.num_levels(num_frames)):
+            raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {num_frames} frames")
+        cost = None
+        if self.schedule.needs_cost:
+            cost = torch.zeros(1, num_frames, num_frames)
+            if not self.interpolator.segment_local:
+                segment_cost(torch.zeros(1, 1, num_frames), self.interpolator)  # raises, naming the interpolator
+        self.schedule.plan(torch.zeros(1, num_frames, dtype=torch.bool), Draws(0, "check", [""]), cost)
 
     @torch.no_grad()
     def __call__(self, clip: Clip, stream: str) -> Corrupted:

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -107,7 +108,14 @@ def write_clip_windows(
         BadValue: no single clip in ``source``, or windows that do not fit.
         FileExistsError: ``output`` holds splits already.
     """
-    latents = torch.load(source, map_location="cpu", weights_only=True)
+    if len(size) != 3 or size[1] % 2 or size[2] % 2:
+        raise BadValue("size", list(size), "three numbers, frames, height and width, the last two even")
+    if len(stride) != 3:
+        raise BadValue("stride", list(stride), "three numbers, frames, height and width")
+    try:
+        latents = torch.load(source, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError) as error:
+        raise BadValue("source", source, f"a tensor file as torch.save writes it: {error}".splitlines()[0]) from error
     if isinstance(latents, Tensor) and latents.ndim == 5 and latents.shape[0] == 1:
         latents = latents[0]
     if not isinstance(latents, Tensor) or latents.ndim != 4:

@@ -1,5 +1,7 @@
 """Squared error on missing frames, refined against interpolated, by level."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -70,6 +72,13 @@ class MissingFrameError(Metric):
         for name in ("refined", "interpolation", "improved", "count"):
             self.add_state(name, torch.zeros(num_levels, dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("outside", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def _apply(self, *arguments: Any, **options: Any) -> Any:
+        """Follows the module to another device; sums stay float64 when a model is made bfloat16."""
+        super()._apply(*arguments, **options)
+        for name in ("refined", "interpolation", "improved", "count"):
+            setattr(self, name, getattr(self, name).double())
+        return self
 
     def update(
         self,

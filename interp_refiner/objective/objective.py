@@ -1,8 +1,9 @@
 """From a network's output to a clean estimate, and from a clean estimate to a loss (DESIGN section 3)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,6 +58,14 @@ class LevelError(nn.Module):
         self.register_buffer("totals", torch.zeros(num_levels + 1, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(num_levels + 1, dtype=torch.float64))
         self.pending = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Follows the module to another device but not to another dtype: a bfloat16 count stops at 256."""
+        exact = dict(self.named_buffers(recurse=False))
+        super()._apply(fn, recurse)
+        for name, buffer in exact.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
 
     def forward(self, level: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
         """``V_s`` of each sample's level."""

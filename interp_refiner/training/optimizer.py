@@ -38,8 +38,10 @@ class OptimizerRecipe(ABC):
         decay_share: float = 0.5,
         final_share: float = 0.05,
     ):
-        if lr <= 0:
+        if not 0 < lr < math.inf:
             raise BadValue("lr", lr, "a learning rate > 0")
+        if not 0 <= weight_decay < math.inf:
+            raise BadValue("weight_decay", weight_decay, "a number >= 0")
         if warmup_steps < 0:
             raise BadValue("warmup_steps", warmup_steps, "a number of steps >= 0")
         if not 0 <= decay_share <= 1:
@@ -73,14 +75,27 @@ class AdamW(OptimizerRecipe):
     """AdamW (Loshchilov & Hutter 2019), fused.
 
     Args:
-        betas: decay rates of the moments.
-        recipe: see :class:`OptimizerRecipe`.
+        lr, weight_decay, warmup_steps, decay_share, final_share: see :class:`OptimizerRecipe`.
+        betas: decay rates of the two moments.
     """
 
-    def __init__(self, betas: Sequence[float] = (0.9, 0.99), **recipe: Any):
-        super().__init__(**recipe)
+    def __init__(
+        self,
+        lr: float = 2e-3,
+        weight_decay: float = 0.01,
+        warmup_steps: int = 100,
+        decay_share: float = 0.5,
+        final_share: float = 0.05,
+        betas: Sequence[float] = (0.9, 0.99),
+    ):
+        super().__init__(lr, weight_decay, warmup_steps, decay_share, final_share)
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise BadValue("betas", list(betas), "two numbers from 0 to below 1")
         self.betas = (float(betas[0]), float(betas[1]))
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         groups = parameter_groups(module, self.weight_decay)
-        return torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
+        # Unscaling gradients inside a fused step is for float16 only; Lightning refuses to clip where it could happen.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer

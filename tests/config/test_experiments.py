@@ -6,17 +6,8 @@ from omegaconf import open_dict
 
 from interp_refiner.entry import check_config
 from interp_refiner.train import TrainSettings, train
+from tests.config.small import SMALL
 from tests.helpers import CONF, group_members
-
-SMALL = [
-    "debug=fast_dev_run",
-    "trainer=cpu",
-    "data.writer.num_train=16",
-    "data.writer.num_val=4",
-    "data.writer.height=16",
-    "data.writer.width=24",
-    "trainer.detect_anomaly=false",
-]
 
 
 @pytest.mark.parametrize("experiment", group_members("experiment"))
