@@ -12,11 +12,11 @@ from itertools import chain, islice
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp_refiner.core import BadValue
-from interp_refiner.data.shards.metadata import DTYPES, DatasetMetadata
+from interp_refiner.data.shards.metadata import DatasetMetadata
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,36 @@ class Sample:
     text: Float[Tensor, "l d"] | None = None
     prompt: str = ""
 
+    def members(self, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
+        """The members as (suffix, content), shapes checked against the declared ones."""
+        yield ".latent.pt", _saved(self.key, self.latents, metadata.latent_shape, metadata.latent_dtype)
+        if metadata.text_shape is not None:
+            if self.text is None:
+                allowed = f"a tensor of the declared shape {list(metadata.text_shape)}"
+                raise BadValue(f"{self.key}.text", None, allowed)
+            yield ".embed.pt", _saved(self.key, self.text, metadata.text_shape, metadata.text_dtype)
+        yield ".prompt.txt", self.prompt.encode()
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """Proposals for k frames of a clip as they are stored: its key, latents ``[C, k, *space]`` and frame indices."""
+
+    key: str
+    latents: Float[Tensor, "c k *space"]
+    frames: Int[Tensor, " k"]
+
+    def members(self, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
+        """The members as (suffix, content), shapes checked against the declared ones of the whole clip."""
+        channels, _, *space = metadata.latent_shape
+        shape = (channels, len(self.frames), *space)
+        yield ".anchor.pt", _saved(self.key, self.latents, shape, metadata.latent_dtype)
+        yield ".anchor_idx.pt", _saved(self.key, self.frames, (len(self.frames),), "int64")
+
 
 def write_shards(
     root: Path | str,
-    samples: Iterable[Sample],
+    samples: Iterable[Sample | Anchor],
     metadata: DatasetMetadata,
     samples_per_shard: int = 256,
     digits: int = 5,
@@ -73,7 +99,7 @@ def write_shards(
     return root
 
 
-def _write_tar(path: Path, samples: Iterable[Sample], metadata: DatasetMetadata, keys: set[str]) -> None:
+def _write_tar(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
     """Writes one shard and adds its keys to ``keys``."""
     with open(path, "wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
@@ -81,7 +107,7 @@ def _write_tar(path: Path, samples: Iterable[Sample], metadata: DatasetMetadata,
                 if sample.key in keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
                     raise BadValue("key", sample.key, "a name without '/', used once in a data set")
                 keys.add(sample.key)
-                for suffix, content in members(sample, metadata):
+                for suffix, content in sample.members(metadata):
                     info = tarfile.TarInfo(f"{sample.key}{suffix}")
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
@@ -89,21 +115,13 @@ def _write_tar(path: Path, samples: Iterable[Sample], metadata: DatasetMetadata,
         os.fsync(file.fileno())
 
 
-def members(sample: Sample, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
-    """The members of one sample as (suffix, content), shapes checked against the declared ones."""
-    yield ".latent.pt", _saved(sample.key, sample.latents, metadata.latent_shape, metadata.latent_dtype)
-    if metadata.text_shape is not None:
-        if sample.text is None:
-            raise BadValue(f"{sample.key}.text", None, f"a tensor of the declared shape {list(metadata.text_shape)}")
-        yield ".embed.pt", _saved(sample.key, sample.text, metadata.text_shape, metadata.text_dtype)
-    yield ".prompt.txt", sample.prompt.encode()
-
-
 def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> bytes:
     if tuple(tensor.shape) != shape:
         raise BadValue(f"{key}: shape", list(tensor.shape), f"the declared {list(shape)}")
     # a saved view stores its whole batch, hence the copy; contiguous, so that it can be read in place
-    tensor = tensor.detach().to("cpu", DTYPES[dtype], copy=True, memory_format=torch.contiguous_format).contiguous()
+    tensor = (
+        tensor.detach().to("cpu", getattr(torch, dtype), copy=True, memory_format=torch.contiguous_format).contiguous()
+    )
     buffer = io.BytesIO()
     torch.save(tensor, buffer)
     return buffer.getvalue()
