@@ -1,4 +1,4 @@
-"""flow_warp_pixels against linear on held-out embedded clips: python by_gap.py <checkpoint> <moving_shapes/val> <clips>."""
+"""flow_warp_pixels against linear on held-out clips: python by_gap.py <checkpoint> <moving_shapes/val> <clips>."""
 
 import sys
 
