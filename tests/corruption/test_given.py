@@ -43,7 +43,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous().view(torch.int16 if x.element_size() == 2 else torch.int32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     mode=st.sampled_from(group_members("corruption")),
     interpolator=st.sampled_from(list(INTERPOLATORS)),
@@ -51,7 +51,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
     sampler=st.sampled_from(group_members("sampler")),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
     space=st.sampled_from([(4, 6), (3, 1), ()]),
-    frames=st.integers(6, 21),
+    frames=st.integers(10, 21),  # more than the 7 given ones and both endpoints
     stream=st.sampled_from(["train", "val"]),
     seed=st.integers(0, 2**30),
 )
