@@ -1,0 +1,62 @@
+"""The gaps between keyframes, for interpolators whose work is done once per gap and not once per missing frame."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp_refiner.core import Neighbours, take_frames
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Pairs of neighbouring keyframes with missing frames between them, in a table of fixed size.
+
+    The number of such pairs differs from sample to sample and is known to the device only. But each holds a missing
+    frame and the last frame of one may only be the first of the next, so T frames have room for ``(T - 1) // 2`` of
+    them: a bound from the shape alone. Rows are filled from the front; unused ones hold a keyframe twice.
+
+    Attributes:
+        left, right: the keyframes of every segment.
+        of_frame: the segment of every frame; some row of the table where there is none.
+        inside: frames inside a segment: missing, with a keyframe on either side.
+        alpha: position of every frame inside its segment, 0 outside.
+    """
+
+    left: Int[Tensor, "b s"]
+    right: Int[Tensor, "b s"]
+    of_frame: Int[Tensor, "b t"]
+    inside: Bool[Tensor, "b t"]
+    alpha: Float[Tensor, "b t"]
+
+    def keyframes(
+        self, values: Float[Tensor, "b c t *space"]
+    ) -> tuple[Float[Tensor, "n c *space"], Float[Tensor, "n c *space"]]:
+        """The left and the right keyframe of all ``n = b s`` segments."""
+        left, right = take_frames(values, self.left), take_frames(values, self.right)
+        return left.transpose(1, 2).flatten(0, 1), right.transpose(1, 2).flatten(0, 1)
+
+    @property
+    def row_of_frame(self) -> Int[Tensor, " f"]:
+        """The row of every one of all ``f = b t`` frames in what :meth:`keyframes` returns."""
+        first = torch.arange(self.left.shape[0], device=self.left.device) * self.left.shape[1]
+        return (first.unsqueeze(1) + self.of_frame).flatten()
+
+
+def segments(near: Neighbours) -> Segments:
+    """Numbers the segments of every sample from left to right."""
+    size = max(1, (near.known.shape[1] - 1) // 2)
+    inside = ~near.known & ~near.one_sided
+    begins = inside & near.known.roll(1, 1)
+    of_frame = (begins.cumsum(1) - 1).clamp(0, size - 1)
+    row = torch.arange(size, device=inside.device).view(1, -1, 1)
+    member = inside.unsqueeze(1) & (of_frame.unsqueeze(1) == row)
+    some_keyframe, used = near.left[:, :1], member.any(2)
+    return Segments(
+        left=torch.where(used, (member * near.left.unsqueeze(1)).amax(2), some_keyframe),
+        right=torch.where(used, (member * near.right.unsqueeze(1)).amax(2), some_keyframe),
+        of_frame=of_frame,
+        inside=inside,
+        alpha=torch.where(inside, near.alpha, 0.0),
+    )

@@ -1,0 +1,65 @@
+"""Entropic optimal transport between two sets of tokens, some of which have no partner."""
+
+from math import log
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+# Iterations between two exponentials of the whole plan. Each changes a scaling by a factor of 2 n at most (see
+# `transport_plan`), so that eight stay below float32's e^88 up to n = 29,000.
+ABSORB_EVERY = 8
+# In units of epsilon below the dustbin: a pair with such a score has e^-40 of the dustbin's mass. Cut off there, since
+# the exponential of what lies far below is a denormal number, and those are slow.
+LOWEST = -40.0
+
+
+def transport_plan(
+    scores: Float[Tensor, "b n n"], epsilon: float, dustbin: float, iterations: int
+) -> Float[Tensor, "b n+1 n+1"]:
+    """Matches n tokens with n others; what finds no partner goes to a dustbin (SuperGlue, Sarlin et al. 2020).
+
+    With ``S`` the scores, bordered by a row and a column of value ``dustbin``, it maximises
+
+        <P, S> + epsilon H(P)     subject to     P 1 = a,  P^T 1 = b,     a = b = [1, ..., 1, n]
+
+    by Sinkhorn's iterations ``f = log a - LSE_j(S / epsilon + g)``, ``g = log b - LSE_i(S / epsilon + f)``. They end on
+    ``g``: columns have their marginals up to rounding, rows up to convergence.
+
+    The potentials are kept in the log domain, and the plan ``exp(S / epsilon + f + g)`` takes the place of the kernel
+    for some iterations of plain scaling (absorption: Schmitzer 2019, "Stabilized sparse scaling algorithms"), which
+    take a tenth of the time since they take no exponentials. Nothing overflows: after the first iteration the sums of
+    all rows lie within a factor of ``2 n`` of their marginals, and no later one brings them further away.
+
+    Args:
+        scores: similarity of every token with every other.
+        epsilon: temperature.
+        dustbin: score above which a match is better than none.
+        iterations: at least 1.
+    """
+    n = scores.shape[-1]
+    logits = F.pad((scores - dustbin) / epsilon, (0, 1, 0, 1)).clamp(min=LOWEST)
+    marginal = F.pad(scores.new_ones(1, 1, n), (0, 1), value=float(n))
+    log_marginal = F.pad(scores.new_zeros(1, n), (0, 1), value=log(n))
+    f = log_marginal - logits.logsumexp(2)
+    g = log_marginal - (logits + f.unsqueeze(2)).logsumexp(1)
+    done = 1
+    while done < iterations:
+        steps = min(ABSORB_EVERY, iterations - done)
+        plan = (logits + f.unsqueeze(2)).add_(g.unsqueeze(1)).exp_()
+        u, v = _scale(plan, marginal, steps)
+        f, g, done = f + u.log(), g + v.log(), done + steps
+    return (logits + f.unsqueeze(2)).add_(g.unsqueeze(1)).exp_()
+
+
+def _scale(
+    plan: Float[Tensor, "b m m"], marginal: Float[Tensor, "1 1 m"], steps: int
+) -> tuple[Float[Tensor, "b m"], Float[Tensor, "b m"]]:
+    """Scalings ``u, v`` that bring ``diag(u) P diag(v)`` nearer to its marginals."""
+    transposed = plan.mT.contiguous()  # a vector times a matrix of contiguous rows is ten times as fast as its mirror
+    v = torch.ones_like(plan[:, :1])
+    for _ in range(steps):
+        u = marginal / (v @ transposed)
+        v = marginal / (u @ plan)
+    return u.squeeze(1), v.squeeze(1)
