@@ -5,6 +5,8 @@ from interp_refiner.interpolator.in_pixels import InPixels, PixelCodec, use_code
 from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
 from interp_refiner.interpolator.learned import Learned, save_weights
 from interp_refiner.interpolator.linear import Linear
+from interp_refiner.interpolator.motion_compensated import MotionCompensated
+from interp_refiner.interpolator.sinkhorn import Sinkhorn
 from interp_refiner.interpolator.slerp import Slerp
 from interp_refiner.interpolator.spline import Spline
 
@@ -15,7 +17,9 @@ __all__ = [
     "Interpolator",
     "Learned",
     "Linear",
+    "MotionCompensated",
     "PixelCodec",
+    "Sinkhorn",
     "Slerp",
     "Spline",
     "save_weights",

@@ -18,7 +18,7 @@ OVERRIDES = {  # members whose defaults need a file or a second component
     "flow_warp_pixels": ["interpolator.checkpoint=null"],
 }
 # match positions, so paths [b, c, t] are not for them
-NEEDS_SPACE = {"sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated"}
+NEEDS_SPACE = {"sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated", "motion_compensated_pixels"}
 STILL_TOLERANCE = {"sinkhorn": 1.0}  # relative to the clip's deviation; other members return stills exactly
 STRAIGHT = {"linear", "spline"}  # exact for z(t) = a + b t
 
