@@ -76,6 +76,24 @@ def windows(
         yield (t, h, w), latents[:, t : t + size[0], h : h + size[1], w : w + size[2]]
 
 
+def load_clip(source: str | Path) -> Float[Tensor, "c t h w"]:
+    """The one clip in a tensor file ``[c, t, h, w]`` or ``[1, c, t, h, w]``, on the CPU.
+
+    Raises:
+        BadValue: no such clip in ``source``.
+    """
+    try:
+        latents = torch.load(source, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError) as error:
+        raise BadValue("source", source, f"a tensor file as torch.save writes it: {error}".splitlines()[0]) from error
+    if isinstance(latents, Tensor) and latents.ndim == 5 and latents.shape[0] == 1:
+        latents = latents[0]
+    if not isinstance(latents, Tensor) or latents.ndim != 4:
+        found = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
+        raise BadValue("source", source, f"a tensor [c, t, h, w] of one clip, it holds {found}")
+    return latents
+
+
 def write_clip_windows(
     source: str | Path,
     output: str | Path,
@@ -89,8 +107,8 @@ def write_clip_windows(
 
     The rightmost ``held_out_width`` columns are kept apart. ``<output>/train`` holds all windows left of them on the
     grid of ``stride``; ``<output>/val`` tiles of the same region (seen in training: they show the fit);
-    ``<output>/val_heldout`` tiles of the columns kept apart, which share no number with the training windows, if the
-    clip.
+    ``<output>/val_heldout`` tiles of the columns kept apart, which share no number with the training windows, though
+    they show the same scene.
 
     Args:
         source: a tensor file ``[c, t, h, w]`` or ``[1, c, t, h, w]``.
@@ -112,15 +130,7 @@ def write_clip_windows(
         raise BadValue("size", list(size), "three numbers, frames, height and width, the last two even")
     if len(stride) != 3:
         raise BadValue("stride", list(stride), "three numbers, frames, height and width")
-    try:
-        latents = torch.load(source, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError) as error:
-        raise BadValue("source", source, f"a tensor file as torch.save writes it: {error}".splitlines()[0]) from error
-    if isinstance(latents, Tensor) and latents.ndim == 5 and latents.shape[0] == 1:
-        latents = latents[0]
-    if not isinstance(latents, Tensor) or latents.ndim != 4:
-        found = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise BadValue("source", source, f"a tensor [c, t, h, w] of one clip, it holds {found}")
+    latents = load_clip(source)
     width = latents.shape[3] - held_out_width
     if held_out_width < size[2] or width < size[2]:
         raise BadValue("held_out_width", held_out_width, f"{size[2]} to {latents.shape[3] - size[2]}, a window or more")

@@ -1,0 +1,59 @@
+"""The small programs as users run them: prepare and benchmark."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_refiner.data import DatasetMetadata
+
+
+def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    places = {f"INTERP_REFINER_{name}": str(folder / name.lower()) for name in ("CACHE", "LOGS", "DATA")}
+    command = [sys.executable, "-m", *arguments]
+    environment = {**os.environ, **places, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_prepare_clip_writes_three_splits_and_names_what_comes_next(tmp_path):
+    torch.save(torch.randn(1, 16, 6, 8, 24).bfloat16(), tmp_path / "clip.pth")
+    done = program(
+        tmp_path, "interp_refiner.prepare", "clip", "source=clip.pth", "output=set", "size=[6,8,8]", "held_out_width=8"
+    )
+    assert done.returncode == 0, done.stderr
+    shapes = {split: DatasetMetadata.load(tmp_path / "set" / split) for split in ("train", "val", "val_heldout")}
+    assert {metadata.latent_shape for metadata in shapes.values()} == {(16, 6, 8, 8)}
+    assert [metadata.num_samples for metadata in shapes.values()] == [3, 2, 1]
+    assert "data=wan_synth data.root=set" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["clp"], "did you mean 'clip'?"),
+        (["clip", "source=nowhere.pth", "output=set"], "source=nowhere.pth"),
+        (["clip", "source=text.pth", "output=set"], "source=text.pth: expected a tensor file"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_prepare_refuses_with_one_line(arguments, message, tmp_path):
+    (tmp_path / "text.pth").write_text("no tensor")
+    done = program(tmp_path, "interp_refiner.prepare", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_benchmark_corruption_prints_one_json_object(tmp_path):
+    small = ["benchmark.shape=[2,4,21,4,6]", "benchmark.repeats=1", "benchmark.interpolators=[linear]"]
+    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=corruption", *small)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert {(row["mode"], row["dtype"]) for row in rows} == {
+        (mode, dtype) for mode in ("none", "dist", "dist_linear", "gauss") for dtype in ("float32", "bfloat16")
+    }
+    assert all(row["ms"] > 0 and row["ratio"] > 0 for row in rows)
