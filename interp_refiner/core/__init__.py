@@ -3,16 +3,19 @@
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Corrupted
 from interp_refiner.core.errors import BadValue, MissingExtra, choice, suggestion
+from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
 
 __all__ = [
+    "AVERAGED",
     "BadValue",
     "Clip",
     "Corrupted",
     "Draws",
+    "Freezable",
     "KeyframePlan",
     "MissingExtra",
     "Neighbours",
@@ -20,9 +23,11 @@ __all__ = [
     "derived_seed",
     "frame_mean",
     "masked_mean",
+    "move",
     "neighbours",
     "per_frame",
     "per_sample",
+    "save_weights",
     "suggestion",
     "take_frames",
 ]

@@ -3,7 +3,7 @@
 from interp_refiner.interpolator.flow_warp import FlowWarp
 from interp_refiner.interpolator.in_pixels import InPixels, PixelCodec, use_codec
 from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
-from interp_refiner.interpolator.learned import Learned, save_weights
+from interp_refiner.interpolator.learned import Learned
 from interp_refiner.interpolator.linear import Linear
 from interp_refiner.interpolator.motion_compensated import MotionCompensated
 from interp_refiner.interpolator.sinkhorn import Sinkhorn
@@ -22,6 +22,5 @@ __all__ = [
     "Sinkhorn",
     "Slerp",
     "Spline",
-    "save_weights",
     "use_codec",
 ]

@@ -41,7 +41,7 @@ class FlowWarp(Learned):
         width: features per position.
         stride: positions of the input per position of the fine grid; the coarse grid has half its resolution.
         radius: largest displacement between keyframes that is matched, in positions of the coarse grid.
-        checkpoint: weights to load and freeze, see :meth:`Learned.freeze`; None to train it.
+        checkpoint: weights to load and freeze, see :meth:`Freezable.freeze`; None to train it.
 
     Raises:
         BadValue: a size below 1, a checkpoint that does not fit; on use, values of another shape.

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Neighbours
+from interp_refiner.core import BadValue, Neighbours, move
 from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
-from interp_refiner.interpolator.learned import Learned, follow
+from interp_refiner.interpolator.learned import Learned
 from interp_refiner.interpolator.linear import lerp_frames
 
 
@@ -39,7 +39,7 @@ class InPixels(Learned):
     Args:
         inner: the interpolator in pixels, ``[b, 3, t, H, W]`` in 0..1.
         codec: with one pixel frame per latent frame; None until :func:`use_codec` hands over that of the data set.
-        checkpoint: weights to load and freeze, ``inner``'s included, see :meth:`Learned.freeze`; None to train it.
+        checkpoint: weights to load and freeze, ``inner``'s included, see :meth:`Freezable.freeze`; None to train it.
 
     Raises:
         BadValue: a codec that cannot encode, or with several pixel frames per latent frame.
@@ -72,7 +72,7 @@ class InPixels(Learned):
             raise BadValue("codec", None, "a codec: interpolation in pixels decodes keyframes")
         (codec,) = self._codec
         if isinstance(codec, torch.nn.Module):
-            follow(codec, values.device)
+            move(codec, values.device)
         pixels = codec.decode(values)
         filled = self.inner(pixels, near.known)
         gain = codec.encode(filled.latents) - codec.encode(lerp_frames(pixels, near))

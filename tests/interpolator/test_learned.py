@@ -5,9 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from interp_refiner.callback import CHECKPOINT_KEY
-from interp_refiner.core import BadValue, neighbours
-from interp_refiner.interpolator import FlowWarp, InPixels, save_weights
-from interp_refiner.interpolator.learned import AVERAGED, PREFIX
+from interp_refiner.core import AVERAGED, BadValue, neighbours, save_weights
+from interp_refiner.interpolator import FlowWarp, InPixels
 from tests.factories import make_corruption, random_clip
 
 SMALL = {"channels": 4, "width": 8, "radius": 1}
@@ -32,8 +31,8 @@ def values_and_mask():
 def run_folder(path, interpolator, averaged):
     """What a fit leaves: raw and averaged weights beside those of other parts of the module."""
     (path / "checkpoints").mkdir()
-    raw = {PREFIX + name: value for name, value in interpolator.state_dict().items()}
-    average = {PREFIX + name: value for name, value in averaged.state_dict().items()}
+    raw = {FlowWarp.prefix + name: value for name, value in interpolator.state_dict().items()}
+    average = {FlowWarp.prefix + name: value for name, value in averaged.state_dict().items()}
     state = {"state_dict": {**raw, "gap_error.count": torch.ones(3)}, AVERAGED: average}
     torch.save(state, path / "checkpoints" / "last.ckpt")
     return path

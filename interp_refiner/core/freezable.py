@@ -1,0 +1,96 @@
+"""Modules that a fit of their own trains, and that stay frozen wherever else they are used."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from interp_refiner.core.errors import BadValue
+
+AVERAGED = "ema_state_dict"  # where a fit's checkpoint keeps the averaged weights, which its validation used
+RUN_CHECKPOINT = "checkpoints/last.ckpt"
+
+
+class Freezable(nn.Module):
+    """A module whose weights come from a checkpoint for good.
+
+    Loaded from one it is frozen: no weight requires a gradient, and since what uses it (a corruption) is no module that
+    a trainer would move, the weights follow the device of the batch by themselves, see :meth:`follow`.
+
+    Attributes:
+        prefix: of its weights in the checkpoint of its fit.
+    """
+
+    prefix: ClassVar[str]
+    frozen: bool = False
+
+    def freeze(self, checkpoint: str | None) -> None:
+        """Loads the weights of ``checkpoint`` for good; None leaves the module as it is, to be trained.
+
+        Args:
+            checkpoint: the run folder of a fit, a ``.ckpt`` of it (its averaged weights), or a ``.safetensors`` file.
+
+        Raises:
+            BadValue: no such file, or the weights of another module.
+        """
+        if checkpoint is None:
+            return
+        weights = read_weights(checkpoint, self.prefix)
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).splitlines()[1:2]).strip()
+            raise BadValue(
+                "checkpoint", checkpoint, f"weights of {type(self).__name__} at this size: {reason}"
+            ) from error
+        self.requires_grad_(False).eval()
+        self.frozen = True
+
+    def train(self, mode: bool = True) -> "Freezable":
+        """As in torch, except that a frozen module stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def follow(self, device: torch.device) -> None:
+        """Moves to ``device`` if frozen; what is being trained is moved by its trainer."""
+        if self.frozen:
+            move(self, device)
+
+
+@torch.inference_mode(False)  # weights moved under Lightning's inference mode could not be used outside it
+def move(module: nn.Module, device: torch.device) -> None:
+    """Moves a module without gradients to ``device``, if it is not there."""
+    tensors = [*module.parameters(), *module.buffers()]
+    if any(tensor.device != device for tensor in tensors):
+        module.to(device)
+
+
+def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
+    """A state dict from a run folder, a ``.ckpt`` or a ``.safetensors`` file, on the CPU.
+
+    Args:
+        checkpoint: where the weights are.
+        prefix: of the names to take from a run's checkpoint; it is taken off.
+
+    Raises:
+        BadValue: no such file, or a damaged one.
+    """
+    path = Path(checkpoint).expanduser()
+    file = path / RUN_CHECKPOINT if path.is_dir() else path
+    if not file.is_file():
+        raise BadValue("checkpoint", checkpoint, f"a run folder with {RUN_CHECKPOINT} in it, or a .safetensors file")
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file)
+        except SafetensorError as error:
+            raise BadValue("checkpoint", checkpoint, f"a whole .safetensors file: {error}") from error
+    stored = torch.load(file, map_location="cpu", weights_only=True)
+    weights = stored["state_dict"] | stored.get(AVERAGED, {})
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+
+
+def save_weights(module: nn.Module, path: Path | str) -> None:
+    """Writes the weights as a ``.safetensors`` file, for ``checkpoint=<path>``."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)
