@@ -31,7 +31,8 @@ from interp_refiner.evaluation import (
 )
 from interp_refiner.evaluation.report import shown
 from interp_refiner.metric import Bootstrap, keyframe_report
-from interp_refiner.run import CONFIG_FILE, Run, find_checkpoint, load_run
+from interp_refiner.run import CONFIG_FILE, Run, find_checkpoint, inference_overrides, load_run
+from interp_refiner.scheduled_sampling import Replacing
 
 PLOTS = {"error_by_gap": error_by_gap, "perception_distortion": perception_distortion, "temporal": temporal_ratios}
 
@@ -43,6 +44,7 @@ class EvaluateSettings(Settings):
     Attributes:
         checkpoint: a run folder, or a checkpoint file inside one.
         split: the folder of held-out clips below the data's root; None for the run's own.
+        anchors: the folder of anchor shards; None for the run's own.
         clips: how many held-out clips; None for all.
         scores_clips: how many of them are decoded for PSNR, SSIM, realism and Frechet distance; None for all.
         num_samples: samples a clip; with 2 or more of a stochastic sampler their energy score and spread are measured.
@@ -53,6 +55,7 @@ class EvaluateSettings(Settings):
 
     checkpoint: str = ""
     split: str | None = None
+    anchors: str | None = None
     clips: int | None = None
     scores_clips: int | None = None
     num_samples: int = 1
@@ -88,9 +91,7 @@ def load_for_evaluation(cfg: DictConfig) -> Run:
         BadValue: no checkpoint, no such split, no such device, or too few clips.
     """
     check(cfg)
-    chosen = {"sampler": cfg.get("sampler"), "data.val_split": cfg.split}
-    chosen = {key: value for key, value in chosen.items() if value is not None}
-    run = load_run(cfg.checkpoint, overrides={"data.val_samples": cfg.clips, **chosen})
+    run = load_run(cfg.checkpoint, overrides={"data.val_samples": cfg.clips, **inference_overrides(cfg)})
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     run.refiner.to(device)
     run.data.codec.to(device)
@@ -140,7 +141,10 @@ def by_level(run: Run, wanted: Container[str] | None = None) -> Iterator[tuple[i
 def describe(cfg: DictConfig, run: Run, clips: int) -> dict[str, Any]:
     """What was evaluated and how."""
     sampler = run.refiner.sampler
-    metadata = run_metadata()
+    metadata, replacing = run_metadata(), run.refiner.corruption.scheduled_sampling
+    replaced = (
+        f"{config_name(replacing)}, p={replacing.probability(None)}" if isinstance(replacing, Replacing) else None
+    )
     facts = {
         "checkpoint": str(run.checkpoint),
         "experiment": run.config.experiment_name,
@@ -148,6 +152,7 @@ def describe(cfg: DictConfig, run: Run, clips: int) -> dict[str, Any]:
         "clips": clips,
         "clips decoded": min(clips, cfg.scores_clips or clips),
         "sampler": ", ".join([config_name(sampler), *(f"{name}={value}" for name, value in vars(sampler).items())]),
+        "keyframes replaced": replaced,
         "samples a clip": cfg.num_samples,
         "intervals": "95%, paired bootstrap over clips (Frechet distance: jackknife)",
         "command": metadata["command"],

@@ -8,8 +8,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from interp_refiner.core import BadValue, suggestion
+from interp_refiner.corruption import Corruption, Noiseless
 from interp_refiner.data import DatasetMetadata, write_clip_windows
 from interp_refiner.entry import Settings, build, main
+from interp_refiner.interpolator import Linear
+from interp_refiner.schedule import Uniform
+from interp_refiner.scheduled_sampling import Phase1
 
 
 @dataclass
@@ -69,7 +73,23 @@ def tell(root: Path) -> None:
     )
 
 
-COMMANDS = {"clip": clip, "shapes": shapes}
+@main("prepare/anchors", Settings)
+def anchors(cfg: DictConfig) -> None:
+    """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
+    data = build(cfg.data, corruption=Corruption(Uniform(k_min=2), Linear(), Noiseless(), Phase1()))
+    data.prepare_data()  # makes what is missing
+    root = Path(cfg.data.anchors.root)
+    console = Console(highlight=False)
+    for split in sorted(path.parent for path in root.glob("*/dataset.json")):
+        console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
+    console.print(
+        "next: python -m interp_refiner.train +experiment=phase1_keyframes "
+        f"data.root={cfg.data.root} data.anchors.root={root}",
+        soft_wrap=True,
+    )
+
+
+COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors}
 
 
 def prepare() -> None:

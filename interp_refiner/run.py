@@ -155,6 +155,17 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     return run
 
 
+def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
+    """What the config of a program that uses a run asks to differ from the run's own, for :func:`load_run`."""
+    chosen = {
+        "sampler": cfg.get("sampler"),
+        "corruption.scheduled_sampling": cfg.get("scheduled_sampling"),
+        "data.anchors.root": cfg.get("anchors"),
+        "data.val_split": cfg.get("split"),
+    }
+    return {key: value for key, value in chosen.items() if value is not None}
+
+
 def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
     """The run folder and the checkpoint file that ``path`` means: the last checkpoint of a folder, or a file."""
     path = Path(path).expanduser().resolve()

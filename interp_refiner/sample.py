@@ -15,7 +15,7 @@ from interp_refiner.codec import contact_sheet, side_by_side, write_mp4
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.entry import Settings, main, run_metadata
 from interp_refiner.metric import missing_frame_mse
-from interp_refiner.run import Run, load_run
+from interp_refiner.run import Run, inference_overrides, load_run
 
 
 @dataclass
@@ -27,6 +27,7 @@ class SampleSettings(Settings):
         clips: how many held-out clips.
         level: of sparsity; None for the sparsest.
         split: the folder of held-out clips below the data's root; None for the run's own.
+        anchors: the folder of anchor shards; None for the run's own.
         device: ``auto``, ``cpu`` or ``cuda``.
         fps: of the videos written.
     """
@@ -35,6 +36,7 @@ class SampleSettings(Settings):
     clips: int = 4
     level: int | None = None
     split: str | None = None
+    anchors: str | None = None
     device: str = "auto"
     fps: float = 8.0
 
@@ -42,9 +44,7 @@ class SampleSettings(Settings):
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
     """Writes truth, interpolation and refinement of held-out clips: mp4, contact sheet, and ``samples.json``."""
-    overrides = {"sampler": cfg.get("sampler"), "data.val_split": cfg.split}
-    overrides = {key: value for key, value in overrides.items() if value is not None}
-    run = load_run(cfg.checkpoint, overrides=overrides)
+    run = load_run(cfg.checkpoint, overrides=inference_overrides(cfg))
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     run.refiner.to(device)
     folder = Path(cfg.paths.output_dir)

@@ -36,6 +36,7 @@ class Corrupted:
         noise: ``eps``; None for a corruption without noise.
         plan: the keyframes of every level.
         clip: what was corrupted; its latents are ``z0`` in training and validation, and only keyframes when sampling.
+        finer: ``x`` one level finer from the same draws, for objectives that aim at it; None for the others.
     """
 
     x: Float[Tensor, "b c t *space"]
@@ -52,6 +53,7 @@ class Corrupted:
     noise: Float[Tensor, "b c t *space"] | None
     plan: KeyframePlan
     clip: Clip
+    finer: Float[Tensor, "b c t *space"] | None = None
 
     @property
     def clean(self) -> Float[Tensor, "b c t *space"]:

@@ -17,7 +17,6 @@ from interp_refiner.schedule import Schedule
 from interp_refiner.scheduled_sampling import Never, Proposals, ScheduledSampling
 
 TRAIN_STREAM = "train"
-PROPOSAL_CONFIDENCE = 0.5  # of every keyframe that may be replaced, whether or not the draw replaced it
 
 
 class Corruption:
@@ -158,6 +157,19 @@ class Corruption:
         )
         return self._render(moved, bridged=False)
 
+    @torch.no_grad()
+    def with_finer(self, corrupted: Corrupted) -> Corrupted:
+        """``corrupted`` with ``finer``: ``x`` one level finer from the same plan, bridge time, noise and replacements.
+
+        One level finer than 1 is the clean clip.
+        """
+        level = (corrupted.level - 1).clamp(min=0)
+        known = corrupted.plan.mask_at(level)
+        given = corrupted.given if self.scheduled_sampling.replaces else known
+        moved = replace(corrupted, level=level, known=known, given=given)
+        finer = self._render(moved, bridged=not self.bridge_time.fully_corrupted).x
+        return replace(corrupted, finer=torch.where(per_sample(level == 0, finer), corrupted.clean, finer))
+
     def _draw_level(self, clip: Clip, draws: Draws) -> Int[Tensor, " b"]:
         sparsest, device = self.num_levels(clip.num_frames), clip.latents.device
         if self.level is not None:
@@ -167,13 +179,16 @@ class Corruption:
         return 1 + (draws.uniform("level", 1, device).squeeze(1) * sparsest).long()
 
     def _replace(self, corrupted: Corrupted, proposals: Proposals | None, draws: Draws) -> Corrupted:
-        """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do."""
+        """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do.
+
+        So do frames that are missing here and keyframes at a finer level, which reads them from the same ``values``.
+        """
         if proposals is None:
             return corrupted
-        chosen = self.scheduled_sampling.chosen(corrupted.known, draws, corrupted.clip.step)
-        replaced = chosen & corrupted.known & ~corrupted.given & proposals.available
-        values = torch.where(per_frame(replaced, corrupted.clean), proposals.latents, corrupted.clean)
-        return replace(corrupted, replaced=replaced, values=values)
+        chosen = self.scheduled_sampling.chosen(torch.ones_like(corrupted.known), draws, corrupted.clip.step)
+        chosen = chosen & ~corrupted.given & proposals.available
+        values = torch.where(per_frame(chosen, corrupted.clean), proposals.latents, corrupted.clean)
+        return replace(corrupted, replaced=chosen & corrupted.known, values=values)
 
     def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:
         """Interpolates ``corrupted.values`` and renders ``x`` from the draws that ``corrupted`` carries."""
@@ -181,9 +196,9 @@ class Corruption:
         zbar = self.interpolator(c.values, c.known)
         may_be_replaced = c.known & ~c.given
         profile = torch.where(may_be_replaced, self.keyframe_fraction, self.noise(neighbours(c.known)))
-        trusted = c.given if self.scheduled_sampling.replaces else c.known
-        proposal = torch.where(trusted, 1.0, PROPOSAL_CONFIDENCE)
-        known, proposal = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, proposal))
+        not_given = self.scheduled_sampling.confidence(c.level / c.plan.num_levels).unsqueeze(1)
+        of_keyframes = torch.where(c.given, 1.0, not_given)  # the same whether or not the draw replaced a keyframe
+        known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
         x = zbar.latents
         if c.noise is not None:
             x = torch.addcmul(x, c.noise, per_frame(self.sigma * profile, x).to(x.dtype))
@@ -191,5 +206,5 @@ class Corruption:
             x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
         if x is not zbar.latents:  # which has the given frames already; in place: a new batch costs more than a pass
             torch.where(per_frame(c.given, x), c.values, x, out=x)
-        confidence = torch.where(known, proposal.to(zbar.confidence.dtype), zbar.confidence)
+        confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
         return replace(c, x=x, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)

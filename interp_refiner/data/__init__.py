@@ -1,5 +1,7 @@
 """Data: shards on disk, clips in memory, and the data module that corrupts them on the device."""
 
+from interp_refiner.data.anchor_source import AnchorSource, ImperfectSource
+from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
 from interp_refiner.data.module import Reading, ShardedDataModule, Writer
@@ -8,10 +10,14 @@ from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, write
 from interp_refiner.data.wan_synth import wan_synth_metadata, windows, write_clip_windows
 
 __all__ = [
+    "AnchorShards",
+    "AnchorSource",
+    "Anchors",
     "BadSample",
     "BatchReader",
     "DatasetMetadata",
     "EvalLoader",
+    "ImperfectSource",
     "MovingShapes",
     "Reading",
     "Sample",

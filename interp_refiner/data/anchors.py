@@ -1,7 +1,7 @@
 """Anchor shards: phase-1 proposals of some frames of a clip, joined to it by key."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, final
@@ -10,10 +10,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws
+from interp_refiner.core import BadValue
+from interp_refiner.data.anchor_source import AnchorSource
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.shards import BadSample, LocalFolder, TensorReader, Unreadable, all_finite, build_index
-from interp_refiner.data.shards.write import Anchor
+from interp_refiner.data.shards.storage import holds_shards
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class AnchorShards:
         self.storage = LocalFolder(root)
         self.index = build_index(self.storage, cache_dir)
         if not self.index.shards:
-            raise BadValue("anchors.root", root, "a folder with anchor shards, shard-*.tar or shard_*.tar")
+            raise BadValue("data.anchors.root", root, "a folder with anchor shards, shard-*.tar or shard_*.tar")
         for fault in self.index.faults(["anchor", "anchor_idx"]).values():
             raise fault
         self.rows = {key: row for row, key in enumerate(self.index.keys)}
@@ -57,7 +58,7 @@ class AnchorShards:
         named = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
         if missing == "error":
             allowed = f"an anchor for every clip, or data.anchors.missing=ignore: {self.storage.name} lacks {named}"
-            raise BadValue("anchors.missing", missing, allowed)
+            raise BadValue("data.anchors.missing", missing, allowed)
         log.warning("no anchors in %s for %s: their keyframes keep the truth", self.storage.name, named)
 
     def read_into(self, key: str, latents: Float[Tensor, "c t *space"], proposed: Bool[Tensor, " t"]) -> None:
@@ -78,6 +79,10 @@ class AnchorShards:
         latents[:, frames] = values.to(latents.dtype)
         proposed[frames] = True
 
+    def close(self) -> None:
+        """Closes the files; reading opens them again."""
+        self.storage.close()
+
 
 def _check(frames: Tensor, values: Tensor, latents: Tensor) -> None:
     found = frames.tolist()
@@ -93,32 +98,43 @@ def _check(frames: Tensor, values: Tensor, latents: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class ImperfectSource:
-    """A deliberately bad phase 1 for tests and experiments: frames shown too early or too late, with noise.
-
-    ``z0[k + shift] + sigma eps``, shift uniform in ``-max_shift..max_shift`` and kept inside the clip.
+class Anchors:
+    """Where the proposals of a data set are; read only where scheduled sampling needs them.
 
     Attributes:
-        frames: which frames have a proposal; None for all.
-        sigma: of the noise, in units of latent standard deviation.
-        max_shift: frames.
-        seed: of shifts and noise, which are functions of (seed, key).
+        root: a folder with anchor shards in ``train/`` and ``val/``, or with shards for both; joined by key.
+        missing: what a clip without an anchor is: ``"error"`` names it, ``"ignore"`` lets its keyframes keep the truth.
+        source: writes ``<root>/<split>`` on first use; None where anchors exist already.
     """
 
-    frames: Sequence[int] | None = None
-    sigma: float = 0.3
-    max_shift: int = 1
-    seed: int = 0
+    root: str
+    missing: OnMissing = "error"
+    source: AnchorSource | None = None
 
-    def __call__(self, key: str, latents: Float[Tensor, "c t *space"]) -> Anchor:
-        """The anchor of one clip."""
-        last = latents.shape[1] - 1
-        frames = torch.tensor(list(self.frames) if self.frames is not None else range(last + 1))
-        draws = Draws(self.seed, "anchor", [key])
-        steps = (draws.uniform("shift", len(frames))[0] * (2 * self.max_shift + 1)).long() - self.max_shift
-        shown = latents[:, (frames + steps).clamp(0, last)].float()
-        return Anchor(key, shown + self.sigma * draws.normal("noise", shown.unsqueeze(0))[0], frames)
+    def validate(self) -> None:
+        """Refuses a root without anchors where nothing makes them; cheap."""
+        if self.source is None and not any(map(holds_shards, self._folders("train"))):
+            allowed = "a folder with anchor shards in train/ and val/ (python -m interp_refiner.prepare anchors)"
+            raise BadValue("data.anchors.root", self.root, allowed)
 
-    def of(self, dataset: ShardDataset) -> Iterable[Anchor]:
-        """The anchors of every clip of a data set."""
-        return (self(sample.key, sample.latents) for sample in map(dataset.__getitem__, range(len(dataset))))
+    def open(self, split: str, clips: ShardDataset, cache_dir: str | None = None) -> AnchorShards:
+        """The anchors of the clips of one split, made first if there is a source.
+
+        Args:
+            split: the folder below ``root``.
+            clips: that they belong to.
+            cache_dir: as in :class:`AnchorShards`.
+
+        Raises:
+            BadValue: no anchors there, other ones than the source's, or none for some clip.
+        """
+        own, shared = self._folders(split)
+        if self.source is not None and not holds_shards(shared):
+            self.source.write(own, clips)
+        shards = AnchorShards(own if holds_shards(own) else shared, cache_dir)
+        shards.check((clips.key(sample) for sample in range(len(clips))), self.missing)
+        return shards
+
+    def _folders(self, split: str) -> tuple[Path, Path]:
+        root = Path(self.root).expanduser()
+        return root / split, root

@@ -4,7 +4,6 @@ Both loaders are sized, so that Lightning fetches no batch before it is asked fo
 """
 
 import logging
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,11 +11,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple, final
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from interp_refiner.core import BadValue, Clip
+from interp_refiner.data.anchors import AnchorShards
+from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.order import dealt, fixed_order, stream
 from interp_refiner.data.shards import BadSample
@@ -28,24 +27,12 @@ class Pending(NamedTuple):
     """A batch that is being read: memory that threads fill row by row."""
 
     samples: Sequence[int]
-    latents: Tensor
-    text: Tensor | None
+    clip: Clip
     prompts: "list[Future[str]]"
 
     def cancel(self) -> None:
         for prompt in self.prompts:
             prompt.cancel()
-
-
-def batch_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory on the host for a batch: pinned where there is a GPU to copy it to.
-
-    Otherwise numpy's, which asks the system for huge pages: reading into a large fresh tensor of torch's own takes up
-    to twice as long, most of it page faults.
-    """
-    if torch.cuda.is_available():
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
-    return torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)
 
 
 @final
@@ -56,29 +43,47 @@ class BatchReader:
         dataset: what is read.
         threads: samples read at the same time.
         timeout: seconds after which a sample that does not arrive is an error.
+        anchors: proposals joined to the samples by key; None for clips without.
 
     Attributes:
         skipped: how many samples have been left out because they were bad (``dataset.on_bad_sample="skip"``).
     """
 
-    def __init__(self, dataset: ShardDataset, threads: int = 4, timeout: float = 600.0):
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        threads: int = 4,
+        timeout: float = 600.0,
+        anchors: AnchorShards | None = None,
+    ):
         if threads < 1:
             raise BadValue("threads", threads, "at least 1")
         if timeout <= 0:
             raise BadValue("timeout", timeout, "seconds, more than 0")
-        self.clips, self.timeout, self.skipped = dataset, timeout, 0
+        self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
+        self.skipped = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
     @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
     def submit(self, samples: Sequence[int]) -> Pending:
         """Starts reading ``samples``."""
-        metadata = self.clips.metadata
-        latents = batch_memory((len(samples), *metadata.latent_shape), self.clips.latent_dtype)
-        text = None
+        metadata, n = self.clips.metadata, len(samples)
+        latents = batch_memory((n, *metadata.latent_shape), self.clips.latent_dtype)
+        clip = Clip(latents, [self.clips.key(sample) for sample in samples])
         if metadata.text_shape is not None:
-            text = batch_memory((len(samples), *metadata.text_shape), self.clips.text_dtype)
-        rows = zip(samples, latents, text if text is not None else [None] * len(samples), strict=True)
-        return Pending(samples, latents, text, [self._pool.submit(self.clips.read_into, *row) for row in rows])
+            clip.text = batch_memory((n, *metadata.text_shape), self.clips.text_dtype)
+        if self.anchors is not None:
+            clip.proposals = batch_memory(latents.shape, latents.dtype)
+            clip.proposed = batch_memory((n, metadata.num_frames), torch.bool)
+        return Pending(samples, clip, [self._pool.submit(self._read, *row, clip) for row in enumerate(samples)])
+
+    def _read(self, row: int, sample: int, clip: Clip) -> str:
+        """Fills one row of a batch; returns the prompt."""
+        text = clip.text[row] if clip.text is not None else None
+        prompt = self.clips.read_into(sample, clip.latents[row], text)
+        if self.anchors is not None and clip.proposals is not None and clip.proposed is not None:
+            self.anchors.read_into(clip.keys[row], clip.proposals[row], clip.proposed[row])
+        return prompt
 
     def collect(self, pending: Pending) -> tuple[Clip, list[int]]:
         """Waits for a batch; returns the clip of its good samples and their places in the batch.
@@ -87,10 +92,10 @@ class BatchReader:
             BadSample: for a bad sample, unless the dataset skips them.
             TimeoutError: naming the sample that did not arrive.
         """
-        prompts, places = [], []
+        prompts, places = [""] * len(pending.samples), []
         for place, (sample, prompt) in enumerate(zip(pending.samples, pending.prompts, strict=True)):
             try:
-                prompts.append(prompt.result(self.timeout))
+                prompts[place] = prompt.result(self.timeout)
                 places.append(place)
             except BadSample as fault:
                 if self.clips.on_bad_sample == "error":
@@ -99,11 +104,18 @@ class BatchReader:
                 log.warning("skipped: %s (%d so far)", fault, self.skipped)
             except TimeoutError:
                 raise TimeoutError(f"{self.clips.where(sample)}: not read within {self.timeout:g} s") from None
-        latents, text = pending.latents, pending.text
-        if len(places) < len(pending.samples):
-            latents, text = latents[places], text[places] if text is not None else None
-        keys = [self.clips.key(pending.samples[place]) for place in places]
-        return Clip(latents, keys, text=text, prompts=prompts), places
+        clip = replace(pending.clip, prompts=prompts)
+        return (clip if len(places) == clip.batch_size else clip.select(places)), places
+
+    def subset(self, samples: Sequence[int]) -> "BatchReader":
+        """A reader of these samples only, numbered from 0, with threads of its own."""
+        return BatchReader(self.clips.subset(samples), self.threads, self.timeout, self.anchors)
+
+    def close_files(self) -> None:
+        """Closes the files; they open again when they are read again."""
+        self.clips.close()
+        if self.anchors is not None:
+            self.anchors.close()
 
     def close(self) -> None:
         """Stops the threads once they have read what they are reading."""
@@ -276,14 +288,9 @@ class EvalLoader:
             return None
         rows = [number for number, _ in kept]
         levels = [level for _, level in kept if level is not None]
-        repeated = rows if rows != list(range(clip.batch_size)) else slice(None)
-        return Clip(
-            latents=clip.latents[repeated],
-            keys=[clip.keys[number] for number in rows],
-            text=clip.text[repeated] if clip.text is not None else None,
-            prompts=[clip.prompts[number] for number in rows],
-            level=torch.tensor(levels) if levels else None,
-        )
+        if rows != list(range(clip.batch_size)):
+            clip = clip.select(rows)
+        return replace(clip, level=torch.tensor(levels) if levels else None)
 
 
 def _check_sizes(batch_size: int, read_ahead: int) -> None:

@@ -1,9 +1,7 @@
 """The data module: finds or makes the shards, deals them out, and corrupts clips on their device."""
 
-import fcntl
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -14,11 +12,13 @@ import torch
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset, check_declaration
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
+from interp_refiner.data.lock import locked
 from interp_refiner.data.order import fixed_order
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, LocalFolder
-from interp_refiner.data.shards.storage import is_shard
+from interp_refiner.data.shards.storage import holds_shards
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,7 @@ class ShardedDataModule(L.LightningDataModule):
         metadata: shapes and normalisation, for shards without a ``dataset.json``.
         writer: makes the data set in ``root`` if it is not there.
         reading: how shards are read.
+        anchors: where proposals are, for scheduled sampling that needs them; not looked at otherwise.
 
     Raises:
         BadValue: from :meth:`validate` and :meth:`prepare_data` where there is no data, or not the data declared.
@@ -89,6 +90,7 @@ class ShardedDataModule(L.LightningDataModule):
         metadata: DatasetMetadata | None = None,
         writer: Writer | None = None,
         reading: Reading | None = None,
+        anchors: Anchors | None = None,
     ):
         super().__init__()
         for name, size in {"batch_size": batch_size, "val_batch_size": val_batch_size, "held_out": held_out}.items():
@@ -99,6 +101,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.val_samples, self.held_out = val_samples, held_out
         self.splits = ("train", val_split)
         self.declared, self.writer, self.reading = metadata, writer, reading or Reading()
+        self.anchors = anchors
         self.codec: Codec  # of the latents, for pictures; set by whoever chooses it
         self._readers: dict[str, BatchReader] = {}
 
@@ -110,12 +113,14 @@ class ShardedDataModule(L.LightningDataModule):
 
     def validate(self) -> None:
         """Refuses a root without data, or a method that needs other data; cheap, for before anything is built."""
-        if self.corruption.scheduled_sampling.needs_anchors:
-            allowed = "never | noisy | self: shards are read without anchors, so their clips have no proposals"
-            raise BadValue("scheduled_sampling", "phase1", allowed)
-        if self.writer is None and not self._is_split() and not self._holds_shards(self.root):
+        if self.writer is None and not self._is_split() and not holds_shards(self.root):
             expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
             raise BadValue("root", self.root, expected + (": no such folder" if not self.root.is_dir() else ""))
+        if self._needs_anchors:
+            if self.anchors is None:
+                allowed = "a node with root=<folder of anchor shards>: scheduled sampling takes its proposals from them"
+                raise BadValue("data.anchors", None, allowed)
+            self.anchors.validate()
 
     def prepare_data(self) -> None:
         """Makes the data set if there is a writer and no data, and indexes it. Safe in many processes at once."""
@@ -124,7 +129,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.validate()
         if self.writer is not None:
             whole = all((self.root / split / DATASET_FILE).exists() for split in self.splits)
-            with nullcontext() if whole else _locked(self.root):
+            with nullcontext() if whole else locked(self.root):
                 self.writer.write(self.root)
         try:
             datasets = self._datasets()
@@ -139,8 +144,8 @@ class ShardedDataModule(L.LightningDataModule):
             )
         self.corruption.check(train.latent_shape)
         self._readers = {
-            split: BatchReader(dataset, self.reading.threads, self.reading.timeout)
-            for split, dataset in zip(("train", "val"), datasets, strict=True)
+            name: BatchReader(dataset, self.reading.threads, self.reading.timeout, self._anchors_of(split, dataset))
+            for name, split, dataset in zip(("train", "val"), self.splits, datasets, strict=True)
         }
 
     def setup(self, stage: str) -> None:
@@ -153,7 +158,7 @@ class ShardedDataModule(L.LightningDataModule):
         reader = self._readers["train"]
         if overfit := int(getattr(self.trainer, "overfit_batches", 0)):
             few = fixed_order(len(reader.clips), overfit * self.batch_size * world_size)
-            reader = BatchReader(reader.clips.subset(few), self.reading.threads, self.reading.timeout)
+            reader = reader.subset(few)
         return TrainLoader(reader, self.batch_size, self.reading.seed, rank, world_size, self.reading.read_ahead)
 
     def val_dataloader(self) -> EvalLoader:
@@ -197,7 +202,7 @@ class ShardedDataModule(L.LightningDataModule):
     def teardown(self, stage: str) -> None:
         """Closes the files; they open again when they are read again."""
         for reader in self._readers.values():
-            reader.clips.close()
+            reader.close_files()
 
     def _process(self) -> tuple[int, int]:
         """(rank, number) among the processes that see different data."""
@@ -214,18 +219,14 @@ class ShardedDataModule(L.LightningDataModule):
         ]
         return (datasets[0], datasets[1]) if len(datasets) > 1 else datasets[0].split(self.held_out)
 
+    @property
+    def _needs_anchors(self) -> bool:
+        return self.corruption.scheduled_sampling.needs_anchors
+
+    def _anchors_of(self, split: str, clips: ShardDataset) -> AnchorShards | None:
+        if not self._needs_anchors or self.anchors is None:
+            return None
+        return self.anchors.open(split, clips, self.reading.cache_dir)
+
     def _is_split(self) -> bool:
-        return all(self._holds_shards(self.root / split) for split in self.splits)
-
-    @staticmethod
-    def _holds_shards(folder: Path) -> bool:
-        return folder.is_dir() and any(is_shard(entry.name) for entry in folder.iterdir())
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Holds the lock file beside ``root``: one process of a machine writes, the others wait and then find the set."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with open(root.parent / f".{root.name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        return all(holds_shards(self.root / split) for split in self.splits)

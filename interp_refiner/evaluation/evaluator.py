@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Corrupted
-from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods
+from interp_refiner.evaluation.methods import BASELINE, SHUFFLED, Methods
 from interp_refiner.evaluation.results import Evaluation
 from interp_refiner.metric import (
     Bootstrap,
@@ -104,8 +104,9 @@ class Evaluator:
         contracts = self.contract.setdefault(level, {m: KeyframeContract().to(self.device) for m in self.contracted})
         for method, contract in contracts.items():
             contract.update(clips[method], corrupted.values, corrupted.known)
-        mse = {m: missing_frame_mse(clips[m], corrupted.clean, corrupted.missing) for m in (MEAN, BASELINE)}
-        self.ratios.append((level, corrupted.clip.keys, error_ratio(mse[MEAN], mse[BASELINE])))
+        mean = self.methods.mean
+        mse = {m: missing_frame_mse(clips[m], corrupted.clean, corrupted.missing) for m in (mean, BASELINE)}
+        self.ratios.append((level, corrupted.clip.keys, error_ratio(mse[mean], mse[BASELINE])))
         decoded = len(index) if self.scores_clips is None else min(len(index), self.scores_clips - first)
         if decoded > 0:
             self._look({m: clips[m][:decoded] for m in self.looked_at}, corrupted, level, index[:decoded])

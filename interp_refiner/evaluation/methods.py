@@ -13,7 +13,7 @@ from interp_refiner.corruption import Corruption
 from interp_refiner.evaluation.results import Role
 from interp_refiner.interpolator import Linear
 from interp_refiner.metric import blurred, nearest_keyframe_copy, shuffled_keyframes
-from interp_refiner.sampler import OneJump, one_jump
+from interp_refiner.sampler import CleanEstimate, OneJump, hierarchical, one_jump
 from interp_refiner.training import Refiner
 
 STREAM = "val"  # the first sample starts from validation's noise
@@ -49,6 +49,9 @@ class Methods:
         self.refiner, self.codec, self.num_samples = refiner, codec, num_samples
         corruption = refiner.corruption
         self.sampler_name = None if isinstance(refiner.sampler, OneJump) else config_name(refiner.sampler)
+        self.mean = MEAN
+        if refiner.objective.estimates_finer:  # no jump reaches the clean clip: the way down is the only estimate
+            self.mean, self.sampler_name = config_name(refiner.sampler), None
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
@@ -58,7 +61,7 @@ class Methods:
     @property
     def roles(self) -> dict[str, Role]:
         """Names and roles, in the order to be shown."""
-        estimates = [MEAN, *filter(None, [self.sampler_name])]
+        estimates = [self.mean, *filter(None, [self.sampler_name])]
         controls = ["zero output", "nearest keyframe", "blurred truth", SHUFFLED, "truth"]
         roles: dict[str, Role] = dict.fromkeys(estimates, "estimate")
         roles |= dict.fromkeys([self.interpolation_name, BASELINE], "baseline")
@@ -71,7 +74,7 @@ class Methods:
     @property
     def shown(self) -> str:
         """The estimate of the sampler to judge."""
-        return self.sampler_name or MEAN
+        return self.sampler_name or self.mean
 
     def samples(self, corrupted: Corrupted) -> Float[Tensor, "m b c t *space"] | None:
         """M samples of every clip, each from noise of its own; None where the sampler is the one jump."""
@@ -99,7 +102,7 @@ class Methods:
         self, corrupted: Corrupted, samples: Float[Tensor, "m b c t *space"] | None = None
     ) -> dict[str, Float[Tensor, "b c t *space"]]:
         """What the refiner makes of the clips, and the interpolations."""
-        clips = {MEAN: one_jump(self.refiner.clean_estimate, corrupted)}
+        clips = {self.mean: self._mean(self.refiner.clean_estimate, corrupted)}
         if self.sampler_name is not None and samples is not None:
             clips[self.sampler_name] = samples[0]
         clips[self.interpolation_name] = corrupted.interpolation
@@ -110,15 +113,21 @@ class Methods:
     def controls(self, corrupted: Corrupted) -> dict[str, Float[Tensor, "b c t *space"]]:
         """Clips whose quality is known beforehand."""
         refiner, clean, known = self.refiner, corrupted.clean, corrupted.known
-        zero = refiner.objective.clean_estimate(torch.zeros_like(clean), corrupted)
+        silent = lambda state: refiner.objective.clean_estimate(torch.zeros_like(state.x), state)  # noqa: E731
         lying = with_keyframes(corrupted, refiner.corruption, shuffled_keyframes(clean, known))
         return {
-            "zero output": corrupted.keep_given(zero),
+            "zero output": self._mean(silent, corrupted),
             "nearest keyframe": nearest_keyframe_copy(corrupted.values, known),
             "blurred truth": self._blurred(corrupted),
-            SHUFFLED: one_jump(refiner.clean_estimate, lying),
+            SHUFFLED: self._mean(refiner.clean_estimate, lying),
             "truth": clean,
         }
+
+    def _mean(self, clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """The conditional mean of the clean clip."""
+        if self.refiner.objective.estimates_finer:
+            return hierarchical(clean_estimate, corrupted, self.refiner.corruption)
+        return one_jump(clean_estimate, corrupted)
 
     def _blurred(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
         clean, known = corrupted.clean, corrupted.known

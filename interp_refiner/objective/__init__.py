@@ -1,8 +1,9 @@
 """What the network's output means, and the loss it is trained with."""
 
+from interp_refiner.objective.adjacent import Adjacent
 from interp_refiner.objective.clean import Clean
 from interp_refiner.objective.correction import Correction
 from interp_refiner.objective.objective import Loss, Objective
 from interp_refiner.objective.velocity import Velocity
 
-__all__ = ["Clean", "Correction", "Loss", "Objective", "Velocity"]
+__all__ = ["Adjacent", "Clean", "Correction", "Loss", "Objective", "Velocity"]

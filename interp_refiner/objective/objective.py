@@ -103,9 +103,12 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         zero_start: an output of zero is a sensible start, so a new head is zero-initialised.
+        estimates_finer: the estimate is of the next finer level (``Corrupted.finer``) and of the clean clip at level 1
+            only, so a clip is sampled level by level.
     """
 
     zero_start: ClassVar[bool] = False
+    estimates_finer: ClassVar[bool] = False
 
     def __init__(self, num_levels: int, temporal_weight: float = 1.0):
         super().__init__()
@@ -122,17 +125,25 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """The output whose clean estimate is the clean clip."""
+        """The output whose estimate is the :meth:`reference`."""
+
+    def reference(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """What is estimated: the clean clip."""
+        return corrupted.clean
+
+    def unrefined(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """What the model starts from, whose error ``V_s`` is the unit of the loss: the interpolation."""
+        return corrupted.interpolation
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses, with :class:`BadValue`, a corruption under which the objective is not defined."""
 
     def forward(self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Loss:
         """The loss of one batch; observes the interpolation's error on the way."""
-        free = ~corrupted.given
-        error, temporal = squared_error(self.clean_estimate(output, corrupted), corrupted.clean, free)
-        interpolation_error, _ = squared_error(corrupted.interpolation, corrupted.clean, free)
+        free, reference = ~corrupted.given, self.reference(corrupted)
+        error, temporal = squared_error(self.clean_estimate(output, corrupted), reference, free)
+        unrefined_error, _ = squared_error(self.unrefined(corrupted), reference, free)
         weight = 1 / self.level_error(corrupted.level)
-        self.level_error.observe(interpolation_error, corrupted.level)
+        self.level_error.observe(unrefined_error, corrupted.level)
         total = (weight * (error + self.temporal_weight * temporal)).mean()
         return Loss(total=total, error=error.detach().mean(), temporal=temporal.detach().mean())

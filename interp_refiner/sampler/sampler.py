@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -61,7 +62,8 @@ def hierarchical(
     """Clean estimate, re-corruption one level finer with the plan's nested keyframes, and again, down to level 1.
 
     Cold-diffusion style (Bansal et al. 2022, algorithm 1). The keyframes that a finer level adds are taken from the
-    estimate; given frames are exact.
+    estimate; given frames are exact. An estimate of the next finer level instead of the clean clip serves as well: its
+    new keyframes are all that is read, and one level finer than 1 it is the clean clip.
     """
     state, estimate = corrupted, corrupted.x
     for _ in range(corrupted.plan.num_levels):
@@ -72,7 +74,13 @@ def hierarchical(
 
 
 class Sampler(ABC):
-    """A sampling function with its settings."""
+    """A sampling function with its settings.
+
+    Attributes:
+        descends: it goes down level by level, so an estimate of the next finer level is all that it needs.
+    """
+
+    descends: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(
@@ -115,6 +123,8 @@ class Bridge(Sampler):
 
 class Hierarchical(Sampler):
     """:func:`hierarchical`."""
+
+    descends = True
 
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption

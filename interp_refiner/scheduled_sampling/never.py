@@ -2,7 +2,8 @@
 
 from typing import final
 
-from jaxtyping import Bool
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import Clip, Draws
@@ -20,3 +21,6 @@ class Never(ScheduledSampling):
 
     def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:
         return known & False
+
+    def confidence(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        return torch.ones_like(sparsity)

@@ -3,6 +3,7 @@
 from typing import final
 
 from interp_refiner.core import BadValue, Clip, Draws
+from interp_refiner.scheduled_sampling.confidence import ProposalConfidence
 from interp_refiner.scheduled_sampling.probability import Probability
 from interp_refiner.scheduled_sampling.scheduled_sampling import Proposals, Replacing
 
@@ -12,15 +13,21 @@ class Noisy(Replacing):
     """Every frame has a proposal, ``z0 + sigma eps``, with noise of its own (not the corruption's).
 
     Args:
-        probability, exempt_endpoints: as in :class:`Replacing`.
+        probability, exempt_endpoints, confidence: as in :class:`Replacing`.
         sigma: standard deviation of the noise, in units of latent standard deviation.
 
     Raises:
         BadValue: a negative ``sigma``.
     """
 
-    def __init__(self, probability: Probability | None = None, exempt_endpoints: bool = False, sigma: float = 0.3):
-        super().__init__(probability, exempt_endpoints)
+    def __init__(
+        self,
+        probability: Probability | None = None,
+        exempt_endpoints: bool = False,
+        confidence: ProposalConfidence | None = None,
+        sigma: float = 0.3,
+    ):
+        super().__init__(probability, exempt_endpoints, confidence)
         if sigma < 0:
             raise BadValue("sigma", sigma, "a number >= 0, in units of latent standard deviation")
         self.sigma = sigma

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import Clip, Draws
+from interp_refiner.scheduled_sampling.confidence import ConstantConfidence, ProposalConfidence
 from interp_refiner.scheduled_sampling.probability import Probability
 
 
@@ -46,6 +47,10 @@ class ScheduledSampling(ABC):
     def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:
         """The known frames drawn for replacement after ``step`` optimizer steps, before given ones are exempted."""
 
+    @abstractmethod
+    def confidence(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """What the model is told of a keyframe that is not given, at ``s / S``; whatever the draw."""
+
 
 class Replacing(ScheduledSampling):
     """Draws every keyframe for replacement with probability p, independently.
@@ -55,10 +60,21 @@ class Replacing(ScheduledSampling):
     Args:
         probability: p over the steps of training; None for the defaults.
         exempt_endpoints: the first and the last frame always keep the truth.
+        confidence: of a keyframe that may be replaced; None for 0.5 at every level.
     """
 
-    def __init__(self, probability: Probability | None = None, exempt_endpoints: bool = False):
+    def __init__(
+        self,
+        probability: Probability | None = None,
+        exempt_endpoints: bool = False,
+        confidence: ProposalConfidence | None = None,
+    ):
         self.probability, self.exempt_endpoints = probability or Probability(), exempt_endpoints
+        self.proposal_confidence = confidence or ConstantConfidence()
+
+    @final
+    def confidence(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        return self.proposal_confidence(sparsity)
 
     @final
     def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:

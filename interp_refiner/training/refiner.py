@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.backbone import Backbone
-from interp_refiner.core import Corrupted, Draws
+from interp_refiner.core import BadValue, Corrupted, Draws
 from interp_refiner.corruption import Corruption
 from interp_refiner.metric import MissingFrameError
 from interp_refiner.objective import Objective
@@ -21,6 +21,12 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
     """Refuses, with :class:`BadValue`, an objective or a sampler that is not defined under a corruption."""
     objective.check(corruption.sigma, corruption.scheduled_sampling.replaces, corruption.keyframe_fraction)
     sampler.check(corruption)
+    if objective.estimates_finer and not sampler.descends:
+        allowed = (
+            f"hierarchical with objective={type(objective).__name__}, whose estimate is the next finer level and not"
+            " the clean clip (or objective=correction)"
+        )
+        raise BadValue("sampler", type(sampler).__name__, allowed)
 
 
 class Refiner(L.LightningModule):
@@ -58,7 +64,7 @@ class Refiner(L.LightningModule):
         self.validation_error = MissingFrameError(num_levels)
 
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """``z0_hat``: where training and sampling meet."""
+        """``z0_hat``, or the next finer level with ``objective=adjacent``: where training and sampling meet."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
 
     def sample(self, corrupted: Corrupted, stream: str = "sample") -> Float[Tensor, "b c t *space"]:
@@ -80,6 +86,8 @@ class Refiner(L.LightningModule):
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
         if self.corruption.scheduled_sampling.from_model:
             corrupted = self.with_own_proposals(corrupted)
+        if self.objective.estimates_finer:
+            corrupted = self.corruption.with_finer(corrupted)
         loss = self.objective(self.backbone(corrupted), corrupted)
         size = corrupted.clip.batch_size
         self.log("train/loss", loss.total, prog_bar=True, batch_size=size)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.core import BadValue
 from interp_refiner.entry import Refused, build
 from interp_refiner.entry.nodes import is_target, walk
-from tests.helpers import CONF
+from tests.helpers import CONF, group_members
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -30,6 +30,11 @@ NEEDED = {
     "text=umt5": ["text.folder=somewhere"],
     "interpolator=flow_warp": ["interpolator.checkpoint=null"],
     "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],
+    "objective=adjacent": ["sampler=hierarchical"],
+    **{
+        f"scheduled_sampling/confidence={name}": ["scheduled_sampling=noisy"]
+        for name in group_members("scheduled_sampling/confidence")
+    },
 }
 # What the programs supply to `_partial_` nodes.
 SUPPLIED: dict[str, dict[str, Any]] = {

@@ -41,6 +41,9 @@ class AlwaysShifted(ScheduledSampling):
     def chosen(self, known, draws, step=None):
         return known
 
+    def confidence(self, sparsity):
+        return torch.full_like(sparsity, 0.5)
+
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("interpolator", INTERPOLATORS)

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import ShardDataset
-from interp_refiner.data.anchors import AnchorShards, ImperfectSource
+from interp_refiner.data import Anchors, AnchorShards, ImperfectSource, ShardDataset
 from interp_refiner.data.shards import BadSample, write_shards
 from interp_refiner.data.shards.write import Anchor
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
@@ -75,16 +74,82 @@ def test_an_anchor_without_indices_and_an_empty_folder_are_refused(tmp_path):
 
 def test_an_imperfect_source_shifts_frames_and_adds_noise(tmp_path):
     write(tmp_path / "set", 20)
-    dataset = ShardDataset(tmp_path / "set")
-    shifted = list(ImperfectSource(frames=[0, 2, 4], sigma=0.0, max_shift=1).of(dataset))
-    assert [one.key for one in shifted] == [dataset.key(i) for i in range(20)]
+    dataset, source = ShardDataset(tmp_path / "set"), ImperfectSource(frames=[0, 2, 4], sigma=0.0, max_shift=1)
     steps = set()
-    for number, one in enumerate(shifted):
-        clean = dataset[number].latents.float()
+    for sample in map(dataset.__getitem__, range(20)):
+        one, clean = source(sample.key, sample.latents), sample.latents.float()
+        assert one.key == sample.key
         for column, frame in enumerate(one.frames.tolist()):
-            source = [t for t in range(5) if torch.equal(one.latents[:, column], clean[:, t])]
-            steps.add(source[0] - frame)
+            found = [t for t in range(5) if torch.equal(one.latents[:, column], clean[:, t])]
+            steps.add(found[0] - frame)
     assert steps == {-1, 0, 1}
     noisy = ImperfectSource(sigma=0.5, max_shift=0)("k", torch.zeros(8, 50, 4, 4))
     assert 0.47 < noisy.latents.std() < 0.53
     assert torch.equal(noisy.latents, ImperfectSource(sigma=0.5, max_shift=0)("k", torch.zeros(8, 50, 4, 4)).latents)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"frames": [1, 1]}, r"frames=\[1, 1\]: expected different"),
+        ({"frames": [-1]}, r"frames=\[-1\]"),
+        ({"sigma": -0.1}, "sigma=-0.1"),
+        ({"max_shift": -1}, "max_shift=-1"),
+    ],
+)
+def test_bad_settings_of_a_source_name_themselves(setting, message):
+    with pytest.raises(BadValue, match=message):
+        ImperfectSource(**setting)
+
+
+def test_frames_beyond_the_clip_are_refused():
+    with pytest.raises(BadValue, match=r"frames=\[5\]: expected indices from 0 to 4"):
+        ImperfectSource(frames=[5])("k", torch.randn(SHAPE))
+
+
+class TestAnchorsOfADataSet:
+    """Opened by split, made on first use, and never mistaken for another source's."""
+
+    @pytest.fixture
+    def clips(self, tmp_path):
+        write(tmp_path / "set", 6)
+        return ShardDataset(tmp_path / "set")
+
+    def test_a_source_writes_them_once(self, tmp_path, clips, monkeypatch):
+        anchors = Anchors(str(tmp_path / "anchors"), source=ImperfectSource(frames=[1, 3]))
+        anchors.validate()
+        shards = anchors.open("train", clips)
+        assert set(shards.rows) == {clips.key(i) for i in range(6)}
+        assert read(shards, clips.key(2))[1].tolist() == [False, True, False, True, False]
+        monkeypatch.setattr("interp_refiner.data.anchor_source.write_shards", lambda *_: pytest.fail("written again"))
+        anchors.open("train", clips)
+
+    def test_another_source_s_anchors_are_refused(self, tmp_path, clips):
+        Anchors(str(tmp_path / "anchors"), source=ImperfectSource(sigma=0.2)).open("train", clips)
+        other = Anchors(str(tmp_path / "anchors"), source=ImperfectSource(sigma=0.4))
+        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*those in it have sigma=0\.2 instead of 0\.4"):
+            other.open("train", clips)
+
+    def test_other_files_are_not_written_over(self, tmp_path, clips):
+        (tmp_path / "anchors" / "train").mkdir(parents=True)
+        (tmp_path / "anchors" / "train" / "notes.txt").write_text("mine")
+        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*expected anchors or no folder train in it"):
+            Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", clips)
+
+    def test_one_folder_serves_both_splits_by_key(self, tmp_path, clips):
+        names = [clips.key(i) for i in range(6)]
+        write_shards(tmp_path / "anchors", [anchor(key, [2]) for key in ["other", *names]], METADATA)
+        for source in (None, ImperfectSource()):
+            shards = Anchors(str(tmp_path / "anchors"), source=source).open("val", clips)
+            assert read(shards, names[0])[1].tolist() == [False, False, True, False, False]
+
+    def test_missing_ones_are_named(self, tmp_path, clips):
+        write_shards(tmp_path / "anchors" / "train", [anchor("clip-0001", [2])], METADATA)
+        with pytest.raises(BadValue, match=r"data\.anchors\.missing=error: .*lacks clip-0000, clip-0002"):
+            Anchors(str(tmp_path / "anchors")).open("train", clips)
+        shards = Anchors(str(tmp_path / "anchors"), "ignore").open("train", clips)
+        assert not read(shards, "clip-0000")[1].any()
+
+    def test_a_root_without_anchors_is_refused_before_anything_is_read(self, tmp_path):
+        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*prepare anchors"):
+            Anchors(str(tmp_path / "nowhere")).validate()

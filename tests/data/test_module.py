@@ -12,10 +12,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp_refiner.core import BadValue, Clip
 from interp_refiner.corruption import BrownianBridge, Corruption
-from interp_refiner.data import BadSample, DatasetMetadata, Reading, ShardedDataModule
+from interp_refiner.data import Anchors, BadSample, DatasetMetadata, ImperfectSource, Reading, ShardedDataModule
 from interp_refiner.interpolator import Linear
 from interp_refiner.schedule import Uniform
-from interp_refiner.scheduled_sampling import Phase1
+from interp_refiner.scheduled_sampling import Phase1, Probability
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -244,11 +244,49 @@ def test_a_missing_folder_is_named(tmp_path, present):
         data.metadata  # noqa: B018
 
 
-def test_a_method_that_needs_proposals_is_refused_before_training(root):
-    data = module(root)
-    data.corruption.scheduled_sampling = Phase1()
-    with pytest.raises(BadValue, match=r"scheduled_sampling=phase1: .*without anchors"):
-        data.validate()
+class TestAnchors:
+    """Proposals are joined to every clip by key, in training and in validation, and only where they are needed."""
+
+    def module(self, root, anchors, **kwargs):
+        data = module(root, anchors=anchors, **kwargs)
+        data.corruption.scheduled_sampling = Phase1(Probability(end=1.0, evaluation=1.0))
+        return data
+
+    def test_every_stage_sees_the_proposals_of_its_own_clips(self, root, tmp_path):
+        source = ImperfectSource(frames=[0, 2, 3], sigma=0.5)
+        data = self.module(root, Anchors(str(tmp_path / "anchors"), source=source))
+        trainer(max_steps=5).fit(Probe(), datamodule=data)
+        assert {stream for stream, _ in data.corruption.calls} == {"train", "val"}
+        for _, clip in data.corruption.calls:
+            assert clip.proposed.sum(0).tolist() == [clip.batch_size * (t in (0, 2, 3)) for t in range(SHAPE[1])]
+            for row, key in enumerate(clip.keys):
+                expected = source(key, clip.latents[row].bfloat16()).latents.bfloat16().float()
+                assert torch.equal(clip.proposals[row][:, [0, 2, 3]], expected)
+
+    def test_they_are_not_looked_at_where_nothing_needs_them(self, root, tmp_path):
+        data = module(root, anchors=Anchors(str(tmp_path / "nowhere")))
+        data.prepare_data()
+        assert next(data.train_dataloader()).proposals is None
+
+    def test_a_bad_sample_that_is_skipped_takes_its_proposals_along(self, tmp_path):
+        write(tmp_path / "set" / "train", 4)
+        write(tmp_path / "set" / "val", 2, prefix="held")
+        self.module(tmp_path / "set", Anchors(str(tmp_path / "anchors"), source=ImperfectSource())).prepare_data()
+        bad = saved(torch.full(SHAPE, float("nan")).bfloat16())
+        replace_member(tmp_path / "set" / "train" / "shard-00000.tar", "clip-0001.latent.pt", bad)
+        data = self.module(tmp_path / "set", Anchors(str(tmp_path / "anchors")), reading=Reading(on_bad_sample="skip"))
+        data.prepare_data()
+        clip = next(data.train_dataloader())
+        assert clip.batch_size == 3
+        for row, key in enumerate(clip.keys):
+            expected = ImperfectSource()(key, clip.latents[row]).latents.bfloat16()
+            assert torch.equal(clip.proposals[row], expected)
+
+    def test_a_method_that_needs_them_is_refused_without_any(self, root, tmp_path):
+        with pytest.raises(BadValue, match=r"data\.anchors=None: expected a node with root="):
+            self.module(root, None).validate()
+        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*nowhere: expected a folder with anchor shards"):
+            self.module(root, Anchors(str(tmp_path / "nowhere"))).validate()
 
 
 def test_wrong_shapes_are_refused_before_training(tmp_path):

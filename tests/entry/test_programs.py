@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.data import DatasetMetadata
+from interp_refiner.data import AnchorShards, DatasetMetadata
 
 
 def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +29,23 @@ def test_prepare_clip_writes_three_splits_and_names_what_comes_next(tmp_path):
     assert {metadata.latent_shape for metadata in shapes.values()} == {(16, 6, 8, 8)}
     assert [metadata.num_samples for metadata in shapes.values()] == [3, 2, 1]
     assert "data=wan_synth data.root=set" in done.stdout
+
+
+def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(tmp_path):
+    small = ["data.writer.num_train=6", "data.writer.num_val=2", "data.writer.height=16", "data.writer.width=16"]
+    done = program(tmp_path, "interp_refiner.prepare", "anchors", *small, "data.anchors.source.frames=[0,10,20]")
+    assert done.returncode == 0, done.stderr
+    root = tmp_path / "cache" / "moving_shapes_anchors"
+    for split, count in (("train", 6), ("val", 2)):
+        anchors = AnchorShards(root / split)
+        assert len(anchors.rows) == count
+        latents, proposed = torch.randn(16, 21, 4, 4), torch.ones(21, dtype=torch.bool)
+        anchors.read_into(f"{split}-000001", latents, proposed)
+        assert proposed.nonzero().flatten().tolist() == [0, 10, 20]
+    assert f"+experiment=phase1_keyframes data.root={tmp_path / 'cache' / 'moving_shapes'}" in done.stdout
+    other = program(tmp_path, "interp_refiner.prepare", "anchors", *small, "data.anchors.source.sigma=0.7")
+    assert other.returncode == 2
+    assert "sigma=0.3 instead of 0.7" in other.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Laws that every sampler has."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,30 @@ def test_given_frames_are_bit_for_bit_whatever_the_model_says(name, overrides, m
 def test_a_zero_correction_reproduces_linear_interpolation(name, overrides):
     corrupted, corruption, draws = corrupted_clip()
     sample = build("sampler", name, *overrides)(lambda state: state.interpolation, corrupted, draws, corruption)
+    torch.testing.assert_close(sample, corrupted.interpolation, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("interpolator", ["linear", "spline"])
+def test_hierarchical_goes_down_on_estimates_of_the_next_finer_level(interpolator):
+    """An oracle of ``objective=adjacent`` ends at the clean clip; one that stands still ends where it started."""
+    corrupted, corruption, draws = corrupted_clip(f"interpolator={interpolator}", level=torch.tensor([4, 2, 1]))
+    objective, levels = build("objective", "adjacent", num_levels=4), []
+
+    def oracle(state):
+        levels.append(state.level.tolist())
+        state = corruption.with_finer(replace(state, values=state.clean))
+        return objective.clean_estimate(objective.target(state), state)
+
+    sample = build("sampler", "hierarchical")(oracle, corrupted, draws, corruption)
+    torch.testing.assert_close(sample, corrupted.clean, atol=1e-5, rtol=0)
+    assert levels == [[4, 2, 1], [3, 1, 0], [2, 0, 0], [1, 0, 0]]
+
+
+def test_an_adjacent_output_of_zero_reproduces_linear_interpolation_without_noise():
+    corrupted, corruption, draws = corrupted_clip("corruption=none")
+    objective = build("objective", "adjacent", num_levels=4)
+    silent = lambda state: objective.clean_estimate(torch.zeros_like(state.x), state)  # noqa: E731
+    sample = build("sampler", "hierarchical")(silent, corrupted, draws, corruption)
     torch.testing.assert_close(sample, corrupted.interpolation, atol=1e-5, rtol=0)
 
 

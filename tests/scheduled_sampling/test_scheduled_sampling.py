@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_refiner.core import BadValue, Draws, per_frame
-from interp_refiner.scheduled_sampling import Noisy, Phase1, Probability, Proposals, Self
+from interp_refiner.objective import Correction
+from interp_refiner.scheduled_sampling import (
+    ConstantConfidence,
+    LinearConfidence,
+    Noisy,
+    Phase1,
+    Probability,
+    Proposals,
+    Self,
+)
 from tests.factories import make_corruption, random_clip
 from tests.helpers import build, group_members
 
@@ -53,7 +62,7 @@ class TestEveryMember:
         clip = clip_with_proposals()
         c = corrupt(name, clip, 0.5)
         changed = (c.values != clip.latents).flatten(3).any(3).any(1)
-        assert torch.equal(changed, c.replaced)
+        assert torch.equal(changed & c.known, c.replaced)
         assert not (c.replaced & ~c.known).any()
 
     def test_every_proposal_is_taken_at_probability_one_and_none_at_zero(self, name):
@@ -179,3 +188,67 @@ def test_bad_probabilities_name_themselves(setting, message):
 def test_a_negative_sigma_is_refused():
     with pytest.raises(BadValue, match="sigma=-1"):
         Noisy(sigma=-1.0)
+
+
+class TestConfidence:
+    """What the model is told of proposals, annealed by level; the draw is not told, and the loss is not weighed."""
+
+    ANNEALED = group_members("scheduled_sampling/confidence")
+
+    @pytest.mark.parametrize("name", ANNEALED)
+    def test_it_depends_on_the_level_and_not_on_the_draw(self, name):
+        clip = clip_with_proposals(batch=4, level=torch.tensor([1, 2, 3, 4]), given=torch.eye(4, 21).bool())
+        option = f"scheduled_sampling/confidence={name}"
+        shown, hidden = (corrupt("phase1", clip, p, option) for p in (1.0, 0.0))
+        assert not torch.equal(shown.replaced, hidden.replaced)
+        assert torch.equal(shown.confidence, hidden.confidence)
+        flat = shown.confidence.flatten(2)[..., 0]
+        law = make_corruption("scheduled_sampling=phase1", option).scheduled_sampling.confidence(clip.level / 4)
+        for sample in range(4):
+            assert (flat[sample][shown.given[sample]] == 1).all()
+            assert (flat[sample][shown.missing[sample]] == 0).all()
+            assert (flat[sample][shown.known[sample] & ~shown.given[sample]] == law[sample]).all()
+        assert ((law > 0) & (law < 1)).all()
+
+    def test_known_values(self):
+        sparsity = torch.tensor([0.0, 0.25, 0.5, 1.0])
+        for name, expected in {
+            "none": [0.5, 0.5, 0.5, 0.5],
+            "linear": [0.75, 0.625, 0.5, 0.25],
+            "cosine": [0.75, 0.676777, 0.5, 0.25],
+        }.items():
+            law = build("scheduled_sampling/confidence", name)
+            torch.testing.assert_close(law(sparsity), torch.tensor(expected), atol=1e-6, rtol=0)
+
+    def test_the_loss_does_not_know_it(self):
+        clip, output = clip_with_proposals(), torch.randn(3, 4, 21, 4, 6)
+        losses = [
+            Correction(num_levels=4)(output, corrupt("phase1", clip, 1.0, f"scheduled_sampling/confidence={name}"))
+            for name in self.ANNEALED
+        ]
+        assert all(torch.equal(losses[0].total, loss.total) for loss in losses)
+
+    @pytest.mark.parametrize("setting", [{"finest": 1.2}, {"sparsest": -0.1}])
+    def test_bad_values_name_themselves(self, setting):
+        name, value = next(iter(setting.items()))
+        with pytest.raises(BadValue, match=f"{name}={value}: expected a confidence from 0 to 1"):
+            LinearConfidence(**setting)
+        with pytest.raises(BadValue, match="value=2: expected a confidence"):
+            ConstantConfidence(value=2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(level=st.integers(1, 4), seed=st.integers(0, 999), frames=st.sets(st.integers(0, 20)))
+def test_proposals_of_some_frames_replace_only_those(level, seed, frames):
+    """Frames without a proposal keep the truth, are as free as the others, and their proposals are never read."""
+    clip = random_clip(seed=seed, step=0, level=torch.full((3,), level))
+    proposed = torch.zeros(3, 21, dtype=torch.bool)
+    proposed[:, sorted(frames)] = True
+    proposals = torch.where(per_frame(proposed, clip.latents), clip.latents + 1, torch.nan)
+    c = corrupt("phase1", replace(clip, proposals=proposals, proposed=proposed))
+    assert torch.equal(c.replaced, c.known & proposed)
+    expected = torch.where(per_frame(c.replaced, c.x), clip.latents + 1, clip.latents)
+    known = per_frame(c.known, c.x).expand_as(c.x)
+    assert torch.equal(c.values[known], expected[known])
+    assert c.x.isfinite().all()
+    assert not c.given.any()

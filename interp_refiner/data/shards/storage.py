@@ -48,6 +48,11 @@ def is_shard(name: str) -> bool:
     return name.startswith(("shard-", "shard_")) and name.endswith(".tar")
 
 
+def holds_shards(folder: Path) -> bool:
+    """Whether ``folder`` is there and has a shard directly in it."""
+    return folder.is_dir() and any(is_shard(entry.name) for entry in folder.iterdir())
+
+
 @final
 class LocalFolder(Storage):
     """Shards in a folder of a file system, which may be read-only.

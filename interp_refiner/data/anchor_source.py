@@ -1,0 +1,109 @@
+"""Where anchors come from: a phase 1 that proposes keyframes for the clips of a data set, written as anchor shards."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from interp_refiner.core import BadValue, Draws
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.lock import locked
+from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, write_shards
+from interp_refiner.data.shards.write import Anchor
+
+
+class AnchorSource(ABC):
+    """Proposes keyframes; without state, so that the anchor of a clip is a function of the clip alone."""
+
+    @abstractmethod
+    def __call__(self, key: str, latents: Float[Tensor, "c t *space"]) -> Anchor:
+        """The anchor of one clip, whose latents have about unit variance."""
+
+    @property
+    @abstractmethod
+    def made_by(self) -> dict[str, Any]:
+        """Everything that the anchors depend on beside the clips, as ``dataset.json`` can hold it."""
+
+    @final
+    def write(self, folder: Path, clips: ShardDataset) -> None:
+        """Writes an anchor for every clip; returns at once where this source's anchors stand already.
+
+        Raises:
+            BadValue: ``folder`` holds something else.
+        """
+        if self._stands(folder):
+            return
+        with locked(folder):
+            if self._stands(folder):  # another process wrote them meanwhile
+                return
+            if folder.exists() and any(folder.iterdir()):
+                raise BadValue("data.anchors.root", folder.parent, f"anchors or no folder {folder.name} in it")
+            metadata = replace(clips.metadata, normalised=True, made_by=self.made_by)
+            write_shards(folder, self._anchors(clips), metadata)
+
+    def _anchors(self, clips: ShardDataset) -> Iterator[Anchor]:
+        for number in tqdm(range(len(clips)), desc=f"anchors of {Path(clips.storage.name).name}", unit="clip"):
+            sample = clips[number]
+            yield self(sample.key, sample.latents)
+
+    def _stands(self, folder: Path) -> bool:
+        if not (folder / DATASET_FILE).is_file():
+            return False
+        found, made_by = DatasetMetadata.load(folder).made_by, self.made_by
+        other = ", ".join(f"{k}={found.get(k)} instead of {v}" for k, v in made_by.items() if found.get(k) != v)
+        if other:
+            allowed = f"anchors of this source or a new folder, those in it have {other}"
+            raise BadValue("data.anchors.root", folder.parent, allowed)
+        return True
+
+
+@final
+@dataclass(frozen=True)
+class ImperfectSource(AnchorSource):
+    """A deliberately bad phase 1 for tests and experiments: frames shown too early or too late, with noise.
+
+    ``z0[k + shift] + sigma eps``, shift uniform in ``-max_shift..max_shift`` and kept inside the clip.
+
+    Attributes:
+        frames: which frames have a proposal; None for all.
+        sigma: of the noise, in units of latent standard deviation.
+        max_shift: frames.
+        seed: of shifts and noise, which are functions of (seed, key).
+
+    Raises:
+        BadValue: frames that are no different indices, a negative ``sigma`` or ``max_shift``.
+    """
+
+    frames: Sequence[int] | None = None
+    sigma: float = 0.3
+    max_shift: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and (len(set(self.frames)) < len(self.frames) or min(self.frames, default=0) < 0):
+            raise BadValue("frames", list(self.frames), "different frame indices, 0 or more, or null for all frames")
+        if self.sigma < 0:
+            raise BadValue("sigma", self.sigma, "a number >= 0, in units of latent standard deviation")
+        if self.max_shift < 0:
+            raise BadValue("max_shift", self.max_shift, "a number of frames >= 0")
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        frames = list(self.frames) if self.frames is not None else None
+        return {"generator": "imperfect_source", **asdict(self), "frames": frames}
+
+    def __call__(self, key: str, latents: Float[Tensor, "c t *space"]) -> Anchor:
+        last = latents.shape[1] - 1
+        frames = torch.tensor(list(self.frames) if self.frames is not None else range(last + 1), dtype=torch.int64)
+        if self.frames and max(self.frames) > last:
+            raise BadValue("frames", list(self.frames), f"indices from 0 to {last} for {last + 1} frames")
+        draws = Draws(self.seed, "anchor", [key])
+        steps = (draws.uniform("shift", len(frames))[0] * (2 * self.max_shift + 1)).long() - self.max_shift
+        shown = latents[:, (frames + steps).clamp(0, last)].float()
+        return Anchor(key, shown + self.sigma * draws.normal("noise", shown.unsqueeze(0))[0], frames)
