@@ -1,25 +1,44 @@
 """Random clips and corruptions for tests; every number comes from a seed."""
 
+from functools import cache
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
+from interp_refiner.codec import PatchDCT
 from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.corruption import Corruption
-from tests.helpers import CONF
+from interp_refiner.interpolator import Interpolator, use_codec
+from tests.helpers import CONF, build, group_config
 
 
 def random_clip(
-    batch: int = 3, frames: int = 21, space: tuple[int, ...] = (4, 6), seed: int = 0, **fields: Any
+    batch: int = 3,
+    frames: int = 21,
+    space: tuple[int, ...] = (4, 6),
+    seed: int = 0,
+    channels: int = 4,
+    **fields: Any,
 ) -> Clip:
-    """A clip of 4 channels with random latents; fields of :class:`Clip` can be set by name."""
+    """A clip with random latents; fields of :class:`Clip` can be set by name."""
     generator = torch.Generator().manual_seed(seed)
-    latents = torch.randn(batch, 4, frames, *space, generator=generator)
+    latents = torch.randn(batch, channels, frames, *space, generator=generator)
     text = torch.randn(batch, 5, 8, generator=generator)
     keys = [f"clip_{seed}_{index}" for index in range(batch)]
     return Clip(latents, keys, **{"text": text, "epochs": [0] * batch, **fields})
+
+
+@cache
+def make_interpolator(name: str) -> Interpolator:
+    """A member of the group for the embedded clips' latents (16 channels); learned ones as they are before training."""
+    config = group_config("interpolator", name)
+    needed = [key for key in config if OmegaConf.is_missing(config, key)]
+    interpolator = build("interpolator", name, *[f"interpolator.{key}=null" for key in needed])
+    use_codec(interpolator, PatchDCT())
+    return interpolator
 
 
 def make_corruption(*overrides: str) -> Corruption:

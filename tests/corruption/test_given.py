@@ -1,80 +1,143 @@
 """Given keyframes: which, with what values, and that nothing ever changes them."""
 
+import os
+import subprocess
+import sys
 from copy import copy
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp_refiner.core import BadValue, Draws
-from interp_refiner.corruption import Corruption, GivenAtRandom, GivenFile, GivenFrames
-from interp_refiner.interpolator import Linear, Slerp, Spline
-from interp_refiner.sampler import Bridge, Hierarchical, OneJump, Sampler
-from interp_refiner.scheduled_sampling import Never, Noisy, Self
-from tests.factories import make_corruption, random_clip
-from tests.helpers import group_members
+from interp_refiner.core import BadValue, Clip, Draws
+from interp_refiner.corruption import Corruption, GivenAtRandom, GivenFile, GivenFrames, NoGiven
+from interp_refiner.sampler import Bridge
+from interp_refiner.scheduled_sampling import Probability, Proposals, Replacing
+from tests.config.small import SMALL
+from tests.factories import make_corruption, make_interpolator, random_clip
+from tests.helpers import CONF, build, group_members
 
-SAMPLERS = {"one_jump": OneJump(), "bridge": Bridge(steps=3, eta=0.5), "hierarchical": Hierarchical()}
-INTERPOLATORS = {"linear": Linear(), "slerp": Slerp(), "spline": Spline()}
-SCHEDULED_SAMPLING = {"never": Never(), "noisy": Noisy(), "self": Self()}
+SAMPLERS = {name: build("sampler", name) for name in group_members("sampler")} | {"bridge": Bridge(steps=3, eta=0.5)}
+REPLACING = {name: build("scheduled_sampling", name) for name in group_members("scheduled_sampling")}
+for member in REPLACING.values():
+    if isinstance(member, Replacing):
+        member.probability = Probability(end=0.8, evaluation=0.8)
+OF_PATHS = {"linear", "slerp", "spline"}  # interpolators that match no positions in space
+BOARD = [2, 5, 9]  # frames of the storyboard file
 
 
 @cache
-def of_mode(mode: str) -> Corruption:
+def storyboard(space: tuple[int, ...]) -> GivenFile:
+    latents = torch.randn(16, len(BOARD), *space, generator=torch.Generator().manual_seed(7))
+    with TemporaryDirectory() as folder:
+        torch.save({"frames": torch.tensor(BOARD), "latents": latents}, Path(folder) / "board.pt")
+        return GivenFile(str(Path(folder) / "board.pt"))
+
+
+@cache
+def of_mode(mode: str, bridge_time: str) -> Corruption:
     return make_corruption(
         f"corruption={mode}",
         "schedule.endpoints=false",
-        "corruption/given=random",
-        "corruption.given.most=7",
         "corruption.keyframe_fraction=0.5",
+        f"corruption/bridge_time={bridge_time}",
     )
 
 
-def corruption(mode: str, interpolator: str, scheduled_sampling: str) -> Corruption:
-    forward = copy(of_mode(mode))
-    forward.interpolator = INTERPOLATORS[interpolator]
-    forward.scheduled_sampling = SCHEDULED_SAMPLING[scheduled_sampling]
-    return forward
+GIVEN = {
+    "none": lambda space: NoGiven(),
+    "frames": lambda space: GivenFrames([0, 3, 9]),
+    "random": lambda space: GivenAtRandom(1, 7),
+    "file": storyboard,
+}
+
+
+@st.composite
+def configurations(draw):
+    """A forward process, a clip and a sampler that may go together, from every member of every group."""
+    mode = draw(st.sampled_from(group_members("corruption")))
+    tau = "fully_corrupted" if mode == "none" else draw(st.sampled_from(group_members("corruption/bridge_time")))
+    interpolator = draw(st.sampled_from(group_members("interpolator")))
+    spaces = [(8, 12), (3, 1), ()] if interpolator in OF_PATHS else [(8, 12)]
+    space = draw(st.sampled_from(spaces))
+    forward = copy(of_mode(mode, tau))
+    forward.interpolator = make_interpolator(interpolator)
+    forward.scheduled_sampling = REPLACING[draw(st.sampled_from(sorted(REPLACING)))]
+    forward.given = GIVEN[draw(st.sampled_from(group_members("corruption/given")))](space)
+    frames = draw(st.integers(10, 21))  # more than the 7 given ones and both endpoints
+    sampler = SAMPLERS[draw(st.sampled_from(sorted(SAMPLERS)))]
+    if mode == "none" and isinstance(sampler, Bridge):
+        sampler = SAMPLERS["one_jump"]
+    seed = draw(st.integers(0, 2**30))
+    return forward, sampler, random_clip(2, frames, space, seed, channels=16, step=0), seed
+
+
+def with_extras(clip: Clip, dtype: torch.dtype, seed: int) -> Clip:
+    """The clip in ``dtype`` with negative zeros, a given frame of its own, and proposals for some frames."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = clip.latents.clone()
+    latents.view(-1)[::5] = -0.0
+    brought, proposed = (torch.rand(2, clip.num_frames, generator=generator) < p for p in (0.1, 0.7))
+    brought[:, 4] = True
+    proposals = torch.randn(latents.shape, generator=generator)
+    return replace(
+        clip, latents=latents.to(dtype), given=brought, proposals=proposals.to(dtype), proposed=proposed, text=None
+    )
 
 
 def bits(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous().view(torch.int16 if x.element_size() == 2 else torch.int32)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
-    mode=st.sampled_from(group_members("corruption")),
-    interpolator=st.sampled_from(list(INTERPOLATORS)),
-    scheduled_sampling=st.sampled_from(list(SCHEDULED_SAMPLING)),
-    sampler=st.sampled_from(group_members("sampler")),
+    configuration=configurations(),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
-    space=st.sampled_from([(4, 6), (3, 1), ()]),
-    frames=st.integers(10, 21),  # more than the 7 given ones and both endpoints
     stream=st.sampled_from(["train", "val"]),
-    seed=st.integers(0, 2**30),
 )
-def test_given_frames_come_out_bit_for_bit(
-    mode, interpolator, scheduled_sampling, sampler, dtype, space, frames, stream, seed
-):
-    clip = random_clip(batch=2, frames=frames, space=space, seed=seed, step=0)
-    clip.latents = clip.latents.to(dtype)
-    clip.latents.view(-1)[::5] = -0.0
-    forward = corruption(mode, interpolator, scheduled_sampling)
+def test_given_frames_come_out_bit_for_bit(configuration, dtype, stream):
+    forward, sampler, clip, seed = configuration
+    clip = with_extras(clip, dtype, seed)
     corrupted = forward(clip, stream)
+    if forward.scheduled_sampling.from_model:
+        corrupted = forward.recorrupt(corrupted, Proposals(clip.proposals, clip.proposed), stream)
     told = corrupted.plan.given
-    assert told.any(1).all()
+    assert (told | ~clip.given).all()
     assert (corrupted.given | ~told).all()
-    sample: Sampler = SAMPLERS["one_jump" if mode == "none" and sampler == "bridge" else sampler]
+    truth = clip.latents
+    if isinstance(forward.given, GivenFile):
+        truth = truth.clone()
+        truth[:, :, BOARD] = forward.given.latents.to(dtype)
     noise = torch.Generator().manual_seed(seed)
     model = lambda c: 10 * torch.randn(c.x.shape, generator=noise).to(c.x.dtype)  # noqa: E731
-    out = sample(model, corrupted, Draws(0, "sample", clip.keys), forward)
-    truth = bits(clip.latents).transpose(1, 2)[told]
-    for state in (corrupted.x, corrupted.values, corrupted.interpolation, out):
+    out = sampler(model, corrupted, Draws(0, "sample", clip.keys), forward)
+    expected = bits(truth).transpose(1, 2)[told]
+    states = [corrupted.x, corrupted.values, corrupted.interpolation, forward.with_finer(corrupted).finer, out]
+    for state in states:
         assert state.dtype == dtype
-        assert torch.equal(bits(state).transpose(1, 2)[told], truth)
+        assert torch.equal(bits(state).transpose(1, 2)[told], expected)
     assert not torch.equal(out, clip.latents)
+
+
+@pytest.mark.soak
+def test_given_frames_are_exact_in_two_processes(tmp_path):
+    """Validation of a run under DDP (gloo) looks at what every process samples."""
+    overrides = ["+experiment=imputation", "scheduled_sampling=noisy", "sampler=hierarchical", *SMALL[1:]]
+    processes = ["strategy=ddp", "trainer.devices=2", "trainer.max_steps=1", "trainer.val_check_interval=1"]
+    law = "+callback.law._target_=tests.corruption.given_law.GivenFramesAreExact"
+    command = [sys.executable, "-m", "interp_refiner.train", *overrides, *processes, law, f"paths.root={tmp_path}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(CONF.parent), *sys.path])}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(path.name for path in tmp_path.glob("**/given_frames_of_*")) == [
+        "given_frames_of_0",
+        "given_frames_of_1",
+    ]
 
 
 def test_frames_are_given_in_every_clip_beside_those_it_brings():

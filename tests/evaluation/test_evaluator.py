@@ -9,8 +9,8 @@ from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name, figure
 from interp_refiner.interpolator import Linear
 from interp_refiner.metric import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
-from interp_refiner.objective import Correction
-from interp_refiner.sampler import Bridge, OneJump
+from interp_refiner.objective import Adjacent, Correction
+from interp_refiner.sampler import Bridge, Hierarchical, OneJump
 from interp_refiner.training import AdamW, Refiner
 from tests.factories import make_corruption
 from tests.metric.moving import moving_textures
@@ -68,6 +68,22 @@ def zero() -> Evaluation:
 @pytest.fixture(scope="module")
 def noisy() -> Evaluation:
     return evaluate(make(gain=0.8))[0]
+
+
+def test_an_objective_of_finer_levels_is_judged_by_its_way_down():
+    refiner = make()
+    adjacent = Refiner(
+        Echo(0.0), Adjacent(LEVELS), AdamW(), Hierarchical(), make_corruption("corruption=none"), LEVELS
+    ).eval()
+    methods = Methods(adjacent, CODEC)
+    corrupted = corrupt(adjacent, 3)
+    assert methods.roles["hierarchical"] == "estimate"
+    assert "one_jump" not in methods.roles
+    clips = methods(corrupted)
+    assert set(clips) == set(methods.roles)
+    torch.testing.assert_close(clips["hierarchical"], adjacent.sample(corrupted))
+    torch.testing.assert_close(clips["zero output"], corrupted.interpolation, atol=1e-5, rtol=0)
+    assert "one_jump" in Methods(refiner, CODEC).roles
 
 
 @pytest.mark.parametrize("level", range(1, LEVELS + 1))

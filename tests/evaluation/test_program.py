@@ -105,6 +105,18 @@ def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
     assert {len(c.clip.keys) for _, _, c in by_level(run)} == {2}
 
 
+def test_a_run_is_judged_from_proposals_that_it_was_not_trained_on(place, cfg):
+    anchors = f"anchors={place / 'cache' / 'own_anchors'}"
+    proposals = ["scheduled_sampling=phase1", "scheduled_sampling.probability.evaluation=1.0", anchors]
+    run = load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", *proposals))
+    for _, _, c in by_level(run):
+        assert torch.equal(c.replaced, c.known)
+        assert not torch.equal(c.values, c.clean)
+    assert (place / "cache" / "own_anchors" / "val" / "dataset.json").is_file()
+    own = load_for_evaluation(cfg)
+    assert all(not c.replaced.any() for _, _, c in by_level(own))
+
+
 def test_no_clip_is_left_alone_in_a_batch(cfg):
     sizes = [c.clip.batch_size for _, level, c in by_level(load_for_evaluation(cfg)) if level == 1]
     assert sum(sizes) == 5
