@@ -233,8 +233,8 @@ class TestConfidence:
         name, value = next(iter(setting.items()))
         with pytest.raises(BadValue, match=f"{name}={value}: expected a confidence from 0 to 1"):
             LinearConfidence(**setting)
-        with pytest.raises(BadValue, match="value=2: expected a confidence"):
-            ConstantConfidence(value=2)
+        with pytest.raises(BadValue, match=r"value=2\.0: expected a confidence"):
+            ConstantConfidence(value=2.0)
 
 
 @settings(max_examples=20, deadline=None)
