@@ -21,6 +21,7 @@ from interp_refiner.scheduled_sampling import (
 from tests.factories import make_corruption, random_clip
 from tests.helpers import build, group_members
 
+ALL_PROPOSALS = make_corruption("scheduled_sampling=phase1", "scheduled_sampling.probability.end=1.0")
 REPLACING = [name for name in group_members("scheduled_sampling") if build("scheduled_sampling", name).replaces]
 
 
@@ -245,7 +246,7 @@ def test_proposals_of_some_frames_replace_only_those(level, seed, frames):
     proposed = torch.zeros(3, 21, dtype=torch.bool)
     proposed[:, sorted(frames)] = True
     proposals = torch.where(per_frame(proposed, clip.latents), clip.latents + 1, torch.nan)
-    c = corrupt("phase1", replace(clip, proposals=proposals, proposed=proposed))
+    c = ALL_PROPOSALS(replace(clip, proposals=proposals, proposed=proposed), "train")
     assert torch.equal(c.replaced, c.known & proposed)
     expected = torch.where(per_frame(c.replaced, c.x), clip.latents + 1, clip.latents)
     known = per_frame(c.known, c.x).expand_as(c.x)
