@@ -9,6 +9,7 @@ from interp_refiner.interpolator.motion_compensated import MotionCompensated
 from interp_refiner.interpolator.sinkhorn import Sinkhorn
 from interp_refiner.interpolator.slerp import Slerp
 from interp_refiner.interpolator.spline import Spline
+from interp_refiner.interpolator.straightened import Straightened
 
 __all__ = [
     "FlowWarp",
@@ -22,5 +23,6 @@ __all__ = [
     "Sinkhorn",
     "Slerp",
     "Spline",
+    "Straightened",
     "use_codec",
 ]

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Neighbours, take_frames
@@ -48,6 +48,7 @@ class FlowWarp(Learned):
     """
 
     segment_local: ClassVar[bool] = True
+    penalised = ("roughness",)
 
     def __init__(
         self, channels: int = 16, width: int = 24, stride: int = 1, radius: int = 3, checkpoint: str | None = None
@@ -90,6 +91,12 @@ class FlowWarp(Learned):
         moved = torch.where(inside, moved, 0.0).unflatten(0, (b, t)).transpose(1, 2)
         confidence = (fields[:, 5:].sigmoid() * inside).squeeze(1).unflatten(0, (b, t))
         return Interpolation(lerp_frames(values, near) + moved, confidence, roughness(fields[:, :4], inside))
+
+    def penalties(
+        self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation
+    ) -> dict[str, Tensor]:
+        assert filled.roughness is not None
+        return {"roughness": filled.roughness}
 
     def fields(
         self,

@@ -5,7 +5,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Neighbours, move
@@ -51,6 +51,7 @@ class InPixels(Learned):
         super().__init__()
         self.inner = inner
         self.segment_local = inner.segment_local  # type: ignore[misc]
+        self.penalised = inner.penalised if isinstance(inner, Learned) else ()
         self._codec: list[PixelCodec] = []  # in a list, since a codec's weights are none of an interpolator's
         if codec is not None:
             self.set_codec(codec)
@@ -67,19 +68,31 @@ class InPixels(Learned):
             copied.requires_grad_(False)
         self._codec = [copied]
 
-    def rebuild(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
+    def codec_on(self, device: torch.device) -> PixelCodec:
+        """The codec, moved to ``device``."""
         if not self._codec:
             raise BadValue("codec", None, "a codec: interpolation in pixels decodes keyframes")
         (codec,) = self._codec
         if isinstance(codec, torch.nn.Module):
-            move(codec, values.device)
+            move(codec, device)
+        return codec
+
+    def rebuild(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
+        codec = self.codec_on(values.device)
         pixels = codec.decode(values)
         filled = self.inner(pixels, near.known)
         gain = codec.encode(filled.latents) - codec.encode(lerp_frames(pixels, near))
         confidence = F.adaptive_avg_pool2d(filled.confidence, (values.shape[3], values.shape[4]))
         inside = (~near.known & ~near.one_sided).view(*near.known.shape, 1, 1)
         latents = lerp_frames(values, near) + torch.where(inside.unsqueeze(1), gain, 0.0)
-        return Interpolation(latents, confidence, filled.penalty)
+        return Interpolation(latents, confidence, filled.roughness)
+
+    def penalties(
+        self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation
+    ) -> dict[str, Tensor]:
+        if not isinstance(self.inner, Learned):
+            return {}
+        return self.inner.penalties(self.codec_on(clean.device).decode(clean), known, filled)
 
 
 def use_codec(interpolator: Interpolator, codec: PixelCodec) -> None:

@@ -19,13 +19,12 @@ class Interpolation:
         latents: ``zbar``.
         confidence: 1 on known frames; on missing ones what the interpolator thinks of its own guess, 0 if nothing. Per
             position, or with axes of size 1 where it is one number per frame.
-        penalty: what an interpolator that is being trained wants small beside its error, such as the roughness of a
-            flow; None where there is no such thing.
+        roughness: of the flow that it was made with; None where there is no flow.
     """
 
     latents: Float[Tensor, "b c t *space"]
     confidence: Float[Tensor, "b t *ones"]
-    penalty: Float[Tensor, ""] | None = None
+    roughness: Float[Tensor, ""] | None = None
 
 
 class Interpolator(nn.Module, ABC):
@@ -61,7 +60,7 @@ class Interpolator(nn.Module, ABC):
         if not self.keeps_known:
             latents = torch.where(per_frame(known, latents), exact, latents)
         on_known = known.view(*known.shape, *[1] * (filled.confidence.ndim - 2))
-        return Interpolation(latents.to(values.dtype), filled.confidence.masked_fill(on_known, 1.0), filled.penalty)
+        return Interpolation(latents.to(values.dtype), filled.confidence.masked_fill(on_known, 1.0), filled.roughness)
 
     @abstractmethod
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:

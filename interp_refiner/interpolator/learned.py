@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import ClassVar, final
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from interp_refiner.core import Freezable, Neighbours
@@ -11,9 +11,14 @@ from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
 
 
 class Learned(Interpolator, Freezable):
-    """An interpolator that is trained; loaded from a checkpoint it is frozen, see :class:`Freezable`."""
+    """An interpolator that is trained; loaded from a checkpoint it is frozen, see :class:`Freezable`.
+
+    Attributes:
+        penalised: the names of what :meth:`penalties` returns.
+    """
 
     prefix: ClassVar[str] = "interpolator."
+    penalised: tuple[str, ...] = ()
 
     @final
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
@@ -23,6 +28,18 @@ class Learned(Interpolator, Freezable):
     @abstractmethod
     def rebuild(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
         """As :meth:`Interpolator.fill`."""
+
+    def penalties(
+        self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation
+    ) -> dict[str, Tensor]:
+        """What it wants small in training beside its error, by name, such as the roughness of a flow.
+
+        Args:
+            clean: the clips, whose missing frames may be read here.
+            known: the keyframes that ``filled`` was made from.
+            filled: what :meth:`forward` returned for them.
+        """
+        return {}
 
 
 class Conv2d(nn.Conv2d):

@@ -1,20 +1,23 @@
 """The LightningModule that trains an interpolator."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
-from interp_refiner.core import BadValue, Corrupted, Draws, frame_mean, masked_mean, neighbours
+from interp_refiner.core import BadValue, Corrupted, Draws, choice, frame_mean, masked_mean, neighbours
 from interp_refiner.corruption import TRAIN_STREAM
-from interp_refiner.interpolator import Interpolation, Interpolator
+from interp_refiner.interpolator import Interpolation, Learned
 from interp_refiner.metric import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe
 
 LONGEST_GAP = 8  # of training by default, and of validation's figures by gap
+TERMS = ("l1", "confidence")  # of the loss, beside the error and what the interpolator itself wants small
 
 
 def chain(draws: Draws, num_frames: int, max_gap: int, device: torch.device) -> Bool[Tensor, "b t"]:
@@ -34,48 +37,47 @@ class InterpolatorFit(L.LightningModule):
 
     The loss over missing frames is, with ``e = zbar - z0`` in latent units and the interpolator's confidence k,
 
-        mean e^2 + l1_weight mean |e| + penalty_weight penalty + confidence_weight mean (k - 1 / (1 + e^2))^2
+        mean e^2 + w_l1 mean |e| + w_confidence mean (k - 1 / (1 + e^2))^2 + sum_p w_p penalty_p
 
-    where e in the last term is a constant, the mean over channels at every position. Validation compares with the
-    corruption's own interpolator, by level, and by gap from 2 to ``max_gap``.
+    where e in the confidence term is a constant, the mean over channels at every position, and the penalties are the
+    interpolator's own. Validation compares with the corruption's own interpolator, by level, and by gap from 2 to
+    ``max_gap``, and reports the penalties on held-out clips, without their weights.
 
     Args:
         interpolator: to be trained.
         optimizer: optimizer and learning-rate schedule.
         num_levels: S, of the validation's schedule.
-        l1_weight, penalty_weight, confidence_weight: see above.
+        weights: w of the terms by name, ``l1``, ``confidence`` and the interpolator's ``penalised``; 0 if left out.
         max_gap: frames between two keyframes at most.
         seed: of the gaps.
 
     Raises:
-        BadValue: a negative weight, a gap below 2, or nothing to train.
+        BadValue: a negative weight or one of another term, a gap below 2, or nothing to train.
     """
 
     def __init__(
         self,
-        interpolator: Interpolator,
+        interpolator: Learned,
         optimizer: OptimizerRecipe,
         num_levels: int,
-        l1_weight: float = 0.1,
-        penalty_weight: float = 0.001,
-        confidence_weight: float = 0.05,
+        weights: Mapping[str, float],
         max_gap: int = LONGEST_GAP,
         seed: int = 0,
     ):
         super().__init__()
-        weights = {"l1_weight": l1_weight, "penalty_weight": penalty_weight, "confidence_weight": confidence_weight}
+        if not isinstance(interpolator, Learned) or interpolator.frozen:
+            raise BadValue("interpolator", type(interpolator).__name__, "one with weights to train, without checkpoint")
         for name, weight in weights.items():
+            choice("weights", name, (*TERMS, *interpolator.penalised))
             if weight < 0:
-                raise BadValue(name, weight, "a weight >= 0")
+                raise BadValue(f"weights.{name}", weight, "a weight >= 0")
         if max_gap < 2:
             raise BadValue("max_gap", max_gap, "at least 2: a gap with a frame in it")
-        if not any(p.requires_grad for p in interpolator.parameters()):
-            raise BadValue("interpolator", type(interpolator).__name__, "one with weights to train, without checkpoint")
         self.interpolator, self.recipe = interpolator, optimizer
-        self.l1_weight, self.penalty_weight, self.confidence_weight = l1_weight, penalty_weight, confidence_weight
-        self.max_gap, self.seed = max_gap, seed
+        self.weights, self.max_gap, self.seed = dict(weights), max_gap, seed
         self.validation_error = MissingFrameError(num_levels)
         self.gap_error = MissingFrameError(max_gap)
+        self.held_out = nn.ModuleDict({name: MeanMetric() for name in interpolator.penalised})
 
     def loss(self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]) -> dict[str, Tensor]:
         """The terms of the loss by name, already weighted; their sum is minimised."""
@@ -84,12 +86,12 @@ class InterpolatorFit(L.LightningModule):
         missing = ~known
         terms = {
             "error": masked_mean(frame_mean(error.square()), missing).mean(),
-            "l1": self.l1_weight * masked_mean(frame_mean(error.abs()), missing).mean(),
-            "confidence": self.confidence_weight * calibration(filled, error, missing),
+            "l1": masked_mean(frame_mean(error.abs()), missing).mean(),
+            "confidence": calibration(filled, error, missing),
+            **self.interpolator.penalties(clean, known, filled),
         }
-        if filled.penalty is not None:
-            terms["penalty"] = self.penalty_weight * filled.penalty
-        return terms
+        weights = {"error": 1.0, **self.weights}
+        return {name: weights[name] * term for name, term in terms.items() if name in weights}
 
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
         clip = corrupted.clip
@@ -101,22 +103,25 @@ class InterpolatorFit(L.LightningModule):
         return total
 
     def validation_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
-        filled = self.interpolator(corrupted.values, corrupted.known).latents
-        compared = (filled, corrupted.interpolation, corrupted.clean)
+        filled = self.interpolator(corrupted.values, corrupted.known)
+        for name, penalty in self.interpolator.penalties(corrupted.clean, corrupted.known, filled).items():
+            self.held_out[name].update(penalty, weight=corrupted.clip.batch_size)  # type: ignore[operator]
+        compared = (filled.latents, corrupted.interpolation, corrupted.clean)
         self.validation_error.update(*compared, corrupted.missing, corrupted.level)
         gap = neighbours(corrupted.known).gap
         counted = corrupted.missing & (gap > 0) & (gap <= self.max_gap)
         # every frame is a sample of its own, at the "level" of its gap
         estimate, base, clean = (version.transpose(1, 2).flatten(0, 1).unsqueeze(2) for version in compared)
         self.gap_error.update(estimate, base, clean, counted.flatten().unsqueeze(1), gap.flatten())
-        return filled
+        return filled.latents
 
     def on_validation_epoch_end(self) -> None:
         by_gap = {name.replace("level", "gap"): value for name, value in self.gap_error.compute().items()}
         results = {name: value for name, value in by_gap.items() if "mean" not in name}
         results |= self.validation_error.compute()
-        self.gap_error.reset()
-        self.validation_error.reset()
+        results |= {name: mean.compute() for name, mean in self.held_out.items()}  # type: ignore[operator]
+        for metric in (self.gap_error, self.validation_error, *self.held_out.values()):
+            metric.reset()  # type: ignore[operator]
         self.log_dict({f"val/{name}": value for name, value in results.items()})
 
     def configure_optimizers(self) -> Any:

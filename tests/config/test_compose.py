@@ -35,6 +35,7 @@ NEEDED = {
         f"scheduled_sampling/confidence={name}": ["scheduled_sampling=noisy"]
         for name in group_members("scheduled_sampling/confidence")
     },
+    "interpolator=straightened": ["interpolator.checkpoint=null"],
 }
 # What the programs supply to `_partial_` nodes.
 SUPPLIED: dict[str, dict[str, Any]] = {

@@ -136,14 +136,14 @@ def test_it_starts_at_linear_bit_for_bit_and_can_leave_it(stride, size):
     assert (away.latents - linear)[:, :, 2:5].abs().amax() > 0.01
     assert torch.equal(away.latents[:, :, [0, 1, 5, 6]], linear[:, :, [0, 1, 5, 6]])  # known, or held at the ends
     assert away.confidence.shape == (2, 7, *size)
-    assert away.penalty > 0
+    assert away.roughness > 0
 
 
 def test_every_weight_learns_once_the_last_layers_have_moved():
     values, known = randn(2, 4, 5, 8, 8), known_at([0, 4], 5, batch=2)
     network = untidy(FlowWarp(channels=4, width=8, radius=2))
     filled = network(values, known)
-    (filled.latents.square().mean() + filled.penalty + filled.confidence.mean()).backward()
+    (filled.latents.square().mean() + filled.roughness + filled.confidence.mean()).backward()
     assert all(weight.grad.abs().sum() > 0 for weight in network.parameters())
 
 

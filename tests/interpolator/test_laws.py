@@ -16,9 +16,12 @@ MEMBERS = group_members("interpolator")
 OVERRIDES = {  # members whose defaults need a file or a second component
     "flow_warp": ["interpolator.checkpoint=null"],
     "flow_warp_pixels": ["interpolator.checkpoint=null"],
+    "straightened": ["interpolator.checkpoint=null"],
 }
 # match positions, so paths [b, c, t] are not for them
-NEEDS_SPACE = {"sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated", "motion_compensated_pixels"}
+NEEDS_SPACE = {
+    "sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated", "motion_compensated_pixels", "straightened",
+}  # fmt: skip
 STILL_TOLERANCE = {"sinkhorn": 1.0}  # relative to the clip's deviation; other members return stills exactly
 STRAIGHT = {"linear", "spline"}  # exact for z(t) = a + b t
 

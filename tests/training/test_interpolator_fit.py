@@ -21,7 +21,8 @@ def draws(keys=("a", "b", "c"), epoch=0):
 def small_fit(**options):
     torch.manual_seed(0)
     network = FlowWarp(channels=4, width=12, radius=2)
-    return InterpolatorFit(network, AdamW(lr=5e-3, warmup_steps=0), num_levels=4, **options)
+    weights = {"l1": 0.1, "confidence": 0.05, "roughness": 0.001} | options.pop("weights", {})
+    return InterpolatorFit(network, AdamW(lr=5e-3, warmup_steps=0), num_levels=4, weights=weights, **options)
 
 
 def moving(batch=4, frames=7, seed=0):
@@ -72,12 +73,12 @@ def test_a_few_steps_learn_to_follow_motion():
     last = fit.loss(clips, known)
     assert last["error"] < 0.6 * first["error"]
     assert last["confidence"] < first["confidence"]
-    assert first["penalty"] == 0 < last["penalty"]
+    assert first["roughness"] == 0 < last["roughness"]
 
 
 def test_terms_carry_their_weights():
     clips, known = moving(), torch.tensor([True, False, False, True, False, False, True]).expand(4, -1)
-    plain, heavy = small_fit(l1_weight=1.0, confidence_weight=1.0), small_fit(l1_weight=3.0, confidence_weight=5.0)
+    plain, heavy = (small_fit(weights={"l1": one, "confidence": other}) for one, other in ((1.0, 1.0), (3.0, 5.0)))
     plain, heavy = plain.loss(clips, known), heavy.loss(clips, known)
     torch.testing.assert_close(heavy["l1"], 3 * plain["l1"])
     torch.testing.assert_close(heavy["confidence"], 5 * plain["confidence"])
@@ -125,9 +126,11 @@ def test_the_refiner_holds_no_weight_of_its_corruptions_interpolator():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(BadValue, match=r"l1_weight=-1\.0: expected a weight >= 0"):
-        small_fit(l1_weight=-1.0)
+    with pytest.raises(BadValue, match=r"weights\.l1=-1\.0: expected a weight >= 0"):
+        small_fit(weights={"l1": -1.0})
+    with pytest.raises(BadValue, match=r"weights=roughnes: expected l1 \| confidence \| roughness; did you mean 'roughn"):
+        small_fit(weights={"roughnes": 1.0})
     with pytest.raises(BadValue, match="max_gap=1: expected at least 2"):
         small_fit(max_gap=1)
     with pytest.raises(BadValue, match="interpolator=Linear: expected one with weights to train"):
-        InterpolatorFit(Linear(), AdamW(), 4)
+        InterpolatorFit(Linear(), AdamW(), 4, {})
