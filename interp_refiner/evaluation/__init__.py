@@ -1,6 +1,7 @@
 """From a refiner and held-out clips to figures, tables and pictures."""
 
 from interp_refiner.evaluation.evaluator import ClipError, Evaluator
+from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
 from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.report import markdown_report
@@ -13,6 +14,7 @@ __all__ = [
     "ClipError",
     "Evaluation",
     "Evaluator",
+    "InterpolatorBenchmark",
     "Methods",
     "config_name",
     "error_by_gap",

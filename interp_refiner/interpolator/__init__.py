@@ -2,7 +2,7 @@
 
 from interp_refiner.interpolator.flow_warp import FlowWarp
 from interp_refiner.interpolator.in_pixels import InPixels, PixelCodec, use_codec
-from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
+from interp_refiner.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.interpolator.learned import Learned
 from interp_refiner.interpolator.linear import Linear
 from interp_refiner.interpolator.motion_compensated import MotionCompensated
@@ -12,6 +12,7 @@ from interp_refiner.interpolator.spline import Spline
 from interp_refiner.interpolator.straightened import Straightened
 
 __all__ = [
+    "PART",
     "FlowWarp",
     "InPixels",
     "Interpolation",

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from interp_refiner.core import Neighbours, neighbours, per_frame
 
+PART = "interpolator."  # before the names under which parts of an interpolator appear in a profile
+
 
 @dataclass(frozen=True)
 class Interpolation:

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from interp_refiner.core import BadValue, Neighbours, per_frame, take_frames
 from interp_refiner.interpolator.block_matching import cheapest, displacements, matching_cost, read_at, regret
 from interp_refiner.interpolator.flow_warp import warp
-from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
+from interp_refiner.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.interpolator.linear import lerp_frames
 from interp_refiner.interpolator.segments import segments
 
@@ -65,8 +66,10 @@ class MotionCompensated(Interpolator):
         left, right = (
             rearrange(take_frames(values, index), "b c t h w -> (b t) c h w") for index in (near.left, near.right)
         )
-        vectors = self.motion(*keyframes, row, alpha)
-        change, difference = compensate(left, right, vectors, alpha, self.block)
+        with record_function(f"{PART}match"):
+            vectors = self.motion(*keyframes, row, alpha)
+        with record_function(f"{PART}compensate"):
+            change, difference = compensate(left, right, vectors, alpha, self.block)
         moved, unmoved = (local_mean(d, self.block) for d in (difference, (left - right).square()))
         change = change * (1 - (moved / (unmoved + TINY)).square()).clamp(min=0)
         confidence = 1 / (1 + moved / variance(*keyframes).index_select(0, row))

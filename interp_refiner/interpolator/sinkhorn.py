@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.profiler import record_function
 
 from interp_refiner.core import BadValue, Neighbours, per_frame
-from interp_refiner.interpolator.interpolator import Interpolation, Interpolator
+from interp_refiner.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.interpolator.linear import lerp_frames
 from interp_refiner.interpolator.segments import segments
 from interp_refiner.interpolator.transport import transport_plan
@@ -72,8 +73,10 @@ class Sinkhorn(Interpolator):
         b, _, t, height, width = values.shape
         gaps = segments(near)
         left, right = gaps.keyframes(values)
+        with record_function(f"{PART}plan"):
+            plan = self.plan(left, right)
         tokens, confidence = displace(
-            self.plan(left, right),
+            plan,
             patches(left, self.patch),
             patches(right, self.patch),
             gaps.row_of_frame,
@@ -104,10 +107,12 @@ def displace(
 ) -> tuple[Float[Tensor, "f rows cols d"], Float[Tensor, "f rows cols"]]:
     """Tokens and confidence of frames at ``alpha`` between the keyframes of their segments; see :class:`Sinkhorn`."""
     grid = left.shape[1], left.shape[2]
-    to_left = splat_weights(plan[:, :-1, :-1], segment, alpha, grid)
-    to_right = splat_weights(plan[:, :-1, :-1].mT, segment, 1 - alpha, grid)
+    with record_function(f"{PART}splat"):
+        to_left = splat_weights(plan[:, :-1, :-1], segment, alpha, grid)
+        to_right = splat_weights(plan[:, :-1, :-1].mT, segment, 1 - alpha, grid)
     left, right = (tokens.flatten(1, 2).index_select(0, segment) for tokens in (left, right))
-    from_left, from_right = to_left.mT @ left, to_right.mT @ right
+    with record_function(f"{PART}move"):
+        from_left, from_right = to_left.mT @ left, to_right.mT @ right
     mass, a = to_left.sum(1).unsqueeze(2), alpha.view(-1, 1, 1)
     stays_left = (1 - a) * (plan[:, :-1, -1:].index_select(0, segment) + prior_weight)
     stays_right = a * (plan[:, -1:, :-1].mT.index_select(0, segment) + prior_weight)

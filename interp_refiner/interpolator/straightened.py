@@ -17,20 +17,22 @@ TINY = 1e-6  # beside variances that are divided by
 
 
 class FrameMap(nn.Module):
-    """``A z + f(z)`` of every frame by itself: a linear map of channels and a small convolutional network, 0 at first.
+    """``A z + f(z)`` of every frame by itself: a linear map of channels and a small convolutional network.
+
+    At first A keeps channels, dropping the last ones or adding zeros, and f is 0 on those that were kept.
 
     Args:
-        matrix: A at the start, ``[d, c]``.
+        channels, mapped: of z and of what it is mapped to.
         width: features of the network per position.
     """
 
-    def __init__(self, matrix: Float[Tensor, "d c"], width: int):
+    def __init__(self, channels: int, mapped: int, width: int):
         super().__init__()
-        d, c = matrix.shape
-        self.matrix = nn.Parameter(matrix.clone())
-        self.network = nn.Sequential(
-            Conv2d(c, width), nn.SiLU(), Conv2d(width, width), nn.SiLU(), Conv2d(width, d).zero()
-        )
+        self.matrix = nn.Parameter(torch.eye(mapped, channels))
+        last = Conv2d(width, mapped)
+        with torch.no_grad():
+            last.weight[:channels], last.bias[:channels] = 0, 0  # type: ignore[index]
+        self.network = nn.Sequential(Conv2d(channels, width), nn.SiLU(), Conv2d(width, width), nn.SiLU(), last)
 
     def forward(self, z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
         frames = z.transpose(1, 2).flatten(0, 1)
@@ -46,7 +48,8 @@ class Straightened(Learned):
     Whatever R loses of a keyframe cancels there, so keyframes come out exactly, and so do stills if ``inner`` returns
     them. S and R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the
     keyframes around it (the idea is that of perceptual straightening, Henaff et al. 2019): on that line every
-    interpolator is right. At first S is an isometry and R its inverse, and ``inner`` works as in plain latents.
+    interpolator is right. At first S keeps z and lifts it by random features of it, which R drops: what lies between
+    two lifted frames is no lifted frame, and R can tell, and learn, what to make of it.
 
     Args:
         inner: the interpolator in the straightened space; with its own weights, if it has any, for ``width`` channels.
@@ -81,8 +84,8 @@ class Straightened(Learned):
             raise BadValue("inner", type(inner).__name__, "an interpolator of latents: straightened ones do not decode")
         self.inner, self.channels = inner, channels
         self.segment_local = inner.segment_local  # type: ignore[misc]
-        isometry = torch.linalg.qr(torch.randn(straight_channels, channels)).Q
-        self.straighten, self.restore = FrameMap(isometry, width), FrameMap(isometry.T, width)
+        self.straighten = FrameMap(channels, straight_channels, width)
+        self.restore = FrameMap(straight_channels, channels, width)
         self.freeze(checkpoint)
 
     def rebuild(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:

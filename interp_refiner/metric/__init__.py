@@ -11,6 +11,7 @@ from interp_refiner.metric.keyframe_contract import KeyframeContract, KeyframeRe
 from interp_refiner.metric.maze import MazeScores, edge_collisions, endpoint_error, path_length
 from interp_refiner.metric.missing_frame import MissingFrameError, error_ratio, frame_squared_error, missing_frame_mse
 from interp_refiner.metric.pretrained import LPIPS, I3DFeatures, InceptionFeatures
+from interp_refiner.metric.rank_correlation import rank_correlation
 from interp_refiner.metric.realism import Realism, difference_energy, energies, laplacian_energy
 from interp_refiner.metric.st_lpips import STLPIPS
 from interp_refiner.metric.stochastic import StochasticScores, energy_score
@@ -54,6 +55,7 @@ __all__ = [
     "paired_bootstrap",
     "path_length",
     "psnr",
+    "rank_correlation",
     "shuffled_keyframes",
     "ssim",
     "vmaf",

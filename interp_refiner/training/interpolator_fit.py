@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 
 from interp_refiner.core import BadValue, Corrupted, Draws, choice, frame_mean, masked_mean, neighbours
 from interp_refiner.corruption import TRAIN_STREAM
-from interp_refiner.interpolator import Interpolation, Learned
+from interp_refiner.interpolator import Interpolation, Interpolator, Learned
 from interp_refiner.metric import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe
 
@@ -57,7 +57,7 @@ class InterpolatorFit(L.LightningModule):
 
     def __init__(
         self,
-        interpolator: Learned,
+        interpolator: Interpolator,
         optimizer: OptimizerRecipe,
         num_levels: int,
         weights: Mapping[str, float],

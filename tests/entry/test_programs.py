@@ -67,10 +67,33 @@ def test_prepare_refuses_with_one_line(arguments, message, tmp_path):
 
 def test_benchmark_corruption_prints_one_json_object(tmp_path):
     small = ["benchmark.shape=[2,4,21,4,6]", "benchmark.repeats=1", "benchmark.interpolators=[linear]"]
+    small += ["benchmark.one_clip=[sinkhorn]"]
     done = program(tmp_path, "interp_refiner.benchmark", "benchmark=corruption", *small)
     assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)["rows"]
+    result = json.loads(done.stdout)
+    rows, (one_clip,) = result["rows"], result["one_clip"]
     assert {(row["mode"], row["dtype"]) for row in rows} == {
         (mode, dtype) for mode in ("none", "dist", "dist_linear", "gauss") for dtype in ("float32", "bfloat16")
     }
     assert all(row["ms"] > 0 and row["ratio"] > 0 for row in rows)
+    assert one_clip["shape"] == [1, 4, 21, 4, 6]
+    assert 0 < one_clip["plan"] + one_clip["splat"] + one_clip["move"] < one_clip["ms"]
+
+
+def test_benchmark_interpolators_prints_markdown_and_writes_json(tmp_path):
+    small = [f"benchmark.writer.{size}" for size in ("num_train=2", "num_val=2", "height=16", "width=24")]
+    small += ["benchmark.gaps=[3]", "benchmark.interpolators.straightened.checkpoint=missing.safetensors"]
+    run = [f"hydra.run.dir={tmp_path / 'run'}"]
+    refused = program(tmp_path, "interp_refiner.benchmark", "benchmark=interpolators", *small)
+    assert refused.returncode == 2
+    assert (
+        "benchmark.interpolators.straightened.checkpoint=missing.safetensors: expected a run folder" in refused.stderr
+    )
+    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=interpolators", *small[:-1], *run)
+    assert done.returncode == 0, done.stderr
+    assert "Left out: flow_warp, no checkpoint." in done.stdout
+    rows = json.loads((tmp_path / "run" / "benchmark.json").read_text())["rows"]
+    assert {row["interpolator"] for row in rows} == {
+        "linear", "slerp", "spline", "sinkhorn", "motion_compensated", "motion_compensated_pixels"
+    }  # fmt: skip
+    assert all(f"| {row['interpolator']} | {row['ratio']:.3f} |" in done.stdout for row in rows)

@@ -8,7 +8,6 @@ from interp_refiner.core import BadValue, save_weights
 from interp_refiner.interpolator import FlowWarp, InPixels, Linear, Sinkhorn, Straightened
 
 SMALL = {"channels": 4, "straight_channels": 6, "width": 8}
-INNER = [Linear(), Sinkhorn(patch=1)]
 
 
 def random_weights(inner, seed=0, std=0.2):
@@ -31,15 +30,13 @@ def mask(*frames, length=7):
     return known
 
 
-@pytest.mark.parametrize("inner", INNER, ids=lambda inner: type(inner).__name__)
-def test_untrained_it_is_the_inner_one_in_an_isometry_of_the_latents(inner):
-    """Linear interpolation and matching by inner products do not see an isometry of channels."""
-    torch.manual_seed(0)
-    straightened, values, known = Straightened(inner, **SMALL), clip(), mask(0, 3, 6)
-    torch.testing.assert_close(straightened.restore(straightened.straighten(values)), values, atol=1e-5, rtol=1e-5)
-    if isinstance(inner, Linear):
-        result = straightened(values, known).latents
-        torch.testing.assert_close(result, inner(values, known).latents, atol=1e-5, rtol=1e-5)
+def test_untrained_it_loses_nothing_and_is_linear_around_linear():
+    straightened, values, known = Straightened(Linear(), **SMALL), clip(), mask(0, 3, 6)
+    mapped = straightened.straighten(values)
+    assert torch.equal(mapped[:, :4], values)
+    assert mapped[:, 4:].var() > 0
+    assert torch.equal(straightened.restore(mapped), values)
+    torch.testing.assert_close(straightened(values, known).latents, Linear()(values, known).latents)
 
 
 @pytest.mark.parametrize("frames", [(0, 3, 6), (1, 4), (5,)])
@@ -85,6 +82,9 @@ def test_penalties_are_relative_so_that_a_small_space_is_no_straighter():
 
 def test_what_moves_along_straight_lines_has_no_curvature():
     module, known = Straightened(Linear(), **SMALL), mask(0, 3, 6)
+    with torch.no_grad():
+        module.straighten.network[-1].zero()
+        module.straighten.matrix.normal_(generator=torch.Generator().manual_seed(5))
     straight = clip(1, 1) + clip(2, 1) * torch.arange(7.0).view(1, 1, 7, 1, 1)
     penalties = module.penalties(straight, known, module(straight, known))
     assert penalties["curvature"] < 1e-6 < module.penalties(clip(), known, module(clip(), known))["curvature"]

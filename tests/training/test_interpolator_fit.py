@@ -128,7 +128,9 @@ def test_the_refiner_holds_no_weight_of_its_corruptions_interpolator():
 def test_bad_settings_are_named():
     with pytest.raises(BadValue, match=r"weights\.l1=-1\.0: expected a weight >= 0"):
         small_fit(weights={"l1": -1.0})
-    with pytest.raises(BadValue, match=r"weights=roughnes: expected l1 \| confidence \| roughness; did you mean 'roughn"):
+    with pytest.raises(
+        BadValue, match=r"weights=roughnes: expected l1 \| confidence \| roughness; did you mean 'roughn"
+    ):
         small_fit(weights={"roughnes": 1.0})
     with pytest.raises(BadValue, match="max_gap=1: expected at least 2"):
         small_fit(max_gap=1)

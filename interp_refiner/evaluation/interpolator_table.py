@@ -1,0 +1,183 @@
+"""Every interpolator on held-out clips, gap by gap: how wrong, how slow, and whether it knows where it is wrong."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp_refiner.codec import Codec, declared_codec
+from interp_refiner.core import BadValue, masked_mean
+from interp_refiner.data import ShardDataset, Writer
+from interp_refiner.evaluation.report import markdown_table
+from interp_refiner.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear, use_codec
+from interp_refiner.metric import psnr, rank_correlation
+
+FIGURES = {  # of a row: how they are headed, and written
+    "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
+    "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
+    "ms": ("CPU milliseconds a clip", "{:.1f}"),
+    "correlation": ("Rank correlation of confidence and squared error at missing positions", "{:.2f}"),
+}
+
+
+class InterpolatorBenchmark:
+    """Interpolators x gaps on held-out clips.
+
+    Keyframes stand every ``gap`` frames from the first one on, and the frames between them are judged.
+
+    Args:
+        interpolators: by name; left out, and named, are learned ones without a checkpoint, and where the clips' decoder
+            is not at hand those that work in pixels.
+        root, split: the clips, in the folder ``split`` below ``root``.
+        gaps: frames from one keyframe to the next, each at least 2.
+        clips: so many, the first ones.
+        batch_size: clips at a time.
+        threads: CPU threads.
+        writer: makes the clips where they are not there yet; None: they are.
+
+    Raises:
+        BadValue: a gap below 2 or beyond the clips, fewer than 1 clip, no shards there.
+    """
+
+    def __init__(
+        self,
+        interpolators: Mapping[str, Interpolator],
+        root: str,
+        split: str = "val",
+        gaps: Sequence[int] = (2, 3, 4, 5, 6, 7, 8, 10),
+        clips: int = 64,
+        batch_size: int = 8,
+        threads: int = 1,
+        writer: Writer | None = None,
+    ):
+        for name, number in {"clips": clips, "batch_size": batch_size, "threads": threads}.items():
+            if number < 1:
+                raise BadValue(name, number, "at least 1")
+        if not gaps or min(gaps) < 2:
+            raise BadValue("gaps", list(gaps), "gaps of at least 2 frames")
+        self.interpolators = dict(interpolators)
+        self.root, self.split, self.writer = Path(root).expanduser(), split, writer
+        self.gaps, self.clips, self.batch_size, self.threads = list(gaps), clips, batch_size, threads
+
+    @torch.no_grad()
+    def run(self, device: str) -> dict[str, Any]:
+        """One row per interpolator and gap, with the keys of :data:`FIGURES`, ``mse`` and ``improved_share``."""
+        torch.set_num_threads(self.threads)
+        clean, codec = self.load()
+        clean, codec = clean.to(device), codec.to(device)
+        if max(self.gaps) >= clean.shape[2]:
+            raise BadValue("gaps", self.gaps, f"gaps below the {clean.shape[2]} frames of a clip")
+        left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
+        taking_part = {name: i.to(device) for name, i in self.interpolators.items() if name not in left_out}
+        for interpolator in taking_part.values():
+            use_codec(interpolator, codec)
+        rows = []
+        for gap in self.gaps:
+            known, missing = masks(clean, gap)
+            reference = masked_mean(squared_error(Linear()(clean, known), clean).mean((2, 3)), missing)
+            for name, interpolator in taking_part.items():
+                filled, seconds = self.fill(interpolator, clean, known)
+                figures = judge(filled, clean, missing, reference, codec)
+                rows.append({"interpolator": name, "gap": gap, "ms": 1e3 * seconds / len(clean), **figures})
+        return {
+            "root": str(self.root / self.split), "shape": list(clean.shape), "threads": self.threads,
+            "decoder": codec.caveat or codec.name, "left_out": left_out, "rows": rows,
+        }  # fmt: skip
+
+    def load(self) -> tuple[Float[Tensor, "b c t h w"], Codec]:
+        """The clips in float32, and the codec that their data set declares."""
+        if self.writer is not None:
+            self.writer.write(self.root)
+        data = ShardDataset(self.root / self.split)
+        clips = torch.stack([data[index].latents.float() for index in range(min(self.clips, len(data)))])
+        metadata = data.metadata
+        statistics = metadata.latents_mean, metadata.latents_std
+        return clips, declared_codec(metadata.codec.get("name", ""), clips.shape[1], *statistics)
+
+    def fill(
+        self, interpolator: Interpolator, clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]
+    ) -> tuple[Interpolation, float]:
+        """All clips in batches, and the seconds that took: of the CPU's own time, or on a GPU of the clock."""
+        clock = time.perf_counter if clean.is_cuda else time.process_time
+        parts = list(zip(clean.split(self.batch_size), known.split(self.batch_size), strict=True))
+        interpolator(*parts[0])  # warm
+        synchronise(clean)
+        start = clock()
+        filled = [interpolator(*part) for part in parts]
+        synchronise(clean)
+        seconds = clock() - start
+        latents, confidence = torch.cat([f.latents for f in filled]), torch.cat([f.confidence for f in filled])
+        return Interpolation(latents, confidence), seconds
+
+    def markdown(self, result: dict[str, Any]) -> str:
+        """A Markdown table of every figure, interpolators by gaps."""
+        parts = [f"{result['shape'][0]} clips of `{result['shape'][1:]}`, decoder: {result['decoder']}."]
+        parts += [f"Left out: {name}, {reason}." for name, reason in result["left_out"].items()]
+        for key, (title, number) in FIGURES.items():
+            cells = {(row["interpolator"], row["gap"]): row[key] for row in result["rows"]}
+            table = [
+                [name, *(number.format(cells[name, gap]) for gap in self.gaps)]
+                for name in dict.fromkeys(name for name, _ in cells)
+                if None not in (cells[name, gap] for gap in self.gaps)
+            ]
+            if table:
+                parts.append(f"{title}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
+        return "\n\n".join(parts)
+
+
+def unusable(interpolator: Interpolator, codec: Codec) -> str | None:
+    """Why an interpolator cannot be judged, or None: weights without a checkpoint, pixels without a decoder."""
+    if isinstance(interpolator, Learned) and any(weight.requires_grad for weight in interpolator.parameters()):
+        return "no checkpoint"
+    in_pixels = any(isinstance(part, InPixels) for part in interpolator.modules())
+    return "no decoder for its pixels" if in_pixels and codec.caveat else None
+
+
+def masks(clean: Float[Tensor, "b c t h w"], gap: int) -> tuple[Bool[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """Keyframes every ``gap`` frames, and the frames between two of them."""
+    frame = torch.arange(clean.shape[2], device=clean.device)
+    known = frame % gap == 0
+    missing = ~known & (frame < (clean.shape[2] - 1) // gap * gap)
+    return known.expand(len(clean), -1), missing.expand(len(clean), -1)
+
+
+def squared_error(filled: Interpolation, clean: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t h w"]:
+    """Mean over channels at every position."""
+    return (filled.latents - clean).square().mean(1)
+
+
+def judge(
+    filled: Interpolation,
+    clean: Float[Tensor, "b c t h w"],
+    missing: Bool[Tensor, "b t"],
+    reference: Float[Tensor, " b"],
+    codec: Codec,
+) -> dict[str, float | None]:
+    """The figures of one interpolator at one gap; ``reference`` is linear interpolation's error of every clip.
+
+    PSNR is None without a true decoder, the correlation where the confidence is the same everywhere.
+    """
+    error = squared_error(filled, clean)
+    by_clip = masked_mean(error.mean((2, 3)), missing)
+    confidence = filled.confidence.expand_as(error)
+    decibels = None
+    if not codec.caveat:
+        decoded = psnr(codec.decode(filled.latents), codec.decode(clean))
+        decibels = masked_mean(decoded, missing).mean().item()
+    return {
+        "mse": by_clip.mean().item(),
+        "ratio": (by_clip.mean() / reference.mean()).item(),
+        "improved_share": (by_clip < reference).float().mean().item(),
+        "psnr": decibels,
+        "correlation": rank_correlation(confidence[missing], error[missing]),
+    }
+
+
+def synchronise(like: Tensor) -> None:
+    """Waits for the device, where there is something to wait for."""
+    if like.is_cuda:
+        torch.cuda.synchronize()
