@@ -126,7 +126,7 @@ class InterpolatorBenchmark:
             ]
             if table:
                 parts.append(f"{title}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
-        return "\n\n".join(parts)
+        return "\n\n".join(part.rstrip() for part in parts)
 
 
 def unusable(interpolator: Interpolator, codec: Codec) -> str | None:

@@ -5,6 +5,7 @@ from functools import cache
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from interp_refiner.codec import PatchDCT
 from interp_refiner.core import Clip
@@ -17,7 +18,7 @@ MODES = group_members("corruption")
 
 @cache
 def interpolator(name):
-    learned = "checkpoint" in group_config("interpolator", name)
+    learned = OmegaConf.is_missing(group_config("interpolator", name), "checkpoint")
     built = build("interpolator", name, *["interpolator.checkpoint=null"] * learned)
     use_codec(built, PatchDCT())
     return built
