@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
-from torch.autograd.profiler import profile
+from torch.autograd.profiler import profile, record_function
 
 from interp_refiner.core import BadValue, Clip
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
@@ -104,17 +104,18 @@ class CorruptionBenchmark:
         known = known.to(device)
         with torch.no_grad():
             _, cost = alternating(lambda: None, lambda: interpolator(values, known), self.repeats)
-            runs = [part_seconds(interpolator, values, known) for _ in range(self.repeats)]
-        figures = {part: round(1e3 * median(run[part] for run in runs), 2) for part in runs[0]}
+            runs = [shares(interpolator, values, known) for _ in range(self.repeats)]
+        figures = {part: round(1e3 * cost * median(run[part] for run in runs), 2) for part in runs[0]}
         return {"interpolator": name, "shape": shape, "keyframes": KEYFRAMES, "ms": round(1e3 * cost, 2), **figures}
 
 
-def part_seconds(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
-    """What an interpolator spends on every part that it names by :data:`PART`, by the clock, in one run."""
-    with profile(use_kineto=False) as recorded:
+def shares(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
+    """The share of one run that an interpolator spends on every part that it names by :data:`PART`, by the clock."""
+    with profile(use_kineto=False) as recorded, record_function(f"{PART}whole"):
         interpolator(values, known)
-    events = [event for event in recorded.key_averages() if event.key.startswith(PART)]
-    return {event.key.removeprefix(PART): event.cpu_time_total / 1e6 for event in events}
+    spent = {event.key.removeprefix(PART): event.cpu_time_total for event in recorded.key_averages()}
+    named = [event.key.removeprefix(PART) for event in recorded.key_averages() if event.key.startswith(PART)]
+    return {part: spent[part] / spent["whole"] for part in named if part != "whole"}
 
 
 def alternating(
