@@ -5,23 +5,14 @@ from functools import cache
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
-from interp_refiner.codec import PatchDCT
-from interp_refiner.core import Clip
-from interp_refiner.interpolator import use_codec
-from tests.factories import make_corruption
-from tests.helpers import NoHostSync, build, cuda_sync_is_an_error, group_config, group_members
+from tests.factories import make_corruption, make_interpolator, random_clip
+from tests.helpers import NoHostSync, cuda_sync_is_an_error, group_members
 
 MODES = group_members("corruption")
 
 
-@cache
-def interpolator(name):
-    learned = OmegaConf.is_missing(group_config("interpolator", name), "checkpoint")
-    built = build("interpolator", name, *["interpolator.checkpoint=null"] * learned)
-    use_codec(built, PatchDCT())
-    return built
+interpolator = cache(make_interpolator)
 
 
 @cache
@@ -30,8 +21,7 @@ def corruption(mode):
 
 
 def clip():
-    latents = torch.randn(3, 16, 9, 4, 6, generator=torch.Generator().manual_seed(0))
-    return Clip(latents, ["a", "b", "c"], epochs=[0] * 3)
+    return random_clip(batch=3, frames=9, channels=16)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -8,17 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp_refiner.codec import PatchDCT
 from interp_refiner.core import neighbours, per_frame
-from interp_refiner.interpolator import Learned, use_codec
-from tests.helpers import NoHostSync, build, cuda_sync_is_an_error, group_members
+from interp_refiner.interpolator import Learned
+from tests.factories import make_interpolator
+from tests.helpers import NoHostSync, cuda_sync_is_an_error, group_members
 
 MEMBERS = group_members("interpolator")
-OVERRIDES = {  # members whose defaults need a file or a second component
-    "flow_warp": ["interpolator.checkpoint=null"],
-    "flow_warp_pixels": ["interpolator.checkpoint=null"],
-    "straightened": ["interpolator.checkpoint=null"],
-}
 # match positions, so paths [b, c, t] are not for them
 NEEDS_SPACE = {
     "sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated", "motion_compensated_pixels", "straightened",
@@ -40,18 +35,13 @@ def interpolator(name):
     return member(name)
 
 
-@cache
-def member(name):
-    built = build("interpolator", name, *OVERRIDES.get(name, []))
-    use_codec(built, PatchDCT())
-    return built
+member = cache(make_interpolator)
 
 
 @cache
 def moved(name):
     """The member; a learned one with weights that have left its start."""
-    built = build("interpolator", name, *OVERRIDES.get(name, []))
-    use_codec(built, PatchDCT())
+    built = make_interpolator(name)
     if isinstance(built, Learned):
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
