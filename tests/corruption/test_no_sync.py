@@ -12,9 +12,6 @@ from tests.helpers import NoHostSync, cuda_sync_is_an_error, group_members
 MODES = group_members("corruption")
 
 
-interpolator = cache(make_interpolator)
-
-
 @cache
 def corruption(mode):
     return make_corruption(f"corruption={mode}", *["corruption/bridge_time=uniform"] * (mode != "none"))
@@ -27,7 +24,7 @@ def clip():
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", group_members("interpolator"))
 def test_no_operator_waits_for_the_device(name, mode, monkeypatch):
-    monkeypatch.setattr(corruption(mode), "interpolator", interpolator(name))
+    monkeypatch.setattr(corruption(mode), "interpolator", make_interpolator(name))
     with NoHostSync():
         corrupted = corruption(mode)(clip(), "train")
     assert corrupted.x.isfinite().all()
@@ -39,7 +36,7 @@ def test_no_operator_waits_for_the_device(name, mode, monkeypatch):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", group_members("interpolator"))
 def test_nothing_waits_on_a_gpu(name, mode, monkeypatch):
-    monkeypatch.setattr(corruption(mode), "interpolator", deepcopy(interpolator(name)).cuda())
+    monkeypatch.setattr(corruption(mode), "interpolator", deepcopy(make_interpolator(name)).cuda())
     on_gpu = clip().to("cuda")
     corruption(mode)(on_gpu, "train")  # what is allocated and moved once
     with cuda_sync_is_an_error():
