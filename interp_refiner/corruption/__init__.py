@@ -1,6 +1,7 @@
 """The forward process: keyframes + interpolation (+ noise)."""
 
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted, LogitNormal, Uniform
+from interp_refiner.corruption.content import ClipContent
 from interp_refiner.corruption.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.corruption.given import Given, GivenAtRandom, GivenFile, GivenFrames, NoGiven
 from interp_refiner.corruption.noise import BrownianBridge, Gauss, Noiseless, NoiseProfile, Triangular
@@ -10,6 +11,7 @@ __all__ = [
     "TRAIN_STREAM",
     "BridgeTime",
     "BrownianBridge",
+    "ClipContent",
     "Corruption",
     "FullyCorrupted",
     "Gauss",

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, per_frame, per_sample
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted
+from interp_refiner.corruption.content import Blank, ClipContent
 from interp_refiner.corruption.given import Given, NoGiven
 from interp_refiner.corruption.noise import NoiseProfile
-from interp_refiner.corruption.segment_cost import segment_cost
 from interp_refiner.interpolator import Interpolator
 from interp_refiner.schedule import Schedule
 from interp_refiner.scheduled_sampling import Never, Proposals, ScheduledSampling
@@ -77,7 +77,7 @@ class Corruption:
 
     def num_levels(self, num_frames: int) -> int:
         """S, the sparsest level of a clip of ``num_frames`` frames."""
-        return self.schedule.num_levels(num_frames)
+        return len(self.schedule.counts_for(num_frames)) - 1
 
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that this corruption is not defined for."""
@@ -85,12 +85,8 @@ class Corruption:
         num_frames = latent_shape[1]
         if self.level is not None and self.level > (sparsest := self.num_levels(num_frames)):
             raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {num_frames} frames")
-        cost = None
-        if self.schedule.needs_cost:
-            cost = torch.zeros(1, num_frames, num_frames)
-            if not self.interpolator.segment_local:
-                segment_cost(torch.zeros(1, 1, num_frames), self.interpolator)  # raises, naming the interpolator
-        self.schedule.plan(torch.zeros(1, num_frames, dtype=torch.bool), Draws(0, "check", [""]), cost)
+        content = Blank(latent_shape, self.interpolator)
+        self.schedule.plan(torch.zeros(1, num_frames, dtype=torch.bool), Draws(0, "check", [""]), content)
 
     @torch.no_grad()
     def __call__(self, clip: Clip, stream: str) -> Corrupted:
@@ -108,8 +104,7 @@ class Corruption:
         given = clip.given
         if given is None:
             given = torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool, device=device)
-        cost = segment_cost(clip.latents, self.interpolator) if self.schedule.needs_cost else None
-        plan = self.schedule.plan(given, draws, cost)
+        plan = self.schedule.plan(given, draws, ClipContent(clip, self.interpolator))
         known = plan.mask_at(level)
         bare = Corrupted(
             x=clip.latents,

@@ -27,9 +27,7 @@ def segment_cost(
     Raises:
         BadValue: for an interpolator that is not segment-local.
     """
-    if not interpolator.segment_local:
-        name = type(interpolator).__name__.lower()
-        raise BadValue("interpolator", name, "a segment-local one as segment cost; this one looks at outer keyframes")
+    check_segment_local(interpolator)
     if latents.dtype in (torch.bfloat16, torch.float16):
         latents = latents.float()
     b, _, num_frames = latents.shape[:3]
@@ -41,6 +39,13 @@ def segment_cost(
         errors = [_segment_error(part, interpolator) for part in windows.split(at_once, dim=1)]
         cost.diagonal(gap, 1, 2).copy_(torch.cat(errors, dim=1))
     return cost
+
+
+def check_segment_local(interpolator: Interpolator) -> None:
+    """Refuses, with :class:`BadValue`, an interpolator whose segments depend on other than their own keyframes."""
+    if not interpolator.segment_local:
+        name = type(interpolator).__name__.lower()
+        raise BadValue("interpolator", name, "a segment-local one as segment cost; this one looks at outer keyframes")
 
 
 def _segment_error(windows: Float[Tensor, "b n c g *space"], interpolator: Interpolator) -> Float[Tensor, "b n"]:

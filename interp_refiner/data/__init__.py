@@ -4,12 +4,13 @@ from interp_refiner.data.anchor_source import AnchorSource, ImperfectSource
 from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
-from interp_refiner.data.module import Reading, ShardedDataModule, Writer
+from interp_refiner.data.module import EVALUATION_STREAM, Reading, ShardedDataModule, Writer
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, write_shards
 from interp_refiner.data.wan_synth import wan_synth_metadata, windows, write_clip_windows
 
 __all__ = [
+    "EVALUATION_STREAM",
     "AnchorShards",
     "AnchorSource",
     "Anchors",

@@ -1,10 +1,11 @@
 """From a refiner and held-out clips to figures, tables and pictures."""
 
+from interp_refiner.evaluation.diagnosis import Diagnosis
 from interp_refiner.evaluation.evaluator import ClipError, Evaluator
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
 from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
-from interp_refiner.evaluation.report import markdown_report
+from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.results import Evaluation, figure
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "MEAN",
     "SHUFFLED",
     "ClipError",
+    "Diagnosis",
     "Evaluation",
     "Evaluator",
     "InterpolatorBenchmark",
@@ -20,6 +22,7 @@ __all__ = [
     "error_by_gap",
     "figure",
     "markdown_report",
+    "markdown_table",
     "paths_on_maps",
     "perception_distortion",
     "temporal_ratios",

@@ -89,10 +89,19 @@ class MissingFrameError(Metric):
         level: Int[Tensor, " b"],
     ) -> None:
         """Adds one batch, without waiting for the device."""
-        refined = missing_frame_mse(estimate, clean, missing)
-        interpolated = missing_frame_mse(interpolation, clean, missing)
+        errors = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
+        self.add(*errors, missing.any(1), level)
+
+    def add(
+        self,
+        refined: Float[Tensor, " b"],
+        interpolated: Float[Tensor, " b"],
+        counted: Bool[Tensor, " b"],
+        level: Int[Tensor, " b"],
+    ) -> None:
+        """Adds ``e_b`` themselves, of the samples that are ``counted``."""
         levels = torch.arange(1, self.num_levels + 1, device=level.device)
-        member = (level.unsqueeze(1) == levels) & missing.any(1, keepdim=True)
+        member = (level.unsqueeze(1) == levels) & counted.unsqueeze(1)
 
         def sum_by_level(value: Tensor) -> Tensor:
             return torch.where(member, value.double().unsqueeze(1), 0.0).sum(0)
@@ -101,7 +110,7 @@ class MissingFrameError(Metric):
         self.interpolation += sum_by_level(interpolated)
         self.improved += sum_by_level(refined < interpolated)
         self.count += member.sum(0)
-        self.outside += (missing.any(1) & ~member.any(1)).sum()
+        self.outside += (counted & ~member.any(1)).sum()
 
     def compute(self) -> dict[str, Tensor]:
         """``level_<s>/{interpolation_mse, refined_mse, ratio, improved_share}`` and ``mean/...``, as float32 scalars.

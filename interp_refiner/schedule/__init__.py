@@ -1,10 +1,30 @@
 """Keyframe schedules: how many frames of a clip are keyframes at each level, and which."""
 
+from interp_refiner.schedule.cheapest_segments import CheapestSegments
+from interp_refiner.schedule.content import Content, Unseen
 from interp_refiner.schedule.counts import explicit_counts, keyframe_counts
 from interp_refiner.schedule.dp import DynamicProgramming
 from interp_refiner.schedule.fixed import Fixed
+from interp_refiner.schedule.learned import Learned
 from interp_refiner.schedule.random import Random
-from interp_refiner.schedule.schedule import Schedule
+from interp_refiner.schedule.schedule import Request, Schedule
+from interp_refiner.schedule.segment_path import log_likelihood
+from interp_refiner.schedule.selector import Selector
 from interp_refiner.schedule.uniform import Uniform
 
-__all__ = ["DynamicProgramming", "Fixed", "Random", "Schedule", "Uniform", "explicit_counts", "keyframe_counts"]
+__all__ = [
+    "CheapestSegments",
+    "Content",
+    "DynamicProgramming",
+    "Fixed",
+    "Learned",
+    "Random",
+    "Request",
+    "Schedule",
+    "Selector",
+    "Uniform",
+    "Unseen",
+    "explicit_counts",
+    "keyframe_counts",
+    "log_likelihood",
+]

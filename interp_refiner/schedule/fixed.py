@@ -1,16 +1,19 @@
 """The same keyframes for every clip."""
 
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import final
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws
-from interp_refiner.schedule.counts import Law
-from interp_refiner.schedule.schedule import Schedule
+from interp_refiner.core import BadValue
+from interp_refiner.schedule.schedule import Request, Schedule
 from interp_refiner.schedule.splitting import frame_mask, rank_by_splitting
 
 
+@final
+@dataclass(kw_only=True, eq=False)
 class Fixed(Schedule):
     """A list of keyframes at the sparsest level; each finer level splits the largest gap at its midpoint.
 
@@ -25,30 +28,20 @@ class Fixed(Schedule):
         BadValue: for frames that do not rise, do not lie in the clip, or leave out its first or last frame.
     """
 
-    def __init__(
-        self,
-        frames: list[int],
-        num_levels: int = 4,
-        law: Law = "geometric",
-        counts: list[int] | None = None,
-        endpoints: bool = True,
-    ):
-        if len(frames) < 2 or any(earlier >= later for earlier, later in pairwise(frames)):
-            raise BadValue("frames", frames, "at least two rising frame numbers")
-        super().__init__(len(frames), num_levels, law, counts, endpoints)
-        if counts is not None and counts[-1] != len(frames):
-            raise BadValue("counts", counts, f"{len(frames)} at the last level, the length of frames={frames}")
-        self.frames = frames
+    frames: list[int]
+    k_min: int = field(init=False)
 
-    def rank(
-        self,
-        forced: Bool[Tensor, "b t"],
-        given: Bool[Tensor, "b t"],
-        counts: list[int],
-        draws: Draws,
-        cost: Float[Tensor, "b t t"] | None,
-    ) -> Int[Tensor, "b t"]:
-        last = given.shape[1] - 1
+    def __post_init__(self) -> None:
+        if len(self.frames) < 2 or any(earlier >= later for earlier, later in pairwise(self.frames)):
+            raise BadValue("frames", self.frames, "at least two rising frame numbers")
+        self.k_min = len(self.frames)
+        super().__post_init__()
+        if self.counts is not None and self.counts[-1] != self.k_min:
+            allowed = f"{self.k_min} at the last level, the length of frames={self.frames}"
+            raise BadValue("counts", self.counts, allowed)
+
+    def rank(self, request: Request) -> Int[Tensor, "b t"]:
+        last = request.num_frames - 1
         if self.frames[0] != 0 or self.frames[-1] != last:
             raise BadValue("frames", self.frames, f"first 0 and last {last}, the endpoints of the clip")
-        return rank_by_splitting(forced, forced | frame_mask(self.frames, given))
+        return rank_by_splitting(request.forced, request.forced | frame_mask(self.frames, request.given))

@@ -1,22 +1,50 @@
 """What every keyframe schedule shares: the counts, the forced frames, and the ranks that make plans nested."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from dataclasses import dataclass
+from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, KeyframePlan
+from interp_refiner.core import Draws, KeyframePlan
+from interp_refiner.schedule.content import Content, Unseen
 from interp_refiner.schedule.counts import Law, check_counts, check_law, explicit_counts, keyframe_counts
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a schedule is asked: rank the frames of a batch.
+
+    Attributes:
+        given: keyframes that are constraints.
+        forced: frames that are keyframes at every level: given ones and endpoints.
+        counts: ``K_0 = T > K_1 > ... > K_S``.
+        draws: where random schedules take their numbers from.
+        content: what the clips show, for schedules that look at it.
+    """
+
+    given: Bool[Tensor, "b t"]
+    forced: Bool[Tensor, "b t"]
+    counts: list[int]
+    draws: Draws
+    content: Content
+
+    @property
+    def num_frames(self) -> int:
+        return self.given.shape[1]
+
+
+@dataclass(kw_only=True, eq=False)
 class Schedule(ABC):
     """Chooses the keyframes of every level of a batch of clips (DESIGN section 3, *Plan*).
 
     A schedule ranks the frames of each sample, and level s keeps the ``K_s`` lowest ranks, so plans are nested whatever
     the ranking. Forced frames (given ones and endpoints) rank lowest and are keyframes at every level; where they are
     more than ``K_s``, level s keeps exactly them.
+
+    A subclass is a dataclass too: it names the arguments that it adds, and these stay its own.
 
     Args:
         k_min: keyframes of the sparsest level.
@@ -30,67 +58,43 @@ class Schedule(ABC):
         BadValue: for counts no clip could have; for those that do not fit T, once T is known.
     """
 
-    needs_cost: ClassVar[bool] = False
+    k_min: int = 4
+    num_levels: int = 4
+    law: Law = "geometric"
+    counts: list[int] | None = None
+    endpoints: bool = True
 
-    def __init__(
-        self,
-        k_min: int = 4,
-        num_levels: int = 4,
-        law: Law = "geometric",
-        counts: list[int] | None = None,
-        endpoints: bool = True,
-    ):
-        if counts is None:
-            check_law(k_min, num_levels, law)
+    def __post_init__(self) -> None:
+        if self.counts is None:
+            check_law(self.k_min, self.num_levels, self.law)
         else:
-            check_counts(counts)
-        self._k_min, self._num_levels, self._law, self._counts = k_min, num_levels, law, counts
-        self.endpoints = endpoints
+            check_counts(self.counts)
 
     @final
-    def counts(self, num_frames: int) -> list[int]:
-        """``[T, K_1, ..., K_S]`` for clips of T frames."""
-        if self._counts is not None:
-            return explicit_counts(num_frames, self._counts)
-        return keyframe_counts(num_frames, self._k_min, self._num_levels, self._law)
+    def counts_for(self, num_frames: int) -> list[int]:
+        """``[T, K_1, ..., K_S]`` for clips of T frames; fewer levels than asked for where T is too small."""
+        if self.counts is not None:
+            return explicit_counts(num_frames, self.counts)
+        return keyframe_counts(num_frames, self.k_min, self.num_levels, self.law)
 
     @final
-    def num_levels(self, num_frames: int) -> int:
-        """S for clips of T frames: fewer than asked for where T is too small."""
-        return len(self.counts(num_frames)) - 1
-
-    @final
-    def plan(
-        self,
-        given: Bool[Tensor, "b t"],
-        draws: Draws,
-        cost: Float[Tensor, "b t t"] | None = None,
-    ) -> KeyframePlan:
+    def plan(self, given: Bool[Tensor, "b t"], draws: Draws, content: Content | None = None) -> KeyframePlan:
         """The keyframes of every level.
 
         Args:
             given: keyframes that are constraints; keyframes at every level, counted in ``K_s``.
             draws: where random schedules take their numbers from.
-            cost: additive cost of the segment between keyframes i < j, for schedules with ``needs_cost``.
+            content: what the clips show; None where the schedule does not look.
 
         Raises:
-            BadValue: where the schedule needs a cost and none came, or the counts do not fit T.
+            BadValue: where the schedule looks at what is not there, or the counts do not fit T.
         """
-        if self.needs_cost and cost is None:
-            raise BadValue("cost", None, f"[b, t, t], the cost of every segment, for schedule {type(self).__name__}")
-        counts = self.counts(given.shape[1])
-        forced = self._forced(given)
-        return KeyframePlan.from_ranks(self.rank(forced, given, counts, draws, cost), counts, given, forced)
+        counts, forced = self.counts_for(given.shape[1]), self._forced(given)
+        rank = self.rank(Request(given, forced, counts, draws, content or Unseen()))
+        return KeyframePlan.from_ranks(rank, counts, given, forced)
 
     @abstractmethod
-    def rank(
-        self,
-        forced: Bool[Tensor, "b t"],
-        given: Bool[Tensor, "b t"],
-        counts: list[int],
-        draws: Draws,
-        cost: Float[Tensor, "b t t"] | None,
-    ) -> Int[Tensor, "b t"]:
+    def rank(self, request: Request) -> Int[Tensor, "b t"]:
         """A permutation of 0..T-1 per sample, 0 for the frame dropped last; forced frames have the lowest ranks."""
 
     def _forced(self, given: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:

@@ -1,14 +1,18 @@
 """Evenly spaced keyframes."""
 
-from jaxtyping import Bool, Float, Int
+from dataclasses import dataclass
+from typing import final
+
+from jaxtyping import Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws
-from interp_refiner.schedule.counts import Law
-from interp_refiner.schedule.schedule import Schedule
+from interp_refiner.core import BadValue
+from interp_refiner.schedule.schedule import Request, Schedule
 from interp_refiner.schedule.splitting import frame_mask, rank_by_splitting
 
 
+@final
+@dataclass(kw_only=True, eq=False)
 class Uniform(Schedule):
     """Evenly spaced keyframes at the sparsest level; each finer level splits the largest gap at its midpoint.
 
@@ -20,33 +24,19 @@ class Uniform(Schedule):
     See :class:`Schedule` for the others.
     """
 
-    def __init__(
-        self,
-        k_min: int = 4,
-        num_levels: int = 4,
-        law: Law = "geometric",
-        counts: list[int] | None = None,
-        endpoints: bool = True,
-        jitter: float = 0.0,
-    ):
-        super().__init__(k_min, num_levels, law, counts, endpoints)
-        if not 0 <= jitter <= 1:
-            raise BadValue("jitter", jitter, "0 to 1")
-        self.jitter = jitter
+    jitter: float = 0.0
 
-    def rank(
-        self,
-        forced: Bool[Tensor, "b t"],
-        given: Bool[Tensor, "b t"],
-        counts: list[int],
-        draws: Draws,
-        cost: Float[Tensor, "b t t"] | None,
-    ) -> Int[Tensor, "b t"]:
-        num_frames = given.shape[1]
-        even = frame_mask(evenly_spaced(num_frames, counts[-1]), given)
-        base = forced | (even & ~given.any(1, keepdim=True))
-        noise = draws.uniform("schedule/jitter", num_frames + 2, given.device) if self.jitter else None
-        return rank_by_splitting(forced, base, self.jitter, noise)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.jitter <= 1:
+            raise BadValue("jitter", self.jitter, "0 to 1")
+
+    def rank(self, request: Request) -> Int[Tensor, "b t"]:
+        given, num_frames = request.given, request.num_frames
+        even = frame_mask(evenly_spaced(num_frames, request.counts[-1]), given)
+        base = request.forced | (even & ~given.any(1, keepdim=True))
+        noise = request.draws.uniform("schedule/jitter", num_frames + 2, given.device) if self.jitter else None
+        return rank_by_splitting(request.forced, base, self.jitter, noise)
 
 
 def evenly_spaced(num_frames: int, count: int) -> list[int]:

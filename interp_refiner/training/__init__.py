@@ -3,5 +3,14 @@
 from interp_refiner.training.interpolator_fit import InterpolatorFit
 from interp_refiner.training.optimizer import AdamW, OptimizerRecipe, parameter_groups
 from interp_refiner.training.refiner import Refiner, check_method
+from interp_refiner.training.selector_fit import SelectorFit
 
-__all__ = ["AdamW", "InterpolatorFit", "OptimizerRecipe", "Refiner", "check_method", "parameter_groups"]
+__all__ = [
+    "AdamW",
+    "InterpolatorFit",
+    "OptimizerRecipe",
+    "Refiner",
+    "SelectorFit",
+    "check_method",
+    "parameter_groups",
+]

@@ -28,6 +28,7 @@ NEEDED = {
     "corruption/given=file": ["corruption.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
+    "schedule=learned": ["schedule.checkpoint=null"],
     "interpolator=flow_warp": ["interpolator.checkpoint=null"],
     "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],
     "objective=adjacent": ["sampler=hierarchical"],

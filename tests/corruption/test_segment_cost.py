@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from interp_refiner.core import BadValue, Draws
-from interp_refiner.corruption import segment_cost
+from interp_refiner.core import BadValue, Clip, Draws
+from interp_refiner.corruption import ClipContent, segment_cost
 from interp_refiner.interpolator import Linear, Slerp, Spline
 from interp_refiner.schedule import DynamicProgramming, Uniform
 from tests.helpers import NoHostSync
@@ -65,7 +65,7 @@ def test_keyframes_by_cost_interpolate_better_than_evenly_spaced_ones():
     draws, none = Draws(0, "val", ["a"]), torch.zeros(1, 21, dtype=torch.bool)
     errors = {}
     for schedule in (DynamicProgramming(), Uniform()):
-        known = schedule.plan(none, draws, segment_cost(path, Linear())).mask_at(torch.tensor([4]))
+        known = schedule.plan(none, draws, ClipContent(Clip(path, ["a"]), Linear())).mask_at(torch.tensor([4]))
         errors[type(schedule)] = (Linear()(path, known).latents - path).square().mean()
     assert errors[DynamicProgramming] < 0.5 * errors[Uniform]
 
@@ -73,6 +73,6 @@ def test_keyframes_by_cost_interpolate_better_than_evenly_spaced_ones():
 def test_nothing_waits_for_the_device():
     latents, draws = clip(2, 3, 9, 4, 4), Draws(0, "train", ["a", "b"])
     with NoHostSync(), torch.no_grad():
-        cost = segment_cost(latents, Linear())
-        plan = DynamicProgramming().plan(torch.zeros(2, 9, dtype=torch.bool), draws, cost)
+        content = ClipContent(Clip(latents, ["a", "b"]), Linear())
+        plan = DynamicProgramming().plan(torch.zeros(2, 9, dtype=torch.bool), draws, content)
     assert plan.num_levels == 4

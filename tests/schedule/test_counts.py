@@ -72,8 +72,8 @@ def test_impossible_counts_are_refused(arguments, message):
 def test_explicit_counts_start_at_level_1_or_at_level_0():
     assert explicit_counts(21, [14, 9, 6, 4]) == [21, 14, 9, 6, 4]
     assert explicit_counts(21, [21, 14, 9, 6, 4]) == [21, 14, 9, 6, 4]
-    assert Random(counts=[8, 5]).counts(21) == [21, 8, 5]
-    assert Random(counts=[8, 5]).num_levels(21) == 2
+    assert Random(counts=[8, 5]).counts_for(21) == [21, 8, 5]
+    assert len(Random(counts=[8, 5]).counts_for(21)) == 3
 
 
 @pytest.mark.parametrize("counts", [[], [9, 9], [4, 6], [4, 1], [4, 2, 0]])
@@ -85,7 +85,7 @@ def test_counts_that_do_not_fall_to_2_are_refused_before_any_clip(counts):
 @pytest.mark.parametrize("counts", [[21], [22, 4]])
 def test_explicit_counts_beyond_the_clip_are_refused(counts):
     with pytest.raises(BadValue, match="below 21, the frames of a clip"):
-        Random(counts=counts).counts(21)
+        Random(counts=counts).counts_for(21)
 
 
 @pytest.mark.parametrize(("arguments", "message"), [({"k_min": 1}, "k_min=1"), ({"num_levels": 0}, "num_levels=0")])
@@ -96,4 +96,4 @@ def test_settings_wrong_for_any_clip_are_refused_when_built(arguments, message):
 
 def test_a_level_is_not_invented_where_every_frame_is_a_keyframe():
     with pytest.warns(UserWarning, match="4 frames allow 0 geometric levels"):
-        assert Random(k_min=4).num_levels(4) == 0
+        assert len(Random(k_min=4).counts_for(4)) == 1

@@ -9,10 +9,23 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from interp_refiner.core import BadValue, Draws
-from interp_refiner.schedule import DynamicProgramming
-from interp_refiner.schedule.dp import best_superset
+from interp_refiner.schedule import Content, DynamicProgramming, log_likelihood
+from interp_refiner.schedule.segment_path import best_superset, path_cost
 
 DRAWS = Draws(0, "train", ["a", "b", "c"])
+
+
+class Costs(Content):
+    """Nothing but costs."""
+
+    def __init__(self, cost):
+        self.cost = cost
+
+    def segment_cost(self):
+        return self.cost
+
+    def preview(self, grid):
+        raise AssertionError("dp looks at costs only")
 
 
 def random_costs(num_frames, seed, batch=3):
@@ -45,7 +58,7 @@ def test_each_level_is_the_best_superset_of_the_next_coarser(num_frames, seed, s
     counts = sorted(data.draw(st.sets(st.integers(2, num_frames - 1), min_size=1, max_size=4)), reverse=True)
     cost = random_costs(num_frames, seed)
     given = torch.rand(3, num_frames, generator=torch.Generator().manual_seed(seed + 1)) < share
-    plan = DynamicProgramming(counts=counts).plan(given, DRAWS, cost)
+    plan = DynamicProgramming(counts=counts).plan(given, DRAWS, Costs(cost))
     for sample in range(3):
         coarser = {0, num_frames - 1, *chosen(given[sample])}  # of the sparsest level: only the forced frames
         for level in range(len(counts), 0, -1):
@@ -64,8 +77,8 @@ def test_best_sets_are_not_nested_so_the_sparsest_is_solved_first():
     cost[0, 0, 2] = cost[0, 2, 4] = 0.4
     cost[0, 0, 1] = cost[0, 1, 3] = cost[0, 3, 4] = 0.1
     none = torch.zeros(1, 5, dtype=torch.bool)
-    alone = DynamicProgramming(counts=[4]).plan(none, DRAWS, cost).kept_until
-    nested = DynamicProgramming(counts=[4, 3]).plan(none, DRAWS, cost).kept_until
+    alone = DynamicProgramming(counts=[4]).plan(none, DRAWS, Costs(cost)).kept_until
+    nested = DynamicProgramming(counts=[4, 3]).plan(none, DRAWS, Costs(cost)).kept_until
     assert alone.tolist() == [[1, 1, 0, 1, 1]]
     assert nested[0, 2] == 2
     assert nested[0, [0, 4]].tolist() == [2, 2]
@@ -75,8 +88,10 @@ def test_a_batch_is_solved_as_its_samples_are():
     cost = random_costs(21, seed=3, batch=8)
     given = torch.rand(8, 21, generator=torch.Generator().manual_seed(4)) < 0.2
     schedule = DynamicProgramming()
-    batch = schedule.plan(given, Draws(0, "train", list("abcdefgh")), cost).kept_until
-    alone = [schedule.plan(given[i : i + 1], Draws(0, "train", ["x"]), cost[i : i + 1]).kept_until for i in range(8)]
+    batch = schedule.plan(given, Draws(0, "train", list("abcdefgh")), Costs(cost)).kept_until
+    alone = [
+        schedule.plan(given[i : i + 1], Draws(0, "train", ["x"]), Costs(cost[i : i + 1])).kept_until for i in range(8)
+    ]
     assert torch.equal(batch, torch.cat(alone))
 
 
@@ -88,12 +103,74 @@ def test_entries_that_are_no_segments_are_not_read():
     assert torch.equal(best_superset(dirty, forced, 4), best_superset(cost, forced, 4))
 
 
-def test_a_cost_is_asked_for():
-    assert DynamicProgramming.needs_cost
-    with pytest.raises(BadValue, match=r"cost=None: expected \[b, t, t\].* for schedule DynamicProgramming"):
+def test_costs_are_asked_for():
+    with pytest.raises(BadValue, match=r"content=None: expected the clips: this schedule needs the cost of every seg"):
         DynamicProgramming().plan(torch.zeros(3, 21, dtype=torch.bool), DRAWS)
 
 
 def test_free_endpoints_are_refused():
     with pytest.raises(BadValue, match="endpoints=False: expected true: frames outside the outermost keyframes"):
         DynamicProgramming(endpoints=False)
+
+
+@pytest.mark.parametrize(("max_gap", "count"), [(3, 4), (4, 4), (5, 3), (8, 3)])
+def test_no_gap_is_longer_than_the_cap_and_the_set_is_the_best_such_set(max_gap, count):
+    cost = random_costs(9, seed=max_gap) - 0.5  # learned costs may be negative
+    plan = DynamicProgramming(counts=[count], max_gap=max_gap).plan(
+        torch.zeros(3, 9, dtype=torch.bool), DRAWS, Costs(cost)
+    )
+    for sample in range(3):
+        found = chosen(plan.mask_at(torch.ones(3, dtype=torch.long))[sample])
+        sets = [{0, 8, *inner} for inner in combinations(range(1, 8), count - 2)]
+        capped = [s for s in sets if max(b - a for a, b in pairwise(sorted(s))) <= max_gap]
+        assert found in capped
+        assert total(cost[sample], found) == pytest.approx(min(total(cost[sample], s) for s in capped), abs=1e-5)
+
+
+def test_where_given_frames_take_all_places_the_cap_is_kept_as_far_as_it_can_be():
+    given = torch.zeros(1, 21, dtype=torch.bool)
+    given[0, [1, 2]] = True  # of 5 keyframes one is left for the 18 frames from 2 to 20
+    plan = DynamicProgramming(counts=[5], max_gap=6).plan(given, Draws(0, "val", "a"), Costs(random_costs(21, 0, 1)))
+    assert chosen(plan.mask_at(torch.tensor([1]))[0]) - {0, 1, 2, 20} <= set(range(8, 15))
+
+
+@pytest.mark.parametrize(
+    ("max_gap", "message"),
+    [(0, "max_gap=0: expected at least 1 frame"), (6, "max_gap=6: expected at least 7, for 4 keyframes in 21 frames")],
+)
+def test_a_cap_that_cannot_be_kept_is_refused(max_gap, message):
+    with pytest.raises(BadValue, match=message):
+        DynamicProgramming(max_gap=max_gap).plan(
+            torch.zeros(3, 21, dtype=torch.bool), DRAWS, Costs(random_costs(21, seed=0))
+        )
+
+
+@forall(num_frames=st.integers(3, 8), seed=st.integers(0, 10**6), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_probabilities_are_those_of_all_sets(num_frames, seed, data):
+    count = data.draw(st.integers(2, num_frames))
+    cost = 4 * random_costs(num_frames, seed, batch=1) - 2
+    forced = {0, num_frames - 1, *data.draw(st.sets(st.integers(0, num_frames - 1), max_size=2))}
+    free = [frame for frame in range(num_frames) if frame not in forced]
+    sets = [{*forced, *extra} for extra in combinations(free, max(count - len(forced), 0))]
+    masks = torch.tensor([[frame in s for frame in range(num_frames)] for s in sets])
+    expected = torch.tensor([-total(cost[0], s) for s in sets]).log_softmax(0)
+    each = cost.expand(len(sets), -1, -1)
+    fixed = torch.tensor([[frame in forced for frame in range(num_frames)]]).expand(len(sets), -1)
+    torch.testing.assert_close(log_likelihood(each, masks, fixed, count), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(path_cost(each, masks), torch.tensor([total(cost[0], s) for s in sets]))
+
+
+def test_gradients_of_the_likelihood_are_finite_and_lower_the_cost_of_what_was_chosen():
+    cost = random_costs(7, seed=2).requires_grad_()
+    forced = torch.zeros(3, 7, dtype=torch.bool)
+    forced[:, [0, 6]] = True
+    picked = forced.clone()
+    picked[:, 2] = True
+    picked[2, 2] = False  # nothing to choose there
+    forced[2, 3] = picked[2, 3] = True
+    log_likelihood(cost, picked, forced, 3).sum().backward()
+    assert cost.grad.isfinite().all()
+    assert (cost.grad[:2, 0, 2] < 0).all()
+    assert (cost.grad[:2, 0, 4] > 0).all()
+    assert (cost.grad[2] == 0).all()

@@ -126,15 +126,15 @@ def test_random_is_new_in_another_epoch():
 
 
 def test_fixed_keeps_its_frames_and_splits_the_largest_gap():
-    schedule = Fixed([0, 3, 12, 20], counts=[6, 5, 4])
+    schedule = Fixed(frames=[0, 3, 12, 20], counts=[6, 5, 4])
     assert keyframes(schedule) == [[0, 3, 12, 20]]
     assert keyframes(schedule, level=2) == [[0, 3, 7, 12, 20]]
     assert keyframes(schedule, level=1) == [[0, 3, 7, 12, 16, 20]]
 
 
 def test_fixed_lets_given_frames_replace_the_nearest_of_its_own():
-    assert keyframes(Fixed([0, 3, 12, 20]), given=[4]) == [[0, 4, 12, 20]]
-    assert keyframes(Fixed([0, 3, 12, 20]), given=[4, 11]) == [[0, 4, 11, 20]]
+    assert keyframes(Fixed(frames=[0, 3, 12, 20]), given=[4]) == [[0, 4, 12, 20]]
+    assert keyframes(Fixed(frames=[0, 3, 12, 20]), given=[4, 11]) == [[0, 4, 11, 20]]
 
 
 @pytest.mark.parametrize(
@@ -153,4 +153,4 @@ def test_fixed_refuses_lists_wrong_for_any_clip(arguments, message):
 @pytest.mark.parametrize("frames", [[0, 3, 12], [3, 12, 20], [0, 12, 21], [-1, 12, 20]])
 def test_fixed_refuses_frames_outside_the_clip_and_missing_endpoints(frames):
     with pytest.raises(BadValue, match="expected first 0 and last 20, the endpoints of the clip"):
-        keyframes(Fixed(frames))
+        keyframes(Fixed(frames=frames))

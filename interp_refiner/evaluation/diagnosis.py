@@ -1,0 +1,87 @@
+"""What a forward process does to clips: gaps, sizes and errors, level by level."""
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp_refiner.core import Corrupted, masked_mean
+from interp_refiner.metric import missing_frame_mse
+
+Row = dict[str, Any]
+"""One schedule at one level; plain, for JSON."""
+
+
+def clip_figures(corrupted: Corrupted, reference: Bool[Tensor, "b t"] | None = None) -> dict[str, Float[Tensor, " b"]]:
+    """Figures of every clip of a batch, at ``tau = 1``; see :class:`Diagnosis`.
+
+    Args:
+        corrupted: of one level.
+        reference: keyframes to compare with, for the overlap; None leaves it out.
+    """
+    known, missing, near = corrupted.known, corrupted.missing, corrupted.neighbours
+    count = known.sum(1)
+    first, last = near.right[:, 0], near.left[:, -1]
+    squared = {
+        "corruption": missing_frame_mse(corrupted.x, corrupted.clean, missing),
+        "noise": missing_frame_mse(corrupted.x, corrupted.interpolation, missing),
+        "interpolation": missing_frame_mse(corrupted.interpolation, corrupted.clean, missing),
+    }
+    figures = squared | {
+        "keyframes": count.float(),
+        "mean_gap": (last - first) / (count - 1).clamp(min=1),
+        "missing_gap": masked_mean(near.gap.float(), missing & ~near.one_sided),
+        "largest_gap": near.gap.amax(1).clamp(min=1).float(),
+    }
+    if reference is not None:
+        frame = near.frame
+        free = known & ~corrupted.plan.given & (frame > 0) & (frame < len(frame) - 1)
+        figures["overlap"] = (free & reference).sum(1) / free.sum(1)
+    return figures
+
+
+class Diagnosis:
+    """Collects the figures of several schedules over clips. A row has
+
+    - ``keyframes``: K; ``mean_gap``: from one keyframe to the next; ``missing_gap``: the gap that a missing frame lies
+      in; ``largest_gap``: of a clip; all means over clips, and ``longest_gap``, the largest of all clips, in frames;
+    - ``corruption_rms``: of ``x - z0``; ``noise_rms``: of ``x - zbar``; ``correction_rms``: of ``z0 - zbar``; on
+      missing frames, in units of latent standard deviation;
+    - ``interpolation_mse``: of missing frames, mean over clips, and its standard error ``interpolation_mse_se``;
+    - ``overlap``: share of the chosen keyframes (not the ends, not given ones) that the reference has too.
+    """
+
+    def __init__(self) -> None:
+        self.figures: dict[tuple[str, int], dict[str, list[Tensor]]] = defaultdict(lambda: defaultdict(list))
+
+    def update(
+        self, schedule: str, level: int, corrupted: Corrupted, reference: Bool[Tensor, "b t"] | None = None
+    ) -> None:
+        """Adds a batch of clips that are corrupted at one level under one schedule."""
+        for name, values in clip_figures(corrupted, reference).items():
+            self.figures[schedule, level][name].append(values.double().cpu())
+
+    def rows(self) -> list[Row]:
+        """One row per level and schedule, levels ascending, schedules in the order in which they came."""
+        order = sorted(self.figures, key=lambda key: key[1])
+        return [self._row(*key, {name: torch.cat(v) for name, v in self.figures[key].items()}) for key in order]
+
+    @staticmethod
+    def _row(schedule: str, level: int, clips: dict[str, Tensor]) -> Row:
+        means = {name: values.nanmean().item() for name, values in clips.items()}
+        error = clips["interpolation"]
+        return {
+            "schedule": schedule,
+            "level": level,
+            "clips": len(error),
+            **{name: means[name] for name in ("keyframes", "mean_gap", "missing_gap", "largest_gap")},
+            "longest_gap": int(clips["largest_gap"].max()),
+            "corruption_rms": means["corruption"] ** 0.5,
+            "noise_rms": means["noise"] ** 0.5,
+            "correction_rms": means["interpolation"] ** 0.5,
+            "interpolation_mse": means["interpolation"],
+            "interpolation_mse_se": error.std(correction=0).item() / len(error) ** 0.5,
+            "overlap": means.get("overlap"),
+        }

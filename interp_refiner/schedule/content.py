@@ -1,0 +1,34 @@
+"""What a schedule may look at to choose keyframes."""
+
+from abc import ABC, abstractmethod
+from typing import NoReturn
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+
+
+class Content(ABC):
+    """The content of a batch of clips; each view of it is made when a schedule asks for it, and not before."""
+
+    @abstractmethod
+    def segment_cost(self) -> Float[Tensor, "b t t"]:
+        """The error of the frames between keyframes i < j, summed; needs the clean clip and an interpolator."""
+
+    @abstractmethod
+    def preview(self, grid: int) -> Float[Tensor, "b c n t"]:
+        """What every frame roughly looks like: its latents averaged over ``n = grid^2`` cells, in float32.
+
+        A path has no space: its preview is the path itself, with one cell.
+        """
+
+
+class Unseen(Content):
+    """No content: for schedules that choose without looking; the others are refused."""
+
+    def segment_cost(self) -> NoReturn:
+        raise BadValue("content", None, "the clips: this schedule needs the cost of every segment")
+
+    def preview(self, grid: int) -> NoReturn:
+        raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")

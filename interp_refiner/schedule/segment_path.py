@@ -1,0 +1,70 @@
+"""Sets of keyframes as paths through a clip, each step from one keyframe to the next at the cost of its segment.
+
+Sums over all paths of K keyframes follow from one recursion over frames. With ``min`` it finds the cheapest path; with
+``logsumexp`` the normaliser of the distribution ``p(path) ~ exp(-cost(path))``, a semi-Markov conditional random field
+(Sarawagi & Cohen 2004).
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+NO_STEP = 1e6  # instead of infinity where gradients are needed: exp(-NO_STEP) = 0
+
+
+def steps(forced: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
+    """The pairs i < j that may be consecutive keyframes: no forced frame lies between."""
+    frame = torch.arange(forced.shape[1], device=forced.device)
+    passed = forced.cumsum(1)  # forced frames up to and including t
+    skips_forced = (passed - forced.long()).unsqueeze(1) > passed.unsqueeze(2)
+    return ~skips_forced & (frame.unsqueeze(1) < frame)
+
+
+def best_superset(cost: Float[Tensor, "b t t"], forced: Bool[Tensor, "b t"], count: int) -> Bool[Tensor, "b t"]:
+    """The ``count`` keyframes of least total cost among the sets that contain ``forced``.
+
+        best[k, j] = min over i < j of best[k - 1, i] + cost[i, j],    no forced frame between i and j
+
+    Args:
+        cost: additive cost of the segment between consecutive keyframes i < j; other entries are not read.
+        forced: must contain the first and the last frame. Where it has ``count`` frames or more, it is the answer.
+        count: K.
+    """
+    frame = torch.arange(forced.shape[1], device=forced.device)
+    step = cost.masked_fill(~steps(forced), torch.inf)
+    best = torch.where(frame == 0, 0.0, torch.inf).to(cost).expand_as(forced)
+    came_from = []
+    for _ in range(count - 1):
+        best, previous = (best.unsqueeze(2) + step).min(1)
+        came_from.append(previous)
+    chosen, here = forced.clone(), torch.full_like(frame[:1].expand(len(forced), 1), forced.shape[1] - 1)
+    for previous in reversed(came_from):
+        here = previous.gather(1, here)
+        chosen.scatter_(1, here, True)
+    return torch.where(forced.sum(1, keepdim=True) < count, chosen, forced)
+
+
+def path_cost(cost: Float[Tensor, "b t t"], keyframes: Bool[Tensor, "b t"]) -> Float[Tensor, " b"]:
+    """The sum of the costs of the segments between consecutive keyframes."""
+    consecutive = steps(keyframes) & keyframes.unsqueeze(1) & keyframes.unsqueeze(2)
+    return cost.masked_fill(~consecutive, 0.0).sum((1, 2))
+
+
+def log_likelihood(
+    cost: Float[Tensor, "b t t"], keyframes: Bool[Tensor, "b t"], forced: Bool[Tensor, "b t"], count: int
+) -> Float[Tensor, " b"]:
+    """``log p(keyframes)`` among all sets of ``count`` frames that contain ``forced``, ``p ~ exp(-path_cost)``.
+
+    Args:
+        cost: as in :func:`best_superset`; negative entries are allowed.
+        keyframes: the set, with both ends of the clip in it.
+        forced: a subset of it, with both ends. Where it leaves no choice the result is 0.
+        count: K.
+    """
+    frame = torch.arange(forced.shape[1], device=forced.device)
+    step = -cost.masked_fill(~steps(forced), NO_STEP)
+    weight = torch.where(frame == 0, 0.0, -NO_STEP).to(cost).expand_as(forced)
+    for _ in range(count - 1):
+        weight = (weight.unsqueeze(2) + step).logsumexp(1)
+    free = forced.sum(1) < count
+    return torch.where(free, -path_cost(cost, keyframes) - weight[:, -1], 0.0)

@@ -1,0 +1,99 @@
+"""What the forward process does, against direct computation."""
+
+import json
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from interp_refiner.core import BadValue
+from interp_refiner.diagnose import compared, diagnose
+from interp_refiner.evaluation.diagnosis import clip_figures
+from tests.factories import corrupted_clip, make_corruption, random_clip
+from tests.helpers import CONF
+
+WRITER = ["data.writer.num_train=2", "data.writer.num_val=5", "data.writer.height=16", "data.writer.width=24"]
+COMPARE = ["+schedule@compare.dp=dp", "+schedule@compare.few=random", "compare.few.counts=[9,3]"]
+
+
+def config(folder, *overrides):
+    places = [f"paths.{name}={folder / name}" for name in ("root", "cache", "log_dir", "output_dir")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("diagnose", [*places, *WRITER, "device=cpu", "batch_size=2", *overrides])
+
+
+@pytest.fixture(scope="module")
+def diagnosed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("diagnose")
+    diagnose(config(folder, *COMPARE))
+    return folder / "output_dir", json.loads((folder / "output_dir" / "diagnosis.json").read_text())["rows"]
+
+
+def test_one_row_per_schedule_and_level(diagnosed):
+    folder, rows = diagnosed
+    assert [(row["schedule"], row["level"], row["keyframes"]) for row in rows] == [
+        ("uniform", 1, 14), ("dp", 1, 14), ("few", 1, 9), ("uniform", 2, 9), ("dp", 2, 9), ("few", 2, 3),
+        ("uniform", 3, 6), ("dp", 3, 6), ("uniform", 4, 4), ("dp", 4, 4),
+    ]  # fmt: skip
+    assert all(row["clips"] == 5 for row in rows)
+    table = (folder / "diagnosis.md").read_text()
+    assert table.count("\n| ") == len(rows) + 2
+    assert "overlap with dp" in table
+
+
+def test_dp_is_the_bound_and_overlaps_with_itself(diagnosed):
+    rows = {(row["schedule"], row["level"]): row for row in diagnosed[1]}
+    assert rows["dp", 4]["interpolation_mse"] <= rows["uniform", 4]["interpolation_mse"]
+    assert rows["dp", 4]["overlap"] == 1
+    assert 0 <= rows["uniform", 4]["overlap"] < 1
+    for row in rows.values():
+        assert row["correction_rms"] ** 2 == pytest.approx(row["interpolation_mse"])
+        assert row["longest_gap"] >= row["largest_gap"] >= row["mean_gap"]
+        # noise is drawn independently of what it is added to
+        assert row["corruption_rms"] ** 2 == pytest.approx(row["correction_rms"] ** 2 + row["noise_rms"] ** 2, rel=0.1)
+    assert rows["uniform", 4]["mean_gap"] == pytest.approx(20 / 3)
+    assert rows["uniform", 4]["longest_gap"] == 7
+
+
+def test_figures_of_a_batch_are_those_of_a_loop():
+    corrupted, _, _ = corrupted_clip("schedule=random", level=torch.tensor([1, 3, 4]))
+    reference = make_corruption("schedule=uniform")(random_clip(level=torch.tensor([1, 3, 4])), "val").known
+    figures = clip_figures(corrupted, reference)
+    for i in range(3):
+        known = corrupted.known[i].nonzero().flatten()
+        gaps = known.diff()
+        assert figures["keyframes"][i] == len(known)
+        assert figures["mean_gap"][i] == pytest.approx(gaps.float().mean().item())
+        assert figures["largest_gap"][i] == gaps.max()
+        weights = (gaps - 1).float()  # missing frames in each gap
+        assert figures["missing_gap"][i] == pytest.approx(((weights * gaps).sum() / weights.sum()).item())
+        missing = corrupted.missing[i]
+        noise = (corrupted.x - corrupted.interpolation)[i][:, missing]
+        assert figures["noise"][i] == pytest.approx(noise.square().mean().item(), rel=1e-4)
+        inner = set(known.tolist()) - {0, 20}
+        both = inner & set(reference[i].nonzero().flatten().tolist())
+        assert figures["overlap"][i] == pytest.approx(len(both) / len(inner))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["+schedule@compare.uniform=dp"], "compare.uniform=.*: expected another name: schedule=uniform is in the"),
+        (["batch_size=0"], "batch_size=0: expected at least 1"),
+        (["schedule=dp", "interpolator=spline"], "interpolator=spline: expected a segment-local one"),
+        (
+            ["+schedule@compare.l=learned", "compare.l.checkpoint=nowhere"],
+            r"compare\.l\.checkpoint=nowhere: expected a",
+        ),
+        (["+schedule@compare.dp=dp", "compare.dp.max_gap=3"], "max_gap=3: expected at least 7, for 4 keyframes"),
+    ],
+)
+def test_mistakes_name_their_key(tmp_path, overrides, message):
+    with pytest.raises(BadValue, match=message):
+        diagnose(config(tmp_path, *overrides))
+
+
+def test_schedules_share_everything_else(tmp_path):
+    corruptions = compared(config(tmp_path, *COMPARE, "corruption.sigma=0.5", "seed=3"))
+    assert list(corruptions) == ["uniform", "dp", "few"]
+    assert {(c.sigma, c.seed) for c in corruptions.values()} == {(0.5, 3)}

@@ -1,0 +1,156 @@
+"""Keyframes from a preview: the network's parts against slow references, frozen weights, content from every source."""
+
+import pytest
+import torch
+
+from interp_refiner.core import BadValue, Clip, Draws, save_weights
+from interp_refiner.corruption import ClipContent
+from interp_refiner.corruption.content import pooled
+from interp_refiner.interpolator import Linear
+from interp_refiner.schedule import Learned, Selector
+from interp_refiner.schedule.selector import line_cost
+from tests.factories import make_corruption, random_clip
+
+SMALL = {"channels": 4, "grid": 2, "width": 8}
+CHOSEN = ["schedule=learned", *(f"schedule.selector.{name}={value}" for name, value in SMALL.items())]
+
+
+def trained(seed=0):
+    """A selector that has left its start."""
+    torch.manual_seed(seed)
+    selector = Selector(**SMALL)
+    with torch.no_grad():
+        for weight in selector.parameters():
+            weight.normal_(std=0.3)
+    return selector
+
+
+def preview(batch=3, frames=9, seed=0):
+    return torch.randn(batch, 4, 4, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def keyframes(schedule, clip, level=4):
+    given = clip.given if clip.given is not None else torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool)
+    plan = schedule.plan(given, Draws(0, "val", clip.keys), ClipContent(clip, Linear()))
+    return plan.mask_at(torch.full((clip.batch_size,), level))
+
+
+def test_line_cost_is_that_of_the_slow_loop():
+    e = preview()[:, 0] + 30  # far from 0: nothing may be lost to rounding
+    cost = line_cost(e)
+    for i in range(9):
+        for j in range(9):
+            inside = range(i + 1, j)
+            lines = [e[..., i] + (k - i) / (j - i) * (e[..., j] - e[..., i]) for k in inside]
+            errors = [(e[..., k] - line).square().sum(1) for k, line in zip(inside, lines, strict=True)]
+            torch.testing.assert_close(cost[:, i, j], sum(errors, torch.zeros(3)), atol=1e-3, rtol=1e-4)
+
+
+def test_an_untrained_selector_goes_by_the_error_of_the_preview():
+    selector, e = Selector(**SMALL), preview()
+    expected = line_cost(e.flatten(1, 2)) / 16  # mean over channels and cells
+    cost = selector(e)
+    torch.testing.assert_close(cost / cost.amax(), expected / expected.amax())
+
+
+def test_every_part_of_the_selector_receives_gradient():
+    selector = trained()
+    selector(preview())[:, 0, 4].sum().backward()
+    assert all(weight.grad.abs().sum() > 0 for weight in selector.parameters())
+
+
+def test_features_between_two_frames_are_those_between_only():
+    selector, e = trained(), preview(frames=21)
+    changed = e.clone()
+    changed[..., 15:] += 1
+    # kernels of 3 frames twice, on differences of neighbours: frames up to 11 know nothing of frame 15
+    before = selector(e)[:, :12, :12].triu(2)
+    torch.testing.assert_close(selector(changed)[:, :12, :12].triu(2), before)
+    assert not torch.allclose(selector(changed)[:, :12, 16], selector(e)[:, :12, 16])
+
+
+def test_pooling_averages_cells_and_leaves_paths_alone():
+    latents = torch.randn(2, 3, 5, 6, 8)
+    cells = pooled(latents.bfloat16(), 2)
+    assert cells.shape == (2, 3, 4, 5)
+    assert cells.dtype == torch.float32
+    torch.testing.assert_close(cells[:, :, 3], latents.bfloat16().float()[..., 3:, 4:].mean((3, 4)))
+    path = torch.randn(2, 2, 7)
+    assert torch.equal(pooled(path, 4), path.unsqueeze(2))
+
+
+def test_paths_without_space_are_planned():
+    path = torch.zeros(1, 4, 21)
+    path[:, :, 10:] = torch.arange(11.0)  # a bend at frame 9 or 10, straight elsewhere
+    known = keyframes(Learned(selector=Selector(**SMALL), counts=[3]), Clip(path, ["a"]), level=1)
+    assert known[0].nonzero().flatten().tolist() in ([0, 10, 20], [0, 9, 20])
+
+
+def test_a_preview_is_looked_at_instead_of_the_clip():
+    clip, other = random_clip(seed=0), random_clip(seed=1)
+    schedule = Learned(selector=trained())
+    brought = Clip(clip.latents, clip.keys, preview=other.latents[..., ::2, ::2])
+    coarse = Clip(other.latents[..., ::2, ::2], clip.keys)
+    assert torch.equal(keyframes(schedule, brought), keyframes(schedule, coarse))
+    assert not torch.equal(keyframes(schedule, brought), keyframes(schedule, clip))
+
+
+def test_phase_1_candidates_are_a_preview_and_missing_frames_are_not_read():
+    clip, proposed = random_clip(batch=2), torch.zeros(2, 21, dtype=torch.bool)
+    proposed[0, [2, 7, 11, 18]] = True  # none for the second clip: it is seen itself
+    values = clip.latents.where(proposed.view(2, 1, 21, 1, 1), torch.nan)
+    held = Clip(clip.latents, clip.keys, proposals=values, proposed=proposed)
+    schedule = Learned(selector=trained())
+    known = keyframes(schedule, held)
+    lines = Clip(Linear()(clip.latents[:1], proposed[:1]).latents, clip.keys[:1])
+    assert torch.equal(known[:1], keyframes(schedule, lines))
+    assert torch.equal(known[1:], keyframes(schedule, clip)[1:])
+
+
+def test_given_frames_counts_and_the_cap_are_kept():
+    given = torch.zeros(3, 21, dtype=torch.bool)
+    given[1, 7] = True
+    known = keyframes(Learned(selector=trained(), max_gap=8), random_clip(given=given))
+    assert known[:, [0, -1]].all()
+    assert known[1, 7]
+    assert known.sum(1).tolist() == [4, 4, 4]
+    assert max(int(row.nonzero().flatten().diff().max()) for row in known) <= 8
+
+
+def test_a_corruption_plans_with_frozen_weights(tmp_path):
+    save_weights(trained(), tmp_path / "selector.safetensors")
+    corruption = make_corruption(*CHOSEN, f"schedule.checkpoint={tmp_path / 'selector.safetensors'}")
+    clip = random_clip()
+    plan = corruption(clip, "val").plan
+    assert torch.equal(plan.mask_at(torch.full((3,), 4)), keyframes(Learned(selector=trained()), clip))
+    weights = list(corruption.schedule.selector.parameters())
+    assert all(not weight.requires_grad for weight in weights)
+    half = Clip(clip.latents.bfloat16(), clip.keys)
+    assert corruption(half, "val").plan.kept_until.shape == (3, 21)
+
+
+def test_a_run_folder_brings_the_averaged_weights_and_frozen_ones_follow_the_device(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    raw, averaged = (
+        {Selector.prefix + name: value for name, value in trained(seed).state_dict().items()} for seed in (0, 1)
+    )
+    state = {"state_dict": raw | {"validation_error.count": torch.ones(3)}, "ema_state_dict": averaged}
+    torch.save(state, tmp_path / "checkpoints" / "last.ckpt")
+    schedule = Learned(selector=Selector(**SMALL), checkpoint=str(tmp_path))
+    assert torch.equal(schedule.selector(preview()), trained(1)(preview()))
+    schedule.selector.follow(torch.device("meta"))
+    assert {weight.device.type for weight in schedule.selector.parameters()} == {"meta"}
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    save_weights(trained(), tmp_path / "selector.safetensors")
+    with pytest.raises(BadValue, match="expected weights of Selector at this size: size mismatch"):
+        Learned(selector=Selector(4, 2, 12), checkpoint=str(tmp_path / "selector.safetensors"))
+    with pytest.raises(BadValue, match=r"checkpoint=.*nowhere: expected a run folder"):
+        Learned(checkpoint=str(tmp_path / "nowhere"))
+    with pytest.raises(BadValue, match="grid=0: expected at least 1"):
+        Selector(grid=0)
+    with pytest.raises(BadValue, match="content=None: expected the clips: this schedule needs a preview"):
+        Learned().plan(torch.zeros(1, 21, dtype=torch.bool), Draws(0, "val", ["a"]))
+    with pytest.raises(BadValue, match="channels=16: expected 4, the channels of the clips"):
+        make_corruption("schedule=learned", "schedule.checkpoint=null").check([4, 21, 4, 6])
