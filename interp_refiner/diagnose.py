@@ -1,7 +1,7 @@
 """What a forward process does to clips: ``python -m interp_refiner.diagnose schedule=dp corruption.sigma=0.5``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -87,7 +87,7 @@ def clips(data: ShardedDataModule, batch_size: int, device: str) -> Iterator[Cli
 
 
 @torch.no_grad()
-def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
+def measure(batches: Iterable[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
     """The figures of all clips, see :class:`Diagnosis`; with the overlap with dp where dp is among the schedules."""
     diagnosis = Diagnosis()
     bound = next((name for name, c in corruptions.items() if isinstance(c.schedule, DynamicProgramming)), None)

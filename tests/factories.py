@@ -52,3 +52,9 @@ def corrupted_clip(*overrides: str, stream: str = "val", **fields: Any) -> tuple
     """A random clip corrupted under overrides, with the corruption and the draws of a sampler."""
     clip, corruption = random_clip(**fields), make_corruption(*overrides)
     return corruption(clip, stream), corruption, Draws(corruption.seed, "sample", clip.keys)
+
+
+def chosen_schedule(name: str) -> list[str]:
+    """The overrides that choose a schedule for clips of :func:`random_clip`."""
+    untrained = ["schedule.checkpoint=null", "schedule.selector.channels=4"]
+    return [f"schedule={name}", *(untrained if name == "learned" else [])]

@@ -9,7 +9,13 @@ from interp_refiner.metric.frechet import FrechetDistance, frechet_distance
 from interp_refiner.metric.image_quality import psnr, ssim
 from interp_refiner.metric.keyframe_contract import KeyframeContract, KeyframeReport, keyframe_report
 from interp_refiner.metric.maze import MazeScores, edge_collisions, endpoint_error, path_length
-from interp_refiner.metric.missing_frame import MissingFrameError, error_ratio, frame_squared_error, missing_frame_mse
+from interp_refiner.metric.missing_frame import (
+    ErrorByLevel,
+    MissingFrameError,
+    error_ratio,
+    frame_squared_error,
+    missing_frame_mse,
+)
 from interp_refiner.metric.pretrained import LPIPS, I3DFeatures, InceptionFeatures
 from interp_refiner.metric.rank_correlation import rank_correlation
 from interp_refiner.metric.realism import Realism, difference_energy, energies, laplacian_energy
@@ -23,6 +29,7 @@ __all__ = [
     "Bootstrap",
     "ClipFeatures",
     "ClipTable",
+    "ErrorByLevel",
     "ErrorTable",
     "FrameMeasure",
     "FrameTable",

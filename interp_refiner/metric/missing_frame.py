@@ -32,11 +32,10 @@ def error_ratio(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> F
     return torch.where((error == 0) & (reference == 0), 1.0, error / reference)
 
 
-class MissingFrameError(Metric):
-    """Missing-frame error of the refiner and of the interpolation it started from, level by level.
+class ErrorByLevel(Metric):
+    """Two errors of every sample, refined and interpolated, level by level.
 
-    With ``e_b`` the mean squared error over the missing frames of sample b and ``sum_s`` the sum over the samples drawn
-    at level s,
+    With ``e_b`` an error of sample b and ``sum_s`` the sum over the samples at level s,
 
         refined_mse    = sum_s e_b(refined) / n_s           interpolation_mse = sum_s e_b(interpolation) / n_s
         ratio          = sum_s e_b(refined) / sum_s e_b(interpolation)    (1 where both are 0)
@@ -82,24 +81,12 @@ class MissingFrameError(Metric):
 
     def update(
         self,
-        estimate: Float[Tensor, "b c t *space"],
-        interpolation: Float[Tensor, "b c t *space"],
-        clean: Float[Tensor, "b c t *space"],
-        missing: Bool[Tensor, "b t"],
-        level: Int[Tensor, " b"],
-    ) -> None:
-        """Adds one batch, without waiting for the device."""
-        errors = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
-        self.add(*errors, missing.any(1), level)
-
-    def add(
-        self,
         refined: Float[Tensor, " b"],
         interpolated: Float[Tensor, " b"],
         counted: Bool[Tensor, " b"],
         level: Int[Tensor, " b"],
     ) -> None:
-        """Adds ``e_b`` themselves, of the samples that are ``counted``."""
+        """Adds the errors of one batch, without waiting for the device; samples not ``counted`` are left out."""
         levels = torch.arange(1, self.num_levels + 1, device=level.device)
         member = (level.unsqueeze(1) == levels) & counted.unsqueeze(1)
 
@@ -136,3 +123,22 @@ class MissingFrameError(Metric):
         rows = [(f"level_{s + 1}", i) for i, s in enumerate(levels.tolist())]
         by_level = {f"{row}/{name}": values[i].float() for row, i in rows for name, (values, _) in table.items()}
         return by_level | {f"mean/{name}": mean.float() for name, (_, mean) in table.items()}
+
+
+class MissingFrameError(ErrorByLevel):
+    """Missing-frame error of the refiner and of the interpolation it started from, by level; see :class:`ErrorByLevel`.
+
+    ``e_b`` is the mean squared error over the missing frames of sample b; samples without one do not count.
+    """
+
+    def update(  # type: ignore[override]
+        self,
+        estimate: Float[Tensor, "b c t *space"],
+        interpolation: Float[Tensor, "b c t *space"],
+        clean: Float[Tensor, "b c t *space"],
+        missing: Bool[Tensor, "b t"],
+        level: Int[Tensor, " b"],
+    ) -> None:
+        """Adds one batch, without waiting for the device."""
+        errors = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
+        super().update(*errors, missing.any(1), level)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws, KeyframePlan
 from interp_refiner.corruption import ClipContent, Corruption
-from interp_refiner.metric import MissingFrameError, missing_frame_mse
+from interp_refiner.metric import ErrorByLevel, missing_frame_mse
 from interp_refiner.schedule import DynamicProgramming, Learned, Schedule, Uniform, log_likelihood
 from interp_refiner.training.optimizer import OptimizerRecipe
 
@@ -44,7 +44,7 @@ class SelectorFit(L.LightningModule):
             raise BadValue("corruption.schedule", name, "dp: its keyframes are what a selector learns")
         self.schedule, self.selector = schedule, schedule.selector
         self.recipe, self.corruption = optimizer, corruption
-        self.validation_error, self.dp_error = MissingFrameError(num_levels), MissingFrameError(num_levels)
+        self.validation_error, self.dp_error = ErrorByLevel(num_levels), ErrorByLevel(num_levels)
 
     def loss(self, preview: Float[Tensor, "b c n t"], labels: KeyframePlan) -> Float[Tensor, ""]:
         """Mean negative log-likelihood of the labels, in nats a level."""
@@ -67,8 +67,8 @@ class SelectorFit(L.LightningModule):
         learned, uniform = (self.interpolation_error(schedule, corrupted) for schedule in (self.schedule, even))
         dp = missing_frame_mse(corrupted.interpolation, corrupted.clean, corrupted.missing)
         counted = corrupted.missing.any(1)
-        self.validation_error.add(learned, uniform, counted, corrupted.level)
-        self.dp_error.add(dp, uniform, counted, corrupted.level)
+        self.validation_error.update(learned, uniform, counted, corrupted.level)
+        self.dp_error.update(dp, uniform, counted, corrupted.level)
         return corrupted.interpolation
 
     def interpolation_error(self, schedule: Schedule, corrupted: Corrupted) -> Float[Tensor, " b"]:

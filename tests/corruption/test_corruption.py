@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp_refiner.core import BadValue, per_frame
 from interp_refiner.corruption import LogitNormal, Uniform
 from interp_refiner.scheduled_sampling import Proposals, ScheduledSampling
-from tests.factories import make_corruption, make_interpolator, random_clip
+from tests.factories import chosen_schedule, make_corruption, make_interpolator, random_clip
 from tests.helpers import NoHostSync, group_members
 
 MODES = group_members("corruption")
@@ -65,7 +65,7 @@ def test_x_is_the_equation(mode, interpolator):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_given_frames_are_bit_for_bit(mode, schedule, dtype):
-    corruption = make_corruption(f"corruption={mode}", f"schedule={schedule}")
+    corruption = make_corruption(f"corruption={mode}", *chosen_schedule(schedule))
     clip = random_clip()
     clip.latents[:, :, 0] *= -0.0
     clip = replace(clip, latents=clip.latents.to(dtype))
@@ -223,7 +223,7 @@ PER_DRAW = {"uniform_", "normal_", "unbind", "select", "detach", "randn", "randi
 @pytest.mark.parametrize("schedule", ["uniform", "random"])  # fixed and dp plan on the host, see their own tests
 @pytest.mark.parametrize("replacing", ["never", "noisy"])
 def test_nothing_waits_for_the_device_and_nothing_loops_over_samples(mode, schedule, replacing):
-    corruption = make_corruption(f"corruption={mode}", f"schedule={schedule}", f"scheduled_sampling={replacing}")
+    corruption = make_corruption(f"corruption={mode}", *chosen_schedule(schedule), f"scheduled_sampling={replacing}")
     counts = []
     for batch in (2, 6):
         with NoHostSync(), CountOperators() as operators:

@@ -146,7 +146,7 @@ def test_a_cap_that_cannot_be_kept_is_refused(max_gap, message):
 
 
 @forall(num_frames=st.integers(3, 8), seed=st.integers(0, 10**6), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_probabilities_are_those_of_all_sets(num_frames, seed, data):
     count = data.draw(st.integers(2, num_frames))
     cost = 4 * random_costs(num_frames, seed, batch=1) - 2
