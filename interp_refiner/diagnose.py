@@ -51,7 +51,7 @@ def diagnose(cfg: DictConfig) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     corruptions = compared(cfg)
     data = open_data(cfg, corruptions)
-    rows = measure(tqdm(clips(data, cfg.batch_size, device), desc="batches of clips"), corruptions)
+    rows = measure(clips(data, cfg.batch_size, device), corruptions)
     write(rows, corruptions, cfg)
 
 
@@ -87,13 +87,13 @@ def clips(data: ShardedDataModule, batch_size: int, device: str) -> Iterator[Cli
 
 
 @torch.no_grad()
-def measure(batches: Iterable[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
+def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
     """The figures of all clips, see :class:`Diagnosis`; with the overlap with dp where dp is among the schedules."""
     diagnosis = Diagnosis()
     bound = next((name for name, c in corruptions.items() if isinstance(c.schedule, DynamicProgramming)), None)
     # dp comes first, to be there for the others
     order = sorted(corruptions, key=lambda name: name != bound)
-    for clip in batches:
+    for clip in tqdm(batches, desc="batches of clips"):
         best: dict[int, torch.Tensor] = {}
         for name in order:
             for level in range(1, corruptions[name].num_levels(clip.num_frames) + 1):
@@ -107,6 +107,7 @@ def measure(batches: Iterable[Clip], corruptions: dict[str, Corruption]) -> list
 
 
 HEADINGS = {
+    "level": "level",
     "schedule": "schedule",
     "keyframes": "K",
     "mean_gap": "mean gap",
@@ -114,51 +115,68 @@ HEADINGS = {
     "largest_gap": "largest gap",
     "longest_gap": "of all clips",
     "corruption_rms": "RMS x - z0",
-    "noise_rms": "noise",
-    "correction_rms": "correction",
+    "noise_rms": "RMS noise",
+    "correction_rms": "RMS correction",
     "interpolation_mse": "interpolation MSE",
     "overlap": "overlap with dp",
+}
+ON_TERMINAL = {  # in 80 columns
+    "level": "",
+    "schedule": "schedule",
+    "keyframes": "K",
+    "missing_gap": "gap",
+    "largest_gap": "largest",
+    "corruption_rms": "x - z0",
+    "noise_rms": "noise",
+    "correction_rms": "z0 - zbar",
+    "interpolation_mse": "MSE",
+    "overlap": "as dp",
 }
 DECIMALS = {"keyframes": 1, "mean_gap": 2, "missing_gap": 2, "largest_gap": 2, "overlap": 2, "interpolation_mse": 4}
 
 
-def shown(row: Row) -> list[str]:
-    """A row as text, its level first; what was not measured is left out by :func:`write`."""
-    texts = [str(row["level"])]
-    for name in HEADINGS:
-        value = row[name]
-        texts.append(f"{value:.{DECIMALS.get(name, 3)}f}" if isinstance(value, float) else str(value))
-    return texts
+def texts(rows: list[Row], names: Iterable[str]) -> list[list[str]]:
+    """The columns ``names`` of a table, as text."""
+
+    def text(name: str, value: str | float | int) -> str:
+        return f"{value:.{DECIMALS.get(name, 3)}f}" if isinstance(value, float) else str(value)
+
+    return [[text(name, row[name]) for name in names] for row in rows]
+
+
+def measured(rows: list[Row], headings: dict[str, str]) -> dict[str, str]:
+    """Without the columns that hold nothing: the overlap, where there is no dp to overlap with."""
+    return {name: heading for name, heading in headings.items() if rows[0][name] is not None}
 
 
 def write(rows: list[Row], corruptions: dict[str, Corruption], cfg: DictConfig) -> None:
     """The table on the terminal, as Markdown and as JSON."""
-    folder = Path(cfg.paths.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, first = Path(cfg.paths.output_dir), next(iter(corruptions.values()))
     save_config(cfg, folder)
-    kept = [place for place, name in enumerate(["level", *HEADINGS]) if rows[0].get(name) is not None]
-    headings = [["level", *HEADINGS.values()][place] for place in kept]
-    texts = [[shown(row)[place] for place in kept] for row in rows]
-    first = next(iter(corruptions.values()))
-    about = {
-        "interpolator": config_name(first.interpolator),
-        "noise": config_name(first.noise),
-        "sigma": first.sigma,
-        "data": str(cfg.data.root),
-        "clips": rows[0]["clips"],
-        "seed": cfg.seed,
-    } | run_metadata()
+    parts = {"interpolator": config_name(first.interpolator), "noise": config_name(first.noise), "sigma": first.sigma}
+    about = parts | {"data": str(cfg.data.root), "clips": rows[0]["clips"], "seed": cfg.seed}
+    facts = ", ".join(f"{name} {value}" for name, value in about.items())
+    about |= run_metadata()
     (folder / "diagnosis.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
-    facts = ", ".join(f"{name} {about[name]}" for name in ("interpolator", "noise", "sigma", "data", "clips", "seed"))
-    text = f"# Diagnosis\n\n{facts}, commit {about['git_commit']}\n\n`{about['command']}`\n\n"
-    (folder / "diagnosis.md").write_text(text + markdown_table(headings, texts))
+    columns = measured(rows, HEADINGS)
+    table = markdown_table(list(columns.values()), texts(rows, columns))
+    text = f"# Diagnosis\n\n{facts}, commit {about['git_commit']}\n\n`{about['command']}`\n\n{table}"
+    (folder / "diagnosis.md").write_text(text)
+    show(rows, facts, folder)
+
+
+def show(rows: list[Row], facts: str, folder: Path) -> None:
+    """Prints the table, and where the rest is."""
     table = Table(title=facts, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "schedule" else "right")
-    for row, after in zip(texts, [*texts[1:], None], strict=True):
-        table.add_row(*row, end_section=after is not None and after[0] != row[0])
+    columns = measured(rows, ON_TERMINAL)
+    for name, heading in columns.items():
+        table.add_column(heading, justify="left" if name == "schedule" else "right")
+    lines = texts(rows, columns)
+    for line, after in zip(lines, [*lines[1:], None], strict=True):
+        table.add_row(*line, end_section=after is not None and after[0] != line[0])
     console = Console(highlight=False)
     console.print(table)
+    console.print("gap: that a missing frame lies in; largest: of a clip; then RMS and MSE of missing frames\n")
     for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)
 
