@@ -140,5 +140,5 @@ class MissingFrameError(ErrorByLevel):
         level: Int[Tensor, " b"],
     ) -> None:
         """Adds one batch, without waiting for the device."""
-        errors = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
-        super().update(*errors, missing.any(1), level)
+        refined, interpolated = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
+        super().update(refined, interpolated, missing.any(1), level)
