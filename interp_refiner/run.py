@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner.attention import Attention
 from interp_refiner.backbone import Backbone
 from interp_refiner.callback import CHECKPOINT_KEY
 from interp_refiner.codec import Codec
@@ -92,7 +93,14 @@ class Parts:
         check_method(self.corruption, self.objective, self.sampler)
         metadata = self.data.metadata
         text_dim = metadata.text_shape[1] if metadata.text_shape else 1
-        return build(self.cfg.backbone, latent_channels=metadata.latent_shape[0], text_dim=text_dim)
+        sizes = {"latent_channels": metadata.latent_shape[0], "text_dim": text_dim}
+        return build(self.cfg.backbone, **sizes, **self._attention())
+
+    def _attention(self) -> dict[str, Attention]:
+        """Of a backbone that has any; runs of before the group existed have the backbone's own."""
+        takes = parameters(locate_target("backbone", self.cfg.backbone["_target_"]))
+        wanted = "attention" in takes and "attention" in self.cfg
+        return {"attention": build(self.cfg.attention)} if wanted else {}
 
 
 def assemble(cfg: DictConfig) -> Run:

@@ -20,6 +20,7 @@ COMPONENT_GROUPS = [
     "interpolator",
     "scheduled_sampling",
     "corruption",
+    "attention",
     "backbone",
     "objective",
     "sampler",

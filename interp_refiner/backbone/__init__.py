@@ -3,6 +3,18 @@
 from interp_refiner.backbone.backbone import Backbone
 from interp_refiner.backbone.conditioning import BracketingKeyframes, Global, MaskedKeyframes, PerFrame
 from interp_refiner.backbone.dropout import DroppedKeyframes
+from interp_refiner.backbone.recomputation import FullRecomputation, NoRecomputation, SelectiveRecomputation
 from interp_refiner.backbone.wan import Wan
 
-__all__ = ["Backbone", "BracketingKeyframes", "DroppedKeyframes", "Global", "MaskedKeyframes", "PerFrame", "Wan"]
+__all__ = [
+    "Backbone",
+    "BracketingKeyframes",
+    "DroppedKeyframes",
+    "FullRecomputation",
+    "Global",
+    "MaskedKeyframes",
+    "NoRecomputation",
+    "PerFrame",
+    "SelectiveRecomputation",
+    "Wan",
+]

@@ -57,6 +57,10 @@ class Timestep(ABC):
     """How noise levels enter a flow-matching backbone: its timestep in 0..1000 and the scale of its input."""
 
     @abstractmethod
+    def count(self, num_frames: int) -> int:
+        """How many timesteps a clip has."""
+
+    @abstractmethod
     def times(self, corrupted: Corrupted) -> Float[Tensor, "b n"]:
         """The timestep of every frame, ``n = t``, or of the whole clip, ``n = 1``."""
 
@@ -71,6 +75,9 @@ class PerFrame(Timestep):
     This is Wan's own flow-matching state, ``(1 - u) z + u eps`` with z between ``z0`` and ``zbar``.
     """
 
+    def count(self, num_frames: int) -> int:
+        return num_frames
+
     def times(self, corrupted: Corrupted) -> Float[Tensor, "b t"]:
         return 1000 * corrupted.flow_time
 
@@ -80,6 +87,9 @@ class PerFrame(Timestep):
 
 class Global(Timestep):
     """One time for the clip, ``1000 a / (1 + a)`` with ``a = tau sigma``, and the input as it is."""
+
+    def count(self, num_frames: int) -> int:
+        return 1
 
     def times(self, corrupted: Corrupted) -> Float[Tensor, "b 1"]:
         a = corrupted.tau * corrupted.sigma

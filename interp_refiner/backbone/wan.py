@@ -1,7 +1,7 @@
 """The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp_refiner.attention import Attention, Dense, Flops
+from interp_refiner.backbone.attend import use_attention
 from interp_refiner.backbone.backbone import Backbone
 from interp_refiner.backbone.conditioning import (
     FrameNumbers,
@@ -20,6 +22,8 @@ from interp_refiner.backbone.conditioning import (
     Timestep,
     frames_to_tokens,
 )
+from interp_refiner.backbone.flops import wan_flops
+from interp_refiner.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all, kept_bytes
 from interp_refiner.core import BadValue, Corrupted
 
 
@@ -38,6 +42,9 @@ class Wan(Backbone):
         timestep: how noise levels become timesteps.
         keyframe_channels: how keyframe content is shown.
         pretrained: a folder saved by diffusers (the model's own or its pipeline's); its size replaces the one given.
+        attention: how tokens attend to one another; None for :class:`Dense`.
+        recomputation: what blocks keep for their backward pass; None for everything.
+        compile: blocks are compiled: one graph for all of them, for fixed shapes. Names of weights do not change.
 
     Raises:
         BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
@@ -56,6 +63,9 @@ class Wan(Backbone):
         timestep: Timestep | None = None,
         keyframe_channels: KeyframeChannels | None = None,
         pretrained: str | None = None,
+        attention: Attention | None = None,
+        recomputation: Recomputation | None = None,
+        compile: bool = False,
     ):
         super().__init__()
         shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
@@ -74,6 +84,10 @@ class Wan(Backbone):
                 patch_size=tuple(patch_size),
                 **shape,
             )
+        self.attention = attention or Dense()
+        self.layers = tuple(use_attention(self.wan, self.attention))  # a tuple: their weights belong to their blocks
+        self.recomputation = recomputation or NoRecomputation()
+        self.run_block = compiled_run_block() if compile else run_block
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or MaskedKeyframes()
         patch = self.wan.patch_embedding
@@ -104,8 +118,18 @@ class Wan(Backbone):
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
         time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(corrupted))
         text = self.wan.condition_embedder.text_embedder(self._text(corrupted, tokens.dtype))
-        tokens = self._run_blocks(tokens, text, modulation, self.wan.rope(state))
-        return self._head(tokens, time, (t, h, w))
+        order, rotary = self.attention.order((t, h, w), tokens.device), self.wan.rope(state)
+        if order is not None:
+            tokens, modulation, *rotary = (order.apply(x) for x in (tokens, modulation, *rotary))
+        tokens = self._run_blocks(tokens, text, modulation, tuple(rotary))
+        return self._head(tokens if order is None else order.undo(tokens), time, (t, h, w))
+
+    def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops:
+        """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
+        grid = [size // patch for size, patch in zip(latent_shape[1:], self.wan.config.patch_size, strict=True)]
+        channels = self.keyframe_channels.count(latent_shape[0])
+        times = self.timestep.count(grid[0])
+        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
 
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses sizes that ``WanTransformer3DModel`` would silently crop."""
@@ -131,15 +155,22 @@ class Wan(Backbone):
         return text.to(dtype)
 
     def _run_blocks(
-        self, tokens: Tensor, text: Tensor, modulation: Tensor, rotary: tuple[Tensor, Tensor]
+        self, tokens: Tensor, text: Tensor, modulation: Tensor, rotary: tuple[Tensor, ...]
     ) -> Float[Tensor, "b n d"]:
-        recompute = torch.is_grad_enabled() and self.wan.gradient_checkpointing
-        for block in self.wan.blocks:
-            if recompute:
-                tokens = self.wan._gradient_checkpointing_func(block, tokens, text, modulation, rotary)
-            else:
-                tokens = block(tokens, text, modulation, rotary)
+        device, dtype = tokens.device, product_dtype(tokens)
+        for layer in self.layers:
+            layer.prepare(device, dtype)
+        for block, runner in zip(self.wan.blocks, self._runners(tokens, text, dtype), strict=True):
+            tokens = self.run_block(runner, block, tokens, text, modulation, rotary)
         return tokens
+
+    def _runners(self, tokens: Tensor, text: Tensor, dtype: torch.dtype) -> list[Runner]:
+        """How each block is run: recomputation is for training only."""
+        blocks, size = len(self.wan.blocks), self.wan.config
+        if not torch.is_grad_enabled():
+            return [keep_all] * blocks
+        b, n, dim = tokens.shape
+        return self.recomputation.runners(blocks, kept_bytes(b, n, text.shape[1], dim, size.ffn_dim, dtype.itemsize))
 
     def _head(
         self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"], grid: tuple[int, int, int]
@@ -150,6 +181,24 @@ class Wan(Backbone):
         (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
         return rearrange(self.wan.proj_out(tokens), pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+def run_block(runner: Runner, block: nn.Module, *inputs: Any) -> Tensor:
+    """Runs one block; what is compiled, so that recomputation is part of the compiled graph."""
+    return runner(block, *inputs)
+
+
+def compiled_run_block() -> Callable[..., Tensor]:
+    """:func:`run_block`, compiled once for all blocks: their weights are inputs of one graph."""
+    # Splitting graphs at DDP's buckets is for models compiled as a whole, and fails on recomputation in the graph.
+    torch._dynamo.config.optimize_ddp = False
+    return torch.compile(run_block, dynamic=False)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The precision of matrix products with ``x``: that of autocast where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:

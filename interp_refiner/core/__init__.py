@@ -8,6 +8,7 @@ from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
+from interp_refiner.core.timing import median_seconds
 
 __all__ = [
     "AVERAGED",
@@ -23,6 +24,7 @@ __all__ = [
     "derived_seed",
     "frame_mean",
     "masked_mean",
+    "median_seconds",
     "move",
     "neighbours",
     "per_frame",

@@ -1,0 +1,22 @@
+"""How tokens attend to one another: dense, or sparse with a linear branch, by the fastest kernel at hand."""
+
+from interp_refiner.attention.attention import Attention, AttentionLayer
+from interp_refiner.attention.benchmark import AttentionBenchmark, Shape
+from interp_refiner.attention.dense import Dense
+from interp_refiner.attention.flops import Flops, attention_flops, linear_flops
+from interp_refiner.attention.sparse_linear import SparseLinear
+from interp_refiner.attention.tiles import TokenOrder, tile_order
+
+__all__ = [
+    "Attention",
+    "AttentionBenchmark",
+    "AttentionLayer",
+    "Dense",
+    "Flops",
+    "Shape",
+    "SparseLinear",
+    "TokenOrder",
+    "attention_flops",
+    "linear_flops",
+    "tile_order",
+]

@@ -1,0 +1,81 @@
+"""Which key blocks a query block attends to, and attention over them as a masked softmax."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class KeptBlocks:
+    """The key blocks of every query block.
+
+    Attributes:
+        index: kept key blocks, ascending, int32.
+        block_q, block_k: tokens of a block of queries and of keys; the last block may hold fewer.
+        num_keys: tokens that are keys.
+    """
+
+    index: Int[Tensor, "b h m kept"]
+    block_q: int
+    block_k: int
+    num_keys: int
+
+    @property
+    def num_key_blocks(self) -> int:
+        return num_blocks(self.num_keys, self.block_k)
+
+    @property
+    def mask(self) -> Bool[Tensor, "b h m blocks"]:
+        """True where a query block keeps a key block."""
+        none = torch.zeros(*self.index.shape[:3], self.num_key_blocks, dtype=torch.bool, device=self.index.device)
+        return none.scatter(3, self.index.long(), True)
+
+
+def num_blocks(tokens: int, block: int) -> int:
+    """How many blocks ``tokens`` tokens make."""
+    return -(-tokens // block)
+
+
+def num_kept(ratio: float, blocks: int) -> int:
+    """``ratio`` of the key blocks, rounded, at least one."""
+    return max(1, round(ratio * blocks))
+
+
+def pooled(x: Float[Tensor, "b h n d"], block: int) -> Float[Tensor, "b h m d"]:
+    """Means over blocks of tokens, in float32 at least; over fewer where the last block is short."""
+    n = x.shape[2]
+    blocks = num_blocks(n, block)
+    sums = rearrange(pad(x, (0, 0, 0, blocks * block - n)), "b h (m t) d -> b h m t d", t=block)
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    starts = torch.arange(blocks, device=x.device) * block
+    sizes = (n - starts).clamp(max=block).to(dtype)
+    return sums.sum(3, dtype=dtype) / sizes.unsqueeze(1)
+
+
+@torch.no_grad()
+def choose_blocks(
+    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h l d"], ratio: float, block_q: int, block_k: int
+) -> KeptBlocks:
+    """The top ``ratio`` key blocks of every query block by ``q_bar k_bar^T``; the choice has no gradient.
+
+    DESIGN section 8, and Zhang et al. 2025, "SLA: Beyond Sparsity in Diffusion Transformers via Fine-Tunable
+    Sparse-Linear Attention", section 4.
+    """
+    with torch.autocast(q.device.type, enabled=False):  # the product too in float32
+        affinity = torch.einsum("bhmd,bhkd->bhmk", pooled(q, block_q), pooled(k, block_k))
+    top = affinity.topk(num_kept(ratio, affinity.shape[3]), dim=3).indices
+    return KeptBlocks(top.sort(dim=3).values.int(), block_q, block_k, k.shape[2])
+
+
+def block_attention(
+    q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h l d"], v: Float[Tensor, "b h l d"], kept: KeptBlocks
+) -> Float[Tensor, "b h n d"]:
+    """``O_s``: softmax attention over the kept blocks, exact, with a full score matrix: for small sizes and CPUs."""
+    rows = kept.mask.repeat_interleave(kept.block_q, 2)[:, :, : q.shape[2]]
+    mask = rows.repeat_interleave(kept.block_k, 3)[..., : k.shape[2]]
+    return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1 / math.sqrt(q.shape[3]))

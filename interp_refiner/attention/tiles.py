@@ -1,0 +1,52 @@
+"""The order of a clip's tokens: raster, or space-time tile after tile so that a block of keys is compact."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenOrder:
+    """A permutation of tokens and its inverse.
+
+    Attributes:
+        raster: ``raster[i]`` is the raster index of the token at place i.
+        place: ``place[j]`` is where the token of raster index j stands.
+    """
+
+    raster: Int[Tensor, " n"]
+    place: Int[Tensor, " n"]
+
+    def apply(self, tokens: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n *d"]:
+        """From raster order to this one."""
+        return tokens.index_select(1, self.raster)
+
+    def undo(self, tokens: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n *d"]:
+        """From this order back to raster order."""
+        return tokens.index_select(1, self.place)
+
+
+def tile_order(grid: Sequence[int], tile: Sequence[int], device: torch.device | str = "cpu") -> Int[Tensor, " n"]:
+    """Raster indices of the tokens of a grid ``(t, h, w)``, tile by tile; tiles at the far edges may be smaller.
+
+    Tiles follow one another in raster order, and so do the tokens inside a tile.
+    """
+    axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
+    key = torch.zeros(tuple(grid), dtype=torch.long, device=device)
+    for axis, size, edge in zip(axes, grid, tile, strict=True):
+        key = key * -(-size // edge) + axis // edge
+    for axis, edge in zip(axes, tile, strict=True):
+        key = key * edge + axis % edge
+    return key.flatten().argsort()
+
+
+@lru_cache(maxsize=8)
+def tiled(grid: tuple[int, ...], tile: tuple[int, ...], device: torch.device) -> TokenOrder:
+    """The order of tiles with its inverse, made once for each grid and device."""
+    with torch.inference_mode(False):  # it may be saved for a backward pass later
+        raster = tile_order(grid, tile, device)
+        return TokenOrder(raster, raster.argsort())

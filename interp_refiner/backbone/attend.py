@@ -1,0 +1,72 @@
+"""Wan's attention modules with a kernel of our choosing: projections, norms and rotary embeddings around it."""
+
+import torch
+from diffusers import WanTransformer3DModel
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.attention import Attention, AttentionLayer
+
+Rotary = tuple[Tensor, Tensor]
+
+
+class Attend(nn.Module):
+    """The processor of one of Wan's attention modules.
+
+    A module, so that parameters of the layer belong to its block: they are trained, sharded and saved with it.
+
+    Args:
+        layer: attention of queries, keys and values.
+    """
+
+    def __init__(self, layer: AttentionLayer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(
+        self,
+        attention: nn.Module,
+        tokens: Float[Tensor, "b n d"],
+        context: Float[Tensor, "b l d"] | None = None,
+        attention_mask: None = None,
+        rotary: Rotary | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Of ``tokens`` to ``context``, or to themselves where it is None; called by ``attention`` with itself."""
+        source = tokens if context is None else context
+        heads = (attention.heads, -1)
+        q = attention.norm_q(attention.to_q(tokens)).unflatten(2, heads)
+        k = attention.norm_k(attention.to_k(source)).unflatten(2, heads)
+        v = attention.to_v(source).unflatten(2, heads)
+        if rotary is not None:
+            q, k = rotated(q, rotary), rotated(k, rotary)
+        # Under autocast norms and rotary embeddings return float32, kernels want one precision.
+        out = self.layer(q.to(v.dtype), k.to(v.dtype), v).flatten(2)
+        projection, dropout = attention.to_out
+        return dropout(projection(out))
+
+
+def rotated(x: Float[Tensor, "b n h d"], rotary: Rotary) -> Float[Tensor, "b n h d"]:
+    """Rotary embedding (Su et al. 2021): every pair of channels is turned by its angle at the token's place.
+
+    ``rotary`` holds cosines and sines ``[1, n, 1, d]``, each angle twice.
+    """
+    cos, sin = (table[..., ::2] for table in rotary)
+    even, odd = x[..., ::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(3)
+
+
+def use_attention(wan: WanTransformer3DModel, attention: Attention) -> list[AttentionLayer]:
+    """Gives every block its own layers of a kind of attention; returns them.
+
+    Weights of ``wan`` keep their names and values.
+    """
+    head_dim = wan.config.attention_head_dim
+    layers = []
+    for block in wan.blocks:
+        for module, layer in (
+            (block.attn1, attention.self_attention(head_dim)),
+            (block.attn2, attention.cross_attention(head_dim)),
+        ):
+            module.set_processor(Attend(layer))
+            layers.append(layer)
+    return layers

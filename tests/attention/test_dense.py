@@ -1,0 +1,71 @@
+"""Backends of dense attention: which is taken, and which is refused with its name."""
+
+import logging
+
+import pytest
+import torch
+
+from interp_refiner.attention import Dense, backends
+from interp_refiner.core import BadValue, MissingExtra
+from tests.helpers import build
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(("name", "package"), [("flash", "flash-attn"), ("flash3", "flash-attn-3")])
+def test_a_missing_package_is_refused_with_its_extra(name, package, monkeypatch):
+    monkeypatch.setattr(backends, "_importable", lambda module: False)
+    message = f"backend={name} needs {package}, which is not installed: pip install 'interp_refiner\\[{name}\\]'"
+    with pytest.raises(MissingExtra, match=message):
+        Dense(name)
+    with pytest.raises(MissingExtra, match=f"cross_backend={name} needs {package}"):
+        Dense("sdpa", name)
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(BadValue, match=r"backend=cudn: expected auto \| sdpa \| .*; did you mean 'cudnn'"):
+        Dense("cudn")
+
+
+def test_a_backend_that_cannot_run_here_is_refused():
+    with pytest.raises(BadValue, match="cross_backend=cudnn: expected sdpa or auto on cpu"):
+        Dense("sdpa", "cudnn").cross_attention(8).prepare(CPU, torch.bfloat16)
+    with pytest.raises(BadValue, match="cudnn is for CUDA in bfloat16 or float16"):
+        backends.resolve("backend", "cudnn", 64, CUDA, torch.float32)
+
+
+def test_auto_is_sdpa_on_a_cpu_and_in_float32():
+    assert backends.resolve("backend", "auto", 64, CPU, torch.bfloat16) == "sdpa"
+    assert backends.resolve("backend", "auto", 64, CUDA, torch.float32) == "sdpa"
+
+
+def test_auto_takes_the_fastest_that_works_and_says_so(monkeypatch, caplog):
+    seconds = {"sdpa": 3e-3, "cudnn": 2e-3, "flash": float("inf"), "flash3": 2.5e-3, "flash4": float("inf")}
+    named = {id(backend): name for name, backend in backends.BACKENDS.items()}
+    monkeypatch.setattr(backends, "_trial", lambda backend, *_: seconds[named[id(backend)]])
+    backends.fastest.cache_clear()
+    with caplog.at_level(logging.INFO):
+        assert backends.fastest(128, CUDA, torch.bfloat16) == "cudnn"
+    backends.fastest.cache_clear()
+    assert "attention backend auto: cudnn (sdpa 3.00 ms, cudnn 2.00 ms, flash3 2.50 ms;" in caplog.text
+
+
+def test_a_kernel_that_fails_is_never_the_fastest():
+    def broken(q, k, v):
+        raise RuntimeError("no kernel image for this device")
+
+    assert backends._trial(backends.Backend(broken), 32, CPU, torch.float32) == float("inf")
+    missing = backends.Backend(backends.BACKENDS["sdpa"].attend, module="no_such_module")
+    assert backends._trial(missing, 32, CPU, torch.float32) == float("inf")
+    small = {"TRIAL": (1, 64, 2)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backends, "TRIAL", small["TRIAL"])
+        with torch.inference_mode():  # where validation comes before the first step of training
+            assert 0 < backends._trial(backends.BACKENDS["sdpa"], 32, CPU, torch.float32) < float("inf")
+
+
+def test_cross_attention_has_its_own_backend():
+    attention = build("attention", "dense", "attention.backend=sdpa", "attention.cross_backend=cudnn")
+    assert attention.self_attention(8).backend == "sdpa"
+    assert attention.cross_attention(8).backend == "cudnn"
+    assert build("attention", "dense").cross_attention(8).backend == "auto"

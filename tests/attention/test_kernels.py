@@ -1,0 +1,120 @@
+"""Compiled kernels of block attention against the exact reference."""
+
+import pytest
+import torch
+
+from interp_refiner.attention import Dense, SparseLinear, backends
+from interp_refiner.attention.blocks import block_attention, choose_blocks
+from interp_refiner.attention.flex import block_mask, flex_block_attention
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def test_the_mask_of_flex_attention_lists_every_kept_block_once_and_as_full():
+    q, k = torch.randn(2, 2, 3, 300, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    kept = choose_blocks(q, k, 0.4, 64, 32)
+    mask = block_mask(kept, 300)
+    assert mask.shape == (2, 3, 300, 300)
+    assert torch.equal(mask.to_dense().bool(), kept.mask)
+    assert mask.kv_num_blocks.sum() == mask.q_num_blocks.sum() == 0
+    for key_block in range(10):
+        for query_block, keys in enumerate(kept.index[1, 2].tolist()):
+            count = mask.full_q_num_blocks[1, 2, key_block]
+            queries = mask.full_q_indices[1, 2, key_block, :count].tolist()
+            assert (query_block in queries) == (key_block in keys)
+
+
+@pytest.mark.soak  # minutes of C++ compilation
+@pytest.mark.parametrize("n", [256, 300], ids=["whole blocks", "short last block"])
+def test_flex_attention_on_a_cpu_equals_the_reference(n):
+    q, k, v = torch.randn(3, 2, 2, n, 32, generator=torch.Generator().manual_seed(0)).unbind()
+    kept = choose_blocks(q, k, 0.5, 64, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            flex_block_attention(q, k, v, kept), block_attention(q, k, v, kept), atol=1e-5, rtol=1e-5
+        )
+
+
+def relative_error(actual, expected):
+    return float((actual.double() - expected.double()).norm() / expected.double().norm())
+
+
+def on_cuda(n, dim=128, dtype=torch.bfloat16):
+    generator = torch.Generator("cuda").manual_seed(0)
+    return torch.randn(4, 2, n, 3, dim, generator=generator, device="cuda", dtype=dtype).unbind()
+
+
+def outputs_and_gradients(attention, inputs, grad, dtype, compiled=False):
+    """Of a layer with a random projection, and the blocks it keeps in bfloat16."""
+    torch.manual_seed(0)
+    layer = attention.self_attention(inputs[0].shape[3]).cuda()
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    layer.prepare(torch.device("cuda"), dtype)
+    attend = torch.compile(layer, dynamic=False, fullgraph=True) if compiled else layer
+    leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
+    out = attend(*leaves)
+    return [out, *torch.autograd.grad(out, [*leaves, *layer.parameters()], grad.to(dtype))]
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("compiled", [False, True], ids=["layer by layer", "inside a compiled graph"])
+@pytest.mark.parametrize("block_k", [128, 64])
+@pytest.mark.parametrize("n", [1024, 1000], ids=["whole blocks", "short last block"])
+def test_flex_attention_equals_the_reference_forward_and_backward(n, block_k, compiled):
+    *inputs, grad = on_cuda(n)
+    ratio = 0.25
+    flex = SparseLinear(ratio, 128, block_k, backend="flex")
+    eager = SparseLinear(ratio, 128, block_k, backend="eager")
+    actual = outputs_and_gradients(flex, inputs, grad, torch.bfloat16, compiled)
+    expected = outputs_and_gradients(eager, inputs, grad, torch.float32)
+    for name, a, e in zip(("output", "dq", "dk", "dv", "dproj"), actual, expected, strict=True):
+        assert relative_error(a, e) < 1e-2, name
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("n", [1024, 1000], ids=["whole blocks", "short last block"])
+def test_flash_attention_4_equals_the_reference_forward_and_backward(n):
+    if not backends.BACKENDS["flash4"].installed:
+        pytest.skip("flash-attn-4 is not installed")
+    block_q = 256 if torch.cuda.get_device_capability()[0] >= 10 else 128
+    *inputs, grad = on_cuda(n)
+    flash = SparseLinear(0.25, block_q, 128, backend="flash4")
+    eager = SparseLinear(0.25, block_q, 128, backend="eager")
+    actual = outputs_and_gradients(flash, inputs, grad, torch.bfloat16)
+    expected = outputs_and_gradients(eager, inputs, grad, torch.float32)
+    for name, a, e in zip(("output", "dq", "dk", "dv", "dproj"), actual, expected, strict=True):
+        assert relative_error(a, e) < 1e-2, name
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_the_kept_blocks_on_a_gpu_are_those_on_a_cpu():
+    q, k, _, _ = (x.transpose(1, 2) for x in on_cuda(1000, dtype=torch.float64))
+    on_device, on_host = (choose_blocks(a, b, 0.25, 128, 64) for a, b in ((q, k), (q.cpu(), k.cpu())))
+    assert torch.equal(on_device.index.cpu(), on_host.index)
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("name", [name for name, backend in backends.BACKENDS.items() if backend.installed])
+def test_every_dense_backend_equals_softmax_attention(name):
+    *inputs, grad = on_cuda(512)
+    try:
+        actual = outputs_and_gradients(Dense(name), inputs, grad, torch.bfloat16)
+    except Exception as error:
+        pytest.skip(f"{name} does not run on this device: {error}")
+    expected = outputs_and_gradients(Dense("sdpa"), inputs, grad, torch.float32)
+    for a, e in zip(actual, expected, strict=True):
+        assert relative_error(a, e) < 1e-2
+
+
+@pytest.mark.gpu
+@on_gpu
+def test_auto_names_a_backend_that_runs():
+    backends.fastest.cache_clear()
+    name = backends.fastest(128, torch.device("cuda"), torch.bfloat16)
+    *inputs, grad = on_cuda(512)
+    assert outputs_and_gradients(Dense(name), inputs, grad, torch.bfloat16)[0].isfinite().all()

@@ -1,0 +1,49 @@
+"""The order of tokens by space-time tiles."""
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from interp_refiner.attention import SparseLinear, tile_order
+
+sizes = st.tuples(*[st.integers(1, 7)] * 3)
+
+
+@settings(max_examples=30, deadline=None)
+@given(grid=sizes, tile=sizes)
+def test_tiles_follow_one_another_in_raster_order_and_so_do_their_tokens(grid, tile):
+    def key(index):
+        place = [index // (grid[1] * grid[2]), index // grid[2] % grid[1], index % grid[2]]
+        return [p // e for p, e in zip(place, tile, strict=True)] + place
+
+    order = tile_order(grid, tile).tolist()
+    assert order == sorted(range(grid[0] * grid[1] * grid[2]), key=key)
+
+
+def test_undo_is_the_inverse_of_apply():
+    order = SparseLinear(tile=[2, 3, 2]).order((5, 4, 7), torch.device("cpu"))
+    tokens = torch.randn(2, 140, 3, generator=torch.Generator().manual_seed(0))
+    moved = order.apply(tokens)
+    assert not torch.equal(moved, tokens)
+    assert torch.equal(order.undo(moved), tokens)
+    assert torch.equal(moved[:, order.place], tokens)
+
+
+def test_a_block_of_a_tile_is_more_compact_than_a_block_of_raster_rows():
+    def extent(order):
+        blocks = [torch.stack(torch.unravel_index(block, (8, 16, 16))).float() for block in order.split(128)]
+        return torch.stack([places.std(1).norm() for places in blocks]).mean()
+
+    assert extent(tile_order((8, 16, 16), (4, 8, 4))) < 0.7 * extent(torch.arange(8 * 16 * 16))
+
+
+def test_an_order_made_for_sampling_serves_training():
+    with torch.inference_mode():
+        order = SparseLinear(tile=[2, 2, 2]).order((3, 3, 5), torch.device("cpu"))
+    tokens = torch.randn(1, 45, 2, requires_grad=True)
+    order.apply(tokens).square().sum().backward()
+    assert torch.equal(tokens.grad, 2 * tokens)
+
+
+def test_raster_order_is_no_order():
+    assert SparseLinear(tile=None).order((3, 3, 5), torch.device("cpu")) is None

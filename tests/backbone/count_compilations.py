@@ -1,0 +1,48 @@
+"""Trains a compiled Wan for a few steps and prints what was compiled, as JSON.
+
+A process of its own: the shape checks of the tests' import hook are no part of compiled code. Graphs are captured and
+differentiated as always and then run by torch, since generating C++ for them would take minutes.
+"""
+
+import functools
+import json
+import sys
+
+import torch
+
+import interp_refiner.backbone.wan
+from interp_refiner.attention import Dense, SparseLinear
+from interp_refiner.backbone import NoRecomputation, SelectiveRecomputation
+from tests.backbone.small_wan import clip, loss_and_gradients, small_wan
+
+ATTENTION = {"dense": Dense(), "sparse_linear": SparseLinear(0.5, 8, 4, [2, 2, 2])}
+MODES = {"none": NoRecomputation(), "selective": SelectiveRecomputation()}
+
+
+def main(attention: str, mode: str) -> None:
+    interp_refiner.backbone.wan.torch.compile = functools.partial(torch.compile, backend="aot_eager")
+    settings = {"attention": ATTENTION[attention], "recomputation": MODES[mode]}
+    corrupted = clip()
+    compiled, plain = (small_wan(compile=compile, **settings) for compile in (True, False))
+    counters, graphs, errors = torch._dynamo.utils.counters, [], []
+    for _ in range(3):
+        (loss, gradients), (loss_again, plain_gradients) = (loss_and_gradients(m, corrupted) for m in (compiled, plain))
+        graphs.append(counters["stats"]["unique_graphs"])
+        errors.append(float((loss - loss_again).abs()))
+    worst = max(float((gradients[name] - value).abs().max()) for name, value in plain_gradients.items())
+    with torch.no_grad():
+        compiled(corrupted)
+        compiled(corrupted)
+    found = {
+        "graph_breaks": sum(counters["graph_break"].values()),
+        "graphs_after_each_step": graphs,
+        "graphs_after_validation": counters["stats"]["unique_graphs"],
+        "loss_error": max(errors),
+        "gradient_error": worst,
+        "same_names": list(compiled.state_dict()) == list(plain.state_dict()),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

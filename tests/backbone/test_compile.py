@@ -1,0 +1,41 @@
+"""Compiled blocks: one graph for all of them, compiled once, with the same results and names."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("attention", "mode"), [("dense", "none"), ("sparse_linear", "selective")], ids=["dense", "sparse, selective"]
+)
+def test_blocks_share_one_graph_without_breaks_or_recompilations(attention, mode):
+    command = [sys.executable, "-m", "tests.backbone.count_compilations", attention, mode]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["graph_breaks"] == 0
+    assert found["graphs_after_each_step"] == [1, 1, 1]  # of three blocks, in three steps
+    assert found["graphs_after_validation"] == 2  # one more, without gradients
+    assert found["loss_error"] < 1e-6
+    assert found["gradient_error"] < 1e-5
+    assert found["same_names"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("attention", ["dense", "sparse_linear"])
+def test_compiled_blocks_on_a_gpu_train_as_uncompiled_ones(attention):
+    command = [sys.executable, "-m", "tests.backbone.count_on_gpu", attention]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["graph_breaks"] == 0
+    assert len(set(found["graphs_after_each_step"])) == 1
+    assert found["relative_loss_error"] < 1e-2
+    assert found["relative_gradient_error"] < 3e-2
