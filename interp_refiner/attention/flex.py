@@ -1,11 +1,14 @@
 """Attention over kept blocks by FlexAttention: compiled Triton kernels, forward and backward, that skip the rest."""
 
 import torch
+import torch._inductor.config
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from interp_refiner.attention.blocks import KeptBlocks
+
+DEFAULT_BLOCK = 128
 
 # Uncompiled, FlexAttention evaluates the mask function alone and would attend densely: it is never called so.
 _compiled_flex = torch.compile(flex_attention, dynamic=False)
@@ -14,6 +17,15 @@ _compiled_flex = torch.compile(flex_attention, dynamic=False)
 def every_key(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """True: which blocks are read says everything. One function, so that nothing is compiled twice for its sake."""
     return query >= 0
+
+
+def tune_small_blocks() -> None:
+    """Lets the compiler search kernels for blocks below 128 tokens: the defaults for Hopper and Blackwell have none.
+
+    For this process; matrix products stay with the library's kernels.
+    """
+    torch._inductor.config.max_autotune = True
+    torch._inductor.config.max_autotune_gemm_backends = "ATEN"
 
 
 def flex_block_attention(

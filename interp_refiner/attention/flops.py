@@ -29,7 +29,7 @@ class Flops:
             self.cross_attention + other.cross_attention,
         )
 
-    def __mul__(self, times: float) -> "Flops":
+    def __mul__(self, times: int) -> "Flops":
         return Flops(times * self.linear, times * self.self_attention, times * self.cross_attention)
 
     @property
@@ -51,6 +51,6 @@ def linear_flops(rows: int, inputs: int, outputs: int) -> float:
     return 2.0 * rows * inputs * outputs
 
 
-def attention_flops(batch: int, heads: int, queries: int, keys: float, head_dim: int) -> float:
+def attention_flops(batch: int, heads: int, queries: int, keys: int | float, head_dim: int) -> float:
     """Of ``softmax(q k^T) v`` with ``keys`` keys seen by every query."""
     return 4.0 * batch * heads * queries * keys * head_dim

@@ -11,7 +11,7 @@ from interp_refiner.attention.backends import AUTO, check_backend
 from interp_refiner.attention.blocks import KeptBlocks, block_attention, choose_blocks, num_blocks, num_kept
 from interp_refiner.attention.dense import DenseLayer
 from interp_refiner.attention.flash4 import flash4_block_attention
-from interp_refiner.attention.flex import flex_block_attention
+from interp_refiner.attention.flex import DEFAULT_BLOCK, flex_block_attention, tune_small_blocks
 from interp_refiner.attention.flops import Flops, attention_flops, linear_flops
 from interp_refiner.attention.tiles import TokenOrder, tiled
 from interp_refiner.core import BadValue, choice
@@ -54,6 +54,8 @@ class SparseLinearLayer(AttentionLayer):
         if not on_gpu and self.backend in ("flex", "flash4"):
             raise BadValue("backend", self.backend, f"eager or auto on {device.type}")
         self.chosen = ("flex" if on_gpu else "eager") if self.backend == AUTO else self.backend
+        if self.chosen == "flex" and min(self.block_q, self.block_k) < DEFAULT_BLOCK:
+            tune_small_blocks()
 
     def forward(
         self, q: Float[Tensor, "b n h d"], k: Float[Tensor, "b l h d"], v: Float[Tensor, "b l h d"]

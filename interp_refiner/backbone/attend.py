@@ -2,6 +2,7 @@
 
 import torch
 from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttention
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class Attend(nn.Module):
 
     def forward(
         self,
-        attention: nn.Module,
+        attention: WanAttention,
         tokens: Float[Tensor, "b n d"],
         context: Float[Tensor, "b l d"] | None = None,
         attention_mask: None = None,

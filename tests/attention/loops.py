@@ -11,7 +11,7 @@ def softmax_attention(q, k, v):
 
 def kept_sets(q, k, ratio, block_q, block_k):
     """The set of kept key blocks of every query block, for one head."""
-    queries, keys = q.split(block_q), k.split(block_k)
+    queries, keys = q.detach().split(block_q), k.detach().split(block_k)
     count = max(1, round(ratio * len(keys)))
     sets = []
     for rows in queries:

@@ -6,25 +6,31 @@ differentiated as always and then run by torch, since generating C++ for them wo
 
 import functools
 import json
-import sys
+from typing import Any
 
 import torch
 
 import interp_refiner.backbone.wan
 from interp_refiner.attention import Dense, SparseLinear
-from interp_refiner.backbone import NoRecomputation, SelectiveRecomputation
+from interp_refiner.backbone import SelectiveRecomputation
 from tests.backbone.small_wan import clip, loss_and_gradients, small_wan
 
-ATTENTION = {"dense": Dense(), "sparse_linear": SparseLinear(0.5, 8, 4, [2, 2, 2])}
-MODES = {"none": NoRecomputation(), "selective": SelectiveRecomputation()}
+SETTINGS = {
+    "dense": {"attention": Dense()},
+    "sparse_linear": {
+        "attention": SparseLinear(0.5, 8, 4, [2, 2, 2]),
+        "recomputation": SelectiveRecomputation(),
+    },
+}
 
 
-def main(attention: str, mode: str) -> None:
-    interp_refiner.backbone.wan.torch.compile = functools.partial(torch.compile, backend="aot_eager")
-    settings = {"attention": ATTENTION[attention], "recomputation": MODES[mode]}
+def train(settings: dict[str, Any]) -> dict[str, Any]:
+    """Three steps of a compiled model beside an uncompiled one, then two passes without gradients."""
+    torch._dynamo.reset()
+    counters, graphs, errors = torch._dynamo.utils.counters, [], []
+    counters.clear()
     corrupted = clip()
     compiled, plain = (small_wan(compile=compile, **settings) for compile in (True, False))
-    counters, graphs, errors = torch._dynamo.utils.counters, [], []
     for _ in range(3):
         (loss, gradients), (loss_again, plain_gradients) = (loss_and_gradients(m, corrupted) for m in (compiled, plain))
         graphs.append(counters["stats"]["unique_graphs"])
@@ -33,7 +39,7 @@ def main(attention: str, mode: str) -> None:
     with torch.no_grad():
         compiled(corrupted)
         compiled(corrupted)
-    found = {
+    return {
         "graph_breaks": sum(counters["graph_break"].values()),
         "graphs_after_each_step": graphs,
         "graphs_after_validation": counters["stats"]["unique_graphs"],
@@ -41,8 +47,8 @@ def main(attention: str, mode: str) -> None:
         "gradient_error": worst,
         "same_names": list(compiled.state_dict()) == list(plain.state_dict()),
     }
-    print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    interp_refiner.backbone.wan.torch.compile = functools.partial(torch.compile, backend="aot_eager")
+    print(json.dumps({name: train(settings) for name, settings in SETTINGS.items()}))

@@ -11,14 +11,22 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize(
-    ("attention", "mode"), [("dense", "none"), ("sparse_linear", "selective")], ids=["dense", "sparse, selective"]
-)
-def test_blocks_share_one_graph_without_breaks_or_recompilations(attention, mode):
-    command = [sys.executable, "-m", "tests.backbone.count_compilations", attention, mode]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+def printed(*arguments: str) -> dict:
+    """What a program of these tests prints, from JSON."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    return printed("tests.backbone.count_compilations")
+
+
+@pytest.mark.parametrize("attention", ["dense", "sparse_linear"])
+def test_blocks_share_one_graph_without_breaks_or_recompilations(compilations, attention):
+    found = compilations[attention]
     assert found["graph_breaks"] == 0
     assert found["graphs_after_each_step"] == [1, 1, 1]  # of three blocks, in three steps
     assert found["graphs_after_validation"] == 2  # one more, without gradients
@@ -31,10 +39,7 @@ def test_blocks_share_one_graph_without_breaks_or_recompilations(attention, mode
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("attention", ["dense", "sparse_linear"])
 def test_compiled_blocks_on_a_gpu_train_as_uncompiled_ones(attention):
-    command = [sys.executable, "-m", "tests.backbone.count_on_gpu", attention]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout)
+    found = printed("tests.backbone.count_on_gpu", attention)
     assert found["graph_breaks"] == 0
     assert len(set(found["graphs_after_each_step"])) == 1
     assert found["relative_loss_error"] < 1e-2
