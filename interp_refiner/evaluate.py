@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Container, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from interp_refiner.evaluation import (
 )
 from interp_refiner.evaluation.report import shown
 from interp_refiner.metric import Bootstrap, keyframe_report
-from interp_refiner.run import CONFIG_FILE, Run, find_checkpoint, inference_overrides, load_run
+from interp_refiner.run import CONFIG_FILE, Run, dotted, find_checkpoint, inference_overrides, load_run
 from interp_refiner.scheduled_sampling import Replacing
 
 PLOTS = {"error_by_gap": error_by_gap, "perception_distortion": perception_distortion, "temporal": temporal_ratios}
@@ -43,6 +43,7 @@ class EvaluateSettings(Settings):
 
     Attributes:
         checkpoint: a run folder, or a checkpoint file inside one.
+        overrides: values of the run's own config to replace.
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
         clips: how many held-out clips; None for all.
@@ -54,6 +55,7 @@ class EvaluateSettings(Settings):
     """
 
     checkpoint: str = ""
+    overrides: dict[str, Any] = field(default_factory=dict)
     split: str | None = None
     anchors: str | None = None
     clips: int | None = None
@@ -114,7 +116,7 @@ def check(cfg: DictConfig) -> None:
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
     config = OmegaConf.load(find_checkpoint(cfg.checkpoint)[0] / CONFIG_FILE)
-    root = Path(config.data.root).expanduser()
+    root = Path(dotted(cfg.overrides).get("data.root", config.data.root)).expanduser()
     if cfg.split is None or cfg.split == config.data.get("val_split", "val") or (root / cfg.split).is_dir():
         return
     splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []

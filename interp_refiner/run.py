@@ -13,19 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.attention import Attention
 from interp_refiner.backbone import Backbone
 from interp_refiner.callback import CHECKPOINT_KEY
+from interp_refiner.checkpoint import LAST, fault, last_whole
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.corruption import Corruption
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.entry import build
 from interp_refiner.entry.check import locate_target, parameters
+from interp_refiner.entry.nodes import walk
+from interp_refiner.entry.refusal import locate
 from interp_refiner.interpolator import Interpolator, use_codec
 from interp_refiner.objective import Objective
 from interp_refiner.sampler import Sampler
 from interp_refiner.training import OptimizerRecipe, Refiner, check_method
 
 CONFIG_FILE = "config.yaml"
-LAST_CHECKPOINT = "checkpoints/last.ckpt"
+NEEDED = ("seed", "data", "corruption", "codec", "training", "objective", "sampler", "optimizer", "backbone")
+LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
 @dataclass
@@ -140,19 +144,29 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     Args:
         path: a run folder, or a checkpoint file inside one.
         ema: the averaged weights, which validation used; False for the raw ones.
-        overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``.
+        overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
+            ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` where those have been moved.
 
     Returns:
         The run, its module in evaluation mode on the CPU.
 
     Raises:
-        BadValue: no run folder or checkpoint there.
+        BadValue: no run folder or checkpoint there; or a value of its config that is not right any more, with its key.
     """
     folder, checkpoint_file = find_checkpoint(path)
     config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     for key, value in (overrides or {}).items():
         OmegaConf.update(config, key, value, merge=False)
-    run = assemble(config)
+    for key in NEEDED:
+        if OmegaConf.select(config, key) is None:
+            raise BadValue(key, None, f"a value in {folder / CONFIG_FILE}, which an older version wrote; override it")
+    try:
+        run = assemble(config)
+    except BadValue as error:
+        found = locate(error, config)
+        assert isinstance(found, BadValue)
+        allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
+        raise BadValue(found.name, found.value, allowed, found.options) from error
     checkpoint = torch.load(checkpoint_file, map_location="cpu", weights_only=True)
     weights = dict(checkpoint["state_dict"])
     if ema:
@@ -171,15 +185,23 @@ def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
         "data.anchors.root": cfg.get("anchors"),
         "data.val_split": cfg.get("split"),
     }
-    return {key: value for key, value in chosen.items() if value is not None}
+    return {key: value for key, value in chosen.items() if value is not None} | dotted(cfg.get("overrides"))
+
+
+def dotted(overrides: DictConfig | None) -> dict[str, Any]:
+    """A config's own ``overrides`` node by dotted keys, as :func:`load_run` takes them; nothing where it has none."""
+    leaves = [(key, node[name]) for key, node, name in walk(overrides) if isinstance(node, DictConfig)]
+    return {key: value for key, value in leaves if not isinstance(value, DictConfig)}
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
-    """The run folder and the checkpoint file that ``path`` means: the last checkpoint of a folder, or a file."""
-    path = Path(path).expanduser().resolve()
+    """The run folder and the checkpoint that ``path`` means: a folder's last one that is whole, or a file."""
+    path = Path(path).expanduser().absolute()
     file = path / LAST_CHECKPOINT if path.is_dir() else path
     folder = next((parent for parent in file.parents if (parent / CONFIG_FILE).is_file()), None)
-    if not file.is_file() or folder is None:
+    found = last_whole(file.parent) if file.name == LAST else file
+    reason = "no such file" if found is None or not found.exists() else fault(found)
+    if found is None or reason is not None or folder is None:
         allowed = f"a run folder with {CONFIG_FILE} and {LAST_CHECKPOINT}, or a checkpoint file inside one"
-        raise BadValue("checkpoint", path, allowed)
-    return folder, file
+        raise BadValue("checkpoint", path, f"{allowed}{f' ({reason})' if reason else ''}")
+    return folder.resolve(), found.resolve()

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -26,6 +27,7 @@ class SampleSettings(Settings):
         checkpoint: a run folder, or a checkpoint file inside one.
         clips: how many held-out clips.
         level: of sparsity; None for the sparsest.
+        overrides: values of the run's own config to replace.
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -35,6 +37,7 @@ class SampleSettings(Settings):
     checkpoint: str = ""
     clips: int = 4
     level: int | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
     split: str | None = None
     anchors: str | None = None
     device: str = "auto"

@@ -6,7 +6,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -14,7 +13,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from interp_refiner.callback import Throughput, level_rows
+from interp_refiner.callback import SkipNonFinite, Throughput, level_rows
+from interp_refiner.checkpoint import resume_path
 from interp_refiner.core import BadValue
 from interp_refiner.entry import (
     Settings,
@@ -35,7 +35,7 @@ class TrainSettings(Settings):
 
     Attributes:
         experiment_name: of the method, for logs.
-        ckpt_path: a checkpoint to resume from.
+        ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
     """
@@ -51,15 +51,15 @@ def train(cfg: DictConfig) -> float | None:
     """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
     quiet_libraries()
     keep_freed_memory()
-    if cfg.ckpt_path is not None and not is_zipfile(cfg.ckpt_path):
-        raise BadValue("ckpt_path", cfg.ckpt_path, "a checkpoint file, as torch.save writes it")
+    checkpoint = resume_path(cfg.ckpt_path, Path(cfg.paths.output_dir))
     print_config(cfg)
-    callbacks = [build(node) for node in cfg.callback.values() if node is not None]
+    nodes = [*cfg.callback.values(), cfg.get("checkpoint")]
+    callbacks = [build(node) for node in nodes if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
     save_config(cfg, cfg.paths.output_dir)
-    trainer.fit(run.module, datamodule=run.data, ckpt_path=cfg.ckpt_path)
+    trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.fast_dev_run:
@@ -82,11 +82,14 @@ def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
 def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None:
     """``summary.json``: what was run, how fast, and what came out; then the commands that come next."""
     folder = Path(run.config.paths.output_dir)
-    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)  # type: ignore[attr-defined]
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
+    non_finite = next((c for c in callbacks if isinstance(c, SkipNonFinite)), None)
     summary: dict[str, Any] = {
         "experiment": run.config.experiment_name,
         **final,
         "steps": trainer.global_step,
+        "skipped_steps": non_finite and non_finite.skipped,
         "samples_per_second": throughput and throughput.samples_per_second,
         "data_wait_share": throughput and throughput.data_wait_share,
         "parameters": sum(p.numel() for p in run.module.parameters()),

@@ -8,7 +8,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "interp_refiner"
 FLOORS = {
     "core": 0,
-    **dict.fromkeys(["schedule", "interpolator", "metric", "attention", "text", "codec", "scheduled_sampling"], 1),
+    **dict.fromkeys(
+        ["schedule", "interpolator", "metric", "attention", "text", "codec", "scheduled_sampling", "checkpoint"], 1
+    ),
     **dict.fromkeys(["corruption", "backbone", "objective"], 2),
     **dict.fromkeys(["data", "sampler"], 3),
     **dict.fromkeys(["training", "strategy"], 4),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue
+from interp_refiner.training import steps
 
 CHECKPOINT_KEY = "ema_state_dict"
 
@@ -42,6 +43,8 @@ class EMA(L.Callback):
         if trainer.global_step <= self.steps:  # accumulating: no optimizer step in this batch
             return
         self.steps = trainer.global_step
+        if not any(steps(optimizer) for optimizer in trainer.optimizers):  # skipped: no weight has moved
+            return
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         weights = _weights(pl_module)
         averages = [self.average[name] for name in weights]

@@ -26,6 +26,20 @@ class MissingExtra(ImportError):
         super().__init__(f"{feature} needs {package}, which is not installed: pip install 'interp_refiner[{extra}]'")
 
 
+class Stopped(Exception):
+    """A run ends before its time for a reason that is no bug; the message is the one line that its user reads.
+
+    Args:
+        message: what happened, what is saved, and what to do next.
+        exit_code: 3 where a person has to look at it; 75 (try again) after a preemption, 130 after Ctrl-C.
+        agreed: all processes of the run stop together, so none has to end the others.
+    """
+
+    def __init__(self, message: str, exit_code: int = 3, agreed: bool = True):
+        self.exit_code, self.agreed = exit_code, agreed
+        super().__init__(message)
+
+
 def suggestion(value: object, options: Iterable[object]) -> str:
     """``", did you mean 'gauss'?"`` for the option nearest to ``value``, or an empty string."""
     near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1, cutoff=0.4)

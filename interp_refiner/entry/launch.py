@@ -1,6 +1,7 @@
 """Starting a program: Hydra as its users know it, and one line with exit code 2 for every mistake of theirs.
 
-Exit codes: 0 done, 1 a bug (with its stack trace), 2 refused, 75 preempted and resumable (raised by the task itself).
+Exit codes: 0 done, 1 a bug (with its stack trace), 2 refused, 3 stopped (the disk is full, gradients are not finite, a
+process is lost), 75 preempted and resumable, 130 interrupted and resumable.
 """
 
 import copy
@@ -26,9 +27,10 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from interp_refiner.core import Stopped
 from interp_refiner.entry.check import Settings, check_config
 from interp_refiner.entry.composition import explain
-from interp_refiner.entry.refusal import MISTAKES, locate, refuse
+from interp_refiner.entry.refusal import MISTAKES, locate, refuse, stopped
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: errors leave hydra.main as they are, and users keep stack traces
 _BEFORE_THE_TASK = (*MISTAKES, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError)
@@ -165,6 +167,8 @@ def _run_task(program: Program, task: Callable[[DictConfig], Any], cfg: DictConf
             return task(cfg)
         except MISTAKES as error:
             raise refuse(error, str(locate(error, cfg)), keep_trace=full_error == "1") from None
+        except Stopped as error:
+            raise stopped(error) from None
 
 
 def _came_out_of_a_task(error: Exception) -> bool:

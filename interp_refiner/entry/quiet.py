@@ -3,11 +3,13 @@
 import logging
 import warnings
 
-# Data comes as a stream, so that "batches in an epoch" mean nothing; DDP's replacement argument is not in torch 2.11.
+# Data comes as a stream, so that "batches in an epoch" mean nothing; DDP's replacement argument is not in torch 2.11; a
+# run that goes on does so in its own folder.
 STALE = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r"The number of training batches .* is smaller than the logging interval.*",
     r"`broadcast_buffers` is deprecated.*",
+    r"Checkpoint directory .* exists and is not empty.*",
 )
 
 

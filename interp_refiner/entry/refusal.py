@@ -8,12 +8,14 @@ import os
 import sys
 import traceback
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.core import BadValue, MissingExtra, Stopped
 from interp_refiner.entry.nodes import walk
 
 EXIT_REFUSED = 2
+_LAUNCHED = "train_ddp_process_"  # job names that Lightning gives to the processes it launches
 
 
 class Refused(Exception):
@@ -51,6 +53,17 @@ def later_process() -> str:
     """``"RANK=3: "`` in a process of a run that is not its first, as its launcher's variables tell; else nothing."""
     ranks = {name: os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")}
     return next((f"{name}={rank}: " for name, rank in ranks.items() if rank != "0"), "")
+
+
+def stopped(error: Stopped) -> SystemExit:
+    """Prints why a run stopped and returns the exit to raise.
+
+    A process that Lightning's launcher started beside the first one, and that stops together with it, reports success:
+    the launcher kills everything, the first process too, as soon as one of its own fails.
+    """
+    print(one_line(f"{later_process()}{error}"), file=sys.stderr, flush=True)
+    launched = HydraConfig.initialized() and HydraConfig.get().job.name.startswith(_LAUNCHED)
+    return SystemExit(0 if launched and error.agreed else error.exit_code)
 
 
 def refuse(error: Exception, message: str | None = None, keep_trace: bool = False) -> SystemExit:

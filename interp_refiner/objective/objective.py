@@ -90,6 +90,10 @@ class LevelError(nn.Module):
         self.counts += self.pending[1]
         self.pending = None
 
+    def discard(self) -> None:
+        """Forgets what was observed since the last commit: the optimizer step is skipped."""
+        self.pending = None
+
 
 class Objective(nn.Module, ABC):
     """Maps a network's output to a clean estimate; the loss is always the squared error of that estimate.

@@ -1,7 +1,7 @@
 """Training: the LightningModules and their optimizers."""
 
 from interp_refiner.training.interpolator_fit import InterpolatorFit
-from interp_refiner.training.optimizer import AdamW, OptimizerRecipe, parameter_groups
+from interp_refiner.training.optimizer import AdamW, OptimizerRecipe, parameter_groups, steps
 from interp_refiner.training.refiner import Refiner, check_method
 from interp_refiner.training.selector_fit import SelectorFit
 
@@ -13,4 +13,5 @@ __all__ = [
     "SelectorFit",
     "check_method",
     "parameter_groups",
+    "steps",
 ]

@@ -19,6 +19,11 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
 
 
+def steps(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a step would move anything: a step is skipped by taking the gradients away."""
+    return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
+
+
 class OptimizerRecipe(ABC):
     """An optimizer and its schedule: linear warm-up, constant, then a cosine decay over the last part.
 

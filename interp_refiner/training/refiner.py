@@ -14,7 +14,7 @@ from interp_refiner.metric import MissingFrameError
 from interp_refiner.objective import Objective
 from interp_refiner.sampler import Sampler
 from interp_refiner.scheduled_sampling import Proposals
-from interp_refiner.training.optimizer import OptimizerRecipe
+from interp_refiner.training.optimizer import OptimizerRecipe, steps
 
 
 def check_method(corruption: Corruption, objective: Objective, sampler: Sampler) -> None:
@@ -95,7 +95,10 @@ class Refiner(L.LightningModule):
         return loss.total
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.objective.level_error.commit()
+        if steps(optimizer):
+            self.objective.level_error.commit()
+        else:
+            self.objective.level_error.discard()
 
     def validation_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
         estimate = self.sample(corrupted, stream="val")

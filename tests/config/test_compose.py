@@ -29,6 +29,7 @@ NEEDED = {
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
     "schedule=learned": ["schedule.checkpoint=null"],
+    "resume=auto": ["paths.run_name=somewhere"],
     "interpolator=flow_warp": ["interpolator.checkpoint=null"],
     "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],
     "objective=adjacent": ["sampler=hierarchical"],

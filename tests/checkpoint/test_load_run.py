@@ -1,0 +1,55 @@
+"""A run folder whose data or weights have moved, or that an older version wrote."""
+
+import shutil
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from interp_refiner.checkpoint import AtomicCheckpointIO
+from interp_refiner.core import BadValue
+from interp_refiner.entry import save_config
+from interp_refiner.run import LAST_CHECKPOINT, assemble, dotted, load_run
+from tests.checkpoint.runs import TINY
+from tests.config.small import small_config
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run folder with a checkpoint; its data has been moved to ``<folder>/moved``."""
+    place = tmp_path_factory.mktemp("run")
+    cfg = small_config(place, *TINY, f"paths.cache={place / 'cache'}")
+    save_config(cfg, place / "run")
+    run = assemble(cfg)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": run.module.state_dict()}, place / "run" / LAST_CHECKPOINT)
+    shutil.move(cfg.data.root, place / "moved")
+    config = OmegaConf.load(place / "run" / "config.yaml")
+    config.data.writer = None
+    OmegaConf.save(config, place / "run" / "config.yaml")
+    return place / "run"
+
+
+def test_the_error_names_the_key_to_override_and_the_override_works(run_folder):
+    old, new = run_folder.parent / "cache" / "moving_shapes", run_folder.parent / "moved"
+    with pytest.raises(BadValue) as caught:
+        load_run(run_folder)
+    assert str(caught.value).startswith(f"data.root={old}: expected a folder with train/ and val/")
+    assert str(caught.value).endswith(f"it is from {run_folder / 'config.yaml'}, override data.root")
+    run = load_run(run_folder, overrides=dotted(OmegaConf.create({"data": {"root": str(new)}})))
+    saved = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[name]) for name, value in run.module.state_dict().items())
+
+
+def test_pretrained_weights_that_have_moved_are_named(run_folder):
+    overrides = {"data.root": str(run_folder.parent / "moved"), "backbone.pretrained": "/moved/wan"}
+    with pytest.raises(BadValue, match=r"^backbone\.pretrained=/moved/wan: expected .*override backbone\.pretrained$"):
+        load_run(run_folder, overrides=overrides)
+
+
+def test_a_config_without_a_newer_group_is_told(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "old")
+    config = OmegaConf.load(tmp_path / "old" / "config.yaml")
+    del config["training"]
+    OmegaConf.save(config, tmp_path / "old" / "config.yaml")
+    with pytest.raises(BadValue, match=r"training=None: expected a value in .*config\.yaml, which an older version"):
+        load_run(tmp_path / "old")
