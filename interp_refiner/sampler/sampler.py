@@ -1,7 +1,6 @@
 """From a corrupted clip at tau = 1 to a video: plain functions over a callable that returns the clean estimate."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -10,8 +9,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
 from interp_refiner.corruption import Corruption
-
-CleanEstimate = Callable[[Corrupted], Tensor]
+from interp_refiner.sampler.guidance import CleanEstimate, Guidance, NoGuidance
 
 
 def one_jump(clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -76,11 +74,17 @@ def hierarchical(
 class Sampler(ABC):
     """A sampling function with its settings.
 
+    Args:
+        guidance: what becomes of every clean estimate; None leaves it as it is.
+
     Attributes:
         descends: it goes down level by level, so an estimate of the next finer level is all that it needs.
     """
 
     descends: ClassVar[bool] = False
+
+    def __init__(self, guidance: Guidance | None = None):
+        self.guidance = guidance or NoGuidance()
 
     @abstractmethod
     def __call__(
@@ -98,13 +102,14 @@ class OneJump(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return one_jump(clean_estimate, corrupted)
+        return one_jump(self.guidance(clean_estimate), corrupted)
 
 
 class Bridge(Sampler):
     """:func:`bridge` in ``steps`` steps with a share ``eta`` of fresh noise."""
 
-    def __init__(self, steps: int = 4, eta: float = 0.0):
+    def __init__(self, steps: int = 4, eta: float = 0.0, guidance: Guidance | None = None):
+        super().__init__(guidance)
         if steps < 1:
             raise BadValue("steps", steps, "a number of steps >= 1")
         if not 0 <= eta <= 1:
@@ -118,7 +123,7 @@ class Bridge(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return bridge(clean_estimate, corrupted, draws, self.steps, self.eta)
+        return bridge(self.guidance(clean_estimate), corrupted, draws, self.steps, self.eta)
 
 
 class Hierarchical(Sampler):
@@ -129,7 +134,7 @@ class Hierarchical(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return hierarchical(clean_estimate, corrupted, corruption)
+        return hierarchical(self.guidance(clean_estimate), corrupted, corruption)
 
 
 def _check_steps(steps: int, sigma: float) -> None:

@@ -28,6 +28,8 @@ class CaptionEncoder(TextEncoder):
         dim: width of a word's vector.
     """
 
+    name = "caption"
+
     def __init__(self, length: int = 16, dim: int = 32):
         for name, size in (("length", length), ("dim", dim)):
             if size < 1:

@@ -31,6 +31,8 @@ class UMT5Encoder(TextEncoder):
         BadValue: one of the two folders is missing.
     """
 
+    name = "umt5"
+
     def __init__(
         self,
         folder: str,
