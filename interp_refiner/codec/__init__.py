@@ -5,18 +5,26 @@ from interp_refiner.codec.contact_sheet import contact_sheet, side_by_side, stac
 from interp_refiner.codec.declared import declared_codec
 from interp_refiner.codec.patch_dct import PatchDCT
 from interp_refiner.codec.preview import LatentPreview
+from interp_refiner.codec.still import Still
+from interp_refiner.codec.still_gap import still_gap
 from interp_refiner.codec.video_io import add_video, as_frames, gif_bytes, write_mp4
+from interp_refiner.codec.video_read import VIDEO_SUFFIXES, UnreadableVideo, read_video
 
 __all__ = [
+    "VIDEO_SUFFIXES",
     "Codec",
     "LatentPreview",
     "PatchDCT",
+    "Still",
+    "UnreadableVideo",
     "add_video",
     "as_frames",
     "contact_sheet",
     "declared_codec",
     "gif_bytes",
+    "read_video",
     "side_by_side",
     "stacked",
+    "still_gap",
     "write_mp4",
 ]

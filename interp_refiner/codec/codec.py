@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp_refiner.codec.still import Still
 from interp_refiner.core import BadValue
 
 
@@ -23,6 +24,7 @@ class Codec(nn.Module, ABC):
 
     Args:
         latents_mean, latents_std: one number per latent channel; None stands for 0 and 1.
+        still: how single pictures are encoded; None for the end of a short static clip.
 
     Attributes:
         name: of the codec's config.
@@ -30,6 +32,7 @@ class Codec(nn.Module, ABC):
         spatial_factor: pixels per latent position along height and along width.
         first_frame_alone: latent frame 0 codes one pixel frame, whatever the temporal factor.
         latent_channels: c.
+        has_statistics: whether it was made with a mean and a deviation; else they are those of a data set.
         caveat: what must be written beside anything decoded; empty for a true decoder.
 
     Raises:
@@ -47,8 +50,10 @@ class Codec(nn.Module, ABC):
         latent_channels: int,
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
+        still: Still | None = None,
     ):
         super().__init__()
+        self.still = still or Still()
         self.temporal_factor = temporal_factor
         self.spatial_factor = spatial_factor
         self.first_frame_alone = first_frame_alone
@@ -57,6 +62,7 @@ class Codec(nn.Module, ABC):
         self.latents_std: Float[Tensor, " c"]
         self.register_buffer("latents_mean", torch.zeros(latent_channels), persistent=False)
         self.register_buffer("latents_std", torch.ones(latent_channels), persistent=False)
+        self.has_statistics = latents_mean is not None and latents_std is not None
         self.set_statistics(latents_mean, latents_std)
 
     @abstractmethod
@@ -84,6 +90,27 @@ class Codec(nn.Module, ABC):
         """
         self.check_size(*video.shape[2:])
         return (self.transform(video) - self._per_channel(self.latents_mean)) / self._per_channel(self.latents_std)
+
+    def encode_still(
+        self, image: Float[Tensor, "b 3 h w"], slot: int, still: Still | None = None
+    ) -> Float[Tensor, "b c y x"]:
+        """The latent of a picture, RGB in 0..1, that is to be latent frame ``slot`` of a clip.
+
+        Args:
+            image: the picture.
+            slot: its place.
+            still: how; None for the codec's own way.
+        """
+        before = (still or self.still).before(slot)
+        pixel_frames = len(self.latent_frame(before + 1))
+        return self.encode(image.unsqueeze(2).expand(-1, -1, pixel_frames, -1, -1))[:, :, -1]
+
+    def stills(self, video: Float[Tensor, "b 3 t h w"], still: Still | None = None) -> Float[Tensor, "b c n y x"]:
+        """Every latent frame of a video from a still: the picture in the middle of the pixel frames that it codes."""
+        num_latent_frames = self.latent_size(*video.shape[2:])[1]
+        codes = self.latent_frame(num_latent_frames)
+        middle = [codes.index(slot) + codes.count(slot) // 2 for slot in range(num_latent_frames)]
+        return torch.stack([self.encode_still(video[:, :, f], slot, still) for slot, f in enumerate(middle)], 2)
 
     def decode(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:
         """RGB in 0..1."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.codec.codec import Codec
+from interp_refiner.codec.still import Still
 
 PATCH = 4
 # Highest u + v kept of each colour plane: 10 coefficients of luma, 3 of each chroma, 16 in all. Natural images have
@@ -59,13 +60,19 @@ class PatchDCT(Codec):
 
     Args:
         latents_mean, latents_std: per-channel statistics of the data set, see :class:`Codec`.
+        still: see :class:`Codec`; frames are coded one by one, so that all choices are the same.
     """
 
     name = "patch_dct"
 
-    def __init__(self, latents_mean: Sequence[float] | None = None, latents_std: Sequence[float] | None = None):
+    def __init__(
+        self,
+        latents_mean: Sequence[float] | None = None,
+        latents_std: Sequence[float] | None = None,
+        still: Still | None = None,
+    ):
         matrix = patch_dct_matrix()
-        super().__init__(1, PATCH, False, matrix.shape[0], latents_mean, latents_std)
+        super().__init__(1, PATCH, False, matrix.shape[0], latents_mean, latents_std, still)
         self.matrix: Float[Tensor, "16 48"]
         self.register_buffer("matrix", matrix, persistent=False)
 

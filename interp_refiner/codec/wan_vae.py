@@ -1,7 +1,8 @@
 """The Wan video autoencoder, from a local folder."""
 
+from hashlib import blake2b
 from pathlib import Path
-from typing import Literal, final, get_args
+from typing import Any, Literal, final, get_args
 
 import torch
 from diffusers import AutoencoderKLWan
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.codec.codec import Codec
+from interp_refiner.codec.still import Still
 from interp_refiner.core import BadValue, choice
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -25,6 +27,7 @@ class WanVAE(Codec):
         folder: written by diffusers' ``save_pretrained``: the autoencoder's own folder, or a pipeline's, with ``vae/``.
         tiling: decode and encode in overlapping tiles, for less memory at large sizes.
         precision: dtype of the weights; latents and pixels go in and come out in their own.
+        still: how single pictures are encoded, see :class:`Codec`.
 
     Raises:
         BadValue: no such folder, or no configuration in it.
@@ -32,7 +35,7 @@ class WanVAE(Codec):
 
     name = "wan_vae"
 
-    def __init__(self, folder: str, tiling: bool = False, precision: Precision = "float32"):
+    def __init__(self, folder: str, tiling: bool = False, precision: Precision = "float32", still: Still | None = None):
         choice("precision", precision, get_args(Precision))
         vae = AutoencoderKLWan.from_pretrained(vae_folder(folder), torch_dtype=getattr(torch, precision))
         super().__init__(
@@ -42,10 +45,16 @@ class WanVAE(Codec):
             latent_channels=vae.config.z_dim,
             latents_mean=vae.config.latents_mean,
             latents_std=vae.config.latents_std,
+            still=still,
         )
         self.vae = vae.eval().requires_grad_(False)
+        self.weights = weights_digest(vae_folder(folder))
         if tiling:
             self.vae.enable_tiling()
+
+    def describe(self) -> dict[str, Any]:
+        """As for any codec, and which weights these are."""
+        return {**super().describe(), "weights": self.weights}
 
     def train(self, mode: bool = True) -> "WanVAE":
         """Stays in evaluation mode, whatever the module that holds it does."""
@@ -58,6 +67,15 @@ class WanVAE(Codec):
     def inverse(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:
         pixels = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0]
         return (pixels.to(latents.dtype) + 1) / 2
+
+
+def weights_digest(folder: Path) -> str:
+    """Tells autoencoders apart: of the configuration, and of the size and the first MiB of every file of weights."""
+    digest = blake2b((folder / "config.json").read_bytes(), digest_size=6)
+    for file in sorted(folder.glob("*.safetensors")):
+        with open(file, "rb") as weights:
+            digest.update(f"{file.name} {file.stat().st_size}".encode() + weights.read(2**20))
+    return digest.hexdigest()
 
 
 def vae_folder(folder: str) -> Path:

@@ -135,6 +135,14 @@ class Corruption:
         return self._render(self._replace(corrupted, proposals, draws), bridged=not self.bridge_time.fully_corrupted)
 
     @torch.no_grad()
+    def with_values(
+        self, corrupted: Corrupted, values: Float[Tensor, "b c t *space"], stream: str = TRAIN_STREAM
+    ) -> Corrupted:
+        """The same draws with other keyframe values, those of given frames too. Pure."""
+        bridged = stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted
+        return self._render(replace(corrupted, values=values), bridged)
+
+    @torch.no_grad()
     def at_level(
         self, corrupted: Corrupted, level: Int[Tensor, " b"], values: Float[Tensor, "b c t *space"]
     ) -> Corrupted:

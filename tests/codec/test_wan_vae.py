@@ -61,3 +61,21 @@ def test_geometry(folder: Path):
 def test_refuses_a_folder_that_is_not_there():
     with pytest.raises(BadValue, match=r"folder=/nowhere: expected a folder with config.json"):
         WanVAE("/nowhere")
+
+
+def test_large_videos_go_through_in_tiles_and_come_out_much_alike(folder: Path):
+    whole, tiled = WanVAE(str(folder)), WanVAE(str(folder), tiling=True)
+    image = torch.nn.functional.interpolate(torch.rand(1, 3, 17, 17), size=(272, 272), mode="bilinear")
+    latents = [codec.encode(image.unsqueeze(2)) for codec in (whole, tiled)]
+    decoded = [codec.decode(latents[0]) for codec in (whole, tiled)]
+    for one, other in (latents, decoded):
+        assert one.shape == other.shape
+        assert not torch.equal(one, other)  # tiles do not see beyond their borders
+        assert (one - other).square().mean() < 0.05 * one.var()
+
+
+def test_autoencoders_are_told_apart_by_their_weights(folder: Path, tmp_path: Path):
+    torch.manual_seed(1)
+    AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(tmp_path)
+    one, same, other = (WanVAE(str(f)).describe()["weights"] for f in (folder, folder / "vae", tmp_path))
+    assert one == same != other
