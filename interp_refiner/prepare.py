@@ -1,15 +1,18 @@
 """Makes data sets: ``python -m interp_refiner.prepare clip source=<clip.pth> output=<folder>``."""
 
+import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
+import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
 from interp_refiner.core import BadValue, suggestion
 from interp_refiner.corruption import Corruption, Noiseless
-from interp_refiner.data import DatasetMetadata, write_clip_windows
+from interp_refiner.data import DatasetMetadata, VideoEncoder, find_videos, write_clip_windows
 from interp_refiner.entry import Settings, build, main
 from interp_refiner.interpolator import Linear
 from interp_refiner.schedule import Uniform
@@ -33,6 +36,27 @@ class ClipSettings(Settings):
 class ShapesSettings(Settings):
     """Top-level values of ``conf/prepare/shapes.yaml``."""
 
+    output: str = ""
+
+
+@dataclass
+class EncodeSettings(Settings):
+    """Top-level values of ``conf/prepare/encode.yaml``; see :class:`VideoEncoder`."""
+
+    source: str = ""
+    captions: str | None = None
+    output: str = ""
+    videos_per_shard: int = 32
+    threads: int = 4
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass
+class EmbedSettings(Settings):
+    """Top-level values of ``conf/prepare/embed.yaml``."""
+
+    prompts: str | None = None
+    negative: str = ""
     output: str = ""
 
 
@@ -62,6 +86,45 @@ def shapes(cfg: DictConfig) -> None:
     tell(Path(cfg.output))
 
 
+@main("prepare/encode", EncodeSettings)
+def encode(cfg: DictConfig) -> None:
+    """A folder of videos with captions, encoded."""
+    captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
+    videos = find_videos(Path(cfg.source).expanduser(), captions)
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
+    encoder = VideoEncoder(*parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device)
+    encoded = encoder.write(videos, Path(cfg.output).expanduser())
+    console = Console(highlight=False)
+    for name, reason in encoded.skipped.items():
+        console.print(f"skipped {name}: {reason}", soft_wrap=True)
+    for mode, distance in encoded.still_gap.items():
+        later = sum(distance[1:]) / max(1, len(distance) - 1)
+        console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
+    without = sum(not video.caption for video in videos)
+    console.print(f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} without a caption", soft_wrap=True)
+    tell(Path(cfg.output))
+
+
+@main("prepare/embed", EmbedSettings)
+def embed(cfg: DictConfig) -> None:
+    """Prompts as tensor files."""
+    output = Path(cfg.output).expanduser()
+    if cfg.prompts is not None and not Path(cfg.prompts).expanduser().is_file():
+        raise BadValue("prompts", cfg.prompts, "a text file, one prompt a line: no such file")
+    lines = Path(cfg.prompts).expanduser().read_text(encoding="utf-8").splitlines() if cfg.prompts is not None else []
+    prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
+    prompts["negative"] = cfg.negative
+    encoder = build(cfg.text)
+    output.mkdir(parents=True, exist_ok=True)
+    for name, prompt in prompts.items():
+        torch.save(encoder.encode([prompt])[0].cpu().clone(), output / f"{name}.pt")
+    about = {"text": encoder.describe(), "prompts": prompts}
+    (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    shape = [encoder.length, encoder.dim]
+    Console(highlight=False).print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
+
+
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
     console = Console(highlight=False)
@@ -89,7 +152,7 @@ def anchors(cfg: DictConfig) -> None:
     )
 
 
-COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors}
+COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors, "encode": encode, "embed": embed}
 
 
 def prepare() -> None:

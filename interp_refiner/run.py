@@ -17,7 +17,7 @@ from interp_refiner.checkpoint import LAST, fault, last_whole
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.corruption import Corruption
-from interp_refiner.data import ShardedDataModule
+from interp_refiner.data import DatasetMetadata, ShardedDataModule, Writer
 from interp_refiner.entry import build
 from interp_refiner.entry.check import locate_target, parameters
 from interp_refiner.entry.nodes import walk
@@ -25,6 +25,7 @@ from interp_refiner.entry.refusal import locate
 from interp_refiner.interpolator import Interpolator, use_codec
 from interp_refiner.objective import Objective
 from interp_refiner.sampler import Sampler
+from interp_refiner.text import TextEncoder, declared_text_encoder
 from interp_refiner.training import OptimizerRecipe, Refiner, check_method
 
 CONFIG_FILE = "config.yaml"
@@ -120,7 +121,7 @@ def assemble(cfg: DictConfig) -> Run:
     module = build(cfg.training, **Parts(cfg, data).of(cfg.training))
     if isinstance(module, Refiner):
         module.backbone.check(data.metadata.latent_shape)
-    data.codec = build_codec(cfg.codec, data)
+    data.use_codec(build_codec(cfg.codec, data))
     for interpolator in (corruption.interpolator, getattr(module, "interpolator", None)):
         if isinstance(interpolator, Interpolator):
             use_codec(interpolator, data.codec)
@@ -135,7 +136,47 @@ def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
         name = metadata.codec.get("name", "")
         return build(cfg, name=name, latent_channels=metadata.latent_shape[0], **statistics)
     mean, std = (cfg.get(name) or declared for name, declared in statistics.items())
-    return build(cfg).set_statistics(mean, std)
+    codec = build(cfg).set_statistics(mean, std)
+    check_codec(codec, metadata)
+    return codec
+
+
+def check_codec(codec: Codec, metadata: DatasetMetadata) -> None:
+    """Refuses a codec other than the one that made the latents; a preview shows any."""
+    made_with, chosen = metadata.codec, codec.describe()
+    for key in [key for key in chosen if key in made_with and not codec.caveat]:
+        if chosen[key] != made_with[key]:
+            made_by = metadata.made_by.get("fingerprint")
+            which = f" (fingerprint {made_by})" if made_by else ""
+            raise BadValue(f"codec.{key}", chosen[key], f"{made_with[key]}, which the shards were made with{which}")
+
+
+def load_text_encoder(run: Run) -> TextEncoder:
+    """The encoder for prompts of this run's own kind: ``encoder.encode(["a cat"])`` is a ``Clip``'s ``text``.
+
+    It is built when it is asked for, since training reads embeddings and Wan's umT5 is 11 GB. A run is told where the
+    weights are by ``load_run(path, overrides={"text": node})``.
+
+    Raises:
+        BadValue: the data set has no prompts, its encoder needs a folder, or the embeddings would be of another kind.
+    """
+    return build_text_encoder(run.config.get("text"), run.data.metadata, run.data.writer)
+
+
+def build_text_encoder(cfg: DictConfig | None, metadata: DatasetMetadata, writer: Writer | None) -> TextEncoder:
+    """The chosen text encoder, or the declared one, held against the data set; see :func:`load_text_encoder`."""
+    if metadata.text_shape is None:
+        raise BadValue("text", "declared", "no prompt: the data set has no prompt embeddings")
+    if cfg is None or cfg.get("_partial_", False):
+        declared = metadata.text or getattr(getattr(writer, "text", None), "describe", dict)()
+        length, dim = metadata.text_shape
+        return declared_text_encoder(declared.get("name", ""), length, dim)
+    encoder: TextEncoder = build(cfg)
+    if (made_with := metadata.text.get("name", encoder.name)) != encoder.name:
+        raise BadValue("text", encoder.name, f"{made_with}, which the shards' prompt embeddings were made with")
+    if (found := (encoder.length, encoder.dim)) != metadata.text_shape:
+        raise BadValue("text", encoder.name, f"embeddings {list(metadata.text_shape)} as trained on, not {list(found)}")
+    return encoder
 
 
 def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | None = None) -> Run:

@@ -3,10 +3,13 @@
 from interp_refiner.data.anchor_source import AnchorSource, ImperfectSource
 from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.encode import VideoEncoder
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
 from interp_refiner.data.module import EVALUATION_STREAM, Reading, ShardedDataModule, Writer
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, write_shards
+from interp_refiner.data.text_dropout import TextDropout
+from interp_refiner.data.videos import Cut, find_videos
 from interp_refiner.data.wan_synth import wan_synth_metadata, windows, write_clip_windows
 
 __all__ = [
@@ -16,6 +19,7 @@ __all__ = [
     "Anchors",
     "BadSample",
     "BatchReader",
+    "Cut",
     "DatasetMetadata",
     "EvalLoader",
     "ImperfectSource",
@@ -24,8 +28,11 @@ __all__ = [
     "Sample",
     "ShardDataset",
     "ShardedDataModule",
+    "TextDropout",
     "TrainLoader",
+    "VideoEncoder",
     "Writer",
+    "find_videos",
     "wan_synth_metadata",
     "windows",
     "write_clip_windows",

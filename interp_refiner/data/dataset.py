@@ -185,6 +185,17 @@ def check_declaration(dataset: ShardDataset) -> None:
             raise BadValue(f"{name}_dtype", dtype, f"{where}, {str(found.dtype).removeprefix('torch.')}")
 
 
+def check_fingerprints(wanted: str | None, train: DatasetMetadata, val: DatasetMetadata) -> None:
+    """Refuses splits that were made with other settings than ``wanted``, or than one another."""
+    found = {split: metadata.made_by.get("fingerprint") for split, metadata in (("train", train), ("val", val))}
+    for split, other in found.items():
+        if wanted is not None and other != wanted:
+            raise BadValue("fingerprint", wanted, f"{other}, which the shards of {split} have, or null")
+    if found["train"] != found["val"]:
+        allowed = f"train and val made with the same settings, not {found['train']} and {found['val']}"
+        raise BadValue("fingerprint", wanted, allowed)
+
+
 def _first_readable(dataset: ShardDataset, kind: Literal["latent", "embed"]) -> Tensor | None:
     for sample in range(min(len(dataset), 8)):
         try:

@@ -13,12 +13,14 @@ from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.data.anchors import Anchors, AnchorShards
-from interp_refiner.data.dataset import ShardDataset, check_declaration
+from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
 from interp_refiner.data.lock import locked
 from interp_refiner.data.order import fixed_order
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, LocalFolder
 from interp_refiner.data.shards.storage import holds_shards
+from interp_refiner.data.still_keyframes import check_still_keyframes, with_still_keyframes
+from interp_refiner.data.text_dropout import TextDropout
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +75,9 @@ class ShardedDataModule(L.LightningDataModule):
         writer: makes the data set in ``root`` if it is not there.
         reading: how shards are read.
         anchors: where proposals are, for scheduled sampling that needs them; not looked at otherwise.
+        text_dropout: takes prompts from some training clips; None for never.
+        still_keyframes: share of the training keyframes that are encoded from stills.
+        fingerprint: of the settings that the data set was made with; None takes any.
 
     Raises:
         BadValue: from :meth:`validate` and :meth:`prepare_data` where there is no data, or not the data declared.
@@ -91,6 +96,9 @@ class ShardedDataModule(L.LightningDataModule):
         writer: Writer | None = None,
         reading: Reading | None = None,
         anchors: Anchors | None = None,
+        text_dropout: TextDropout | None = None,
+        still_keyframes: float = 0.0,
+        fingerprint: str | None = None,
     ):
         super().__init__()
         for name, size in {"batch_size": batch_size, "val_batch_size": val_batch_size, "held_out": held_out}.items():
@@ -102,7 +110,10 @@ class ShardedDataModule(L.LightningDataModule):
         self.splits = ("train", val_split)
         self.declared, self.writer, self.reading = metadata, writer, reading or Reading()
         self.anchors = anchors
-        self.codec: Codec  # of the latents, for pictures; set by whoever chooses it
+        self.text_dropout = text_dropout or TextDropout(0.0)
+        check_still_keyframes(still_keyframes, corruption, None)
+        self.still_keyframes, self.fingerprint = still_keyframes, fingerprint
+        self.codec: Codec  # of the latents; see use_codec
         self._readers: dict[str, BatchReader] = {}
 
     @property
@@ -110,6 +121,11 @@ class ShardedDataModule(L.LightningDataModule):
         """Shapes, codec and normalisation of the training set; known once :meth:`prepare_data` has run."""
         self.prepare_data()
         return self._readers["train"].clips.metadata
+
+    def use_codec(self, codec: Codec) -> None:
+        """The codec of the latents, for pictures and for stills; refuses one that cannot make the stills asked for."""
+        check_still_keyframes(self.still_keyframes, self.corruption, codec)
+        self.codec = codec
 
     def validate(self) -> None:
         """Refuses a root without data, or a method that needs other data; cheap, for before anything is built."""
@@ -142,6 +158,7 @@ class ShardedDataModule(L.LightningDataModule):
             raise BadValue(
                 "root", self.root, f"train and val of one shape, not {train.latent_shape} {val.latent_shape}"
             )
+        check_fingerprints(self.fingerprint, train, val)
         self.corruption.check(train.latent_shape)
         self._readers = {
             name: BatchReader(dataset, self.reading.threads, self.reading.timeout, self._anchors_of(split, dataset))
@@ -187,12 +204,17 @@ class ShardedDataModule(L.LightningDataModule):
         """Corrupts a batch on its device, in the precision of the run (stored half precision becomes float32)."""
         stored = {name: getattr(batch, name) for name in ("latents", "text", "proposals")}
         clip = replace(batch, **{name: value.float() for name, value in stored.items() if value is not None})
+        clip = self.text_dropout(clip)
         if self.trainer is not None:
             clip = self.trainer.precision_plugin.convert_input(clip)
         if clip.epochs is None:
             return self.corruption(clip, EVALUATION_STREAM)
         step = self.trainer.global_step if self.trainer is not None else None
-        return self.corruption(replace(clip, step=step), TRAIN_STREAM)
+        corrupted = self.corruption(replace(clip, step=step), TRAIN_STREAM)
+        if self.still_keyframes == 0:
+            return corrupted
+        codec = self.codec.to(clip.latents.device)
+        return with_still_keyframes(corrupted, self.corruption, codec, self.still_keyframes)
 
     @property
     def skipped(self) -> int:

@@ -128,6 +128,7 @@ class MovingShapes:
         return DatasetMetadata(
             latent_shape=self.latent_shape,
             text_shape=(self.text.length, self.text.dim),
+            text=self.text.describe(),
             codec=self.codec.describe(),
             latents_mean=mean.tolist(),
             latents_std=std.tolist(),

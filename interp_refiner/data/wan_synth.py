@@ -8,7 +8,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from interp_refiner.core import BadValue
@@ -38,6 +38,7 @@ def wan_synth_metadata(
     return DatasetMetadata(
         latent_shape=tuple(latent_shape),
         text_shape=(text_shape[0], text_shape[1]) if text_shape is not None else None,
+        text={"name": "umt5"} if text_shape is not None else {},
         codec={
             "name": "wan_vae",
             "temporal_factor": defaults["scale_factor_temporal"],
@@ -53,8 +54,8 @@ def wan_synth_metadata(
 
 
 def windows(
-    latents: Float[Tensor, "c t h w"], size: Sequence[int], stride: Sequence[int]
-) -> Iterator[tuple[tuple[int, int, int], Float[Tensor, "c wt wh ww"]]]:
+    latents: Shaped[Tensor, "c t h w"], size: Sequence[int], stride: Sequence[int]
+) -> Iterator[tuple[tuple[int, int, int], Shaped[Tensor, "c wt wh ww"]]]:
     """All windows of ``size = (t, h, w)`` whose corners lie on a grid of ``stride``, and the ones flush with the end.
 
     Yields ((t, h, w) of the corner, view of the window).

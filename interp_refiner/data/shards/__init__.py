@@ -6,7 +6,7 @@ from interp_refiner.data.shards.metadata import DATASET_FILE, DTYPES, DatasetMet
 from interp_refiner.data.shards.read import TensorReader, all_finite
 from interp_refiner.data.shards.storage import LocalFolder, ShardStat, Storage
 from interp_refiner.data.shards.tensor_file import Unreadable
-from interp_refiner.data.shards.write import Sample, write_shards
+from interp_refiner.data.shards.write import Sample, write_shard, write_shards
 
 __all__ = [
     "DATASET_FILE",
@@ -22,5 +22,6 @@ __all__ = [
     "Unreadable",
     "all_finite",
     "build_index",
+    "write_shard",
     "write_shards",
 ]

@@ -27,6 +27,7 @@ class DatasetMetadata:
         latent_dtype: of the stored latents.
         text_shape: ``[L, D]`` of the stored prompt embeddings; None where there are none.
         text_dtype: of the stored prompt embeddings.
+        text: the encoder that made them: its ``name`` and what else :meth:`TextEncoder.describe` says.
         codec: the codec that made the latents: its ``name``, ``temporal_factor``, ``spatial_factor``,
             ``first_frame_alone`` and whatever else its constructor takes.
         latents_mean, latents_std: per channel, of the codec's own output.
@@ -42,6 +43,7 @@ class DatasetMetadata:
     latent_dtype: str = "bfloat16"
     text_shape: tuple[int, int] | None = None
     text_dtype: str = "bfloat16"
+    text: dict[str, Any] = field(default_factory=dict)
     codec: dict[str, Any] = field(default_factory=dict)
     latents_mean: list[float] | None = None
     latents_std: list[float] | None = None
@@ -64,6 +66,7 @@ class DatasetMetadata:
         for name in ("latents_mean", "latents_std"):
             _check_statistics(self, name)
         object.__setattr__(self, "codec", dict(self.codec))
+        object.__setattr__(self, "text", dict(self.text))
         object.__setattr__(self, "made_by", dict(self.made_by))
 
     @property

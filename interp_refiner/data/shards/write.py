@@ -91,7 +91,7 @@ def write_shards(
         stream, keys, shard = iter(samples), set[str](), 0
         while first := list(islice(stream, 1)):
             path = partial / f"shard-{shard:0{digits}d}.tar"
-            _write_tar(path, chain(first, islice(stream, samples_per_shard - 1)), metadata, keys)
+            write_shard(path, chain(first, islice(stream, samples_per_shard - 1)), metadata, keys)
             shard += 1
         if not keys:
             raise BadValue("samples", "none", "at least one sample")
@@ -99,8 +99,8 @@ def write_shards(
     return root
 
 
-def _write_tar(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
-    """Writes one shard and adds its keys to ``keys``."""
+def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
+    """Writes one shard and adds its keys to ``keys``, of which none may come again."""
     with open(path, "wb") as file:
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for sample in samples:

@@ -1,0 +1,163 @@
+"""A folder of videos with captions, and how a video is cut into clips."""
+
+import csv
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from interp_refiner.codec import VIDEO_SUFFIXES, UnreadableVideo, read_video
+from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data.wan_synth import windows
+
+SPLITS = ("train", "val")
+Pixels = UInt8[Tensor, "c t h w"]
+
+
+@dataclass(frozen=True)
+class Video:
+    """A file, the name that its clips begin with, and its caption."""
+
+    path: Path
+    key: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How videos become clips.
+
+    A video is brought to one size and one rate; shots are told apart by jumps between frames; every shot is cut into
+    windows, the last ones flush with its end. Held-out clips overlap no more than that needs.
+
+    Attributes:
+        frame_size: (height, width) that frames are scaled to cover and cropped to.
+        size: (frames, height, width) of a clip, in pixels.
+        stride: (frames, height, width) from training clip to training clip, in pixels.
+        fps: frames a second; None takes every frame.
+        shot_change: mean absolute difference of two frames, in 0..1, above which a new shot begins; None: never.
+        held_out_videos: share of the videos that are held out, chosen by their keys.
+        held_out_end: share of the frames of every other video that is held out, at its end.
+        max_frames: read of a video; None for all.
+
+    Raises:
+        BadValue: sizes that do not fit, or shares outside 0..1.
+    """
+
+    frame_size: Sequence[int] = (480, 832)
+    size: Sequence[int] = (81, 480, 832)
+    stride: Sequence[int] = (81, 480, 832)
+    fps: float | None = None
+    shot_change: float | None = 0.1
+    held_out_videos: float = 0.05
+    held_out_end: float = 0.0
+    max_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, parts in (("frame_size", 2), ("size", 3), ("stride", 3)):
+            value = getattr(self, name)
+            if len(value) != parts or min(value) < 1:
+                raise BadValue(name, list(value), f"{parts} numbers, at least 1")
+        if any(part > whole for part, whole in zip(self.size[1:], self.frame_size, strict=True)):
+            raise BadValue("size", list(self.size), f"clips within frames of {list(self.frame_size)}")
+        for name in ("held_out_videos", "held_out_end"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadValue(name, getattr(self, name), "a share from 0 up to, not including, 1")
+        if self.fps is not None and self.fps <= 0:
+            raise BadValue("fps", self.fps, "frames a second, more than 0, or null")
+
+    def read(self, video: Video) -> dict[str, Pixels]:
+        """The frames of every split.
+
+        Raises:
+            UnreadableVideo: no video, or one that is too short for a clip.
+        """
+        height, width = self.frame_size
+        frames = read_video(video.path, height, width, self.fps, self.max_frames).permute(3, 0, 1, 2)
+        if derived_seed("held out", video.key) / 2**63 < self.held_out_videos:
+            parts = {"val": frames}
+        else:
+            held_out = round(self.held_out_end * frames.shape[1])
+            parts = {"train": frames[:, : frames.shape[1] - held_out], "val": frames[:, frames.shape[1] - held_out :]}
+        if all(next(self.clips(part, split), None) is None for split, part in parts.items()):
+            raise UnreadableVideo(f"no shot has the {self.size[0]} frames of a clip ({frames.shape[1]} in all)")
+        return parts
+
+    def clips(self, frames: Pixels, split: str) -> Iterator[tuple[tuple[int, int, int], Pixels]]:
+        """((frame, row, column) of the first pixel, clip), shot after shot."""
+        stride = self.stride if split == "train" else self.size
+        for first, last in self.shots(frames):
+            if last - first >= self.size[0]:
+                for (t, h, w), clip in windows(frames[:, first:last], self.size, stride):
+                    yield (first + t, h, w), clip
+
+    def shots(self, frames: Pixels) -> list[tuple[int, int]]:
+        """(first frame, last frame + 1) of every shot."""
+        num_frames = frames.shape[1]
+        if self.shot_change is None or num_frames < 2:
+            return [(0, num_frames)]
+        grey = frames[:, :, ::2, ::2].float().mean(0) / 255
+        jumps = (grey.diff(dim=0).abs().mean((1, 2)) > self.shot_change).nonzero().flatten() + 1
+        borders = [0, *jumps.tolist(), num_frames]
+        return list(pairwise(borders))
+
+
+def as_video(clip: Pixels) -> Float[Tensor, "1 c t h w"]:
+    """RGB in 0..1, a batch of one."""
+    return clip.unsqueeze(0).float() / 255
+
+
+def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
+    """The videos below a folder in the order of their names.
+
+    A caption is the ``.txt`` beside its video, or the ``caption`` in the row of a csv whose ``file`` is the video's
+    path below ``source``.
+
+    Raises:
+        BadValue: no folder, no videos, two of one name, or no such csv.
+    """
+    if not source.is_dir():
+        raise BadValue("source", source, "a folder of videos: no such folder")
+    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    if not paths:
+        raise BadValue("source", source, f"a folder of videos ({' '.join(VIDEO_SUFFIXES)})")
+    names = [str(path.relative_to(source)) for path in paths]
+    said = read_captions(captions) if captions is not None else {}
+    if unknown := sorted(set(said) - set(names)):
+        raise BadValue("captions", captions, f"files below {source}, not '{unknown[0]}'", names)
+    videos = [
+        Video(path, re.sub(r"[^\w-]+", "-", name), said.get(name, "") or _text_beside(path))
+        for path, name in zip(paths, names, strict=True)
+    ]
+    if len(keys := {video.key for video in videos}) < len(videos):
+        raise BadValue("source", source, f"different file names, {len(videos)} videos have {len(keys)}")
+    return videos
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """``file`` -> ``caption`` of a csv with these two columns."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadValue("captions", path, f"a csv with the columns file and caption: {error}") from error
+    columns = list(rows[0]) if rows else []
+    if not {"file", "caption"} <= set(columns):
+        raise BadValue("captions", path, f"a csv with the columns file and caption, it has {columns}")
+    return {row["file"]: row["caption"] or "" for row in rows}
+
+
+def _text_beside(path: Path) -> str:
+    text = path.with_suffix(".txt")
+    return " ".join(text.read_text(encoding="utf-8").split()) if text.is_file() else ""
+
+
+def moments(raw: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "c 3"]:
+    """Count, sum and sum of squares of every channel; sums over clips give mean and deviation."""
+    values = raw.double().squeeze(0).flatten(1)
+    return torch.stack([torch.full(values.shape[:1], values.shape[1]), values.sum(1), values.square().sum(1)], 1)

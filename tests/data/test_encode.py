@@ -1,0 +1,185 @@
+"""Videos to shards: what is written, what is left out, and how it goes on."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_refiner.codec import PatchDCT, read_video, write_mp4
+from interp_refiner.core import BadValue
+from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos
+from interp_refiner.data.dataset import check_fingerprints
+from interp_refiner.data.shards import write_shard
+from interp_refiner.text import CaptionEncoder
+
+CUT = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.0, held_out_end=0.4)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of 20 frames, one of which changes shot, and two files that are none."""
+    folder = tmp_path_factory.mktemp("videos")
+    for number, name in enumerate(("a", "b", "below/c")):
+        generator = torch.Generator().manual_seed(number)
+        scene = torch.nn.functional.interpolate(torch.rand(2, 3, 4, 8, generator=generator), size=(16, 32))
+        video = scene[:1].repeat(20, 1, 1, 1) + torch.linspace(0, 0.2, 20).view(-1, 1, 1, 1)
+        if name == "b":
+            video[7:] = 1 - video[7:]
+        write_mp4(folder / f"{name}.mp4", video.permute(1, 0, 2, 3), fps=10.0)
+    (folder / "a.txt").write_text("a pale\nwall")
+    (folder / "broken.mp4").write_bytes(b"no video at all" * 100)
+    write_mp4(folder / "short.mp4", torch.rand(3, 3, 16, 32), fps=10.0)
+    return folder
+
+
+def encoder(cut: Cut = CUT, **settings) -> VideoEncoder:
+    return VideoEncoder(PatchDCT(), CaptionEncoder(4, 8), cut, **{"videos_per_shard": 2, "threads": 2, **settings})
+
+
+def test_shards_hold_what_the_videos_show(source: Path, tmp_path: Path) -> None:
+    encoded = encoder().write(find_videos(source), tmp_path / "set")
+    assert set(encoded.skipped) == {"broken.mp4", "short.mp4"}
+    assert "no shot has the 5 frames of a clip (3 in all)" in encoded.skipped["short.mp4"]
+    data = {split: ShardDataset(tmp_path / "set" / split) for split in ("train", "val")}
+    assert {split: len(found) for split, found in data.items()} == encoded.clips
+    train = data["train"]
+    keys = [train.key(i) for i in range(len(train))]
+    a = train[keys.index("a-mp4-t00005-h0000-w0016")]
+    assert a.prompt == "a pale wall"
+    torch.testing.assert_close(a.text.float(), CaptionEncoder(4, 8).encode(["a pale wall"])[0], atol=0.02, rtol=0.02)
+    metadata = train.metadata
+    codec = PatchDCT(metadata.latents_mean, metadata.latents_std)
+    shown = read_video(source / "a.mp4", 16, 32)[5:10, :, 16:].permute(3, 0, 1, 2) / 255
+    assert (codec.decode(a.latents.float().unsqueeze(0))[0] - shown).abs().mean() < 0.02
+    everything = torch.stack([train[i].latents.float() for i in range(len(train))])
+    assert (everything.transpose(0, 1).flatten(1).std(1) - 1).abs().max() < 0.05
+    assert metadata.made_by["fingerprint"] == encoder().fingerprint
+    assert metadata.made_by["still_gap"]["frame_zero"] == [0] * 5
+    assert metadata.text == {"name": "caption", "length": 4, "dim": 8}
+
+
+def test_the_end_is_held_out_and_no_clip_crosses_a_change_of_shot(source: Path, tmp_path: Path) -> None:
+    encoder().write(find_videos(source), tmp_path / "set")
+    starts = {}
+    for split in ("train", "val"):
+        data = ShardDataset(tmp_path / "set" / split)
+        keys = [data.key(i) for i in range(len(data))]
+        starts[split] = {key.split("-t")[0]: set() for key in keys}
+        for key in keys:
+            starts[split][key.split("-t")[0]].add(int(key.split("-t")[1][:5]))
+    assert starts["train"]["a-mp4"] == {0, 5, 7}  # of 12 frames, the last one flush
+    assert starts["train"]["b-mp4"] == {0, 2, 7}  # a new shot begins at 7
+    assert starts["val"]["a-mp4"] == {0, 3}
+
+
+def test_whole_videos_are_held_out_by_their_names(source: Path, tmp_path: Path) -> None:
+    cut = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.5)
+    encoder(cut).write(find_videos(source), tmp_path / "set")
+    names = {
+        split: {key.split("-t")[0] for key in map(data.key, range(len(data)))}
+        for split in ("train", "val")
+        for data in [ShardDataset(tmp_path / "set" / split)]
+    }
+    assert names["train"]
+    assert names["val"]
+    assert not names["train"] & names["val"]
+
+
+def test_goes_on_behind_its_last_whole_chunk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = find_videos(source)
+    encoder(videos_per_shard=1).write(videos, tmp_path / "at_once")
+    written = []
+
+    def stopping(path, *arguments):
+        written.append(path.name)
+        if len(written) == 3:
+            path.write_bytes(b"half a sha")
+            raise KeyboardInterrupt
+        write_shard(path, *arguments)
+
+    monkeypatch.setattr("interp_refiner.data.encode.write_shard", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        encoder(videos_per_shard=1).write(videos, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+    monkeypatch.setattr(
+        "interp_refiner.data.encode.write_shard", stopping_never := lambda *a: again.append(write_shard(*a))
+    )
+    again: list[None] = []
+    assert stopping_never is not None
+    encoder(videos_per_shard=1).write(videos, tmp_path / "set")
+    assert len(again) == 4  # two shards each of b and c; those of a stood
+    for file in sorted((tmp_path / "at_once").rglob("*")):
+        if file.is_file():
+            assert (tmp_path / "set" / file.relative_to(tmp_path / "at_once")).read_bytes() == file.read_bytes()
+    assert not (tmp_path / "set.partial").exists()
+    again.clear()
+    encoder(videos_per_shard=1).write(videos, tmp_path / "set")
+    assert again == []
+
+
+def test_other_settings_are_refused_with_both_fingerprints(source: Path, tmp_path: Path) -> None:
+    videos, other = find_videos(source), encoder(Cut(**{**vars(CUT), "fps": 5.0}))
+    encoder().write(videos, tmp_path / "set")
+    with pytest.raises(
+        BadValue, match=rf"{other.fingerprint}, it holds fingerprint {encoder().fingerprint} "
+    ) as caught:
+        other.write(videos, tmp_path / "set")
+    assert "cut.fps=None instead of 5.0" in str(caught.value)
+    with pytest.raises(BadValue, match="other videos"):
+        encoder().write(videos[:2], tmp_path / "set")
+
+
+def test_training_refuses_other_fingerprints_with_both_values() -> None:
+    one, two = (DatasetMetadata((4, 5, 2, 2), made_by={"fingerprint": name}) for name in ("aaa", "bbb"))
+    check_fingerprints(None, one, one)
+    check_fingerprints("aaa", one, one)
+    with pytest.raises(BadValue, match="fingerprint=ccc: expected aaa, which the shards of train have"):
+        check_fingerprints("ccc", one, one)
+    with pytest.raises(BadValue, match="not aaa and bbb"):
+        check_fingerprints(None, one, two)
+
+
+def test_captions_from_a_csv(source: Path, tmp_path: Path) -> None:
+    captions = tmp_path / "captions.csv"
+    captions.write_text('file,caption\nbelow/c.mp4,"a wall, brightening"\n')
+    said = {video.key: video.caption for video in find_videos(source, captions)}
+    assert said["below-c-mp4"] == "a wall, brightening"
+    assert said["a-mp4"] == "a pale wall"
+    captions.write_text("file,caption\nbelow/d.mp4,nothing\n")
+    with pytest.raises(BadValue, match=r"not 'below/d\.mp4'"):
+        find_videos(source, captions)
+    captions.write_text("name,words\nx,y\n")
+    with pytest.raises(BadValue, match=r"the columns file and caption, it has \['name', 'words'\]"):
+        find_videos(source, captions)
+
+
+def test_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match=r"source=.*expected a folder of videos"):
+        find_videos(tmp_path)
+    with pytest.raises(BadValue, match=r"size=.*clips within frames of"):
+        Cut(frame_size=(16, 16), size=(5, 16, 32))
+    with pytest.raises(BadValue, match=r"video size=16x18: expected a height and width divisible by 4"):
+        encoder(Cut(frame_size=(16, 18), size=(5, 16, 18)))
+    nothing_held_out = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.0)
+    with pytest.raises(BadValue, match=r"held_out_videos=0\.0.*val would be empty"):
+        encoder(nothing_held_out).write(find_videos(source), tmp_path / "set")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("mine")
+    with pytest.raises(BadValue, match="a new or empty folder: it holds files already"):
+        encoder().write(find_videos(source), tmp_path / "other")
+    assert json.loads((tmp_path / "set.partial" / "encode.json").read_text())["chunks"]
+
+
+def test_rates_repeat_and_leave_out_frames(source: Path) -> None:
+    assert len(read_video(source / "a.mp4", 16, 32)) == 20
+    assert len(read_video(source / "a.mp4", 16, 32, fps=5.0)) == 10
+    assert len(read_video(source / "a.mp4", 16, 32, fps=20.0)) == 39
+    assert len(read_video(source / "a.mp4", 16, 32, max_frames=7)) == 7
+    every_other = read_video(source / "a.mp4", 16, 32)[::2]
+    assert torch.equal(read_video(source / "a.mp4", 16, 32, fps=5.0), every_other)
+
+
+def test_frames_cover_the_size_and_are_cropped_to_the_middle(source: Path) -> None:
+    wide, square = read_video(source / "a.mp4", 16, 32), read_video(source / "a.mp4", 16, 16)
+    assert torch.equal(square, wide[:, :, 8:24])

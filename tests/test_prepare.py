@@ -1,0 +1,55 @@
+"""The commands that make data of videos and prompts."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from interp_refiner.codec import write_mp4
+from interp_refiner.core import BadValue
+from interp_refiner.data import DatasetMetadata
+from interp_refiner.prepare import embed, encode
+from interp_refiner.text import CaptionEncoder, load_embedding
+from tests.helpers import CONF
+
+
+def config(command: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(f"prepare/{command}", list(overrides))
+
+
+def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = tmp_path / "videos"
+    source.mkdir()
+    write_mp4(source / "long.mp4", torch.rand(3, 1, 16, 16).expand(-1, 12, -1, -1), fps=8.0)
+    (source / "long.txt").write_text("noise")
+    (source / "broken.mp4").write_text("none")
+    cut = ["cut.frame_size=[16,16]", "cut.size=[4,16,16]", "cut.stride=[4,16,16]"]
+    held_out = ["cut.held_out_videos=0.0", "cut.held_out_end=0.4"]
+    encode(config("encode", f"source={source}", f"output={tmp_path / 'set'}", "device=cpu", *cut, *held_out))
+    printed = capsys.readouterr().out
+    assert "skipped broken.mp4: " in printed
+    assert "2 videos, 1 skipped, 1 without a caption" in printed
+    assert "still as frame_zero: 0.000 from its video's latents" in printed
+    assert f"data=wan_synth data.root={tmp_path / 'set'}" in printed
+    metadata = DatasetMetadata.load(tmp_path / "set" / "train")
+    assert (metadata.latent_shape, metadata.num_samples) == ((16, 4, 4, 4), 2)
+    assert metadata.made_by["settings"]["cut"]["held_out_end"] == 0.4
+
+
+def test_embed_writes_every_line_and_the_negative_prompt(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a pale ring\n\n dark square \n")
+    embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}", "negative=blur"))
+    said = json.loads((tmp_path / "out" / "prompts.json").read_text())["prompts"]
+    assert said == {"00000": "a pale ring", "00001": "dark square", "negative": "blur"}
+    for name, prompt in said.items():
+        found = load_embedding(name, tmp_path / "out" / f"{name}.pt")
+        assert torch.equal(found, CaptionEncoder().encode([prompt])[0])
+
+
+def test_embed_names_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(BadValue, match=r"prompts=.*nowhere.txt: expected a text file, one prompt a line: no such file"):
+        embed(config("embed", f"prompts={tmp_path / 'nowhere.txt'}", f"output={tmp_path / 'out'}"))
