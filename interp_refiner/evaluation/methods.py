@@ -13,7 +13,7 @@ from interp_refiner.corruption import Corruption
 from interp_refiner.evaluation.results import Role
 from interp_refiner.interpolator import Linear
 from interp_refiner.metric import blurred, nearest_keyframe_copy, shuffled_keyframes
-from interp_refiner.sampler import CleanEstimate, OneJump, hierarchical, one_jump
+from interp_refiner.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
 from interp_refiner.training import Refiner
 
 STREAM = "val"  # the first sample starts from validation's noise
@@ -48,7 +48,9 @@ class Methods:
             raise BadValue("num_samples", num_samples, "at least 1")
         self.refiner, self.codec, self.num_samples = refiner, codec, num_samples
         corruption = refiner.corruption
-        self.sampler_name = None if isinstance(refiner.sampler, OneJump) else config_name(refiner.sampler)
+        guided = not isinstance(refiner.sampler.guidance, NoGuidance)
+        name = config_name(refiner.sampler) + " guided" * guided
+        self.sampler_name = None if isinstance(refiner.sampler, OneJump) and not guided else name
         self.mean = MEAN
         if refiner.objective.estimates_finer:  # no jump reaches the clean clip: the way down is the only estimate
             self.mean, self.sampler_name = config_name(refiner.sampler), None
