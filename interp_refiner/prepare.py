@@ -1,4 +1,4 @@
-"""Makes data sets: ``python -m interp_refiner.prepare clip source=<clip.pth> output=<folder>``."""
+"""Makes and checks data sets: ``python -m interp_refiner.prepare clip source=<clip.pth> output=<folder>``."""
 
 import json
 import sys
@@ -9,10 +9,20 @@ from typing import Literal
 import torch
 from omegaconf import DictConfig
 from rich.console import Console
+from tqdm import tqdm
 
 from interp_refiner.core import BadValue, suggestion
 from interp_refiner.corruption import Corruption, Noiseless
-from interp_refiner.data import DatasetMetadata, VideoEncoder, find_videos, write_clip_windows
+from interp_refiner.data import (
+    AnchorShards,
+    DatasetMetadata,
+    VideoEncoder,
+    find_videos,
+    inside,
+    summary,
+    write_clip_windows,
+)
+from interp_refiner.data import verify as verify_shards
 from interp_refiner.entry import Settings, build, main
 from interp_refiner.interpolator import Linear
 from interp_refiner.schedule import Uniform
@@ -125,6 +135,42 @@ def embed(cfg: DictConfig) -> None:
     Console(highlight=False).print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
 
 
+@dataclass
+class VerifySettings(Settings):
+    """Top-level values of ``conf/prepare/verify.yaml``."""
+
+    root: str = ""
+    splits: list[str] = field(default_factory=list)
+    anchors: str | None = None
+    threads: int = 4
+
+
+@main("prepare/verify", VerifySettings)
+def verify(cfg: DictConfig) -> None:
+    """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
+    stores = build(cfg.stores)
+    folders = [cfg.root, *(inside(cfg.root, split) for split in cfg.splits)]
+    storages = [storage for folder in folders if (storage := stores.open(folder)).holds_shards()]
+    if not storages:
+        raise BadValue("root", cfg.root, f"a folder with shards, or with {' or '.join(cfg.splits)} that have them")
+    metadata = build(cfg.metadata) if cfg.metadata is not None else None
+    anchors = AnchorShards(Path(cfg.anchors).expanduser(), cfg.paths.cache) if cfg.anchors is not None else None
+    reports = []
+    for storage in storages:
+        with tqdm(desc=storage.name, unit="sample", mininterval=0.2 if sys.stderr.isatty() else 10.0) as bar:
+
+            def show(done: int, total: int, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            reports.append(verify_shards(storage, metadata, anchors, cfg.threads, show))
+    output = Path(cfg.paths.output_dir, "verify.json")
+    output.write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
+    print(summary(reports), f"report: {output}", sep="\n")
+    if not all(report.clean for report in reports):
+        sys.exit(1)
+
+
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
     console = Console(highlight=False)
@@ -152,7 +198,7 @@ def anchors(cfg: DictConfig) -> None:
     )
 
 
-COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors, "encode": encode, "embed": embed}
+COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors, "encode": encode, "embed": embed, "verify": verify}
 
 
 def prepare() -> None:

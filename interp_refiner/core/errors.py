@@ -19,6 +19,16 @@ class BadValue(ValueError):
         super().__init__(f"{name}={value}: expected {allowed}{suggestion(value, self.options)}")
 
 
+class DataFault(Exception):
+    """The data, or where they come from, are at fault and not the program: told in one line.
+
+    Attributes:
+        exit_code: of a program that ends because of it.
+    """
+
+    exit_code = 2
+
+
 class MissingExtra(ImportError):
     """An optional dependency was asked for and is not installed."""
 

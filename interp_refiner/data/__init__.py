@@ -7,8 +7,10 @@ from interp_refiner.data.encode import VideoEncoder
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
 from interp_refiner.data.module import EVALUATION_STREAM, Reading, ShardedDataModule, Writer
 from interp_refiner.data.moving_shapes import MovingShapes
-from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, write_shards
+from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, Unavailable, write_shards
+from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
+from interp_refiner.data.verify import summary, verify
 from interp_refiner.data.videos import Cut, find_videos
 from interp_refiner.data.wan_synth import wan_synth_metadata, windows, write_clip_windows
 
@@ -28,11 +30,16 @@ __all__ = [
     "Sample",
     "ShardDataset",
     "ShardedDataModule",
+    "Stores",
     "TextDropout",
     "TrainLoader",
+    "Unavailable",
     "VideoEncoder",
     "Writer",
     "find_videos",
+    "inside",
+    "summary",
+    "verify",
     "wan_synth_metadata",
     "windows",
     "write_clip_windows",

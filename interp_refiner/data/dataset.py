@@ -2,7 +2,7 @@
 
 import heapq
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Literal
@@ -18,12 +18,16 @@ from interp_refiner.data.shards import (
     BadSample,
     DatasetMetadata,
     LocalFolder,
+    Member,
     Sample,
     Storage,
     TensorReader,
+    Unavailable,
+    Underway,
     Unreadable,
     all_finite,
     build_index,
+    read_members,
 )
 
 log = logging.getLogger(__name__)
@@ -44,9 +48,10 @@ class ShardDataset:
         on_bad_sample: what to do about samples that the index shows to be bad (a truncated shard, a missing member, a
             key used twice): ``"error"`` raises, ``"skip"`` leaves them out, the same ones for every process.
         threads: shards indexed at the same time.
+        min_samples: fewer whole samples than this are refused.
 
     Raises:
-        BadValue: the folder holds no shards, or nothing declares its shapes.
+        BadValue: the folder holds no shards or too few whole samples, or nothing declares its shapes.
         BadSample: with ``on_bad_sample="error"``.
     """
 
@@ -57,14 +62,19 @@ class ShardDataset:
         cache_dir: Path | str | None = None,
         on_bad_sample: OnBadSample = "error",
         threads: int = 8,
+        min_samples: int = 1,
     ):
         self.storage = storage if isinstance(storage, Storage) else LocalFolder(storage)
         self.on_bad_sample = choice("on_bad_sample", on_bad_sample, ("error", "skip"))
-        self.metadata = declared_metadata(self.storage.name, metadata)
+        self.metadata = declared_metadata(self.storage, metadata)
         self.index = build_index(self.storage, cache_dir, threads)
         if not self.index.shards:
             raise BadValue("root", self.storage.name, "a folder with shards, shard-*.tar or shard_*.tar")
         self.rows = self._good_rows()
+        if len(self.rows) < min_samples:
+            allowed = f"shards with at least {min_samples} whole sample" + "s" * (min_samples > 1)
+            raise BadValue("root", self.storage.name, allowed)
+        self.underway = Underway()
         self._reader = TensorReader(self.storage)
 
     def __len__(self) -> int:
@@ -74,14 +84,25 @@ class ShardDataset:
         """The sample's name, unique in the dataset."""
         return self.index.keys[self.rows[sample]]
 
-    def where(self, sample: int) -> str:
+    def where(self, sample: int) -> tuple[str, str]:
         """The shard and the key of a sample, for messages."""
-        return f"{self.index.locate(self.rows[sample], 'latent')[0]}: sample '{self.key(sample)}'"
+        row = self.rows[sample]
+        return self.index.locate(row, "latent")[0], self.index.keys[row]
+
+    @property
+    def required(self) -> list[str]:
+        """The kinds of members that every sample must have."""
+        return ["latent"] if self.metadata.text_shape is None else ["latent", "embed", "prompt"]
 
     @property
     def latent_dtype(self) -> torch.dtype:
         """Of the latents that are read: as stored, or float32 where they are normalised on the way."""
-        return DTYPES[self.metadata.latent_dtype] if self.metadata.normalised else torch.float32
+        return self.stored_dtype if self.metadata.normalised else torch.float32
+
+    @property
+    def stored_dtype(self) -> torch.dtype:
+        """Of the latents in the shards."""
+        return DTYPES[self.metadata.latent_dtype]
 
     @property
     def text_dtype(self) -> torch.dtype:
@@ -92,16 +113,25 @@ class ShardDataset:
 
         Raises:
             BadSample: something about the sample is not as declared, or a number is not finite.
+            Unavailable: the storage does not answer.
         """
         row = self.rows[sample]
+        shard, offset, size = self.index.locate(row, "prompt")
+        prompt = bytearray(size if offset >= 0 else 0)
+        stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
         try:
-            self._read_latents(row, latents)
-            if text is not None:
-                self._read_tensor(row, "embed", text)
-            shard, offset, size = self.index.locate(row, "prompt")
-            return self.storage.read(shard, offset, size).decode() if offset >= 0 else ""
+            members = [self._member(row, "latent", stored)]
+            members += [self._member(row, "embed", text)] if text is not None else []
+            members += [Member(offset, [prompt], lambda: None)] if offset >= 0 else []
+            with self.underway(shard, min(m.offset for m in members), max(m.end for m in members)):
+                read_members(self.storage, shard, members)
+            if stored is not latents:
+                self._normalise(stored, latents)
+            return prompt.decode()
+        except Unavailable as error:
+            raise Unavailable(shard, self.index.keys[row], error.reason) from error
         except (Unreadable, EOFError, OSError, UnicodeDecodeError) as error:
-            raise BadSample(self.index.locate(row, "latent")[0], self.index.keys[row], str(error)) from error
+            raise BadSample(shard, self.index.keys[row], str(error)) from error
 
     def __getitem__(self, sample: int) -> Sample:
         latents = torch.empty(self.metadata.latent_shape, dtype=self.latent_dtype)
@@ -127,31 +157,45 @@ class ShardDataset:
         """One tensor as it is stored, whatever its shape and dtype; raises EOFError or :class:`Unreadable`."""
         return self._reader.read(self.index.locate(self.rows[sample], kind))
 
+    def extent(self, sample: int) -> tuple[str, int, int]:
+        """(shard, start, stop) of the bytes that a sample's required members lie in."""
+        spans = [self.index.locate(self.rows[sample], kind) for kind in self.required]
+        return spans[0][0], min(start for _, start, _ in spans), max(start + size for _, start, size in spans)
+
+    def raw(self, sample: int) -> Iterator[tuple[str, bytearray]]:
+        """(kind, content) of the required members, as they are stored; raises :class:`BadSample`."""
+        shard, key = self.where(sample)
+        for kind in self.required:
+            try:
+                yield kind, self.storage.read(*self.index.locate(self.rows[sample], kind))
+            except (EOFError, OSError) as error:
+                raise BadSample(shard, key, f"{kind}: {error}") from error
+
     def close(self) -> None:
         """Closes the files; reading opens them again."""
         self.storage.close()
 
-    def _read_latents(self, row: int, out: Float[Tensor, "c t *space"]) -> None:
-        if self.metadata.normalised:
-            return self._read_tensor(row, "latent", out)
-        stored = torch.empty(self.metadata.latent_shape, dtype=DTYPES[self.metadata.latent_dtype])
-        self._read_tensor(row, "latent", stored)
+    def _normalise(self, stored: Float[Tensor, "c t *space"], out: Float[Tensor, "c t *space"]) -> None:
         column = (-1, *[1] * (stored.ndim - 1))
         mean, std = (torch.tensor(v).view(column) for v in (self.metadata.latents_mean, self.metadata.latents_std))
         torch.sub(stored.float(), mean, out=out).div_(std)
-        return None
 
-    def _read_tensor(self, row: int, kind: str, out: Tensor) -> None:
-        try:
-            self._reader.read_into(self.index.locate(row, kind), out)
-        except Unreadable as error:
-            raise Unreadable(f"{kind}: {error}") from error
-        if not all_finite(out):
-            raise Unreadable(f"{kind}: NaN or infinite numbers")
+    def _member(self, row: int, kind: str, out: Tensor) -> Member:
+        """One tensor of a sample, held against its declaration once it is read."""
+        member = self._reader.member(self.index.locate(row, kind), out)
+
+        def done() -> None:
+            try:
+                member.done()
+            except Unreadable as error:
+                raise Unreadable(f"{kind}: {error}") from error
+            if not all_finite(out):
+                raise Unreadable(f"{kind}: NaN or infinite numbers")
+
+        return member._replace(done=done)
 
     def _good_rows(self) -> list[int]:
-        required = ["latent"] if self.metadata.text_shape is None else ["latent", "embed", "prompt"]
-        damaged, faults = self.index.damaged_shards(), self.index.faults(required)
+        damaged, faults = self.index.damaged_shards(), self.index.faults(self.required)
         found = [*damaged, *faults.values()]
         if found and self.on_bad_sample == "error":
             raise found[0] if len(found) == 1 else _several(found)
@@ -159,8 +203,6 @@ class ShardDataset:
             log.warning("skipped: %s", fault)
         if faults:
             log.warning("skipped %d of %d samples of %s", len(faults), len(self.index), self.storage.name)
-        if len(faults) == len(self.index):
-            raise BadValue("root", self.storage.name, "shards with at least one whole sample")
         return [row for row in range(len(self.index)) if row not in faults]
 
 
@@ -205,10 +247,10 @@ def _first_readable(dataset: ShardDataset, kind: Literal["latent", "embed"]) -> 
     return None
 
 
-def declared_metadata(root: Path | str, fallback: DatasetMetadata | None = None) -> DatasetMetadata:
+def declared_metadata(storage: Storage, fallback: DatasetMetadata | None = None) -> DatasetMetadata:
     """The ``dataset.json`` of a folder, else ``fallback``; raises :class:`BadValue` where there is neither."""
-    if (Path(root) / DATASET_FILE).exists():
-        return DatasetMetadata.load(root)
+    if (content := storage.read_file(DATASET_FILE)) is not None:
+        return DatasetMetadata.from_json(content, f"{storage.name}/{DATASET_FILE}")
     if fallback is None:
-        raise BadValue("metadata", None, f"the shapes of {root}, which has no {DATASET_FILE}")
+        raise BadValue("metadata", None, f"the shapes of {storage.name}, which has no {DATASET_FILE}")
     return fallback

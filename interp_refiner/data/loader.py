@@ -6,7 +6,7 @@ Both loaders are sized, so that Lightning fetches no batch before it is asked fo
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple, final
@@ -18,7 +18,8 @@ from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.order import dealt, fixed_order, stream
-from interp_refiner.data.shards import BadSample
+from interp_refiner.data.shards import BadSample, Unavailable
+from interp_refiner.data.threads import DaemonPool
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class BatchReader:
             raise BadValue("timeout", timeout, "seconds, more than 0")
         self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
         self.skipped = 0
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self.pool = DaemonPool(threads, "read")
 
     @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
     def submit(self, samples: Sequence[int]) -> Pending:
@@ -75,7 +76,7 @@ class BatchReader:
         if self.anchors is not None:
             clip.proposals = batch_memory(latents.shape, latents.dtype)
             clip.proposed = batch_memory((n, metadata.num_frames), torch.bool)
-        return Pending(samples, clip, [self._pool.submit(self._read, *row, clip) for row in enumerate(samples)])
+        return Pending(samples, clip, [self.pool.submit(self._read, *row, clip) for row in enumerate(samples)])
 
     def _read(self, row: int, sample: int, clip: Clip) -> str:
         """Fills one row of a batch; returns the prompt."""
@@ -90,7 +91,7 @@ class BatchReader:
 
         Raises:
             BadSample: for a bad sample, unless the dataset skips them.
-            TimeoutError: naming the sample that did not arrive.
+            Unavailable: naming the sample that did not arrive, and the read that has been waiting the longest.
         """
         prompts, places = [""] * len(pending.samples), []
         for place, (sample, prompt) in enumerate(zip(pending.samples, pending.prompts, strict=True)):
@@ -103,7 +104,7 @@ class BatchReader:
                 self.skipped += 1
                 log.warning("skipped: %s (%d so far)", fault, self.skipped)
             except TimeoutError:
-                raise TimeoutError(f"{self.clips.where(sample)}: not read within {self.timeout:g} s") from None
+                raise self._not_arrived(sample) from None
         clip = replace(pending.clip, prompts=prompts)
         return (clip if len(places) == clip.batch_size else clip.select(places)), places
 
@@ -117,9 +118,15 @@ class BatchReader:
         if self.anchors is not None:
             self.anchors.close()
 
-    def close(self) -> None:
-        """Stops the threads once they have read what they are reading."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+    def _not_arrived(self, sample: int) -> Unavailable:
+        shard, key = self.clips.where(sample)
+        read = self.clips.underway.oldest()
+        waiting = f"waiting for {read}" if read is not None else "no read is under way"
+        return Unavailable(shard, key, f"not read within {self.timeout:g} s, {waiting}")
+
+    def close(self, wait: bool = False) -> None:
+        """Ends the threads once they have read what was submitted."""
+        self.pool.close(wait)
 
 
 @final

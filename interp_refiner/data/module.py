@@ -17,9 +17,10 @@ from interp_refiner.data.dataset import ShardDataset, check_declaration, check_f
 from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
 from interp_refiner.data.lock import locked
 from interp_refiner.data.order import fixed_order
-from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, LocalFolder
-from interp_refiner.data.shards.storage import holds_shards
+from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata
+from interp_refiner.data.shards.remote import is_url
 from interp_refiner.data.still_keyframes import check_still_keyframes, with_still_keyframes
+from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Reading:
         read_ahead: batches read beyond the one that is waited for.
         timeout: seconds after which a sample that does not arrive is an error.
         seed: of the order of training samples.
+        index_threads: shards indexed at the same time; a remote store that is slow to answer wants more.
     """
 
     cache_dir: str | None = None
@@ -54,6 +56,7 @@ class Reading:
     read_ahead: int = 2
     timeout: float = 600.0
     seed: int = 0
+    index_threads: int = 8
 
 
 class ShardedDataModule(L.LightningDataModule):
@@ -65,6 +68,7 @@ class ShardedDataModule(L.LightningDataModule):
     Args:
         root: a folder with ``train/`` and ``val/``, each with shards and, unless ``metadata`` declares them, a
             ``dataset.json``; or a folder that holds the shards itself, of which ``held_out`` samples become ``val``.
+            Either may be the URL of a remote store.
         corruption: applied on the device, without gradient.
         batch_size: training samples a process.
         val_batch_size: (sample, level) pairs in a batch of validation.
@@ -78,6 +82,7 @@ class ShardedDataModule(L.LightningDataModule):
         text_dropout: takes prompts from some training clips; None for never.
         still_keyframes: share of the training keyframes that are encoded from stills.
         fingerprint: of the settings that the data set was made with; None takes any.
+        stores: how remote stores are reached.
 
     Raises:
         BadValue: from :meth:`validate` and :meth:`prepare_data` where there is no data, or not the data declared.
@@ -99,17 +104,19 @@ class ShardedDataModule(L.LightningDataModule):
         text_dropout: TextDropout | None = None,
         still_keyframes: float = 0.0,
         fingerprint: str | None = None,
+        stores: Stores | None = None,
     ):
         super().__init__()
         for name, size in {"batch_size": batch_size, "val_batch_size": val_batch_size, "held_out": held_out}.items():
             if size < 1:
                 raise BadValue(name, size, "at least 1")
-        self.root, self.corruption = Path(root).expanduser(), corruption
+        self.root, self.corruption = root if is_url(root) else Path(root).expanduser(), corruption
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.val_samples, self.held_out = val_samples, held_out
         self.splits = ("train", val_split)
-        self.declared, self.writer, self.reading = metadata, writer, reading or Reading()
         self.anchors = anchors
+        self.declared, self.writer = metadata, writer
+        self.reading, self.stores = reading or Reading(), stores or Stores()
         self.text_dropout = text_dropout or TextDropout(0.0)
         check_still_keyframes(still_keyframes, corruption, None)
         self.still_keyframes, self.fingerprint = still_keyframes, fingerprint
@@ -129,9 +136,12 @@ class ShardedDataModule(L.LightningDataModule):
 
     def validate(self) -> None:
         """Refuses a root without data, or a method that needs other data; cheap, for before anything is built."""
-        if self.writer is None and not self._is_split() and not holds_shards(self.root):
+        if self.writer is not None and not isinstance(self.root, Path):
+            raise BadValue("root", self.root, "a local folder, since the data set is written there")
+        if self.writer is None and not self._is_split() and not self._holds_shards(self.root):
             expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
-            raise BadValue("root", self.root, expected + (": no such folder" if not self.root.is_dir() else ""))
+            absent = isinstance(self.root, Path) and not self.root.is_dir()
+            raise BadValue("root", self.root, expected + (": no such folder" if absent else ""))
         if self._needs_anchors:
             if self.anchors is None:
                 allowed = "a node with root=<folder of anchor shards>: scheduled sampling takes its proposals from them"
@@ -143,7 +153,7 @@ class ShardedDataModule(L.LightningDataModule):
         if self._readers:
             return
         self.validate()
-        if self.writer is not None:
+        if self.writer is not None and isinstance(self.root, Path):
             whole = all((self.root / split / DATASET_FILE).exists() for split in self.splits)
             with nullcontext() if whole else locked(self.root):
                 self.writer.write(self.root)
@@ -234,9 +244,11 @@ class ShardedDataModule(L.LightningDataModule):
 
     def _datasets(self) -> tuple[ShardDataset, ShardDataset]:
         reading = self.reading
-        folders = [self.root / split for split in self.splits] if self._is_split() else [self.root]
+        folders = [inside(self.root, split) for split in self.splits] if self._is_split() else [str(self.root)]
         datasets = [
-            ShardDataset(LocalFolder(folder), self.declared, reading.cache_dir, reading.on_bad_sample)
+            ShardDataset(
+                self.stores.open(folder), self.declared, reading.cache_dir, reading.on_bad_sample, reading.index_threads
+            )
             for folder in folders
         ]
         return (datasets[0], datasets[1]) if len(datasets) > 1 else datasets[0].split(self.held_out)
@@ -251,4 +263,7 @@ class ShardedDataModule(L.LightningDataModule):
         return self.anchors.open(split, clips, self.reading.cache_dir)
 
     def _is_split(self) -> bool:
-        return all(holds_shards(self.root / split) for split in self.splits)
+        return all(self._holds_shards(inside(self.root, split)) for split in self.splits)
+
+    def _holds_shards(self, folder: Path | str) -> bool:
+        return self.stores.open(folder).holds_shards()

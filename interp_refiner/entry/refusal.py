@@ -1,7 +1,8 @@
 """The user's mistakes, each told in one line.
 
-A mistake is a :class:`BadValue`, a :class:`MissingExtra` or a :class:`Refused`. Everything else that a program raises
-is a bug of the program and keeps its stack trace.
+A mistake is a :class:`BadValue`, a :class:`MissingExtra` or a :class:`Refused`. Bad data, or a source that does not
+answer, are a :class:`DataFault`, told the same way. Everything else that a program raises is a bug of the program and
+keeps its stack trace.
 """
 
 import os
@@ -11,7 +12,7 @@ import traceback
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.core import BadValue, MissingExtra, Stopped
+from interp_refiner.core import BadValue, DataFault, MissingExtra, Stopped
 from interp_refiner.entry.nodes import walk
 
 EXIT_REFUSED = 2
@@ -22,7 +23,7 @@ class Refused(Exception):
     """A mistake of the user other than a bad value of one argument; the message names the config key, if any."""
 
 
-MISTAKES = (BadValue, MissingExtra, Refused)
+MISTAKES = (BadValue, MissingExtra, Refused, DataFault)
 
 
 def with_key(error: BadValue, key: str) -> BadValue:
@@ -74,4 +75,4 @@ def refuse(error: Exception, message: str | None = None, keep_trace: bool = Fals
     if keep_trace:
         traceback.print_exception(error)
     print(one_line(f"{later_process()}{message or error}"), file=sys.stderr, flush=True)
-    return SystemExit(EXIT_REFUSED)
+    return SystemExit(error.exit_code if isinstance(error, DataFault) else EXIT_REFUSED)

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.data import AnchorShards, DatasetMetadata
+from interp_refiner.data import AnchorShards, DatasetMetadata, Sample, write_shards
+from tests.data.shards_on_disk import replace_member, saved
 
 
 def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -97,3 +98,29 @@ def test_benchmark_interpolators_prints_markdown_and_writes_json(tmp_path):
         "linear", "slerp", "spline", "sinkhorn", "motion_compensated", "motion_compensated_pixels"
     }  # fmt: skip
     assert all(f"| {row['interpolator']} | {row['ratio']:.3f} |" in done.stdout for row in rows)
+
+
+def test_benchmark_reader_prints_one_json_object(tmp_path):
+    small = ["benchmark.latent_shape=[4,5,4,6]", "benchmark.text_shape=[3,6]", "benchmark.num_samples=12"]
+    small += ["benchmark.samples_per_shard=4", "benchmark.repeats=1", "benchmark.indexed_members=300"]
+    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=reader", *small)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["index_members"] == 300
+    names = ("samples_per_s", "raw_mb_per_s", "ratio_wall", "ratio_cpu", "first_batch_s", "index_s_per_100k")
+    assert all(found[name] > 0 for name in names if name != "first_batch_s")
+
+
+def test_bad_data_met_in_training_is_one_line(tmp_path):
+    """The index shows nothing wrong: it is found when the sample is read, inside Lightning."""
+    metadata, shard = DatasetMetadata((16, 5, 4, 4), text_shape=(3, 6)), tmp_path / "set" / "train" / "shard-00000.tar"
+    for split in ("train", "val"):
+        samples = (Sample(f"{split}{i}", torch.randn(16, 5, 4, 4), torch.randn(3, 6)) for i in range(4))
+        write_shards(tmp_path / "set" / split, samples, metadata)
+    replace_member(shard, "train3.latent.pt", saved(torch.full((16, 5, 4, 4), float("nan")).bfloat16()))
+    run = ["interp_refiner.train", "data=wan_synth", "data.root=set", "trainer=cpu", "logger=none", "data.batch_size=2"]
+    run += ["trainer.max_steps=3", "codec=latent_preview", "trainer.num_sanity_val_steps=0"]
+    done = program(tmp_path, *run)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1] == ("shard-00000.tar: sample 'train3': latent: NaN or infinite numbers")

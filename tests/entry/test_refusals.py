@@ -210,6 +210,11 @@ def test_the_exit_code_of_the_task_is_kept(run: Run) -> None:
     assert run("--multirun", "mode=exit75,run")[0] == 75
 
 
+@pytest.mark.parametrize(("mode", "code"), [("bad_data", 2), ("no_answer", 74)])
+def test_bad_data_and_a_source_that_does_not_answer_are_told_in_one_line(mode: str, code: int, run: Run) -> None:
+    assert run(f"mode={mode}") == (code, "", "shard-00000.tar: sample 'clip-7': why\n")
+
+
 def test_a_bug_is_raised_with_its_trace(run: Run) -> None:
     with pytest.raises(ValueError, match="a bug of the program") as caught:
         run("mode=crash")

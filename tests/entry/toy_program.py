@@ -7,12 +7,15 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
+from interp_refiner.data import BadSample, Unavailable
 from interp_refiner.entry import Settings, build, main
+
+FAULTS = {"bad_data": BadSample, "no_answer": Unavailable}
 
 
 @dataclass
 class ToySettings(Settings):
-    mode: Literal["run", "crash", "late", "exit75"] = "run"
+    mode: Literal["run", "crash", "late", "exit75", "bad_data", "no_answer"] = "run"
 
 
 @main("toy", ToySettings, conf=Path(__file__).parent / "conf")
@@ -24,6 +27,8 @@ def toy(cfg: DictConfig) -> float:
         data.setup()
     if cfg.mode == "crash":
         raise ValueError("a bug of the program")
+    if cfg.mode in FAULTS:
+        raise FAULTS[cfg.mode]("shard-00000.tar", "clip-7", "why")
     if cfg.mode == "exit75":
         sys.exit(75)
     print(f"done: sigma {corruption.sigma}, {trainer.max_steps} steps")

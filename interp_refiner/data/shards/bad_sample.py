@@ -1,9 +1,21 @@
 """What is wrong with a sample, said the same way everywhere."""
 
+from interp_refiner.core import DataFault
 
-class BadSample(ValueError):
-    """A sample cannot be used: names its shard, its key (empty where a whole shard is meant) and the reason."""
+
+class SampleFault(DataFault):
+    """Names a shard, a key (empty where a whole shard is meant) and the reason."""
 
     def __init__(self, shard: str, key: str, reason: str):
         self.shard, self.key, self.reason = shard, key, reason
         super().__init__(f"{shard}: sample '{key}': {reason}" if key else f"{shard}: {reason}")
+
+
+class BadSample(SampleFault, ValueError):
+    """A sample cannot be used, and reading it again will not help."""
+
+
+class Unavailable(SampleFault):
+    """The source of a sample does not answer; the sample itself may be good, so it is never skipped."""
+
+    exit_code = 74  # EX_IOERR

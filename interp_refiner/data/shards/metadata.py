@@ -94,10 +94,15 @@ class DatasetMetadata:
     def load(cls, root: Path | str) -> "DatasetMetadata":
         """Reads ``<root>/dataset.json``; raises FileNotFoundError, or ValueError naming the file and the field."""
         path = Path(root) / DATASET_FILE
+        return cls.from_json(path.read_bytes(), str(path))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, where: str) -> "DatasetMetadata":
+        """From the content of a ``dataset.json``; raises ValueError naming the file and the field."""
         try:
-            return cls.from_mapping(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_mapping(json.loads(text))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
 
     def save(self, root: Path | str) -> Path:
         """Writes ``<root>/dataset.json`` under a temporary name, then renames it."""

@@ -1,12 +1,14 @@
-"""Reading the tensors of a shard: straight into the memory they are wanted in, by one system call."""
+"""Reading the members of a sample: straight into the memory they are wanted in, by one request."""
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from interp_refiner.data.shards.storage import Storage
+from interp_refiner.data.shards.storage import Buffer, Storage
 from interp_refiner.data.shards.tensor_file import DIRECTORY_END, Unreadable, load_weights, plain_tensor
 
 Span = tuple[str, int, int]
@@ -21,7 +23,8 @@ BITS = {
     torch.float16: (np.int16, 0x7C00),
     torch.float32: (np.int32, 0x7F800000),
 }
-CHUNK = 1 << 18  # numbers: both passes over a chunk stay in the processor's cache
+CHUNK = 1 << 16  # numbers: small enough for the second pass over a chunk to find it in the processor's own cache
+GAP = 1 << 16  # bytes between two members that are read along rather than asked for apart
 
 
 def all_finite(tensor: Tensor) -> bool:
@@ -63,7 +66,7 @@ class TensorReader:
 
     def __init__(self, storage: Storage):
         self.storage = storage
-        self._frames: dict[tuple[int, int], _Frame | None] = {}  # by the sizes of file and tensor
+        self._frames: dict[tuple[int, int], _Frame | None] = {}  # by the sizes of file and tensor; None: they differ
 
     def read(self, span: Span) -> Tensor:
         """The tensor in one member; raises EOFError or :class:`Unreadable`."""
@@ -76,11 +79,26 @@ class TensorReader:
 
         Raises EOFError where the shard ends before, and :class:`Unreadable`.
         """
-        frame_of = span[2], out.nbytes
-        frame = self._frames.get(frame_of)
-        if frame is not None and self._read_in_place(span, out, frame):
-            return
-        content = self.storage.read(*span)
+        read_members(self.storage, span[0], [self.member(span, out)])
+
+    def member(self, span: Span, out: Tensor) -> "Member":
+        """What :meth:`read_into` does, to be done together with other members."""
+        _, offset, size = span
+        frame = self._frames.get((size, out.nbytes))
+        if frame is None:
+            content = bytearray(size)
+            return Member(offset, [content], lambda: self._parse_into(content, out))
+        head = bytearray(len(frame.head))
+        tail = bytearray(size - len(head) - out.nbytes)
+
+        def check() -> None:
+            if head != frame.head or not tail.endswith(frame.end):
+                self._frames[size, out.nbytes] = None
+                self._parse_into(self.storage.read(*span), out)
+
+        return Member(offset, [head, memoryview(as_bytes(out).data), tail], check)
+
+    def _parse_into(self, content: bytearray, out: Tensor) -> None:
         stored = plain_tensor(content)
         tensor = stored.view(content) if stored is not None else load_weights(content)
         if tensor.shape != out.shape:
@@ -88,16 +106,41 @@ class TensorReader:
         if tensor.dtype != out.dtype:
             raise Unreadable(f"dtype {tensor.dtype}, expected {out.dtype}")
         out.copy_(tensor)
-        if frame is not None:
-            self._frames[frame_of] = None
-        elif stored is not None and stored.stride == out.stride():
+        if stored is not None and stored.stride == out.stride():
             end = stored.start + out.nbytes
             frame = _Frame(bytes(content[: stored.start]), bytes(content[max(end, len(content) - END) :]))
-            self._frames.setdefault(frame_of, frame)
+            self._frames.setdefault((len(content), out.nbytes), frame)
 
-    def _read_in_place(self, span: Span, out: Tensor, frame: _Frame) -> bool:
-        shard, offset, size = span
-        head = bytearray(len(frame.head))
-        tail = bytearray(size - len(head) - out.nbytes)
-        self.storage.read_into(shard, offset, [head, memoryview(as_bytes(out).data), tail])
-        return head == frame.head and tail.endswith(frame.end)
+
+class Member(NamedTuple):
+    """A member to be read: where it lies, what its bytes fill one after the other, what is done once they are there."""
+
+    offset: int
+    buffers: list[Buffer]
+    done: Callable[[], None]
+
+    @property
+    def end(self) -> int:
+        return self.offset + sum(len(buffer) for buffer in self.buffers)
+
+
+def read_members(storage: Storage, shard: str, members: Sequence[Member]) -> None:
+    """Reads members of one shard, those that lie beside each other by one request; raises EOFError."""
+    for run in _runs(sorted(members, key=lambda member: member.offset)):
+        buffers = list(run[0].buffers)
+        for before, after in pairwise(run):
+            buffers += [bytearray(after.offset - before.end), *after.buffers]
+        storage.read_into(shard, run[0].offset, buffers)
+    for member in members:
+        member.done()
+
+
+def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:
+    """Members by offset, parted where more than :data:`GAP` lies between two of them."""
+    run: list[Member] = []
+    for member in members:
+        if run and not 0 <= member.offset - run[-1].end <= GAP:
+            yield run
+            run = []
+        run.append(member)
+    yield run

@@ -25,6 +25,17 @@ class Storage(ABC):
     name: str
     """The folder, for messages and for naming what is derived from it."""
 
+    granule: int = 512
+    """Bytes that are worth reading at once: where asking takes longer than reading, more than a tar header."""
+
+    @abstractmethod
+    def holds_shards(self) -> bool:
+        """Whether the folder exists and has at least one shard."""
+
+    @abstractmethod
+    def read_file(self, name: str) -> bytes | None:
+        """A small file beside the shards; None where there is none."""
+
     @abstractmethod
     def shards(self) -> dict[str, ShardStat]:
         """The shards by name, sorted."""
@@ -65,6 +76,13 @@ class LocalFolder(Storage):
     def __init__(self, root: Path | str, max_open: int = 64):
         self.root, self.name = Path(root), str(root)
         self._files = _OpenFiles(self.root, max_open)
+
+    def holds_shards(self) -> bool:
+        return holds_shards(self.root)
+
+    def read_file(self, name: str) -> bytes | None:
+        path = self.root / name
+        return path.read_bytes() if path.is_file() else None
 
     def shards(self) -> dict[str, ShardStat]:
         with os.scandir(self.root) as entries:

@@ -65,10 +65,10 @@ def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
 
 def tar_members(storage: Storage, shard: str, size: int) -> Iterator[tuple[str, int, int]]:
     """(name, offset, size) of every regular file in a tar; raises TarError where the tar ends early or is damaged."""
-    position = 0
+    position, window = 0, _Window(storage, shard, size)
     while True:
         try:
-            block = bytes(storage.read(shard, position, BLOCK))
+            block = window.block(position)
             if block == END:
                 return
             info = _plain(block, position) or _by_tarfile(storage, shard, size, position)
@@ -81,6 +81,20 @@ def tar_members(storage: Storage, shard: str, size: int) -> Iterator[tuple[str, 
             raise tarfile.ReadError(f"truncated: {info.name} ends at byte {position}, the file at {size}")
         if info.isreg():
             yield info.name, info.offset_data, info.size
+
+
+class _Window:
+    """Blocks of a shard, read ``storage.granule`` bytes at a time: the header behind a short member comes along."""
+
+    def __init__(self, storage: Storage, shard: str, size: int):
+        self.storage, self.shard, self.size = storage, shard, size
+        self.start, self.content = 0, bytearray()
+
+    def block(self, position: int) -> bytes:
+        if not 0 <= position - self.start <= len(self.content) - BLOCK:
+            count = max(BLOCK, min(self.storage.granule, self.size - position))
+            self.start, self.content = position, self.storage.read(self.shard, position, count)
+        return bytes(self.content[position - self.start :][:BLOCK])
 
 
 def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:

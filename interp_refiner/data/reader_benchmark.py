@@ -1,0 +1,181 @@
+"""How fast samples are read, against reading the same bytes and doing nothing with them."""
+
+import io
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.loader import BatchReader, TrainLoader, batch_memory
+from interp_refiner.data.order import epoch_order
+from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, LocalFolder, Sample, build_index, write_shards
+from interp_refiner.data.shards.tar import BLOCK
+
+INDEXED_MEMBERS = 99_999  # of shards that are written for timing the index: three a sample
+SHARDS = 43
+
+
+class ReaderBenchmark:
+    """Reads one epoch in its shuffled order, in turn with raw reads of the same bytes, all from a warm page cache.
+
+    The raw reads are ``preadv`` of whole samples into one buffer a thread that is used again and again: no fresh
+    memory, no look at what was read. With as many threads as the reader they are the most that any reader could reach.
+
+    Args:
+        folder: where the samples are written if they are not there; 8.4 MB each at the full shapes.
+        latent_shape, text_shape: of one sample, bfloat16.
+        num_samples, samples_per_shard: of the set.
+        batch_size, threads, read_ahead: of the loader.
+        repeats: epochs of each, of which the medians are reported.
+        indexed_members: of the shards that are indexed for timing it.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        latent_shape: Sequence[int] = (16, 21, 60, 104),
+        text_shape: Sequence[int] = (512, 4096),
+        num_samples: int = 128,
+        samples_per_shard: int = 32,
+        batch_size: int = 2,
+        threads: int = 4,
+        read_ahead: int = 2,
+        repeats: int = 7,
+        indexed_members: int = INDEXED_MEMBERS,
+    ):
+        for name, size in {"num_samples": num_samples, "repeats": repeats, "indexed_members": indexed_members}.items():
+            if size < 1:
+                raise BadValue(name, size, "at least 1")
+        self.folder, self.num_samples, self.samples_per_shard = Path(folder), num_samples, samples_per_shard
+        self.metadata = DatasetMetadata(tuple(latent_shape), text_shape=(text_shape[0], text_shape[1]))
+        self.batch_size, self.threads, self.read_ahead = batch_size, threads, read_ahead
+        self.repeats, self.indexed_members = repeats, indexed_members
+
+    def run(self, device: str) -> dict[str, Any]:
+        """Samples and MB a second of reader and raw reads, their ratio, first batch, index; any ``device`` will do."""
+        self._write()
+        with tempfile.TemporaryDirectory() as cache:
+            dataset = ShardDataset(self.folder, cache_dir=cache)
+            raw = _RawReads(dataset, self.threads)
+            reader = BatchReader(dataset, self.threads)
+            wall, cpu = self._alternating([raw.epoch, lambda: self._epoch(reader)])
+            first_batch = [self._first_batch(cache) for _ in range(self.repeats)]
+        batches = len(dataset) // self.batch_size
+        read = batches * self.batch_size
+        return {
+            "samples_per_s": round(read / wall[1], 1),
+            "mb_per_s": round(read * raw.num_bytes / len(dataset) / 1e6 / wall[1]),
+            "raw_samples_per_s": round(len(dataset) / wall[0], 1),
+            "raw_mb_per_s": round(raw.num_bytes / 1e6 / wall[0]),
+            "ratio_wall": round(wall[0] / wall[1] * read / len(dataset), 3),
+            "ratio_cpu": round(cpu[0] / cpu[1] * read / len(dataset), 3),
+            "cpu_ms_a_sample": round(1e3 * cpu[1] / read, 3),
+            "raw_cpu_ms_a_sample": round(1e3 * cpu[0] / len(dataset), 3),
+            "first_batch_s": round(median(first_batch), 3),
+            "mb_a_sample": round(raw.num_bytes / len(dataset) / 1e6, 3),
+            "batch_size": self.batch_size,
+            "threads": self.threads,
+            "repeats": self.repeats,
+            **self._index(),
+        }
+
+    def _write(self) -> None:
+        """Random samples, once: a set of another size in the same folder is an error."""
+        if (self.folder / DATASET_FILE).exists():
+            found = DatasetMetadata.load(self.folder)
+            if (found.latent_shape, found.num_samples) != (self.metadata.latent_shape, self.num_samples):
+                raise BadValue("folder", self.folder, f"a new folder: it holds {found.num_samples} other samples")
+            return
+        generator = torch.Generator().manual_seed(0)
+        shapes = self.metadata.latent_shape, self.metadata.text_shape or ()
+        samples = (
+            Sample(f"clip-{i:06d}", *(torch.randn(s, generator=generator).bfloat16() for s in shapes), "a prompt")
+            for i in range(self.num_samples)
+        )
+        write_shards(self.folder, samples, self.metadata, self.samples_per_shard)
+
+    def _alternating(self, functions: Sequence[Callable[[], object]]) -> tuple[list[float], list[float]]:
+        """Median wall and processor seconds of each function, run in turn; a first round is not counted."""
+        wall: list[list[float]] = [[] for _ in functions]
+        cpu: list[list[float]] = [[] for _ in functions]
+        for repeat in range(self.repeats + 1):
+            for number, function in enumerate(functions):
+                at, used = time.perf_counter(), time.process_time()
+                function()
+                if repeat > 0:
+                    wall[number].append(time.perf_counter() - at)
+                    cpu[number].append(time.process_time() - used)
+        return [median(times) for times in wall], [median(times) for times in cpu]
+
+    def _epoch(self, reader: BatchReader) -> None:
+        loader = TrainLoader(reader, self.batch_size, read_ahead=0)
+        loader.read_ahead = min(self.read_ahead, len(loader) - 1)
+        for _ in islice(loader, len(loader) - loader.read_ahead):
+            pass
+        while loader.read_ahead > 0:  # what is left is read by now or being read: nothing of a second epoch
+            loader.read_ahead -= 1
+            next(loader)
+
+    def _first_batch(self, cache: str) -> float:
+        """Seconds from nothing but a kept index to the first batch."""
+        start = time.perf_counter()
+        reader = BatchReader(ShardDataset(self.folder, cache_dir=cache), self.threads)
+        next(TrainLoader(reader, self.batch_size, read_ahead=self.read_ahead))
+        seconds = time.perf_counter() - start
+        reader.close(wait=True)
+        return seconds
+
+    def _index(self) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            members = _write_small_shards(Path(folder), self.indexed_members)
+            start = time.perf_counter()
+            build_index(LocalFolder(folder))
+            seconds = time.perf_counter() - start
+        return {"index_members": members, "index_s_per_100k": round(seconds / members * 1e5, 3)}
+
+
+class _RawReads:
+    """All samples of a data set in the order of its first epoch, each by one call into a buffer of its thread."""
+
+    def __init__(self, dataset: ShardDataset, threads: int):
+        self.root, self.threads = Path(dataset.storage.name), threads
+        spans = [dataset.extent(sample) for sample in epoch_order(len(dataset), 0, 0).tolist()]
+        self.num_bytes = sum(stop - start for _, start, stop in spans)
+        self.parts = [spans[number::threads] for number in range(threads)]
+        longest = max(stop - start for _, start, stop in spans)
+        self.buffers = [memoryview(batch_memory((longest,), torch.uint8).numpy()) for _ in range(threads)]
+
+    def epoch(self) -> None:
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(self._read, self.parts, self.buffers))
+
+    def _read(self, spans: Sequence[tuple[str, int, int]], buffer: memoryview) -> None:
+        files = {name: os.open(self.root / name, os.O_RDONLY) for name in {shard for shard, _, _ in spans}}
+        for shard, start, stop in spans:
+            os.preadv(files[shard], [buffer[: stop - start]], start)
+        for file in files.values():
+            os.close(file)
+
+
+def _write_small_shards(root: Path, members: int) -> int:
+    """Shards of samples with three members of a few bytes; returns how many members there are."""
+    samples = max(1, members // 3)
+    for shard in range(SHARDS):
+        content = io.BytesIO()
+        for sample in range(shard, samples, SHARDS):
+            for suffix in ("latent.pt", "embed.pt", "prompt.txt"):
+                info = tarfile.TarInfo(f"clip-{sample:06d}.{suffix}")
+                info.size = 8
+                content.write(info.tobuf() + bytes(8).ljust(BLOCK, b"\0"))
+        (root / f"shard-{shard:05d}.tar").write_bytes(content.getvalue() + bytes(2 * BLOCK))
+    return 3 * samples

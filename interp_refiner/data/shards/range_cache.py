@@ -1,0 +1,158 @@
+"""A local cache of what has been read of a remote store, bounded in bytes over all processes of a machine."""
+
+import fcntl
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import final
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage
+
+log = logging.getLogger(__name__)
+
+WRITING = ".writing"
+ABANDONED = 3600.0  # seconds after which a file that is still being written belongs to a process that died
+
+
+@final
+class RangeCache:
+    """Byte ranges as files of a local folder, ``max_bytes`` in all; what came first stays, and nothing is thrown out.
+
+    Every epoch reads every sample once in a new order. A full cache that keeps what it has then answers a share
+    ``max_bytes / size`` of all reads. One that throws out what was used least recently answers half the square of that
+    share: most of what it holds is thrown out before its turn comes.
+
+    Safe for many processes: space is taken under a lock, by a file that has its full length from the start, and a file
+    gets its name once it is whole and on the disk.
+
+    Args:
+        folder: a local folder.
+        max_bytes: of all files in it.
+    """
+
+    def __init__(self, folder: Path | str, max_bytes: int):
+        if max_bytes < 1:
+            raise BadValue("max_bytes", max_bytes, "at least 1")
+        self.folder, self.max_bytes, self.full = Path(folder), max_bytes, False
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked() as total:
+            self._note(total, self._measured())
+
+    def read_into(self, name: str, buffers: Sequence[Buffer]) -> bool:
+        """Fills the buffers from the range called ``name``; False where it is not there, or not as long."""
+        try:
+            descriptor = os.open(self.folder / name, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            return os.preadv(descriptor, buffers, 0) == sum(len(buffer) for buffer in buffers)
+        finally:
+            os.close(descriptor)
+
+    def keep(self, name: str, buffers: Sequence[Buffer]) -> bool:
+        """Keeps a range if there is space for it; a disk that refuses it is done without."""
+        path = self.folder / name
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}{WRITING}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            size = sum(len(buffer) for buffer in buffers)
+            descriptor = self._reserve(partial, size)
+            if descriptor is None:
+                return False
+            try:
+                if os.pwritev(descriptor, buffers, 0) < size:
+                    raise OSError("the disk is full")
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            log.warning("%s is not kept: %s", path, error)
+            return False
+        return True
+
+    def _reserve(self, partial: Path, size: int) -> int | None:
+        """An open file of ``size`` bytes; None where they do not fit."""
+        with self._locked() as total:
+            used = int(os.pread(total, 32, 0) or b"0")
+            if used + size > self.max_bytes:
+                if not self.full:
+                    log.info("%s is full: %d of %d bytes, what it holds stays", self.folder, used, self.max_bytes)
+                self.full = True
+                return None
+            descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            os.truncate(descriptor, size)
+            self._note(total, used + size)
+            return descriptor
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """The file with the bytes in use, locked against other threads and processes."""
+        total = os.open(self.folder / ".total", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(total, fcntl.LOCK_EX)
+            yield total
+        finally:
+            os.close(total)
+
+    @staticmethod
+    def _note(total: int, used: int) -> None:
+        os.pwrite(total, f"{used:<32d}".encode(), 0)
+
+    def _measured(self) -> int:
+        """Bytes in the folder, once what processes that died have left is removed."""
+        used = 0
+        for path in self.folder.rglob("*"):
+            if path.name == ".total" or not path.is_file():
+                continue
+            if path.name.endswith(WRITING) and time.time() - path.stat().st_mtime > ABANDONED:
+                path.unlink(missing_ok=True)
+                continue
+            used += path.stat().st_size
+        return used
+
+
+@final
+class CachedFolder(Storage):
+    """A folder of shards of which ranges that have been read once are read from a cache.
+
+    Ranges belong to a version of their shard: one that was written anew is read anew.
+
+    Args:
+        folder: the shards.
+        cache: for ranges of at least ``granule`` bytes; smaller ones are a tar's headers, which the index keeps.
+    """
+
+    def __init__(self, folder: Storage, cache: RangeCache):
+        self.folder, self.cache, self.name, self.granule = folder, cache, folder.name, folder.granule
+        self._stats: dict[str, ShardStat] = {}
+
+    def holds_shards(self) -> bool:
+        return self.folder.holds_shards()
+
+    def read_file(self, name: str) -> bytes | None:
+        return self.folder.read_file(name)
+
+    def shards(self) -> dict[str, ShardStat]:
+        self._stats = self.folder.shards()
+        return self._stats
+
+    def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
+        size = sum(len(buffer) for buffer in buffers)
+        if shard not in self._stats or size <= self.granule:
+            return self.folder.read_into(shard, offset, buffers)
+        version = f"{self.name}\0{self._stats[shard]}"
+        name = f"{hashlib.blake2b(version.encode(), digest_size=8).hexdigest()}/{shard}/{offset}-{size}"
+        if not self.cache.read_into(name, buffers):
+            self.folder.read_into(shard, offset, buffers)
+            self.cache.keep(name, buffers)
+        return None
+
+    def close(self) -> None:
+        self.folder.close()

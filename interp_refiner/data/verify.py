@@ -1,0 +1,174 @@
+"""Looking through a whole data set for what is wrong with it."""
+
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+
+from interp_refiner.data.anchors import AnchorShards
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage
+from interp_refiner.data.shards.bad_sample import SampleFault
+
+IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does not grow with the data set
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: in which shard, with which sample ("" for the shard or the set as a whole), and what."""
+
+    shard: str
+    key: str
+    reason: str
+
+
+@dataclass
+class Report:
+    """What was found in one folder of shards.
+
+    Attributes:
+        root: the folder.
+        shards, samples: how many there are.
+        whole: samples with nothing wrong.
+        anchored: samples that have an anchor; None where no anchors were asked for.
+        num_bytes: of the samples that were read.
+        seconds: that it took.
+        faults: everything that is wrong.
+    """
+
+    root: str
+    shards: int = 0
+    samples: int = 0
+    whole: int = 0
+    anchored: int | None = None
+    num_bytes: int = 0
+    seconds: float = 0.0
+    faults: list[Fault] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return not self.faults
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "clean": self.clean}
+
+
+def verify(
+    storage: Storage,
+    metadata: DatasetMetadata | None = None,
+    anchors: AnchorShards | None = None,
+    threads: int = 4,
+    progress: Callable[[int, int], object] = lambda done, total: None,
+) -> Report:
+    """Reads every sample of a folder and holds it against what is declared.
+
+    Checked are: that every tar can be walked to its end; that every sample has its members, under a key of its own;
+    checksums, shapes, dtypes and finite values of its tensors; that its prompt is text; that the declared number of
+    samples is there; and, with ``anchors``, that every sample has one that fits.
+
+    Args:
+        storage: the folder.
+        metadata: for a folder without a ``dataset.json``.
+        anchors: of these samples.
+        threads: samples read at the same time.
+        progress: called with the samples checked so far and all of them.
+
+    Raises:
+        BadValue: no shards, or nothing that declares their shapes.
+        Unavailable: the storage does not answer: that says nothing about the data.
+    """
+    start = time.monotonic()
+    dataset = ShardDataset(storage, metadata, on_bad_sample="skip", threads=threads, min_samples=0)
+    report = Report(storage.name, len(dataset.index.shards), len(dataset.index))
+    found = [*dataset.index.damaged_shards(), *dataset.index.faults(dataset.required).values()]
+    report.faults += [_fault(error) for error in found]
+    declared = dataset.metadata.num_samples
+    if declared is not None and declared != report.samples:
+        report.faults.append(
+            Fault("", "", f"dataset.json declares {declared} samples, the shards hold {report.samples}")
+        )
+    if anchors is not None:
+        report.anchored = 0
+    for done, checked in enumerate(_checked(dataset, anchors, threads), 1):
+        report.whole += checked.fault is None
+        report.num_bytes += checked.num_bytes
+        report.faults += [checked.fault] if checked.fault is not None else []
+        if report.anchored is not None:
+            report.anchored += checked.anchored
+        progress(done, len(dataset))
+    report.seconds = round(time.monotonic() - start, 3)
+    return report
+
+
+@dataclass(frozen=True)
+class _Checked:
+    num_bytes: int
+    anchored: bool
+    fault: Fault | None
+
+
+def _checked(dataset: ShardDataset, anchors: AnchorShards | None, threads: int) -> Iterator[_Checked]:
+    """Every sample that the index shows to be whole, in their order."""
+    samples = iter(range(len(dataset)))
+    with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
+        ahead = [pool.submit(_check, dataset, anchors, sample) for sample in islice(samples, IN_FLIGHT * threads)]
+        while ahead:
+            yield ahead.pop(0).result()
+            ahead += [pool.submit(_check, dataset, anchors, sample) for sample in islice(samples, 1)]
+
+
+def _check(dataset: ShardDataset, anchors: AnchorShards | None, sample: int) -> _Checked:
+    shard, key = dataset.where(sample)
+    num_bytes, anchored = 0, anchors is not None and key in anchors.rows
+    try:
+        for kind, content in dataset.raw(sample):
+            num_bytes += len(content)
+            _check_sums(shard, key, kind, content)
+        whole = dataset[sample]
+        if anchors is not None:
+            if not anchored:
+                raise BadSample(shard, key, f"no anchor in {anchors.storage.name}")
+            anchors.read_into(
+                key, torch.empty_like(whole.latents), torch.empty(whole.latents.shape[1], dtype=torch.bool)
+            )
+    except BadSample as error:
+        return _Checked(num_bytes, anchored, _fault(error))
+    return _Checked(num_bytes, anchored, None)
+
+
+def _check_sums(shard: str, key: str, kind: str, content: bytes | bytearray) -> None:
+    """Holds a tensor file against the checksums inside it, which show flipped bits that leave the numbers finite."""
+    if kind == "prompt":
+        return
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise BadSample(shard, key, f"{kind}: not a tensor file: {error}") from error
+    if damaged is not None:
+        raise BadSample(shard, key, f"{kind}: the checksum of {damaged} is wrong")
+
+
+def _fault(error: SampleFault) -> Fault:
+    return Fault(error.shard, error.key, error.reason)
+
+
+def summary(reports: Sequence[Report], listed: int = 20) -> str:
+    """The reports for people to read; the first ``listed`` faults of each."""
+    lines = []
+    for report in reports:
+        anchored = f", {report.anchored} anchored" if report.anchored is not None else ""
+        lines.append(
+            f"{report.root}: {report.shards} shards, {report.samples} samples, {report.whole} whole{anchored}, "
+            f"{len(report.faults)} faults ({report.num_bytes / 1e6:.1f} MB in {report.seconds:.1f} s)"
+        )
+        lines += [f"  {BadSample(fault.shard or 'set', fault.key, fault.reason)}" for fault in report.faults[:listed]]
+        lines += [f"  and {more} more"] if (more := len(report.faults) - listed) > 0 else []
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""Damage of every kind: found and named by verify, and never a partial sample for a reader."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from interp_refiner.core import BadValue
+from interp_refiner.data import (
+    AnchorShards,
+    BatchReader,
+    EvalLoader,
+    ImperfectSource,
+    ShardDataset,
+    Stores,
+    summary,
+    verify,
+)
+from interp_refiner.data.shards import LocalFolder, build_index, write_shards
+from interp_refiner.prepare import verify as program
+from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar
+from tests.helpers import CONF
+
+FIRST = "shard-00000.tar"
+LAST = "shard-00001.tar"
+
+
+def latent(value: float) -> bytes:
+    return saved(torch.full(SHAPE, value).bfloat16())
+
+
+def truncate(root: Path) -> None:
+    path = root / LAST
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(root: Path, kind: str = "latent") -> None:
+    """One bit in the middle of a tensor's numbers, the lowest: the value stays finite."""
+    index = build_index(LocalFolder(root))
+    shard, offset, _ = index.locate(2, kind)
+    content = bytearray((root / shard).read_bytes())
+    plain = (root / shard).read_bytes()[offset:]
+    content[offset + plain.index(b"data/0") + 200] ^= 1
+    (root / shard).write_bytes(content)
+
+
+def flip_header(root: Path) -> None:
+    offset = build_index(LocalFolder(root)).locate(2, "latent")[1] - 512
+    content = bytearray((root / FIRST).read_bytes())
+    content[offset + 126] ^= 4
+    (root / FIRST).write_bytes(content)
+
+
+def duplicate(root: Path) -> None:
+    members = read_members(root / LAST)
+    write_tar(root / LAST, {name.replace("clip-0005", "clip-0001"): content for name, content in members.items()})
+
+
+DAMAGE = {
+    "truncated": (truncate, "truncated"),
+    "flipped bit": (flip, "checksum of .* is wrong"),
+    "flipped header": (flip_header, "damaged header"),
+    "NaN": (lambda root: replace_member(root / FIRST, "clip-0002.latent.pt", latent(float("nan"))), "NaN or infinite"),
+    "infinite text": (
+        lambda root: replace_member(
+            root / FIRST, "clip-0002.embed.pt", saved(torch.full(TEXT, float("-inf")).bfloat16())
+        ),
+        "embed: NaN or infinite",
+    ),
+    "missing": (lambda root: replace_member(root / FIRST, "clip-0002.prompt.txt", None), "no prompt member"),
+    "dtype": (
+        lambda root: replace_member(root / FIRST, "clip-0002.latent.pt", saved(torch.ones(SHAPE))),
+        r"dtype torch.float32, expected torch.bfloat16",
+    ),
+    "shape": (
+        lambda root: replace_member(root / FIRST, "clip-0002.embed.pt", saved(torch.ones(9, 6).bfloat16())),
+        r"embed: shape \[9, 6\], expected \[3, 6\]",
+    ),
+    "no tensor": (lambda root: replace_member(root / FIRST, "clip-0002.latent.pt", b"junk"), "not a tensor file"),
+    "prompt": (lambda root: replace_member(root / FIRST, "clip-0002.prompt.txt", b"\xff\xfe"), "utf-8"),
+    "duplicate": (duplicate, "its key is taken in shard-00000.tar"),
+    "lost shard": (lambda root: (root / LAST).unlink(), "declares 8 samples, the shards hold 4"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_and_no_partial_sample_is_ever_read(tmp_path, damage):
+    root = tmp_path / "set"
+    written = {sample.key: sample for sample in write(root, 8)}
+    assert verify(LocalFolder(root)).clean
+    harm, message = DAMAGE[damage]
+    harm(root)
+    report = verify(LocalFolder(root), threads=2)
+    assert not report.clean
+    assert re.search(message, summary([report])), summary([report])
+
+    dataset = ShardDataset(root, on_bad_sample="skip")
+    reader, seen = BatchReader(dataset, threads=2), set()
+    for clip in EvalLoader(reader, 3):
+        for row, key in enumerate(clip.keys):
+            assert key not in seen
+            seen.add(key)
+            if damage not in ("flipped bit", "duplicate"):
+                assert torch.equal(clip.latents[row], written[key].latents.bfloat16())
+                assert torch.equal(clip.text[row], written[key].text.bfloat16())
+            assert clip.prompts[row]
+    assert len(seen) == len(dataset) - reader.skipped
+    assert report.whole == len(seen) - (damage == "flipped bit")
+
+
+def test_a_clean_set_is_counted_through(tmp_path):
+    write(tmp_path / "set", 9)
+    told = []
+    report = verify(LocalFolder(tmp_path / "set"), threads=3, progress=lambda done, total: told.append((done, total)))
+    assert (report.shards, report.samples, report.whole, report.anchored, report.clean) == (3, 9, 9, None, True)
+    assert told == [(n, 9) for n in range(1, 10)]
+    assert report.num_bytes > 9 * (2 * 4 * 5 * 2 * 4 + 2 * 18)
+
+
+def test_a_set_without_one_whole_sample_is_reported_not_refused(tmp_path):
+    write(tmp_path / "set", 2)
+    for number in range(2):
+        replace_member(tmp_path / "set" / FIRST, f"clip-000{number}.latent.pt", None)
+    report = verify(LocalFolder(tmp_path / "set"))
+    assert (report.samples, report.whole, len(report.faults)) == (2, 0, 2)
+
+
+def test_anchor_coverage(tmp_path):
+    write(tmp_path / "set", 6)
+    dataset = ShardDataset(tmp_path / "set")
+    source = ImperfectSource(frames=[0, 3])
+    anchors = [source(sample.key, sample.latents) for sample in map(dataset.__getitem__, range(6))]
+    write_shards(tmp_path / "all", anchors, METADATA)
+    write_shards(tmp_path / "some", anchors[:4], METADATA)
+    whole = verify(LocalFolder(tmp_path / "set"), anchors=AnchorShards(tmp_path / "all"))
+    assert (whole.anchored, whole.clean) == (6, True)
+    part = verify(LocalFolder(tmp_path / "set"), anchors=AnchorShards(tmp_path / "some"))
+    assert (part.anchored, part.whole) == (4, 4)
+    assert [(f.key, f.reason) for f in part.faults] == [
+        (f"clip-000{i}", f"no anchor in {tmp_path / 'some'}") for i in (4, 5)
+    ]
+
+
+def config(tmp_path: Path, *overrides: str):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("prepare/verify", [f"root={tmp_path / 'set'}", f"paths.output_dir={tmp_path}", *overrides])
+
+
+def test_the_program_tells_by_its_exit_code(tmp_path, capsys):
+    write(tmp_path / "set" / "train", 6)
+    write(tmp_path / "set" / "val", 2)
+    program(config(tmp_path))
+    assert "6 whole, 0 faults" in capsys.readouterr().out
+    replace_member(tmp_path / "set" / "val" / FIRST, "clip-0001.latent.pt", latent(float("inf")))
+    with pytest.raises(SystemExit) as exited:
+        program(config(tmp_path, "threads=2"))
+    assert exited.value.code == 1
+    assert "shard-00000.tar: sample 'clip-0001': latent: NaN or infinite numbers" in capsys.readouterr().out
+    train, val = json.loads((tmp_path / "verify.json").read_text())
+    assert (train["clean"], val["clean"], val["faults"][0]["key"]) == (True, False, "clip-0001")
+
+
+def test_nothing_to_verify_is_refused(tmp_path):
+    with pytest.raises(BadValue, match=r"root=.*set: expected a folder with shards, or with train or val"):
+        program(config(tmp_path))
+    assert not Stores().open(tmp_path).holds_shards()
