@@ -119,10 +119,9 @@ class BatchReader:
             self.anchors.close()
 
     def _not_arrived(self, sample: int) -> Unavailable:
-        shard, key = self.clips.where(sample)
         read = self.clips.underway.oldest()
         waiting = f"waiting for {read}" if read is not None else "no read is under way"
-        return Unavailable(shard, key, f"not read within {self.timeout:g} s, {waiting}")
+        return Unavailable(*self.clips.where(sample), f"not read within {self.timeout:g} s, {waiting}")
 
     def close(self, wait: bool = False) -> None:
         """Ends the threads once they have read what was submitted."""

@@ -48,6 +48,7 @@ class Reading:
         timeout: seconds after which a sample that does not arrive is an error.
         seed: of the order of training samples.
         index_threads: shards indexed at the same time; a remote store that is slow to answer wants more.
+        finite_check: look for NaN and infinities ``"once"`` for every sample and process, or ``"always"``.
     """
 
     cache_dir: str | None = None
@@ -57,6 +58,7 @@ class Reading:
     timeout: float = 600.0
     seed: int = 0
     index_threads: int = 8
+    finite_check: Literal["once", "always"] = "once"
 
 
 class ShardedDataModule(L.LightningDataModule):
@@ -247,7 +249,12 @@ class ShardedDataModule(L.LightningDataModule):
         folders = [inside(self.root, split) for split in self.splits] if self._is_split() else [str(self.root)]
         datasets = [
             ShardDataset(
-                self.stores.open(folder), self.declared, reading.cache_dir, reading.on_bad_sample, reading.index_threads
+                self.stores.open(folder),
+                self.declared,
+                reading.cache_dir,
+                reading.on_bad_sample,
+                reading.index_threads,
+                finite_check=reading.finite_check,
             )
             for folder in folders
         ]

@@ -166,3 +166,25 @@ def test_a_set_of_bad_samples_only_is_refused(tmp_path):
     replace_member(tmp_path / "set" / "shard-00000.tar", "clip-0000.latent.pt", None)
     with pytest.raises(BadValue, match="at least 1 whole sample"):
         ShardDataset(tmp_path / "set", on_bad_sample="skip")
+
+
+@pytest.mark.parametrize("finite_check", ["once", "always"])
+def test_numbers_are_looked_at_once_or_always(tmp_path, finite_check):
+    write(tmp_path / "set", 3)
+    dataset = ShardDataset(tmp_path / "set", finite_check=finite_check)
+    for sample in (0, 1):
+        dataset[sample]
+    shard, offset, size = dataset.index.locate(1, "latent")
+    with open(tmp_path / "set" / shard, "r+b") as file:  # numbers that change under the reader
+        file.seek(offset)
+        content = file.read(size)
+        place = content.index(dataset[1].latents.view(torch.int16).numpy().tobytes())
+        file.seek(offset + place)
+        file.write(b"\xff\xff")
+    if finite_check == "once":
+        assert torch.isnan(dataset[1].latents.flatten()[0])
+    else:
+        with pytest.raises(BadSample, match="latent: NaN"):
+            dataset[1]
+    with pytest.raises(BadSample, match="latent: NaN"):
+        ShardDataset(tmp_path / "set")[1]

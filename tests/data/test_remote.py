@@ -86,7 +86,7 @@ def test_every_sample_arrives_once_whatever_fails(root, fault):
 
 
 @pytest.mark.parametrize(
-    ("fault", "cause"), [("error", "HTTP 503"), ("short", "bytes came, expected"), ("reset", "Disconnected")]
+    ("fault", "cause"), [("error", "HTTP 503"), ("short", "bytes came, expected"), ("reset", "(Disconnected|reset)")]
 )
 def test_the_error_names_shard_key_and_cause_after_the_attempts(root, fault, cause):
     with served(root, share=0.0, faults=(fault,), in_a_row=100) as server:
@@ -99,7 +99,8 @@ def test_the_error_names_shard_key_and_cause_after_the_attempts(root, fault, cau
         ) as e:
             next(TrainLoader(reader, 1, read_ahead=0))
         assert "(3 attempts)" in str(e.value)
-        assert len(server.requests) == 3
+        # where a connection that was kept open breaks, aiohttp by itself asks once more
+        assert len(server.requests) in ((3, 6) if fault == "reset" else (3,))
         assert reader.skipped == 0, "an outage is no bad sample"
         server.share = 0.0
         assert len(next(TrainLoader(reader, 4)).keys) == 4
@@ -198,9 +199,9 @@ def test_the_cache_is_bounded_and_keeps_what_came_first(large):
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, caplog):
     cache = RangeCache(tmp_path / "cache", 100)
     (tmp_path / "cache" / "a").write_text("a file where the folder should be")
-    assert not cache.keep("a/b", [b"12345"])
+    assert not cache.keep("a/b", [bytearray(b"12345")])
     assert "is not kept" in caplog.text
-    assert cache.keep("c", [b"12", b"345"])
+    assert cache.keep("c", [bytearray(b"12"), bytearray(b"345")])
     buffers = [bytearray(3), bytearray(2)]
     assert cache.read_into("c", buffers)
     assert buffers == [b"123", b"45"]

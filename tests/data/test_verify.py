@@ -20,6 +20,8 @@ from interp_refiner.data import (
     verify,
 )
 from interp_refiner.data.shards import LocalFolder, build_index, write_shards
+from interp_refiner.entry import check_config
+from interp_refiner.prepare import VerifySettings
 from interp_refiner.prepare import verify as program
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar
 from tests.helpers import CONF
@@ -152,6 +154,7 @@ def config(tmp_path: Path, *overrides: str):
 def test_the_program_tells_by_its_exit_code(tmp_path, capsys):
     write(tmp_path / "set" / "train", 6)
     write(tmp_path / "set" / "val", 2)
+    check_config(config(tmp_path), VerifySettings)
     program(config(tmp_path))
     assert "6 whole, 0 faults" in capsys.readouterr().out
     replace_member(tmp_path / "set" / "val" / FIRST, "clip-0001.latent.pt", latent(float("inf")))

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import final
 
@@ -72,7 +72,8 @@ class RangeCache:
                 os.close(descriptor)
             os.replace(partial, path)
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             log.warning("%s is not kept: %s", path, error)
             return False
         return True
