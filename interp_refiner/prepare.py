@@ -142,6 +142,7 @@ class VerifySettings(Settings):
     root: str = ""
     splits: list[str] = field(default_factory=list)
     anchors: str | None = None
+    metadata: dict | None = None
     threads: int = 4
 
 

@@ -100,11 +100,13 @@ class ReaderBenchmark:
                 raise BadValue("folder", self.folder, f"a new folder: it holds {found.num_samples} other samples")
             return
         generator = torch.Generator().manual_seed(0)
-        shapes = self.metadata.latent_shape, self.metadata.text_shape or ()
-        samples = (
-            Sample(f"clip-{i:06d}", *(torch.randn(s, generator=generator).bfloat16() for s in shapes), "a prompt")
-            for i in range(self.num_samples)
-        )
+        latent_shape, text_shape = self.metadata.latent_shape, self.metadata.text_shape or ()
+
+        def sample(number: int) -> Sample:
+            latents, text = (torch.randn(shape, generator=generator) for shape in (latent_shape, text_shape))
+            return Sample(f"clip-{number:06d}", latents, text, "a prompt")
+
+        samples = map(sample, range(self.num_samples))
         write_shards(self.folder, samples, self.metadata, self.samples_per_shard)
 
     def _alternating(self, functions: Sequence[Callable[[], object]]) -> tuple[list[float], list[float]]:
@@ -161,7 +163,7 @@ class _RawReads:
         self.num_bytes = sum(stop - start for _, start, stop in spans)
         self.parts = [spans[number::threads] for number in range(threads)]
         longest = max(stop - start for _, start, stop in spans)
-        self.buffers = [memoryview(batch_memory((longest,), torch.uint8).numpy()) for _ in range(threads)]
+        self.buffers = [batch_memory((longest,), torch.uint8).numpy().data for _ in range(threads)]
 
     def epoch(self) -> None:
         with ThreadPoolExecutor(self.threads) as pool:
