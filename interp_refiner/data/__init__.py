@@ -2,9 +2,10 @@
 
 from interp_refiner.data.anchor_source import AnchorSource, ImperfectSource
 from interp_refiner.data.anchors import Anchors, AnchorShards
+from interp_refiner.data.batch_reader import BatchReader
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.encode import VideoEncoder
-from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
+from interp_refiner.data.loader import EvalLoader, TrainLoader
 from interp_refiner.data.module import EVALUATION_STREAM, Reading, ShardedDataModule, Writer
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, Unavailable, write_shards

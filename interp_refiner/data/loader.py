@@ -6,126 +6,18 @@ Both loaders are sized, so that Lightning fetches no batch before it is asked fo
 import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple, final
+from typing import Any, final
 
 import torch
 
 from interp_refiner.core import BadValue, Clip
-from interp_refiner.data.anchors import AnchorShards
-from interp_refiner.data.batch_memory import batch_memory
-from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.batch_reader import BatchReader, Pending
 from interp_refiner.data.order import dealt, fixed_order, stream
-from interp_refiner.data.shards import BadSample, Unavailable
-from interp_refiner.data.threads import DaemonPool
+from interp_refiner.data.shards import BadSample
 
 log = logging.getLogger(__name__)
-
-
-class Pending(NamedTuple):
-    """A batch that is being read: memory that threads fill row by row."""
-
-    samples: Sequence[int]
-    clip: Clip
-    prompts: "list[Future[str]]"
-
-    def cancel(self) -> None:
-        for prompt in self.prompts:
-            prompt.cancel()
-
-
-@final
-class BatchReader:
-    """Reads batches of a dataset, every sample by a thread of its own, straight into its row of the batch.
-
-    Args:
-        dataset: what is read.
-        threads: samples read at the same time.
-        timeout: seconds after which a sample that does not arrive is an error.
-        anchors: proposals joined to the samples by key; None for clips without.
-
-    Attributes:
-        skipped: how many samples have been left out because they were bad (``dataset.on_bad_sample="skip"``).
-    """
-
-    def __init__(
-        self,
-        dataset: ShardDataset,
-        threads: int = 4,
-        timeout: float = 600.0,
-        anchors: AnchorShards | None = None,
-    ):
-        if threads < 1:
-            raise BadValue("threads", threads, "at least 1")
-        if timeout <= 0:
-            raise BadValue("timeout", timeout, "seconds, more than 0")
-        self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
-        self.skipped = 0
-        self.pool = DaemonPool(threads, "read")
-
-    @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
-    def submit(self, samples: Sequence[int]) -> Pending:
-        """Starts reading ``samples``."""
-        metadata, n = self.clips.metadata, len(samples)
-        latents = batch_memory((n, *metadata.latent_shape), self.clips.latent_dtype)
-        clip = Clip(latents, [self.clips.key(sample) for sample in samples])
-        if metadata.text_shape is not None:
-            clip.text = batch_memory((n, *metadata.text_shape), self.clips.text_dtype)
-        if self.anchors is not None:
-            clip.proposals = batch_memory(latents.shape, latents.dtype)
-            clip.proposed = batch_memory((n, metadata.num_frames), torch.bool)
-        return Pending(samples, clip, [self.pool.submit(self._read, *row, clip) for row in enumerate(samples)])
-
-    def _read(self, row: int, sample: int, clip: Clip) -> str:
-        """Fills one row of a batch; returns the prompt."""
-        text = clip.text[row] if clip.text is not None else None
-        prompt = self.clips.read_into(sample, clip.latents[row], text)
-        if self.anchors is not None and clip.proposals is not None and clip.proposed is not None:
-            self.anchors.read_into(clip.keys[row], clip.proposals[row], clip.proposed[row])
-        return prompt
-
-    def collect(self, pending: Pending) -> tuple[Clip, list[int]]:
-        """Waits for a batch; returns the clip of its good samples and their places in the batch.
-
-        Raises:
-            BadSample: for a bad sample, unless the dataset skips them.
-            Unavailable: naming the sample that did not arrive, and the read that has been waiting the longest.
-        """
-        prompts, places = [""] * len(pending.samples), []
-        for place, (sample, prompt) in enumerate(zip(pending.samples, pending.prompts, strict=True)):
-            try:
-                prompts[place] = prompt.result(self.timeout)
-                places.append(place)
-            except BadSample as fault:
-                if self.clips.on_bad_sample == "error":
-                    raise
-                self.skipped += 1
-                log.warning("skipped: %s (%d so far)", fault, self.skipped)
-            except TimeoutError:
-                raise self._not_arrived(sample) from None
-        clip = replace(pending.clip, prompts=prompts)
-        return (clip if len(places) == clip.batch_size else clip.select(places)), places
-
-    def subset(self, samples: Sequence[int]) -> "BatchReader":
-        """A reader of these samples only, numbered from 0, with threads of its own."""
-        return BatchReader(self.clips.subset(samples), self.threads, self.timeout, self.anchors)
-
-    def close_files(self) -> None:
-        """Closes the files; they open again when they are read again."""
-        self.clips.close()
-        if self.anchors is not None:
-            self.anchors.close()
-
-    def _not_arrived(self, sample: int) -> Unavailable:
-        read = self.clips.underway.oldest()
-        waiting = f"waiting for {read}" if read is not None else "no read is under way"
-        return Unavailable(*self.clips.where(sample), f"not read within {self.timeout:g} s, {waiting}")
-
-    def close(self, wait: bool = False) -> None:
-        """Ends the threads once they have read what was submitted."""
-        self.pool.close(wait)
 
 
 @final

@@ -13,8 +13,9 @@ from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.data.anchors import Anchors, AnchorShards
+from interp_refiner.data.batch_reader import BatchReader
 from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
-from interp_refiner.data.loader import BatchReader, EvalLoader, TrainLoader
+from interp_refiner.data.loader import EvalLoader, TrainLoader
 from interp_refiner.data.lock import locked
 from interp_refiner.data.order import fixed_order
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata

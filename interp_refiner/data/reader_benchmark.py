@@ -15,8 +15,10 @@ from typing import Any
 import torch
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.batch_memory import batch_memory
+from interp_refiner.data.batch_reader import BatchReader
 from interp_refiner.data.dataset import FiniteCheck, ShardDataset
-from interp_refiner.data.loader import BatchReader, TrainLoader, batch_memory
+from interp_refiner.data.loader import TrainLoader
 from interp_refiner.data.order import epoch_order
 from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, LocalFolder, Sample, build_index, write_shards
 from interp_refiner.data.shards.tar import BLOCK
