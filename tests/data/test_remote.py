@@ -260,7 +260,7 @@ def test_soak_of_faults(tmp_path, capsys):
     write(tmp_path / "set", count, per_shard=16)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     with served(tmp_path, share=0.33, delay=0.02) as server:
-        storage = remote(server, retries=Retries(attempts=8, first_wait=0.005, timeout=10))
+        storage = remote(server, retries=Retries(attempts=8, first_wait=0.005, timeout=10.0))
         reader = BatchReader(ShardDataset(storage), threads=8)
         seen, state = Counter(), None
         for world in (2, 5):
