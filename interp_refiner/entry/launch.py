@@ -1,7 +1,7 @@
 """Starting a program: Hydra as its users know it, and one line with exit code 2 for every mistake of theirs.
 
-Exit codes: 0 done, 1 a bug (with its stack trace), 2 refused or bad data, 3 stopped (the disk is full, gradients are not
-finite, a process is lost), 74 the data's source does not answer, 75 preempted and resumable, 130 interrupted and
+Exit codes: 0 done, 1 a bug (with its stack trace), 2 refused or bad data, 3 stopped (the disk is full, gradients are
+not finite, a process is lost), 74 the data's source does not answer, 75 preempted and resumable, 130 interrupted and
 resumable.
 """
 
