@@ -64,7 +64,7 @@ REFUSED = {
     ),
     "literal at the top": (
         "mode=runs",
-        "mode=runs: expected run | crash | late | exit75; did you mean 'run'?",
+        "mode=runs: expected run | crash | late | exit75 | bad_data | no_answer; did you mean 'run'?",
     ),
     "float for an integer": ("seed=0.5", "seed=0.5: expected an integer"),
     "union": ("+trainer.max_time=[1]", "trainer.max_time=[1]: expected a string or null"),
