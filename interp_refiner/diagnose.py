@@ -68,7 +68,8 @@ def compared(cfg: DictConfig) -> dict[str, Corruption]:
 
 def open_data(cfg: DictConfig, corruptions: dict[str, Corruption]) -> ShardedDataModule:
     """The data module; every corruption is checked against its clips, and gets its codec."""
-    data = build(cfg.data, corruption=next(iter(corruptions.values())), val_samples=cfg.clips)
+    neediest = max(corruptions.values(), key=lambda corruption: corruption.needs_anchors)
+    data = build(cfg.data, corruption=neediest, val_samples=cfg.clips)
     shape = data.metadata.latent_shape
     codec = build_codec(cfg.codec, data)
     for corruption in corruptions.values():
@@ -83,7 +84,8 @@ def clips(data: ShardedDataModule, batch_size: int, device: str) -> Iterator[Cli
     for clip in data.val_dataloader():
         levels = clip.level.tolist() if clip.level is not None else []
         once = clip.select([row for row, level in enumerate(levels) if level == 1]).to(device)
-        yield replace(once, latents=once.latents.float(), level=None)
+        proposals = once.proposals.float() if once.proposals is not None else None
+        yield replace(once, latents=once.latents.float(), proposals=proposals, level=None)
 
 
 @torch.no_grad()

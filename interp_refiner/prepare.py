@@ -1,12 +1,14 @@
 """Makes and checks data sets: ``python -m interp_refiner.prepare clip source=<clip.pth> output=<folder>``."""
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
@@ -23,6 +25,7 @@ from interp_refiner.data import (
     write_clip_windows,
 )
 from interp_refiner.data import verify as verify_shards
+from interp_refiner.data.dataset import declared_metadata
 from interp_refiner.entry import Settings, build, main
 from interp_refiner.interpolator import Linear
 from interp_refiner.schedule import Uniform
@@ -155,7 +158,10 @@ def verify(cfg: DictConfig) -> None:
     if not storages:
         raise BadValue("root", cfg.root, f"a folder with shards, or with {' or '.join(cfg.splits)} that have them")
     metadata = build(cfg.metadata) if cfg.metadata is not None else None
-    anchors = AnchorShards(Path(cfg.anchors).expanduser(), cfg.paths.cache) if cfg.anchors is not None else None
+    anchors = None
+    if cfg.anchors is not None:
+        declared = declared_metadata(storages[0], metadata)
+        anchors = AnchorShards(Path(cfg.anchors).expanduser(), cfg.paths.cache, declared)
     reports = []
     for storage in storages:
         with tqdm(desc=storage.name, unit="sample", mininterval=0.2 if sys.stderr.isatty() else 10.0) as bar:
@@ -186,17 +192,21 @@ def tell(root: Path) -> None:
 @main("prepare/anchors", Settings)
 def anchors(cfg: DictConfig) -> None:
     """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
-    data = build(cfg.data, corruption=Corruption(Uniform(k_min=2), Linear(), Noiseless(), Phase1()))
+    data = build(cfg.data, corruption=Corruption(Uniform(k_min=2), Linear(), Noiseless(), Phase1(), sigma=0.0))
     data.prepare_data()  # makes what is missing
     root = Path(cfg.data.anchors.root)
     console = Console(highlight=False)
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
-    console.print(
-        "next: python -m interp_refiner.train +experiment=phase1_keyframes "
-        f"data.root={cfg.data.root} data.anchors.root={root}",
-        soft_wrap=True,
-    )
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    console.print(f"next: {training_command(overrides, root)}", soft_wrap=True)
+
+
+def training_command(overrides: list[str], root: Path) -> str:
+    """The command that trains on the anchors in ``root``, on the data that ``overrides`` chose to make them for."""
+    kept = [o for o in overrides if o.startswith(("data", "paths.")) and not o.startswith("data.anchors.")]
+    found = [f"data.anchors.root={root}", "data.anchors.source=null"]
+    return f"python -m interp_refiner.train +experiment=phase1_keyframes {shlex.join([*kept, *found])}"
 
 
 COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors, "encode": encode, "embed": embed, "verify": verify}

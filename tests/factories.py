@@ -56,5 +56,6 @@ def corrupted_clip(*overrides: str, stream: str = "val", **fields: Any) -> tuple
 
 def chosen_schedule(name: str) -> list[str]:
     """The overrides that choose a schedule for clips of :func:`random_clip`."""
-    untrained = ["schedule.checkpoint=null", "schedule.selector.channels=4"]
+    untrained = ["schedule.checkpoint=null", "schedule.selector.channels=4", "schedule.selector.grid=2"]
+    untrained.append("schedule/preview=clip")  # a random clip brings no phase-1 candidates
     return [f"schedule={name}", *(untrained if name == "learned" else [])]

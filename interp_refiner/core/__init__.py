@@ -2,7 +2,7 @@
 
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Corrupted
-from interp_refiner.core.errors import BadValue, DataFault, MissingExtra, Stopped, choice, suggestion
+from interp_refiner.core.errors import BadValue, DataFault, MissingExtra, Stopped, choice, non_negative, suggestion
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
@@ -29,6 +29,7 @@ __all__ = [
     "median_seconds",
     "move",
     "neighbours",
+    "non_negative",
     "per_frame",
     "per_sample",
     "save_weights",

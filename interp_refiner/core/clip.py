@@ -24,7 +24,6 @@ class Clip:
         given: keyframes that are constraints; None where there are none.
         proposals: keyframe values that are not the truth, from phase 1; only frames in ``proposed`` are ever read.
         proposed: frames that have a proposal.
-        preview: what the clip will roughly look like, on any coarser grid; schedules see it instead of the latents.
         step: optimizer steps taken before this batch; None outside training.
     """
 
@@ -37,7 +36,6 @@ class Clip:
     given: Bool[Tensor, "b t"] | None = None
     proposals: Float[Tensor, "b c t *space"] | None = None
     proposed: Bool[Tensor, "b t"] | None = None
-    preview: Float[Tensor, "b c t *coarse"] | None = None
     step: int | None = None
 
     @property

@@ -1,6 +1,7 @@
 """Errors that name the setting, the value that came and what is allowed."""
 
 import difflib
+import math
 from collections.abc import Iterable
 
 
@@ -54,6 +55,13 @@ def suggestion(value: object, options: Iterable[object]) -> str:
     """``", did you mean 'gauss'?"`` for the option nearest to ``value``, or an empty string."""
     near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1, cutoff=0.4)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def non_negative(name: str, value: float, meaning: str) -> float:
+    """Returns ``value`` if it is a finite number >= 0, else raises :class:`BadValue`; NaN would pass ``value < 0``."""
+    if not 0 <= value < math.inf:
+        raise BadValue(name, value, f"a finite number >= 0, {meaning}")
+    return value
 
 
 def choice(name: str, value: str, options: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, per_frame, per_sample
+from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, non_negative, per_frame, per_sample
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted
 from interp_refiner.corruption.content import Blank, ClipContent
 from interp_refiner.corruption.given import Given, NoGiven
@@ -41,7 +41,7 @@ class Corruption:
         seed: the run's seed.
 
     Raises:
-        BadValue: a negative ``sigma``, a ``keyframe_fraction`` outside 0..1, or a bridge without noise.
+        BadValue: a ``sigma`` that is negative or not finite, a ``keyframe_fraction`` outside 0..1, or a bridge without noise.
     """
 
     def __init__(
@@ -57,8 +57,7 @@ class Corruption:
         level: int | None = None,
         seed: int = 0,
     ):
-        if sigma < 0:
-            raise BadValue("sigma", sigma, "a number >= 0, in units of latent standard deviation")
+        non_negative("sigma", sigma, "in units of latent standard deviation")
         if not 0 <= keyframe_fraction <= 1:
             raise BadValue("keyframe_fraction", keyframe_fraction, "a number from 0 to 1")
         if level is not None and level < 1:
@@ -74,6 +73,11 @@ class Corruption:
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")
+
+    @property
+    def needs_anchors(self) -> bool:
+        """Whether clips have to bring phase-1 candidates: to replace keyframes, or for the schedule to look at."""
+        return self.scheduled_sampling.needs_anchors or self.schedule.needs_anchors
 
     def num_levels(self, num_frames: int) -> int:
         """S, the sparsest level of a clip of ``num_frames`` frames."""
@@ -93,7 +97,8 @@ class Corruption:
         """Corrupts a batch of mixed levels on its own device; ``clip`` is not changed.
 
         Args:
-            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` and a pinned level missing frames are not read.
+            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` missing frames are read by schedules that see
+                the clean clip only (``schedule.sees``): dp, and learned from ``preview=clip``.
             stream: the name to draw under; :data:`TRAIN_STREAM` in training.
         """
         draws = Draws(self.seed, stream, clip.keys, clip.epochs)

@@ -1,5 +1,6 @@
 """Where anchors come from: a phase 1 that proposes keyframes for the clips of a data set, written as anchor shards."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,11 +12,45 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from interp_refiner.core import BadValue, Draws
+from interp_refiner.core import BadValue, Draws, non_negative
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.lock import locked
-from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, write_shards
+from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, write_shards
 from interp_refiner.data.shards.write import Anchor
+
+WITNESSES = 4
+
+
+def digests(clips: ShardDataset) -> dict[str, str]:
+    """A digest of the stored latents of a few clips spread over a data set, by key.
+
+    Anchors keep it of the clips that they were made for, see :func:`check_digests`.
+    """
+    spread = {round(i * (len(clips) - 1) / max(1, WITNESSES - 1)) for i in range(WITNESSES)}
+    return {clips.key(i): digest for i in sorted(spread) if (digest := _digest(clips, i)) is not None}
+
+
+def check_digests(made_for: dict[str, str], clips: ShardDataset, folder: Path) -> None:
+    """Refuses clips that share keys with those that the anchors in ``folder`` were made for, and nothing else.
+
+    Clips that cannot be read, or are not there, tell nothing.
+
+    Raises:
+        BadValue: naming the folder to delete.
+    """
+    for sample in range(len(clips) if made_for else 0):
+        wanted = made_for.get(key := clips.key(sample))
+        if wanted is not None and (found := _digest(clips, sample)) is not None and found != wanted:
+            allowed = f"anchors of the clips in {clips.storage.name}: clip {key} is another one than they were made for"
+            raise BadValue("data.anchors.root", folder, f"{allowed}; delete this folder or make them anew elsewhere")
+
+
+def _digest(clips: ShardDataset, sample: int) -> str | None:
+    try:
+        latents = clips[sample].latents
+    except BadSample:
+        return None
+    return hashlib.blake2b(latents.contiguous().view(torch.uint8).numpy(), digest_size=8).hexdigest()
 
 
 class AnchorSource(ABC):
@@ -44,7 +79,8 @@ class AnchorSource(ABC):
                 return
             if folder.exists() and any(folder.iterdir()):
                 raise BadValue("data.anchors.root", folder.parent, f"anchors or no folder {folder.name} in it")
-            metadata = replace(clips.metadata, normalised=True, made_by=self.made_by)
+            made_by = {**self.made_by, "clip_digests": digests(clips)}
+            metadata = replace(clips.metadata, normalised=True, made_by=made_by)
             write_shards(folder, self._anchors(clips), metadata)
 
     def _anchors(self, clips: ShardDataset) -> Iterator[Anchor]:
@@ -58,7 +94,9 @@ class AnchorSource(ABC):
         found, made_by = DatasetMetadata.load(folder).made_by, self.made_by
         other = ", ".join(f"{k}={found.get(k)} instead of {v}" for k, v in made_by.items() if found.get(k) != v)
         if other:
-            allowed = f"anchors of this source or a new folder, those in it have {other}"
+            allowed = (
+                f"anchors of this source or a new folder, those in it have {other}; delete {folder} to remake them"
+            )
             raise BadValue("data.anchors.root", folder.parent, allowed)
         return True
 
@@ -77,7 +115,7 @@ class ImperfectSource(AnchorSource):
         seed: of shifts and noise, which are functions of (seed, key).
 
     Raises:
-        BadValue: frames that are no different indices, a negative ``sigma`` or ``max_shift``.
+        BadValue: frames that are no different indices, a ``sigma`` that is negative or not finite, a negative ``max_shift``.
     """
 
     frames: Sequence[int] | None = None
@@ -88,8 +126,7 @@ class ImperfectSource(AnchorSource):
     def __post_init__(self) -> None:
         if self.frames is not None and (len(set(self.frames)) < len(self.frames) or min(self.frames, default=0) < 0):
             raise BadValue("frames", list(self.frames), "different frame indices, 0 or more, or null for all frames")
-        if self.sigma < 0:
-            raise BadValue("sigma", self.sigma, "a number >= 0, in units of latent standard deviation")
+        non_negative("sigma", self.sigma, "in units of latent standard deviation")
         if self.max_shift < 0:
             raise BadValue("max_shift", self.max_shift, "a number of frames >= 0")
 

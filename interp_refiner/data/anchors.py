@@ -10,10 +10,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue
-from interp_refiner.data.anchor_source import AnchorSource
-from interp_refiner.data.dataset import ShardDataset
-from interp_refiner.data.shards import BadSample, LocalFolder, TensorReader, Unreadable, all_finite, build_index
+from interp_refiner.core import BadValue, choice
+from interp_refiner.data.anchor_source import AnchorSource, check_digests
+from interp_refiner.data.dataset import ShardDataset, declared_metadata
+from interp_refiner.data.shards import (
+    BadSample,
+    DatasetMetadata,
+    LocalFolder,
+    TensorReader,
+    Unreadable,
+    all_finite,
+    build_index,
+)
 from interp_refiner.data.shards.storage import holds_shards
 
 log = logging.getLogger(__name__)
@@ -25,24 +33,26 @@ OnMissing = Literal["error", "ignore"]
 class AnchorShards:
     """A folder of shards of ``{key}.anchor.pt`` ``[c, k, *space]`` and ``{key}.anchor_idx.pt``, int ``[k]``.
 
-    Latents are normalised like those of the clips they belong to; k may differ from clip to clip.
+    Latents come out with about unit variance per channel, as those of clips do; k may differ from clip to clip.
 
     Args:
         root: the folder.
         cache_dir: a local folder that keeps the index; None makes the index anew every time.
+        metadata: of the clips; says how the anchors are normalised where they have no ``dataset.json`` of their own.
 
     Raises:
-        BadValue: the folder holds no shards.
-        BadSample: a key that is there twice, or an anchor without its indices.
+        BadValue: the folder holds no shards, or nothing declares how they are normalised.
+        BadSample: a damaged shard, a key that is there twice, or an anchor without its indices.
     """
 
-    def __init__(self, root: Path | str, cache_dir: Path | str | None = None):
+    def __init__(self, root: Path | str, cache_dir: Path | str | None = None, metadata: DatasetMetadata | None = None):
         self.storage = LocalFolder(root)
         self.index = build_index(self.storage, cache_dir)
         if not self.index.shards:
             raise BadValue("data.anchors.root", root, "a folder with anchor shards, shard-*.tar or shard_*.tar")
-        for fault in self.index.faults(["anchor", "anchor_idx"]).values():
+        for fault in [*self.index.damaged_shards(), *self.index.faults(["anchor", "anchor_idx"]).values()]:
             raise fault
+        self.metadata = declared_metadata(self.storage, metadata)
         self.rows = {key: row for row, key in enumerate(self.index.keys)}
         self._reader = TensorReader(self.storage)
 
@@ -57,7 +67,9 @@ class AnchorShards:
             return
         named = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
         if missing == "error":
-            allowed = f"an anchor for every clip, or data.anchors.missing=ignore: {self.storage.name} lacks {named}"
+            allowed = (
+                f"an anchor for every clip (delete {self.storage.name} to remake them), or ignore: it lacks {named}"
+            )
             raise BadValue("data.anchors.missing", missing, allowed)
         log.warning("no anchors in %s for %s: their keyframes keep the truth", self.storage.name, named)
 
@@ -76,7 +88,7 @@ class AnchorShards:
             _check(frames, values, latents)
         except (Unreadable, EOFError, OSError) as error:
             raise BadSample(self.index.locate(row, "anchor")[0], key, f"anchor: {error}") from error
-        latents[:, frames] = values.to(latents.dtype)
+        latents[:, frames] = self.metadata.normalise(values).to(latents.dtype)
         proposed[frames] = True
 
     def close(self) -> None:
@@ -105,11 +117,19 @@ class Anchors:
         root: a folder with anchor shards in ``train/`` and ``val/``, or with shards for both; joined by key.
         missing: what a clip without an anchor is: ``"error"`` names it, ``"ignore"`` lets its keyframes keep the truth.
         source: writes ``<root>/<split>`` on first use; None where anchors exist already.
+        always: read them whether or not scheduled sampling or the schedule asks for them.
+
+    Raises:
+        BadValue: another ``missing``.
     """
 
     root: str
     missing: OnMissing = "error"
     source: AnchorSource | None = None
+    always: bool = False
+
+    def __post_init__(self) -> None:
+        choice("missing", self.missing, ("error", "ignore"))
 
     def validate(self) -> None:
         """Refuses a root without anchors where nothing makes them; cheap."""
@@ -126,12 +146,14 @@ class Anchors:
             cache_dir: as in :class:`AnchorShards`.
 
         Raises:
-            BadValue: no anchors there, other ones than the source's, or none for some clip.
+            BadValue: no anchors there, other ones than the source's, those of other clips, or none for some clip.
         """
         own, shared = self._folders(split)
         if self.source is not None and not holds_shards(shared):
             self.source.write(own, clips)
-        shards = AnchorShards(own if holds_shards(own) else shared, cache_dir)
+        folder = own if holds_shards(own) else shared
+        shards = AnchorShards(folder, cache_dir, clips.metadata)
+        check_digests(shards.metadata.made_by.get("clip_digests", {}), clips, folder)
         shards.check((clips.key(sample) for sample in range(len(clips))), self.missing)
         return shards
 

@@ -9,7 +9,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, choice, derived_seed
@@ -134,7 +133,7 @@ class ShardDataset:
                 read_members(self.storage, shard, members)
             self._found_finite[row] = True
             if stored is not latents:
-                self._normalise(stored, latents)
+                self.metadata.normalise(stored, latents)
             return prompt.decode()
         except Unavailable as error:
             raise Unavailable(shard, self.index.keys[row], error.reason) from error
@@ -182,11 +181,6 @@ class ShardDataset:
     def close(self) -> None:
         """Closes the files; reading opens them again."""
         self.storage.close()
-
-    def _normalise(self, stored: Float[Tensor, "c t *space"], out: Float[Tensor, "c t *space"]) -> None:
-        column = (-1, *[1] * (stored.ndim - 1))
-        mean, std = (torch.tensor(v).view(column) for v in (self.metadata.latents_mean, self.metadata.latents_std))
-        torch.sub(stored.float(), mean, out=out).div_(std)
 
     def _member(self, row: int, kind: str, out: Tensor) -> Member:
         """One tensor of a sample, held against its declaration once it is read."""

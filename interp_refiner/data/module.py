@@ -81,7 +81,7 @@ class ShardedDataModule(L.LightningDataModule):
         metadata: shapes and normalisation, for shards without a ``dataset.json``.
         writer: makes the data set in ``root`` if it is not there.
         reading: how shards are read.
-        anchors: where proposals are, for scheduled sampling that needs them; not looked at otherwise.
+        anchors: where proposals are, for scheduled sampling or a schedule that needs them; not looked at otherwise.
         text_dropout: takes prompts from some training clips; None for never.
         still_keyframes: share of the training keyframes that are encoded from stills.
         fingerprint: of the settings that the data set was made with; None takes any.
@@ -147,7 +147,9 @@ class ShardedDataModule(L.LightningDataModule):
             raise BadValue("root", self.root, expected + (": no such folder" if absent else ""))
         if self._needs_anchors:
             if self.anchors is None:
-                allowed = "a node with root=<folder of anchor shards>: scheduled sampling takes its proposals from them"
+                allowed = (
+                    "a node with root=<folder of anchor shards>: scheduled sampling or the schedule needs proposals"
+                )
                 raise BadValue("data.anchors", None, allowed)
             self.anchors.validate()
 
@@ -263,7 +265,7 @@ class ShardedDataModule(L.LightningDataModule):
 
     @property
     def _needs_anchors(self) -> bool:
-        return self.corruption.scheduled_sampling.needs_anchors
+        return self.corruption.needs_anchors or (self.anchors is not None and self.anchors.always)
 
     def _anchors_of(self, split: str, clips: ShardDataset) -> AnchorShards | None:
         if not self._needs_anchors or self.anchors is None:

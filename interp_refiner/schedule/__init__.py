@@ -6,6 +6,7 @@ from interp_refiner.schedule.counts import explicit_counts, keyframe_counts
 from interp_refiner.schedule.dp import DynamicProgramming
 from interp_refiner.schedule.fixed import Fixed
 from interp_refiner.schedule.learned import Learned
+from interp_refiner.schedule.preview import AnchorPreview, ClipPreview, Preview
 from interp_refiner.schedule.random import Random
 from interp_refiner.schedule.schedule import Request, Schedule
 from interp_refiner.schedule.segment_path import log_likelihood
@@ -13,11 +14,14 @@ from interp_refiner.schedule.selector import Selector
 from interp_refiner.schedule.uniform import Uniform
 
 __all__ = [
+    "AnchorPreview",
     "CheapestSegments",
+    "ClipPreview",
     "Content",
     "DynamicProgramming",
     "Fixed",
     "Learned",
+    "Preview",
     "Random",
     "Request",
     "Schedule",

@@ -24,21 +24,30 @@ class CheapestSegments(Schedule):
 
     Args:
         endpoints: always true: what lies outside the outermost keyframes belongs to no segment, and has no cost.
-        max_gap: frames from one keyframe to the next, at most; None for no limit. Where given frames leave too few
-            keyframes to keep it, the excess is as small as possible.
+        gap_ratio: the largest gap allowed, as a multiple of the mean gap ``(T - 1) / (K_S - 1)`` of the sparsest level,
+            rounded up to a frame; None for no limit. Where given frames leave too few keyframes to keep it, the excess
+            is as small as possible.
+
+    Raises:
+        BadValue: free endpoints, or a ``gap_ratio`` below 1.
 
     See :class:`Schedule` for the others.
     """
 
-    max_gap: int | None = None
+    gap_ratio: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.endpoints:
-            allowed = "true: frames outside the outermost keyframes have no segment cost"
+            allowed = "schedule.endpoints=true: frames outside the outermost keyframes have no segment cost"
             raise BadValue("endpoints", self.endpoints, allowed)
-        if self.max_gap is not None and self.max_gap < 1:
-            raise BadValue("max_gap", self.max_gap, "at least 1 frame, or null for no limit")
+        if self.gap_ratio is not None and not 1 <= self.gap_ratio < math.inf:
+            raise BadValue("gap_ratio", self.gap_ratio, "a number >= 1, 1 for even gaps, or null for no limit")
+
+    @final
+    def max_gap(self, num_frames: int, sparsest: int) -> int | None:
+        """Frames from one keyframe to the next, at most, where ``sparsest`` keyframes are left; None for no limit."""
+        return None if self.gap_ratio is None else math.ceil(self.gap_ratio * (num_frames - 1) / (sparsest - 1))
 
     @abstractmethod
     def cost(self, content: Content) -> Float[Tensor, "b t t"]:
@@ -46,13 +55,8 @@ class CheapestSegments(Schedule):
 
     @final
     def rank(self, request: Request) -> Int[Tensor, "b t"]:
-        last, sparsest = request.num_frames - 1, request.counts[-1]
-        if self.max_gap is not None and self.max_gap * (sparsest - 1) < last:
-            least = math.ceil(last / (sparsest - 1))
-            allowed = f"at least {least}, for {sparsest} keyframes in {last + 1} frames, or null for no limit"
-            raise BadValue("max_gap", self.max_gap, allowed)
-        cost = self.cost(request.content)
-        cost = cost if self.max_gap is None else capped(cost, self.max_gap)
+        cost, max_gap = self.cost(request.content), self.max_gap(request.num_frames, request.counts[-1])
+        cost = cost if max_gap is None else capped(cost, max_gap)
         keyframes, levels_kept = request.forced, request.forced.long()
         for count in reversed(request.counts[1:]):
             keyframes = best_superset(cost, keyframes, count)

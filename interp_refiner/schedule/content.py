@@ -17,10 +17,14 @@ class Content(ABC):
         """The error of the frames between keyframes i < j, summed; needs the clean clip and an interpolator."""
 
     @abstractmethod
-    def preview(self, grid: int) -> Float[Tensor, "b c n t"]:
-        """What every frame roughly looks like: its latents averaged over ``n = grid^2`` cells, in float32.
+    def coarse_clip(self, grid: int) -> Float[Tensor, "b c n t"]:
+        """The clean latents of every frame, averaged over ``n = grid^2`` cells, in float32."""
 
-        A path has no space: its preview is the path itself, with one cell.
+    @abstractmethod
+    def coarse_candidates(self, grid: int) -> Float[Tensor, "b c n t"]:
+        """The same of phase-1 candidates, with straight lines over frames that have none.
+
+        A path has no space to average over: it is one cell.
         """
 
 
@@ -30,5 +34,8 @@ class Unseen(Content):
     def segment_cost(self) -> NoReturn:
         raise BadValue("content", None, "the clips: this schedule needs the cost of every segment")
 
-    def preview(self, grid: int) -> NoReturn:
+    def coarse_clip(self, grid: int) -> NoReturn:
+        raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")
+
+    def coarse_candidates(self, grid: int) -> NoReturn:
         raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")

@@ -20,5 +20,9 @@ class DynamicProgramming(CheapestSegments):
     See :class:`CheapestSegments` for the arguments.
     """
 
+    @property
+    def sees(self) -> str:
+        return "the clean clip"
+
     def cost(self, content: Content) -> Float[Tensor, "b t t"]:
         return content.segment_cost()

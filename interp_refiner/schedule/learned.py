@@ -9,18 +9,17 @@ from torch import Tensor
 
 from interp_refiner.schedule.cheapest_segments import CheapestSegments
 from interp_refiner.schedule.content import Content
+from interp_refiner.schedule.preview import AnchorPreview, Preview
 from interp_refiner.schedule.selector import Selector
 
 
 @final
 @dataclass(kw_only=True, eq=False)
 class Learned(CheapestSegments):
-    """The keyframes of least cost as a :class:`Selector` foretells it from content that is there before the clip is.
-
-    In training that is the clip itself, averaged over a coarse grid; at inference a preview that the clip brings, or
-    its phase-1 candidates.
+    """The keyframes of least cost as a :class:`Selector` foretells it from a preview of the clip.
 
     Args:
+        preview: what the selector sees, in training as in use.
         selector: the network.
         checkpoint: its weights, to load and freeze, see :meth:`Freezable.freeze`; None for an untrained one, which goes
             by how well the preview itself interpolates.
@@ -28,7 +27,8 @@ class Learned(CheapestSegments):
     See :class:`CheapestSegments` for the others.
     """
 
-    max_gap: int | None = 10
+    gap_ratio: float | None = 1.5
+    preview: Preview = field(default_factory=AnchorPreview)
     selector: Selector = field(default_factory=Selector)
     checkpoint: str | None = None
 
@@ -36,6 +36,18 @@ class Learned(CheapestSegments):
         super().__post_init__()
         self.selector.freeze(self.checkpoint)
 
+    @property
+    def needs_anchors(self) -> bool:
+        return self.preview.needs_anchors
+
+    @property
+    def sees(self) -> str:
+        return f"{self.preview.sees}, {self.selector.grid} x {self.selector.grid} cells a frame"
+
+    def look(self, content: Content) -> Float[Tensor, "b c n t"]:
+        """The preview of a batch of clips, on the selector's grid."""
+        return self.preview(content, self.selector.grid)
+
     @torch.no_grad()
     def cost(self, content: Content) -> Float[Tensor, "b t t"]:
-        return self.selector(content.preview(self.selector.grid))
+        return self.selector(self.look(content))

@@ -70,6 +70,16 @@ class Schedule(ABC):
         else:
             check_counts(self.counts)
 
+    @property
+    def needs_anchors(self) -> bool:
+        """Whether it looks at phase-1 candidates, which the data module has to read."""
+        return False
+
+    @property
+    def sees(self) -> str:
+        """What it sees of the clips that it plans, for reports."""
+        return "nothing"
+
     @final
     def counts_for(self, num_frames: int) -> list[int]:
         """``[T, K_1, ..., K_S]`` for clips of T frames; fewer levels than asked for where T is too small."""

@@ -27,7 +27,8 @@ class Selector(Freezable):
 
     Args:
         channels: of the latents.
-        grid: the preview has ``grid x grid`` cells; of no matter for paths, which have no space.
+        grid: the preview has ``grid x grid`` cells, at most half the height and width of the clips; of no matter for
+            paths, which have no space.
         width: features per frame.
 
     Raises:
@@ -36,7 +37,7 @@ class Selector(Freezable):
 
     prefix: ClassVar[str] = "selector."
 
-    def __init__(self, channels: int = 16, grid: int = 8, width: int = 16):
+    def __init__(self, channels: int = 16, grid: int = 4, width: int = 16):
         super().__init__()
         for name, size in {"channels": channels, "grid": grid, "width": width}.items():
             if size < 1:

@@ -2,7 +2,7 @@
 
 from typing import final
 
-from interp_refiner.core import BadValue, Clip, Draws
+from interp_refiner.core import Clip, Draws, non_negative
 from interp_refiner.scheduled_sampling.confidence import ProposalConfidence
 from interp_refiner.scheduled_sampling.probability import Probability
 from interp_refiner.scheduled_sampling.scheduled_sampling import Proposals, Replacing
@@ -17,7 +17,7 @@ class Noisy(Replacing):
         sigma: standard deviation of the noise, in units of latent standard deviation.
 
     Raises:
-        BadValue: a negative ``sigma``.
+        BadValue: a ``sigma`` that is negative or not finite.
     """
 
     def __init__(
@@ -28,9 +28,7 @@ class Noisy(Replacing):
         sigma: float = 0.3,
     ):
         super().__init__(probability, exempt_endpoints, confidence)
-        if sigma < 0:
-            raise BadValue("sigma", sigma, "a number >= 0, in units of latent standard deviation")
-        self.sigma = sigma
+        self.sigma = non_negative("sigma", sigma, "in units of latent standard deviation")
 
     def propose(self, clip: Clip, draws: Draws) -> Proposals | None:
         noise = draws.normal("proposal", clip.latents)

@@ -15,7 +15,7 @@ from interp_refiner.training.optimizer import OptimizerRecipe
 
 
 class SelectorFit(L.LightningModule):
-    """Trains a selector to find the keyframes of dynamic programming in a preview of the clip.
+    """Trains a selector to find the keyframes of dynamic programming in its schedule's preview of the clip.
 
     Its costs make a distribution over sets of keyframes, ``p ~ exp(-cost)``. With ``M_s`` the keyframes of
     ``schedule=dp`` at level s, and ``M_{S+1}`` the forced frames, the loss is
@@ -58,7 +58,7 @@ class SelectorFit(L.LightningModule):
 
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
         content = ClipContent(corrupted.clip, self.corruption.interpolator)
-        loss = self.loss(content.preview(self.selector.grid), corrupted.plan)
+        loss = self.loss(self.schedule.look(content), corrupted.plan)
         self.log("train/loss", loss, prog_bar=True, batch_size=corrupted.clip.batch_size)
         return loss
 

@@ -29,6 +29,10 @@ NEEDED = {
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
     "schedule=learned": ["schedule.checkpoint=null"],
+    **{
+        f"schedule/preview={name}": ["schedule=learned", "schedule.checkpoint=null"]
+        for name in group_members("schedule/preview")
+    },
     "resume=auto": ["paths.run_name=somewhere"],
     "interpolator=flow_warp": ["interpolator.checkpoint=null"],
     "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],

@@ -9,10 +9,18 @@ from interp_refiner.train import TrainSettings, train
 from tests.config.small import SMALL
 from tests.helpers import CONF, group_members
 
+NEEDED = {"selector": ["training.schedule.selector.grid=2"]}  # of latents 4 x 6
+
 
 @pytest.mark.parametrize("experiment", group_members("experiment"))
 def test_experiment_survives_a_fast_dev_run(experiment, tmp_path):
-    overrides = [f"+experiment={experiment}", *SMALL, f"paths.root={tmp_path}", f"paths.output_dir={tmp_path / 'run'}"]
+    overrides = [
+        f"+experiment={experiment}",
+        *SMALL,
+        *NEEDED.get(experiment, []),
+        f"paths.root={tmp_path}",
+        f"paths.output_dir={tmp_path / 'run'}",
+    ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", overrides=overrides, return_hydra_config=True)
         with open_dict(cfg):

@@ -85,7 +85,10 @@ def test_figures_of_a_batch_are_those_of_a_loop():
             ["+schedule@compare.l=learned", "compare.l.checkpoint=nowhere"],
             r"compare\.l\.checkpoint=nowhere: expected a",
         ),
-        (["+schedule@compare.dp=dp", "compare.dp.max_gap=3"], "max_gap=3: expected at least 7, for 4 keyframes"),
+        (
+            ["+schedule@compare.dp=dp", "compare.dp.gap_ratio=0.5"],
+            r"compare\.dp\.gap_ratio=0\.5: expected a number >= 1",
+        ),
     ],
 )
 def test_mistakes_name_their_key(tmp_path, overrides, message):

@@ -24,8 +24,10 @@ class Costs(Content):
     def segment_cost(self):
         return self.cost
 
-    def preview(self, grid):
+    def coarse_clip(self, grid):
         raise AssertionError("dp looks at costs only")
+
+    coarse_candidates = coarse_clip
 
 
 def random_costs(num_frames, seed, batch=3):
@@ -109,14 +111,16 @@ def test_costs_are_asked_for():
 
 
 def test_free_endpoints_are_refused():
-    with pytest.raises(BadValue, match="endpoints=False: expected true: frames outside the outermost keyframes"):
+    with pytest.raises(
+        BadValue, match=r"endpoints=False: expected schedule\.endpoints=true: frames outside the outermost"
+    ):
         DynamicProgramming(endpoints=False)
 
 
-@pytest.mark.parametrize(("max_gap", "count"), [(3, 4), (4, 4), (5, 3), (8, 3)])
-def test_no_gap_is_longer_than_the_cap_and_the_set_is_the_best_such_set(max_gap, count):
+@pytest.mark.parametrize(("gap_ratio", "max_gap", "count"), [(1.1, 3, 4), (1.5, 4, 4), (1.25, 5, 3), (2, 8, 3)])
+def test_no_gap_is_longer_than_the_cap_and_the_set_is_the_best_such_set(gap_ratio, max_gap, count):
     cost = random_costs(9, seed=max_gap) - 0.5  # learned costs may be negative
-    plan = DynamicProgramming(counts=[count], max_gap=max_gap).plan(
+    plan = DynamicProgramming(counts=[count], gap_ratio=gap_ratio).plan(
         torch.zeros(3, 9, dtype=torch.bool), DRAWS, Costs(cost)
     )
     for sample in range(3):
@@ -130,19 +134,27 @@ def test_no_gap_is_longer_than_the_cap_and_the_set_is_the_best_such_set(max_gap,
 def test_where_given_frames_take_all_places_the_cap_is_kept_as_far_as_it_can_be():
     given = torch.zeros(1, 21, dtype=torch.bool)
     given[0, [1, 2]] = True  # of 5 keyframes one is left for the 18 frames from 2 to 20
-    plan = DynamicProgramming(counts=[5], max_gap=6).plan(given, Draws(0, "val", "a"), Costs(random_costs(21, 0, 1)))
+    plan = DynamicProgramming(counts=[5], gap_ratio=1.2).plan(
+        given, Draws(0, "val", "a"), Costs(random_costs(21, 0, 1))
+    )
     assert chosen(plan.mask_at(torch.tensor([1]))[0]) - {0, 1, 2, 20} <= set(range(8, 15))
 
 
-@pytest.mark.parametrize(
-    ("max_gap", "message"),
-    [(0, "max_gap=0: expected at least 1 frame"), (6, "max_gap=6: expected at least 7, for 4 keyframes in 21 frames")],
-)
-def test_a_cap_that_cannot_be_kept_is_refused(max_gap, message):
-    with pytest.raises(BadValue, match=message):
-        DynamicProgramming(max_gap=max_gap).plan(
-            torch.zeros(3, 21, dtype=torch.bool), DRAWS, Costs(random_costs(21, seed=0))
-        )
+@pytest.mark.parametrize("gap_ratio", [0.9, -1.0, torch.nan, torch.inf])
+def test_a_cap_that_cannot_be_kept_is_refused(gap_ratio):
+    with pytest.raises(BadValue, match=f"gap_ratio={gap_ratio}: expected a number >= 1, 1 for even gaps, or null"):
+        DynamicProgramming(gap_ratio=gap_ratio)
+
+
+@pytest.mark.parametrize("num_frames", [4, 5, 8, 16, 21, 33, 81])
+def test_a_cap_goes_with_the_length_of_the_clip(num_frames):
+    schedule = DynamicProgramming(k_min=min(4, num_frames - 1), num_levels=1, gap_ratio=1.0)
+    sparsest = schedule.counts_for(num_frames)[-1]
+    content = Costs(random_costs(num_frames, seed=0))
+    plan = schedule.plan(torch.zeros(3, num_frames, dtype=torch.bool), DRAWS, content)
+    known = plan.mask_at(torch.full((3,), plan.num_levels))
+    largest = max(int(row.nonzero().flatten().diff().max()) for row in known)
+    assert largest == -(-(num_frames - 1) // (sparsest - 1))  # as even as can be
 
 
 @forall(num_frames=st.integers(3, 8), seed=st.integers(0, 10**6), data=st.data())

@@ -30,14 +30,17 @@ class RandomContent(Content):
     def __init__(self, keys, num_frames=T, device="cpu"):
         generators = [torch.Generator().manual_seed(derived_seed(key)) for key in keys]
         self.cost = torch.stack([torch.rand(num_frames, num_frames, generator=g) for g in generators]).to(device)
-        self.looks = torch.stack([torch.randn(16, 64, num_frames, generator=g) for g in generators]).to(device)
+        self.looks = torch.stack([torch.randn(16, 16, num_frames, generator=g) for g in generators]).to(device)
 
     def segment_cost(self):
         return self.cost
 
-    def preview(self, grid):
+    def coarse_candidates(self, grid):
         assert grid**2 == self.looks.shape[2]
         return self.looks
+
+    def coarse_clip(self, grid):
+        raise AssertionError("by default no schedule sees the clip but through its costs")
 
 
 def schedule_of(name, *overrides):

@@ -7,12 +7,16 @@ from interp_refiner.core import BadValue, Clip, Draws, save_weights
 from interp_refiner.corruption import ClipContent
 from interp_refiner.corruption.content import pooled
 from interp_refiner.interpolator import Linear
-from interp_refiner.schedule import Learned, Selector
+from interp_refiner.schedule import ClipPreview, Learned, Selector
 from interp_refiner.schedule.selector import line_cost
 from tests.factories import make_corruption, random_clip
 
 SMALL = {"channels": 4, "grid": 2, "width": 8}
-CHOSEN = ["schedule=learned", *(f"schedule.selector.{name}={value}" for name, value in SMALL.items())]
+CHOSEN = [
+    "schedule=learned",
+    "schedule/preview=clip",
+    *(f"schedule.selector.{name}={value}" for name, value in SMALL.items()),
+]
 
 
 def trained(seed=0):
@@ -27,6 +31,16 @@ def trained(seed=0):
 
 def preview(batch=3, frames=9, seed=0):
     return torch.randn(batch, 4, 4, frames, generator=torch.Generator().manual_seed(seed))
+
+
+def from_clip(selector, **settings):
+    return Learned(selector=selector, preview=ClipPreview(), **settings)
+
+
+def with_candidates(clip, values, proposed=None):
+    """The clip with phase-1 candidates, on all frames unless ``proposed`` says which."""
+    everywhere = torch.ones(clip.batch_size, clip.num_frames, dtype=torch.bool)
+    return Clip(clip.latents, clip.keys, proposals=values, proposed=everywhere if proposed is None else proposed)
 
 
 def keyframes(schedule, clip, level=4):
@@ -82,35 +96,64 @@ def test_pooling_averages_cells_and_leaves_paths_alone():
 def test_paths_without_space_are_planned():
     path = torch.zeros(1, 4, 21)
     path[:, :, 10:] = torch.arange(11.0)  # a bend at frame 9 or 10, straight elsewhere
-    known = keyframes(Learned(selector=Selector(**SMALL), counts=[3]), Clip(path, ["a"]), level=1)
+    held = with_candidates(Clip(torch.randn(1, 4, 21), ["a"]), path)
+    known = keyframes(Learned(selector=Selector(**SMALL), counts=[3], gap_ratio=None), held, level=1)
     assert known[0].nonzero().flatten().tolist() in ([0, 10, 20], [0, 9, 20])
+    with pytest.raises(BadValue, match="preview=clip: expected anchors: a path has no coarser grid"):
+        keyframes(from_clip(Selector(**SMALL)), held)
 
 
-def test_a_preview_is_looked_at_instead_of_the_clip():
+def test_by_default_candidates_are_seen_and_never_the_clip():
     clip, other = random_clip(seed=0), random_clip(seed=1)
-    schedule = Learned(selector=trained())
-    brought = Clip(clip.latents, clip.keys, preview=other.latents[..., ::2, ::2])
-    coarse = Clip(other.latents[..., ::2, ::2], clip.keys)
-    assert torch.equal(keyframes(schedule, brought), keyframes(schedule, coarse))
-    assert not torch.equal(keyframes(schedule, brought), keyframes(schedule, clip))
+    known = keyframes(Learned(selector=trained()), with_candidates(clip, other.latents))
+    assert torch.equal(known, keyframes(from_clip(trained()), Clip(other.latents, clip.keys)))
+    assert not torch.equal(known, keyframes(from_clip(trained()), clip))
+    unreadable = Clip(torch.full_like(clip.latents, torch.nan), clip.keys)
+    assert torch.equal(known, keyframes(Learned(selector=trained()), with_candidates(unreadable, other.latents)))
+    with pytest.raises(
+        BadValue, match=r"clip\.proposals=None: expected phase-1 candidates.*data\.anchors\.always=true"
+    ):
+        keyframes(Learned(selector=trained()), clip)
 
 
-def test_phase_1_candidates_are_a_preview_and_missing_frames_are_not_read():
+def test_a_corruption_says_what_it_needs_and_what_its_schedule_sees():
+    learned = ["schedule=learned", "schedule.checkpoint=null"]
+    told = {
+        "uniform": ([], False, "nothing"),
+        "dp": (["schedule=dp"], False, "the clean clip"),
+        "candidates": (learned, True, "phase-1 candidates, 4 x 4 cells a frame"),
+        "clip": ([*learned, "schedule/preview=clip"], False, "the clean clip, 4 x 4 cells a frame"),
+        "replacing": (["scheduled_sampling=phase1"], True, "nothing"),
+    }
+    for overrides, needs_anchors, sees in told.values():
+        corruption = make_corruption(*overrides)
+        assert (corruption.needs_anchors, corruption.schedule.sees) == (needs_anchors, sees)
+
+
+def test_a_grid_that_is_hardly_coarser_than_the_clip_is_refused():
+    learned = ["schedule=learned", "schedule.checkpoint=null"]
+    for preview in ("clip", "anchors"):
+        chosen = [*learned, f"schedule/preview={preview}", "schedule.selector.grid=5"]
+        with pytest.raises(BadValue, match="grid=5: expected at most 4, half of the 8 x 14 latents"):
+            make_corruption(*chosen).check([16, 21, 8, 14])
+    make_corruption(*learned).check([16, 21, 8, 14])
+
+
+def test_frames_without_a_candidate_lie_on_lines_and_are_not_read():
     clip, proposed = random_clip(batch=2), torch.zeros(2, 21, dtype=torch.bool)
-    proposed[0, [2, 7, 11, 18]] = True  # none for the second clip: it is seen itself
+    proposed[0, [2, 7, 11, 18]] = True  # none for the second clip: nothing of it is seen
     values = clip.latents.where(proposed.view(2, 1, 21, 1, 1), torch.nan)
-    held = Clip(clip.latents, clip.keys, proposals=values, proposed=proposed)
-    schedule = Learned(selector=trained())
-    known = keyframes(schedule, held)
+    known = keyframes(Learned(selector=trained()), with_candidates(clip, values, proposed))
     lines = Clip(Linear()(clip.latents[:1], proposed[:1]).latents, clip.keys[:1])
-    assert torch.equal(known[:1], keyframes(schedule, lines))
-    assert torch.equal(known[1:], keyframes(schedule, clip)[1:])
+    assert torch.equal(known[:1], keyframes(from_clip(trained()), lines))
+    blank = Clip(torch.zeros_like(clip.latents[1:]), clip.keys[1:])
+    assert torch.equal(known[1:], keyframes(from_clip(trained()), blank))
 
 
 def test_given_frames_counts_and_the_cap_are_kept():
     given = torch.zeros(3, 21, dtype=torch.bool)
     given[1, 7] = True
-    known = keyframes(Learned(selector=trained(), max_gap=8), random_clip(given=given))
+    known = keyframes(from_clip(trained(), gap_ratio=1.2), random_clip(given=given))
     assert known[:, [0, -1]].all()
     assert known[1, 7]
     assert known.sum(1).tolist() == [4, 4, 4]
@@ -122,7 +165,7 @@ def test_a_corruption_plans_with_frozen_weights(tmp_path):
     corruption = make_corruption(*CHOSEN, f"schedule.checkpoint={tmp_path / 'selector.safetensors'}")
     clip = random_clip()
     plan = corruption(clip, "val").plan
-    assert torch.equal(plan.mask_at(torch.full((3,), 4)), keyframes(Learned(selector=trained()), clip))
+    assert torch.equal(plan.mask_at(torch.full((3,), 4)), keyframes(from_clip(trained()), clip))
     weights = list(corruption.schedule.selector.parameters())
     assert all(not weight.requires_grad for weight in weights)
     half = Clip(clip.latents.bfloat16(), clip.keys)

@@ -5,7 +5,7 @@ import torch
 
 from interp_refiner.core import BadValue, Clip, save_weights
 from interp_refiner.metric import missing_frame_mse
-from interp_refiner.schedule import Learned, Selector
+from interp_refiner.schedule import ClipPreview, Learned, Selector
 from interp_refiner.training import AdamW, SelectorFit
 from tests.factories import make_corruption
 
@@ -14,7 +14,7 @@ SMALL = {"channels": 4, "grid": 2, "width": 8}
 
 def small_fit(*overrides, **schedule):
     torch.manual_seed(0)
-    learned = Learned(selector=Selector(**SMALL), **schedule)
+    learned = Learned(selector=Selector(**SMALL), preview=ClipPreview(), **schedule)
     corruption = make_corruption("schedule=dp", "corruption=none", *overrides)
     return SelectorFit(learned, AdamW(lr=2e-2, warmup_steps=0), corruption, num_levels=4)
 
@@ -54,7 +54,7 @@ def test_validation_compares_with_even_spacing_and_with_dp():
     fit.on_validation_epoch_end()
     uniform = make_corruption("schedule=uniform", "corruption=none")(clip, "val")
     learned = make_corruption(
-        "schedule=learned", "schedule.checkpoint=null", "corruption=none",
+        "schedule=learned", "schedule/preview=clip", "schedule.checkpoint=null", "corruption=none",
         *(f"schedule.selector.{name}={value}" for name, value in SMALL.items()),
     )(clip, "val")  # fmt: skip
     plans = {"interpolation": uniform, "refined": learned, "dp": corrupted}

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from interp_refiner.core import BadValue, choice
 
@@ -76,6 +78,16 @@ class DatasetMetadata:
     @property
     def num_frames(self) -> int:
         return self.latent_shape[1]
+
+    def normalise(
+        self, stored: Float[Tensor, "c t *space"], out: Float[Tensor, "c t *space"] | None = None
+    ) -> Float[Tensor, "c t *space"]:
+        """``(z - mean) / std`` in float32 (into ``out``), or ``stored`` itself where that is applied already."""
+        if self.normalised:
+            return stored
+        column = (-1, *[1] * (stored.ndim - 1))
+        mean, std = (torch.tensor(v).view(column) for v in (self.latents_mean, self.latents_std))
+        return torch.sub(stored.float(), mean, out=out).div_(std)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> "DatasetMetadata":
