@@ -105,12 +105,14 @@ def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list
                     best[level] = corrupted.known
                 diagnosis.update(name, level, corrupted, best.get(level))
     places = {name: place for place, name in enumerate(corruptions)}
-    return sorted(diagnosis.rows(), key=lambda row: (row["level"], places[row["schedule"]]))
+    rows = [row | {"sees": corruptions[row["schedule"]].schedule.sees} for row in diagnosis.rows()]
+    return sorted(rows, key=lambda row: (row["level"], places[row["schedule"]]))
 
 
 HEADINGS = {
     "level": "level",
     "schedule": "schedule",
+    "sees": "sees",
     "keyframes": "K",
     "mean_gap": "mean gap",
     "missing_gap": "gap of a missing frame",
@@ -120,6 +122,7 @@ HEADINGS = {
     "noise_rms": "RMS noise",
     "correction_rms": "RMS correction",
     "interpolation_mse": "interpolation MSE",
+    "mse_ratio": "relative to the first [95%]",
     "overlap": "overlap with dp",
 }
 ON_TERMINAL = {  # in 80 columns
@@ -140,7 +143,10 @@ DECIMALS = {"keyframes": 1, "mean_gap": 2, "missing_gap": 2, "largest_gap": 2, "
 def texts(rows: list[Row], names: Iterable[str]) -> list[list[str]]:
     """The columns ``names`` of a table, as text."""
 
-    def text(name: str, value: str | float | int) -> str:
+    def text(name: str, value: str | float | int | dict[str, dict[str, float]] | None) -> str:
+        if name == "mse_ratio":
+            ratio = value.get(rows[0]["schedule"]) if isinstance(value, dict) else None
+            return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**ratio) if ratio else ""
         return f"{value:.{DECIMALS.get(name, 3)}f}" if isinstance(value, float) else str(value)
 
     return [[text(name, row[name]) for name in names] for row in rows]

@@ -22,6 +22,7 @@ from interp_refiner.evaluation import (
     Evaluation,
     Evaluator,
     Methods,
+    ReplacedKeyframes,
     config_name,
     error_by_gap,
     figure,
@@ -71,14 +72,16 @@ def evaluate(cfg: DictConfig) -> None:
     """Writes ``evaluation.json``, ``evaluation.md``, plots, and the worst, median and best clips to look at."""
     quiet_libraries()
     run = load_for_evaluation(cfg)
+    replaced = ReplacedKeyframes()
     evaluator = Evaluator(run.refiner, run.data.codec, cfg.num_samples, cfg.scores_clips, Bootstrap(seed=cfg.seed))
     with tqdm(total=count_pairs(run), desc="clips at all levels", unit="clip") as progress:
         for first, level, corrupted in by_level(run):
             evaluator.update(corrupted, level, first)
+            replaced.update(corrupted, level)
             progress.update(corrupted.clip.batch_size)
     sparsest = run.refiner.corruption.num_levels(run.data.metadata.num_frames)
     ranking = evaluator.ranking(sparsest)
-    evaluation = evaluator.compute(describe(cfg, run, len(ranking)))
+    evaluation = evaluator.compute(describe(cfg, run, len(ranking), replaced))
     folder = Path(cfg.paths.output_dir)
     plots = write_figures(evaluation, folder)
     plots += write_clips(run, evaluator.methods, examples(ranking), folder, cfg.fps)
@@ -136,17 +139,18 @@ def by_level(run: Run, wanted: Container[str] | None = None) -> Iterator[tuple[i
         for level in sorted(set(levels)):
             rows = [i for i, s in enumerate(levels) if s == level and (wanted is None or clip.keys[i] in wanted)]
             if rows:
-                yield first, level, run.data.on_after_batch_transfer(clip.select(rows).to(run.refiner.device), 0)
+                corrupted = run.data.on_after_batch_transfer(clip.select(rows).to(run.refiner.device), 0)
+                run.refiner.corruption.scheduled_sampling.check_shown(corrupted)
+                yield first, level, corrupted
         first += len(set(clip.keys))
 
 
-def describe(cfg: DictConfig, run: Run, clips: int) -> dict[str, Any]:
+def describe(cfg: DictConfig, run: Run, clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:
     """What was evaluated and how."""
     sampler = run.refiner.sampler
-    metadata, replacing = run_metadata(), run.refiner.corruption.scheduled_sampling
-    replaced = (
-        f"{config_name(replacing)}, p={replacing.probability(None)}" if isinstance(replacing, Replacing) else None
-    )
+    metadata, corruption = run_metadata(), run.refiner.corruption
+    replacing, schedule = corruption.scheduled_sampling, corruption.schedule
+    how = f"{config_name(replacing)}, p={replacing.probability(None)}" if isinstance(replacing, Replacing) else None
     facts = {
         "checkpoint": str(run.checkpoint),
         "experiment": run.config.experiment_name,
@@ -154,7 +158,8 @@ def describe(cfg: DictConfig, run: Run, clips: int) -> dict[str, Any]:
         "clips": clips,
         "clips decoded": min(clips, cfg.scores_clips or clips),
         "sampler": ", ".join([config_name(sampler), *(f"{name}={value}" for name, value in vars(sampler).items())]),
-        "keyframes replaced": replaced,
+        "keyframes chosen by": f"{config_name(schedule)}, which sees {schedule.sees}",
+        "keyframes replaced": how and f"{how}: {replaced}",
         "samples a clip": cfg.num_samples,
         "intervals": "95%, paired bootstrap over clips (Frechet distance: jackknife)",
         "command": metadata["command"],

@@ -199,13 +199,18 @@ def anchors(cfg: DictConfig) -> None:
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    console.print(f"next: {training_command(overrides, root)}", soft_wrap=True)
+    partial = cfg.data.anchors.source.get("frames") is not None
+    console.print(f"next: {training_command(overrides, root, partial)}", soft_wrap=True)
 
 
-def training_command(overrides: list[str], root: Path) -> str:
-    """The command that trains on the anchors in ``root``, on the data that ``overrides`` chose to make them for."""
+def training_command(overrides: list[str], root: Path, partial: bool) -> str:
+    """The command that trains on the anchors in ``root``, on the data that ``overrides`` chose to make them for.
+
+    Where they are ``partial``, validation has to show true keyframes beside them, and the command says so.
+    """
     kept = [o for o in overrides if o.startswith(("data", "paths.")) and not o.startswith("data.anchors.")]
     found = [f"data.anchors.root={root}", "data.anchors.source=null"]
+    found += ["scheduled_sampling.uncovered=truth"] if partial else []
     return f"python -m interp_refiner.train +experiment=phase1_keyframes {shlex.join([*kept, *found])}"
 
 

@@ -70,7 +70,9 @@ def held_out(run: Run, clips: int, level: int | None, device: str) -> Iterator[C
     for clip in run.data.val_dataloader():
         levels = clip.level.tolist() if clip.level is not None else []
         for row in [i for i, s in enumerate(levels) if s == (level or sparsest)]:
-            yield run.data.on_after_batch_transfer(clip.select([row]).to(device), 0)
+            corrupted = run.data.on_after_batch_transfer(clip.select([row]).to(device), 0)
+            run.refiner.corruption.scheduled_sampling.check_shown(corrupted)
+            yield corrupted
 
 
 @torch.no_grad()

@@ -17,7 +17,8 @@ class DroppedKeyframes(KeyframeChannels):
     Args:
         channels: what is shown; None for mask and masked keyframe latents.
         probability: of a training clip without its channels.
-        shown: whether they are shown outside training; False measures the model without them.
+        shown: whether they are shown outside training; False measures the model without these channels, with the
+            keyframes in ``x`` alone.
         seed: the run's seed.
 
     Raises:

@@ -41,7 +41,8 @@ class Corruption:
         seed: the run's seed.
 
     Raises:
-        BadValue: a ``sigma`` that is negative or not finite, a ``keyframe_fraction`` outside 0..1, or a bridge without noise.
+        BadValue: a ``sigma`` that is negative or not finite, a ``keyframe_fraction`` outside 0..1, or a bridge without
+            noise.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ def _digest(clips: ShardDataset, sample: int) -> str | None:
         latents = clips[sample].latents
     except BadSample:
         return None
-    return hashlib.blake2b(latents.contiguous().view(torch.uint8).numpy(), digest_size=8).hexdigest()
+    return hashlib.blake2b(latents.contiguous().view(torch.uint8).numpy().tobytes(), digest_size=8).hexdigest()
 
 
 class AnchorSource(ABC):
@@ -115,7 +115,8 @@ class ImperfectSource(AnchorSource):
         seed: of shifts and noise, which are functions of (seed, key).
 
     Raises:
-        BadValue: frames that are no different indices, a ``sigma`` that is negative or not finite, a negative ``max_shift``.
+        BadValue: frames that are no different indices, a ``sigma`` that is negative or not finite, or a negative
+            ``max_shift``.
     """
 
     frames: Sequence[int] | None = None

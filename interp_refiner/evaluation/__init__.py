@@ -5,6 +5,7 @@ from interp_refiner.evaluation.evaluator import ClipError, Evaluator
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
 from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
+from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.results import Evaluation, figure
 
@@ -18,6 +19,7 @@ __all__ = [
     "Evaluator",
     "InterpolatorBenchmark",
     "Methods",
+    "ReplacedKeyframes",
     "config_name",
     "error_by_gap",
     "figure",

@@ -1,6 +1,7 @@
 """What a forward process does to clips: gaps, sizes and errors, level by level."""
 
 from collections import defaultdict
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import Corrupted, masked_mean
-from interp_refiner.metric import missing_frame_mse
+from interp_refiner.metric import missing_frame_mse, paired_bootstrap
 
 Row = dict[str, Any]
 """One schedule at one level; plain, for JSON."""
@@ -50,6 +51,8 @@ class Diagnosis:
     - ``corruption_rms``: of ``x - z0``; ``noise_rms``: of ``x - zbar``; ``correction_rms``: of ``z0 - zbar``; on
       missing frames, in units of latent standard deviation;
     - ``interpolation_mse``: of missing frames, mean over clips, and its standard error ``interpolation_mse_se``;
+    - ``mse_ratio``: of that error to every other schedule's at the same level, on the same clips: ``{name: {value, low,
+      high}}`` with 95% paired bootstrap intervals; None where there is no other;
     - ``overlap``: share of the chosen keyframes (not the ends, not given ones) that the reference has too.
     """
 
@@ -66,7 +69,8 @@ class Diagnosis:
     def rows(self) -> list[Row]:
         """One row per level and schedule, levels ascending, schedules in the order in which they came."""
         order = sorted(self.figures, key=lambda key: key[1])
-        return [self._row(*key, {name: torch.cat(v) for name, v in self.figures[key].items()}) for key in order]
+        clips = {key: {name: torch.cat(v) for name, v in self.figures[key].items()} for key in order}
+        return [self._row(*key, clips[key]) | {"mse_ratio": _ratios(key, clips)} for key in order]
 
     @staticmethod
     def _row(schedule: str, level: int, clips: dict[str, Tensor]) -> Row:
@@ -85,3 +89,12 @@ class Diagnosis:
             "interpolation_mse_se": error.std(correction=0).item() / len(error) ** 0.5,
             "overlap": means.get("overlap"),
         }
+
+
+def _ratios(
+    own: tuple[str, int], clips: dict[tuple[str, int], dict[str, Tensor]]
+) -> dict[str, dict[str, float]] | None:
+    """The ratio of the error of ``own = (schedule, level)`` to those of the others at this level."""
+    others = [(name, level) for name, level in clips if level == own[1] and name != own[0]]
+    error = clips[own]["interpolation"]
+    return {key[0]: asdict(paired_bootstrap(error, clips[key]["interpolation"])) for key in others} or None

@@ -62,6 +62,9 @@ def hierarchical(
     Cold-diffusion style (Bansal et al. 2022, algorithm 1). The keyframes that a finer level adds are taken from the
     estimate; given frames are exact. An estimate of the next finer level instead of the clean clip serves as well: its
     new keyframes are all that is read, and one level finer than 1 it is the clean clip.
+
+    The model is told of its own keyframes what scheduled sampling tells of any that is not given: under ``never``,
+    which knows true ones only, confidence 1.
     """
     state, estimate = corrupted, corrupted.x
     for _ in range(corrupted.plan.num_levels):

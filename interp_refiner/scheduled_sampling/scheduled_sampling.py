@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import Clip, Draws
+from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.scheduled_sampling.confidence import ConstantConfidence, ProposalConfidence
 from interp_refiner.scheduled_sampling.probability import Probability
 
@@ -51,6 +51,13 @@ class ScheduledSampling(ABC):
     def confidence(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """What the model is told of a keyframe that is not given, at ``s / S``; whatever the draw."""
 
+    def check_shown(self, corrupted: Corrupted) -> None:  # noqa: B027 (few have anything to refuse)
+        """Refuses, on the host, a batch of evaluation whose keyframes are not what they are said to be.
+
+        Raises:
+            BadValue: proposals were asked for on every keyframe, and some have none.
+        """
+
 
 class Replacing(ScheduledSampling):
     """Draws every keyframe for replacement with probability p, independently.
@@ -80,8 +87,12 @@ class Replacing(ScheduledSampling):
     def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:
         num_frames = known.shape[1]
         coin = draws.uniform("replacement", num_frames, known.device)
-        drawn = known & (coin < self.probability(step))
+        return self.replaceable(known) & (coin < self.probability(step))
+
+    @final
+    def replaceable(self, known: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+        """The known frames that a draw may replace: all of them, or all but the first and the last."""
         if not self.exempt_endpoints:
-            return drawn
-        frame = torch.arange(num_frames, device=known.device)
-        return drawn & (frame > 0) & (frame < num_frames - 1)
+            return known
+        frame = torch.arange(known.shape[1], device=known.device)
+        return known & (frame > 0) & (frame < known.shape[1] - 1)

@@ -101,6 +101,7 @@ class Refiner(L.LightningModule):
             self.objective.level_error.discard()
 
     def validation_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
+        self.corruption.scheduled_sampling.check_shown(corrupted)
         estimate = self.sample(corrupted, stream="val")
         self.validation_error.update(
             estimate, corrupted.interpolation, corrupted.clean, corrupted.missing, corrupted.level

@@ -1,6 +1,8 @@
 """Anchor shards: written, indexed and joined by key; what is wrong with them is named."""
 
 import logging
+import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,6 +74,30 @@ def test_an_anchor_without_indices_and_an_empty_folder_are_refused(tmp_path):
         AnchorShards(tmp_path / "empty")
 
 
+def test_anchors_that_are_stored_raw_are_normalised_as_they_declare(tmp_path):
+    mean, std = [1.0, 2.0, 3.0, 4.0], [0.5, 2.0, 4.0, 8.0]
+    raw = replace(METADATA, normalised=False, latents_mean=mean, latents_std=std)
+    one = anchor("b", [3, 0])
+    root = write_shards(tmp_path / "anchors", [one], raw)
+    column = torch.tensor(mean).view(-1, 1, 1, 1), torch.tensor(std).view(-1, 1, 1, 1)
+    expected = (one.latents.bfloat16().float() - column[0]) / column[1]
+    torch.testing.assert_close(read(AnchorShards(root), "b")[0][:, [3, 0]], expected)
+    (root / "dataset.json").unlink()
+    with pytest.raises(BadValue, match=r"metadata=None: expected the shapes of .*anchors, which has no dataset\.json"):
+        AnchorShards(root)
+    torch.testing.assert_close(read(AnchorShards(root, metadata=raw), "b")[0][:, [3, 0]], expected)
+
+
+@pytest.mark.parametrize("missing", ["error", "ignore"])
+def test_a_truncated_shard_is_a_fault_whatever_may_be_missing(tmp_path, missing):
+    write(tmp_path / "set", 8)
+    root = write_shards(tmp_path / "a" / "train", [anchor(f"clip-{i:04d}", [1, 2]) for i in range(8)], METADATA)
+    shard = root / "shard-00000.tar"
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(BadSample, match=r"shard-00000\.tar"):
+        Anchors(str(tmp_path / "a"), missing).open("train", ShardDataset(tmp_path / "set"))
+
+
 def test_an_imperfect_source_shifts_frames_and_adds_noise(tmp_path):
     write(tmp_path / "set", 20)
     dataset, source = ShardDataset(tmp_path / "set"), ImperfectSource(frames=[0, 2, 4], sigma=0.0, max_shift=1)
@@ -94,6 +120,8 @@ def test_an_imperfect_source_shifts_frames_and_adds_noise(tmp_path):
         ({"frames": [1, 1]}, r"frames=\[1, 1\]: expected different"),
         ({"frames": [-1]}, r"frames=\[-1\]"),
         ({"sigma": -0.1}, "sigma=-0.1"),
+        ({"sigma": float("nan")}, "sigma=nan: expected a finite number >= 0"),
+        ({"sigma": float("inf")}, "sigma=inf"),
         ({"max_shift": -1}, "max_shift=-1"),
     ],
 )
@@ -130,6 +158,25 @@ class TestAnchorsOfADataSet:
         with pytest.raises(BadValue, match=r"data\.anchors\.root=.*those in it have sigma=0\.2 instead of 0\.4"):
             other.open("train", clips)
 
+    @pytest.mark.parametrize("source", [None, ImperfectSource()])
+    def test_anchors_of_other_clips_with_the_same_keys_are_refused(self, tmp_path, clips, source):
+        Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", clips)
+        shutil.rmtree(tmp_path / "set")
+        write(tmp_path / "set", 6, seed=5)
+        said = r"data\.anchors\.root=.*train: expected anchors of the clips in .*set: clip clip-0000 is another one"
+        with pytest.raises(BadValue, match=said + ".*; delete this folder"):
+            Anchors(str(tmp_path / "anchors"), source=source).open("train", ShardDataset(tmp_path / "set"))
+
+    def test_the_same_clips_elsewhere_are_recognised_and_new_ones_are_named(self, tmp_path, clips):
+        Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", clips)
+        shutil.move(tmp_path / "set", tmp_path / "moved")
+        shutil.rmtree(tmp_path / "set", ignore_errors=True)
+        Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "moved"))
+        write(tmp_path / "set", 8)
+        said = r"lacks clip-0006, clip-0007.*delete|delete .*lacks clip-0006, clip-0007|clip clip-000. is another one"
+        with pytest.raises(BadValue, match=said):
+            Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "set"))
+
     def test_other_files_are_not_written_over(self, tmp_path, clips):
         (tmp_path / "anchors" / "train").mkdir(parents=True)
         (tmp_path / "anchors" / "train" / "notes.txt").write_text("mine")
@@ -149,6 +196,10 @@ class TestAnchorsOfADataSet:
             Anchors(str(tmp_path / "anchors")).open("train", clips)
         shards = Anchors(str(tmp_path / "anchors"), "ignore").open("train", clips)
         assert not read(shards, "clip-0000")[1].any()
+
+    def test_what_a_missing_anchor_is_has_two_answers(self):
+        with pytest.raises(BadValue, match=r"missing=skip: expected error \| ignore"):
+            Anchors("anywhere", "skip")
 
     def test_a_root_without_anchors_is_refused_before_anything_is_read(self, tmp_path):
         with pytest.raises(BadValue, match=r"data\.anchors\.root=.*prepare anchors"):

@@ -14,7 +14,7 @@ from interp_refiner.core import BadValue, Clip
 from interp_refiner.corruption import BrownianBridge, Corruption
 from interp_refiner.data import Anchors, BadSample, DatasetMetadata, ImperfectSource, Reading, ShardedDataModule
 from interp_refiner.interpolator import Linear
-from interp_refiner.schedule import Uniform
+from interp_refiner.schedule import ClipPreview, Learned, Selector, Uniform
 from interp_refiner.scheduled_sampling import Phase1, Probability
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
 
@@ -267,6 +267,19 @@ class TestAnchors:
         data = module(root, anchors=Anchors(str(tmp_path / "nowhere")))
         data.prepare_data()
         assert next(data.train_dataloader()).proposals is None
+
+    def test_they_are_read_for_a_schedule_that_looks_at_them_and_where_they_are_asked_for(self, root, tmp_path):
+        def read(schedule, always):
+            data = module(root, anchors=Anchors(str(tmp_path / "anchors"), source=ImperfectSource(), always=always))
+            data.corruption.schedule = schedule
+            data.prepare_data()
+            return next(data.train_dataloader()).proposals is not None
+
+        selector = Selector(channels=SHAPE[0], grid=1)
+        fewest = {"k_min": 2, "num_levels": 1}
+        assert read(Learned(selector=selector, **fewest), always=False)
+        assert not read(Learned(selector=selector, preview=ClipPreview(), **fewest), always=False)
+        assert read(Uniform(**fewest), always=True)
 
     def test_a_bad_sample_that_is_skipped_takes_its_proposals_along(self, tmp_path):
         write(tmp_path / "set" / "train", 4)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from interp_refiner.data import AnchorShards, DatasetMetadata, Sample, write_shards
-from tests.data.shards_on_disk import replace_member, saved
+from tests.data.shards_on_disk import replace_member, saved, write
 
 
 def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,6 +33,20 @@ def test_prepare_clip_writes_three_splits_and_names_what_comes_next(tmp_path):
     assert "data=wan_synth data.root=set" in done.stdout
 
 
+@pytest.mark.parametrize("frames", ["null", "[0,2,4]"])
+def test_the_command_that_prepare_anchors_prints_trains_on_the_same_data(tmp_path, frames):
+    for split, count in (("train", 4), ("val", 2)):
+        write(tmp_path / "my set" / split, count, prefix=split)
+    own = ["data=wan_synth", f"data.root='{tmp_path / 'my set'}'", f"data.anchors.source.frames={frames}"]
+    done = program(tmp_path, "interp_refiner.prepare", "anchors", *own)
+    assert done.returncode == 0, done.stderr
+    _, _, module, *overrides = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
+    small = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "codec=latent_preview"]
+    small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.num_layers=1"]
+    trained = program(tmp_path, module, *overrides, *small)
+    assert trained.returncode == 0, trained.stderr[-2000:]
+
+
 def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(tmp_path):
     small = ["data.writer.num_train=6", "data.writer.num_val=2", "data.writer.height=16", "data.writer.width=16"]
     done = program(tmp_path, "interp_refiner.prepare", "anchors", *small, "data.anchors.source.frames=[0,10,20]")
@@ -43,7 +58,10 @@ def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(tmp
         latents, proposed = torch.randn(16, 21, 4, 4), torch.ones(21, dtype=torch.bool)
         anchors.read_into(f"{split}-000001", latents, proposed)
         assert proposed.nonzero().flatten().tolist() == [0, 10, 20]
-    assert f"+experiment=phase1_keyframes data.root={tmp_path / 'cache' / 'moving_shapes'}" in done.stdout
+    following = done.stdout.splitlines()[-1]
+    assert following.startswith("next: python -m interp_refiner.train +experiment=phase1_keyframes data.writer.")
+    assert following.endswith(f"data.anchors.root={root} data.anchors.source=null scheduled_sampling.uncovered=truth")
+    assert "Warning" not in done.stderr
     other = program(tmp_path, "interp_refiner.prepare", "anchors", *small, "data.anchors.source.sigma=0.7")
     assert other.returncode == 2
     assert "sigma=0.3 instead of 0.7" in other.stderr.splitlines()[-1]

@@ -52,6 +52,14 @@ def test_dp_is_the_bound_and_overlaps_with_itself(diagnosed):
         # noise is drawn independently of what it is added to
         assert row["corruption_rms"] ** 2 == pytest.approx(row["correction_rms"] ** 2 + row["noise_rms"] ** 2, rel=0.1)
     assert rows["uniform", 4]["mean_gap"] == pytest.approx(20 / 3)
+    assert {name: row["sees"] for (name, _), row in rows.items()} == {
+        "uniform": "nothing", "dp": "the clean clip", "few": "nothing",
+    }  # fmt: skip
+    ratio = rows["dp", 4]["mse_ratio"]["uniform"]
+    errors = [rows[name, 4]["interpolation_mse"] for name in ("dp", "uniform")]
+    assert ratio["value"] == pytest.approx(errors[0] / errors[1])
+    assert ratio["low"] <= ratio["value"] <= ratio["high"] <= 1  # no clip is worse under dp
+    assert set(rows["uniform", 1]["mse_ratio"]) == {"dp", "few"}
     assert rows["uniform", 4]["longest_gap"] == 7
 
 

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 
 from interp_refiner.core import BadValue, per_frame
 from interp_refiner.entry import save_config
-from interp_refiner.evaluate import by_level, evaluate, load_for_evaluation
-from interp_refiner.evaluation import Evaluation, figure
+from interp_refiner.evaluate import by_level, describe, evaluate, load_for_evaluation
+from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, figure
 from interp_refiner.metric import missing_frame_mse
 from interp_refiner.run import LAST_CHECKPOINT, assemble
 from tests.helpers import CONF
@@ -115,6 +115,23 @@ def test_a_run_is_judged_from_proposals_that_it_was_not_trained_on(place, cfg):
     assert (place / "cache" / "own_anchors" / "val" / "dataset.json").is_file()
     own = load_for_evaluation(cfg)
     assert all(not c.replaced.any() for _, _, c in by_level(own))
+
+
+def test_partial_proposals_are_refused_or_their_share_is_reported(place, cfg, tmp_path):
+    proposals = ["scheduled_sampling=phase1", "scheduled_sampling.probability.evaluation=1.0"]
+    proposals += [f"anchors={tmp_path / 'anchors'}", "+overrides.data.anchors.source.frames=[0,10,20]", "clips=2"]
+    asked = config("evaluate", place, f"checkpoint={place / 'train'}", *proposals)
+    with pytest.raises(BadValue, match=r"scheduled_sampling\.uncovered=error: expected truth, or a proposal for every"):
+        list(by_level(load_for_evaluation(asked)))
+    asked = config("evaluate", place, f"checkpoint={place / 'train'}", *proposals, "scheduled_sampling.uncovered=truth")
+    run, replaced = load_for_evaluation(asked), ReplacedKeyframes()
+    for _, level, corrupted in by_level(run):
+        replaced.update(corrupted, level)
+    assert replaced.shares()[4] == pytest.approx(2 / 4)
+    about = describe(asked, run, 2, replaced)
+    assert "50% at level 4" in about["keyframes replaced"]
+    assert about["keyframes chosen by"] == "uniform, which sees nothing"
+    assert str(ReplacedKeyframes()) == "none of the keyframes"
 
 
 def test_no_clip_is_left_alone_in_a_batch(cfg):

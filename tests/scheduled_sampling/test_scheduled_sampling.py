@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.corruption import BrownianBridge, Corruption
+from interp_refiner.interpolator import Linear
 from interp_refiner.objective import Correction
+from interp_refiner.schedule import Uniform
 from interp_refiner.scheduled_sampling import (
     ConstantConfidence,
     LinearConfidence,
@@ -253,3 +256,53 @@ def test_proposals_of_some_frames_replace_only_those(level, seed, frames):
     assert torch.equal(c.values[known], expected[known])
     assert c.x.isfinite().all()
     assert not c.given.any()
+
+
+class TestEvaluationFromProposalsOnly:
+    """Keyframes without a proposal are refused, unless the truth may be shown there."""
+
+    def shown(self, frames, *overrides, evaluation=1.0, **fields):
+        proposed = torch.zeros(3, 21, dtype=torch.bool)
+        proposed[:, frames] = True
+        clip = random_clip(level=torch.tensor([2, 3, 4]), **fields)
+        clip = replace(clip, proposals=torch.randn_like(clip.latents), proposed=proposed)
+        probability = f"scheduled_sampling.probability.evaluation={evaluation}"
+        corruption = make_corruption("scheduled_sampling=phase1", probability, *overrides)
+        corrupted = corruption(clip, "val")
+        corruption.scheduled_sampling.check_shown(corrupted)
+        return corrupted
+
+    def test_all_keyframes_have_a_proposal(self):
+        c = self.shown(list(range(21)))
+        assert torch.equal(c.replaced, c.known)
+
+    def test_uncovered_keyframes_are_refused_with_their_number(self):
+        said = r"uncovered=error: expected truth, or a proposal for every keyframe: 6 of 9 have none in clip clip_0_0"
+        with pytest.raises(BadValue, match=said):
+            self.shown([0, 10, 20])
+
+    def test_the_truth_may_be_shown_where_it_is_asked_for(self):
+        c = self.shown([0, 10, 20], "scheduled_sampling.uncovered=truth")
+        assert c.replaced.sum(1).tolist() == [3, 2, 2]
+
+    def test_what_is_not_replaced_on_purpose_needs_no_proposal(self):
+        self.shown([0, 10, 20], evaluation=0.9)
+        self.shown(list(range(1, 20)), "scheduled_sampling.exempt_endpoints=true")
+        given = torch.zeros(3, 21, dtype=torch.bool)
+        given[:, 7] = True
+        self.shown([frame for frame in range(21) if frame != 7], given=given)
+        make_corruption("scheduled_sampling=never").scheduled_sampling.check_shown(None)
+
+    def test_another_answer_is_refused(self):
+        with pytest.raises(BadValue, match=r"uncovered=clip: expected error \| truth"):
+            Phase1(uncovered="clip")
+
+
+@pytest.mark.parametrize("sigma", [-0.1, float("nan"), float("inf")])
+def test_an_amplitude_is_a_finite_number(sigma):
+    for make in (
+        lambda: Noisy(sigma=sigma),
+        lambda: Corruption(Uniform(), Linear(), BrownianBridge(), sigma=sigma),
+    ):
+        with pytest.raises(BadValue, match=f"sigma={sigma}: expected a finite number >= 0, in units of latent"):
+            make()

@@ -1,0 +1,29 @@
+"""How many of the keyframes that an evaluation shows are proposals."""
+
+from collections import Counter
+
+from interp_refiner.core import Corrupted
+
+
+class ReplacedKeyframes:
+    """Counts keyframes that are not given, and those that were replaced by their proposals, level by level."""
+
+    def __init__(self) -> None:
+        self.shown: Counter[int] = Counter()
+        self.replaced: Counter[int] = Counter()
+
+    def update(self, corrupted: Corrupted, level: int) -> None:
+        """Adds a batch of one level."""
+        self.shown[level] += int((corrupted.known & ~corrupted.given).sum())
+        self.replaced[level] += int(corrupted.replaced.sum())
+
+    def shares(self) -> dict[int, float]:
+        """The replaced share by level, of levels with keyframes that are not given."""
+        return {level: self.replaced[level] / count for level, count in sorted(self.shown.items()) if count}
+
+    def __str__(self) -> str:
+        """``"100% of the keyframes"``, or level by level where the shares differ."""
+        shares = {level: f"{share:.1%}".replace(".0%", "%") for level, share in self.shares().items()}
+        if len(set(shares.values())) <= 1:
+            return f"{next(iter(shares.values()), 'none')} of the keyframes"
+        return ", ".join(f"{share} at level {level}" for level, share in shares.items())
