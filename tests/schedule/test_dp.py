@@ -117,7 +117,7 @@ def test_free_endpoints_are_refused():
         DynamicProgramming(endpoints=False)
 
 
-@pytest.mark.parametrize(("gap_ratio", "max_gap", "count"), [(1.1, 3, 4), (1.5, 4, 4), (1.25, 5, 3), (2, 8, 3)])
+@pytest.mark.parametrize(("gap_ratio", "max_gap", "count"), [(1.1, 3, 4), (1.5, 4, 4), (1.25, 5, 3), (2.0, 8, 3)])
 def test_no_gap_is_longer_than_the_cap_and_the_set_is_the_best_such_set(gap_ratio, max_gap, count):
     cost = random_costs(9, seed=max_gap) - 0.5  # learned costs may be negative
     plan = DynamicProgramming(counts=[count], gap_ratio=gap_ratio).plan(
