@@ -92,9 +92,10 @@ def as_pipeline(run: Run) -> RefinerPipeline:
 def text_node(run: Run) -> dict[str, Any] | None:
     """How to build the encoder of the run's prompts; None where it needs weights that nobody named."""
     metadata, chosen = run.data.metadata, run.config.get("text")
-    if chosen is not None:
+    if chosen is not None and not chosen.get("_partial_", False):
         return OmegaConf.to_container(chosen, resolve=True)  # type: ignore[return-value]
-    if metadata.text_shape is None or metadata.made_by.get("generator") != "moving_shapes":
+    embedded = metadata.made_by.get("generator") == "moving_shapes" or metadata.text.get("name") == "caption"
+    if metadata.text_shape is None or not embedded:
         return None
     length, dim = metadata.text_shape
     return {"_target_": "interp_refiner.text.CaptionEncoder", "length": length, "dim": dim}
@@ -111,7 +112,7 @@ def component_nodes(run: Run, text: dict[str, Any] | None) -> dict[str, Any]:
     }
     nodes["objective"]["num_levels"] = run.refiner.corruption.num_levels(metadata.num_frames)
     # a storyboard says what is known and given; of the schedule only the counts of its levels are left
-    counts = run.refiner.corruption.schedule.counts(metadata.num_frames)[1:]
+    counts = run.refiner.corruption.schedule.counts_for(metadata.num_frames)[1:]
     nodes["corruption"] |= {
         "schedule": {"_target_": "interp_refiner.schedule.Uniform", "counts": counts},
         "given": None,

@@ -78,7 +78,7 @@ class RefinerPipeline:
         self.text: TextEncoder | None = components.text
         self.config = config
         self.corruption: Corruption = copy.copy(components.corruption)
-        self.levels = Levels(self.corruption.schedule.counts(config.latent_shape[1]))
+        self.levels = Levels(self.corruption.schedule.counts_for(config.latent_shape[1]))
         self.corruption.noise = self.corruption.noise.of_clips(config.latent_shape[1])
         self.device = torch.device("cpu")
         self.progress: dict[str, Any] = {}
