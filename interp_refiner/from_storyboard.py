@@ -1,6 +1,7 @@
 """The part of ``interp_refiner.sample`` that makes a video of a storyboard."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -130,7 +131,7 @@ def write(
 
 def show_plan(plan: VideoPlan, keyframes: list[Keyframe], fitted: list[str]) -> None:
     """Prints where every keyframe snaps to, what collides and what does not match."""
-    console = Console(highlight=False)
+    console = wide_console()
     c, t, y, x = plan.latent_shape
     console.print(
         f"{plan.grid.num_frames} frames at {plan.fps:g} a second, latents {c} x {t} x {y} x {x}, level {plan.level}"
@@ -154,7 +155,7 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], fitted: list[str]) -> 
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
     """Prints what sampling will take, from one estimate that is timed now."""
     cost = expected_cost(pipeline, plan, keyframes, guided=False)
-    Console(highlight=False).print(
+    wide_console().print(
         f"about {cost.seconds:.1f} s for {cost.estimates} passes of the network on {pipeline.device}, "
         f"and {cost.gigabytes:.1f} GB",
         soft_wrap=True,
@@ -163,7 +164,7 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
 
 def show_result(report: dict[str, Any], output: Path) -> None:
     """Prints the keyframe contract and where everything is."""
-    console = Console(highlight=False)
+    console = wide_console()
     table = Table("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker", box=SIMPLE_HEAD)
     for row in report["keyframes"]:
         numbers = (row.get("psnr"), row.get("colour_shift"), row.get("seam_flicker"))
@@ -175,6 +176,11 @@ def show_result(report: dict[str, Any], output: Path) -> None:
         console.print(f"joint at latent frames {joint['latent_frames']}: seam flicker {joint['seam_flicker']:.2f}")
     for name in [*report["files"], output.with_suffix(".json")]:
         console.print(str(name), soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """Tables fold at a terminal's width, and nowhere in a file or a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def span(numbers: range) -> str:

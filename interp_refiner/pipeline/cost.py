@@ -65,5 +65,5 @@ def _prompts_in(plan: VideoPlan, keyframes: Sequence[Keyframe], part: Window) ->
 
 def _peak(device: torch.device) -> float:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+        return float(torch.cuda.max_memory_allocated(device))
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB)

@@ -53,7 +53,7 @@ def pixels(keyframe: Keyframe) -> Float[Tensor, "3 n h w"]:
     return keyframe.video
 
 
-def _encode(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c n y x"]:
+def _encode(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c slots y x"]:
     slots, first = len(placed.slots), placed.slots.start
     alone = int(codec.first_frame_alone)
     lead = alone if first > 0 else 0  # a frame in front that is coded alone and dropped

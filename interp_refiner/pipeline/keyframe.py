@@ -105,6 +105,6 @@ def frame_at(time: Time, num_frames: int, fps: float) -> int:
         frame, allowed = number * fps, f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} a second"
     else:
         frame, allowed = number, f"a frame from 0 to {last}"
-    if not isfinite(frame) or round(frame) > last:
+    if not isfinite(frame) or round(frame) > last or (unit == "%" and number > 100):
         raise BadValue("time", time, allowed)
     return round(frame)

@@ -22,9 +22,9 @@ from torch import nn
 
 from interp_refiner.backbone import Backbone
 from interp_refiner.codec import Codec
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, Freezable, save_weights
 from interp_refiner.corruption import Corruption
-from interp_refiner.interpolator import Learned, save_weights, use_codec
+from interp_refiner.interpolator import use_codec
 from interp_refiner.objective import Objective
 from interp_refiner.pipeline.card import model_card
 from interp_refiner.sampler import Sampler
@@ -101,7 +101,7 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     parts = Components(**{name: construct(node, folder) for name, node in config.components.items()})
     _load_weights(parts.backbone, load_file(folder / WEIGHTS))
     interpolator = parts.corruption.interpolator
-    if isinstance(interpolator, Learned) and (folder / INTERPOLATOR).is_file():
+    if isinstance(interpolator, Freezable) and (folder / INTERPOLATOR).is_file():
         interpolator.freeze(str(folder / INTERPOLATOR))
     use_codec(interpolator, parts.codec)
     return parts, config
@@ -120,7 +120,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
         own = {name: value for name, value in own.items() if name not in plain}
     save_file({name: value.detach().cpu().contiguous() for name, value in own.items()}, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
-    if isinstance(interpolator, Learned) and interpolator.state_dict():
+    if isinstance(interpolator, Freezable) and interpolator.state_dict():
         save_weights(interpolator, folder / INTERPOLATOR)
     vae = getattr(parts.codec, "vae", None)
     if vae is not None:

@@ -26,7 +26,7 @@ class Window:
 
 
 def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Window]:
-    """The fewest steps through a clip with windows of at most ``length`` frames that meet at keyframes.
+    """Overlapping windows of at most ``length`` frames that meet at keyframes and cover the clip.
 
     Every window starts and ends at a keyframe, where the model has one in training too, except that the first starts
     and the last ends with the clip. A window reaches as far as it can; the next one starts at the last keyframe from
