@@ -131,7 +131,7 @@ def provenance(run: Run) -> dict[str, Any]:
     return {
         "experiment": run.config.experiment_name,
         "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
-        "trained on": run.data.metadata.made_by.get("generator") or str(run.data.root.name),
+        "trained on": run.data.metadata.made_by.get("generator") or Path(run.data.root).name,
         "parameters": f"{sum(weight.numel() for weight in run.refiner.backbone.parameters()):,}",
         "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
     }

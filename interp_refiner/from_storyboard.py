@@ -45,7 +45,7 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         height, width = pipeline.planner.size(board.height, board.width)
         keyframes, fitted = board.read(width, height)
         frames = pipeline.planner.length(board.frames, board.seconds, board.fps)
-        size = {"num_frames": frames, "height": height, "width": width, "fps": board.fps}
+        size: dict[str, Any] = {"num_frames": frames, "height": height, "width": width, "fps": board.fps}
         plan = pipeline.planner.plan(keyframes, **size, collide=cfg.dry_run)
         if cfg.dry_run:
             show_plan(plan, keyframes, fitted)

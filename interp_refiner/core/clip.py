@@ -61,8 +61,8 @@ class Clip:
             return None if value is None else value.narrow(axis, start, stop - start)
 
         latents = self.latents.narrow(2, start, stop - start)
-        masks = {name: cut(getattr(self, name), 1) for name in ("given", "proposed")}
-        return replace(self, latents=latents, proposals=cut(self.proposals, 2), **masks)
+        given, proposed, proposals = cut(self.given, 1), cut(self.proposed, 1), cut(self.proposals, 2)
+        return replace(self, latents=latents, given=given, proposed=proposed, proposals=proposals)
 
     def select(self, index: list[int]) -> "Clip":
         """The samples ``index`` of the batch, as a batch."""

@@ -45,7 +45,7 @@ def read_video(key: str, path: Path, limit: int | None = None) -> tuple[list[Ima
         BadValue: no such file, or no video in it.
     """
     _check_file(key, path, "a video file")
-    frames = []
+    frames: list[Image.Image] = []
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]

@@ -25,7 +25,7 @@ from interp_refiner.pipeline.levels import Levels
 from interp_refiner.pipeline.plan import Planner, VideoPlan
 from interp_refiner.pipeline.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.pipeline.windows import CrossFaded
-from interp_refiner.sampler import Bridge, OneJump, Sampler
+from interp_refiner.sampler import Bridge, CleanEstimate, OneJump, Sampler
 from interp_refiner.text import TextEncoder
 from interp_refiner.training import check_method
 
@@ -226,7 +226,8 @@ class RefinerPipeline:
         """The clean estimate of every window, under the prompts of its frames."""
         changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
         prompts, of_frame = prompt_segments(prompt, changes, plan.latent_shape[1])
-        texts, model = self.embed([*prompts, negative]), self.clean_estimate
+        texts = self.embed([*prompts, negative])
+        model: CleanEstimate = self.clean_estimate
         if texts is None:
             return [model for _ in plan.parts]
         if scale != 1:

@@ -115,7 +115,8 @@ class Planner:
         if not collide:
             refuse_collisions(placed, keyframes)
         known = sorted({slot for p in placed for slot in p.slots})
-        shape = (self.latent_shape[0], grid.latent_frames, *(n // self.codec.spatial_factor for n in (rows, columns)))
+        factor = self.codec.spatial_factor
+        shape = (self.latent_shape[0], grid.latent_frames, rows // factor, columns // factor)
         return VideoPlan(
             latent_shape=shape,
             fps=rate,

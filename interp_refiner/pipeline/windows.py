@@ -43,7 +43,8 @@ def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Wind
     if num_frames <= length:
         return [Window(0, num_frames)]
     stops = sorted({*keyframes, num_frames - 1})
-    found, start = [], 0
+    found: list[Window] = []
+    start = 0
     while True:
         end = max((stop for stop in stops if start <= stop < start + length), default=-1)
         inside = [key for key in keyframes if start <= key <= end]
