@@ -5,9 +5,10 @@ ARGS ?=
 
 python := .venv/bin/python
 installed := .venv/.installed
+demo_run := logs/demo/run
 
 .DEFAULT_GOAL := help
-.PHONY: help install train city test check soak clean
+.PHONY: help install train city demo test check soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,14 @@ city: $(installed) ## real video: fetches a clip, encodes it, trains on its begi
 		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 interpolator=motion_compensated_pixels \
 		trainer.max_steps=200 trainer.val_check_interval=100 hydra.run.dir=logs/city $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/city clips=40 hydra.run.dir=logs/city/evaluation
+
+demo: $(demo_run)/summary.json ## trains if needed, then makes the video of a committed storyboard
+	$(python) -m interp_refiner.sample checkpoint=$(demo_run) storyboard=experiments/demo/long.yaml \
+		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
+
+$(demo_run)/summary.json: | $(installed)
+	$(python) -m interp_refiner.train +experiment=gt_keyframes interpolator=motion_compensated_pixels \
+		trainer.max_steps=400 trainer.val_check_interval=400 hydra.run.dir=$(demo_run)
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) $(ARGS)

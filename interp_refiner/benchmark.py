@@ -1,8 +1,10 @@
 """Measures the project: ``python -m interp_refiner.benchmark benchmark=corruption`` prints one JSON object."""
 
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
@@ -10,15 +12,18 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch.autograd.profiler import profile, record_function
 
-from interp_refiner.core import BadValue, Clip
+from interp_refiner.codec import PatchDCT
+from interp_refiner.core import BadValue, Clip, choice
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.entry import Settings, build, conf_dir, keep_freed_memory, main, run_metadata
-from interp_refiner.interpolator import PART, Interpolator
+from interp_refiner.interpolator import PART, Interpolator, use_codec
 
 KEYFRAMES = 4  # of the one clip that an interpolator is timed on by its parts: the sparsest level of the defaults
+WARMUP = 2
+DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 class CorruptionBenchmark:
@@ -26,87 +31,105 @@ class CorruptionBenchmark:
 
     The floor is drawing the noise once plus one read and one write of the batch, timed in turn with the corruption, so
     that the ratio holds on a machine whose speed drifts. On a CPU the process's own time is taken, not the clock's.
+    Learned interpolators are timed untrained.
 
     Args:
-        modes, interpolators: options of the groups ``corruption`` and ``interpolator``.
-        one_clip: options of ``interpolator`` that are also timed alone, on one float32 clip with :data:`KEYFRAMES`
-            keyframes, and by their parts.
-        dtypes: of the latents.
+        modes: options of the group ``corruption``.
+        interpolators: options of the group ``interpolator``, each with how often it runs; the median is reported.
+        clip_by_clip: the same for those that take gigabytes a clip: they get a batch of one, and so does their floor.
+        one_clip: those that are also timed alone, on one float32 clip with :data:`KEYFRAMES` keyframes, and by their
+            parts; each with how often it runs.
+        dtypes: of the latents, some of :data:`DTYPES`.
         shape: ``[b, c, t, h, w]``.
         threads: CPU threads.
-        repeats: runs of each, of which the median is reported.
 
     Raises:
-        BadValue: fewer than 1 thread or repeat.
+        BadValue: an unknown option or dtype, a shape that is none of clips, fewer than 1 thread or run.
     """
 
     def __init__(
         self,
         modes: list[str],
-        interpolators: list[str],
+        interpolators: dict[str, int],
+        clip_by_clip: dict[str, int],
+        one_clip: dict[str, int],
         dtypes: list[str],
         shape: list[int],
-        one_clip: Sequence[str] = (),
         threads: int = 1,
-        repeats: int = 7,
     ):
-        for name, number in {"threads": threads, "repeats": repeats}.items():
+        for name, chosen, allowed in (
+            ("modes", modes, options("corruption")),
+            ("interpolators", interpolators, options("interpolator")),
+            ("clip_by_clip", clip_by_clip, options("interpolator")),
+            ("one_clip", one_clip, options("interpolator")),
+            ("dtypes", dtypes, DTYPES),
+        ):
+            for value in chosen:
+                choice(name, value, allowed)
+        for name, number in {"threads": threads, **one_clip, **clip_by_clip, **interpolators}.items():
             if number < 1:
                 raise BadValue(name, number, "at least 1")
-        self.modes, self.interpolators, self.dtypes, self.one_clip = modes, interpolators, dtypes, one_clip
-        self.shape, self.threads, self.repeats = shape, threads, repeats
+        if len(shape) != 5 or min(shape) < 1 or shape[2] <= KEYFRAMES:
+            raise BadValue("shape", shape, f"[b, c, t, h, w] with t above {KEYFRAMES}")
+        self.batched, self.clip_by_clip, self.one_clip = interpolators, clip_by_clip, one_clip
+        self.modes, self.dtypes, self.shape, self.threads = modes, dtypes, shape, threads
 
     def run(self, device: str) -> dict[str, Any]:
         """One row per mode, interpolator and dtype: milliseconds, bytes of the batch, ratio to the floor."""
         torch.set_num_threads(self.threads)
         rows = []
         for dtype in self.dtypes:
-            generator = torch.Generator().manual_seed(0)
-            latents = torch.randn(self.shape, generator=generator).to(device, getattr(torch, dtype))
-            levels = torch.arange(self.shape[0], device=device) % 4 + 1
-            keys = [str(index) for index in range(self.shape[0])]
-            clip = Clip(latents, keys, [0] * self.shape[0], level=levels)
-            out = torch.empty_like(latents)
+            latents = self.latents(self.shape).to(device, getattr(torch, dtype))
             for mode in self.modes:
-                for interpolator in self.interpolators:
-                    corruption = default_corruption(f"corruption={mode}", f"interpolator={interpolator}")
+                for members, batch in ((self.batched, latents), (self.clip_by_clip, latents[:1])):
+                    for name, repeats in members.items():
+                        figures = cost_of(default_corruption(mode, name), batch, repeats)
+                        rows.append({"mode": mode, "interpolator": name, "dtype": dtype, **figures})
+        one_clip = [self.parts(name, repeats, device) for name, repeats in self.one_clip.items()]
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+        return {"shape": self.shape, "threads": self.threads, "load_per_core": load, "rows": rows, "one_clip": one_clip}
 
-                    def floor(clip: Clip = clip, out: torch.Tensor = out) -> None:
-                        torch.randn_like(clip.latents)
-                        out.copy_(clip.latents)
+    @staticmethod
+    def latents(shape: list[int]) -> torch.Tensor:
+        """White noise, always the same."""
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
-                    def corrupt(clip: Clip = clip, corruption: Corruption = corruption) -> None:
-                        corruption(clip, TRAIN_STREAM)
-
-                    least, cost = alternating(floor, corrupt, self.repeats)
-                    rows.append(
-                        {
-                            "mode": mode,
-                            "interpolator": interpolator,
-                            "dtype": dtype,
-                            "ms": round(1e3 * cost, 2),
-                            "floor_ms": round(1e3 * least, 2),
-                            "bytes": latents.numel() * latents.element_size(),
-                            "ratio": round(cost / least, 3),
-                        }
-                    )
-        one_clip = [self.parts(name, device) for name in self.one_clip]
-        settings = {"shape": self.shape, "threads": self.threads, "repeats": self.repeats}
-        return {**settings, "rows": rows, "one_clip": one_clip}
-
-    def parts(self, name: str, device: str) -> dict[str, Any]:
+    def parts(self, name: str, repeats: int, device: str) -> dict[str, Any]:
         """One interpolator on one clip with :data:`KEYFRAMES` keyframes: milliseconds, in all and of its parts."""
-        interpolator = default_corruption(f"interpolator={name}").interpolator.to(device)
+        interpolator = default_corruption("none", name).interpolator.to(device)
         shape = [1, *self.shape[1:]]
-        values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+        values = self.latents(shape).to(device)
         known = torch.zeros(1, shape[2], dtype=torch.bool)
         known[0, torch.linspace(0, shape[2] - 1, KEYFRAMES).round().long()] = True
         known = known.to(device)
         with torch.no_grad():
-            _, cost = alternating(lambda: None, lambda: interpolator(values, known), self.repeats)
-            runs = [shares(interpolator, values, known) for _ in range(self.repeats)]
+            _, cost = alternating(lambda: None, lambda: interpolator(values, known), repeats)
+            runs = [shares(interpolator, values, known) for _ in range(repeats)]
         figures = {part: round(1e3 * cost * median(run[part] for run in runs), 2) for part in runs[0]}
-        return {"interpolator": name, "shape": shape, "keyframes": KEYFRAMES, "ms": round(1e3 * cost, 2), **figures}
+        about = {"interpolator": name, "shape": shape, "keyframes": KEYFRAMES, "repeats": repeats}
+        return {**about, "ms": round(1e3 * cost, 2), **figures}
+
+
+def cost_of(corruption: Corruption, latents: torch.Tensor, repeats: int) -> dict[str, Any]:
+    """What corrupting a batch costs beside the floor; of mixed levels, the sparsest first."""
+    size, levels = len(latents), corruption.num_levels(latents.shape[2])
+    level = levels - torch.arange(size, device=latents.device) % levels
+    clip = Clip(latents, [str(index) for index in range(size)], [0] * size, level=level)
+    out = torch.empty_like(latents)
+
+    def floor() -> None:
+        torch.randn_like(latents)
+        out.copy_(latents)
+
+    least, cost = alternating(floor, lambda: corruption(clip, TRAIN_STREAM), repeats)
+    return {
+        "batch": size,
+        "ms": round(1e3 * cost, 2),
+        "floor_ms": round(1e3 * least, 2),
+        "bytes": latents.numel() * latents.element_size(),
+        "ratio": round(cost / least, 3),
+        "repeats": repeats,
+    }
 
 
 def shares(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
@@ -118,29 +141,47 @@ def shares(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor
     return {part: spent[part] / spent["whole"] for part in named if part != "whole"}
 
 
-def alternating(
-    first: Callable[[], object], second: Callable[[], object], repeats: int, warmup: int = 2
-) -> tuple[float, float]:
-    """Median seconds of two functions run in turn: of the CPU's own time, or on a GPU of the clock."""
+def alternating(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Median seconds of two functions run in turn: of the CPU's own time, or on a GPU of the clock.
+
+    They are warmed by up to :data:`WARMUP` runs before; a second that is to run once has no other run at all.
+    """
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    for _ in range(WARMUP):
+        first()
+    for _ in range(min(WARMUP, repeats - 1)):
+        second()
     times: tuple[list[float], list[float]] = ([], [])
-    for repeat in range(repeats + warmup):
+    for _ in range(repeats):
         for function, seconds in zip((first, second), times, strict=True):
             start = clock()
             function()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-            if repeat >= warmup:
-                seconds.append(clock() - start)
+            seconds.append(clock() - start)
     return median(times[0]), median(times[1])
 
 
-def default_corruption(*overrides: str) -> Corruption:
-    """The corruption that training builds under these overrides."""
-    if not GlobalHydra.instance().is_initialized():
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            return build(compose("train", overrides=list(overrides)).corruption)
-    return build(compose("train", overrides=list(overrides)).corruption)
+def options(group: str) -> list[str]:
+    """The options of a config group."""
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def default_corruption(mode: str, interpolator: str) -> Corruption:
+    """The corruption that training builds, a learned interpolator untrained, with the embedded clips' codec."""
+    composing = nullcontext() if GlobalHydra.instance().is_initialized() else hydra_at_home()
+    with composing:
+        cfg = compose("train", overrides=[f"corruption={mode}", f"interpolator={interpolator}"])
+    for key in [key for key in cfg.interpolator if OmegaConf.is_missing(cfg.interpolator, key)]:
+        cfg.interpolator[key] = None
+    corruption: Corruption = build(cfg.corruption)
+    use_codec(corruption.interpolator, PatchDCT())
+    return corruption
+
+
+def hydra_at_home() -> AbstractContextManager[None]:
+    """Hydra over the project's own config groups."""
+    return initialize_config_dir(str(conf_dir()), version_base="1.3")
 
 
 @runtime_checkable

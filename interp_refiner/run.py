@@ -222,6 +222,7 @@ def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
     """What the config of a program that uses a run asks to differ from the run's own, for :func:`load_run`."""
     chosen = {
         "sampler": cfg.get("sampler"),
+        "codec": cfg.get("codec"),
         "corruption.scheduled_sampling": cfg.get("scheduled_sampling"),
         "data.anchors.root": cfg.get("anchors"),
         "data.val_split": cfg.get("split"),

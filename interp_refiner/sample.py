@@ -1,10 +1,14 @@
-"""Refines held-out clips with a trained model: ``python -m interp_refiner.sample checkpoint=<run folder>``."""
+"""Makes videos with a trained model: ``python -m interp_refiner.sample checkpoint=<run folder>``.
+
+Alone it refines held-out clips of the run's own data. With ``storyboard=board.yaml output=out.mp4`` it makes the video
+of a storyboard, also from an exported folder.
+"""
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
@@ -15,7 +19,9 @@ from interp_refiner.callback import LABELS, decode_rows
 from interp_refiner.codec import contact_sheet, side_by_side, write_mp4
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.entry import Settings, main, run_metadata
+from interp_refiner.from_storyboard import sample_storyboard
 from interp_refiner.metric import missing_frame_mse
+from interp_refiner.pipeline import INDEX
 from interp_refiner.run import Run, inference_overrides, load_run
 
 
@@ -24,31 +30,53 @@ class SampleSettings(Settings):
     """Top-level values of ``conf/sample.yaml``.
 
     Attributes:
-        checkpoint: a run folder, or a checkpoint file inside one.
+        checkpoint: a run folder, a checkpoint file inside one, or, with a storyboard, an exported folder.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        storyboard: a YAML or JSON file; None for held-out clips.
+        output: the mp4 of a storyboard.
+        dry_run: prints the plan of a storyboard and writes nothing.
+        also: what else is written of a storyboard: ``gif``, ``frames``, ``latents``.
+        upscale: every pixel of a storyboard's mp4 and gif so many pixels wide and high.
         clips: how many held-out clips.
         level: of sparsity; None for the sparsest.
         overrides: values of the run's own config to replace.
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        fps: of the videos written.
+        fps: of held-out clips; a storyboard has its own.
     """
 
     checkpoint: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    storyboard: str | None = None
+    output: str | None = None
+    dry_run: bool = False
+    also: list[str] = field(default_factory=list)
+    upscale: int = 1
     clips: int = 4
     level: int | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
     split: str | None = None
     anchors: str | None = None
-    device: str = "auto"
     fps: float = 8.0
 
 
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
-    """Writes truth, interpolation and refinement of held-out clips: mp4, contact sheet, and ``samples.json``."""
-    run = load_run(cfg.checkpoint, overrides=inference_overrides(cfg))
+    """Makes the video of a storyboard, or refines held-out clips."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    if cfg.storyboard is not None:
+        sample_storyboard(cfg, device)
+    elif cfg.output is not None or cfg.dry_run:
+        raise BadValue("storyboard", None, "a YAML or JSON file with output and dry_run")
+    else:
+        sample_held_out(cfg, device)
+
+
+def sample_held_out(cfg: DictConfig, device: str) -> None:
+    """Writes truth, interpolation and refinement of held-out clips: mp4, contact sheet, and ``samples.json``."""
+    if (Path(cfg.checkpoint).expanduser() / INDEX).is_file():
+        raise BadValue("storyboard", None, "a YAML or JSON file: an exported folder has no held-out clips")
+    run = load_run(cfg.checkpoint, overrides=inference_overrides(cfg))
     run.refiner.to(device)
     folder = Path(cfg.paths.output_dir)
     report = []

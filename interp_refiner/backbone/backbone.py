@@ -12,6 +12,11 @@ from interp_refiner.core import Corrupted
 class Backbone(nn.Module, ABC):
     """A network from the corrupted clip to one output per latent value; tokens never leave it."""
 
+    @property
+    def divisor(self) -> tuple[int, int]:
+        """What rows and columns of latents must be divisible by."""
+        return 1, 1
+
     @abstractmethod
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""

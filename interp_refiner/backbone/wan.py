@@ -103,6 +103,11 @@ class Wan(Backbone):
         # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
         self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
 
+    @property
+    def divisor(self) -> tuple[int, int]:
+        _, rows, columns = self.wan.config.patch_size
+        return rows, columns
+
     def zero_output(self) -> None:
         if self.pretrained:
             advice = "objective=velocity keeps it"

@@ -26,6 +26,7 @@ def contact_sheet(
     title: str = "",
     columns: int = 21,
     scale: int | None = None,
+    first: int = 0,
 ) -> Image.Image:
     """One row a video, one column a frame, frame numbers above, an orange border around keyframes.
 
@@ -36,6 +37,7 @@ def contact_sheet(
         title: above all, for example the prompt, the level and the codec's caveat.
         columns: at most; of longer videos, evenly spread frames are shown, first and last among them.
         scale: enlargement of the frames; None makes them legible.
+        first: number of the first frame.
     """
     rows = _panels(videos, labels, keyframes, scale, SHEET_HEIGHT)
     num_frames, height, width = rows[0].shape[:3]
@@ -49,7 +51,9 @@ def contact_sheet(
     for column, frame in enumerate(shown):
         x = left + column * width
         is_key = keyframes is not None and bool(keyframes[frame])
-        draw.text((x + width // 2, top - LINE // 2), str(frame), KEYFRAME if is_key else INK, _font(), anchor="mm")
+        draw.text(
+            (x + width // 2, top - LINE // 2), str(first + frame), KEYFRAME if is_key else INK, _font(), anchor="mm"
+        )
         for row, panel in enumerate(rows):
             sheet.paste(Image.fromarray(panel[frame].numpy()), (x, top + row * height))
     for row, label in enumerate(labels):

@@ -52,6 +52,16 @@ class Clip:
         moved: dict[str, Any] = {name: v.to(device, non_blocking=non_blocking) for name, v in tensors.items()}
         return replace(self, **moved)
 
+    def frames(self, start: int, stop: int) -> "Clip":
+        """Frames ``start`` to ``stop - 1`` of every sample."""
+
+        def cut(value: Tensor | None, axis: int) -> Tensor | None:
+            return None if value is None else value.narrow(axis, start, stop - start)
+
+        latents = self.latents.narrow(2, start, stop - start)
+        given, proposed, proposals = cut(self.given, 1), cut(self.proposed, 1), cut(self.proposals, 2)
+        return replace(self, latents=latents, given=given, proposed=proposed, proposals=proposals)
+
     def select(self, index: list[int]) -> "Clip":
         """The samples ``index`` of the batch, as a batch."""
 

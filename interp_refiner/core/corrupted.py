@@ -88,6 +88,20 @@ class Corrupted:
         """``latents`` with the given frames written back, bit for bit."""
         return torch.where(per_frame(self.given, latents), self.values.to(latents.dtype), latents)
 
+    def frames(self, start: int, stop: int) -> "Corrupted":
+        """Frames ``start`` to ``stop - 1``, as they are: nothing is interpolated or drawn anew."""
+        along_time = {
+            2: ("x", "values", "interpolation", "noise", "finer"),
+            1: ("confidence", "known", "given", "replaced", "noise_profile"),
+        }
+        cut = {
+            name: value.narrow(axis, start, stop - start)
+            for axis, names in along_time.items()
+            for name in names
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **cut, plan=self.plan.frames(start, stop), clip=self.clip.frames(start, stop))
+
     def at(self, tau: Float[Tensor, " b"], x: Float[Tensor, "b c t *space"]) -> "Corrupted":
         """The same keyframes at another bridge time and state, given frames written back."""
         return replace(self, tau=tau, x=self.keep_given(x))

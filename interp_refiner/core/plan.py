@@ -26,6 +26,10 @@ class KeyframePlan:
         """The keyframes at each sample's own level, ``kept_until >= s``."""
         return self.kept_until >= level.unsqueeze(1)
 
+    def frames(self, start: int, stop: int) -> "KeyframePlan":
+        """The plan of frames ``start`` to ``stop - 1``."""
+        return KeyframePlan(self.kept_until[:, start:stop], self.given[:, start:stop], self.num_levels)
+
     @classmethod
     def from_ranks(
         cls,

@@ -7,7 +7,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Clip, Corrupted, Draws, neighbours, non_negative, per_frame, per_sample
+from interp_refiner.core import (
+    BadValue,
+    Clip,
+    Corrupted,
+    Draws,
+    KeyframePlan,
+    neighbours,
+    non_negative,
+    per_frame,
+    per_sample,
+)
 from interp_refiner.corruption.bridge_time import BridgeTime, FullyCorrupted
 from interp_refiner.corruption.content import Blank, ClipContent
 from interp_refiner.corruption.given import Given, NoGiven
@@ -111,14 +121,40 @@ class Corruption:
         if given is None:
             given = torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool, device=device)
         plan = self.schedule.plan(given, draws, ClipContent(clip, self.interpolator))
+        bare = self._bare(clip, plan, level, tau, draws)
+        if not self.scheduled_sampling.replaces:
+            bare.given = bare.known
+        proposals = self.scheduled_sampling.propose(clip, draws)
+        return self._render(self._replace(bare, proposals, draws), bridged=not bridge_time.fully_corrupted)
+
+    @torch.no_grad()
+    def of_keyframes(self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], draws: Draws) -> Corrupted:
+        """The corruption at ``tau = 1`` of a clip that consists of keyframes alone, where sampling starts.
+
+        Known are the keyframes of ``plan`` at ``level``, given those of ``plan.given``; the other known ones are
+        proposals, with the confidence that this corruption gives to keyframes it may replace. Only noise is drawn.
+
+        Args:
+            clip: latents ``[b, c, t, *space]``; only known frames are read.
+            plan: from outside, such as a storyboard's; the schedule has no say.
+            level: at which the clip stands.
+            draws: where the noise comes from.
+        """
+        tau = torch.ones(clip.batch_size, device=clip.latents.device)
+        return self._render(self._bare(clip, plan, level, tau, draws), bridged=False)
+
+    def _bare(
+        self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], tau: Float[Tensor, " b"], draws: Draws
+    ) -> Corrupted:
+        """Everything that is drawn, with the clip itself in place of what is rendered."""
         known = plan.mask_at(level)
-        bare = Corrupted(
+        return Corrupted(
             x=clip.latents,
             values=clip.latents,
             interpolation=clip.latents,
             confidence=known.to(clip.latents.dtype),
             known=known,
-            given=plan.given if self.scheduled_sampling.replaces else known,
+            given=plan.given,
             replaced=torch.zeros_like(known),
             level=level,
             tau=tau,
@@ -128,8 +164,6 @@ class Corruption:
             plan=plan,
             clip=clip,
         )
-        proposals = self.scheduled_sampling.propose(clip, draws)
-        return self._render(self._replace(bare, proposals, draws), bridged=not bridge_time.fully_corrupted)
 
     @torch.no_grad()
     def recorrupt(self, corrupted: Corrupted, proposals: Proposals, stream: str = TRAIN_STREAM) -> Corrupted:

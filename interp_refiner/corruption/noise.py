@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import Neighbours
+from interp_refiner.core import BadValue, Neighbours
 
 
 class NoiseProfile(ABC):
@@ -22,6 +22,10 @@ class NoiseProfile(ABC):
     def amplitude(self, sigma: float) -> float:
         """The amplitude that goes with this profile, ``sigma`` itself unless there is nothing to scale."""
         return sigma
+
+    def of_clips(self, num_frames: int) -> "NoiseProfile":
+        """The profile that clips of ``num_frames`` frames have, for use on others; itself where equal."""
+        return self
 
     @abstractmethod
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
@@ -56,10 +60,24 @@ class BrownianBridge(NoiseProfile):
 
     The standard deviation of a Brownian bridge pinned at both keyframes (its variance is ``dl dr / gap``), scaled to
     1 in the middle of a gap as long as the clip. One-sided, the limit of a gap whose far end goes to infinity.
+
+    Args:
+        num_frames: T; None for that of the clip at hand.
+
+    Raises:
+        BadValue: fewer than 2 frames.
     """
 
+    def __init__(self, num_frames: int | None = None):
+        if num_frames is not None and num_frames < 2:
+            raise BadValue("num_frames", num_frames, "at least 2, or null for the length of the clip at hand")
+        self.num_frames = num_frames
+
+    def of_clips(self, num_frames: int) -> "NoiseProfile":
+        return BrownianBridge(self.num_frames or num_frames)
+
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
-        gap_max = neighbours.known.shape[1] - 1
+        gap_max = (self.num_frames or neighbours.known.shape[1]) - 1
         dl, dr = neighbours.distance_left.float(), neighbours.distance_right.float()
         between = (4 * dl * dr / (neighbours.gap * gap_max).clamp(min=1)).sqrt()
         beyond = (4 * dl / gap_max).sqrt().clamp(max=1)

@@ -14,10 +14,11 @@ from interp_refiner.core import BadValue, masked_mean
 from interp_refiner.data import ShardDataset, Writer
 from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear, use_codec
-from interp_refiner.metric import psnr, rank_correlation
+from interp_refiner.metric import paired_bootstrap, psnr, rank_correlation
 
 FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
+    "ratio_interval": ("Its 95% interval, by the paired bootstrap over clips", "{0[0]:.3f}-{0[1]:.3f}"),
     "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
     "ms": ("CPU milliseconds a clip", "{:.1f}"),
     "correlation": ("Rank correlation of confidence and squared error at missing positions", "{:.2f}"),
@@ -156,7 +157,7 @@ def judge(
     missing: Bool[Tensor, "b t"],
     reference: Float[Tensor, " b"],
     codec: Codec,
-) -> dict[str, float | None]:
+) -> dict[str, float | list[float] | None]:
     """The figures of one interpolator at one gap; ``reference`` is linear interpolation's error of every clip.
 
     PSNR is None without a true decoder, the correlation where the confidence is the same everywhere.
@@ -168,9 +169,11 @@ def judge(
     if not codec.caveat:
         decoded = psnr(codec.decode(filled.latents), codec.decode(clean))
         decibels = masked_mean(decoded, missing).mean().item()
+    ratio = paired_bootstrap(by_clip, reference)
     return {
         "mse": by_clip.mean().item(),
-        "ratio": (by_clip.mean() / reference.mean()).item(),
+        "ratio": ratio.value,
+        "ratio_interval": [ratio.low, ratio.high],
         "improved_share": (by_clip < reference).float().mean().item(),
         "psnr": decibels,
         "correlation": rank_correlation(confidence[missing], error[missing]),

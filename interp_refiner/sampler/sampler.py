@@ -95,12 +95,19 @@ class Sampler(ABC):
     ) -> Float[Tensor, "b c t *space"]:
         """A clip from its corruption at tau = 1, given frames bit for bit."""
 
+    @abstractmethod
+    def evaluations(self, num_levels: int) -> int:
+        """How many clean estimates a clip of ``num_levels`` levels takes."""
+
     def check(self, corruption: Corruption) -> None:  # noqa: B027 - most samplers start from any corruption
         """Refuses, with :class:`BadValue`, a corruption that this sampler cannot start from."""
 
 
 class OneJump(Sampler):
     """:func:`one_jump`."""
+
+    def evaluations(self, num_levels: int) -> int:
+        return 1
 
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
@@ -119,6 +126,9 @@ class Bridge(Sampler):
             raise BadValue("eta", eta, "a share of fresh noise from 0 to 1")
         self.steps, self.eta = steps, eta
 
+    def evaluations(self, num_levels: int) -> int:
+        return self.steps
+
     def check(self, corruption: Corruption) -> None:
         """Refuses several steps without noise."""
         _check_steps(self.steps, corruption.sigma)
@@ -133,6 +143,9 @@ class Hierarchical(Sampler):
     """:func:`hierarchical`."""
 
     descends = True
+
+    def evaluations(self, num_levels: int) -> int:
+        return num_levels
 
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption

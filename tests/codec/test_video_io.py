@@ -54,6 +54,16 @@ def test_mp4_holds_the_video(tmp_path: Path, size: tuple[int, int], scale: int, 
     assert np.sqrt((error**2).mean()) < 10  # of 255: colour is stored at half the resolution
 
 
+def test_the_same_frames_give_the_same_bytes(tmp_path: Path):
+    coarse = torch.rand(1, 3, 31, 5, 6, generator=torch.Generator().manual_seed(0))
+    video = torch.nn.functional.interpolate(coarse, (31, 20, 36), mode="trilinear")[0]
+    files, between = set(), []  # between: no encoder is handed the memory that the last one left
+    for size in range(10):
+        files.add(write_mp4(tmp_path / "clip.mp4", video, fps=8.0).read_bytes())
+        between.append(bytearray(b"\xff" * 20000 * (size + 1)))
+    assert len(files) == 1
+
+
 def test_mp4_refuses_bad_settings(tmp_path: Path):
     with pytest.raises(BadValue, match=r"fps=0.0: expected a positive number"):
         write_mp4(tmp_path / "a.mp4", torch.rand(3, 2, 4, 4), fps=0.0)

@@ -2,16 +2,22 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
+from interp_refiner.core import BadValue
 from interp_refiner.data import AnchorShards, DatasetMetadata, Sample, write_shards
+from interp_refiner.entry import build
 from tests.data.shards_on_disk import replace_member, saved, write
+from tests.helpers import CONF, group_members
 
 
 def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -85,18 +91,34 @@ def test_prepare_refuses_with_one_line(arguments, message, tmp_path):
 
 
 def test_benchmark_corruption_prints_one_json_object(tmp_path):
-    small = ["benchmark.shape=[2,4,21,4,6]", "benchmark.repeats=1", "benchmark.interpolators=[linear]"]
-    small += ["benchmark.one_clip=[sinkhorn]"]
-    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=corruption", *small)
+    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=corruption", "benchmark.shape=[2,16,6,4,6]")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    rows, (one_clip,) = result["rows"], result["one_clip"]
-    assert {(row["mode"], row["dtype"]) for row in rows} == {
-        (mode, dtype) for mode in ("none", "dist", "dist_linear", "gauss") for dtype in ("float32", "bfloat16")
-    }
+    rows, one_clip = result["rows"], {row["interpolator"]: row for row in result["one_clip"]}
+    everything = product(*map(group_members, ("corruption", "interpolator")), ("float32", "bfloat16"))
+    assert {(row["mode"], row["interpolator"], row["dtype"]) for row in rows} == set(everything)
     assert all(row["ms"] > 0 and row["ratio"] > 0 for row in rows)
-    assert one_clip["shape"] == [1, 4, 21, 4, 6]
-    assert all(one_clip[part] > 0 for part in ("ms", "plan", "splat", "move"))
+    assert {row["batch"] for row in rows if row["interpolator"].startswith("flow_warp")} == {1}
+    assert {row["batch"] for row in rows if row["interpolator"] == "straightened"} == {2}
+    assert one_clip["sinkhorn"]["shape"] == [1, 16, 6, 4, 6]
+    assert all(one_clip["sinkhorn"][part] > 0 for part in ("ms", "plan", "splat", "move"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("benchmark.modes=[gaus]", "modes=gaus: expected dist | dist_linear | gauss | none; did you mean 'gauss'?"),
+        ("+benchmark.interpolators.spln=1", "did you mean 'spline'?"),
+        ("benchmark.dtypes=[float8]", "dtypes=float8: expected float32 | bfloat16 | float16 | float64; did you"),
+        ("benchmark.shape=[4,16,4,8,8]", "shape=[4, 16, 4, 8, 8]: expected [b, c, t, h, w] with t above 4"),
+        ("benchmark.interpolators.linear=0", "linear=0: expected at least 1"),
+    ],
+)
+def test_a_benchmark_of_nothing_is_refused(override, message):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node = compose("benchmark", ["benchmark=corruption", override]).benchmark
+    with pytest.raises(BadValue, match=re.escape(message)):
+        build(node)
 
 
 def test_benchmark_interpolators_prints_markdown_and_writes_json(tmp_path):

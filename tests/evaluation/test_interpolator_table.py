@@ -41,6 +41,9 @@ def test_figures_are_those_of_the_clips(tmp_path):
     )
     assert rows["spline", 4]["mse"] == pytest.approx(error.item(), rel=1e-5)
     assert rows["spline", 4]["ratio"] == pytest.approx((error / base).item(), rel=1e-5)
+    low, high = rows["spline", 4]["ratio_interval"]
+    assert low < rows["spline", 4]["ratio"] < high
+    assert rows["linear", 4]["ratio_interval"] == [1, 1]
     codec = PatchDCT([0.0] * 16, [0.1] * 16)
     decibels = psnr(codec.decode(filled), codec.decode(latents))[:, ~known].mean().item()
     assert rows["spline", 4]["psnr"] == pytest.approx(decibels, rel=1e-5)
@@ -49,6 +52,7 @@ def test_figures_are_those_of_the_clips(tmp_path):
     assert rows["linear", 4]["correlation"] is None
     assert -1 <= rows["sinkhorn", 4]["correlation"] <= 1
     assert f"| spline | {rows['spline', 2]['ratio']:.3f} | {rows['spline', 4]['ratio']:.3f} |" in text
+    assert f"| {low:.3f}-{high:.3f} |" in text
     assert result["shape"] == [3, 16, 9, 4, 6]
 
 

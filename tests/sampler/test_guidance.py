@@ -18,13 +18,17 @@ def listening(state):
     return state.interpolation + per_sample(state.clip.text.mean((1, 2)), state.x) * state.x.sin()
 
 
+def drawn(shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
 def without_prompt(corrupted, text):
     return replace(corrupted, clip=replace(corrupted.clip, text=text))
 
 
 def test_w_of_one_is_conditional_w_of_zero_unconditional_bit_for_bit():
     corrupted, *_ = corrupted_clip()
-    negative = torch.randn_like(corrupted.clip.text)
+    negative = drawn(corrupted.clip.text.shape)
     conditional, unconditional = listening(corrupted), listening(without_prompt(corrupted, negative))
     assert (conditional - unconditional).abs().max() > 0.1
     assert torch.equal(classifier_free(listening, corrupted, negative, 1.0), conditional)
@@ -34,7 +38,7 @@ def test_w_of_one_is_conditional_w_of_zero_unconditional_bit_for_bit():
 @pytest.mark.parametrize("scale", [0.5, 2.0, 7.5])
 def test_in_between_and_beyond_it_is_a_line(scale):
     corrupted, *_ = corrupted_clip()
-    negative = torch.randn_like(corrupted.clip.text)
+    negative = drawn(corrupted.clip.text.shape)
     conditional, unconditional = listening(corrupted), listening(without_prompt(corrupted, negative))
     expected = unconditional + scale * (conditional - unconditional)
     torch.testing.assert_close(classifier_free(listening, corrupted, negative, scale), expected, atol=1e-5, rtol=1e-5)
@@ -59,7 +63,7 @@ def test_every_sampler_is_guided_and_leaves_given_frames_bit_for_bit(sampler, sc
 
 def test_the_negative_embedding_comes_from_its_file(tmp_path):
     corrupted, *_ = corrupted_clip()
-    negative = torch.randn(corrupted.clip.text.shape[1:])
+    negative = drawn(corrupted.clip.text.shape[1:])
     torch.save(negative, tmp_path / "negative.pt")
     guided = ClassifierFree(0.0, str(tmp_path / "negative.pt"))(listening)(corrupted)
     expected = listening(without_prompt(corrupted, negative.expand_as(corrupted.clip.text)))
@@ -74,9 +78,9 @@ def test_says_what_is_wrong(tmp_path):
         ClassifierFree(-1.0)
     with pytest.raises(BadValue, match=r"negative=.*nowhere.pt: expected a tensor file .*no such file"):
         ClassifierFree(2.0, str(tmp_path / "nowhere.pt"))
-    torch.save(torch.randn(3), tmp_path / "flat.pt")
+    torch.save(drawn((3,)), tmp_path / "flat.pt")
     with pytest.raises(BadValue, match=r"one prompt embedding \[L, D\], it holds \[3\]"):
         ClassifierFree(2.0, str(tmp_path / "flat.pt"))
-    torch.save(torch.randn(2, 3), tmp_path / "small.pt")
+    torch.save(drawn((2, 3)), tmp_path / "small.pt")
     with pytest.raises(BadValue, match=r"an embedding \[5, 8\] like the prompts', it holds \[2, 3\]"):
         ClassifierFree(2.0, str(tmp_path / "small.pt"))(listening)(corrupted)

@@ -1,0 +1,32 @@
+"""Renders the keyframes of the committed storyboards: ``python experiments/demo/render.py``.
+
+They come from the moving-shapes renderer under a stream of their own, so no training or validation clip shows them.
+"""
+
+from pathlib import Path
+
+from PIL import Image
+
+from interp_refiner.codec import as_frames
+from interp_refiner.core import Draws
+from interp_refiner.data.moving_shapes import captions
+from interp_refiner.data.scene import draw_scenes, render
+
+HERE = Path(__file__).parent
+HEIGHT, WIDTH = 32, 56
+BOARDS = {"short": (21, 5, "scene-0"), "long": (41, 5, "scene-10")}  # frames, distance of keyframes, key of the scene
+
+
+def main() -> None:
+    """Writes ``<board>/<frame>.png`` and prints the scene's caption."""
+    for board, (num_frames, step, key) in BOARDS.items():
+        scene = draw_scenes(Draws(0, "demo", [key]), num_frames, HEIGHT, WIDTH)
+        frames = as_frames(render(scene, HEIGHT, WIDTH)[0]).numpy()
+        (HERE / board).mkdir(exist_ok=True)
+        for number in range(0, num_frames, step):
+            Image.fromarray(frames[number]).save(HERE / board / f"{number:02d}.png")
+        print(f"{board}: {captions(scene)[0]}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""Writes a pipeline of any checkpoint: ``python -m interp_refiner.export checkpoint=<run folder> output=<folder>``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from interp_refiner.core import BadValue
+from interp_refiner.entry import Settings, build, main, run_metadata
+from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
+from interp_refiner.run import Run, load_run
+
+CHOSEN = ("sampler", "codec", "text")  # groups that can be chosen anew for a trained model
+
+
+@dataclass
+class ExportSettings(Settings):
+    """Top-level values of ``conf/export.yaml``.
+
+    Attributes:
+        checkpoint: a run folder, or a checkpoint file inside one.
+        output: a new or empty folder.
+        ema: the averaged weights; false for the raw ones.
+    """
+
+    checkpoint: str = ""
+    output: str = ""
+    ema: bool = True
+
+
+@main("export", ExportSettings)
+def export(cfg: DictConfig) -> None:
+    """Writes ``model_index.json``, ``transformer/``, the refiner's own weights and a model card."""
+    output = Path(cfg.output).expanduser()
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise BadValue("output", output, "a new or empty folder: something is there already")
+    folder = load_pipeline(cfg.checkpoint, cfg, ema=cfg.ema).save_pretrained(output)
+    console = Console(highlight=False)
+    console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
+    console.print(
+        f"next: python -m interp_refiner.sample checkpoint={folder} storyboard=<board.yaml> output=out.mp4",
+        soft_wrap=True,
+    )
+
+
+def load_pipeline(path: str | Path, cfg: DictConfig, *, ema: bool = True) -> RefinerPipeline:
+    """The pipeline of a run folder, a checkpoint file or an exported folder.
+
+    Args:
+        path: one of them.
+        cfg: the nodes ``sampler``, ``codec`` and ``text`` of it take the place of the model's own; None leaves them.
+        ema: the averaged weights of a checkpoint.
+
+    Raises:
+        BadValue: there is none of them, or the run did not train a refiner.
+    """
+    chosen = {name: cfg[name] for name in CHOSEN if cfg.get(name) is not None}
+    if not (Path(path).expanduser() / INDEX).is_file():
+        return as_pipeline(load_run(path, ema=ema, overrides=chosen))
+    pipeline = RefinerPipeline.from_pretrained(path)
+    for name, node in chosen.items():
+        setattr(pipeline, name, build(node))
+        pipeline.config.components[name] = OmegaConf.to_container(node, resolve=True)
+    return pipeline
+
+
+def as_pipeline(run: Run) -> RefinerPipeline:
+    """A pipeline around a run's own networks."""
+    refiner, data = run.refiner, run.data
+    text = text_node(run)
+    parts = Components(
+        backbone=refiner.backbone,
+        objective=refiner.objective,
+        sampler=refiner.sampler,
+        corruption=refiner.corruption,
+        codec=data.codec,
+        text=None if text is None else build(OmegaConf.create({"text": text}).text),
+    )
+    metadata = data.metadata
+    config = PipelineConfig(
+        latent_shape=metadata.latent_shape,
+        text_shape=metadata.text_shape,
+        fps=metadata.fps or PipelineConfig.fps,
+        components=component_nodes(run, text),
+        trained=provenance(run),
+    )
+    return RefinerPipeline(parts, config)
+
+
+def text_node(run: Run) -> dict[str, Any] | None:
+    """How to build the encoder of the run's prompts; None where it needs weights that nobody named."""
+    metadata, chosen = run.data.metadata, run.config.get("text")
+    if chosen is not None and not chosen.get("_partial_", False):
+        return OmegaConf.to_container(chosen, resolve=True)  # type: ignore[return-value]
+    embedded = metadata.made_by.get("generator") == "moving_shapes" or metadata.text.get("name") == "caption"
+    if metadata.text_shape is None or not embedded:
+        return None
+    length, dim = metadata.text_shape
+    return {"_target_": "interp_refiner.text.CaptionEncoder", "length": length, "dim": dim}
+
+
+def component_nodes(run: Run, text: dict[str, Any] | None) -> dict[str, Any]:
+    """The run's config as nodes that need no data set: what the program supplied in training stands in them."""
+    names = ("backbone", "objective", "sampler", "corruption", "codec")
+    nodes: dict[str, Any] = {name: OmegaConf.to_container(run.config[name], resolve=True) for name in names}
+    metadata, codec = run.data.metadata, run.data.codec
+    nodes["backbone"] |= {
+        "latent_channels": metadata.latent_shape[0],
+        "text_dim": metadata.text_shape[1] if metadata.text_shape else 1,
+    }
+    nodes["objective"]["num_levels"] = run.refiner.corruption.num_levels(metadata.num_frames)
+    # a storyboard says what is known and given; of the schedule only the counts of its levels are left
+    counts = run.refiner.corruption.schedule.counts_for(metadata.num_frames)[1:]
+    nodes["corruption"] |= {
+        "schedule": {"_target_": "interp_refiner.schedule.Uniform", "counts": counts},
+        "given": None,
+    }
+    statistics = {"latents_mean": codec.latents_mean.tolist(), "latents_std": codec.latents_std.tolist()}
+    if nodes["codec"].pop("_partial_", False):
+        nodes["codec"] |= {"name": codec.name, "latent_channels": metadata.latent_shape[0]}
+    if not hasattr(codec, "vae"):
+        nodes["codec"] |= statistics
+    return {**nodes, "text": text}
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Where the weights came from."""
+    metadata = run_metadata()
+    return {
+        "experiment": run.config.experiment_name,
+        "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
+        "trained on": run.data.metadata.made_by.get("generator") or Path(run.data.root).name,
+        "parameters": f"{sum(weight.numel() for weight in run.refiner.backbone.parameters()):,}",
+        "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
+    }
+
+
+if __name__ == "__main__":
+    export()

@@ -1,0 +1,21 @@
+"""A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
+
+from interp_refiner.pipeline.keyframe import Keyframe
+from interp_refiner.pipeline.pipeline import RefinerOutput, RefinerPipeline
+from interp_refiner.pipeline.plan import Planner, VideoPlan
+from interp_refiner.pipeline.saved import INDEX, Components, PipelineConfig
+from interp_refiner.pipeline.storyboard import Storyboard, load_storyboard, parse_storyboard
+
+__all__ = [
+    "INDEX",
+    "Components",
+    "Keyframe",
+    "PipelineConfig",
+    "Planner",
+    "RefinerOutput",
+    "RefinerPipeline",
+    "Storyboard",
+    "VideoPlan",
+    "load_storyboard",
+    "parse_storyboard",
+]

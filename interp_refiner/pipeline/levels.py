@@ -1,0 +1,53 @@
+"""From a storyboard's keyframes to a plan and a level that the model knows from training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from interp_refiner.core import Corrupted, KeyframePlan
+from interp_refiner.schedule.splitting import rank_by_splitting
+
+
+@dataclass(frozen=True)
+class Levels:
+    """How many keyframes each level had in training.
+
+    Attributes:
+        counts: ``K_0 = T > K_1 > ... > K_S``.
+    """
+
+    counts: Sequence[int]
+
+    @property
+    def sparsest(self) -> int:
+        return len(self.counts) - 1
+
+    def level(self, keyframes: int, num_frames: int) -> int:
+        """The finest level, 1 at least, whose share ``K_s / T`` of keyframes is not above that of a clip; S below all.
+
+        In training a clip at level s has ``K_s`` keyframes or more of T, given ones among them.
+        """
+        total = self.counts[0]
+        finest = (s for s in range(1, self.sparsest) if self.counts[s] * num_frames <= keyframes * total)
+        return next(finest, self.sparsest)
+
+    def plan(self, known: Bool[Tensor, "1 t"], given: Bool[Tensor, "1 t"]) -> KeyframePlan:
+        """The plan of which exactly ``known`` are keyframes at their own level and every sparser one.
+
+        Finer levels split the largest gaps, as ``schedule=uniform`` does; their counts are those of training, scaled to
+        the clip's length.
+        """
+        num_frames, keyframes = known.shape[1], int(known.sum())
+        scaled = [round(count * num_frames / self.counts[0]) for count in self.counts]
+        level = self.level(keyframes, num_frames)
+        counts = [num_frames, *(min(c, keyframes) if s >= level else c for s, c in enumerate(scaled) if s > 0)]
+        return KeyframePlan.from_ranks(rank_by_splitting(known, known), counts, given, known)
+
+    def of_density(self, corrupted: Corrupted) -> Corrupted:
+        """A stretch of a clip at the level that its own share of keyframes means."""
+        known = corrupted.known
+        level = [self.level(count, known.shape[1]) for count in known.sum(1).tolist()]
+        return replace(corrupted, level=torch.tensor(level, device=known.device))

@@ -1,0 +1,262 @@
+"""Keyframes in, a video out: the refiner in the style of diffusers' pipelines."""
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from interp_refiner.backbone import Backbone
+from interp_refiner.codec import Codec, as_frames
+from interp_refiner.core import BadValue, Clip, Corrupted, Draws, choice
+from interp_refiner.corruption import Corruption
+from interp_refiner.objective import Objective
+from interp_refiner.pipeline.conditioning import counted, guided, prompt_segments, prompted, with_proposals
+from interp_refiner.pipeline.encoding import encode_keyframe
+from interp_refiner.pipeline.keyframe import Keyframe
+from interp_refiner.pipeline.levels import Levels
+from interp_refiner.pipeline.plan import Planner, VideoPlan
+from interp_refiner.pipeline.saved import Components, PipelineConfig, load_components, save_components
+from interp_refiner.pipeline.windows import CrossFaded
+from interp_refiner.sampler import Bridge, CleanEstimate, OneJump, Sampler
+from interp_refiner.text import TextEncoder
+from interp_refiner.training import check_method
+
+OutputType = Literal["pil", "np", "pt", "latent"]
+OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
+KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
+
+
+@dataclass(frozen=True)
+class RefinerOutput:
+    """What :class:`RefinerPipeline` returns.
+
+    Attributes:
+        frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
+        latents: of the video; hard keyframes are in it bit for bit.
+        values: the encoded keyframes, 0 elsewhere.
+        interpolation: ``zbar``, what the refiner started from.
+        known, given: latent frames that are keyframes, and those that are constraints.
+        plan: what was made.
+        disagreement: per joint between windows, see :class:`CrossFaded`.
+    """
+
+    frames: Any
+    latents: Float[Tensor, "1 c t y x"]
+    values: Float[Tensor, "1 c t y x"]
+    interpolation: Float[Tensor, "1 c t y x"]
+    known: Bool[Tensor, "1 t"]
+    given: Bool[Tensor, "1 t"]
+    plan: VideoPlan
+    disagreement: list[float | None] = field(default_factory=list)
+
+
+class RefinerPipeline:
+    """A trained refiner with everything that it takes to make a video of keyframes.
+
+        pipe = RefinerPipeline.from_pretrained("exported").to("cuda")
+        first, last = Keyframe(image=a, time=0), Keyframe(image=b, time="100%", strength=0.7)
+        frames = pipe("a red ball rolls to the left", keyframes=[first, last], num_inference_steps=4).frames
+
+    Args:
+        components: backbone, objective, sampler, corruption, codec and text encoder.
+        config: the clips that the model was trained on, and how to build its components again.
+    """
+
+    def __init__(self, components: Components, config: PipelineConfig):
+        self.backbone: Backbone = components.backbone.eval()
+        self.objective: Objective = components.objective.eval()
+        self.sampler: Sampler = components.sampler
+        self.codec: Codec = components.codec
+        self.text: TextEncoder | None = components.text
+        self.config = config
+        self.corruption: Corruption = copy.copy(components.corruption)
+        self.levels = Levels(self.corruption.schedule.counts_for(config.latent_shape[1]))
+        self.corruption.noise = self.corruption.noise.of_clips(config.latent_shape[1])
+        self.device = torch.device("cpu")
+        self.progress: dict[str, Any] = {}
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "RefinerPipeline":
+        """The pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` where there is none."""
+        return cls(*load_components(Path(folder).expanduser()))
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers."""
+        parts = Components(self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text)
+        return save_components(parts, self.config, Path(folder).expanduser())
+
+    def to(self, device: torch.device | str) -> "RefinerPipeline":
+        """Moves the networks; returns itself."""
+        self.device = torch.device(device)
+        for module in (self.backbone, self.objective, self.codec):
+            module.to(self.device)
+        return self
+
+    def set_progress_bar_config(self, **settings: Any) -> None:
+        """Arguments of tqdm, such as ``disable=True``."""
+        self.progress = settings
+
+    @property
+    def planner(self) -> Planner:
+        """Places keyframes on this model's latent grid, before anything is sampled."""
+        return Planner(
+            codec=self.codec,
+            latent_shape=self.config.latent_shape,
+            levels=self.levels,
+            fps=self.config.fps,
+            divisor=self.backbone.divisor,
+            replaces=self.corruption.scheduled_sampling.replaces,
+        )
+
+    def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t y x"]:
+        """``z0_hat`` of the model itself."""
+        return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str = "",
+        keyframes: Sequence[Keyframe] = (),
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+        num_inference_steps: int | None = None,
+        negative_prompt: str = "",
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | int = 0,
+        output_type: OutputType = "pil",
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> RefinerOutput:
+        """Makes a video that keeps its hard keyframes.
+
+        Args:
+            prompt: for the frames before the first keyframe with a prompt of its own.
+            keyframes: at least one, at the size of the video.
+            num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
+            num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
+                that the model comes with.
+            negative_prompt: what guidance leads away from.
+            guidance_scale: ``w`` in ``z_neg + w (z - z_neg)``; 1 for none.
+            generator: only its seed counts: the same seed gives the same video.
+            output_type: of the frames.
+            callback_on_step_end: called as ``f(pipe, step, tau, {"latents": x, "clean_estimate": z0_hat})`` after every
+                clean estimate; an estimate that it returns takes the place of ``z0_hat``.
+
+        Raises:
+            BadValue: for keyframes that do not fit, sizes that codec and backbone cannot divide, steps that the
+                corruption does not allow, or prompts without a text encoder.
+        """
+        choice("output_type", output_type, get_args(OutputType))
+        plan = self.planner.plan(keyframes, num_frames, height, width, fps)
+        sampler = self._sampler(num_inference_steps)
+        draws = Draws(generator if isinstance(generator, int) else generator.initial_seed(), STREAM, [KEY])
+        corrupted = self.corrupt(plan, keyframes, draws)
+        faded = CrossFaded(
+            self._estimates(plan, keyframes, prompt, negative_prompt, guidance_scale), plan.parts, self.levels
+        )
+        estimate = with_proposals(faded, corrupted.values, self._strength(plan, keyframes))
+        steps = sampler.evaluations(corrupted.plan.num_levels)
+        with tqdm(**{"total": steps + 1, "desc": "refining", "unit": "step", **self.progress}) as progress:
+
+            def on_step(step: int, state: Corrupted, made: Tensor) -> Tensor:
+                progress.update()
+                if callback_on_step_end is None:
+                    return made
+                tensors = {"latents": state.x, "clean_estimate": made}
+                return (callback_on_step_end(self, step, float(state.tau[0]), tensors) or {}).get(
+                    "clean_estimate", made
+                )
+
+            latents = sampler(counted(estimate, on_step), corrupted, draws, self.corruption)
+            progress.set_description("decoding")
+            frames = self._decode(latents, output_type)
+            progress.update()
+        return RefinerOutput(
+            frames=frames,
+            latents=latents,
+            values=corrupted.values,
+            interpolation=corrupted.interpolation,
+            known=corrupted.known,
+            given=corrupted.given,
+            plan=plan,
+            disagreement=[None if rms is None else float(rms) for rms in faded.disagreement],
+        )
+
+    def corrupt(self, plan: VideoPlan, keyframes: Sequence[Keyframe], draws: Draws) -> Corrupted:
+        """The clip that sampling starts from: encoded keyframes, interpolation and noise."""
+        c, t, y, x = plan.latent_shape
+        values = torch.zeros(1, c, t, y, x, device=self.device)
+        given = torch.zeros(1, t, dtype=torch.bool, device=self.device)
+        known = given.clone()
+        for placed in plan.placed:
+            keyframe = keyframes[placed.index]
+            try:
+                latents = encode_keyframe(self.codec, keyframe, placed, (c, y, x), self.device)
+            except BadValue as error:
+                name = error.name if error.name == "codec" else f"keyframes[{placed.index}].{error.name}"
+                raise BadValue(name, error.value, error.allowed) from None
+            stretch = slice(placed.slots.start, placed.slots.stop)
+            values[0, :, stretch] = latents.to(values.dtype)
+            known[:, stretch], given[:, stretch] = True, keyframe.given
+        level = torch.full((1,), plan.level, device=self.device)
+        return self.corruption.of_keyframes(Clip(values, [KEY]), self.levels.plan(known, given), level, draws)
+
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
+        """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
+        shape = self.config.text_shape
+        if self.text is not None:
+            return self.text.encode(prompts).to(self.device, torch.float32)
+        if any(prompts):
+            allowed = "no prompt: this model has no text encoder (text=umt5 text.folder=<folder> names one)"
+            raise BadValue("prompt", next(filter(None, prompts)), allowed)
+        return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
+
+    def _estimates(
+        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str, negative: str, scale: float
+    ) -> list[Any]:
+        """The clean estimate of every window, under the prompts of its frames."""
+        changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
+        prompts, of_frame = prompt_segments(prompt, changes, plan.latent_shape[1])
+        texts = self.embed([*prompts, negative])
+        model: CleanEstimate = self.clean_estimate
+        if texts is None:
+            return [model for _ in plan.parts]
+        if scale != 1:
+            model = guided(model, texts[-1:], scale)
+        index = torch.tensor(of_frame, device=self.device)
+        return [prompted(model, texts[:-1], index[part.start : part.stop]) for part in plan.parts]
+
+    def _strength(self, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Float[Tensor, " t"]:
+        strength = torch.zeros(plan.latent_shape[1], device=self.device)
+        for placed in plan.placed:
+            strength[placed.slots.start : placed.slots.stop] = keyframes[placed.index].strength or 0.0
+        return strength
+
+    def _sampler(self, steps: int | None) -> Sampler:
+        sampler = self.sampler
+        if steps is not None:
+            own = isinstance(sampler, Bridge) and steps > 1
+            sampler = copy.copy(sampler) if own else OneJump() if steps == 1 else Bridge(steps)
+            if isinstance(sampler, Bridge):
+                sampler.steps = steps
+        check_method(self.corruption, self.objective, sampler)
+        return sampler
+
+    def _decode(self, latents: Float[Tensor, "1 c t y x"], output_type: OutputType) -> Any:
+        if output_type == "latent":
+            return latents
+        video = self.codec.fitted_to(latents).decode(latents)[0].float().cpu()
+        if output_type == "pt":
+            return video
+        if output_type == "np":
+            return np.ascontiguousarray(video.permute(1, 2, 3, 0).numpy())
+        return [Image.fromarray(frame) for frame in as_frames(video).numpy()]

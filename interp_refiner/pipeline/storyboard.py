@@ -1,0 +1,201 @@
+"""A storyboard file: what is wanted of a video, as YAML or JSON.
+
+    width: 56
+    height: 32
+    frames: 21            # or seconds: 2.625
+    fps: 8
+    prompt: a bright circle moving right
+    keyframes:
+      - {image: first.png, time: 0}
+      - {image: sketch.webp, time: 50%, strength: 0.6, prompt: the circle turns}
+      - {video: take_3.mp4, frame: 37, time: 2s, fit: pad}
+      - {clip: ending.mp4, time: 16}
+
+Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from interp_refiner.core import BadValue, suggestion
+from interp_refiner.pipeline.keyframe import Keyframe, Time, check_strength, frame_at, parse_time
+from interp_refiner.pipeline.media import Fit, as_tensor, fitted, read_image, read_video
+
+Content = Literal["image", "clip", "video", "latents"]
+
+
+class Entry(BaseModel):
+    """One keyframe.
+
+    Attributes:
+        image: a picture: png, jpg or webp.
+        clip: a short video; its frames are keyframes, from ``time`` on.
+        video: a video of which one ``frame`` is the keyframe, in frames, seconds or percent of that video.
+        time: when it is shown: a frame (12), seconds (``1.5s``) or percent (``50%``).
+        hard: kept bit for bit; the default unless there is a strength.
+        strength: of a proposal that the model may change, see :class:`Keyframe`.
+        fit: ``crop``, ``pad`` or ``stretch`` where the size differs; None for the storyboard's.
+        prompt: from here to the next keyframe that has one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    image: str | None = None
+    clip: str | None = None
+    video: str | None = None
+    frame: int | str | None = None
+    time: int | str
+    hard: bool | None = None
+    strength: float | None = None
+    fit: Fit | None = None
+    prompt: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The file it names."""
+        return self.image or self.clip or self.video or ""
+
+
+class Storyboard(BaseModel):
+    """What :func:`load_storyboard` reads.
+
+    Attributes:
+        width, height: pixels; None for the size that the model was trained at.
+        frames: length in pixel frames; None for the model's own, unless there are ``seconds``.
+        seconds: length, rounded to one that the codec can code.
+        fps: frames a second; None for that of the model's data.
+        prompt, negative_prompt: what the video should show, and what guidance leads away from.
+        fit: how pictures of another size are fitted.
+        keyframes: in any order.
+        folder: that paths are relative to.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    width: int | None = Field(None, gt=0)
+    height: int | None = Field(None, gt=0)
+    frames: int | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0)
+    fps: float | None = Field(None, gt=0)
+    prompt: str = ""
+    negative_prompt: str = ""
+    fit: Fit = "crop"
+    keyframes: list[Entry] = Field(min_length=1)
+    folder: Path = Field(Path("."), exclude=True)
+
+    def read(self, width: int, height: int) -> tuple[list[Keyframe], list[str]]:
+        """The keyframes at the size of the video, and a line for every picture that had to be fitted.
+
+        Raises:
+            BadValue: naming the entry whose file is missing or cannot be read.
+        """
+        keyframes, notes = [], []
+        for index, entry in enumerate(self.keyframes):
+            with naming(f"keyframes[{index}]"):
+                pictures = self._pictures(entry)
+            fit = entry.fit or self.fit
+            if pictures[0].size != (width, height):
+                found = "{}x{}".format(*pictures[0].size)
+                notes.append(f"keyframes[{index}] {entry.source} is {found}, the video {width}x{height}: {fit}")
+            tensors = [as_tensor(fitted(picture, width, height, fit)) for picture in pictures]
+            content: dict[str, Any] = {"image": tensors[0]}
+            if entry.clip is not None:
+                content = {"video": torch.stack(tensors, 1)}
+            time: Time = entry.time
+            keyframes.append(
+                Keyframe(
+                    **content, time=time, hard=entry.hard, strength=entry.strength, prompt=entry.prompt,
+                    name=entry.source,
+                )
+            )  # fmt: skip
+        return keyframes, notes
+
+    def _pictures(self, entry: Entry) -> list[Image.Image]:
+        path = self.folder / Path(entry.source).expanduser()
+        if entry.image is not None:
+            return [read_image(path)]
+        if entry.clip is not None:
+            return read_video("clip", path)[0]
+        frames, rate = read_video("video", path)
+        assert entry.frame is not None
+        with naming("frame", "time"):
+            return [frames[frame_at(entry.frame, len(frames), rate or 1.0)]]
+
+
+class naming:
+    """Puts an entry's name in front of the setting that an error names, or in its place where that is ``instead``."""
+
+    def __init__(self, prefix: str, instead: str | None = None):
+        self.prefix, self.instead = prefix, instead
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, BadValue):
+            name = self.prefix if error.name == self.instead else f"{self.prefix}.{error.name}"
+            raise BadValue(name, error.value, error.allowed, error.options) from None
+
+
+def load_storyboard(path: str | Path) -> Storyboard:
+    """Reads a storyboard and checks everything that can be checked without the files it names.
+
+    Raises:
+        BadValue: no such file, no YAML or JSON, an unknown key, or a value that is not allowed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise BadValue("storyboard", path, "a YAML or JSON file: no such file")
+    try:
+        content = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
+    except (ValueError, yaml.YAMLError) as error:
+        raise BadValue("storyboard", path, f"a YAML or JSON file: {' '.join(str(error).split())}") from error
+    return parse_storyboard(content, path.parent)
+
+
+def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
+    """A storyboard from its content; raises as :func:`load_storyboard`."""
+    if not isinstance(content, dict):
+        raise BadValue("storyboard", type(content).__name__, "a mapping with keyframes in it")
+    try:
+        board = Storyboard.model_validate({**content, "folder": folder})
+    except ValidationError as error:
+        raise _told(error.errors()[0]) from None
+    if board.frames is not None and board.seconds is not None:
+        raise BadValue("storyboard.seconds", board.seconds, f"frames or seconds, not both: frames={board.frames}")
+    for index, entry in enumerate(board.keyframes):
+        with naming(f"keyframes[{index}]"):
+            _check(entry)
+    return board
+
+
+def _check(entry: Entry) -> None:
+    sources = [name for name in ("image", "clip", "video") if getattr(entry, name) is not None]
+    if len(sources) != 1:
+        raise BadValue("image", " and ".join(sources) or None, "exactly one of image, clip and video")
+    if (entry.frame is None) == (entry.video is not None):
+        raise BadValue("frame", entry.frame, "a frame of the video, beside video and only there")
+    parse_time(entry.time)
+    if entry.frame is not None:
+        with naming("frame", "time"):
+            parse_time(entry.frame)
+    check_strength(entry.hard, entry.strength)
+
+
+def _told(error: Any) -> BadValue:
+    """pydantic's first finding as one line: the entry, what came, what is allowed."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]]
+    name = "".join(parts).lstrip(".")
+    if error["type"] == "extra_forbidden":
+        model = Entry if len(error["loc"]) > 1 else Storyboard
+        known = [field for field in model.model_fields if field != "folder"]
+        near = suggestion(error["loc"][-1], known)
+        return BadValue(name, error["input"], f"no such key, but {' | '.join(known)}{near}")
+    value = None if error["type"] == "missing" else error["input"]
+    return BadValue(name, value, error["msg"][0].lower() + error["msg"][1:])

@@ -1,0 +1,127 @@
+"""The commands: storyboard to video, its dry run, its mistakes, and the export."""
+
+import json
+
+import av
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from interp_refiner.core import BadValue
+from interp_refiner.export import export
+from interp_refiner.sample import sample
+from tests.pipeline.conftest import program_config
+
+
+def draw(path, seed: int, size=(24, 16)) -> None:
+    pixels = torch.randint(60, 200, (4, 6, 3), generator=torch.Generator().manual_seed(seed)).byte()
+    Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder with a storyboard of 31 frames: hard keyframes, a proposal, a picture of another size."""
+    for number in range(5):
+        draw(tmp_path / f"{number}.png", number, (48, 16) if number == 3 else (24, 16))
+    entries = [f"  - {{image: {n}.png, time: {t}}}" for n, t in enumerate((0, "25%", 15, "2.875s", 30))]
+    entries[1] = entries[1].replace("}", ", strength: 0.5}")
+    (tmp_path / "board.yaml").write_text("\n".join(["frames: 31", "fps: 8", "keyframes:", *entries]) + "\n")
+    return tmp_path
+
+
+def config(place, run_folder, *overrides: str):
+    board = f"storyboard={place / 'board.yaml'}"
+    return program_config("sample", place, f"checkpoint={run_folder}", board, "device=cpu", *overrides)
+
+
+def test_a_storyboard_becomes_a_video_with_a_sheet_and_a_report(place, run_folder, capsys):
+    overrides = ["sampler=bridge", "sampler.steps=2", "also=[gif,frames,latents]", "seed=3"]
+    for name in ("one", "two"):
+        sample(config(place, run_folder, f"output={place / name / 'out.mp4'}", *overrides))
+    for file in ("out.mp4", "out.png", "out.gif", "out.safetensors", "out/00030.png"):
+        assert (place / "one" / file).read_bytes() == (place / "two" / file).read_bytes(), file
+    with av.open(str(place / "one" / "out.mp4")) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert len(list(container.decode(video=0))) == 31
+    report = json.loads((place / "one" / "out.json").read_text())
+    assert [row["frame"] for row in report["keyframes"]] == [0, 8, 15, 23, 30]
+    assert [row["exact"] for row in report["keyframes"]] == [True, False, True, True, True]
+    assert all(row["psnr"] > 20 for row in report["keyframes"] if row["hard"])
+    assert [row["latent_rmse"] == 0 for row in report["keyframes"]] == [True, False, True, True, True]
+    assert report["keyframes"][2]["seam_flicker"] > 0
+    assert [joint["latent_frames"] for joint in report["joints"]] == [[8, 15], [15, 23]]
+    assert report["joints"][0]["disagreement"] > 0
+    assert report["settings"]["seed"] == 3
+    assert report["settings"]["steps"] == 2
+    assert "keyframes[3] 3.png is 48x16, the video 24x16: crop" in report["notes"]
+    assert load_file(place / "one" / "out.safetensors")["latents"].shape == (16, 31, 4, 6)
+    assert "out.json" in capsys.readouterr().out
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys):
+    before = sorted(place.rglob("*"))
+    sample(config(place, run_folder, "dry_run=true"))
+    printed = capsys.readouterr().out
+    assert sorted(place.rglob("*")) == before
+    assert "31 frames at 8 a second, latents 16 x 31 x 4 x 6" in printed
+    assert "window 1: latent frames 8-23" in printed
+    assert "note: keyframes[3] 3.png is 48x16, the video 24x16: crop" in printed
+    assert "passes of the network on cpu" in printed
+
+
+def test_a_dry_run_shows_collisions_before_it_refuses_them(place, run_folder, capsys):
+    text = (place / "board.yaml").read_text().replace("time: 30", "time: 50%")
+    (place / "board.yaml").write_text(text)
+    with pytest.raises(BadValue, match=r"storyboard\.keyframes\[4\]\.time=50%: expected a latent slot of its own"):
+        sample(config(place, run_folder, "dry_run=true"))
+    assert "collides with keyframe 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("2.png", "gone.png", r"storyboard\.keyframes\[2\]\.image=.*gone\.png: .*no such file"),
+        ("time: 30", "time: 31", r"storyboard\.keyframes\[4\]\.time=31: expected a frame from 0 to 30"),
+        ("time: 30", "time: 15", r"storyboard\.keyframes\[4\]\.time=15: expected a latent slot of its own"),
+        ("fps: 8", "fsp: 8", r"fsp=8: expected no such key.*did you mean 'fps'"),
+        ("fps: 8", "width: 30", r"storyboard\.width=30: expected a multiple of 8"),
+        ("frames: 31", "frames: 300", r"storyboard\.keyframes=a gap of 2\d\d: expected latent frames at most 20 apart"),
+    ],
+)
+def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_folder, old, new, said):
+    (place / "board.yaml").write_text((place / "board.yaml").read_text().replace(old, new))
+    before = sorted(place.rglob("*"))
+    with pytest.raises(BadValue, match=said):
+        sample(config(place, run_folder, f"output={place / 'out' / 'out.mp4'}"))
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "output=None: expected the name of the video"),
+        (["output=out.avi"], r"output=out\.avi: expected a file name that ends in \.mp4"),
+        (["output=out.mp4", "also=[mov]"], r"also=mov: expected gif \| frames \| latents"),
+        (["output=out.mp4", "storyboard=null"], "storyboard=None: expected a YAML or JSON file"),
+        (["output=out.mp4", "checkpoint=nowhere"], r"checkpoint=.*nowhere: expected a run folder"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named(place, run_folder, overrides, said):
+    with pytest.raises(BadValue, match=said):
+        sample(config(place, run_folder, *overrides))
+
+
+def test_an_exported_folder_makes_the_same_video(place, run_folder, capsys):
+    folder = place / "exported"
+    export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
+    assert f"checkpoint={folder}" in capsys.readouterr().out
+    videos = []
+    for name, checkpoint in (("run", run_folder), ("folder", folder)):
+        sample(config(place, checkpoint, f"output={place / name / 'out.mp4'}", "sampler=bridge", "also=[latents]"))
+        videos.append((place / name / "out.safetensors").read_bytes())
+    assert videos[0] == videos[1]
+    with pytest.raises(BadValue, match=r"output=.*exported: expected a new or empty folder"):
+        export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
+    with pytest.raises(BadValue, match=r"storyboard=None: .*an exported folder has no held-out clips"):
+        sample(program_config("sample", place, f"checkpoint={folder}"))

@@ -1,0 +1,120 @@
+"""Storyboard files: what is read, and one line for every mistake."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from interp_refiner.codec import write_mp4
+from interp_refiner.core import BadValue
+from interp_refiner.pipeline import load_storyboard, parse_storyboard
+from interp_refiner.pipeline.media import as_tensor, fitted
+
+ONE = {"image": "a.png", "time": 0}
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    pixels = torch.randint(256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+    return Image.fromarray(pixels.numpy())
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"keyframes": []}, r"^keyframes=\[\]: expected list should have at least 1 item"),
+        ({}, "^keyframes=None: expected field required"),
+        ({"keyframes": [ONE], "heigth": 32}, r"^heigth=32: expected no such key, but .*did you mean 'height'\?"),
+        ({"keyframes": [ONE, {**ONE, "tiem": 3}]}, r"^keyframes\[1\]\.tiem=3: .*did you mean 'time'\?"),
+        ({"keyframes": [ONE, {"image": "a.png"}]}, r"^keyframes\[1\]\.time=None: expected field required"),
+        ({"keyframes": [{**ONE, "time": 2.5}]}, r"^keyframes\[0\]\.time.*=2\.5"),
+        ({"keyframes": [{**ONE, "time": "late"}]}, r"^keyframes\[0\]\.time=late: expected a frame \(12\)"),
+        ({"keyframes": [{**ONE, "strength": 2}]}, r"^keyframes\[0\]\.strength=2\.0: expected a number from 0"),
+        ({"keyframes": [{**ONE, "strength": 0.5, "hard": True}]}, r"^keyframes\[0\]\.strength=0\.5: .*not both"),
+        ({"keyframes": [{**ONE, "clip": "b.mp4"}]}, r"^keyframes\[0\]\.image=image and clip: expected exactly one"),
+        ({"keyframes": [{"time": 0}]}, r"^keyframes\[0\]\.image=None: expected exactly one of image, clip and video"),
+        ({"keyframes": [{"video": "b.mp4", "time": 0}]}, r"^keyframes\[0\]\.frame=None: expected a frame of the video"),
+        (
+            {"keyframes": [{**ONE, "frame": 2}]},
+            r"^keyframes\[0\]\.frame=2: expected a frame of the video, beside video",
+        ),
+        ({"keyframes": [{**ONE, "fit": "zoom"}]}, r"^keyframes\[0\]\.fit=zoom: expected input should be 'crop'"),
+        ({"keyframes": [ONE], "frames": 21, "seconds": 2.0}, r"^storyboard\.seconds=2\.0: expected frames or seconds"),
+        ({"keyframes": [ONE], "fps": -1}, "^fps=-1: expected input should be greater than 0"),
+        ([ONE], "^storyboard=list: expected a mapping"),
+    ],
+)
+def test_mistakes_name_the_entry_and_what_is_allowed(content, said):
+    with pytest.raises(BadValue, match=said) as error:
+        parse_storyboard(content)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_and_json_say_the_same(tmp_path):
+    (tmp_path / "a.yaml").write_text("seconds: 2.5\nkeyframes:\n  - {image: a.png, time: 50%, strength: 0.25}\n")
+    content = {"seconds": 2.5, "keyframes": [{"image": "a.png", "time": "50%", "strength": 0.25}]}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    boards = [load_storyboard(tmp_path / name) for name in ("a.yaml", "a.json")]
+    assert boards[0] == boards[1]
+    assert boards[0].keyframes[0].strength == 0.25
+
+
+@pytest.mark.parametrize(("name", "text"), [("b.yaml", "a: [1"), ("b.json", "{"), ("b.yaml", None)])
+def test_files_that_are_none_are_named(tmp_path, name, text):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(BadValue, match=f"storyboard=.*{name}: expected a YAML or JSON file"):
+        load_storyboard(tmp_path / name)
+
+
+def test_pictures_of_the_right_size_are_read_as_they_are(tmp_path):
+    picture(24, 16).save(tmp_path / "a.png")
+    picture(24, 16, 1).save(tmp_path / "b.webp", lossless=True)
+    board = parse_storyboard({"keyframes": [ONE, {"image": "b.webp", "time": 5, "strength": 0.3}]}, tmp_path)
+    (first, second), notes = board.read(24, 16)
+    assert notes == []
+    assert torch.equal(first.image, as_tensor(picture(24, 16)))
+    assert torch.equal(second.image, as_tensor(picture(24, 16, 1)))
+    assert (first.given, second.given, second.strength, second.name) == (True, False, 0.3, "b.webp")
+
+
+def test_other_sizes_are_fitted_and_noted(tmp_path):
+    picture(40, 16).save(tmp_path / "a.png")
+    board = parse_storyboard({"fit": "pad", "keyframes": [ONE, {**ONE, "time": 3, "fit": "crop"}]}, tmp_path)
+    (padded, cropped), notes = board.read(24, 16)
+    assert padded.image.shape == cropped.image.shape == (3, 16, 24)
+    assert padded.image[:, :3].abs().max() == 0 < padded.image[:, 8].min()
+    torch.testing.assert_close(cropped.image, as_tensor(picture(40, 16).crop((8, 0, 32, 16))))
+    assert notes == [
+        "keyframes[0] a.png is 40x16, the video 24x16: pad",
+        "keyframes[1] a.png is 40x16, the video 24x16: crop",
+    ]
+    assert fitted(picture(40, 16), 24, 16, "stretch").size == (24, 16)
+
+
+def test_frames_of_videos_and_clips(tmp_path):
+    ramp = torch.linspace(0.1, 0.9, 8).view(1, 8, 1, 1).expand(3, 8, 16, 24)
+    write_mp4(tmp_path / "v.mp4", ramp, 8.0)
+    entries = [{"video": "v.mp4", "frame": f, "time": n} for n, f in enumerate((0, 5, "100%", "0.25s"))]
+    keyframes, _ = parse_storyboard({"keyframes": [*entries, {"clip": "v.mp4", "time": 9}]}, tmp_path).read(24, 16)
+    for keyframe, number in zip(keyframes, (0, 5, 7, 2), strict=False):
+        assert float(keyframe.image.mean()) == pytest.approx(float(ramp[0, number, 0, 0]), abs=0.02)
+    torch.testing.assert_close(keyframes[4].video, ramp, atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ({"image": "no.png"}, r"keyframes\[1\]\.image=.*no\.png: expected an image file \(png .*: no such file"),
+        ({"image": "text.png"}, r"keyframes\[1\]\.image=.*text\.png: expected an image .*whole and readable"),
+        ({"clip": "text.png"}, r"keyframes\[1\]\.clip=.*text\.png: expected a video that can be decoded"),
+        ({"video": "no.mp4", "frame": 0}, r"keyframes\[1\]\.video=.*no\.mp4: expected a video file: no such file"),
+        ({"video": "v.mp4", "frame": 9}, r"keyframes\[1\]\.frame=9: expected a frame from 0 to 7"),
+    ],
+)
+def test_files_of_entries_that_are_missing_or_broken_are_named(tmp_path, entry, said):
+    picture(24, 16).save(tmp_path / "a.png")
+    (tmp_path / "text.png").write_text("no picture")
+    write_mp4(tmp_path / "v.mp4", torch.rand(3, 8, 16, 24), 8.0)
+    with pytest.raises(BadValue, match=said):
+        parse_storyboard({"keyframes": [ONE, {**entry, "time": 3}]}, tmp_path).read(24, 16)
