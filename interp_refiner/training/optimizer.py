@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,14 @@ from torch import nn
 from interp_refiner.core import BadValue
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices and convolution kernels decay, vectors (biases, norms, scale-shift tables) do not."""
-    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+def parameter_groups(
+    module: nn.Module, weight_decay: float, takes: Callable[[nn.Parameter], bool] = lambda p: True
+) -> list[dict[str, Any]]:
+    """Two groups: matrices and convolution kernels decay, vectors (biases, norms, scale-shift tables) do not.
+
+    Of the trained parameters that ``takes`` accepts.
+    """
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad and takes(p)]
     decayed = [p for name, p in trained if p.ndim >= 2 and not name.endswith("scale_shift_table")]
     plain = [p for name, p in trained if p.ndim < 2 or name.endswith("scale_shift_table")]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -99,7 +104,11 @@ class AdamW(OptimizerRecipe):
         self.betas = (float(betas[0]), float(betas[1]))
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
-        groups = parameter_groups(module, self.weight_decay)
+        return self.adamw(module)
+
+    def adamw(self, module: nn.Module, takes: Callable[[nn.Parameter], bool] = lambda p: True) -> torch.optim.AdamW:
+        """AdamW over the trained parameters that ``takes`` accepts."""
+        groups = parameter_groups(module, self.weight_decay, takes)
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
         # Unscaling gradients inside a fused step is for float16 only; Lightning refuses to clip where it could happen.
         optimizer._step_supports_amp_scaling = False
