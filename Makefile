@@ -30,7 +30,7 @@ city: $(installed) ## real video: fetches a clip, encodes it, trains on its begi
 		cut.frame_size=[240,400] cut.size=[21,48,80] cut.stride=[4,48,80] cut.held_out_videos=0 cut.held_out_end=0.333
 	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
 		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 interpolator=motion_compensated_pixels \
-		trainer.max_steps=200 trainer.val_check_interval=100 hydra.run.dir=logs/city $(ARGS)
+		optimizer.lr=3e-4 trainer.max_steps=150 trainer.val_check_interval=75 hydra.run.dir=logs/city $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/city clips=40 hydra.run.dir=logs/city/evaluation
 
 demo: $(demo_run)/summary.json ## trains if needed, then makes the video of a committed storyboard
