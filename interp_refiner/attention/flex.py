@@ -10,8 +10,9 @@ from interp_refiner.attention.blocks import KeptBlocks
 
 DEFAULT_BLOCK = 128
 
-# Uncompiled, FlexAttention evaluates the mask function alone and would attend densely: it is never called so.
-_compiled_flex = torch.compile(flex_attention, dynamic=False)
+# Uncompiled, FlexAttention evaluates the mask function alone and would attend densely: it is never called so, and a
+# graph break inside it is an error.
+_compiled_flex = torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 def every_key(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.timeout(1800)  # seconds of work, many times that beside other work
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def printed(*arguments: str) -> dict:
     """What a program of these tests prints, from JSON."""
     command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1700)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
