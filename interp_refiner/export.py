@@ -10,7 +10,8 @@ from rich.console import Console
 from interp_refiner.core import BadValue
 from interp_refiner.entry import Settings, build, main, run_metadata
 from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
-from interp_refiner.run import Run, load_run
+from interp_refiner.run import Run, load_run, load_text_encoder
+from interp_refiner.text import TextEncoder
 
 CHOSEN = ("sampler", "codec", "text")  # groups that can be chosen anew for a trained model
 
@@ -61,47 +62,68 @@ def load_pipeline(path: str | Path, cfg: DictConfig, *, ema: bool = True) -> Ref
         return as_pipeline(load_run(path, ema=ema, overrides=chosen))
     pipeline = RefinerPipeline.from_pretrained(path)
     for name, node in chosen.items():
+        if node.get("_partial_", False):
+            raise BadValue(name, "declared", f"another {name}, or none: an exported folder has its own")
         setattr(pipeline, name, build(node))
         pipeline.config.components[name] = OmegaConf.to_container(node, resolve=True)
+    check_text(pipeline)
     return pipeline
+
+
+def check_text(pipeline: RefinerPipeline) -> None:
+    """Refuses an encoder whose embeddings have another shape than those of training."""
+    text, trained = pipeline.text, pipeline.config.text_shape
+    if text is not None and trained is not None and (text.length, text.dim) != tuple(trained):
+        raise BadValue("text", text.name, f"embeddings {list(trained)} as trained on, not {[text.length, text.dim]}")
 
 
 def as_pipeline(run: Run) -> RefinerPipeline:
     """A pipeline around a run's own networks."""
     refiner, data = run.refiner, run.data
-    text = text_node(run)
+    text = text_encoder(run)
     parts = Components(
         backbone=refiner.backbone,
         objective=refiner.objective,
         sampler=refiner.sampler,
         corruption=refiner.corruption,
         codec=data.codec,
-        text=None if text is None else build(OmegaConf.create({"text": text}).text),
+        text=text,
     )
     metadata = data.metadata
     config = PipelineConfig(
         latent_shape=metadata.latent_shape,
         text_shape=metadata.text_shape,
         fps=metadata.fps or PipelineConfig.fps,
-        components=component_nodes(run, text),
+        components={**component_nodes(run), "text": text_node(run, text)},
         trained=provenance(run),
     )
     return RefinerPipeline(parts, config)
 
 
-def text_node(run: Run) -> dict[str, Any] | None:
-    """How to build the encoder of the run's prompts; None where it needs weights that nobody named."""
-    metadata, chosen = run.data.metadata, run.config.get("text")
-    if chosen is not None and not chosen.get("_partial_", False):
-        return OmegaConf.to_container(chosen, resolve=True)  # type: ignore[return-value]
-    embedded = metadata.made_by.get("generator") == "moving_shapes" or metadata.text.get("name") == "caption"
-    if metadata.text_shape is None or not embedded:
+def text_encoder(run: Run) -> TextEncoder | None:
+    """The encoder of the run's prompts; None without prompts, or where it needs weights and nobody chose it."""
+    chosen = run.config.get("text")
+    if run.data.metadata.text_shape is None:
         return None
-    length, dim = metadata.text_shape
-    return {"_target_": "interp_refiner.text.CaptionEncoder", "length": length, "dim": dim}
+    try:
+        return load_text_encoder(run)
+    except BadValue:
+        if chosen is None or chosen.get("_partial_", False):
+            return None
+        raise
 
 
-def component_nodes(run: Run, text: dict[str, Any] | None) -> dict[str, Any]:
+def text_node(run: Run, text: TextEncoder | None) -> Any:
+    """How to build the encoder again."""
+    chosen = run.config.get("text")
+    if text is None:
+        return None
+    if chosen is not None and not chosen.get("_partial_", False):
+        return OmegaConf.to_container(chosen, resolve=True)
+    return {"_target_": "interp_refiner.text.declared_text_encoder", **text.describe()}
+
+
+def component_nodes(run: Run) -> dict[str, Any]:
     """The run's config as nodes that need no data set: what the program supplied in training stands in them."""
     names = ("backbone", "objective", "sampler", "corruption", "codec")
     nodes: dict[str, Any] = {name: OmegaConf.to_container(run.config[name], resolve=True) for name in names}
@@ -122,7 +144,7 @@ def component_nodes(run: Run, text: dict[str, Any] | None) -> dict[str, Any]:
         nodes["codec"] |= {"name": codec.name, "latent_channels": metadata.latent_shape[0]}
     if not hasattr(codec, "vae"):
         nodes["codec"] |= statistics
-    return {**nodes, "text": text}
+    return nodes
 
 
 def provenance(run: Run) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from interp_refiner.pipeline.cost import expected_cost
 from interp_refiner.pipeline.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.pipeline.storyboard import naming
 from interp_refiner.pipeline.timeline import collisions, refuse_collisions
+from interp_refiner.sampler import ClassifierFree
 
 EXTRAS = ("gif", "frames", "latents")
 Timings = dict[str, float]
@@ -43,22 +44,24 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard"):
         height, width = pipeline.planner.size(board.height, board.width)
-        keyframes, fitted = board.read(width, height)
+        keyframes, notes = board.read(width, height)
+        notes += unguided(board, pipeline)
         frames = pipeline.planner.length(board.frames, board.seconds, board.fps)
         size: dict[str, Any] = {"num_frames": frames, "height": height, "width": width, "fps": board.fps}
         plan = pipeline.planner.plan(keyframes, **size, collide=cfg.dry_run)
         if cfg.dry_run:
-            show_plan(plan, keyframes, fitted)
+            show_plan(plan, keyframes, notes)
             refuse_collisions(plan.placed, keyframes)
             show_cost(pipeline, plan, keyframes)
             return
         with timed(seconds, "refining and decoding"):
-            result = pipeline(board.prompt, keyframes, **size, generator=cfg.seed, output_type="pt")
+            size |= {"negative_prompt": board.negative_prompt, "generator": cfg.seed}
+            result = pipeline(board.prompt, keyframes, **size, output_type="pt")
     report = {
         "storyboard": str(cfg.storyboard),
         "checkpoint": str(cfg.checkpoint),
         "settings": settings(cfg, board, pipeline, plan),
-        "notes": [*fitted, *plan.notes],
+        "notes": [*notes, *plan.notes],
         "keyframes": keyframe_records(result, keyframes, result.frames),
         "joints": joint_records(result),
     }
@@ -81,12 +84,20 @@ def checked_output(cfg: DictConfig) -> Path:
     return output
 
 
+def unguided(board: Storyboard, pipeline: RefinerPipeline) -> list[str]:
+    """A line for a negative prompt that nothing leads away from."""
+    if not board.negative_prompt or isinstance(pipeline.sampler.guidance, ClassifierFree):
+        return []
+    return ["negative_prompt has no effect without guidance: sampler=<name> sampler/guidance=classifier_free"]
+
+
 def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan: VideoPlan) -> dict[str, Any]:
     """What decides the video, beside the weights and the pictures."""
     factor = pipeline.codec.spatial_factor
     return {
         "seed": cfg.seed,
         "sampler": type(pipeline.sampler).__name__,
+        "guidance": repr(pipeline.sampler.guidance),
         **{name: value for name, value in vars(pipeline.sampler).items() if isinstance(value, int | float)},
         "width": plan.latent_shape[3] * factor,
         "height": plan.latent_shape[2] * factor,
@@ -129,7 +140,7 @@ def write(
     return [str(file) for file in files]
 
 
-def show_plan(plan: VideoPlan, keyframes: list[Keyframe], fitted: list[str]) -> None:
+def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> None:
     """Prints where every keyframe snaps to, what collides and what does not match."""
     console = wide_console()
     c, t, y, x = plan.latent_shape
@@ -148,13 +159,13 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], fitted: list[str]) -> 
     console.print(table)
     for index, part in enumerate(plan.parts):
         console.print(f"window {index}: latent frames {span(range(part.start, part.stop))}")
-    for note in [*fitted, *plan.notes]:
+    for note in [*notes, *plan.notes]:
         console.print(f"note: {note}", soft_wrap=True)
 
 
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
     """Prints what sampling will take, from one estimate that is timed now."""
-    cost = expected_cost(pipeline, plan, keyframes, guided=False)
+    cost = expected_cost(pipeline, plan, keyframes)
     wide_console().print(
         f"about {cost.seconds:.1f} s for {cost.estimates} passes of the network on {pipeline.device}, "
         f"and {cost.gigabytes:.1f} GB",

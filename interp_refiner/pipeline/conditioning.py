@@ -32,17 +32,6 @@ def prompted(
     return of_segments
 
 
-def guided(estimate: CleanEstimate, negative: Float[Tensor, "1 l d"], scale: float) -> CleanEstimate:
-    """Classifier-free guidance of clean estimates (Ho and Salimans 2022): ``z_neg + w (z - z_neg)``."""
-
-    def led(corrupted: Corrupted) -> Tensor:
-        text = negative.expand(corrupted.clip.batch_size, -1, -1)
-        away = estimate(replace(corrupted, clip=replace(corrupted.clip, text=text)))
-        return torch.lerp(away, estimate(corrupted), scale)
-
-    return led
-
-
 def with_proposals(
     estimate: CleanEstimate, values: Float[Tensor, "1 c t *space"], strength: Float[Tensor, " t"]
 ) -> CleanEstimate:

@@ -12,6 +12,7 @@ from interp_refiner.pipeline.keyframe import Keyframe
 from interp_refiner.pipeline.pipeline import KEY, STREAM, RefinerPipeline
 from interp_refiner.pipeline.plan import VideoPlan
 from interp_refiner.pipeline.windows import Window
+from interp_refiner.sampler import NoGuidance
 
 KIB = 2**10
 
@@ -32,14 +33,13 @@ class Cost:
 
 
 @torch.no_grad()
-def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe], guided: bool) -> Cost:
+def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
     """Runs the network once on the longest window and multiplies.
 
     Args:
         pipeline: with the sampler that will be used.
         plan: of the video, without collisions.
         keyframes: of the video.
-        guided: whether guidance doubles the passes.
     """
     corrupted = pipeline.corrupt(plan, keyframes, Draws(0, STREAM, [KEY]))
     longest = max(plan.parts, key=lambda part: part.length)
@@ -52,7 +52,8 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     steps = pipeline.sampler.evaluations(corrupted.plan.num_levels)
-    passes = [steps * (_prompts_in(plan, keyframes, part) + int(guided)) for part in plan.parts]
+    a_prompt = 1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2
+    passes = [steps * a_prompt * _prompts_in(plan, keyframes, part) for part in plan.parts]
     whole = sum(count * part.length / longest.length for count, part in zip(passes, plan.parts, strict=True))
     return Cost(sum(passes), seconds * whole, _peak(pipeline.device) / 2**30)
 

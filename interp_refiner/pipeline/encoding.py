@@ -17,8 +17,8 @@ def encode_keyframe(
 ) -> Float[Tensor, "c n y x"]:
     """The latents of a keyframe's slots.
 
-    Where a slot codes several pixel frames, a still is encoded as a clip that stands still: the causal codec has seen
-    the picture before, as it has in a video. A video is preceded by its own first frame for the same reason.
+    A picture is encoded as the codec's own :class:`Still` says. A video is preceded by its own first frame, since a
+    causal codec codes the first frame it sees alone.
 
     Args:
         codec: of the pipeline.
@@ -42,7 +42,9 @@ def encode_keyframe(
     wanted = tuple(side * codec.spatial_factor for side in size[1:])
     if tuple(frames.shape[2:]) != wanted:
         raise BadValue("image", "x".join(map(str, frames.shape[2:])), f"{wanted[0]}x{wanted[1]} pixels, rows x columns")
-    return _encode(codec, frames, placed)
+    if keyframe.image is not None:
+        return codec.encode_still(frames.transpose(0, 1), placed.slots.start).transpose(0, 1)
+    return _encode_video(codec, frames, placed)
 
 
 def pixels(keyframe: Keyframe) -> Float[Tensor, "3 n h w"]:
@@ -53,12 +55,10 @@ def pixels(keyframe: Keyframe) -> Float[Tensor, "3 n h w"]:
     return keyframe.video
 
 
-def _encode(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c slots y x"]:
+def _encode_video(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c slots y x"]:
     slots, first = len(placed.slots), placed.slots.start
     alone = int(codec.first_frame_alone)
     lead = alone if first > 0 else 0  # a frame in front that is coded alone and dropped
     needed = slots * codec.temporal_factor - (alone * (codec.temporal_factor - 1) if first == 0 else 0)
-    still = frames.shape[1] == 1
-    body = frames.expand(-1, needed, -1, -1) if still else frames[:, :needed]
-    video = torch.cat([frames[:, :1].expand(-1, lead, -1, -1), body], 1)
+    video = torch.cat([frames[:, :1].expand(-1, lead, -1, -1), frames[:, :needed]], 1)
     return codec.encode(video.unsqueeze(0))[0, :, lead:]

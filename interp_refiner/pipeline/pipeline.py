@@ -18,14 +18,14 @@ from interp_refiner.codec import Codec, as_frames
 from interp_refiner.core import BadValue, Clip, Corrupted, Draws, choice
 from interp_refiner.corruption import Corruption
 from interp_refiner.objective import Objective
-from interp_refiner.pipeline.conditioning import counted, guided, prompt_segments, prompted, with_proposals
+from interp_refiner.pipeline.conditioning import OnStep, counted, prompt_segments, prompted, with_proposals
 from interp_refiner.pipeline.encoding import encode_keyframe
 from interp_refiner.pipeline.keyframe import Keyframe
 from interp_refiner.pipeline.levels import Levels
 from interp_refiner.pipeline.plan import Planner, VideoPlan
 from interp_refiner.pipeline.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.pipeline.windows import CrossFaded
-from interp_refiner.sampler import Bridge, CleanEstimate, OneJump, Sampler
+from interp_refiner.sampler import Bridge, ClassifierFree, CleanEstimate, Guidance, NoGuidance, OneJump, Sampler
 from interp_refiner.text import TextEncoder
 from interp_refiner.training import check_method
 
@@ -131,7 +131,7 @@ class RefinerPipeline:
         fps: float | None = None,
         num_inference_steps: int | None = None,
         negative_prompt: str = "",
-        guidance_scale: float = 1.0,
+        guidance_scale: float | None = None,
         generator: torch.Generator | int = 0,
         output_type: OutputType = "pil",
         callback_on_step_end: OnStepEnd | None = None,
@@ -145,7 +145,7 @@ class RefinerPipeline:
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
                 that the model comes with.
             negative_prompt: what guidance leads away from.
-            guidance_scale: ``w`` in ``z_neg + w (z - z_neg)``; 1 for none.
+            guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
             generator: only its seed counts: the same seed gives the same video.
             output_type: of the frames.
             callback_on_step_end: called as ``f(pipe, step, tau, {"latents": x, "clean_estimate": z0_hat})`` after every
@@ -157,26 +157,15 @@ class RefinerPipeline:
         """
         choice("output_type", output_type, get_args(OutputType))
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        sampler = self._sampler(num_inference_steps)
+        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative_prompt)
         draws = Draws(generator if isinstance(generator, int) else generator.initial_seed(), STREAM, [KEY])
         corrupted = self.corrupt(plan, keyframes, draws)
-        faded = CrossFaded(
-            self._estimates(plan, keyframes, prompt, negative_prompt, guidance_scale), plan.parts, self.levels
-        )
+        faded = CrossFaded(self._estimates(plan, keyframes, prompt, guidance), plan.parts, self.levels)
         estimate = with_proposals(faded, corrupted.values, self._strength(plan, keyframes))
         steps = sampler.evaluations(corrupted.plan.num_levels)
         with tqdm(**{"total": steps + 1, "desc": "refining", "unit": "step", **self.progress}) as progress:
-
-            def on_step(step: int, state: Corrupted, made: Tensor) -> Tensor:
-                progress.update()
-                if callback_on_step_end is None:
-                    return made
-                tensors = {"latents": state.x, "clean_estimate": made}
-                return (callback_on_step_end(self, step, float(state.tau[0]), tensors) or {}).get(
-                    "clean_estimate", made
-                )
-
-            latents = sampler(counted(estimate, on_step), corrupted, draws, self.corruption)
+            told = counted(estimate, self._on_step(progress, callback_on_step_end))
+            latents = sampler(told, corrupted, draws, self.corruption)
             progress.set_description("decoding")
             frames = self._decode(latents, output_type)
             progress.update()
@@ -220,20 +209,41 @@ class RefinerPipeline:
             raise BadValue("prompt", next(filter(None, prompts)), allowed)
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
+    def guidance(self, scale: float | None, negative_prompt: str = "") -> Guidance:
+        """That of the sampler, or classifier-free with another scale, away from the negative prompt.
+
+        A negative prompt counts before the sampler's file of one; without either it is the empty prompt.
+        """
+        own = self.sampler.guidance
+        if scale is not None:
+            file = own.negative.path if isinstance(own, ClassifierFree) else None
+            own = NoGuidance() if scale == 1 else ClassifierFree(scale, file)
+        if not isinstance(own, ClassifierFree) or (own.negative.path and not negative_prompt):
+            return own
+        negative = self.embed([negative_prompt])
+        return own if negative is None else own.away_from(negative[0])
+
+    def _on_step(self, progress: Any, callback: OnStepEnd | None) -> OnStep:
+        def on_step(step: int, state: Corrupted, made: Tensor) -> Tensor:
+            progress.update()
+            if callback is None:
+                return made
+            tensors = {"latents": state.x, "clean_estimate": made}
+            return (callback(self, step, float(state.tau[0]), tensors) or {}).get("clean_estimate", made)
+
+        return on_step
+
     def _estimates(
-        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str, negative: str, scale: float
-    ) -> list[Any]:
+        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str, guidance: Guidance
+    ) -> list[CleanEstimate]:
         """The clean estimate of every window, under the prompts of its frames."""
         changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
         prompts, of_frame = prompt_segments(prompt, changes, plan.latent_shape[1])
-        texts = self.embed([*prompts, negative])
-        model: CleanEstimate = self.clean_estimate
+        texts, model = self.embed(prompts), guidance(self.clean_estimate)
         if texts is None:
             return [model for _ in plan.parts]
-        if scale != 1:
-            model = guided(model, texts[-1:], scale)
         index = torch.tensor(of_frame, device=self.device)
-        return [prompted(model, texts[:-1], index[part.start : part.stop]) for part in plan.parts]
+        return [prompted(model, texts, index[part.start : part.stop]) for part in plan.parts]
 
     def _strength(self, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Float[Tensor, " t"]:
         strength = torch.zeros(plan.latent_shape[1], device=self.device)
@@ -242,12 +252,11 @@ class RefinerPipeline:
         return strength
 
     def _sampler(self, steps: int | None) -> Sampler:
-        sampler = self.sampler
+        sampler = copy.copy(self.sampler)
         if steps is not None:
-            own = isinstance(sampler, Bridge) and steps > 1
-            sampler = copy.copy(sampler) if own else OneJump() if steps == 1 else Bridge(steps)
-            if isinstance(sampler, Bridge):
-                sampler.steps = steps
+            eta = sampler.eta if isinstance(sampler, Bridge) else 0.0
+            sampler = OneJump() if steps == 1 else Bridge(steps, eta)
+        sampler.guidance = NoGuidance()  # every window and prompt is guided on its own, before they are joined
         check_method(self.corruption, self.objective, sampler)
         return sampler
 

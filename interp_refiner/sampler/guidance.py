@@ -71,6 +71,12 @@ class ClassifierFree(Guidance):
             raise BadValue("scale", scale, "a number >= 0; 1 is no guidance")
         self.scale, self.negative = scale, NegativeEmbedding(negative)
 
+    def away_from(self, negative: Float[Tensor, "l d"]) -> "ClassifierFree":
+        """The same strength, away from an embedding that is at hand."""
+        made = ClassifierFree(self.scale)
+        made.negative = NegativeEmbedding.of(negative)
+        return made
+
     def __repr__(self) -> str:
         return f"classifier_free(scale={self.scale:g}, negative={self.negative.path})"
 

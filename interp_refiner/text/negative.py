@@ -27,6 +27,13 @@ class NegativeEmbedding:
         self.path = path
         self.embedding = None if path is None else load_embedding("negative", path)
 
+    @classmethod
+    def of(cls, embedding: Float[Tensor, "l d"]) -> "NegativeEmbedding":
+        """An embedding that is at hand, in place of a file's."""
+        made = cls()
+        made.embedding = embedding
+        return made
+
     def like(self, text: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         """The embedding in the shape, dtype and on the device of a batch's prompts.
 

@@ -10,7 +10,9 @@ from safetensors.torch import load_file
 
 from interp_refiner.core import BadValue
 from interp_refiner.export import export
+from interp_refiner.pipeline import INDEX
 from interp_refiner.sample import sample
+from tests.entry.test_programs import program
 from tests.pipeline.conftest import program_config
 
 
@@ -97,6 +99,40 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
     assert sorted(place.rglob("*")) == before
 
 
+def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing_but_its_log(place, run_folder):
+    (place / "board.yaml").write_text((place / "board.yaml").read_text().replace("2.png", "gone.png"))
+    before = sorted(place.rglob("*"))
+    board = ["interp_refiner.sample", f"checkpoint={run_folder}", "storyboard=board.yaml", "output=new/out.mp4"]
+    done = program(place, *board, "device=cpu")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("storyboard.keyframes[2].image=")
+    assert "no such file" in done.stderr.splitlines()[-1]
+    assert [path for path in sorted(place.rglob("*")) if "logs" not in path.parts] == before
+
+
+def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
+    text = (place / "board.yaml").read_text()
+    prompts = "prompt: dark square moving left\nnegative_prompt: dim circle\n"
+    segment = text.replace("time: 15}", "time: 15, prompt: bright ring moving up}")
+    boards = {"none": text, "prompt": prompts + text, "segment": prompts + segment}
+    guidance = ["sampler=one_jump", "sampler/guidance=classifier_free", "sampler.guidance.scale=4.0"]
+    latents, notes = {}, {}
+    for name, board, chosen in (
+        *((name, board, []) for name, board in boards.items()),
+        ("guided", boards["segment"], guidance),
+    ):
+        (place / "board.yaml").write_text(board)
+        output = place / name / "out.mp4"
+        sample(config(place, run_folder, f"output={output}", "also=[latents]", *chosen))
+        latents[name] = load_file(output.with_suffix(".safetensors"))["latents"]
+        notes[name] = json.loads(output.with_suffix(".json").read_text())["notes"]
+    for name, other in (("none", "prompt"), ("prompt", "segment"), ("segment", "guided")):
+        assert not torch.allclose(latents[name], latents[other])
+    assert torch.equal(latents["prompt"][:, :8], latents["segment"][:, :8])
+    ineffective = "negative_prompt has no effect without guidance"
+    assert [any(ineffective in note for note in notes[name]) for name in ("none", "segment", "guided")] == [0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -121,6 +157,11 @@ def test_an_exported_folder_makes_the_same_video(place, run_folder, capsys):
         sample(config(place, checkpoint, f"output={place / name / 'out.mp4'}", "sampler=bridge", "also=[latents]"))
         videos.append((place / name / "out.safetensors").read_bytes())
     assert videos[0] == videos[1]
+    declared = {"_target_": "interp_refiner.text.declared_text_encoder", "name": "caption"}
+    stored = json.loads((folder / INDEX).read_text())["components"]["text"]
+    assert declared.items() <= stored.items()
+    with pytest.raises(BadValue, match=r"text=caption: expected embeddings \[.*\] as trained on, not \[3, 32\]"):
+        sample(config(place, folder, "output=out.mp4", "text=caption", "text.length=3"))
     with pytest.raises(BadValue, match=r"output=.*exported: expected a new or empty folder"):
         export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
     with pytest.raises(BadValue, match=r"storyboard=None: .*an exported folder has no held-out clips"):
