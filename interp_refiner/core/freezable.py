@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -34,7 +33,7 @@ class Freezable(nn.Module):
             checkpoint: the run folder of a fit, a ``.ckpt`` of it (its averaged weights), or a ``.safetensors`` file.
 
         Raises:
-            BadValue: no such file, or the weights of another module.
+            BadValue: no such file, none with weights in it, the weights of another module, or NaN among them.
         """
         if checkpoint is None:
             return
@@ -75,20 +74,40 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
         prefix: of the names to take from a run's checkpoint; it is taken off.
 
     Raises:
-        BadValue: no such file, or a damaged one.
+        BadValue: no such file, a damaged one, one without such weights, or weights that are not finite.
     """
     path = Path(checkpoint).expanduser()
     file = path / RUN_CHECKPOINT if path.is_dir() else path
     if not file.is_file():
         raise BadValue("checkpoint", checkpoint, f"a run folder with {RUN_CHECKPOINT} in it, or a .safetensors file")
-    if file.suffix == ".safetensors":
-        try:
-            return load_file(file)
-        except SafetensorError as error:
-            raise BadValue("checkpoint", checkpoint, f"a whole .safetensors file: {error}") from error
+    try:
+        weights = load_file(file) if file.suffix == ".safetensors" else of_run(file, prefix)
+    except NoWeights as error:
+        raise BadValue("checkpoint", checkpoint, f"a run folder or a weights file: {error}") from error
+    except Exception as error:  # an unpickler of junk raises anything
+        reason = str(error).splitlines()[:1] or [type(error).__name__]
+        raise BadValue("checkpoint", checkpoint, f"a whole {file.suffix} file: {reason[0][:120]}") from error
+    damaged = next((name for name, value in weights.items() if not value.isfinite().all()), None)
+    if damaged is not None:
+        raise BadValue("checkpoint", checkpoint, f"finite weights: {damaged} holds NaN or infinity")
+    return weights
+
+
+class NoWeights(Exception):
+    """A file that can be read, and has something else in it."""
+
+
+def of_run(file: Path, prefix: str) -> dict[str, Tensor]:
+    """The weights in a fit's checkpoint whose names begin with ``prefix``, which is taken off; averaged ones first."""
     stored = torch.load(file, map_location="cpu", weights_only=True)
-    weights = stored["state_dict"] | stored.get(AVERAGED, {})
-    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
+        raise NoWeights("no state_dict in it")
+    names = stored["state_dict"] | stored.get(AVERAGED, {})
+    weights = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
+    if not weights:
+        found = sorted({name.partition(".")[0] for name in names})
+        raise NoWeights(f"no `{prefix}*` weights in it: a run of {', '.join(found) or 'nothing'}")
+    return weights
 
 
 def save_weights(module: nn.Module, path: Path | str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue
 from interp_refiner.schedule.content import Content
 from interp_refiner.schedule.schedule import Request, Schedule, ranks
-from interp_refiner.schedule.segment_path import best_superset
+from interp_refiner.schedule.segment_path import best_superset, beyond, finite_cost
 
 
 @dataclass(kw_only=True, eq=False)
@@ -68,6 +68,5 @@ def capped(cost: Float[Tensor, "b t t"], max_gap: int) -> Float[Tensor, "b t t"]
     """The cost with segments longer than ``max_gap`` above any set of keyframes without them, by their excess."""
     frame = torch.arange(cost.shape[1], device=cost.device)
     gap = frame - frame.unsqueeze(1)
-    largest = cost.masked_fill(gap < 1, 0.0).abs().amax((1, 2), keepdim=True)
-    # a set has fewer than T segments, so two sets differ by less than 2 T times the largest cost
-    return cost + (gap - max_gap).clamp(min=0) * (2 * cost.shape[1] * largest + 1)
+    cost = finite_cost(cost)
+    return cost + (gap - max_gap).clamp(min=0) * beyond(cost)

@@ -29,12 +29,12 @@ def keyframe_counts(num_frames: int, k_min: int, num_levels: int, law: Law = "ge
         The counts of levels 0..S.
 
     Raises:
-        BadValue: for ``T < 2``, ``K_min < 2``, ``K_min > T``, ``S < 1`` or an unknown law.
+        BadValue: for ``T < 2``, ``K_min < 2``, ``K_min >= T`` (no frame would be missing), ``S < 1`` or an unknown law.
     """
     check_law(k_min, num_levels, law)
     _check_num_frames(num_frames)
-    if k_min > num_frames:
-        raise BadValue("k_min", k_min, f"at most {num_frames}, the frames of a clip")
+    if k_min >= num_frames:
+        raise BadValue("k_min", k_min, f"below {num_frames}, the frames of a clip: no frame would be missing")
     levels = range(1, num_levels + 1)
     if law == "geometric":
         wanted = [round(num_frames * (k_min / num_frames) ** (s / num_levels)) for s in levels]

@@ -9,7 +9,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-NO_STEP = 1e6  # instead of infinity where gradients are needed: exp(-NO_STEP) = 0
+NATS = 1e3  # exp(-NATS) = 0
+
+
+def beyond(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b 1 1"]:
+    """A number that stands for infinity where gradients are needed: any path without it costs less by :data:`NATS`.
+
+    Paths have fewer than T segments, so two of them differ by less than ``2 T`` times the largest finite cost.
+    """
+    finite = cost.detach().masked_fill(~cost.isfinite(), 0.0).triu(1)
+    return 2 * cost.shape[1] * finite.abs().amax((1, 2), keepdim=True) + NATS
+
+
+def finite_cost(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b t t"]:
+    """The cost with what is not finite (of clips that hold NaN) above any path that can do without it."""
+    return torch.where(cost.isfinite(), cost, beyond(cost))
 
 
 def steps(forced: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
@@ -26,12 +40,13 @@ def best_superset(cost: Float[Tensor, "b t t"], forced: Bool[Tensor, "b t"], cou
         best[k, j] = min over i < j of best[k - 1, i] + cost[i, j],    no forced frame between i and j
 
     Args:
-        cost: additive cost of the segment between consecutive keyframes i < j; other entries are not read.
+        cost: additive cost of the segment between consecutive keyframes i < j; other entries are not read. What is not
+            finite is avoided as far as possible.
         forced: must contain the first and the last frame. Where it has ``count`` frames or more, it is the answer.
         count: K.
     """
     frame = torch.arange(forced.shape[1], device=forced.device)
-    step = cost.masked_fill(~steps(forced), torch.inf)
+    step = finite_cost(cost).masked_fill(~steps(forced), torch.inf)
     best = torch.where(frame == 0, 0.0, torch.inf).to(cost).expand_as(forced)
     came_from = []
     for _ in range(count - 1):
@@ -62,8 +77,9 @@ def log_likelihood(
         count: K.
     """
     frame = torch.arange(forced.shape[1], device=forced.device)
-    step = -cost.masked_fill(~steps(forced), NO_STEP)
-    weight = torch.where(frame == 0, 0.0, -NO_STEP).to(cost).expand_as(forced)
+    no_step = beyond(cost)
+    step = -torch.where(steps(forced), cost, no_step)
+    weight = torch.where(frame == 0, 0.0, -no_step.squeeze(2))
     for _ in range(count - 1):
         weight = (weight.unsqueeze(2) + step).logsumexp(1)
     free = forced.sum(1) < count

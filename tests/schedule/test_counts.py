@@ -38,13 +38,13 @@ def test_repeated_counts_are_dropped(law):
 
 
 @given(
-    num_frames=st.integers(2, 300),
+    num_frames=st.integers(3, 300),
     k_min=st.integers(2, 300),
     num_levels=st.integers(1, 12),
     law=st.sampled_from(["geometric", "linear", "doubling"]),
 )
 def test_counts_fall_strictly_from_all_frames_to_k_min(num_frames, k_min, num_levels, law):
-    k_min = min(k_min, num_frames)
+    k_min = min(k_min, num_frames - 1)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         counts = keyframe_counts(num_frames, k_min, num_levels, law)
@@ -58,7 +58,9 @@ def test_counts_fall_strictly_from_all_frames_to_k_min(num_frames, k_min, num_le
     ("arguments", "message"),
     [
         ((21, 1, 4, "linear"), "k_min=1: expected at least 2"),
-        ((21, 22, 4, "linear"), "k_min=22: expected at most 21, the frames of a clip"),
+        ((21, 22, 4, "linear"), "k_min=22: expected below 21, the frames of a clip: no frame would be missing"),
+        ((21, 21, 4, "geometric"), "k_min=21: expected below 21, the frames of a clip: no frame would be missing"),
+        ((2, 2, 4, "doubling"), "k_min=2: expected below 2, the frames of a clip: no frame would be missing"),
         ((1, 2, 4, "linear"), "num_frames=1: expected at least 2"),
         ((21, 4, 0, "linear"), "num_levels=0: expected at least 1"),
     ],
@@ -95,5 +97,5 @@ def test_settings_wrong_for_any_clip_are_refused_when_built(arguments, message):
 
 
 def test_a_level_is_not_invented_where_every_frame_is_a_keyframe():
-    with pytest.warns(UserWarning, match="4 frames allow 0 geometric levels"):
-        assert len(Random(k_min=4).counts_for(4)) == 1
+    with pytest.raises(BadValue, match="k_min=4: expected below 4, the frames of a clip"):
+        Random(k_min=4).counts_for(4)

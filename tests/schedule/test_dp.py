@@ -186,3 +186,29 @@ def test_gradients_of_the_likelihood_are_finite_and_lower_the_cost_of_what_was_c
     assert (cost.grad[:2, 0, 2] < 0).all()
     assert (cost.grad[:2, 0, 4] > 0).all()
     assert (cost.grad[2] == 0).all()
+
+
+def test_costs_that_are_not_finite_are_avoided_and_leave_the_counts():
+    cost, forced = random_costs(9, 0), torch.zeros(3, 9, dtype=torch.bool)
+    forced[:, [0, 8]] = True
+    cost[0, 4, :] = cost[0, :, 4] = torch.nan  # a frame that holds NaN
+    cost[1] = torch.nan
+    found = best_superset(cost, forced, 4)
+    assert found.sum(1).tolist() == [4, 4, 4]
+    assert not found[0, 4]
+    assert torch.equal(found[2:], best_superset(cost[2:], forced[2:], 4))
+    capped = DynamicProgramming(counts=[4], max_gap=3)
+    plan = capped.plan(forced, DRAWS, Costs(cost))
+    assert plan.mask_at(torch.ones(3, dtype=torch.long)).sum(1).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize("scale", [3.0, 3e6, 3e12])
+def test_the_likelihood_of_equal_costs_is_that_of_a_draw_however_large_they_are(scale):
+    forced = torch.zeros(1, 9, dtype=torch.bool)
+    forced[:, [0, 2, 8]] = True
+    keyframes = forced.clone()
+    keyframes[:, 5] = True
+    cost = torch.full((1, 9, 9), scale, dtype=torch.float64)
+    # 6 free frames, one of them chosen
+    likelihood = log_likelihood(cost, keyframes, forced, 4)
+    assert likelihood.item() == pytest.approx(-torch.tensor(6.0).log().item(), abs=1e-3)
