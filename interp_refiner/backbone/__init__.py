@@ -1,9 +1,21 @@
 """Networks that refine: from a corrupted clip to the objective's quantity."""
 
 from interp_refiner.backbone.backbone import Backbone
-from interp_refiner.backbone.conditioning import BracketingKeyframes, Global, MaskedKeyframes, PerFrame
+from interp_refiner.backbone.conditioning import (
+    BracketingKeyframes,
+    Global,
+    KeyframeChannels,
+    MaskedKeyframes,
+    PerFrame,
+    Timestep,
+)
 from interp_refiner.backbone.dropout import DroppedKeyframes
-from interp_refiner.backbone.recomputation import FullRecomputation, NoRecomputation, SelectiveRecomputation
+from interp_refiner.backbone.recomputation import (
+    FullRecomputation,
+    NoRecomputation,
+    Recomputation,
+    SelectiveRecomputation,
+)
 from interp_refiner.backbone.wan import Wan
 
 __all__ = [
@@ -12,9 +24,12 @@ __all__ = [
     "DroppedKeyframes",
     "FullRecomputation",
     "Global",
+    "KeyframeChannels",
     "MaskedKeyframes",
     "NoRecomputation",
     "PerFrame",
+    "Recomputation",
     "SelectiveRecomputation",
+    "Timestep",
     "Wan",
 ]

@@ -12,11 +12,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -27,14 +27,12 @@ from interp_refiner.corruption import Corruption
 from interp_refiner.interpolator import use_codec
 from interp_refiner.objective import Objective
 from interp_refiner.pipeline.card import model_card
+from interp_refiner.pipeline.construct import INSIDE, construct_components
 from interp_refiner.sampler import Sampler
 from interp_refiner.text import TextEncoder
 
 INDEX, WEIGHTS, INTERPOLATOR = "model_index.json", "refiner.safetensors", "interpolator.safetensors"
 TRANSFORMER, VAE, CARD = "transformer", "vae", "README.md"
-INSIDE = "./"  # in front of paths that are relative to the folder
-PACKAGE = __name__.partition(".")[0]
-DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class PipelineConfig:
         latent_shape: ``(c, t, y, x)`` of the clips that the model was trained on.
         text_shape: ``(L, D)`` of their prompt embeddings; None where there were none.
         fps: their pixel frames a second.
-        components: by name, a mapping with ``_target_`` (a class or function of this package) and its arguments, which
+        components: by name, a mapping with ``_target_`` (a component of this package) and its arguments, which
             may be such mappings again; strings that start with ``./`` are paths in the folder.
         trained: where the model came from, for the card.
     """
@@ -69,27 +67,6 @@ class PipelineConfig:
     trained: dict[str, Any] = field(default_factory=dict)
 
 
-def construct(node: Any, folder: Path) -> Any:
-    """The object that a node of plain values describes.
-
-    Raises:
-        BadValue: a ``_target_`` outside this package, which a folder from a stranger could use to run anything.
-    """
-    if isinstance(node, str) and node.startswith(INSIDE):
-        return str(folder / node)
-    if isinstance(node, list | tuple):
-        return [construct(value, folder) for value in node]
-    if not isinstance(node, Mapping):
-        return node
-    values = {name: construct(value, folder) for name, value in node.items() if name not in DIRECTIVES}
-    if "_target_" not in values:
-        return values
-    target = values.pop("_target_")
-    if target.partition(".")[0] != PACKAGE:
-        raise BadValue("_target_", target, f"a class or function of {PACKAGE}")
-    return resolve_name(target)(**values)
-
-
 def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     """Reads what :func:`save_components` wrote; raises :class:`BadValue` where there is no pipeline."""
     if not (folder / INDEX).is_file():
@@ -98,10 +75,10 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     values = {name: value for name, value in stored.items() if not name.startswith("_")}
     shapes = {name: tuple(values[name]) for name in ("latent_shape", "text_shape") if values[name] is not None}
     config = PipelineConfig(**{**values, **shapes})
-    parts = Components(**{name: construct(node, folder) for name, node in config.components.items()})
-    _load_weights(parts.backbone, load_file(folder / WEIGHTS))
+    parts = Components(**construct_components(config.components, folder))
+    _load_weights(parts.backbone, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
-    if isinstance(interpolator, Freezable) and (folder / INTERPOLATOR).is_file():
+    if isinstance(interpolator, Freezable) and interpolator.state_dict():
         interpolator.freeze(str(folder / INTERPOLATOR))
     use_codec(interpolator, parts.codec)
     return parts, config
@@ -111,14 +88,13 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     """Writes a pipeline's folder; returns it."""
     folder.mkdir(parents=True, exist_ok=True)
     components = {name: _stored(name, node) for name, node in config.components.items()}
-    own = dict(parts.backbone.state_dict())
     transformer = getattr(parts.backbone, "wan", None)
     if isinstance(transformer, WanTransformer3DModel):
         _save_transformer(transformer, folder / TRANSFORMER)
         components["backbone"]["pretrained"] = INSIDE + TRANSFORMER
-        plain = {f"wan.{name}" for name in _plain(transformer).state_dict()}
-        own = {name: value for name, value in own.items() if name not in plain}
-    save_file({name: value.detach().cpu().contiguous() for name, value in own.items()}, folder / WEIGHTS)
+    weights = parts.backbone.state_dict()
+    own = {name: weights[name].detach().cpu().contiguous() for name in _own(parts.backbone)}
+    save_file(own, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
         save_weights(interpolator, folder / INTERPOLATOR)
@@ -161,6 +137,29 @@ def _save_transformer(transformer: WanTransformer3DModel, folder: Path) -> None:
     plain.save_pretrained(folder)
 
 
-def _load_weights(backbone: nn.Module, stored: dict[str, torch.Tensor]) -> None:
-    """Strict: everything that is stored has a place, and everything else came with the transformer."""
-    backbone.load_state_dict({**backbone.state_dict(), **stored})
+def _own(backbone: nn.Module) -> list[str]:
+    """The names of the weights that do not lie in ``transformer/``."""
+    transformer = getattr(backbone, "wan", None)
+    plain = _plain(transformer).state_dict() if isinstance(transformer, WanTransformer3DModel) else {}
+    there = {f"wan.{name}" for name in plain}
+    return [name for name in backbone.state_dict() if name not in there]
+
+
+def _load_weights(backbone: nn.Module, file: Path) -> None:
+    """Strict: a weight that came neither with the transformer nor in the file would be left at random.
+
+    Raises:
+        BadValue: no such file, a damaged one, or weights of other names or sizes.
+    """
+    try:
+        stored = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise BadValue("checkpoint", file, f"a whole .safetensors file: {error}") from None
+    weights, own = backbone.state_dict(), _own(backbone)
+    if wrong := sorted(set(stored) ^ set(own)):
+        what = "missing" if wrong[0] in own else "too many"
+        raise BadValue("checkpoint", file, f"the {len(own)} weights beside {TRANSFORMER}/: {wrong[0]} is {what}")
+    for name in own:
+        if stored[name].shape != weights[name].shape:
+            raise BadValue("checkpoint", file, f"{name} of {list(weights[name].shape)}, not {list(stored[name].shape)}")
+    backbone.load_state_dict({**weights, **stored})
