@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
+from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,15 @@ from interp_refiner.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.core import BadValue, choice
 from interp_refiner.entry import run_metadata
 from interp_refiner.export import load_pipeline
-from interp_refiner.pipeline import Keyframe, RefinerOutput, RefinerPipeline, Storyboard, VideoPlan, load_storyboard
+from interp_refiner.pipeline import (
+    INDEX,
+    Keyframe,
+    RefinerOutput,
+    RefinerPipeline,
+    Storyboard,
+    VideoPlan,
+    load_storyboard,
+)
 from interp_refiner.pipeline.cost import expected_cost
 from interp_refiner.pipeline.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.pipeline.storyboard import naming
@@ -28,6 +37,15 @@ from interp_refiner.pipeline.timeline import collisions, refuse_collisions
 from interp_refiner.sampler import ClassifierFree
 
 EXTRAS = ("gif", "frames", "latents")
+ALWAYS = ("video", "sheet", "report")
+SUFFIXES = {
+    "video": ".mp4",
+    "gif": ".gif",
+    "frames": ".frames",
+    "latents": ".safetensors",
+    "sheet": ".sheet.png",
+    "report": ".report.json",
+}
 Timings = dict[str, float]
 
 
@@ -37,7 +55,8 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
     Raises:
         BadValue: naming the entry of the storyboard, or the setting.
     """
-    board, output = load_storyboard(cfg.storyboard), checked_output(cfg)
+    board = load_storyboard(cfg.storyboard)
+    output = checked_output(cfg, board)
     seconds: Timings = {}
     with timed(seconds, "loading"):
         pipeline = load_pipeline(cfg.checkpoint, cfg).to(device)
@@ -66,14 +85,24 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         "joints": joint_records(result),
     }
     with timed(seconds, "writing"):
-        files = write(cfg, pipeline, result, keyframes, output)
+        write(cfg, pipeline, result, keyframes, output)
+    files = [str(file) for name, file in output.items() if name != "report"]
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
-    output.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
-    show_result(report, output)
+    output["report"].write_text(json.dumps(report, indent=2) + "\n")
+    show_result(report, output["report"])
 
 
-def checked_output(cfg: DictConfig) -> Path:
-    """The mp4 to write; refuses another name, or none unless nothing will be written."""
+def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
+    """The files that will be written; none of them is one that the video is made of.
+
+    Args:
+        cfg: ``output`` names the mp4, the others are beside it; ``also`` says which of them are wanted.
+        board: the storyboard.
+
+    Raises:
+        BadValue: another name than an mp4's, or none unless nothing will be written; a name that belongs to the
+            storyboard, one of its files or an exported folder; a frames folder that holds files already.
+    """
     for extra in cfg.also:
         choice("also", extra, EXTRAS)
     if cfg.output is None and not cfg.dry_run:
@@ -81,7 +110,17 @@ def checked_output(cfg: DictConfig) -> Path:
     output = Path(cfg.output or "out.mp4").expanduser()
     if output.suffix != ".mp4" or output.is_dir():
         raise BadValue("output", cfg.output, "a file name that ends in .mp4")
-    return output
+    files = {name: output.with_suffix(suffix) for name, suffix in SUFFIXES.items() if name in (*ALWAYS, *cfg.also)}
+    folder = Path(cfg.checkpoint).expanduser()
+    model = [file for file in folder.rglob("*") if file.is_file()] if (folder / INDEX).is_file() else []
+    sources = [Path(cfg.storyboard).expanduser(), *board.files, *model]
+    read = {file.resolve() for file in sources}
+    for file in files.values():
+        if file.resolve() in read or any(file.exists() and file.samefile(other) for other in sources if other.exists()):
+            raise BadValue("output", cfg.output, f"another name: {file} is read for this video, and would be replaced")
+    if (frames := files.get("frames")) and frames.exists() and (not frames.is_dir() or any(frames.iterdir())):
+        raise BadValue("output", cfg.output, f"another name: {frames} is there already, for also=frames")
+    return files
 
 
 def unguided(board: Storyboard, pipeline: RefinerPipeline) -> list[str]:
@@ -113,31 +152,27 @@ def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan
 
 
 def write(
-    cfg: DictConfig, pipeline: RefinerPipeline, result: RefinerOutput, keyframes: list[Keyframe], output: Path
-) -> list[str]:
-    """The video, its contact sheet, and the extras asked for; returns the names of the files."""
+    cfg: DictConfig,
+    pipeline: RefinerPipeline,
+    result: RefinerOutput,
+    keyframes: list[Keyframe],
+    output: dict[str, Path],
+) -> None:
+    """The video, its contact sheet, and the extras asked for."""
     video, fps, scale = result.frames, result.plan.fps, cfg.upscale
-    files = [write_mp4(output, video, fps, scale)]
-    if "gif" in cfg.also:
-        files.append(output.with_suffix(".gif"))
-        files[-1].write_bytes(gif_bytes(video, fps, scale))
-    if "frames" in cfg.also:
-        from PIL import Image
-
-        folder = output.with_suffix("")
-        folder.mkdir(parents=True, exist_ok=True)
+    write_mp4(output["video"], video, fps, scale)
+    if "gif" in output:
+        output["gif"].write_bytes(gif_bytes(video, fps, scale))
+    if "frames" in output:
+        output["frames"].mkdir(parents=True, exist_ok=True)
         for number, frame in enumerate(as_frames(video).numpy()):
-            Image.fromarray(frame).save(folder / f"{number:05d}.png")
-        files.append(folder)
-    if "latents" in cfg.also:
-        files.append(output.with_suffix(".safetensors"))
-        save_file({"latents": result.latents[0].cpu().contiguous()}, files[-1])
+            Image.fromarray(frame).save(output["frames"] / f"{number:05d}.png")
+    if "latents" in output:
+        save_file({"latents": result.latents[0].cpu().contiguous()}, output["latents"])
     with torch.no_grad():
         interpolation = pipeline.codec.fitted_to(result.latents).decode(result.interpolation)[0].float().cpu()
-    files.append(output.with_suffix(".png"))
     title = "  ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat]))
-    storyboard_sheet(result, keyframes, video, interpolation, title).save(files[-1])
-    return [str(file) for file in files]
+    storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])
 
 
 def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> None:
@@ -173,7 +208,7 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
     )
 
 
-def show_result(report: dict[str, Any], output: Path) -> None:
+def show_result(report: dict[str, Any], file: Path) -> None:
     """Prints the keyframe contract and where everything is."""
     console = wide_console()
     table = Table("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker", box=SIMPLE_HEAD)
@@ -185,7 +220,7 @@ def show_result(report: dict[str, Any], output: Path) -> None:
     console.print(table)
     for joint in report["joints"]:
         console.print(f"joint at latent frames {joint['latent_frames']}: seam flicker {joint['seam_flicker']:.2f}")
-    for name in [*report["files"], output.with_suffix(".json")]:
+    for name in [*report["files"], file]:
         console.print(str(name), soft_wrap=True)
 
 

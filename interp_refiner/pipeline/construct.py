@@ -30,8 +30,10 @@ SLOTS: dict[str, type] = {
     "codec": Codec,
     "text": TextEncoder,
 }
-PARTS = (Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, NoiseProfile, Probability)
-PARTS += (ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep)
+PARTS: tuple[type, ...] = (
+    *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, NoiseProfile, Probability),
+    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
+)
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
 

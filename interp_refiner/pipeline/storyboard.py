@@ -81,13 +81,18 @@ class Storyboard(BaseModel):
     width: int | None = Field(None, gt=0)
     height: int | None = Field(None, gt=0)
     frames: int | None = Field(None, gt=0)
-    seconds: float | None = Field(None, gt=0)
-    fps: float | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    fps: float | None = Field(None, gt=0, allow_inf_nan=False)
     prompt: str = ""
     negative_prompt: str = ""
     fit: Fit = "crop"
     keyframes: list[Entry] = Field(min_length=1)
     folder: Path = Field(Path("."), exclude=True)
+
+    @property
+    def files(self) -> list[Path]:
+        """What the entries name, in their order."""
+        return [self.folder / Path(entry.source).expanduser() for entry in self.keyframes]
 
     def read(self, width: int, height: int) -> tuple[list[Keyframe], list[str]]:
         """The keyframes at the size of the video, and a line for every picture that had to be fitted.

@@ -41,12 +41,12 @@ def test_a_storyboard_becomes_a_video_with_a_sheet_and_a_report(place, run_folde
     overrides = ["sampler=bridge", "sampler.steps=2", "also=[gif,frames,latents]", "seed=3"]
     for name in ("one", "two"):
         sample(config(place, run_folder, f"output={place / name / 'out.mp4'}", *overrides))
-    for file in ("out.mp4", "out.png", "out.gif", "out.safetensors", "out/00030.png"):
+    for file in ("out.mp4", "out.sheet.png", "out.gif", "out.safetensors", "out.frames/00030.png"):
         assert (place / "one" / file).read_bytes() == (place / "two" / file).read_bytes(), file
     with av.open(str(place / "one" / "out.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
         assert len(list(container.decode(video=0))) == 31
-    report = json.loads((place / "one" / "out.json").read_text())
+    report = json.loads((place / "one" / "out.report.json").read_text())
     assert [row["frame"] for row in report["keyframes"]] == [0, 8, 15, 23, 30]
     assert [row["exact"] for row in report["keyframes"]] == [True, False, True, True, True]
     assert all(row["psnr"] > 20 for row in report["keyframes"] if row["hard"])
@@ -58,7 +58,7 @@ def test_a_storyboard_becomes_a_video_with_a_sheet_and_a_report(place, run_folde
     assert report["settings"]["steps"] == 2
     assert "keyframes[3] 3.png is 48x16, the video 24x16: crop" in report["notes"]
     assert load_file(place / "one" / "out.safetensors")["latents"].shape == (16, 31, 4, 6)
-    assert "out.json" in capsys.readouterr().out
+    assert "out.report.json" in capsys.readouterr().out
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys):
@@ -146,6 +146,45 @@ def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
 def test_mistakes_on_the_command_line_are_named(place, run_folder, overrides, said):
     with pytest.raises(BadValue, match=said):
         sample(config(place, run_folder, *overrides))
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "also"),
+    [
+        ("board.yaml", "link.mp4", ""),
+        ("out.report.json", "out.mp4", ""),
+        ("out.sheet.png", "out.mp4", ""),
+        ("take.mp4", "take.mp4", ""),
+        ("turn.gif", "below/../turn.mp4", "gif"),
+        ("out.frames/9.png", "out.mp4", "frames"),
+    ],
+)
+def test_nothing_that_a_video_is_made_of_is_replaced(place, run_folder, source, output, also):
+    (place / "below").mkdir()
+    (place / "out.frames").mkdir()
+    board, text = place / "board.yaml", (place / "board.yaml").read_text()
+    if source == "out.report.json":
+        board.rename(board := place / source)
+        entries = [{"image": f"{number}.png", "time": 8 * number} for number in range(3)]
+        board.write_text(json.dumps({"frames": 31, "keyframes": entries}))
+    elif source == "board.yaml":
+        (place / "link.sheet.png").hardlink_to(board)
+    else:
+        (place / "0.png").rename(place / source)
+        key = "image" if source.endswith("png") else "clip"
+        board.write_text(text.replace("image: 0.png", f"{key}: {source}"))
+    before = {file: file.read_bytes() for file in place.rglob("*") if file.is_file()}
+    settings = [f"checkpoint={run_folder}", f"storyboard={board}", f"also=[{also}]", f"output={place / output}"]
+    with pytest.raises(BadValue, match=r"output=.*\.mp4: expected another name.*(would be replaced|is there)"):
+        sample(program_config("sample", place, "device=cpu", *settings))
+    assert {file: file.read_bytes() for file in place.rglob("*") if file.is_file()} == before
+
+
+def test_nothing_of_an_exported_folder_is_replaced(place, run_folder):
+    folder = place / "exported"
+    export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
+    with pytest.raises(BadValue, match=r"refiner\.safetensors is read for this video, and would be replaced"):
+        sample(config(place, folder, f"output={folder / 'refiner.mp4'}", "also=[latents]"))
 
 
 def test_an_exported_folder_makes_the_same_video(place, run_folder, capsys):
