@@ -125,7 +125,7 @@ def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
         output = place / name / "out.mp4"
         sample(config(place, run_folder, f"output={output}", "also=[latents]", *chosen))
         latents[name] = load_file(output.with_suffix(".safetensors"))["latents"]
-        notes[name] = json.loads(output.with_suffix(".json").read_text())["notes"]
+        notes[name] = json.loads(output.with_suffix(".report.json").read_text())["notes"]
     for name, other in (("none", "prompt"), ("prompt", "segment"), ("segment", "guided")):
         assert not torch.allclose(latents[name], latents[other])
     assert torch.equal(latents["prompt"][:, :8], latents["segment"][:, :8])
