@@ -35,7 +35,7 @@ def fingerprint(settings: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """What came out: clips of every split, why videos were left out, by their names, and the :func:`still_gap`."""
+    """Clips of every split, why videos were left out, by their paths below the source, and the :func:`still_gap`."""
 
     clips: dict[str, int]
     skipped: dict[str, str]
@@ -94,12 +94,17 @@ class VideoEncoder:
         Raises:
             BadValue: ``output`` holds something else, or one of the splits would be empty.
         """
-        source = fingerprint({v.key: [v.caption, v.path.stat().st_size] for v in videos})
+        source = fingerprint({v.key: [v.caption, v.size] for v in videos})
         if output.is_dir() and any(output.iterdir()):
             return _summary(self._continued(output, source))
         partial = output.with_name(f"{output.name}.partial")
         begun = (partial / SETTINGS_FILE).is_file()
+        if not begun:
+            self._check_splits(videos)
         state = self._continued(partial, source) if begun else self._begun(partial, source, videos)
+        if begun and (before := state.get("videos_per_shard")) != self.videos_per_shard:
+            allowed = f"{before}, with which {partial} was begun (or delete that folder)"
+            raise BadValue("videos_per_shard", self.videos_per_shard, allowed)
         self.codec.set_statistics(*state["statistics"])
         size = self.videos_per_shard
         chunks = [videos[start : start + size] for start in range(0, len(videos), size)]
@@ -112,6 +117,19 @@ class VideoEncoder:
                     progress.update(len(chunk))
         return self._finish(partial, output, state)
 
+    def _check_splits(self, videos: Sequence[Video]) -> None:
+        """Refuses shares of which the names of the videos tell already that a split stays empty."""
+        held_out = sum(self.cut.is_held_out(video) for video in videos)
+        if held_out == len(videos):
+            self._refuse_empty(["train"])
+        if held_out == 0 and self.cut.held_out_end == 0:
+            self._refuse_empty(["val"])
+
+    def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None) -> None:
+        allowed = f"shares that leave clips for train and val, {' and '.join(splits)} would be empty"
+        allowed += f" (delete {folder} before another try)" if folder else ""
+        raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
+
     def _begun(self, partial: Path, source: str, videos: Sequence[Video]) -> dict[str, Any]:
         """An empty folder, with the statistics that every clip is normalised by."""
         statistics = self._statistics(videos)
@@ -122,6 +140,7 @@ class VideoEncoder:
             "settings": self.settings,
             "statistics": statistics,
             "still_gap": self._still_gap(videos),
+            "videos_per_shard": self.videos_per_shard,
             "chunks": {},
         }
         for split in SPLITS:
@@ -175,8 +194,8 @@ class VideoEncoder:
         for video, parts in self._read(chunk):
             progress.update()
             if isinstance(parts, UnreadableVideo):
-                skipped[video.path.name] = str(parts)
-                log.warning("skipped: %s: %s", video.path.name, parts)
+                skipped[video.name] = str(parts)
+                log.warning("skipped: %s: %s", video.name, parts)
                 continue
             embedding = self.text.encode([video.caption])[0].float().cpu()
             for split, frames in parts.items():
@@ -225,8 +244,7 @@ class VideoEncoder:
     def _finish(self, partial: Path, output: Path, state: dict[str, Any]) -> Encoded:
         encoded = _summary(state)
         if empty := [split for split, count in encoded.clips.items() if count == 0]:
-            allowed = "shares that leave clips for train and val" + f", {' and '.join(empty)} would be empty"
-            raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
+            self._refuse_empty(empty, partial)
         made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}
         made_by |= {"skipped": encoded.skipped, "still_gap": state["still_gap"]}
         metadata = self._metadata(state["statistics"], made_by)

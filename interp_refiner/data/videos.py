@@ -21,11 +21,26 @@ Pixels = UInt8[Tensor, "c t h w"]
 
 @dataclass(frozen=True)
 class Video:
-    """A file, the name that its clips begin with, and its caption."""
+    """A video and what is known before it is decoded.
+
+    Attributes:
+        path: of the file.
+        key: that the names of its clips begin with.
+        caption: empty where there is none.
+        name: the path below the source.
+        fault: why it must be left out, such as a caption that cannot be read; empty if it need not.
+    """
 
     path: Path
     key: str
     caption: str = ""
+    name: str = ""
+    fault: str = ""
+
+    @property
+    def size(self) -> int:
+        """Of the file in bytes; 0 where there is none."""
+        return self.path.stat().st_size if self.path.is_file() else 0
 
 
 @dataclass(frozen=True)
@@ -75,11 +90,13 @@ class Cut:
         """The frames of every split.
 
         Raises:
-            UnreadableVideo: no video, or one that is too short for a clip.
+            UnreadableVideo: no video, one with a fault, or one that is too short for a clip.
         """
+        if video.fault:
+            raise UnreadableVideo(video.fault)
         height, width = self.frame_size
         frames = read_video(video.path, height, width, self.fps, self.max_frames).permute(3, 0, 1, 2)
-        if derived_seed("held out", video.key) / 2**63 < self.held_out_videos:
+        if self.is_held_out(video):
             parts = {"val": frames}
         else:
             held_out = round(self.held_out_end * frames.shape[1])
@@ -87,6 +104,10 @@ class Cut:
         if all(next(self.clips(part, split), None) is None for split, part in parts.items()):
             raise UnreadableVideo(f"no shot has the {self.size[0]} frames of a clip ({frames.shape[1]} in all)")
         return parts
+
+    def is_held_out(self, video: Video) -> bool:
+        """Whether the whole video is."""
+        return derived_seed("held out", video.key) / 2**63 < self.held_out_videos
 
     def clips(self, frames: Pixels, split: str) -> Iterator[tuple[tuple[int, int, int], Pixels]]:
         """((frame, row, column) of the first pixel, clip), shot after shot."""
@@ -130,19 +151,28 @@ def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
     said = read_captions(captions) if captions is not None else {}
     if unknown := sorted(set(said) - set(names)):
         raise BadValue("captions", captions, f"files below {source}, not '{unknown[0]}'", names)
-    videos = [
-        Video(path, re.sub(r"[^\w-]+", "-", name), said.get(name, "") or _text_beside(path))
-        for path, name in zip(paths, names, strict=True)
-    ]
+    videos = [_video(path, name, said.get(name, "")) for path, name in zip(paths, names, strict=True)]
     if len(keys := {video.key for video in videos}) < len(videos):
         raise BadValue("source", source, f"different file names, {len(videos)} videos have {len(keys)}")
     return videos
 
 
+def _video(path: Path, name: str, said: str) -> Video:
+    """A file with its caption; a dangling link and text that is not UTF-8 are faults of this video alone."""
+    key, caption, fault = re.sub(r"[^\w-]+", "-", name), said, ""
+    try:
+        caption = said or _text_beside(path)
+    except (OSError, UnicodeDecodeError) as error:
+        fault = f"its caption {path.with_suffix('.txt').name} cannot be read as UTF-8: {error}"
+    if not path.is_file():
+        fault = "no such file: a dangling link" if path.is_symlink() else "not a file"
+    return Video(path, key, caption, name, fault)
+
+
 def read_captions(path: Path) -> dict[str, str]:
     """``file`` -> ``caption`` of a csv with these two columns."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:
         raise BadValue("captions", path, f"a csv with the columns file and caption: {error}") from error
@@ -154,7 +184,7 @@ def read_captions(path: Path) -> dict[str, str]:
 
 def _text_beside(path: Path) -> str:
     text = path.with_suffix(".txt")
-    return " ".join(text.read_text(encoding="utf-8").split()) if text.is_file() else ""
+    return " ".join(text.read_text(encoding="utf-8-sig").split()) if text.is_file() else ""
 
 
 def moments(raw: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "c 3"]:

@@ -1,6 +1,7 @@
 """Videos to shards: what is written, what is left out, and how it goes on."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,8 @@ def test_goes_on_behind_its_last_whole_chunk(source: Path, tmp_path: Path, monke
     )
     again: list[None] = []
     assert stopping_never is not None
+    with pytest.raises(BadValue, match=r"videos_per_shard=2: expected 1, with which .*set\.partial was begun"):
+        encoder(videos_per_shard=2).write(videos, tmp_path / "set")
     encoder(videos_per_shard=1).write(videos, tmp_path / "set")
     assert len(again) == 4  # two shards each of b and c; those of a stood
     for file in sorted((tmp_path / "at_once").rglob("*")):
@@ -146,12 +149,26 @@ def test_captions_from_a_csv(source: Path, tmp_path: Path) -> None:
     said = {video.key: video.caption for video in find_videos(source, captions)}
     assert said["below-c-mp4"] == "a wall, brightening"
     assert said["a-mp4"] == "a pale wall"
+    captions.write_text("file,caption\na.mp4,from a table\n", encoding="utf-8-sig")
+    assert find_videos(source, captions)[0].caption == "from a table"
     captions.write_text("file,caption\nbelow/d.mp4,nothing\n")
     with pytest.raises(BadValue, match=r"not 'below/d\.mp4'"):
         find_videos(source, captions)
     captions.write_text("name,words\nx,y\n")
     with pytest.raises(BadValue, match=r"the columns file and caption, it has \['name', 'words'\]"):
         find_videos(source, captions)
+
+
+def test_faults_of_single_videos_are_named_and_left_out(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    shutil.copytree(source, folder)
+    (folder / "a.txt").write_bytes("caf\xe9".encode("latin-1"))
+    (folder / "gone.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (folder / "below" / "broken.mp4").write_bytes(b"no video either" * 100)
+    encoded = encoder().write(find_videos(folder), tmp_path / "set")
+    assert set(encoded.skipped) == {"a.mp4", "below/broken.mp4", "broken.mp4", "gone.mp4", "short.mp4"}
+    assert "a.txt cannot be read as UTF-8" in encoded.skipped["a.mp4"]
+    assert "dangling link" in encoded.skipped["gone.mp4"]
 
 
 def test_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
@@ -164,6 +181,10 @@ def test_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
     nothing_held_out = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.0)
     with pytest.raises(BadValue, match=r"held_out_videos=0\.0.*val would be empty"):
         encoder(nothing_held_out).write(find_videos(source), tmp_path / "set")
+    assert not (tmp_path / "set.partial").exists()  # nothing was decoded
+    too_short = Cut(**{**vars(CUT), "held_out_end": 0.1})
+    with pytest.raises(BadValue, match=r"val would be empty \(delete .*set\.partial before another try\)"):
+        encoder(too_short).write(find_videos(source), tmp_path / "set")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
     with pytest.raises(BadValue, match="a new or empty folder: it holds files already"):
