@@ -25,12 +25,19 @@ def read_image(path: Path) -> Image.Image:
     _check_file("image", path, f"an image file ({' | '.join(IMAGES)})")
     try:
         with Image.open(path) as opened:
-            image = ImageOps.exif_transpose(opened)
+            image = _eight_bits(ImageOps.exif_transpose(opened))
             if image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
             return image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {error}") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8, which Pillow itself would clip instead of scaling; other modes as they are."""
+    if not image.mode.startswith("I;16"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
 
 
 def read_video(key: str, path: Path, limit: int | None = None) -> tuple[list[Image.Image], float]:

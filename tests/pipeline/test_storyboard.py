@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from interp_refiner.codec import write_mp4
 from interp_refiner.core import BadValue
 from interp_refiner.pipeline import load_storyboard, parse_storyboard
-from interp_refiner.pipeline.media import as_tensor, fitted
+from interp_refiner.pipeline.media import as_tensor, fitted, read_image
 
 ONE = {"image": "a.png", "time": 0}
 
@@ -118,3 +119,24 @@ def test_files_of_entries_that_are_missing_or_broken_are_named(tmp_path, entry, 
     write_mp4(tmp_path / "v.mp4", torch.rand(3, 8, 16, 24), 8.0)
     with pytest.raises(BadValue, match=said):
         parse_storyboard({"keyframes": [ONE, {**entry, "time": 3}]}, tmp_path).read(24, 16)
+
+
+def test_grey_of_16_bits_is_scaled(tmp_path):
+    grey = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+    read = np.asarray(read_image(tmp_path / "a.png")).astype(float)
+    assert read.shape == (16, 24, 3)
+    assert np.abs(read - grey[..., None] / 257).max() <= 1
+
+
+def test_a_picture_too_large_to_open_is_a_mistake_in_one_line(tmp_path, monkeypatch):
+    picture(24, 16).save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(BadValue, match=r"image=.*a\.png: expected an image .*exceeds limit of 200 pixels"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("key", ["fps", "seconds"])
+def test_lengths_and_rates_are_finite(key):
+    with pytest.raises(BadValue, match=f"{key}=inf: expected input should be a finite number"):
+        parse_storyboard({key: float("inf"), "keyframes": [ONE]})
