@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.entry import Settings, build, main, run_metadata
 from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
@@ -64,10 +65,29 @@ def load_pipeline(path: str | Path, cfg: DictConfig, *, ema: bool = True) -> Ref
     for name, node in chosen.items():
         if node.get("_partial_", False):
             raise BadValue(name, "declared", f"another {name}, or none: an exported folder has its own")
-        setattr(pipeline, name, build(node))
+        before, made = pipeline.codec, build(node)
+        setattr(pipeline, name, made)
         pipeline.config.components[name] = OmegaConf.to_container(node, resolve=True)
+        if name == "codec" and not before.caveat:
+            pipeline.config.components[name] |= keep_latents(before, made)
     check_text(pipeline)
     return pipeline
+
+
+def keep_latents(trained: Codec, chosen: Codec) -> dict[str, Any]:
+    """Hands the statistics of the latents trained on to a codec without its own; returns them for its node.
+
+    Raises:
+        BadValue: a codec whose latents have other channels or factors.
+    """
+    for name in ("latent_channels", "temporal_factor", "spatial_factor", "first_frame_alone"):
+        if (found := getattr(chosen, name)) != (wanted := getattr(trained, name)):
+            raise BadValue("codec", chosen.name, f"{name}={wanted} as trained on, not {found}")
+    if chosen.has_statistics:
+        return {}
+    statistics = {"latents_mean": trained.latents_mean.tolist(), "latents_std": trained.latents_std.tolist()}
+    chosen.set_statistics(*statistics.values())
+    return statistics
 
 
 def check_text(pipeline: RefinerPipeline) -> None:

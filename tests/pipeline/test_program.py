@@ -9,8 +9,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from interp_refiner.core import BadValue
-from interp_refiner.export import export
-from interp_refiner.pipeline import INDEX
+from interp_refiner.export import export, load_pipeline
+from interp_refiner.pipeline import INDEX, RefinerPipeline
 from interp_refiner.sample import sample
 from tests.entry.test_programs import program
 from tests.pipeline.conftest import program_config
@@ -205,3 +205,15 @@ def test_an_exported_folder_makes_the_same_video(place, run_folder, capsys):
         export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
     with pytest.raises(BadValue, match=r"storyboard=None: .*an exported folder has no held-out clips"):
         sample(program_config("sample", place, f"checkpoint={folder}"))
+
+
+def test_another_codec_keeps_the_statistics_of_the_latents(place, run_folder):
+    folder = place / "exported"
+    export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
+    own = load_pipeline(folder, config(place, folder)).codec
+    chosen = load_pipeline(folder, config(place, folder, "codec=patch_dct"))
+    assert not torch.allclose(own.latents_std, torch.ones(16))
+    assert torch.equal(chosen.codec.latents_std, own.latents_std)
+    assert torch.equal(chosen.codec.latents_mean, own.latents_mean)
+    again = RefinerPipeline.from_pretrained(chosen.save_pretrained(place / "again")).codec
+    assert torch.equal(again.latents_std, own.latents_std)
