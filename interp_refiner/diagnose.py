@@ -16,12 +16,21 @@ from tqdm import tqdm
 from interp_refiner.core import BadValue, Clip
 from interp_refiner.corruption import Corruption
 from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
-from interp_refiner.entry import Settings, build, keep_freed_memory, main, quiet_libraries, run_metadata, save_config
-from interp_refiner.evaluation import Diagnosis, config_name, markdown_table
+from interp_refiner.entry import (
+    Settings,
+    build,
+    keep_freed_memory,
+    main,
+    option_name,
+    quiet_libraries,
+    run_metadata,
+    save_config,
+)
+from interp_refiner.evaluation import Diagnosis, markdown_table
 from interp_refiner.evaluation.diagnosis import Row
 from interp_refiner.interpolator import use_codec
 from interp_refiner.run import build_codec
-from interp_refiner.schedule import DynamicProgramming
+from interp_refiner.schedule import DynamicProgramming, Schedule
 
 
 @dataclass
@@ -58,7 +67,7 @@ def diagnose(cfg: DictConfig) -> None:
 def compared(cfg: DictConfig) -> dict[str, Corruption]:
     """The same corruption under every schedule that is asked for, by name; the run's own schedule first."""
     own = build(cfg.corruption)
-    corruptions = {config_name(own.schedule): own}
+    corruptions = {option_name("schedule", cfg.schedule): own}
     for name, node in cfg.compare.items():
         if name in corruptions:
             raise BadValue(f"compare.{name}", node._target_, f"another name: schedule={name} is in the table already")
@@ -90,23 +99,32 @@ def clips(data: ShardedDataModule, batch_size: int, device: str) -> Iterator[Cli
 
 @torch.no_grad()
 def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
-    """The figures of all clips, see :class:`Diagnosis`; with the overlap with dp where dp is among the schedules."""
+    """The figures of all clips, see :class:`Diagnosis`.
+
+    Where dp without a largest gap is among the schedules, the others' overlap with it is told, at equal numbers of
+    keyframes: levels of the same number may keep more or fewer.
+    """
     diagnosis = Diagnosis()
-    bound = next((name for name, c in corruptions.items() if isinstance(c.schedule, DynamicProgramming)), None)
+    bound = next((name for name, c in corruptions.items() if is_bound(c.schedule)), None)
     # dp comes first, to be there for the others
     order = sorted(corruptions, key=lambda name: name != bound)
     for clip in tqdm(batches, desc="batches of clips"):
-        best: dict[int, torch.Tensor] = {}
+        best: dict[int, torch.Tensor] = {}  # by K
         for name in order:
-            for level in range(1, corruptions[name].num_levels(clip.num_frames) + 1):
+            for level, count in enumerate(corruptions[name].schedule.counts_for(clip.num_frames)[1:], 1):
                 levels = torch.full((clip.batch_size,), level, device=clip.latents.device)
                 corrupted = corruptions[name](replace(clip, level=levels), EVALUATION_STREAM)
                 if name == bound:
-                    best[level] = corrupted.known
-                diagnosis.update(name, level, corrupted, best.get(level))
+                    best[count] = corrupted.known
+                diagnosis.update(name, level, corrupted, best.get(count))
     places = {name: place for place, name in enumerate(corruptions)}
     rows = [row | {"sees": corruptions[row["schedule"]].schedule.sees} for row in diagnosis.rows()]
     return sorted(rows, key=lambda row: (row["level"], places[row["schedule"]]))
+
+
+def is_bound(schedule: Schedule) -> bool:
+    """Whether no keyframes have less interpolation error than those of a schedule."""
+    return isinstance(schedule, DynamicProgramming) and schedule.max_gap is None
 
 
 HEADINGS = {
@@ -147,6 +165,8 @@ def texts(rows: list[Row], names: Iterable[str]) -> list[list[str]]:
         if name == "mse_ratio":
             ratio = value.get(rows[0]["schedule"]) if isinstance(value, dict) else None
             return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**ratio) if ratio else ""
+        if value is None:
+            return "-"
         return f"{value:.{DECIMALS.get(name, 3)}f}" if isinstance(value, float) else str(value)
 
     return [[text(name, row[name]) for name in names] for row in rows]
@@ -154,18 +174,18 @@ def texts(rows: list[Row], names: Iterable[str]) -> list[list[str]]:
 
 def measured(rows: list[Row], headings: dict[str, str]) -> dict[str, str]:
     """Without the columns that hold nothing: the overlap, where there is no dp to overlap with."""
-    return {name: heading for name, heading in headings.items() if rows[0][name] is not None}
+    return {name: heading for name, heading in headings.items() if any(row[name] is not None for row in rows)}
 
 
 def write(rows: list[Row], corruptions: dict[str, Corruption], cfg: DictConfig) -> None:
     """The table on the terminal, as Markdown and as JSON."""
     folder, first = Path(cfg.paths.output_dir), next(iter(corruptions.values()))
     save_config(cfg, folder)
-    parts = {"interpolator": config_name(first.interpolator), "noise": config_name(first.noise), "sigma": first.sigma}
-    about = parts | {"data": str(cfg.data.root), "clips": rows[0]["clips"], "seed": cfg.seed}
+    names = {group: option_name(group, cfg[group]) for group in ("interpolator", "corruption")}
+    about = names | {"sigma": first.sigma} | {"data": str(cfg.data.root), "clips": rows[0]["clips"], "seed": cfg.seed}
     facts = ", ".join(f"{name} {value}" for name, value in about.items())
     about |= run_metadata()
-    (folder / "diagnosis.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    (folder / "diagnosis.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1, allow_nan=False) + "\n")
     columns = measured(rows, HEADINGS)
     table = markdown_table(list(columns.values()), texts(rows, columns))
     text = f"# Diagnosis\n\n{facts}, commit {about['git_commit']}\n\n`{about['command']}`\n\n{table}"

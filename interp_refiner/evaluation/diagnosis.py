@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import Corrupted, masked_mean
+from interp_refiner.evaluation.results import finite
 from interp_refiner.metric import missing_frame_mse, paired_bootstrap
 
 Row = dict[str, Any]
@@ -53,7 +54,10 @@ class Diagnosis:
     - ``interpolation_mse``: of missing frames, mean over clips, and its standard error ``interpolation_mse_se``;
     - ``mse_ratio``: of that error to every other schedule's at the same level, on the same clips: ``{name: {value, low,
       high}}`` with 95% paired bootstrap intervals; None where there is no other;
-    - ``overlap``: share of the chosen keyframes (not the ends, not given ones) that the reference has too.
+    - ``overlap``: share of the chosen keyframes (not the ends, not given ones) that the reference has too; None where
+      there is none to compare with, or nothing to choose.
+
+    What is not a number is None, as JSON has it.
     """
 
     def __init__(self) -> None:
@@ -76,7 +80,7 @@ class Diagnosis:
     def _row(schedule: str, level: int, clips: dict[str, Tensor]) -> Row:
         means = {name: values.nanmean().item() for name, values in clips.items()}
         error = clips["interpolation"]
-        return {
+        row = {
             "schedule": schedule,
             "level": level,
             "clips": len(error),
@@ -89,6 +93,7 @@ class Diagnosis:
             "interpolation_mse_se": error.std(correction=0).item() / len(error) ** 0.5,
             "overlap": means.get("overlap"),
         }
+        return finite(row)
 
 
 def _ratios(

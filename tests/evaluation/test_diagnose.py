@@ -46,6 +46,8 @@ def test_dp_is_the_bound_and_overlaps_with_itself(diagnosed):
     assert rows["dp", 4]["interpolation_mse"] <= rows["uniform", 4]["interpolation_mse"]
     assert rows["dp", 4]["overlap"] == 1
     assert 0 <= rows["uniform", 4]["overlap"] < 1
+    assert rows["few", 1]["overlap"] <= 1  # 9 keyframes, as dp has at level 2
+    assert rows["few", 2]["overlap"] is None  # dp has no level of 3
     for row in rows.values():
         assert row["correction_rms"] ** 2 == pytest.approx(row["interpolation_mse"])
         assert row["longest_gap"] >= row["largest_gap"] >= row["mean_gap"]
@@ -87,6 +89,10 @@ def test_figures_of_a_batch_are_those_of_a_loop():
     ("overrides", "message"),
     [
         (["+schedule@compare.uniform=dp"], "compare.uniform=.*: expected another name: schedule=uniform is in the"),
+        (
+            ["schedule=dp", "+schedule@compare.dp=dp"],
+            "compare.dp=.*: expected another name: schedule=dp is in the table",
+        ),
         (["batch_size=0"], "batch_size=0: expected at least 1"),
         (["schedule=dp", "interpolator=spline"], "interpolator=spline: expected a segment-local one"),
         (
@@ -102,6 +108,19 @@ def test_figures_of_a_batch_are_those_of_a_loop():
 def test_mistakes_name_their_key(tmp_path, overrides, message):
     with pytest.raises(BadValue, match=message):
         diagnose(config(tmp_path, *overrides))
+
+
+def test_overlap_is_between_equal_numbers_of_keyframes_with_the_uncapped_dp(tmp_path):
+    few = ["schedule.counts=[4]", "+schedule@compare.dp=dp", "compare.dp.counts=[14,2]", "clips=2"]
+    capped = ["+schedule@compare.capped=dp", "compare.capped.counts=[4]", "compare.capped.max_gap=8"]
+    diagnose(config(tmp_path, *few, *capped))
+    text = (tmp_path / "output_dir" / "diagnosis.json").read_text()
+    rows = {(row["schedule"], row["level"]): row for row in json.loads(text, parse_constant=pytest.fail)["rows"]}
+    assert rows["uniform", 1]["overlap"] is None  # 4 keyframes are not compared with 14
+    assert rows["capped", 1]["overlap"] is None  # nor taken for the bound
+    assert rows["dp", 1]["overlap"] == 1
+    assert rows["dp", 2]["overlap"] is None  # both of its keyframes are ends
+    assert "| - |" in (tmp_path / "output_dir" / "diagnosis.md").read_text()
 
 
 def test_schedules_share_everything_else(tmp_path):
