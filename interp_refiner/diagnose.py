@@ -124,7 +124,7 @@ def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list
 
 def is_bound(schedule: Schedule) -> bool:
     """Whether no keyframes have less interpolation error than those of a schedule."""
-    return isinstance(schedule, DynamicProgramming) and schedule.max_gap is None
+    return isinstance(schedule, DynamicProgramming) and schedule.gap_ratio is None
 
 
 HEADINGS = {

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from interp_refiner.callback import decode_rows
 from interp_refiner.codec import contact_sheet, side_by_side, stacked, write_mp4
 from interp_refiner.core import BadValue, Corrupted
-from interp_refiner.entry import Settings, main, quiet_libraries, run_metadata
+from interp_refiner.entry import Settings, main, option_name, quiet_libraries, run_metadata
 from interp_refiner.evaluation import (
     ClipError,
     Evaluation,
@@ -73,7 +73,8 @@ def evaluate(cfg: DictConfig) -> None:
     quiet_libraries()
     run = load_for_evaluation(cfg)
     replaced = ReplacedKeyframes()
-    evaluator = Evaluator(run.refiner, run.data.codec, cfg.num_samples, cfg.scores_clips, Bootstrap(seed=cfg.seed))
+    interpolation, bootstrap = option_name("interpolator", run.config.interpolator), Bootstrap(seed=cfg.seed)
+    evaluator = Evaluator(run.refiner, run.data.codec, cfg.num_samples, cfg.scores_clips, bootstrap, interpolation)
     with tqdm(total=count_pairs(run), desc="clips at all levels", unit="clip") as progress:
         for first, level, corrupted in by_level(run):
             evaluator.update(corrupted, level, first)

@@ -56,6 +56,7 @@ class Evaluator:
         num_samples: samples a clip; with 2 or more their energy score and spread are measured.
         scores_clips: clips that are decoded; None for all.
         bootstrap: of the intervals.
+        interpolation: what the run's own interpolation is called; None: after its class.
 
     Raises:
         BadValue: counts below 1, or several samples that would all be the same.
@@ -68,10 +69,11 @@ class Evaluator:
         num_samples: int = 1,
         scores_clips: int | None = None,
         bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
+        interpolation: str | None = None,
     ):
         if scores_clips is not None and scores_clips < 1:
             raise BadValue("scores_clips", scores_clips, "at least 1, or null for all")
-        self.methods, self.codec = Methods(refiner, codec, num_samples), codec
+        self.methods, self.codec = Methods(refiner, codec, num_samples, interpolation), codec
         self.scores_clips, self.decodes = scores_clips, not codec.caveat
         self.roles, self.device = self.methods.roles, refiner.device
         names, baselines = list(self.roles), [m for m, role in self.roles.items() if role == "baseline"]

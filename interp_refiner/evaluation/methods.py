@@ -38,12 +38,13 @@ class Methods:
         refiner: in evaluation mode, with the sampler to judge.
         codec: of its latents.
         num_samples: M samples a clip.
+        interpolation: what the run's own interpolation is called; None: after its class.
 
     Raises:
         BadValue: less than 1 sample, or several that would all be the same.
     """
 
-    def __init__(self, refiner: Refiner, codec: Codec, num_samples: int = 1):
+    def __init__(self, refiner: Refiner, codec: Codec, num_samples: int = 1, interpolation: str | None = None):
         if num_samples < 1:
             raise BadValue("num_samples", num_samples, "at least 1")
         self.refiner, self.codec, self.num_samples = refiner, codec, num_samples
@@ -58,7 +59,7 @@ class Methods:
             allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
         own = corruption.interpolator
-        self.interpolation_name = BASELINE if isinstance(own, Linear) else config_name(own)
+        self.interpolation_name = BASELINE if isinstance(own, Linear) else interpolation or config_name(own)
 
     @property
     def roles(self) -> dict[str, Role]:
@@ -154,5 +155,5 @@ def with_keyframes(corrupted: Corrupted, corruption: Corruption, values: Float[T
 
 
 def config_name(component: object) -> str:
-    """``FlowWarp`` -> ``flow_warp``: what a component is called in the config."""
+    """``OneJump`` -> ``one_jump``: what a component is called in the config, where a class is one option."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(component).__name__).lower()

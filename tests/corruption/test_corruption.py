@@ -220,7 +220,7 @@ PER_DRAW = {"uniform_", "normal_", "unbind", "select", "detach", "randn", "randi
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("schedule", ["uniform", "random"])  # fixed and dp plan on the host, see their own tests
+@pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("replacing", ["never", "noisy"])
 def test_nothing_waits_for_the_device_and_nothing_loops_over_samples(mode, schedule, replacing):
     corruption = make_corruption(f"corruption={mode}", *chosen_schedule(schedule), f"scheduled_sampling={replacing}")

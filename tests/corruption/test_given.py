@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from interp_refiner.core import BadValue, Clip, Draws
 from interp_refiner.corruption import Corruption, GivenAtRandom, GivenFile, GivenFrames, NoGiven
 from interp_refiner.sampler import Bridge, Sampler
+from interp_refiner.schedule import Schedule
 from interp_refiner.scheduled_sampling import Probability, Proposals, Replacing
 from tests.config.small import SMALL
 from tests.factories import make_corruption, make_interpolator, random_clip
@@ -28,6 +29,7 @@ for member in REPLACING.values():
     if isinstance(member, Replacing):
         member.probability = Probability(end=0.8, evaluation=0.8)
 OF_PATHS = {"linear", "slerp", "spline"}  # interpolators that match no positions in space
+AS_COST = {"linear", "slerp"}  # cheap enough for the cost of every segment
 BOARD = [2, 5, 9]  # frames of the storyboard file
 
 
@@ -61,6 +63,7 @@ CHOICES = st.fixed_dictionaries(
     {
         "mode": st.sampled_from(group_members("corruption")),
         "tau": st.sampled_from(group_members("corruption/bridge_time")),
+        "schedule": st.sampled_from(group_members("schedule")),
         "interpolator": st.sampled_from(group_members("interpolator")),
         "scheduled_sampling": st.sampled_from(sorted(REPLACING)),
         "given": st.sampled_from(group_members("corruption/given")),
@@ -69,11 +72,23 @@ CHOICES = st.fixed_dictionaries(
 )
 
 
-def combined(choice: dict[str, str], space: tuple[int, ...]) -> tuple[Corruption, Sampler]:
+def schedule_of(name: str, frames: int, interpolator: str) -> Schedule:
+    """A member of the group for clips of so many frames."""
+    if name == "dp" and interpolator not in AS_COST:
+        name = "random"
+    if name == "fixed":
+        return build("schedule", name, f"schedule.frames=[0,3,7,{frames - 1}]", "schedule.endpoints=false")
+    if name == "learned":
+        return build("schedule", name, "schedule.checkpoint=null", "schedule.selector.grid=2")
+    return build("schedule", name, *["schedule.endpoints=false"] * (name != "dp"))
+
+
+def combined(choice: dict[str, str], space: tuple[int, ...], frames: int) -> tuple[Corruption, Sampler]:
     """The forward process and the sampler that are chosen, or where two do not go together, one of them by default."""
     forward = copy(of_mode(choice["mode"], "fully_corrupted" if choice["mode"] == "none" else choice["tau"]))
     forward.interpolator = make_interpolator(choice["interpolator"])
     forward.scheduled_sampling = REPLACING[choice["scheduled_sampling"]]
+    forward.schedule = schedule_of(choice["schedule"], frames, choice["interpolator"])
     forward.given = GIVEN[choice["given"]](space)
     pointless = choice["mode"] == "none" and choice["sampler"] == "bridge"
     return forward, SAMPLERS["one_jump" if pointless else choice["sampler"]]
@@ -107,7 +122,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
 )
 def test_given_frames_come_out_bit_for_bit(choice, dtype, path, frames, stream, seed):
     space = () if path and choice["interpolator"] in OF_PATHS else (8, 12)
-    forward, sampler = combined(choice, space)
+    forward, sampler = combined(choice, space, frames)
     clip = with_extras(random_clip(2, frames, space, seed, channels=16, step=0), dtype, seed)
     corrupted = forward(clip, stream)
     if forward.scheduled_sampling.from_model:

@@ -112,7 +112,7 @@ def test_mistakes_name_their_key(tmp_path, overrides, message):
 
 def test_overlap_is_between_equal_numbers_of_keyframes_with_the_uncapped_dp(tmp_path):
     few = ["schedule.counts=[4]", "+schedule@compare.dp=dp", "compare.dp.counts=[14,2]", "clips=2"]
-    capped = ["+schedule@compare.capped=dp", "compare.capped.counts=[4]", "compare.capped.max_gap=8"]
+    capped = ["+schedule@compare.capped=dp", "compare.capped.counts=[4]", "compare.capped.gap_ratio=1.2"]
     diagnose(config(tmp_path, *few, *capped))
     text = (tmp_path / "output_dir" / "diagnosis.json").read_text()
     rows = {(row["schedule"], row["level"]): row for row in json.loads(text, parse_constant=pytest.fail)["rows"]}
