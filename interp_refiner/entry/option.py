@@ -1,6 +1,7 @@
 """What a config node is called on the command line."""
 
 import re
+from typing import cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,7 +16,7 @@ def option_name(group: str, node: DictConfig) -> str:
     node that is in no file, of somebody's own class, is called after the class.
     """
     found = targets(node)
-    said = {path.stem: targets(OmegaConf.load(path)) for path in (conf_dir() / group).glob("*.yaml")}
+    said = {path.stem: targets(cast(DictConfig, OmegaConf.load(path))) for path in (conf_dir() / group).glob("*.yaml")}
     matching = {name: lines for name, lines in said.items() if lines and lines <= found}
     if matching:
         return max(sorted(matching), key=lambda name: len(matching[name]))
