@@ -197,7 +197,7 @@ def test_costs_that_are_not_finite_are_avoided_and_leave_the_counts():
     assert found.sum(1).tolist() == [4, 4, 4]
     assert not found[0, 4]
     assert torch.equal(found[2:], best_superset(cost[2:], forced[2:], 4))
-    capped = DynamicProgramming(counts=[4], max_gap=3)
+    capped = DynamicProgramming(counts=[4], gap_ratio=1.1)
     plan = capped.plan(forced, DRAWS, Costs(cost))
     assert plan.mask_at(torch.ones(3, dtype=torch.long)).sum(1).tolist() == [4, 4, 4]
 
