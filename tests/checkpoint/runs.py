@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,8 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
 def processes(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback] = (), world: int = 1) -> list:
     """Starts :func:`fit` in ``world`` forked processes of one gloo group."""
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("done_*"):
+        left.unlink()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -142,7 +145,16 @@ def _work(
     except Stopped as stopped:
         print(stopped)
         os._exit(stopped.exit_code)
+    _leave_together(folder, rank, world)
     os._exit(0)
+
+
+def _leave_together(folder: Path, rank: int, world: int, patience: float = 30.0) -> None:
+    """A process that leaves closes its sockets, and what another has not read from them yet is lost (gloo)."""
+    (folder / f"done_{rank}").touch()
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not all((folder / f"done_{r}").exists() for r in range(world)):
+        time.sleep(0.01)
 
 
 def finish(started: list, timeout: float = 200.0) -> list[int]:
