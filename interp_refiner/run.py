@@ -1,5 +1,6 @@
 """From a config to a run's objects, and from a run folder or checkpoint back to them."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,14 +97,23 @@ class Parts:
     @cached_property
     def backbone(self) -> Backbone:
         check_method(self.corruption, self.objective, self.sampler)
-        metadata = self.data.metadata
-        text_dim = metadata.text_shape[1] if metadata.text_shape else 1
-        sizes = {"latent_channels": metadata.latent_shape[0], "text_dim": text_dim}
-        return build(self.cfg.backbone, **sizes, **self._attention())
-
-    def _attention(self) -> dict[str, Attention]:
-        """Of a backbone that has any; runs of before the group existed have the backbone's own."""
         takes = parameters(locate_target("backbone", self.cfg.backbone["_target_"]))
+        return build(self.cfg.backbone, **self._declared(takes), **self._attention(takes))
+
+    def _declared(self, takes: Container[str]) -> dict[str, Any]:
+        """What the data set declares of what a backbone has arguments for."""
+        metadata = self.data.metadata
+        declared = {
+            "latent_channels": metadata.latent_shape[0],
+            "text_dim": metadata.text_shape[1] if metadata.text_shape else 1,
+            "context_channels": metadata.context_shape[0] if metadata.context_shape else None,
+            "latents_mean": metadata.latents_mean,
+            "latents_std": metadata.latents_std,
+        }
+        return {name: value for name, value in declared.items() if name in takes}
+
+    def _attention(self, takes: Container[str]) -> dict[str, Attention]:
+        """Of a backbone that has any; runs of before the group existed have the backbone's own."""
         wanted = "attention" in takes and "attention" in self.cfg
         return {"attention": build(self.cfg.attention)} if wanted else {}
 

@@ -16,6 +16,7 @@ from interp_refiner.backbone.recomputation import (
     Recomputation,
     SelectiveRecomputation,
 )
+from interp_refiner.backbone.trajectory import Trajectory
 from interp_refiner.backbone.wan import Wan
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "Recomputation",
     "SelectiveRecomputation",
     "Timestep",
+    "Trajectory",
     "Wan",
 ]

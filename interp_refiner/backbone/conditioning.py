@@ -125,10 +125,9 @@ class FrameNumbers(nn.Module):
         c, near = corrupted, corrupted.neighbours
         known = c.known.float()
         last = c.known.shape[1] - 1
+        confidence = c.confidence.float().flatten(1).unflatten(1, (last + 1, -1)).mean(2)
         per_clip = torch.stack([c.level / c.plan.num_levels, c.tau, known.mean(1)], 1)
-        per_frame_ = torch.stack(
-            [known, near.alpha, near.gap / last, near.distance / last, c.confidence.float().flatten(2).mean(2)], 2
-        )
+        per_frame_ = torch.stack([known, near.alpha, near.gap / last, near.distance / last, confidence], 2)
         return torch.cat([per_clip.unsqueeze(1).expand(-1, known.shape[1], -1), per_frame_], 2)
 
 

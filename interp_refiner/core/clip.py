@@ -20,6 +20,7 @@ class Clip:
         epochs: how often each sample has been seen before; None outside training.
         text: prompt embeddings, zero beyond the prompt; None for unconditional data.
         prompts: the prompts themselves, for people to read.
+        context: maps of what all frames of a clip lie in, such as the walls of a maze; None for data without.
         level: a level pinned by the data module (validation); None lets the corruption draw one.
         given: keyframes that are constraints; None where there are none.
         proposals: keyframe values that are not the truth, from phase 1; only frames in ``proposed`` are ever read.
@@ -32,6 +33,7 @@ class Clip:
     epochs: list[int] | None = None
     text: Float[Tensor, "b l d"] | None = None
     prompts: list[str] = field(default_factory=list)
+    context: Float[Tensor, "b k *grid"] | None = None
     level: Int[Tensor, " b"] | None = None
     given: Bool[Tensor, "b t"] | None = None
     proposals: Float[Tensor, "b c t *space"] | None = None

@@ -67,6 +67,8 @@ class BatchReader:
         clip = Clip(latents, [self.clips.key(sample) for sample in samples])
         if metadata.text_shape is not None:
             clip.text = batch_memory((n, *metadata.text_shape), self.clips.text_dtype)
+        if metadata.context_shape is not None:
+            clip.context = batch_memory((n, *metadata.context_shape), self.clips.context_dtype)
         if self.anchors is not None:
             clip.proposals = batch_memory(latents.shape, latents.dtype)
             clip.proposed = batch_memory((n, metadata.num_frames), torch.bool)
@@ -74,8 +76,8 @@ class BatchReader:
 
     def _read(self, row: int, sample: int, clip: Clip) -> str:
         """Fills one row of a batch; returns the prompt."""
-        text = clip.text[row] if clip.text is not None else None
-        prompt = self.clips.read_into(sample, clip.latents[row], text)
+        text, context = (value[row] if value is not None else None for value in (clip.text, clip.context))
+        prompt = self.clips.read_into(sample, clip.latents[row], text, context)
         if self.anchors is not None and clip.proposals is not None and clip.proposed is not None:
             self.anchors.read_into(clip.keys[row], clip.proposals[row], clip.proposed[row])
         return prompt

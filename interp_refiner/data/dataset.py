@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 OnBadSample = Literal["error", "skip"]
 FiniteCheck = Literal["once", "always"]
+StoredTensor = Literal["latent", "embed", "context"]
 
 
 class ShardDataset:
@@ -98,7 +99,8 @@ class ShardDataset:
     @property
     def required(self) -> list[str]:
         """The kinds of members that every sample must have."""
-        return ["latent"] if self.metadata.text_shape is None else ["latent", "embed", "prompt"]
+        text = ["embed", "prompt"] if self.metadata.text_shape is not None else []
+        return ["latent", *text, *(["context"] if self.metadata.context_shape is not None else [])]
 
     @property
     def latent_dtype(self) -> torch.dtype:
@@ -114,7 +116,11 @@ class ShardDataset:
     def text_dtype(self) -> torch.dtype:
         return DTYPES[self.metadata.text_dtype]
 
-    def read_into(self, sample: int, latents: Tensor, text: Tensor | None) -> str:
+    @property
+    def context_dtype(self) -> torch.dtype:
+        return DTYPES[self.metadata.context_dtype]
+
+    def read_into(self, sample: int, latents: Tensor, text: Tensor | None, context: Tensor | None = None) -> str:
         """Reads one sample into memory of the declared shapes and of this dataset's dtypes; returns the prompt.
 
         Raises:
@@ -127,7 +133,8 @@ class ShardDataset:
         stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
         try:
             members = [self._member(row, "latent", stored)]
-            members += [self._member(row, "embed", text)] if text is not None else []
+            for kind, out in (("embed", text), ("context", context)):
+                members += [self._member(row, kind, out)] if out is not None else []
             members += [Member(offset, [prompt], lambda: None)] if offset >= 0 else []
             with self.underway(shard, min(m.offset for m in members), max(m.end for m in members)):
                 read_members(self.storage, shard, members)
@@ -142,10 +149,10 @@ class ShardDataset:
 
     def __getitem__(self, sample: int) -> Sample:
         latents = torch.empty(self.metadata.latent_shape, dtype=self.latent_dtype)
-        shape = self.metadata.text_shape
-        text = torch.empty(shape, dtype=self.text_dtype) if shape is not None else None
-        prompt = self.read_into(sample, latents, text)
-        return Sample(self.key(sample), latents, text, prompt)
+        shapes = ((self.metadata.text_shape, self.text_dtype), (self.metadata.context_shape, self.context_dtype))
+        text, context = (torch.empty(shape, dtype=dtype) if shape is not None else None for shape, dtype in shapes)
+        prompt = self.read_into(sample, latents, text, context)
+        return Sample(self.key(sample), latents, text, prompt, context)
 
     def split(self, held_out: int) -> tuple["ShardDataset", "ShardDataset"]:
         """(all others, ``held_out`` samples), chosen by their keys: the same ones in every run and order of shards."""
@@ -160,7 +167,7 @@ class ShardDataset:
         part.rows = [self.rows[sample] for sample in samples]
         return part
 
-    def stored(self, sample: int, kind: Literal["latent", "embed"]) -> Tensor:
+    def stored(self, sample: int, kind: StoredTensor) -> Tensor:
         """One tensor as it is stored, whatever its shape and dtype; raises EOFError or :class:`Unreadable`."""
         return self._reader.read(self.index.locate(self.rows[sample], kind))
 
@@ -219,7 +226,7 @@ def check_declaration(dataset: ShardDataset) -> None:
     """Refuses metadata that the stored tensors contradict, going by the first sample that can be read at all."""
     metadata = dataset.metadata
     where = f"what {dataset.storage.name} holds"
-    kinds: dict[Literal["latent", "embed"], str] = {"latent": "latent", "embed": "text"}
+    kinds: dict[StoredTensor, str] = {"latent": "latent", "embed": "text", "context": "context"}
     for kind, name in kinds.items():
         shape, dtype = getattr(metadata, f"{name}_shape"), getattr(metadata, f"{name}_dtype")
         if shape is None or (found := _first_readable(dataset, kind)) is None:
@@ -241,7 +248,7 @@ def check_fingerprints(wanted: str | None, train: DatasetMetadata, val: DatasetM
         raise BadValue("fingerprint", wanted, allowed)
 
 
-def _first_readable(dataset: ShardDataset, kind: Literal["latent", "embed"]) -> Tensor | None:
+def _first_readable(dataset: ShardDataset, kind: StoredTensor) -> Tensor | None:
     for sample in range(min(len(dataset), 8)):
         try:
             return dataset.stored(sample, kind)

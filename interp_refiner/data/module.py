@@ -169,10 +169,9 @@ class ShardedDataModule(L.LightningDataModule):
         for dataset in datasets:
             check_declaration(dataset)
         train, val = (dataset.metadata for dataset in datasets)
-        if (train.latent_shape, train.text_shape) != (val.latent_shape, val.text_shape):
-            raise BadValue(
-                "root", self.root, f"train and val of one shape, not {train.latent_shape} {val.latent_shape}"
-            )
+        shapes = [(m.latent_shape, m.text_shape, m.context_shape) for m in (train, val)]
+        if shapes[0] != shapes[1]:
+            raise BadValue("root", self.root, "train and val of one shape, not {} {}".format(*shapes))
         check_fingerprints(self.fingerprint, train, val)
         self.corruption.check(train.latent_shape)
         self._readers = {
@@ -217,7 +216,7 @@ class ShardedDataModule(L.LightningDataModule):
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Corrupted:
         """Corrupts a batch on its device, in the precision of the run (stored half precision becomes float32)."""
-        stored = {name: getattr(batch, name) for name in ("latents", "text", "proposals")}
+        stored = {name: getattr(batch, name) for name in ("latents", "text", "proposals", "context")}
         clip = replace(batch, **{name: value.float() for name, value in stored.items() if value is not None})
         clip = self.text_dropout(clip)
         if self.trainer is not None:

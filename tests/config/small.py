@@ -7,15 +7,14 @@ from omegaconf import DictConfig, open_dict
 
 from tests.helpers import CONF
 
-SMALL = [
+QUICK = [
     "debug=fast_dev_run",
     "trainer=cpu",
     "data.writer.num_train=16",
     "data.writer.num_val=4",
-    "data.writer.height=16",
-    "data.writer.width=24",
     "trainer.detect_anomaly=false",
 ]
+SMALL = [*QUICK, "data.writer.height=16", "data.writer.width=24"]  # of clips
 
 
 def small_config(folder: Path, *overrides: str) -> DictConfig:

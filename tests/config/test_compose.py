@@ -48,6 +48,9 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "backbone": {"latent_channels": 16, "text_dim": 32},
     "objective": {"num_levels": 4},
 }
+SUPPLIED_TO = {
+    "backbone=trajectory": {"latent_channels": 2, "context_channels": 4, "latents_mean": None, "latents_std": None},
+}
 NOT_BUILT = {
     "corruption/given=file": "needs a file of keyframes",
     "codec=wan_vae": "needs a folder with weights",
@@ -112,7 +115,8 @@ def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -
     group = option.split("=")[0]
     _, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
     node = OmegaConf.select(cfg, group.replace("/", "."))
-    arguments = {"corruption": build(cfg.corruption)} if group == "data" else SUPPLIED.get(group, {})
+    supplied = SUPPLIED_TO.get(option, SUPPLIED.get(group, {}))
+    arguments = {"corruption": build(cfg.corruption)} if group == "data" else supplied
     for part in [node] if is_target(node) else [part for part in node.values() if is_target(part)]:
         with torch.device("meta") if option in ON_META else nullcontext():
             assert build_or_skip(part, **arguments) is not None
@@ -129,7 +133,7 @@ def build_or_skip(node: DictConfig, **arguments: Any) -> Any:
 
 
 def test_the_lists_of_exceptions_name_options_that_exist() -> None:
-    assert {*NEEDED, *NOT_BUILT, *ON_META} <= set(options())
+    assert {*NEEDED, *NOT_BUILT, *ON_META, *SUPPLIED_TO} <= set(options())
     assert set(SUPPLIED) <= {option.split("=")[0] for option in options()}
 
 

@@ -6,9 +6,10 @@ from omegaconf import open_dict
 
 from interp_refiner.entry import check_config
 from interp_refiner.train import TrainSettings, train
-from tests.config.small import SMALL
+from tests.config.small import QUICK, SMALL
 from tests.helpers import CONF, group_members
 
+SIZES = {"maze": [*QUICK, "data.writer.size=11", "data.writer.min_distance=5", "backbone.dim=32"]}
 NEEDED = {"selector": ["training.schedule.selector.grid=2"]}  # of latents 4 x 6
 
 
@@ -16,7 +17,7 @@ NEEDED = {"selector": ["training.schedule.selector.grid=2"]}  # of latents 4 x 6
 def test_experiment_survives_a_fast_dev_run(experiment, tmp_path):
     overrides = [
         f"+experiment={experiment}",
-        *SMALL,
+        *SIZES.get(experiment, SMALL),
         *NEEDED.get(experiment, []),
         f"paths.root={tmp_path}",
         f"paths.output_dir={tmp_path / 'run'}",

@@ -23,7 +23,7 @@ from interp_refiner.data.shards.tar import KINDS, TarIndex, index_tar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the cached index
+FORMAT = 2  # of the cached index
 TEXTS = ("shards", "damage", "keys")
 NUMBERS = ("stats", "counts", "spans")
 

@@ -29,6 +29,8 @@ class DatasetMetadata:
         latent_dtype: of the stored latents.
         text_shape: ``[L, D]`` of the stored prompt embeddings; None where there are none.
         text_dtype: of the stored prompt embeddings.
+        context_shape: ``[K, *grid]`` of the maps stored with every sample, ``Clip.context``; None where there are none.
+        context_dtype: of the stored maps.
         text: the encoder that made them: its ``name`` and what else :meth:`TextEncoder.describe` says.
         codec: the codec that made the latents: its ``name``, ``temporal_factor``, ``spatial_factor``,
             ``first_frame_alone`` and whatever else its constructor takes.
@@ -45,6 +47,8 @@ class DatasetMetadata:
     latent_dtype: str = "bfloat16"
     text_shape: tuple[int, int] | None = None
     text_dtype: str = "bfloat16"
+    context_shape: tuple[int, ...] | None = None
+    context_dtype: str = "float16"
     text: dict[str, Any] = field(default_factory=dict)
     codec: dict[str, Any] = field(default_factory=dict)
     latents_mean: list[float] | None = None
@@ -59,10 +63,13 @@ class DatasetMetadata:
         choice("layout", self.layout, LAYOUTS)
         choice("latent_dtype", self.latent_dtype, DTYPES)
         choice("text_dtype", self.text_dtype, DTYPES)
+        choice("context_dtype", self.context_dtype, DTYPES)
         if len(self.latent_shape) != LAYOUTS[self.layout]:
             raise BadValue("latent_shape", self.latent_shape, f"the {LAYOUTS[self.layout]} axes of {self.layout}")
         if self.text_shape is not None:
             object.__setattr__(self, "text_shape", _shape("text_shape", self.text_shape))
+        if self.context_shape is not None:
+            object.__setattr__(self, "context_shape", _shape("context_shape", self.context_shape))
         if not isinstance(self.normalised, bool):
             raise BadValue("normalised", self.normalised, "true or false")
         for name in ("latents_mean", "latents_std"):
@@ -97,9 +104,8 @@ class DatasetMetadata:
             choice("field", name, known)
         if "latent_shape" not in values:
             raise BadValue("latent_shape", None, "the shape of one stored sample, [C, T, H, W]")
-        shapes = {
-            name: _shape(name, v) for name in ("latent_shape", "text_shape") if (v := values.get(name)) is not None
-        }
+        names = ("latent_shape", "text_shape", "context_shape")
+        shapes = {name: _shape(name, v) for name in names if (v := values.get(name)) is not None}
         return cls(**{**values, **shapes})
 
     @classmethod

@@ -9,8 +9,8 @@ import numpy as np
 
 from interp_refiner.data.shards.storage import Storage
 
-KINDS = ("latent", "embed", "prompt", "anchor", "anchor_idx")
-TENSORS = ("latent", "embed", "anchor", "anchor_idx")
+KINDS = ("latent", "embed", "prompt", "anchor", "anchor_idx", "context")
+TENSORS = ("latent", "embed", "anchor", "anchor_idx", "context")
 SUFFIXES = {f".{kind}.{end}": kind for kind in TENSORS for end in ("pt", "pth")} | {".prompt.txt": "prompt"}
 BLOCK = 512  # bytes of a tar header; contents are padded to whole blocks
 END = bytes(BLOCK)

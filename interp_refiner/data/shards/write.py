@@ -21,21 +21,26 @@ from interp_refiner.data.shards.metadata import DatasetMetadata
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as it is stored: its name, latents ``[C, T, *space]``, prompt embedding ``[L, D]`` and prompt."""
+    """One clip as it is stored: name, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps."""
 
     key: str
     latents: Float[Tensor, "c t *space"]
     text: Float[Tensor, "l d"] | None = None
     prompt: str = ""
+    context: Float[Tensor, "k *grid"] | None = None
 
     def members(self, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
         """The members as (suffix, content), shapes checked against the declared ones."""
         yield ".latent.pt", _saved(self.key, self.latents, metadata.latent_shape, metadata.latent_dtype)
-        if metadata.text_shape is not None:
-            if self.text is None:
-                allowed = f"a tensor of the declared shape {list(metadata.text_shape)}"
-                raise BadValue(f"{self.key}.text", None, allowed)
-            yield ".embed.pt", _saved(self.key, self.text, metadata.text_shape, metadata.text_dtype)
+        optional = (
+            ("embed", "text", self.text, metadata.text_shape, metadata.text_dtype),
+            ("context", "context", self.context, metadata.context_shape, metadata.context_dtype),
+        )
+        for kind, name, tensor, shape, dtype in optional:
+            if shape is not None:
+                if tensor is None:
+                    raise BadValue(f"{self.key}.{name}", None, f"a tensor of the declared shape {list(shape)}")
+                yield f".{kind}.pt", _saved(self.key, tensor, shape, dtype)
         yield ".prompt.txt", self.prompt.encode()
 
 

@@ -1,0 +1,185 @@
+"""Mazes: random walls on a grid and the shortest path from a start to a goal, written once as shards of paths."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import find_spec
+from itertools import count as count_from
+from typing import Any, final
+
+import networkx as nx
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Draws, MissingExtra
+from interp_refiner.data.generated import Generated
+from interp_refiner.data.shards import DatasetMetadata, Sample
+
+Cell = tuple[int, int]
+
+MAPS = ("walls", "distance", "start", "goal")
+"""The maps of a maze, ``Clip.context``: 1 in walls; signed distance to the nearest cell of the other kind in cells,
+positive where free; 1 in the cell of the start; 1 in that of the goal."""
+STATISTICS_PATHS = 512  # training paths that the coordinates' mean and deviation are estimated from
+
+
+@dataclass(frozen=True)
+class Maze:
+    """A maze and the way through it.
+
+    Attributes:
+        walls: the map; the border is wall.
+        cells: the path, free cells from start to goal, each beside the one before it.
+    """
+
+    walls: Bool[np.ndarray, "g g"]
+    cells: list[Cell]
+
+    def maps(self) -> Float[Tensor, "4 g g"]:
+        """:data:`MAPS`."""
+        from scipy.ndimage import distance_transform_edt
+
+        distance = distance_transform_edt(~self.walls) - distance_transform_edt(self.walls)
+        ends = np.zeros((2, *self.walls.shape))
+        for mark, cell in zip(ends, (self.cells[0], self.cells[-1]), strict=True):
+            mark[cell] = 1
+        return torch.from_numpy(np.stack([self.walls, distance, *ends])).float()
+
+    def path(self, num_points: int) -> Float[Tensor, "2 t"]:
+        """Points at equal arc length from start to goal: rows and columns in 0..1, cells at their centres."""
+        centres = (np.array(self.cells) + 0.5) / len(self.walls)
+        # every step is one cell long, so the arc length up to a cell is its number
+        at = np.linspace(0, len(centres) - 1, num_points)
+        return torch.from_numpy(np.stack([np.interp(at, np.arange(len(centres)), c) for c in centres.T])).float()
+
+
+@final
+class Mazes(Generated):
+    """Shortest paths through random mazes, with maps: walls with a probability of their own in every maze, a border,
+    start and goal at random, at least ``min_distance`` cells apart in L1 and connected.
+
+    Args:
+        num_train, num_val: mazes in either split; their random numbers are disjoint.
+        num_points: of a path, T.
+        size: cells along a side, border included.
+        min_wall_probability, max_wall_probability: of an inner cell; uniform in between for each maze.
+        min_distance: from start to goal in cells, L1.
+        seed: of the whole set.
+
+    Raises:
+        BadValue: a count below 1, fewer than 2 points, probabilities outside 0..0.5 or in the wrong order, or a
+            distance that does not fit into the maze.
+        MissingExtra: scipy is not installed.
+    """
+
+    name = "maze"
+    version = 1  # raise it whenever mazes, paths or maps change
+    unit = "maze"
+
+    def __init__(
+        self,
+        num_train: int = 20000,
+        num_val: int = 256,
+        num_points: int = 64,
+        size: int = 21,
+        min_wall_probability: float = 0.15,
+        max_wall_probability: float = 0.3,
+        min_distance: int = 10,
+        seed: int = 0,
+    ):
+        settings = {"num_train": num_train, "num_val": num_val, "num_points": num_points, "size": size}
+        for name, least in {"num_train": 1, "num_val": 1, "num_points": 2, "size": 5}.items():
+            if settings[name] < least:
+                raise BadValue(name, settings[name], f"at least {least}")
+        if not 0 <= min_wall_probability <= max_wall_probability <= 0.5:  # with more hardly anything is connected
+            allowed = "0 <= min_wall_probability <= max_wall_probability <= 0.5"
+            raise BadValue("min_wall_probability", (min_wall_probability, max_wall_probability), allowed)
+        if not 1 <= min_distance <= size:
+            raise BadValue("min_distance", min_distance, f"1 to {size} cells, the size of the maze")
+        if find_spec("scipy") is None:
+            raise MissingExtra("data=maze", "scipy", "maze")
+        self.probability = min_wall_probability, max_wall_probability
+        self.num_points, self.size, self.min_distance = num_points, size, min_distance
+        super().__init__(
+            {**settings, "wall_probability": list(self.probability), "min_distance": min_distance, "seed": seed}
+        )
+
+    def maze(self, split: str, number: int) -> tuple[str, Maze]:
+        """Key and maze, a function of (seed, split, number): drawn anew until some goal is far enough and connected."""
+        key = f"{split}-{number:06d}"
+        draws = Draws(self.seed, split, [key])
+        for attempt in count_from():
+            u = draws.uniform(f"maze_{attempt}", 3 + self.size**2)[0].double().numpy()
+            if (maze := self._drawn(u)) is not None:
+                break
+        return key, maze
+
+    def _drawn(self, u: Float[np.ndarray, " n"]) -> Maze | None:
+        """The maze of n uniform numbers; None where no goal can be reached from the start."""
+        from scipy.ndimage import label
+
+        low, high = self.probability
+        walls = u[3:].reshape(self.size, self.size) < low + (high - low) * u[0]
+        walls[[0, -1]] = walls[:, [0, -1]] = True
+        free = np.argwhere(~walls)
+        if len(free) == 0:
+            return None
+        start = free[int(u[1] * len(free))]
+        area = label(~walls)[0]
+        far = np.abs(free - start).sum(1) >= self.min_distance
+        goals = free[far & (area[tuple(free.T)] == area[tuple(start)])]
+        if len(goals) == 0:
+            return None
+        return Maze(walls, shortest_path(walls, tuple(start.tolist()), tuple(goals[int(u[2] * len(goals))].tolist())))
+
+    def samples(self, split: str, count: int) -> Iterator[Sample]:
+        for number in range(count):
+            key, maze = self.maze(split, number)
+            yield Sample(key, maze.path(self.num_points), context=maze.maps())
+
+    @cached_property
+    def statistics(self) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
+        """Mean and standard deviation of rows and columns over the first training paths."""
+        numbers = range(min(self.counts["train"], STATISTICS_PATHS))
+        points = torch.cat([self.maze("train", number)[1].path(self.num_points) for number in numbers], 1)
+        return points.mean(1), points.std(1)
+
+    def declare(self, made_by: dict[str, Any]) -> DatasetMetadata:
+        mean, std = self.statistics
+        return DatasetMetadata(
+            latent_shape=(2, self.num_points),
+            layout="ct",
+            latent_dtype="float32",
+            context_shape=(len(MAPS), self.size, self.size),
+            latents_mean=mean.tolist(),
+            latents_std=std.tolist(),
+            normalised=False,
+            made_by=made_by,
+        )
+
+
+def shortest_path(walls: Bool[np.ndarray, "g g"], start: Cell, goal: Cell) -> list[Cell]:
+    """A shortest path in steps to one of the four neighbours: A* (Hart, Nilsson and Raphael 1968), L1 as heuristic.
+
+    Of the many paths of equal length it is the one that stays nearest to the straight line from start to goal, in the
+    mean over its cells: so it follows from what can be seen, and not from the order in which a search visits cells.
+    networkx raises ``NetworkXNoPath`` where there is none.
+    """
+    size, way = len(walls), np.subtract(goal, start)
+    rows, columns = np.indices(walls.shape)
+    off_line = np.abs(way[0] * (columns - start[1]) - way[1] * (rows - start[0])) / np.hypot(*way)  # cells, below 1.5 g
+    cost = 1 + off_line / size**3  # less than 1.5 in all for g^2 cells; a detour is 2 steps or more
+    return nx.astar_path(
+        _grid(size),
+        start,
+        goal,
+        heuristic=lambda a, b: abs(a[0] - b[0]) + abs(a[1] - b[1]),
+        weight=lambda _, cell, __: None if walls[cell] else cost[cell],  # None: no such edge
+    )
+
+
+@cache
+def _grid(size: int) -> nx.Graph:
+    return nx.grid_graph((size, size))

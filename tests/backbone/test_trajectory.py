@@ -1,0 +1,162 @@
+"""The refiner of paths: looks maps up where the interpolation is, sees every condition, never the truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import map_coordinates
+
+from interp_refiner.backbone import Global, PerFrame, Trajectory
+from interp_refiner.backbone.trajectory import look_up, slope
+from interp_refiner.core import BadValue
+from tests.factories import corrupted_clip
+from tests.helpers import build
+
+SIZES = {"dim": 32, "num_layers": 2, "num_heads": 2, "map_dim": 8, "map_layers": 2, "window": 3, "places": 4}
+MEAN, STD = [0.47, 0.51], [0.2, 0.25]
+
+
+def path(batch=3, size=11):
+    """Corrupted random paths on random maps, start and goal marked at random cells."""
+    generator = torch.Generator().manual_seed(1)
+    maps = torch.rand(batch, 4, size, size, generator=generator)
+    maps[:, 2:] = 0
+    cells = torch.randint(size, (batch, 2, 2), generator=generator)
+    for b in range(batch):
+        for mark in range(2):
+            maps[b, 2 + mark, cells[b, mark, 0], cells[b, mark, 1]] = 1
+    corrupted, corruption, _ = corrupted_clip(space=(), channels=2, batch=batch, context=maps, text=None)
+    return corrupted, corruption, cells
+
+
+def trajectory(**overrides):
+    torch.manual_seed(0)
+    return Trajectory(2, 4, MEAN, STD, **{**SIZES, **overrides})
+
+
+def perturbed(model):
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def test_maps_are_looked_up_bilinearly():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 3, 5, 7, generator=generator)
+    points = torch.rand(2, 2, 4, 6, generator=generator) * 1.2 - 0.1
+    found = look_up(maps, points)
+    assert found.shape == (2, 3, 4, 6)
+    for b, k in np.ndindex(2, 3):
+        where = points[b].double().numpy() * np.array([5, 7]).reshape(2, 1, 1) - 0.5  # in cells from the first centre
+        expected = map_coordinates(maps[b, k].double().numpy(), where, order=1, mode="nearest")
+        torch.testing.assert_close(found[b, k].double(), torch.from_numpy(expected), atol=1e-5, rtol=0)
+
+
+def test_the_slope_of_a_plane_is_known():
+    rows, columns = torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")
+    gradient = slope((3 * rows - 2 * columns)[None, None])
+    assert torch.equal(gradient, torch.tensor([3.0, -2.0]).view(1, 2, 1, 1).expand(1, 2, 5, 6))
+
+
+def test_start_and_goal_are_the_marked_cells():
+    corrupted, _, cells = path()
+    ends = trajectory()._ends(corrupted.clip.context, corrupted.x)
+    expected = ((cells + 0.5) / 11 - torch.tensor(MEAN)) / torch.tensor(STD)
+    torch.testing.assert_close(ends, expected.flatten(1)[:, :, None].expand(-1, -1, 21))
+
+
+def test_the_window_is_the_neighbourhood_of_the_interpolated_point():
+    corrupted, _, _ = path(batch=1)
+    centre = (torch.tensor([4, 6]) + 0.5) / 11
+    zbar = ((centre - torch.tensor(MEAN)) / torch.tensor(STD)).view(1, 2, 1).expand(1, 2, 21)
+    model = trajectory()
+    window = model._around(corrupted.clip.context, model._on_map(zbar))[0, 2:, 5].view(4, 3, 3)
+    torch.testing.assert_close(window, corrupted.clip.context[0, :, 3:6, 5:8], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", ["masked", "bracketing"])
+@pytest.mark.parametrize("timestep", [Global(), PerFrame()], ids=["global", "per_frame"])
+def test_missing_points_of_values_and_truth_are_never_seen(channels, timestep):
+    corrupted, _, _ = path()
+    model = perturbed(trajectory(timestep=timestep, keyframe_channels=build("backbone/keyframe_channels", channels)))
+    hidden = torch.where(corrupted.missing[:, None], torch.nan, corrupted.values)
+    blind = replace(corrupted, values=hidden, clip=replace(corrupted.clip, latents=corrupted.clean * torch.nan))
+    assert torch.equal(model(corrupted), model(blind))
+
+
+def test_every_condition_reaches_the_output():
+    corrupted, _, _ = path()
+    model = perturbed(trajectory())
+    output = model(corrupted)
+    flipped = corrupted.known.clone()
+    flipped[:, 10] = ~flipped[:, 10]
+    maps = corrupted.clip.context
+    changes = {
+        "known": {"known": flipped},
+        "values": {"values": corrupted.values + 1},
+        "interpolation": {"interpolation": corrupted.interpolation + 1},
+        "confidence": {"confidence": corrupted.confidence * 0.5},
+        "level": {"level": 5 - corrupted.level},
+        "tau": {"tau": corrupted.tau * 0.5},
+        "noise level": {"noise_profile": corrupted.noise_profile * 0.5},
+        **{name: {"clip": changed(corrupted.clip, maps, k)} for k, name in enumerate(("walls", "distance"))},
+        "start and goal": {"clip": replace(corrupted.clip, context=maps[:, [0, 1, 3, 2]])},
+    }
+    for name, change in changes.items():
+        assert not torch.allclose(output, model(replace(corrupted, **change)), atol=1e-5), name
+
+
+def changed(clip, maps, k):
+    other = maps.clone()
+    other[:, k] = other[:, k].flip(1)
+    return replace(clip, context=other)
+
+
+def test_the_order_of_points_matters():
+    corrupted, _, _ = path()
+    model = perturbed(trajectory())
+    model.frame_numbers.out.weight.data.zero_()
+    same = replace(corrupted, x=corrupted.x[:, :, :1].expand_as(corrupted.x), noise_profile=torch.zeros(3, 21))
+    output = model(same)
+    assert not torch.allclose(output[:, :, 3], output[:, :, 4], atol=1e-4)
+
+
+def test_samples_of_a_batch_do_not_mix():
+    corrupted, corruption, _ = path(batch=2)
+    model = perturbed(trajectory())
+    alone = corruption(corrupted.clip.select([1]), "val")
+    torch.testing.assert_close(model(corrupted)[1:], model(alone), atol=1e-4, rtol=1e-4)
+
+
+def test_a_zero_head_says_nothing_and_learns():
+    corrupted, _, _ = path()
+    model = trajectory()
+    model.zero_output()
+    output = model(corrupted)
+    assert torch.equal(output, torch.zeros_like(corrupted.x))
+    output.sum().backward()
+    assert model.head.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"latent_channels": 16}, "latent_channels=16: expected 2, the coordinates of a path"),
+        ({"context_channels": None}, "context_shape=None: expected maps of walls and signed distance"),
+        ({"num_heads": 5}, "num_heads=5: expected a divisor of dim=32"),
+        ({"window": 4}, "window=4: expected an odd number of cells"),
+    ],
+)
+def test_other_data_and_sizes_are_refused(arguments, message):
+    fitting = {"latent_channels": 2, "context_channels": 4, "latents_mean": MEAN, "latents_std": STD}
+    with pytest.raises(BadValue, match=message):
+        Trajectory(**{**fitting, **SIZES, **arguments})
+    with pytest.raises(BadValue, match=r"latent_shape=\[16, 21, 8, 14\]: expected \[2, t\], paths"):
+        trajectory().check((16, 21, 8, 14))
+
+
+def test_clips_without_maps_are_refused():
+    corrupted, _, _ = path()
+    with pytest.raises(BadValue, match="context=None: expected the maps of every path's maze"):
+        trajectory()(replace(corrupted, clip=replace(corrupted.clip, context=None)))
