@@ -153,6 +153,9 @@ class Trajectory(Backbone):
         BadValue: other data than paths of two coordinates on maps, heads that do not divide ``dim``, an even window.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         latent_channels: int,

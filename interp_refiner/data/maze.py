@@ -110,11 +110,8 @@ class Mazes(Generated):
         """Key and maze, a function of (seed, split, number): drawn anew until some goal is far enough and connected."""
         key = f"{split}-{number:06d}"
         draws = Draws(self.seed, split, [key])
-        for attempt in count_from():
-            u = draws.uniform(f"maze_{attempt}", 3 + self.size**2)[0].double().numpy()
-            if (maze := self._drawn(u)) is not None:
-                break
-        return key, maze
+        drawn = (self._drawn(draws.uniform(f"maze_{n}", 3 + self.size**2)[0].double().numpy()) for n in count_from())
+        return key, next(maze for maze in drawn if maze is not None)
 
     def _drawn(self, u: Float[np.ndarray, " n"]) -> Maze | None:
         """The maze of n uniform numbers; None where no goal can be reached from the start."""

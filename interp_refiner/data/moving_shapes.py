@@ -86,7 +86,8 @@ class MovingShapes(Generated):
             yield chunk, captions(scene), render(scene, *self.size[1:])
 
     def samples(self, split: str, count: int) -> Iterator[Sample]:
-        codec = PatchDCT(*(moment.tolist() for moment in self.statistics))
+        mean, std = (moment.tolist() for moment in self.statistics)
+        codec = PatchDCT(mean, std)
         for keys, prompts, video in self.clips(split, count):
             rows = zip(keys, codec.encode(video), self.text.encode(prompts), prompts, strict=True)
             yield from (Sample(key, latents, text, prompt) for key, latents, text, prompt in rows)
