@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig
 from PIL import Image
 from rich.box import SIMPLE_HEAD
@@ -36,6 +35,7 @@ from interp_refiner.pipeline.storyboard import naming
 from interp_refiner.pipeline.timeline import collisions, refuse_collisions
 from interp_refiner.sampler import ClassifierFree
 
+CONTRACT = ("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker")
 EXTRAS = ("gif", "frames", "latents")
 ALWAYS = ("video", "sheet", "report")
 SUFFIXES = {
@@ -62,11 +62,8 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         pipeline = load_pipeline(cfg.checkpoint, cfg).to(device)
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard"):
-        height, width = pipeline.planner.size(board.height, board.width)
-        keyframes, notes = board.read(width, height)
+        keyframes, size, notes = read_board(pipeline, board)
         notes += unguided(board, pipeline)
-        frames = pipeline.planner.length(board.frames, board.seconds, board.fps)
-        size: dict[str, Any] = {"num_frames": frames, "height": height, "width": width, "fps": board.fps}
         plan = pipeline.planner.plan(keyframes, **size, collide=cfg.dry_run)
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
@@ -90,6 +87,18 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
     output["report"].write_text(json.dumps(report, indent=2) + "\n")
     show_result(report, output["report"])
+
+
+def read_board(pipeline: RefinerPipeline, board: Storyboard) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
+    """The keyframes at the size of the video, length and size as the pipeline's arguments, and what had to be fitted.
+
+    Raises:
+        BadValue: naming the entry or the setting.
+    """
+    height, width = pipeline.planner.size(board.height, board.width)
+    keyframes, fitted = board.read(width, height)
+    frames = pipeline.planner.length(board.frames, board.seconds, board.fps)
+    return keyframes, {"num_frames": frames, "height": height, "width": width, "fps": board.fps}, fitted
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
@@ -169,8 +178,7 @@ def write(
             Image.fromarray(frame).save(output["frames"] / f"{number:05d}.png")
     if "latents" in output:
         save_file({"latents": result.latents[0].cpu().contiguous()}, output["latents"])
-    with torch.no_grad():
-        interpolation = pipeline.codec.fitted_to(result.latents).decode(result.interpolation)[0].float().cpu()
+    interpolation = pipeline.decode(result.interpolation, like=result.latents)
     title = "  ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat]))
     storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])
 
@@ -211,17 +219,22 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
 def show_result(report: dict[str, Any], file: Path) -> None:
     """Prints the keyframe contract and where everything is."""
     console = wide_console()
-    table = Table("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker", box=SIMPLE_HEAD)
+    table = Table(*CONTRACT, box=SIMPLE_HEAD)
     for row in report["keyframes"]:
-        numbers = (row.get("psnr"), row.get("colour_shift"), row.get("seam_flicker"))
-        shown = ["" if value is None else f"{value:.3g}" for value in numbers]
-        kind = "hard" if row["hard"] else f"strength {row['strength']:g}"
-        table.add_row(row["name"], str(row["frame"]), kind, "yes" if row["exact"] else "no", *shown)
+        table.add_row(*contract_row(row))
     console.print(table)
     for joint in report["joints"]:
         console.print(f"joint at latent frames {joint['latent_frames']}: seam flicker {joint['seam_flicker']:.2f}")
     for name in [*report["files"], file]:
         console.print(str(name), soft_wrap=True)
+
+
+def contract_row(record: dict[str, Any]) -> list[str]:
+    """A keyframe's record in words, in the columns of ``CONTRACT``."""
+    numbers = (record.get("psnr"), record.get("colour_shift"), record.get("seam_flicker"))
+    shown = ["" if value is None else f"{value:.3g}" for value in numbers]
+    kind = "hard" if record["hard"] else f"strength {record['strength']:g}"
+    return [record["name"], str(record["frame"]), kind, "yes" if record["exact"] else "no", *shown]
 
 
 def wide_console() -> Console:

@@ -167,7 +167,7 @@ class RefinerPipeline:
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
             latents = sampler(told, corrupted, draws, self.corruption)
             progress.set_description("decoding")
-            frames = self._decode(latents, output_type)
+            frames = self._output(latents, output_type)
             progress.update()
         return RefinerOutput(
             frames=frames,
@@ -198,6 +198,26 @@ class RefinerPipeline:
             known[:, stretch], given[:, stretch] = True, keyframe.given
         level = torch.full((1,), plan.level, device=self.device)
         return self.corruption.of_keyframes(Clip(values, [KEY]), self.levels.plan(known, given), level, draws)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        keyframes: Sequence[Keyframe],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+    ) -> Float[Tensor, "3 t h w"]:
+        """The decoded interpolation ``zbar`` of the keyframes; the refiner's network is not run. Raises as a call."""
+        plan = self.planner.plan(keyframes, num_frames, height, width, fps)
+        return self.decode(self.corrupt(plan, keyframes, Draws(0, STREAM, [KEY])).interpolation)
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
+    ) -> Float[Tensor, "3 t h w"]:
+        """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
+        return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
 
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
         """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
@@ -260,10 +280,10 @@ class RefinerPipeline:
         check_method(self.corruption, self.objective, sampler)
         return sampler
 
-    def _decode(self, latents: Float[Tensor, "1 c t y x"], output_type: OutputType) -> Any:
+    def _output(self, latents: Float[Tensor, "1 c t y x"], output_type: OutputType) -> Any:
         if output_type == "latent":
             return latents
-        video = self.codec.fitted_to(latents).decode(latents)[0].float().cpu()
+        video = self.decode(latents)
         if output_type == "pt":
             return video
         if output_type == "np":

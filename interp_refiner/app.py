@@ -1,0 +1,68 @@
+"""The demo page: ``python -m interp_refiner.app checkpoint=<run folder | file | exported folder>``.
+
+Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+
+from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.entry import Settings, build, main, quiet_libraries
+from interp_refiner.export import load_pipeline
+from interp_refiner.studio import Studio
+
+
+@dataclass
+class AppSettings(Settings):
+    """Top-level values of ``conf/app.yaml``.
+
+    Attributes:
+        checkpoint: a run folder, a checkpoint file inside one, or an exported folder.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        host: where the page is served; ``0.0.0.0`` for every network that the machine is in.
+        port: of the page; None for a free one from 7860 on.
+        upscale: every pixel of the videos shown so many pixels wide and high; None for about 448 in a row.
+    """
+
+    checkpoint: str = ""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    host: str = "127.0.0.1"
+    port: int | None = 7860
+    upscale: int | None = None
+
+
+@main("app", AppSettings)
+def app(cfg: DictConfig) -> None:
+    """Serves the page until it is interrupted."""
+    quiet_libraries()
+    if cfg.upscale is not None and cfg.upscale < 1:
+        raise BadValue("upscale", cfg.upscale, "at least 1, or null")
+    folder = Path(cfg.paths.output_dir)
+    # gradio reads these when it is imported: no calls home, and uploads stay in the run's folder
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads")}
+    try:
+        from interp_refiner.page import open_page
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "gradio":
+            raise
+        raise MissingExtra("the demo page", "gradio", "app") from error
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    studio = Studio(
+        load_pipeline(cfg.checkpoint, cfg).to(device),
+        samplers={name: build(node) for name, node in cfg.samplers.items()},
+        folder=folder / "videos",
+        upscale=cfg.upscale,
+    )
+    page, url = open_page(studio, cfg.host, cfg.port, cfg.seed)
+    Console(highlight=False).print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)
+    page.block_thread()
+
+
+if __name__ == "__main__":
+    app()
