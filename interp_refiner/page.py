@@ -161,6 +161,8 @@ def _controls(pins: gr.State, dropped: gr.State) -> None:
                 [percent, hard, strength, pins],
                 [pins, strength],
                 show_progress="hidden",
+                concurrency_id="timeline",  # one change after the other, so that none is lost
+                concurrency_limit=1,
             )
 
 
