@@ -48,6 +48,9 @@ CSS = """
 .timeline figcaption { margin-top: 28px; font-size: 11px; white-space: nowrap }
 .gradio-container .column { min-width: min(340px, 100%) !important }
 .pin { flex-wrap: wrap; gap: 6px !important }
+.pin .block { overflow: hidden !important }
+.pin .min_value, .pin .max_value { display: none }
+.pin input[type=number] { width: 64px }
 .pin > .thumb { flex: 0 0 76px !important; min-width: 0 !important; align-self: center }
 .thumb img { width: 76px; height: 44px; object-fit: cover; border-radius: 4px }
 .thumb figcaption { font-size: 11px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
@@ -133,7 +136,7 @@ def _settings(studio: Studio, seed: int) -> tuple[list[Any], list[Any]]:
     prompt = gr.Textbox(label="prompt", placeholder="bright circle moving right")
     with gr.Row():
         names = list(studio.samplers)
-        sampler = gr.Dropdown(names, value=studio.own_sampler, label="sampler", min_width=120)
+        sampler = gr.Dropdown(names, value=studio.own_sampler, label="sampler", min_width=160)
         steps = gr.Number(4, label="steps (bridge)", precision=0, minimum=1, min_width=90)
         number = gr.Number(seed, label="seed", precision=0, min_width=90)
     return [frames, fps, prompt], [sampler, steps, number]
@@ -148,7 +151,7 @@ def _controls(pins: gr.State, dropped: gr.State) -> None:
             with gr.Row(elem_classes="pin", equal_height=True):
                 gr.HTML(thumbnail(pin), elem_classes="thumb", padding=False)
                 percent = gr.Slider(
-                    0, 100, pin.percent, step=0.1, label="time (%)", min_width=120, interactive=True, buttons=[]
+                    0, 100, pin.percent, step=0.1, label="time %", min_width=120, interactive=True, buttons=[]
                 )
                 hard = gr.Checkbox(pin.strength is None, label="keep exactly", min_width=100, interactive=True)
                 strength = gr.Slider(
