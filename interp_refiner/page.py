@@ -13,7 +13,7 @@ from PIL import Image
 
 from interp_refiner.core import BadValue
 from interp_refiner.pipeline import VideoPlan
-from interp_refiner.studio import CONTRACT, Pinned, Studio, pinned, storyboard
+from interp_refiner.studio import CONTRACT, Number, Pinned, Studio, pinned, storyboard
 
 TITLE = "Storyboard to video"
 INTRO = "Drop pictures and place them in time. The interpolation follows every change; the button refines it."
@@ -175,10 +175,10 @@ def drop(files: list[str] | None, pins: list[Pinned]) -> tuple[list[Pinned], lis
     return there, [pin.image for pin in there]
 
 
-def pinning(index: int) -> Callable[[float, bool, float, list[Pinned]], tuple[list[Pinned], Any]]:
+def pinning(index: int) -> Callable[[Number, bool, Number, list[Pinned]], tuple[list[Pinned], Any]]:
     """What the controls of one picture do."""
 
-    def pin(percent: float, hard: bool, strength: float, pins: list[Pinned]) -> tuple[list[Pinned], Any]:
+    def pin(percent: Number, hard: bool, strength: Number, pins: list[Pinned]) -> tuple[list[Pinned], Any]:
         moved = replace(pins[index], percent=percent, strength=None if hard else strength)
         return [*pins[:index], moved, *pins[index + 1 :]], gr.update(visible=not hard)
 
@@ -188,7 +188,7 @@ def pinning(index: int) -> Callable[[float, bool, float, list[Pinned]], tuple[li
 def previewing(studio: Studio) -> Callable:
     """Shows the interpolation and the timeline, or one line that says what is wrong."""
 
-    def preview(pins: list[Pinned], frames: int | None, fps: float | None, prompt: str, request: gr.Request) -> tuple:
+    def preview(pins: list[Pinned], frames: int | None, fps: Number | None, prompt: str, request: gr.Request) -> tuple:
         if not pins:
             return None, timeline_html([], None), message(HINT)
         try:
@@ -204,7 +204,7 @@ def refining(studio: Studio) -> Callable:
     """Shows the refined video, its contact sheet and the keyframe contract, or one line that says what is wrong."""
 
     def refine(
-        pins: list[Pinned], frames: int | None, fps: float | None, prompt: str, sampler: str, steps: int | None,
+        pins: list[Pinned], frames: int | None, fps: Number | None, prompt: str, sampler: str, steps: int | None,
         seed: int | None, request: gr.Request, progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds it
     ) -> tuple:  # fmt: skip
         nothing = (gr.skip(), gr.skip(), gr.skip())

@@ -16,6 +16,7 @@ from interp_refiner.sampler import Bridge, Sampler
 
 SHOWN_WIDTH = 448  # pixels of a video on the page, about
 Progress = Callable[[int, int], None]
+Number = int | float
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Pinned:
     """
 
     image: str
-    percent: float
-    strength: float | None = None
+    percent: Number
+    strength: Number | None = None
 
     def entry(self) -> dict[str, Any]:
         """As a storyboard has it."""
@@ -75,7 +76,7 @@ def pinned(images: Sequence[str], before: Sequence[Pinned] = ()) -> list[Pinned]
             for n, image in enumerate(images)]  # fmt: skip
 
 
-def storyboard(pins: Sequence[Pinned], frames: int | None, fps: float | None, prompt: str) -> Storyboard:
+def storyboard(pins: Sequence[Pinned], frames: int | None, fps: Number | None, prompt: str) -> Storyboard:
     """The storyboard of the page; raises :class:`BadValue` as a storyboard file does."""
     length = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
     return parse_storyboard({"keyframes": [pin.entry() for pin in pins], "prompt": prompt, **length})
@@ -148,4 +149,4 @@ class Studio:
         return self.upscale or max(1, SHOWN_WIDTH // video.shape[3])
 
 
-__all__ = ["CONTRACT", "Interpolated", "Pinned", "Refined", "Studio", "pinned", "storyboard"]
+__all__ = ["CONTRACT", "Interpolated", "Number", "Pinned", "Refined", "Studio", "pinned", "storyboard"]

@@ -4,7 +4,6 @@ import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import av
 import pytest
@@ -92,14 +91,16 @@ def test_settings_of_a_sampler_stay_when_steps_are_chosen(studio):
 )
 @needs_gradio
 def test_a_mistake_is_one_line_in_the_page(studio, pins, frames, said):
+    import gradio as gr
+
     from interp_refiner.page import previewing, refining
 
     with pytest.raises(BadValue, match=said):
         studio.interpolate(storyboard(pins, frames, 8.0, ""), "a")
-    request = SimpleNamespace(session_hash="a")
+    request = gr.Request(session_hash="a")
     lines = [
         previewing(studio)(pins, frames, 8.0, "", request)[-1],
-        refining(studio)(pins, frames, 8.0, "", "one_jump", 1, 0, request, None)[-1],
+        refining(studio)(pins, frames, 8.0, "", "one_jump", 1, 0, request, gr.Progress())[-1],
     ]
     assert lines[0] == lines[1]
     assert 'class="said refused"' in lines[0]
