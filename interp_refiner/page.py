@@ -32,7 +32,7 @@ THEME = gr.themes.Soft(
     block_label_text_weight="500",
 )
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: 0 auto !important }
+.gradio-container { max-width: min(1240px, 100vw) !important; margin: 0 auto !important }
 .said { min-height: 1.4em; color: var(--body-text-color-subdued) }
 .said.refused { color: #b42318; font-weight: 600 }
 .timeline { position: relative; height: 92px; margin: 4px 30px 0 }
@@ -46,7 +46,8 @@ CSS = """
   margin-left: -6px; border-radius: 50%; background: #f97316 }
 .timeline .proposal::after { background: var(--body-background-fill); box-shadow: inset 0 0 0 2px #f97316 }
 .timeline figcaption { margin-top: 28px; font-size: 11px; white-space: nowrap }
-.gradio-container .column { min-width: min(340px, 100%) !important }
+.gradio-container .column { min-width: min(340px, 100%) !important; max-width: 100% }
+.gradio-container .main, .gradio-container main, .gradio-container main > .column { min-width: 0 !important }
 .pin { flex-wrap: wrap; gap: 6px !important }
 .pin .block { overflow: hidden !important }
 .pin .min_value, .pin .max_value { display: none }

@@ -46,7 +46,7 @@ class Browser:
         """The value of a JavaScript expression."""
         return self.call("execute/sync", script=f"return {script}", args=[])
 
-    def wait(self, script: str, seconds: float = 30) -> Any:
+    def wait(self, script: str, seconds: float = 60) -> Any:
         """The first value of an expression that is true; what the page says is in the error of one that never is."""
         end = time.monotonic() + seconds
         while not (value := self.run(script)):
@@ -91,9 +91,11 @@ def chromium(profile: Path) -> Iterator[Browser]:
         wanted = {"alwaysMatch": {"goog:chromeOptions": options}}
         session = Browser(server).call("session", capabilities=wanted)["sessionId"]
         browser = Browser(f"{server}/session/{session}")
-        yield browser
-        with direct.open(urllib.request.Request(browser.session, method="DELETE"), timeout=30):
-            pass
+        try:
+            yield browser
+        finally:  # the driver does not take its window along
+            with direct.open(urllib.request.Request(browser.session, method="DELETE"), timeout=30):
+                pass
     finally:
         driver.terminate()
         driver.wait(10)

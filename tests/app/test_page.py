@@ -163,8 +163,10 @@ def use_the_page(window, url: str) -> None:
     window.click("#refine")
     window.wait("document.querySelector('#refined video')?.videoWidth == 48")
     window.wait("document.querySelector('#contract')?.innerText.includes('20.png')")
+    window.resize(390, 900)  # a phone's
+    window.wait("document.documentElement.scrollWidth == 390")
     window.write("#frames input", "300")
-    line = window.wait("document.querySelector('.refused')?.innerText")
-    assert line.startswith("keyframes=a gap of 75: expected latent frames at most 20 apart")
+    line = "keyframes=a gap of 75: expected latent frames at most 20 apart"  # the page follows every digit typed
+    window.wait(f"document.querySelector('.refused')?.innerText.startsWith('{line}')")
     hosts = window.run("[...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).hostname))]")
     assert set(hosts) <= {"127.0.0.1", ""}
