@@ -12,8 +12,7 @@ from dataclasses import replace
 import torch
 from tqdm import tqdm
 
-from interp_refiner.core import Clip, Draws
-from interp_refiner.data.scene import draw_scenes
+from interp_refiner.core import Clip
 from interp_refiner.metric import Bootstrap, missing_frame_mse
 from interp_refiner.run import Run, load_run, load_text_encoder
 from interp_refiner.sampler import one_jump
@@ -30,7 +29,7 @@ def errors(run: Run, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
     writer.codec.set_statistics(mean.tolist(), std.tolist())
     found, turning = [], []
     for keys, prompts, video in tqdm(writer.clips("val", clips), total=-(-clips // 16)):
-        scene = draw_scenes(Draws(writer.seed, "val", keys), *writer.size)
+        scene = writer.scenes("val", keys)
         step = scene.centre[:, :, GAP].diff(dim=2)
         changed = (step.diff(dim=2).norm(dim=-1) > 0.1).any(-1) & scene.present
         turning.append(changed.any(1))

@@ -9,7 +9,7 @@ from PIL import Image
 
 from interp_refiner.codec import as_frames
 from interp_refiner.core import Draws
-from interp_refiner.data.moving_shapes import captions
+from interp_refiner.data.captions import FirstDirection
 from interp_refiner.data.scene import draw_scenes, render
 
 HERE = Path(__file__).parent
@@ -25,7 +25,7 @@ def main() -> None:
         (HERE / board).mkdir(exist_ok=True)
         for number in range(0, num_frames, step):
             Image.fromarray(frames[number]).save(HERE / board / f"{number:02d}.png")
-        print(f"{board}: {captions(scene)[0]}")
+        print(f"{board}: {FirstDirection()(scene)[0]}")
 
 
 if __name__ == "__main__":

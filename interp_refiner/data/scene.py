@@ -67,17 +67,19 @@ class Scene:
     shade: Float[Tensor, "b 2 3"]
 
     @property
-    def first_direction(self) -> Int[Tensor, "b n"]:
-        """Where every object sets out to: its first step as an index into :data:`DIRECTIONS`."""
-        step = self.centre[:, :, 1] - self.centre[:, :, 0]
-        eighths = torch.atan2(step[..., 1], step[..., 0]) / (pi / 4)
-        return eighths.round().long() % len(DIRECTIONS)
+    def directions(self) -> Int[Tensor, "b n t-1"]:
+        """Where every object goes: each of its steps as an index into :data:`DIRECTIONS`."""
+        x, y = self.centre.diff(dim=2).unbind(-1)
+        return (torch.atan2(y, x) / (pi / 4)).round().long() % len(DIRECTIONS)
 
 
-def draw_scenes(draws: Draws, num_frames: int, height: int, width: int) -> Scene:
-    """One scene per key of ``draws``, a function of (seed, stream, key) alone; at least 2 frames."""
+def draw_scenes(draws: Draws, num_frames: int, height: int, width: int, max_objects: int = MAX_OBJECTS) -> Scene:
+    """One scene of 1 to ``max_objects`` objects per key of ``draws``, a function of (seed, stream, key) alone.
+
+    At least 2 frames. A scene's first objects are the same whatever the most is.
+    """
     b, n = len(draws.keys), MAX_OBJECTS
-    count = 1 + (draws.uniform("count", 1) * n).long()
+    count = 1 + (draws.uniform("count", 1) * max_objects).long()
     place = draws.uniform("place", n * 6).view(b, n, 6)
     look = draws.uniform("look", n * 10).view(b, n, 10)
     ground = draws.uniform("ground", 2 * 8).view(b, 2, 8)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from interp_refiner.codec import PatchDCT
 from interp_refiner.core import BadValue, Draws
-from interp_refiner.data.moving_shapes import MovingShapes, captions
+from interp_refiner.data.captions import FirstDirection, Turns
+from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.scene import BRIGHTNESS, DIRECTIONS, SHAPES, draw_scenes
 from interp_refiner.data.shards import DatasetMetadata
 from interp_refiner.text import CaptionEncoder
@@ -72,7 +73,7 @@ def test_stored_latents_decode_to_the_rendered_clips(root: Path):
 
 def test_captions_name_every_object():
     scene = draw_scenes(Draws(0, "val", [f"k{i}" for i in range(40)]), 4, 32, 56)
-    texts = captions(scene)
+    texts = FirstDirection()(scene)
     for i, text in enumerate(texts):
         parts = text.split(" and ")
         assert len(parts) == scene.present[i].sum()
@@ -80,8 +81,39 @@ def test_captions_name_every_object():
             brightness, shape, moving, direction = part.split(" ")
             assert brightness == BRIGHTNESS[scene.brightness[i, n]]
             assert shape == SHAPES[scene.shape[i, n]]
-            assert (moving, direction) == ("moving", DIRECTIONS[scene.first_direction[i, n]])
+            assert (moving, direction) == ("moving", DIRECTIONS[scene.directions[i, n, 0]])
         assert len(text.split()) <= CaptionEncoder().length
+
+
+def test_captions_of_turns_tell_the_whole_way():
+    scene = draw_scenes(Draws(0, "val", [f"k{i}" for i in range(40)]), 21, 32, 56)
+    turns = 0
+    for i, text in enumerate(Turns()(scene)):
+        for n, part in enumerate(text.split(" and ")):
+            first, *changes = part.partition(" moving ")[2].split(" turning ")
+            way = [first] * 20
+            for change in changes:
+                direction, frame = change.split(" at ")
+                way[int(frame) :] = [direction] * (20 - int(frame))
+            assert way == [DIRECTIONS[d] for d in scene.directions[i, n]]
+            turns += len(changes)
+    assert turns > 40
+
+
+def test_a_set_with_other_captions_is_another_set(tmp_path: Path):
+    told = MovingShapes(**SMALL, captions=Turns(), max_objects=1)
+    assert (
+        MovingShapes(**SMALL, captions=FirstDirection(), max_objects=3).fingerprint == MovingShapes(**SMALL).fingerprint
+    )
+    assert (
+        len({told.fingerprint, MovingShapes(**SMALL, max_objects=1).fingerprint, MovingShapes(**SMALL).fingerprint})
+        == 3
+    )
+    told.write(tmp_path)
+    assert DatasetMetadata.load(tmp_path / "val").text_shape == (Turns.words, CaptionEncoder().dim)
+    assert told.scenes("val", list("abcdef")).present.sum(1).eq(1).all()
+    with pytest.raises(BadValue, match=f"fingerprint {told.fingerprint}"):
+        MovingShapes(**SMALL).write(tmp_path)
 
 
 def test_splits_are_disjoint_and_a_small_set_begins_a_large_one():

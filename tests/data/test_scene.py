@@ -111,12 +111,12 @@ def test_shapes_have_their_area(shape: str, area: float):
     torch.testing.assert_close(measured, torch.full((16,), area), rtol=0.15, atol=0)
 
 
-def test_first_direction_names_the_first_step():
+def test_directions_name_every_step():
     compass = torch.tensor([[1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1]]).float()
     scene = scenes(128)
-    step = scene.centre[:, :, 1] - scene.centre[:, :, 0]
-    named = compass[scene.first_direction]
+    step = scene.centre.diff(dim=2)
+    named = compass[scene.directions]
     cosine = torch.nn.functional.cosine_similarity(step, named, dim=-1)
     assert cosine.min() > 0.923  # within 22.5 degrees
     assert [DIRECTIONS[i] for i in (0, 2, 4, 6)] == ["right", "down", "left", "up"]
-    assert scene.first_direction.unique().numel() == len(DIRECTIONS)
+    assert scene.directions.unique().numel() == len(DIRECTIONS)
