@@ -67,7 +67,7 @@ class Scene:
     shade: Float[Tensor, "b 2 3"]
 
     @property
-    def directions(self) -> Int[Tensor, "b n t-1"]:
+    def directions(self) -> Int[Tensor, "b n steps"]:
         """Where every object goes: each of its steps as an index into :data:`DIRECTIONS`."""
         x, y = self.centre.diff(dim=2).unbind(-1)
         return (torch.atan2(y, x) / (pi / 4)).round().long() % len(DIRECTIONS)
