@@ -11,7 +11,7 @@ from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.entry import Settings, build, main, run_metadata
 from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
-from interp_refiner.run import Run, load_run, load_text_encoder
+from interp_refiner.run import Run, load_run, load_text_encoder, objective_sizes
 from interp_refiner.text import TextEncoder
 
 CHOSEN = ("sampler", "codec", "text")  # groups that can be chosen anew for a trained model
@@ -152,7 +152,8 @@ def component_nodes(run: Run) -> dict[str, Any]:
         "latent_channels": metadata.latent_shape[0],
         "text_dim": metadata.text_shape[1] if metadata.text_shape else 1,
     }
-    nodes["objective"]["num_levels"] = run.refiner.corruption.num_levels(metadata.num_frames)
+    num_levels = run.refiner.corruption.num_levels(metadata.num_frames)
+    nodes["objective"] |= objective_sizes(run.config.objective, num_levels, metadata)
     # a storyboard says what is known and given; of the schedule only the counts of its levels are left
     counts = run.refiner.corruption.schedule.counts_for(metadata.num_frames)[1:]
     nodes["corruption"] |= {

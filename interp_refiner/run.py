@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from interp_refiner.attention import Attention
 from interp_refiner.backbone import Backbone
@@ -92,7 +93,7 @@ class Parts:
 
     @cached_property
     def objective(self) -> Objective:
-        return build(self.cfg.objective, num_levels=self.num_levels)
+        return build(self.cfg.objective, **objective_sizes(self.cfg.objective, self.num_levels, self.data.metadata))
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -116,6 +117,13 @@ class Parts:
         """Of a backbone that has any; runs of before the group existed have the backbone's own."""
         wanted = "attention" in takes and "attention" in self.cfg
         return {"attention": build(self.cfg.attention)} if wanted else {}
+
+
+def objective_sizes(node: DictConfig, num_levels: int, metadata: DatasetMetadata) -> dict[str, int]:
+    """What an objective wants to know of the schedule and the data."""
+    takes = parameters(locate_target("objective", node["_target_"]))
+    sizes = {"num_levels": num_levels, "latent_channels": metadata.latent_shape[0]}
+    return {name: size for name, size in sizes.items() if name in takes}
 
 
 def assemble(cfg: DictConfig) -> Run:
@@ -218,14 +226,36 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
+    run.module.load_state_dict(read_weights(checkpoint_file, ema))
+    run.module.eval()
+    run.checkpoint = checkpoint_file
+    return run
+
+
+def read_weights(checkpoint_file: Path, ema: bool = True) -> dict[str, Tensor]:
+    """The module's state in a checkpoint, with the averaged weights in place of the raw ones."""
     checkpoint = torch.load(checkpoint_file, map_location="cpu", weights_only=True)
     weights = dict(checkpoint["state_dict"])
     if ema:
         weights |= {name: value.to(weights[name].dtype) for name, value in checkpoint.get(CHECKPOINT_KEY, {}).items()}
-    run.module.load_state_dict(weights)
-    run.module.eval()
+    return weights
+
+
+def start_from(run: Run, path: str | Path) -> None:
+    """Gives a fresh run the averaged weights of another one, whose objective may be another.
+
+    Raises:
+        BadValue: no checkpoint there, or of another backbone.
+    """
+    _, checkpoint_file = find_checkpoint(path)
+    weights, own = read_weights(checkpoint_file), run.module.state_dict()
+    shared = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    lacking = sorted(name for name in own if not name.startswith("objective.") and name not in shared)
+    if lacking:
+        allowed = f"a run of the same backbone: {len(lacking)} of its weights are not there, such as {lacking[0]}"
+        raise BadValue("initial_weights", path, allowed)
+    run.module.load_state_dict(shared, strict=False)
     run.checkpoint = checkpoint_file
-    return run
 
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from interp_refiner.entry import (
     run_metadata,
     save_config,
 )
-from interp_refiner.run import LAST_CHECKPOINT, Run, assemble
+from interp_refiner.run import LAST_CHECKPOINT, Run, assemble, start_from
 
 
 @dataclass
@@ -36,12 +36,14 @@ class TrainSettings(Settings):
     Attributes:
         experiment_name: of the method, for logs.
         ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
+        initial_weights: a run folder or checkpoint whose averaged weights a new run starts from.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
     """
 
     experiment_name: str = "default"
     ckpt_path: str | None = None
+    initial_weights: str | None = None
     next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
 
@@ -58,6 +60,8 @@ def train(cfg: DictConfig) -> float | None:
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
+    if cfg.initial_weights is not None and checkpoint is None:
+        start_from(run, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     if trainer.interrupted:

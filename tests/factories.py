@@ -11,7 +11,9 @@ from omegaconf import OmegaConf
 from interp_refiner.codec import PatchDCT
 from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.corruption import Corruption
+from interp_refiner.entry.check import locate_target, parameters
 from interp_refiner.interpolator import Interpolator, use_codec
+from interp_refiner.objective import Objective
 from tests.helpers import CONF, build, group_config
 
 
@@ -46,6 +48,14 @@ def make_corruption(*overrides: str) -> Corruption:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=list(overrides), return_hydra_config=False)
     return instantiate(config.corruption, _convert_="all")
+
+
+def make_objective(name: str, num_levels: int = 4, channels: int = 4) -> Objective:
+    """A member of the group for clips of :func:`random_clip`."""
+    node = group_config("objective", name)
+    takes = parameters(locate_target("objective", node["_target_"]))
+    sizes = {"num_levels": num_levels, "latent_channels": channels}
+    return build("objective", name, **{key: size for key, size in sizes.items() if key in takes})
 
 
 def corrupted_clip(*overrides: str, stream: str = "val", **fields: Any) -> tuple[Corrupted, Corruption, Draws]:

@@ -41,7 +41,7 @@ class Corruption:
     Args:
         schedule: which frames are keyframes at which level.
         interpolator: rebuilds a sequence from its known frames.
-        noise: the noise profile ``m``.
+        noise: the noise profile ``m`` and the law of ``eps``.
         scheduled_sampling: which keyframes are replaced by proposals; None for never.
         bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
         given: which keyframes are constraints; None for those that clips bring.
@@ -160,7 +160,7 @@ class Corruption:
             tau=tau,
             noise_profile=self.noise(neighbours(known)),
             sigma=self.sigma,
-            noise=draws.normal("noise", clip.latents) if self.sigma > 0 else None,
+            noise=self.noise.draw(draws, "noise", clip.latents) if self.sigma > 0 else None,
             plan=plan,
             clip=clip,
         )
@@ -181,6 +181,13 @@ class Corruption:
         """The same draws with other keyframe values, those of given frames too. Pure."""
         bridged = stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted
         return self._render(replace(corrupted, values=values), bridged)
+
+    @torch.no_grad()
+    def renoised(self, corrupted: Corrupted, stream: str, name: str = "noise") -> Corrupted:
+        """The same plan, level, bridge time and keyframes with other noise, from the draw called ``name``. Pure."""
+        draws = Draws(self.seed, stream, corrupted.clip.keys, corrupted.clip.epochs)
+        drawn = replace(corrupted, noise=self.noise.draw(draws, name, corrupted.values))
+        return replace(drawn, x=self._state(drawn, stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted))
 
     @torch.no_grad()
     def at_level(
@@ -242,12 +249,17 @@ class Corruption:
         not_given = self.scheduled_sampling.confidence(c.level / c.plan.num_levels).unsqueeze(1)
         of_keyframes = torch.where(c.given, 1.0, not_given)  # the same whether or not the draw replaced a keyframe
         known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
-        x = zbar.latents
+        confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
+        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
+        return replace(rendered, x=self._state(rendered, bridged))
+
+    def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:
+        """``x`` from the interpolation, the noise and the bridge time that ``c`` carries; those tensors stay."""
+        x = c.interpolation
         if c.noise is not None:
-            x = torch.addcmul(x, c.noise, per_frame(self.sigma * profile, x).to(x.dtype))
+            x = torch.addcmul(x, c.noise, per_frame(self.sigma * c.noise_profile, x).to(x.dtype))
         if bridged:
             x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
-        if x is not zbar.latents:  # which has the given frames already; in place: a new batch costs more than a pass
+        if x is not c.interpolation:  # which has the given frames already; in place: a new batch costs more than a pass
             torch.where(per_frame(c.given, x), c.values, x, out=x)
-        confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
-        return replace(c, x=x, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
+        return x

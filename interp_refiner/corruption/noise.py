@@ -1,4 +1,4 @@
-"""Noise profiles: how strongly every frame is noised, from where it stands between its keyframes.
+"""Noise: how strongly every frame is noised, from where it stands between its keyframes, and how alike neighbours are.
 
 A profile is a function of the neighbours alone, 0 on known frames; DESIGN section 3 has the table.
 """
@@ -10,14 +10,42 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Neighbours
+from interp_refiner.core import BadValue, Draws, Neighbours
+
+
+def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> Float[Tensor, "b c t *space"]:
+    """White noise made into a stationary AR(1) process in time, in place; at 0 it stays as it is, bit for bit.
+
+    eps_0 = xi_0        eps_t = rho eps_{t-1} + sqrt(1 - rho^2) xi_t        E eps_i eps_j = rho^|i - j|
+    """
+    if correlation:
+        for frame in range(1, white.shape[2]):
+            white[:, :, frame].mul_((1 - correlation**2) ** 0.5).add_(white[:, :, frame - 1], alpha=correlation)
+    return white
 
 
 class NoiseProfile(ABC):
-    """``m[b, t]``, the relative noise amplitude of every frame.
+    """``m[b, t]``, the relative noise amplitude of every frame, and the law of the unit noise that it scales.
 
     Without state: subclasses give the profile of missing frames, :meth:`__call__` zeroes the known ones.
+
+    Args:
+        temporal_correlation: rho, of the noise of neighbouring frames (:func:`autoregressive`); 0 is white. What an
+            interpolation gets wrong in one frame it gets wrong in the next: residuals of motion-compensated
+            interpolation have about 0.5.
+
+    Raises:
+        BadValue: a correlation outside [0, 1).
     """
+
+    def __init__(self, temporal_correlation: float = 0.0):
+        if not 0 <= temporal_correlation < 1:
+            raise BadValue("temporal_correlation", temporal_correlation, "a number from 0 (white) to below 1")
+        self.temporal_correlation = temporal_correlation
+
+    def draw(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
+        """``eps``: standard normal in every position, correlated in time, from the draw called ``name``."""
+        return autoregressive(draws.normal(name, like), self.temporal_correlation)
 
     def amplitude(self, sigma: float) -> float:
         """The amplitude that goes with this profile, ``sigma`` itself unless there is nothing to scale."""
@@ -63,18 +91,20 @@ class BrownianBridge(NoiseProfile):
 
     Args:
         num_frames: T; None for that of the clip at hand.
+        temporal_correlation: see :class:`NoiseProfile`.
 
     Raises:
         BadValue: fewer than 2 frames.
     """
 
-    def __init__(self, num_frames: int | None = None):
+    def __init__(self, num_frames: int | None = None, temporal_correlation: float = 0.0):
+        super().__init__(temporal_correlation)
         if num_frames is not None and num_frames < 2:
             raise BadValue("num_frames", num_frames, "at least 2, or null for the length of the clip at hand")
         self.num_frames = num_frames
 
     def of_clips(self, num_frames: int) -> "NoiseProfile":
-        return BrownianBridge(self.num_frames or num_frames)
+        return BrownianBridge(self.num_frames or num_frames, self.temporal_correlation)
 
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
         gap_max = (self.num_frames or neighbours.known.shape[1]) - 1

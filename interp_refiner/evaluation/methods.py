@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.codec import Codec
-from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
+from interp_refiner.core import BadValue, Corrupted, per_frame
 from interp_refiner.corruption import Corruption
 from interp_refiner.evaluation.results import Role
 from interp_refiner.interpolator import Linear
@@ -84,7 +84,7 @@ class Methods:
         if self.sampler_name is None:
             return None
         streams = [STREAM, *(f"{STREAM}_{m}" for m in range(1, self.num_samples))]
-        starts = [corrupted, *(renoised(corrupted, self.refiner.corruption, stream) for stream in streams[1:])]
+        starts = [corrupted, *(self.refiner.corruption.renoised(corrupted, stream) for stream in streams[1:])]
         return torch.stack([self.refiner.sample(c, stream) for c, stream in zip(starts, streams, strict=True)])
 
     def __call__(
@@ -139,14 +139,6 @@ class Methods:
         video = self.codec.decode(clean)
         nowhere = torch.zeros(video.shape[0], video.shape[2], dtype=torch.bool, device=known.device)
         return torch.where(per_frame(known, clean), clean, self.codec.encode(blurred(video, nowhere)))
-
-
-def renoised(corrupted: Corrupted, corruption: Corruption, stream: str) -> Corrupted:
-    """The same corruption with other noise: ``x = zbar + a eps'`` at ``tau = 1``."""
-    zbar = corrupted.interpolation
-    noise = Draws(corruption.seed, stream, corrupted.clip.keys).normal("noise", zbar)
-    x = zbar + per_frame(corrupted.noise_level, zbar).to(zbar.dtype) * noise
-    return replace(corrupted, noise=noise).at(corrupted.tau, x)
 
 
 def with_keyframes(corrupted: Corrupted, corruption: Corruption, values: Float[Tensor, "b c t *space"]) -> Corrupted:

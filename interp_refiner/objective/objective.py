@@ -106,11 +106,13 @@ class Objective(nn.Module, ABC):
         temporal_weight: weight of the frame-to-frame differences.
 
     Attributes:
+        samples: M, of every clip of a batch, that the loss compares: each its own noise. 1 for a regression.
         zero_start: an output of zero is a sensible start, so a new head is zero-initialised.
         estimates_finer: the estimate is of the next finer level (``Corrupted.finer``) and of the clean clip at level 1
             only, so a clip is sampled level by level.
     """
 
+    samples: int = 1
     zero_start: ClassVar[bool] = False
     estimates_finer: ClassVar[bool] = False
 

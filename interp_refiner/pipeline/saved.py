@@ -18,7 +18,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor
 
 from interp_refiner.backbone import Backbone
 from interp_refiner.codec import Codec
@@ -33,6 +33,7 @@ from interp_refiner.text import TextEncoder
 
 INDEX, WEIGHTS, INTERPOLATOR = "model_index.json", "refiner.safetensors", "interpolator.safetensors"
 TRANSFORMER, VAE, CARD = "transformer", "vae", "README.md"
+OBJECTIVE = "objective."  # before the names of an objective's own parameters
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     shapes = {name: tuple(values[name]) for name in ("latent_shape", "text_shape") if values[name] is not None}
     config = PipelineConfig(**{**values, **shapes})
     parts = Components(**construct_components(config.components, folder))
-    _load_weights(parts.backbone, folder / WEIGHTS)
+    _load_weights(parts, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
         interpolator.freeze(str(folder / INTERPOLATOR))
@@ -92,8 +93,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if isinstance(transformer, WanTransformer3DModel):
         _save_transformer(transformer, folder / TRANSFORMER)
         components["backbone"]["pretrained"] = INSIDE + TRANSFORMER
-    weights = parts.backbone.state_dict()
-    own = {name: weights[name].detach().cpu().contiguous() for name in _own(parts.backbone)}
+    own = {name: weight.detach().cpu().contiguous() for name, weight in _own(parts).items()}
     save_file(own, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
@@ -137,15 +137,16 @@ def _save_transformer(transformer: WanTransformer3DModel, folder: Path) -> None:
     plain.save_pretrained(folder)
 
 
-def _own(backbone: nn.Module) -> list[str]:
-    """The names of the weights that do not lie in ``transformer/``."""
-    transformer = getattr(backbone, "wan", None)
+def _own(parts: Components) -> dict[str, Tensor]:
+    """The weights that do not lie in ``transformer/``: of the backbone, and what the objective has learned."""
+    transformer = getattr(parts.backbone, "wan", None)
     plain = _plain(transformer).state_dict() if isinstance(transformer, WanTransformer3DModel) else {}
     there = {f"wan.{name}" for name in plain}
-    return [name for name in backbone.state_dict() if name not in there]
+    backbone = {name: weight for name, weight in parts.backbone.state_dict().items() if name not in there}
+    return backbone | {OBJECTIVE + name: weight for name, weight in parts.objective.named_parameters()}
 
 
-def _load_weights(backbone: nn.Module, file: Path) -> None:
+def _load_weights(parts: Components, file: Path) -> None:
     """Strict: a weight that came neither with the transformer nor in the file would be left at random.
 
     Raises:
@@ -155,11 +156,13 @@ def _load_weights(backbone: nn.Module, file: Path) -> None:
         stored = load_file(file)
     except (OSError, SafetensorError) as error:
         raise BadValue("checkpoint", file, f"a whole .safetensors file: {error}") from None
-    weights, own = backbone.state_dict(), _own(backbone)
+    own = _own(parts)
     if wrong := sorted(set(stored) ^ set(own)):
         what = "missing" if wrong[0] in own else "too many"
         raise BadValue("checkpoint", file, f"the {len(own)} weights beside {TRANSFORMER}/: {wrong[0]} is {what}")
-    for name in own:
-        if stored[name].shape != weights[name].shape:
-            raise BadValue("checkpoint", file, f"{name} of {list(weights[name].shape)}, not {list(stored[name].shape)}")
-    backbone.load_state_dict({**weights, **stored})
+    for name, weight in own.items():
+        if stored[name].shape != weight.shape:
+            raise BadValue("checkpoint", file, f"{name} of {list(weight.shape)}, not {list(stored[name].shape)}")
+    with torch.no_grad():
+        for name, weight in own.items():  # a module's state shares its memory
+            weight.copy_(stored[name])

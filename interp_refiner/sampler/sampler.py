@@ -1,6 +1,8 @@
 """From a corrupted clip at tau = 1 to a video: plain functions over a callable that returns the clean estimate."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -18,7 +20,13 @@ def one_jump(clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tenso
 
 
 def bridge(
-    clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, steps: int, eta: float = 0.0
+    clean_estimate: CleanEstimate,
+    corrupted: Corrupted,
+    draws: Draws,
+    steps: int,
+    eta: float = 0.0,
+    temperature: float = 1.0,
+    noise: Callable[[Draws, str, Tensor], Tensor] = Draws.normal,
 ) -> Float[Tensor, "b c t *space"]:
     """A sample along the bridge from tau = 1 to 0, given frames exact.
 
@@ -34,6 +42,8 @@ def bridge(
         draws: randomness for ``xi``.
         steps: number of clean estimates, N.
         eta: share of fresh noise, 0 (deterministic given the start) to 1.
+        temperature: of all noise. Few steps lose variance, which more than 1 makes good; less trades realism for error.
+        noise: the law of ``xi``, that of the corruption's ``eps``.
 
     Raises:
         BadValue: several steps without noise.
@@ -41,14 +51,14 @@ def bridge(
     _check_steps(steps, corrupted.sigma)
     zbar = corrupted.interpolation
     scale = per_frame(corrupted.sigma * corrupted.noise_profile, zbar).to(zbar.dtype)
-    state, one = corrupted, torch.ones_like(corrupted.tau)
+    scale, one = temperature * scale, torch.ones_like(corrupted.tau)
+    state = corrupted if temperature == 1 else corrupted.at(one, torch.lerp(zbar, corrupted.x, temperature))
     for step in range(steps):
         tau, after = 1 - step / steps, 1 - (step + 1) / steps
         estimate = clean_estimate(state)
         residual = (state.x - (1 - tau) * estimate) / tau - zbar
         if eta > 0:
-            fresh = draws.normal(f"bridge_{step}", zbar)
-            residual = (1 - eta**2) ** 0.5 * residual + eta * scale * fresh
+            residual = (1 - eta**2) ** 0.5 * residual + eta * scale * noise(draws, f"bridge_{step}", zbar)
         residual = torch.where(scale > 0, residual, 0.0)
         state = state.at(after * one, (1 - after) * estimate + after * (zbar + residual))
     return state.x
@@ -116,15 +126,17 @@ class OneJump(Sampler):
 
 
 class Bridge(Sampler):
-    """:func:`bridge` in ``steps`` steps with a share ``eta`` of fresh noise."""
+    """:func:`bridge` in ``steps`` steps with a share ``eta`` of fresh noise, all noise times ``temperature``."""
 
-    def __init__(self, steps: int = 4, eta: float = 0.0, guidance: Guidance | None = None):
+    def __init__(self, steps: int = 4, eta: float = 0.0, temperature: float = 1.0, guidance: Guidance | None = None):
         super().__init__(guidance)
         if steps < 1:
             raise BadValue("steps", steps, "a number of steps >= 1")
         if not 0 <= eta <= 1:
             raise BadValue("eta", eta, "a share of fresh noise from 0 to 1")
-        self.steps, self.eta = steps, eta
+        if not 0 < temperature < math.inf:
+            raise BadValue("temperature", temperature, "a finite number > 0; 1 is the noise of training")
+        self.steps, self.eta, self.temperature = steps, eta, temperature
 
     def evaluations(self, num_levels: int) -> int:
         return self.steps
@@ -136,7 +148,8 @@ class Bridge(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return bridge(self.guidance(clean_estimate), corrupted, draws, self.steps, self.eta)
+        estimate, noise = self.guidance(clean_estimate), corruption.noise.draw
+        return bridge(estimate, corrupted, draws, self.steps, self.eta, self.temperature, noise)
 
 
 class Hierarchical(Sampler):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp_refiner.backbone import Backbone
 from interp_refiner.core import BadValue, Corrupted, Draws
-from interp_refiner.corruption import Corruption
+from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.metric import MissingFrameError
 from interp_refiner.objective import Objective
 from interp_refiner.sampler import Sampler
@@ -88,7 +88,10 @@ class Refiner(L.LightningModule):
             corrupted = self.with_own_proposals(corrupted)
         if self.objective.estimates_finer:
             corrupted = self.corruption.with_finer(corrupted)
-        loss = self.objective(self.backbone(corrupted), corrupted)
+        names = (f"noise_{sample}" for sample in range(1, self.objective.samples))
+        others = [self.corruption.renoised(corrupted, TRAIN_STREAM, name) for name in names]
+        outputs = [(self.backbone(state), state) for state in (corrupted, *others)]
+        loss = self.objective(*outputs[0], *outputs[1:])
         size = corrupted.clip.batch_size
         self.log("train/loss", loss.total, prog_bar=True, batch_size=size)
         self.log_dict({"train/error": loss.error, "train/temporal_error": loss.temporal}, batch_size=size)

@@ -7,7 +7,7 @@ import torch
 
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.sampler import Bridge, bridge
-from tests.factories import corrupted_clip
+from tests.factories import corrupted_clip, make_objective
 from tests.helpers import build, group_members
 
 MEMBERS = group_members("sampler")
@@ -49,7 +49,7 @@ def test_a_zero_correction_reproduces_linear_interpolation(name, overrides):
 def test_hierarchical_goes_down_on_estimates_of_the_next_finer_level(interpolator):
     """An oracle of ``objective=adjacent`` ends at the clean clip; one that stands still ends where it started."""
     corrupted, corruption, draws = corrupted_clip(f"interpolator={interpolator}", level=torch.tensor([4, 2, 1]))
-    objective, levels = build("objective", "adjacent", num_levels=4), []
+    objective, levels = make_objective("adjacent"), []
 
     def oracle(state):
         levels.append(state.level.tolist())
@@ -63,7 +63,7 @@ def test_hierarchical_goes_down_on_estimates_of_the_next_finer_level(interpolato
 
 def test_an_adjacent_output_of_zero_reproduces_linear_interpolation_without_noise():
     corrupted, corruption, draws = corrupted_clip("corruption=none")
-    objective = build("objective", "adjacent", num_levels=4)
+    objective = make_objective("adjacent")
     silent = lambda state: objective.clean_estimate(torch.zeros_like(state.x), state)  # noqa: E731
     sample = build("sampler", "hierarchical")(silent, corrupted, draws, corruption)
     torch.testing.assert_close(sample, corrupted.interpolation, atol=1e-5, rtol=0)
