@@ -82,8 +82,8 @@ class Preconditioned(Objective):
         z0_hat = zbar + sd (cos(phi) (x - zbar) / |.| - sin(phi) v)          v* = cos(phi) eps - sin(phi) u
 
     so that the network is asked for as much as it can know (preconditioning: Karras et al. 2022, table 1): at
-    ``tau = 1`` for the whole residual, near ``tau = 0`` for nothing. Where the interpolator is confident, noise is taken
-    off without asking. An output of zero at ``tau = 1`` is the interpolation.
+    ``tau = 1`` for the whole residual, near ``tau = 0`` for nothing. Where the interpolator is confident, noise is
+    taken off without asking. An output of zero at ``tau = 1`` is the interpolation.
 
     Args:
         num_levels: S, the sparsest level.
