@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from interp_refiner.checkpoint import AtomicCheckpointIO
 from interp_refiner.core import BadValue
 from interp_refiner.entry import save_config
-from interp_refiner.run import LAST_CHECKPOINT, assemble, dotted, load_run
+from interp_refiner.run import LAST_CHECKPOINT, assemble, dotted, load_run, start_from
 from tests.checkpoint.runs import TINY
 from tests.config.small import small_config
 
@@ -53,3 +53,29 @@ def test_a_config_without_a_newer_group_is_told(run_folder, tmp_path):
     OmegaConf.save(config, tmp_path / "old" / "config.yaml")
     with pytest.raises(BadValue, match=r"training=None: expected a value in .*config\.yaml, which an older version"):
         load_run(tmp_path / "old")
+
+
+KEYFRAMES = ["corruption.keyframe_fraction=0.5"]  # those that are replaced
+
+
+def test_a_new_run_starts_from_the_weights_of_another_objective(run_folder, tmp_path):
+    """Those that both have: the backbone, and what a bridge's objective has learned."""
+    moved = f"data.root={run_folder.parent / 'moved'}"
+    bridge = assemble(small_config(tmp_path, *TINY, moved, *KEYFRAMES, "objective=preconditioned"))
+    state = {name: value + 0.125 for name, value in bridge.module.state_dict().items()}
+    folder = tmp_path / "bridge"
+    save_config(bridge.config, folder)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": state}, folder / LAST_CHECKPOINT)
+    fresh = assemble(small_config(tmp_path / "new", *TINY, moved, *KEYFRAMES, "objective=energy_score"))
+    start_from(fresh, folder)
+    for name, value in fresh.module.state_dict().items():
+        if name != "objective.gain":
+            assert torch.equal(value, state[name]), name
+    assert (fresh.refiner.objective.gain == 0.5).all()
+
+
+def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
+    moved = f"data.root={run_folder.parent / 'moved'}"
+    wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.ffn_dim=48"))
+    with pytest.raises(BadValue, match=r"initial_weights=.*: expected a run of the same backbone: \d+ of its weights"):
+        start_from(wider, run_folder)

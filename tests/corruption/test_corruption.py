@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from interp_refiner.core import BadValue, per_frame
+from interp_refiner.core import BadValue, per_frame, per_sample
 from interp_refiner.corruption import LogitNormal, Uniform
 from interp_refiner.scheduled_sampling import Proposals, ScheduledSampling
 from tests.factories import chosen_schedule, make_corruption, make_interpolator, random_clip
@@ -254,3 +254,19 @@ def test_a_bridge_without_noise_is_refused():
 def test_a_level_that_the_schedule_does_not_have_is_refused():
     with pytest.raises(BadValue, match="level=9: expected a level from 1 to 4 for 21 frames"):
         make_corruption("corruption.level=9")(random_clip(), "train")
+
+
+def test_other_noise_leaves_everything_else_and_is_another_draw():
+    corruption = make_corruption("corruption/bridge_time=uniform", "corruption.noise.temporal_correlation=0.5")
+    clip = random_clip(epochs=[2, 0, 1])
+    c = corruption(clip, "train")
+    assert_same(c, corruption.renoised(c, "train", "noise"))
+    other = corruption.renoised(c, "train", "noise_1")
+    for name in ("interpolation", "known", "tau", "noise_profile", "confidence"):
+        assert torch.equal(getattr(other, name), getattr(c, name))
+    missing = per_frame(c.missing, c.x).expand_as(c.x)
+    tau, scale = per_sample(c.tau, c.x), per_frame(c.sigma * c.noise_profile, c.x)
+    expected = (1 - tau) * clip.latents + tau * (c.interpolation + scale * other.noise)
+    torch.testing.assert_close(other.x[missing], expected[missing])
+    assert torch.equal(other.x[~missing], c.x[~missing])
+    assert (other.noise - c.noise).abs().mean() > 0.5

@@ -5,7 +5,7 @@ from math import sqrt
 import pytest
 import torch
 
-from interp_refiner.core import neighbours
+from interp_refiner.core import BadValue, Draws, neighbours
 from interp_refiner.corruption import BrownianBridge, Gauss, Noiseless, Triangular
 
 FORMULAS = {
@@ -50,3 +50,26 @@ def test_without_noise_any_sigma_is_zero_and_says_so():
     with pytest.warns(UserWarning, match=r"corruption=none has no noise: sigma=0\.5 is taken as 0"):
         assert Noiseless().amplitude(0.5) == 0
     assert Gauss().amplitude(0.5) == 0.5
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_noise_of_neighbouring_frames_is_correlated_and_of_unit_variance(correlation):
+    draws, like = Draws(0, "train", ["a", "b"], [0, 0]), torch.empty(2, 3, 9, 40, 40)
+    noise = Gauss(temporal_correlation=correlation).draw(draws, "noise", like)
+    if correlation == 0:
+        assert torch.equal(noise, draws.normal("noise", like))
+    for lag in range(4):
+        product = (noise[:, :, lag:] * noise[:, :, : 9 - lag]).mean((0, 1, 3, 4))
+        torch.testing.assert_close(product, torch.full_like(product, correlation**lag), atol=0.05, rtol=0)
+    alone = Gauss(temporal_correlation=correlation).draw(Draws(0, "train", ["b"], [0]), "noise", like[1:])
+    torch.testing.assert_close(noise[1:], alone)
+
+
+def test_a_profile_for_other_clips_keeps_its_correlation():
+    assert BrownianBridge(temporal_correlation=0.4).of_clips(9).temporal_correlation == 0.4
+
+
+@pytest.mark.parametrize("correlation", [-0.1, 1.0, float("nan")])
+def test_correlations_outside_the_stationary_range_are_refused(correlation):
+    with pytest.raises(BadValue, match="temporal_correlation="):
+        BrownianBridge(temporal_correlation=correlation)

@@ -4,13 +4,16 @@ import json
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from interp_refiner.codec import PatchDCT
 from interp_refiner.core import BadValue
+from interp_refiner.export import as_pipeline
 from interp_refiner.pipeline import INDEX, RefinerPipeline
 from interp_refiner.pipeline.construct import component, construct, construct_components
 from interp_refiner.pipeline.saved import WEIGHTS
+from interp_refiner.run import assemble
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +81,19 @@ def test_weights_that_do_not_fit_are_refused(pipe, tmp_path, change):
         BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"
     ):
         RefinerPipeline.from_pretrained(tmp_path / "saved")
+
+
+def test_what_an_objective_has_learned_is_saved(run_folder, tmp_path):
+    """The estimate of the loaded pipeline is that of the run, bit for bit."""
+    config = OmegaConf.load(run_folder / "config.yaml")
+    node = {"_target_": "interp_refiner.objective.Preconditioned", "_partial_": True, "variance": 3.0}
+    config.objective = node
+    run = assemble(config)
+    with torch.no_grad():
+        for weight in run.refiner.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    made = as_pipeline(run)
+    again = RefinerPipeline.from_pretrained(made.save_pretrained(tmp_path / "saved"))
+    learned = made.objective.arc.log_variance
+    assert (learned != 0).all()
+    assert torch.equal(again.objective.arc.log_variance, learned)

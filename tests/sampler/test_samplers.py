@@ -98,6 +98,37 @@ def test_fresh_noise_changes_the_sample_and_depends_on_the_key_alone():
     assert not torch.allclose(first, other)
 
 
+def test_temperature_scales_the_noise_of_the_start():
+    corrupted, corruption, draws = corrupted_clip()
+    seen = []
+
+    def oracle(state):
+        seen.append(state.x)
+        return corrupted.clean
+
+    sample = build("sampler", "bridge", "sampler.temperature=1.5")
+    sample(oracle, corrupted, draws, corruption)
+    expected = corrupted.interpolation + 1.5 * (corrupted.x - corrupted.interpolation)
+    torch.testing.assert_close(seen[0], expected)
+
+
+def test_fresh_noise_is_as_correlated_as_the_corruptions():
+    """With eta = 1 and an estimate of the interpolation, what is left after a step is the fresh noise alone."""
+    overrides = ["corruption=gauss", "corruption.noise.temporal_correlation=0.8"]
+    corrupted, corruption, draws = corrupted_clip(*overrides, space=(24, 24), level=torch.full((3,), 4))
+    seen = []
+
+    def silent(state):
+        seen.append(state.x - state.interpolation)
+        return state.interpolation
+
+    build("sampler", "bridge", "sampler.steps=2", "sampler.eta=1.0")(silent, corrupted, draws, corruption)
+    both = (corrupted.missing[:, 1:] & corrupted.missing[:, :-1])[:, None, :, None, None]
+    fresh = seen[1] / (0.5 * corrupted.sigma)
+    product = (fresh[:, :, 1:] * fresh[:, :, :-1])[both.expand_as(fresh[:, :, 1:])].mean()
+    assert product == pytest.approx(0.8, abs=0.05)
+
+
 def test_several_steps_without_noise_are_refused_with_a_hint():
     corrupted, _, draws = corrupted_clip("corruption=none")
     with pytest.raises(BadValue, match=r"sampler\.steps=4: expected 1 on corruption=none.*one_jump"):
@@ -105,7 +136,9 @@ def test_several_steps_without_noise_are_refused_with_a_hint():
     torch.testing.assert_close(bridge(lambda _: corrupted.clean, corrupted, draws, steps=1), corrupted.clean)
 
 
-@pytest.mark.parametrize(("setting", "name"), [({"steps": 0}, "steps=0"), ({"eta": 1.5}, "eta=1.5")])
+@pytest.mark.parametrize(
+    ("setting", "name"), [({"steps": 0}, "steps=0"), ({"eta": 1.5}, "eta=1.5"), ({"temperature": 0.0}, "temperature=0")]
+)
 def test_bad_settings_name_themselves(setting, name):
     with pytest.raises(BadValue, match=name):
         Bridge(**setting)
