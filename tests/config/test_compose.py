@@ -50,6 +50,8 @@ SUPPLIED: dict[str, dict[str, Any]] = {
 }
 SUPPLIED_TO = {
     "backbone=trajectory": {"latent_channels": 2, "context_channels": 4, "latents_mean": None, "latents_std": None},
+    "objective=preconditioned": {"num_levels": 4, "latent_channels": 16},
+    "objective=energy_score": {"num_levels": 4, "latent_channels": 16},
 }
 NOT_BUILT = {
     "corruption/given=file": "needs a file of keyframes",
