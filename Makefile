@@ -8,10 +8,10 @@ installed := .venv/.installed
 demo_run := logs/demo/run
 
 .DEFAULT_GOAL := help
-.PHONY: help install train city demo test check soak clean
+.PHONY: help install train city demo test check soak gpu-suite clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(installed) ## .venv with the project in it, at the versions of constraints.txt
 
@@ -51,6 +51,9 @@ check: $(installed) ## lint, format and types
 
 soak: $(installed) ## the long checks that make test leaves out
 	$(python) -m pytest -m soak --timeout=7200 $(ARGS)
+
+gpu-suite: ## every GPU test and benchmark in 9 minutes, by a Python that has torch; installs nothing
+	PYTHONPATH=. $(or $(PYTHON),python3) -m interp_refiner.benchmark benchmark=gpu_suite $(ARGS)
 
 clean: ## removes caches and built wheels; runs, data and .venv stay
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol, runtime_checkable
@@ -18,8 +19,13 @@ from torch.autograd.profiler import profile, record_function
 from interp_refiner.codec import PatchDCT
 from interp_refiner.core import BadValue, Clip, choice
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
-from interp_refiner.entry import Settings, build, conf_dir, keep_freed_memory, main, run_metadata
+from interp_refiner.data import ShardedDataModule
+from interp_refiner.entry import build, conf_dir, keep_freed_memory, main, quiet_libraries, run_metadata
+from interp_refiner.evaluation import MakeTrainer
 from interp_refiner.interpolator import PART, Interpolator, use_codec
+from interp_refiner.run import assemble
+from interp_refiner.train import TrainSettings
+from interp_refiner.training import Refiner
 
 KEYFRAMES = 4  # of the one clip that an interpolator is timed on by its parts: the sparsest level of the defaults
 WARMUP = 2
@@ -185,6 +191,30 @@ def hydra_at_home() -> AbstractContextManager[None]:
 
 
 @runtime_checkable
+class OfARun(Protocol):
+    """A benchmark of the run that the rest of the config describes, built as ``train`` builds it."""
+
+    def measure(self, module: Refiner, data: ShardedDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:
+        """The figures."""
+
+
+def measure_run(measure: OfARun, cfg: DictConfig) -> dict[str, Any]:
+    """The figures of the run that ``cfg`` describes.
+
+    Raises:
+        BadValue: it is for a GPU, and there is none.
+    """
+    on_gpu = torch.cuda.is_available()
+    if cfg.trainer.accelerator == "gpu" and not on_gpu:
+        allowed = "cpu on this machine, which has no GPU; small: scale=laptop data=moving_shapes"
+        raise BadValue("trainer.accelerator", "gpu", allowed)
+    quiet_libraries()
+    run = assemble(cfg, "cuda" if on_gpu and cfg.trainer.accelerator != "cpu" else "cpu")
+    callbacks = [build(node) for node in cfg.callback.values() if node is not None]
+    return measure.measure(run.refiner, run.data, partial(build, cfg.trainer, callbacks=callbacks, logger=False))
+
+
+@runtime_checkable
 class HasTables(Protocol):
     """A benchmark whose result reads better as tables than as JSON."""
 
@@ -192,13 +222,14 @@ class HasTables(Protocol):
         """The tables."""
 
 
-@main("benchmark", Settings)
+@main("benchmark", TrainSettings)
 def benchmark(cfg: DictConfig) -> None:
     """Runs one benchmark and prints its JSON, or its tables if it has any; the JSON goes to ``benchmark.json``, too."""
     keep_freed_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     measure = build(cfg.benchmark)
-    result = {**measure.run(device), **run_metadata()}
+    found = measure_run(measure, cfg) if isinstance(measure, OfARun) else measure.run(device)
+    result = {**found, **run_metadata()}
     Path(cfg.paths.output_dir, "benchmark.json").write_text(json.dumps(result, indent=2) + "\n")
     print(measure.markdown(result) if isinstance(measure, HasTables) else json.dumps(result, indent=2))
 

@@ -67,8 +67,8 @@ class Parts:
 
     ORDER = ("optimizer", "sampler", "corruption", "num_levels", "objective", "backbone")
 
-    def __init__(self, cfg: DictConfig, data: ShardedDataModule):
-        self.cfg, self.data = cfg, data
+    def __init__(self, cfg: DictConfig, data: ShardedDataModule, device: str = "cpu"):
+        self.cfg, self.data, self.device = cfg, data, device
 
     def of(self, node: DictConfig) -> dict[str, Any]:
         """The parts that the target of ``node`` has arguments for and ``node`` does not set."""
@@ -99,7 +99,8 @@ class Parts:
     def backbone(self) -> Backbone:
         check_method(self.corruption, self.objective, self.sampler)
         takes = parameters(locate_target("backbone", self.cfg.backbone["_target_"]))
-        return build(self.cfg.backbone, **self._declared(takes), **self._attention(takes))
+        with torch.device(self.device):
+            return build(self.cfg.backbone, **self._declared(takes), **self._attention(takes))
 
     def _declared(self, takes: Container[str]) -> dict[str, Any]:
         """What the data set declares of what a backbone has arguments for."""
@@ -126,8 +127,12 @@ def objective_sizes(node: DictConfig, num_levels: int, metadata: DatasetMetadata
     return {name: size for name, size in sizes.items() if name in takes}
 
 
-def assemble(cfg: DictConfig) -> Run:
+def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     """Builds data, codec and what is trained on them from a checked config.
+
+    Args:
+        cfg: the config.
+        device: where a backbone's first weights are drawn; a large one's in a moment on a GPU, but as other numbers.
 
     Raises:
         BadValue: with the config path of what cannot be.
@@ -136,7 +141,7 @@ def assemble(cfg: DictConfig) -> Run:
     corruption = build(cfg.corruption)
     data = build(cfg.data, corruption=corruption)
     data.validate()
-    module = build(cfg.training, **Parts(cfg, data).of(cfg.training))
+    module = build(cfg.training, **Parts(cfg, data, device).of(cfg.training))
     if isinstance(module, Refiner):
         module.backbone.check(data.metadata.latent_shape)
     data.use_codec(build_codec(cfg.codec, data))

@@ -96,6 +96,7 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
         "skipped_steps": non_finite and non_finite.skipped,
         "samples_per_second": throughput and throughput.samples_per_second,
         "data_wait_share": throughput and throughput.data_wait_share,
+        "throughput": throughput and throughput.figures(),
         "parameters": sum(p.numel() for p in run.module.parameters()),
         "checkpoint": str(folder / LAST_CHECKPOINT),
         **run_metadata(),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp_refiner.attention import Flops
 from interp_refiner.core import Corrupted
 
 
@@ -23,6 +24,14 @@ class Backbone(nn.Module, ABC):
 
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that the network cannot take."""
+
+    def tokens(self, latent_shape: Sequence[int]) -> int | None:
+        """Tokens of a clip ``[c, t, *space]``; None where the network does not say."""
+        return None
+
+    def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops | None:
+        """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None where they are not counted."""
+        return None
 
     @abstractmethod
     def zero_output(self) -> None:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -129,9 +130,16 @@ class Wan(Backbone):
         tokens = self._run_blocks(tokens, text, modulation, tuple(rotary))
         return self._head(tokens if order is None else order.undo(tokens), time, (t, h, w))
 
+    def grid(self, latent_shape: Sequence[int]) -> list[int]:
+        """Frames, rows and columns of the tokens of a clip ``[c, t, h, w]``."""
+        return [size // patch for size, patch in zip(latent_shape[1:], self.wan.config.patch_size, strict=True)]
+
+    def tokens(self, latent_shape: Sequence[int]) -> int:
+        return prod(self.grid(latent_shape))
+
     def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops:
         """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
-        grid = [size // patch for size, patch in zip(latent_shape[1:], self.wan.config.patch_size, strict=True)]
+        grid = self.grid(latent_shape)
         channels = self.keyframe_channels.count(latent_shape[0])
         times = self.timestep.count(grid[0])
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)

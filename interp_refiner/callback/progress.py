@@ -1,12 +1,19 @@
 """One progress bar over the whole run, in optimizer steps."""
 
 import sys
+import time
 from typing import Any
 
 import lightning as L
 from tqdm import tqdm
 
-SHOWN = {"train/loss": "loss", "samples_per_s": "samples/s", "data_wait": "data wait", "val/mean/ratio": "val ratio"}
+SHOWN = {
+    "train/loss": "loss",
+    "samples_per_s": "samples/s",
+    "mfu": "MFU",
+    "data_wait": "data wait",
+    "val/mean/ratio": "val ratio",
+}
 
 
 class Progress(L.pytorch.callbacks.ProgressBar):
@@ -30,9 +37,10 @@ class Progress(L.pytorch.callbacks.ProgressBar):
     ) -> None:
         if self.training is None:
             return
-        metrics = trainer.callback_metrics
-        shown = {label: f"{float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics}
-        self.training.set_postfix(shown, refresh=False)
+        if time.time() - self.training.last_print_t >= self.training.mininterval:  # to read a figure waits for the GPU
+            metrics = trainer.callback_metrics
+            shown = {label: f"{float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics}
+            self.training.set_postfix(shown, refresh=False)
         self.training.update(trainer.global_step - self.training.n)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -2,13 +2,14 @@
 
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Corrupted
+from interp_refiner.core.device import forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.core.errors import BadValue, DataFault, MissingExtra, Stopped, choice, non_negative, suggestion
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
-from interp_refiner.core.timing import median_seconds
+from interp_refiner.core.timing import Mark, median_seconds
 
 __all__ = [
     "AVERAGED",
@@ -19,17 +20,21 @@ __all__ = [
     "Draws",
     "Freezable",
     "KeyframePlan",
+    "Mark",
     "MissingExtra",
     "Neighbours",
     "Stopped",
     "choice",
     "derived_seed",
+    "forget_peak_memory",
     "frame_mean",
     "masked_mean",
     "median_seconds",
     "move",
     "neighbours",
     "non_negative",
+    "peak_flops",
+    "peak_memory",
     "per_frame",
     "per_sample",
     "save_weights",

@@ -1,10 +1,33 @@
-"""How long a function takes, on a host or on a GPU."""
+"""How long work takes, on a host or on a GPU."""
 
 import time
 from collections.abc import Callable
 from statistics import median
 
 import torch
+
+
+class Mark:
+    """A point in the work of a device: a CUDA event on a GPU, the clock elsewhere.
+
+    To make one does not wait for the device; to ask how far two are apart does.
+
+    Args:
+        device: whose work is marked.
+    """
+
+    def __init__(self, device: torch.device | str):
+        self.time, self.event = time.perf_counter(), None
+        if torch.device(device).type == "cuda":
+            self.event = torch.cuda.Event(enable_timing=True)
+            self.event.record(torch.cuda.current_stream(device))
+
+    def seconds_until(self, later: "Mark") -> float:
+        """Seconds of the device's time from this mark to a later one of the same device."""
+        if self.event is None or later.event is None:
+            return later.time - self.time
+        later.event.synchronize()
+        return self.event.elapsed_time(later.event) / 1e3
 
 
 def median_seconds(function: Callable[[], object], device: torch.device | str, repeats: int, warmup: int = 1) -> float:
@@ -18,22 +41,12 @@ def median_seconds(function: Callable[[], object], device: torch.device | str, r
     """
     for _ in range(warmup):
         function()
-    if torch.device(device).type != "cuda":
-        return median(_clocked(function) for _ in range(repeats))
-    torch.cuda.synchronize(device)
-    return median(_between_events(function) for _ in range(repeats))
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return median(_seconds(function, device) for _ in range(repeats))
 
 
-def _clocked(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(function: Callable[[], object], device: torch.device | str) -> float:
+    start = Mark(device)
     function()
-    return time.perf_counter() - start
-
-
-def _between_events(function: Callable[[], object]) -> float:
-    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    start.record()
-    function()
-    end.record()
-    end.synchronize()
-    return start.elapsed_time(end) / 1e3
+    return start.seconds_until(Mark(device))

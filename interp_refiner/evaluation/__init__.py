@@ -2,24 +2,33 @@
 
 from interp_refiner.evaluation.diagnosis import Diagnosis
 from interp_refiner.evaluation.evaluator import ClipError, Evaluator
+from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
 from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.results import Evaluation, figure
+from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
+from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
 
 __all__ = [
     "BASELINE",
     "MEAN",
     "SHUFFLED",
+    "BenchmarkPart",
     "ClipError",
     "Diagnosis",
     "Evaluation",
     "Evaluator",
+    "InferenceBenchmark",
     "InterpolatorBenchmark",
+    "MakeTrainer",
     "Methods",
+    "PytestPart",
     "ReplacedKeyframes",
+    "StepBenchmark",
+    "Suite",
     "config_name",
     "error_by_gap",
     "figure",

@@ -97,6 +97,19 @@ class Refiner(L.LightningModule):
         self.log_dict({"train/error": loss.error, "train/temporal_error": loss.temporal}, batch_size=size)
         return loss.total
 
+    def step_flops(self, corrupted: Corrupted) -> float | None:
+        """Operations of :meth:`training_step` and its backward pass on a batch; None where the backbone counts none.
+
+        Those that the method needs, kept blocks of sparse attention only: recomputation of activations is not counted.
+        """
+        text = corrupted.clip.text
+        shape = corrupted.x.shape
+        forward = self.backbone.flops(shape[0], shape[1:], text.shape[1] if text is not None else 1)
+        if forward is None:
+            return None
+        predicted = forward.total if self.corruption.scheduled_sampling.from_model else 0.0
+        return forward.training.total + predicted
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if steps(optimizer):
             self.objective.level_error.commit()

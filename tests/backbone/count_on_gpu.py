@@ -4,9 +4,13 @@ import json
 import sys
 
 import torch
+from torch._inductor import metrics
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 
 from interp_refiner.attention import Dense, SparseLinear
 from interp_refiner.backbone import NoRecomputation, SelectiveRecomputation
+from tests.backbone.small_wan import SIZE as SIZE_OF
 from tests.backbone.small_wan import clip, loss_and_gradients, small_wan
 
 ATTENTION = {
@@ -28,13 +32,24 @@ def main(attention: str) -> None:
         graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
     difference = torch.cat([(gradients[n] - g).flatten() for n, g in expected.items()]).norm()
     size = torch.cat([g.flatten() for g in expected.values()]).norm()
+    kernels = metrics.generated_kernel_count
+    launches = count_launches(plain, corrupted)
     found = {
         "graph_breaks": sum(torch._dynamo.utils.counters["graph_break"].values()),
         "graphs_after_each_step": graphs,
+        "kernels_of_a_block": kernels,
+        "launches_of_a_plain_block": launches / SIZE_OF["num_layers"],
         "relative_loss_error": float((loss - plain_loss).abs() / plain_loss),
         "relative_gradient_error": float(difference / size),
     }
     print(json.dumps(found))
+
+
+def count_launches(model, corrupted):
+    """Kernels that an uncompiled step launches."""
+    with profile(activities=[ProfilerActivity.CUDA]) as recorded, torch.autocast("cuda", torch.bfloat16):
+        loss_and_gradients(model, corrupted)
+    return sum(event.count for event in recorded.key_averages() if event.device_type == DeviceType.CUDA)
 
 
 def on_cuda(corrupted):

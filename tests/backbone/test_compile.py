@@ -43,5 +43,6 @@ def test_compiled_blocks_on_a_gpu_train_as_uncompiled_ones(attention):
     found = printed("tests.backbone.count_on_gpu", attention)
     assert found["graph_breaks"] == 0
     assert len(set(found["graphs_after_each_step"])) == 1
+    assert 0 < found["kernels_of_a_block"] < found["launches_of_a_plain_block"] / 2  # forward and backward, fused
     assert found["relative_loss_error"] < 1e-2
     assert found["relative_gradient_error"] < 3e-2

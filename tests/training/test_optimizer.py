@@ -54,6 +54,21 @@ def test_configure_applies_the_schedule_to_every_group():
     assert configured["lr_scheduler"]["interval"] == "step"
 
 
+def test_the_step_is_fused_and_equals_the_plain_one():
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(5, 4) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    fused = AdamW(lr=0.1, weight_decay=0.3).optimizer(layers[0])
+    plain = torch.optim.AdamW(parameter_groups(layers[1], 0.3), lr=0.1, betas=(0.9, 0.99), foreach=False)
+    assert all(group["fused"] for group in fused.param_groups)
+    for x in torch.randn(3, 7, 5):
+        for layer, optimizer in zip(layers, (fused, plain), strict=True):
+            optimizer.zero_grad()
+            layer(x).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(layers[0].weight, layers[1].weight, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     "setting", [{"lr": 0.0}, {"warmup_steps": -1}, {"decay_share": 1.5}, {"final_share": -0.1}], ids=str
 )

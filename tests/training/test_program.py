@@ -63,6 +63,11 @@ def test_the_summary_says_what_was_run_and_what_came_out(trained):
     assert summary["experiment"] == "toy_video"
     assert summary["parameters"] > 10_000
     assert summary["samples_per_second"] > 0
+    throughput = summary["throughput"]
+    assert throughput["latent_frames_per_s"] == pytest.approx(21 * throughput["samples_per_s"])
+    assert throughput["tokens_per_s"] > throughput["latent_frames_per_s"]
+    assert throughput["tflops_per_s"] > 0
+    assert throughput["peak_memory_gb"] > 0
     assert 0 <= summary["data_wait_share"] < 1
     assert {"command", "git_commit", "versions", "device"} <= set(summary)
 

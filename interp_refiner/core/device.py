@@ -1,0 +1,47 @@
+"""What a device can do, and how much memory a process took on it."""
+
+import resource
+import sys
+
+import torch
+
+# Dense bfloat16 matrix products with float32 sums, operations a second, as the makers state them. The first name that
+# is part of the device's own counts, so that longer ones stand before shorter ones.
+PEAK_FLOPS = {
+    "GB200": 2.5e15,
+    "B200": 2.25e15,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
+    "GH200": 989e12,
+    "H200": 989e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "RTX 4090": 165e12,
+}
+
+
+def peak_flops(device: torch.device | str) -> float | None:
+    """Operations a second of a device's peak in bfloat16; None for a CPU and for devices not in :data:`PEAK_FLOPS`."""
+    if torch.device(device).type != "cuda":
+        return None
+    return named_peak(torch.cuda.get_device_name(device))
+
+
+def named_peak(name: str) -> float | None:
+    """:func:`peak_flops` of the device that calls itself ``name``, for example ``"NVIDIA H200"``."""
+    return next((peak for part, peak in PEAK_FLOPS.items() if part.lower() in name.lower()), None)
+
+
+def forget_peak_memory(device: torch.device | str) -> None:
+    """Starts :func:`peak_memory` of a GPU anew; a process's own cannot be."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device | str) -> int:
+    """Bytes: the most that tensors took on a GPU, or on a CPU the most that the process took."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,226 @@
+"""Programs run one after another within a budget of time, their results in one place."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+
+from interp_refiner.core import BadValue, choice
+from interp_refiner.evaluation.report import NOTHING, markdown_table
+
+ROOT = Path(__file__).resolve().parents[2]  # of a checkout: what programs are run in
+LAST_LINES = 12  # of what a failed program printed
+RESULT = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class Part(ABC):
+    """One program of a suite.
+
+    Attributes:
+        seconds: it may take; less where less of the suite's own budget is left.
+        arguments: of its command line.
+        small: further ones, in miniature.
+    """
+
+    seconds: float
+    arguments: Sequence[str] = ()
+    small: Sequence[str] = ()
+
+    @abstractmethod
+    def command(self, folder: Path, small: bool) -> list[str]:
+        """The program, which may write into ``folder``."""
+
+    @abstractmethod
+    def result(self, folder: Path, output: str) -> dict[str, Any]:
+        """What came out, from what it left in ``folder`` and printed; of a program that was cut off, what there is."""
+
+    def chosen(self, small: bool) -> list[str]:
+        return [*self.arguments, *(self.small if small else ())]
+
+
+@final
+@dataclass(frozen=True)
+class BenchmarkPart(Part):
+    """``python -m interp_refiner.benchmark`` with arguments; the result is its JSON."""
+
+    def command(self, folder: Path, small: bool) -> list[str]:
+        return [sys.executable, "-m", "interp_refiner.benchmark", *self.chosen(small), f"hydra.run.dir={folder}"]
+
+    def result(self, folder: Path, output: str) -> dict[str, Any]:
+        file = folder / RESULT
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+
+@final
+@dataclass(frozen=True)
+class PytestPart(Part):
+    """pytest with arguments; the result counts tests by outcome and names those that failed."""
+
+    def command(self, folder: Path, small: bool) -> list[str]:
+        # no options of the project's own: they ask for plugins that a bare machine may lack
+        bare = ["-o", "addopts=--import-mode=importlib"]
+        return [sys.executable, "-m", "pytest", "-v", "-rs", *bare, *self.chosen(small)]
+
+    def result(self, folder: Path, output: str) -> dict[str, Any]:
+        lines = [line for line in output.splitlines() if "::" in line]
+        outcomes = {
+            outcome.lower(): sorted({_test_name(line) for line in lines if f" {outcome}" in line})
+            for outcome in ("PASSED", "FAILED", "ERROR", "SKIPPED")
+        }
+        return {**{name: len(tests) for name, tests in outcomes.items()}, "failures": outcomes["failed"]}
+
+
+def _test_name(line: str) -> str:
+    return next(word for word in line.split() if "::" in word)
+
+
+@final
+class Suite:
+    """Runs parts one after another, never longer than a budget; one that fails or runs out of time stops no other.
+
+    Args:
+        parts: by name, in order.
+        folder: what is written: ``suite.json`` and ``suite.md``, after every part, and each part's output.
+        seconds: for all parts together; parts that find none left are not run and say so.
+        device: ``cuda``, or ``cpu`` with ``small``.
+        small: in miniature: shows that the suite works, says nothing about speed.
+        only: parts to run; None for all of them.
+
+    Raises:
+        BadValue: a machine without such a device, or a part that there is not.
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, Part],
+        folder: str,
+        seconds: float = 530.0,
+        device: str = "cuda",
+        small: bool = False,
+        only: Sequence[str] | None = None,
+    ):
+        choice("device", device, ("cuda", "cpu"))
+        if device == "cuda" and not torch.cuda.is_available():
+            raise BadValue("device", device, "a machine with a GPU, or in miniature device=cpu benchmark.small=true")
+        if device == "cpu" and not small:
+            raise BadValue("small", small, "true with device=cpu")
+        for name in only or ():
+            choice("only", name, parts)
+        self.parts = {name: part for name, part in parts.items() if only is None or name in only}
+        self.folder, self.seconds, self.device, self.small = Path(folder).absolute(), seconds, device, small
+
+    def run(self, device: str) -> dict[str, Any]:
+        """Every part's seconds with its ``result`` or ``error``."""
+        start = time.monotonic()
+        rows: dict[str, dict[str, Any]] = {}
+        found: dict[str, Any] = {"small": self.small, "seconds": 0.0, "parts": rows}
+        for name, part in self.parts.items():
+            left = self.seconds - (time.monotonic() - start)
+            rows[name] = self._run(name, part, min(part.seconds, left))
+            found["seconds"] = round(time.monotonic() - start, 1)
+            self._write("suite.json", json.dumps(found, indent=2) + "\n")
+            self._write("suite.md", self.markdown(found))
+        return found
+
+    def markdown(self, found: dict[str, Any]) -> str:
+        """What ran and how it ended, then the figures of each kind."""
+        rows = [[name, f"{row['seconds']:.0f}", row.get("error", "done")] for name, row in found["parts"].items()]
+        results = {name: row["result"] for name, row in found["parts"].items() if row.get("result")}
+        steps = {name: result for name, result in results.items() if "step_ms" in result}
+        tables = [markdown_table(["part", "s", "end"], rows)]
+        tables += [step_table(steps)] if steps else []
+        tables += [f"**{name}**\n\n{rows_table(result)}" for name, result in results.items() if name not in steps]
+        return "\n".join(tables)
+
+    def _run(self, name: str, part: Part, seconds: float) -> dict[str, Any]:
+        if seconds < 1:
+            return {"seconds": 0.0, "error": "not run: no time was left"}
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        start, command = time.monotonic(), part.command(folder, self.small)
+        with open(folder / "output.txt", "w+") as output:
+            code = run_within(command, seconds, output, {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {})
+            output.seek(0)
+            printed = output.read()
+        row = {"seconds": round(time.monotonic() - start, 1), "command": command[1:], "result": {}}
+        try:
+            row["result"] = part.result(folder, printed)
+        except Exception as error:  # what a failed program left may be anything
+            printed += f"\n{type(error).__name__}: {error}"
+        if code is None:
+            row["error"] = f"cut off after {seconds:.0f} s"
+        elif code != 0 or not row["result"]:
+            row["error"] = f"exit code {code}: {last_lines(printed)}"
+        return row
+
+    def _write(self, name: str, text: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(text)
+
+
+def run_within(command: list[str], seconds: float, output: Any, environment: dict[str, str]) -> int | None:
+    """The exit code of a program; None where it was stopped, with whatever it had started, after ``seconds``."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | environment,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def last_lines(text: str) -> str:
+    """The end of what a program printed, on one line."""
+    return " / ".join(line.strip() for line in text.splitlines()[-LAST_LINES:] if line.strip())
+
+
+def step_table(steps: dict[str, dict[str, Any]]) -> str:
+    """One row per measured step; times are compared with the first one's."""
+    parts = list(next(iter(steps.values()))["parts_ms"])
+    first = next(iter(steps.values()))["step_ms"]
+    rows = [
+        [
+            name,
+            *(cell(value) for value in (step["step_ms"], step["step_ms"] / first)),
+            *(cell(step["parts_ms"][part]) for part in parts),
+            *(cell(step[key]) for key in ("corruption_share", "mfu", "peak_memory_gb", "generated_kernels")),
+        ]
+        for name, step in steps.items()
+    ]
+    return markdown_table(
+        ["step", "ms", "to the first", *parts, "corruption share", "MFU", "peak GB", "kernels written"], rows
+    )
+
+
+def rows_table(result: dict[str, Any]) -> str:
+    """The rows of a result, or its figures where it has no rows."""
+    rows = result.get("rows") or [{k: v for k, v in result.items() if isinstance(v, int | float)}]
+    headings = list(dict.fromkeys(key for row in rows for key in row))
+    return markdown_table(headings, [[cell(row.get(key)) for key in headings] for row in rows])
+
+
+def cell(value: Any) -> str:
+    """Four digits of a number, anything else as it is."""
+    if value is None:
+        return NOTHING
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")
