@@ -39,6 +39,7 @@ class TrainSettings(Settings):
         initial_weights: a run folder or checkpoint whose averaged weights a new run starts from.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
+        activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
     """
 
     experiment_name: str = "default"
@@ -46,6 +47,7 @@ class TrainSettings(Settings):
     initial_weights: str | None = None
     next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
+    activation_gb: float | None = None
 
 
 @main("train", TrainSettings)

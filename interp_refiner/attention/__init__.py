@@ -1,6 +1,6 @@
 """How tokens attend to one another: dense, or sparse with a linear branch, by the fastest kernel at hand."""
 
-from interp_refiner.attention.attention import Attention, AttentionLayer
+from interp_refiner.attention.attention import Attention, AttentionLayer, Workload
 from interp_refiner.attention.benchmark import AttentionBenchmark, Shape
 from interp_refiner.attention.dense import Dense
 from interp_refiner.attention.flops import Flops, attention_flops, linear_flops
@@ -16,6 +16,7 @@ __all__ = [
     "Shape",
     "SparseLinear",
     "TokenOrder",
+    "Workload",
     "attention_flops",
     "linear_flops",
     "tile_order",

@@ -11,12 +11,13 @@ from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_a
 from jaxtyping import Float
 from torch import Tensor
 
+from interp_refiner.attention.attention import Workload
 from interp_refiner.attention.flash4 import flash4_attention
 from interp_refiner.core import BadValue, MissingExtra, choice, median_seconds
 
 AUTO = "auto"
 HALF = (torch.bfloat16, torch.float16)
-TRIAL = (1, 4096, 8)  # batch, tokens, heads
+REPEATS = 5  # of a trial
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 log = logging.getLogger(__name__)
@@ -79,45 +80,72 @@ def check_backend(argument: str, name: str) -> str:
     return name
 
 
-def resolve(argument: str, name: str, head_dim: int, device: torch.device, dtype: torch.dtype) -> str:
-    """The backend that ``name`` means on a device in a precision: itself, or for ``auto`` the fastest that works.
+def resolve(argument: str, name: str, work: Workload) -> str:
+    """The backend that ``name`` means for a piece of work: itself, or for ``auto`` the fastest that works.
 
     Raises:
         BadValue: it does not run there.
     """
     if name == AUTO:
-        return fastest(head_dim, torch.device(device), dtype)
-    if not BACKENDS[name].anywhere and (device.type != "cuda" or dtype not in HALF):
-        allowed = f"sdpa or auto on {device.type} in {dtype}; {name} is for CUDA in bfloat16 or float16"
+        return fastest(work)
+    if not BACKENDS[name].anywhere and not _on_tensor_cores(work):
+        allowed = f"sdpa or auto on {work.device.type} in {work.dtype}; {name} is for CUDA in bfloat16 or float16"
         raise BadValue(argument, name, allowed)
     return name
 
 
 @functools.cache
-def fastest(head_dim: int, device: torch.device, dtype: torch.dtype) -> str:
-    """The backend whose forward and backward pass is fastest here, by trial on CUDA; it is named in the log."""
-    if device.type != "cuda" or dtype not in HALF:
+def fastest(work: Workload) -> str:
+    """The backend that does the work fastest, by trial on CUDA at the very sizes; it is named in the log."""
+    if not _on_tensor_cores(work):
         return "sdpa"
-    seconds = {name: _trial(backend, head_dim, device, dtype) for name, backend in BACKENDS.items()}
+    seconds = {name: _trial(backend, work) for name, backend in BACKENDS.items()}
     best = min(seconds, key=lambda name: seconds[name])
     times = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items() if s < float("inf"))
-    log.info("attention backend auto: %s (%s; forward and backward of %s)", best, times, [*TRIAL, head_dim])
+    log.info("attention backend auto: %s (%s; %s)", best, times or "no kernel passed its trial", work)
     return best
 
 
-def _trial(backend: Backend, head_dim: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Seconds of a forward and backward pass; infinite where the kernel is missing or fails."""
+def _on_tensor_cores(work: Workload) -> bool:
+    return work.device.type == "cuda" and work.dtype in HALF
+
+
+def _trial(backend: Backend, work: Workload) -> float:
+    """Seconds of the work; infinite where the kernel is missing or fails."""
     if not backend.installed:
         return float("inf")
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
-        generator = torch.Generator(device).manual_seed(0)
-        q, k, v, grad = torch.randn(4, *TRIAL, head_dim, generator=generator, device=device, dtype=dtype).unbind()
-        leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(work.training),
+        torch.autocast(work.device.type, enabled=False),
+    ):
+        q, k, v, grad = _random_inputs(work)
+
+        def run() -> object:
+            out = backend.attend(q, k, v)
+            return torch.autograd.grad(out, (q, k, v), grad) if work.training else out
+
         try:
-            return median_seconds(lambda: torch.autograd.grad(backend.attend(*leaves), leaves, grad), device, repeats=5)
-        except Exception as error:  # whatever a kernel raises where it cannot run: it is not for this device
-            log.debug("attention backend %s does not run here: %s", backend.attend, error)
+            return median_seconds(run, work.device, REPEATS)
+        except Exception as error:  # whatever a kernel raises where it cannot run: it is not for this work
+            log.info("attention backend %s is out: %s (%s)", _name_of(backend), str(error).partition("\n")[0], work)
             return float("inf")
+
+
+def _random_inputs(work: Workload) -> list[Tensor]:
+    """Queries, keys, values, and a gradient of the output."""
+    generator = torch.Generator(work.device).manual_seed(0)
+
+    def normal(tokens: int) -> Tensor:
+        size = (work.batch, tokens, work.heads, work.head_dim)
+        return torch.randn(size, generator=generator, device=work.device, dtype=work.dtype)
+
+    leaves = [normal(tokens).requires_grad_(work.training) for tokens in (work.queries, work.keys, work.keys)]
+    return [*leaves, normal(work.queries)]
+
+
+def _name_of(backend: Backend) -> str:
+    return next((name for name, known in BACKENDS.items() if known is backend), repr(backend.attend))
 
 
 @functools.cache

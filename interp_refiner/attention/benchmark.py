@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from interp_refiner.attention.attention import Attention
+from interp_refiner.attention.attention import Attention, Workload
 from interp_refiner.attention.flops import Flops
 from interp_refiner.core import median_seconds
 
@@ -31,11 +31,16 @@ class Shape:
     def tokens(self) -> int:
         return self.grid[0] * self.grid[1] * self.grid[2]
 
+    def workload(self, device: torch.device) -> Workload:
+        """Of self-attention, with a backward pass."""
+        tokens, dtype = self.tokens, getattr(torch, self.dtype)
+        return Workload(self.batch, tokens, tokens, self.heads, self.head_dim, device, dtype)
+
 
 class AttentionBenchmark:
     """Milliseconds, achieved TFLOP/s and ratio to the first kind, for each kind of attention.
 
-    Operations are those that the kind needs (kept blocks only), counted analytically.
+    Operations are those of the kept blocks only, counted analytically.
 
     Args:
         attentions: the kinds by name; what the others are compared with stands first.
@@ -76,8 +81,10 @@ class AttentionBenchmark:
         q, k, v, grad = random_qkv(shape, device, dtype)
         layer = attention.self_attention(shape.head_dim).to(device)
         nn.init.normal_(next(layer.parameters(), torch.empty(0)), std=0.1)
-        layer.prepare(torch.device(device), dtype)
-        attend = torch.compile(layer, dynamic=False) if self.compile and device == "cuda" else layer
+        layer.prepare(shape.workload(torch.device(device)))
+        attend = layer
+        if self.compile and device == "cuda":
+            attend = torch.compile(layer, dynamic=False, fullgraph=True, options=attention.compiler_options)
         leaves = [x.requires_grad_() for x in (q, k, v)]
         inputs = [*leaves, *layer.parameters()]
 
@@ -91,16 +98,19 @@ class AttentionBenchmark:
             once = median_seconds(forward, device, self.repeats, self.warmup)
         both = median_seconds(training, device, self.repeats, self.warmup)
         flops = attention.flops(shape.batch, shape.heads, shape.tokens, shape.head_dim)
-        return {"kernel": getattr(layer, "chosen", None), **figures(flops, once, both)}
+        return {"kernel": layer.chosen, **figures(flops, once, both)}
 
 
 def figures(flops: Flops, forward: float, training: float) -> dict[str, float]:
-    """Milliseconds and TFLOP/s of a forward pass, and of a forward and a backward pass, from seconds of each."""
+    """Milliseconds and TFLOP/s of a forward pass, and of a forward and a backward pass, from seconds of each.
+
+    TFLOP/s of the operations that kernels execute, see :mod:`interp_refiner.attention.flops`.
+    """
     return {
         "forward_ms": round(1e3 * forward, 3),
         "training_ms": round(1e3 * training, 3),
         "forward_tflops_per_s": round(flops.total / forward / 1e12, 3),
-        "training_tflops_per_s": round(flops.training.total / training / 1e12, 3),
+        "training_tflops_per_s": round(flops.executed.total / training / 1e12, 3),
     }
 
 

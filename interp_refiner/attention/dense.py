@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.attention.attention import Attention, AttentionLayer
+from interp_refiner.attention.attention import Attention, AttentionLayer, Workload
 from interp_refiner.attention.backends import AUTO, BACKENDS, check_backend, resolve
 from interp_refiner.attention.flops import Flops, attention_flops
 from interp_refiner.attention.tiles import TokenOrder
@@ -17,17 +17,16 @@ class DenseLayer(AttentionLayer):
 
     Args:
         backend: ``auto`` or a kernel by name.
-        head_dim: d.
         argument: what the backend is called in the config.
     """
 
-    def __init__(self, backend: str, head_dim: int, argument: str = "backend"):
+    def __init__(self, backend: str, argument: str = "backend"):
         super().__init__()
-        self.backend, self.head_dim, self.argument = backend, head_dim, argument
+        self.backend, self.argument = backend, argument
         self.chosen = "sdpa"
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
-        self.chosen = resolve(self.argument, self.backend, self.head_dim, device, dtype)
+    def prepare(self, work: Workload) -> None:
+        self.chosen = resolve(self.argument, self.backend, work)
 
     def forward(
         self, q: Float[Tensor, "b n h d"], k: Float[Tensor, "b l h d"], v: Float[Tensor, "b l h d"]
@@ -52,13 +51,21 @@ class Dense(Attention):
         self.cross_backend = check_backend("cross_backend", cross_backend or backend)
 
     def self_attention(self, head_dim: int) -> DenseLayer:
-        return DenseLayer(self.backend, head_dim)
+        return DenseLayer(self.backend)
 
     def cross_attention(self, head_dim: int) -> DenseLayer:
-        return DenseLayer(self.cross_backend, head_dim, "cross_backend")
+        return DenseLayer(self.cross_backend, "cross_backend")
 
     def order(self, grid: Sequence[int], device: torch.device) -> TokenOrder | None:
         return None
 
     def flops(self, batch: int, heads: int, tokens: int, head_dim: int) -> Flops:
         return Flops(self_attention=attention_flops(batch, heads, tokens, tokens, head_dim))
+
+    def kept_bytes(self, batch: int, heads: int, tokens: int, head_dim: int, itemsize: int) -> int:
+        return softmax_bytes(batch, heads, tokens, head_dim, itemsize)
+
+
+def softmax_bytes(batch: int, heads: int, queries: int, head_dim: int, itemsize: int) -> int:
+    """What a fused kernel of softmax attention keeps besides its inputs: the output, and a float32 normaliser each."""
+    return batch * heads * queries * (itemsize * head_dim + 4)

@@ -13,6 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp_refiner.attention.blocks import KeptBlocks
+from interp_refiner.core import BadValue
+
+BLOCKS = {9: (128, 128), 10: (256, 128)}  # of queries and keys, by major compute capability: two tiles of queries each
 
 
 def flash4_attention(
@@ -35,6 +38,16 @@ def flash4_block_attention(
     sizes = kept.block_q, kept.block_k
     out = torch.ops.interp_refiner.flash4(*(x.transpose(1, 2) for x in (q, k, v)), kept.index, count, index, *sizes)
     return out[0].transpose(1, 2)
+
+
+def check_flash4_blocks(capability: tuple[int, int], block_q: int, block_k: int) -> None:
+    """Refuses, with :class:`BadValue`, what the package has no sparse kernels for, forward and backward."""
+    major = capability[0]
+    if major not in BLOCKS:
+        raise BadValue("backend", "flash4", f"flex on compute capability {major}.{capability[1]}; flash4 has 9.x, 10.x")
+    for name, block, needed in zip(("block_q", "block_k"), (block_q, block_k), BLOCKS[major], strict=True):
+        if block != needed:
+            raise BadValue(name, block, f"{needed} with backend=flash4 on compute capability {major}.{capability[1]}")
 
 
 def queries_of_keys(

@@ -1,18 +1,18 @@
 """Attention over kept blocks by FlexAttention: compiled Triton kernels, forward and backward, that skip the rest."""
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import torch
-import torch._inductor.config
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from interp_refiner.attention.blocks import KeptBlocks
+from interp_refiner.core import BadValue
 
 DEFAULT_BLOCK = 128
-
-# Uncompiled, FlexAttention evaluates the mask function alone and would attend densely: it is never called so, and a
-# graph break inside it is an error.
-_compiled_flex = torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 def every_key(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -20,21 +20,47 @@ def every_key(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return query >= 0
 
 
-def tune_small_blocks() -> None:
-    """Lets the compiler search kernels for blocks below 128 tokens: the defaults for Hopper and Blackwell have none.
+def compiler_options(block_q: int, block_k: int) -> dict[str, Any]:
+    """What compiling FlexAttention needs for blocks of these sizes, in that graph alone.
 
-    For this process; matrix products stay with the library's kernels.
+    The one backward kernel that torch has by default for Hopper and Blackwell reads 128 keys at a time, and is dropped
+    for smaller blocks before ``kernel_options`` are looked at: there the compiler has to search. Matrix products stay
+    with the library's kernels.
     """
-    torch._inductor.config.max_autotune = True
-    torch._inductor.config.max_autotune_gemm_backends = "ATEN"
+    if min(block_q, block_k) >= DEFAULT_BLOCK:
+        return {}
+    return {"max_autotune": True, "max_autotune_gemm_backends": "ATEN"}
 
 
 def flex_block_attention(
     q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h l d"], v: Float[Tensor, "b h l d"], kept: KeptBlocks
 ) -> Float[Tensor, "b h n d"]:
-    """``O_s``: softmax attention over the kept blocks."""
-    attend = flex_attention if torch.compiler.is_compiling() else _compiled_flex
-    return attend(q, k, v, block_mask=block_mask(kept, q.shape[2]))
+    """``O_s``: softmax attention over the kept blocks, inside the graph that is being compiled, else as its own.
+
+    Raises:
+        BadValue: compilation is switched off.
+    """
+    inside = torch.compiler.is_dynamo_compiling()
+    attend = compiled_only if inside else own_graph(kept.block_q, kept.block_k)
+    return attend(q, k, v, block_mask(kept, q.shape[2]))
+
+
+def compiled_only(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
+    """FlexAttention, never run by Python: there it evaluates its mask function alone, and would attend to every key."""
+    if not torch.compiler.is_dynamo_compiling():
+        allowed = (
+            "compiled code: uncompiled it would attend densely. Is compilation switched off (TORCHDYNAMO_DISABLE,"
+            " torch.compiler.set_stance, suppress_errors)? Exact without it, at small sizes: eager"
+        )
+        raise BadValue("backend", "flex", allowed)
+    return flex_attention(q, k, v, block_mask=mask)
+
+
+@cache
+def own_graph(block_q: int, block_k: int) -> Callable[..., Tensor]:
+    """:func:`compiled_only`, compiled as one graph; where that cannot be (on CPUs with gradients) it is an error."""
+    options = compiler_options(block_q, block_k)
+    return torch.compile(compiled_only, dynamic=False, fullgraph=True, options=options or None)
 
 
 def block_mask(kept: KeptBlocks, num_queries: int) -> BlockMask:

@@ -1,11 +1,19 @@
-"""Floating-point operations of a transformer, counted analytically: two for every multiply-add of a matrix product."""
+"""Floating-point operations of a transformer, counted analytically: two for every multiply-add of a matrix product.
+
+Two counts of a training step, of which MFU (Chowdhery et al. 2022, "PaLM", appendix B) is the first over time and peak:
+
+- the *model's* (:attr:`Flops.training`): every product of the forward pass once, and twice its size in the backward
+  pass, so ``3 x forward``. Nothing that hardware computes a second time is in it: no recomputed activations, and not
+  the scores ``q k^T`` that fused attention kernels compute again in their backward pass.
+- the *kernels'* (:attr:`Flops.executed`): with those scores, five products to two, so ``3.5 x forward`` in softmax
+  attention. The floors of DESIGN section 8 and the TFLOP/s of a kernel are of these. Recomputed activations are not in
+  it either.
+"""
 
 from dataclasses import dataclass
 
-# A matrix product has two of its size in its backward pass.
-LINEAR_TRAINING = 3.0
-# Two products forward; backward recomputes the scores and has four more, as every fused kernel does.
-ATTENTION_TRAINING = 3.5
+MODEL = 3.0  # forward, and the gradients to both factors of every product
+KERNELS = 3.5  # (2 + 5) / 2: softmax attention has two products forward, five backward
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Flops:
             self.cross_attention + other.cross_attention,
         )
 
-    def __mul__(self, times: int) -> "Flops":
+    def __mul__(self, times: int | float) -> "Flops":
         return Flops(times * self.linear, times * self.self_attention, times * self.cross_attention)
 
     @property
@@ -38,12 +46,13 @@ class Flops:
 
     @property
     def training(self) -> "Flops":
-        """Of a forward and a backward pass to weights and inputs; recomputation of activations is not counted."""
-        return Flops(
-            LINEAR_TRAINING * self.linear,
-            ATTENTION_TRAINING * self.self_attention,
-            ATTENTION_TRAINING * self.cross_attention,
-        )
+        """The model's operations of a forward and a backward pass: what MFU counts."""
+        return self * MODEL
+
+    @property
+    def executed(self) -> "Flops":
+        """What kernels execute in a forward and a backward pass without recomputed activations."""
+        return Flops(MODEL * self.linear, KERNELS * self.self_attention, KERNELS * self.cross_attention)
 
 
 def linear_flops(rows: int, inputs: int, outputs: int) -> float:

@@ -1,17 +1,18 @@
 """Sparse-linear attention: softmax over the key blocks that matter, linear attention over everything."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.attention.attention import Attention, AttentionLayer
+from interp_refiner.attention.attention import Attention, AttentionLayer, Workload
 from interp_refiner.attention.backends import AUTO, check_backend
 from interp_refiner.attention.blocks import KeptBlocks, block_attention, choose_blocks, num_blocks, num_kept
-from interp_refiner.attention.dense import DenseLayer
-from interp_refiner.attention.flash4 import flash4_block_attention
-from interp_refiner.attention.flex import DEFAULT_BLOCK, flex_block_attention, tune_small_blocks
+from interp_refiner.attention.dense import DenseLayer, softmax_bytes
+from interp_refiner.attention.flash4 import check_flash4_blocks, flash4_block_attention
+from interp_refiner.attention.flex import compiler_options, flex_block_attention
 from interp_refiner.attention.flops import Flops, attention_flops, linear_flops
 from interp_refiner.attention.tiles import TokenOrder, tiled
 from interp_refiner.core import BadValue, choice
@@ -49,13 +50,13 @@ class SparseLinearLayer(AttentionLayer):
         self.proj = nn.Linear(head_dim, head_dim, bias=False, dtype=torch.float32)
         nn.init.zeros_(self.proj.weight)
 
-    def prepare(self, device: torch.device, dtype: torch.dtype) -> None:
-        on_gpu = device.type == "cuda"
+    def prepare(self, work: Workload) -> None:
+        on_gpu = work.device.type == "cuda"
         if not on_gpu and self.backend in ("flex", "flash4"):
-            raise BadValue("backend", self.backend, f"eager or auto on {device.type}")
+            raise BadValue("backend", self.backend, f"eager or auto on {work.device.type}")
         self.chosen = ("flex" if on_gpu else "eager") if self.backend == AUTO else self.backend
-        if self.chosen == "flex" and min(self.block_q, self.block_k) < DEFAULT_BLOCK:
-            tune_small_blocks()
+        if self.chosen == "flash4":
+            check_flash4_blocks(torch.cuda.get_device_capability(work.device), self.block_q, self.block_k)
 
     def forward(
         self, q: Float[Tensor, "b n h d"], k: Float[Tensor, "b l h d"], v: Float[Tensor, "b l h d"]
@@ -105,11 +106,15 @@ class SparseLinear(Attention):
         self.tile = None if tile is None else tuple(tile)
         self.cross_backend = check_backend("cross_backend", cross_backend)
 
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        return compiler_options(self.block_q, self.block_k) if self.backend in (AUTO, "flex") else {}
+
     def self_attention(self, head_dim: int) -> SparseLinearLayer:
         return SparseLinearLayer(self.ratio, self.block_q, self.block_k, self.backend, head_dim)
 
     def cross_attention(self, head_dim: int) -> DenseLayer:
-        return DenseLayer(self.cross_backend, head_dim, "cross_backend")
+        return DenseLayer(self.cross_backend, "cross_backend")
 
     def order(self, grid: Sequence[int], device: torch.device) -> TokenOrder | None:
         return None if self.tile is None else tiled(tuple(grid), self.tile, device)
@@ -119,3 +124,13 @@ class SparseLinear(Attention):
         keys = tokens * num_kept(self.ratio, blocks) / blocks
         products = 3 * linear_flops(batch * heads * tokens, head_dim, head_dim)  # phi(k)^T v, phi(q) times it, proj
         return Flops(linear=products, self_attention=attention_flops(batch, heads, tokens, keys, head_dim))
+
+    def kept_bytes(self, batch: int, heads: int, tokens: int, head_dim: int, itemsize: int) -> int:
+        """Of the softmax branch, the projected linear branch, and the choice of blocks.
+
+        The choice: values (4 bytes) and places (8) of the highest affinities, and those places in order with theirs.
+        """
+        queries, kept = num_blocks(tokens, self.block_q), num_kept(self.ratio, num_blocks(tokens, self.block_k))
+        choice_of_blocks = batch * heads * queries * kept * (4 + 8 + 8 + 8)
+        projected = batch * heads * tokens * head_dim * itemsize
+        return softmax_bytes(batch, heads, tokens, head_dim, itemsize) + projected + choice_of_blocks

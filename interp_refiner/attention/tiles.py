@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Int, Shaped
@@ -23,11 +24,36 @@ class TokenOrder:
 
     def apply(self, tokens: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n *d"]:
         """From raster order to this one."""
-        return tokens.index_select(1, self.raster)
+        return permuted(tokens, self.raster, self.place)
 
     def undo(self, tokens: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b n *d"]:
         """From this order back to raster order."""
-        return tokens.index_select(1, self.place)
+        return permuted(tokens, self.place, self.raster)
+
+
+class Permutation(torch.autograd.Function):
+    """``y[:, i] = x[:, index[i]]``; its gradient reads by the inverse, ``dx[:, j] = dy[:, inverse[j]]``.
+
+    The gradient that torch knows for reading by index adds up what falls on one place, with atomic sums on a GPU.
+    """
+
+    @staticmethod
+    def forward(tokens: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        return tokens.index_select(1, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        index, inverse = ctx.saved_tensors
+        return permuted(grad, inverse, index), None, None
+
+
+def permuted(tokens: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """``tokens`` read along their second axis by ``index``, a permutation that ``inverse`` undoes."""
+    return Permutation.apply(tokens, index, inverse)
 
 
 def tile_order(grid: Sequence[int], tile: Sequence[int], device: torch.device | str = "cpu") -> Int[Tensor, " n"]:

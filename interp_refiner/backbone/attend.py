@@ -56,18 +56,17 @@ def rotated(x: Float[Tensor, "b n h d"], rotary: Rotary) -> Float[Tensor, "b n h
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(3)
 
 
-def use_attention(wan: WanTransformer3DModel, attention: Attention) -> list[AttentionLayer]:
-    """Gives every block its own layers of a kind of attention; returns them.
+def use_attention(
+    wan: WanTransformer3DModel, attention: Attention
+) -> tuple[tuple[AttentionLayer, ...], tuple[AttentionLayer, ...]]:
+    """Gives every block its own layers of a kind of attention; returns those of tokens among themselves and to text.
 
     Weights of ``wan`` keep their names and values.
     """
     head_dim = wan.config.attention_head_dim
-    layers = []
-    for block in wan.blocks:
-        for module, layer in (
-            (block.attn1, attention.self_attention(head_dim)),
-            (block.attn2, attention.cross_attention(head_dim)),
-        ):
-            module.set_processor(Attend(layer))
-            layers.append(layer)
-    return layers
+    own = tuple(attention.self_attention(head_dim) for _ in wan.blocks)
+    cross = tuple(attention.cross_attention(head_dim) for _ in wan.blocks)
+    for block, own_layer, cross_layer in zip(wan.blocks, own, cross, strict=True):
+        block.attn1.set_processor(Attend(own_layer))
+        block.attn2.set_processor(Attend(cross_layer))
+    return own, cross

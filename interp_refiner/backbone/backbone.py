@@ -33,6 +33,10 @@ class Backbone(nn.Module, ABC):
         """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None where they are not counted."""
         return None
 
+    def kernels(self) -> dict[str, str]:
+        """Which kernels the last forward pass ran, by what for; nothing where there is no choice."""
+        return {}
+
     @abstractmethod
     def zero_output(self) -> None:
         """Sets the head to zero, so that an untrained correction leaves the interpolation as it is."""

@@ -105,10 +105,10 @@ class SelectiveRecomputation(Recomputation):
 
 
 def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int, itemsize: int) -> int:
-    """What :func:`keep_products` keeps in a block of Wan, besides its inputs.
+    """What :func:`keep_products` keeps in a block of Wan, besides its inputs and what its self-attention says.
 
-    Queries, keys, values, attention and its projection; the same of the text (keys and values per text token);
-    both products of the feed-forward network.
+    Of self-attention queries, keys, values and the output projection; of cross-attention queries, attention and the
+    output projection, with keys and values per text token; both products of the feed-forward network.
     """
-    per_token = (5 + 3 + 1) * dim + ffn_dim
+    per_token = (4 + 3 + 1) * dim + ffn_dim
     return itemsize * batch * (tokens * per_token + text_tokens * 2 * dim)

@@ -24,7 +24,7 @@ def test_figures_are_operations_over_time():
     row = figures(Flops(linear=1e12, self_attention=2e12), forward=0.5, training=2.0)
     assert row["forward_ms"] == 500
     assert row["forward_tflops_per_s"] == 6
-    assert row["training_tflops_per_s"] == (3 * 1 + 3.5 * 2) / 2
+    assert row["training_tflops_per_s"] == (3 * 1 + 3.5 * 2) / 2  # what kernels execute
 
 
 @pytest.mark.gpu

@@ -7,9 +7,8 @@ import torch
 
 from interp_refiner.attention import Dense, backends
 from interp_refiner.core import BadValue, MissingExtra
+from tests.attention.workloads import small_work
 from tests.helpers import build
-
-CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(("name", "package"), [("flash", "flash-attn"), ("flash3", "flash-attn-3")])
@@ -29,14 +28,14 @@ def test_an_unknown_backend_is_refused():
 
 def test_a_backend_that_cannot_run_here_is_refused():
     with pytest.raises(BadValue, match="cross_backend=cudnn: expected sdpa or auto on cpu"):
-        Dense("sdpa", "cudnn").cross_attention(8).prepare(CPU, torch.bfloat16)
+        Dense("sdpa", "cudnn").cross_attention(8).prepare(small_work(dtype=torch.bfloat16))
     with pytest.raises(BadValue, match="cudnn is for CUDA in bfloat16 or float16"):
-        backends.resolve("backend", "cudnn", 64, CUDA, torch.float32)
+        backends.resolve("backend", "cudnn", small_work("cuda"))
 
 
 def test_auto_is_sdpa_on_a_cpu_and_in_float32():
-    assert backends.resolve("backend", "auto", 64, CPU, torch.bfloat16) == "sdpa"
-    assert backends.resolve("backend", "auto", 64, CUDA, torch.float32) == "sdpa"
+    assert backends.resolve("backend", "auto", small_work(dtype=torch.bfloat16)) == "sdpa"
+    assert backends.resolve("backend", "auto", small_work("cuda")) == "sdpa"
 
 
 def test_auto_takes_the_fastest_that_works_and_says_so(monkeypatch, caplog):
@@ -45,23 +44,33 @@ def test_auto_takes_the_fastest_that_works_and_says_so(monkeypatch, caplog):
     monkeypatch.setattr(backends, "_trial", lambda backend, *_: seconds[named[id(backend)]])
     backends.fastest.cache_clear()
     with caplog.at_level(logging.INFO):
-        assert backends.fastest(128, CUDA, torch.bfloat16) == "cudnn"
+        assert backends.fastest(small_work("cuda", torch.bfloat16, keys=12)) == "cudnn"
     backends.fastest.cache_clear()
-    assert "attention backend auto: cudnn (sdpa 3.00 ms, cudnn 2.00 ms, flash3 2.50 ms;" in caplog.text
+    expected = "cudnn (sdpa 3.00 ms, cudnn 2.00 ms, flash3 2.50 ms; forward and backward of 48 x 12 tokens, 2 heads x 8"
+    assert f"attention backend auto: {expected}, batch 2, bfloat16)" in caplog.text
 
 
 def test_a_kernel_that_fails_is_never_the_fastest():
     def broken(q, k, v):
         raise RuntimeError("no kernel image for this device")
 
-    assert backends._trial(backends.Backend(broken), 32, CPU, torch.float32) == float("inf")
+    assert backends._trial(backends.Backend(broken), small_work()) == float("inf")
     missing = backends.Backend(backends.BACKENDS["sdpa"].attend, module="no_such_module")
-    assert backends._trial(missing, 32, CPU, torch.float32) == float("inf")
-    small = {"TRIAL": (1, 64, 2)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "TRIAL", small["TRIAL"])
-        with torch.inference_mode():  # where validation comes before the first step of training
-            assert 0 < backends._trial(backends.BACKENDS["sdpa"], 32, CPU, torch.float32) < float("inf")
+    assert backends._trial(missing, small_work()) == float("inf")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_trial_is_of_the_very_sizes_with_a_backward_pass_where_one_follows(training):
+    seen = []
+
+    def attend(q, k, v):
+        seen.append((tuple(q.shape), tuple(k.shape), tuple(v.shape), q.dtype, q.requires_grad))
+        return backends.BACKENDS["sdpa"].attend(q, k, v)
+
+    work = small_work(dtype=torch.bfloat16, keys=7, training=training)
+    with torch.inference_mode():  # where validation comes before the first step of training
+        assert 0 < backends._trial(backends.Backend(attend), work) < float("inf")
+    assert set(seen) == {((2, 48, 2, 8), (2, 7, 2, 8), (2, 7, 2, 8), torch.bfloat16, training)}
 
 
 def test_cross_attention_has_its_own_backend():

@@ -10,7 +10,11 @@ import torch
 
 from interp_refiner.attention import Dense, SparseLinear, backends
 from interp_refiner.attention.blocks import choose_blocks
-from interp_refiner.attention.flex import block_mask
+from interp_refiner.attention.flex import block_mask, flex_block_attention
+from interp_refiner.attention.sparse_linear import linear_attention
+from interp_refiner.core import BadValue
+from tests.attention import loops
+from tests.attention.workloads import small_work, work_of
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -38,6 +42,26 @@ def test_flex_attention_on_a_cpu_equals_the_reference(tokens):
     assert json.loads(done.stdout)["error"] < 1e-5
 
 
+def test_flex_attention_that_nothing_compiles_is_refused_not_dense():
+    q, k, v = torch.randn(3, 1, 2, 96, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    kept = choose_blocks(q, k, 0.34, 32, 32)
+    with (
+        torch.compiler.set_stance("force_eager"),
+        pytest.raises(BadValue, match=r"backend=flex: expected compiled code: .*TORCHDYNAMO_DISABLE"),
+    ):
+        flex_block_attention(q, k, v, kept)
+
+
+@pytest.mark.parametrize(("block_k", "searches"), [(128, False), (64, True)])
+def test_small_blocks_search_kernels_in_their_own_graphs_only(block_k, searches):
+    before = torch._inductor.config.max_autotune
+    attention = SparseLinear(backend="auto", block_k=block_k)
+    attention.self_attention(128).prepare(small_work())
+    assert bool(attention.compiler_options) == searches
+    assert torch._inductor.config.max_autotune == before
+    assert SparseLinear(backend="eager", block_k=block_k).compiler_options == {}
+
+
 def relative_error(actual, expected):
     return float((actual.double() - expected.double()).norm() / expected.double().norm())
 
@@ -53,8 +77,9 @@ def outputs_and_gradients(attention, inputs, grad, dtype, compiled=False):
     layer = attention.self_attention(inputs[0].shape[3]).cuda()
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    layer.prepare(torch.device("cuda"), dtype)
-    attend = torch.compile(layer, dynamic=False, fullgraph=True) if compiled else layer
+    layer.prepare(work_of(inputs[0].to(dtype)))
+    options = attention.compiler_options or None
+    attend = torch.compile(layer, dynamic=False, fullgraph=True, options=options) if compiled else layer
     leaves = [x.detach().to(dtype).requires_grad_() for x in inputs]
     out = attend(*leaves)
     return [out, *torch.autograd.grad(out, [*leaves, *layer.parameters()], grad.to(dtype))]
@@ -100,6 +125,24 @@ def test_the_kept_blocks_on_a_gpu_are_those_on_a_cpu():
     assert torch.equal(on_device.index.cpu(), on_host.index)
 
 
+@pytest.mark.parametrize(("n", "length"), [(21, 21), (21, 5)], ids=["among themselves", "to text"])
+@pytest.mark.parametrize("backend", [name for name, backend in backends.BACKENDS.items() if backend.anywhere])
+def test_dense_backends_for_every_device_equal_softmax_attention_forward_and_backward(backend, n, length):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v, grad = (
+        torch.randn(2, tokens, 3, 8, generator=generator, dtype=torch.float64, requires_grad=True)
+        for tokens in (n, length, length, n)
+    )
+    layer = Dense(backend).self_attention(8)
+    layer.prepare(work_of(q, k))
+    assert layer.chosen == backend
+    actual, expected = layer(q, k, v), loops.over_heads(loops.softmax_attention, q, k, v)
+    torch.testing.assert_close(actual, expected)
+    gradients = (torch.autograd.grad(out, (q, k, v), grad) for out in (actual, expected))
+    for a, e in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, e)
+
+
 @pytest.mark.gpu
 @on_gpu
 @pytest.mark.parametrize("name", [name for name, backend in backends.BACKENDS.items() if backend.installed])
@@ -108,6 +151,8 @@ def test_every_dense_backend_equals_softmax_attention(name):
     try:
         actual = outputs_and_gradients(Dense(name), inputs, grad, torch.bfloat16)
     except Exception as error:
+        if backends.BACKENDS[name].module is None:  # torch's own, sdpa and cudnn: they have to run
+            raise
         pytest.skip(f"{name} does not run on this device: {error}")
     expected = outputs_and_gradients(Dense("sdpa"), inputs, grad, torch.float32)
     for a, e in zip(actual, expected, strict=True):
@@ -116,8 +161,26 @@ def test_every_dense_backend_equals_softmax_attention(name):
 
 @pytest.mark.gpu
 @on_gpu
+@pytest.mark.parametrize("block_k", [128, 64])
+def test_all_blocks_and_the_linear_branch_equal_dense_attention_plus_it(block_k):
+    *inputs, grad = on_cuda(1000)
+    flex = SparseLinear(1.0, 128, block_k, backend="flex")
+    actual = outputs_and_gradients(flex, inputs, grad, torch.bfloat16, compiled=True)
+    q, k, v = (x.float().detach().requires_grad_() for x in inputs)
+    torch.manual_seed(0)
+    layer = flex.self_attention(128).cuda()  # the same projection
+    torch.nn.init.normal_(layer.proj.weight, std=0.1)
+    linear = linear_attention(*(x.transpose(1, 2) for x in (q, k, v))).transpose(1, 2)
+    expected = backends.BACKENDS["sdpa"].attend(q, k, v) + layer.proj(linear)
+    gradients = torch.autograd.grad(expected, [q, k, v, layer.proj.weight], grad.float())
+    for a, e in zip(actual, [expected, *gradients], strict=True):
+        assert relative_error(a, e) < 1e-2
+
+
+@pytest.mark.gpu
+@on_gpu
 def test_auto_names_a_backend_that_runs():
     backends.fastest.cache_clear()
-    name = backends.fastest(128, torch.device("cuda"), torch.bfloat16)
     *inputs, grad = on_cuda(512)
+    name = backends.fastest(work_of(inputs[0]))
     assert outputs_and_gradients(Dense(name), inputs, grad, torch.bfloat16)[0].isfinite().all()

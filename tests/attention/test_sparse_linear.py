@@ -5,11 +5,11 @@ import torch
 
 from interp_refiner.attention import Dense, SparseLinear
 from interp_refiner.attention.blocks import choose_blocks, pooled
+from interp_refiner.attention.flash4 import check_flash4_blocks
 from interp_refiner.attention.sparse_linear import linear_attention
 from interp_refiner.core import BadValue
 from tests.attention import loops
-
-CPU = torch.device("cpu")
+from tests.attention.workloads import small_work, work_of
 
 
 def random_qkv(n=27, batch=2, heads=2, dim=6, seed=0):
@@ -23,13 +23,13 @@ def make_layer(ratio, block_q=8, block_k=4, dim=6, std=0.5, seed=0):
     layer = SparseLinear(ratio, block_q, block_k).self_attention(dim).double()
     assert torch.equal(layer.proj.weight, torch.zeros(dim, dim).double())
     torch.nn.init.normal_(layer.proj.weight, std=std)
-    layer.prepare(CPU, torch.float64)
+    layer.prepare(small_work(dtype=torch.float64))
     return layer
 
 
 def dense(q, k, v):
     layer = Dense().self_attention(q.shape[3])
-    layer.prepare(CPU, q.dtype)
+    layer.prepare(work_of(q))
     return layer(q, k, v)
 
 
@@ -127,4 +127,23 @@ def test_kernels_for_gpus_are_refused_on_a_cpu_not_replaced(backend, monkeypatch
     monkeypatch.setattr("interp_refiner.attention.backends._importable", lambda module: True)
     layer = SparseLinear(backend=backend).self_attention(8)
     with pytest.raises(BadValue, match=f"backend={backend}: expected eager or auto on cpu"):
-        layer.prepare(CPU, torch.float32)
+        layer.prepare(small_work())
+
+
+@pytest.mark.parametrize(
+    ("capability", "blocks", "message"),
+    [
+        ((9, 0), (256, 128), "block_q=256: expected 128 with backend=flash4 on compute capability 9.0"),
+        ((9, 0), (128, 64), "block_k=64: expected 128"),
+        ((10, 0), (128, 128), "block_q=128: expected 256"),
+        ((8, 0), (128, 128), r"backend=flash4: expected flex on compute capability 8\.0"),
+    ],
+)
+def test_blocks_that_flash4_has_no_kernel_for_are_refused(capability, blocks, message):
+    with pytest.raises(BadValue, match=message):
+        check_flash4_blocks(capability, *blocks)
+
+
+def test_blocks_that_flash4_has_kernels_for_pass():
+    check_flash4_blocks((9, 0), 128, 128)
+    check_flash4_blocks((10, 3), 256, 128)

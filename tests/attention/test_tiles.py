@@ -3,6 +3,7 @@
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp_refiner.attention import SparseLinear, tile_order
 
@@ -43,6 +44,33 @@ def test_an_order_made_for_sampling_serves_training():
     tokens = torch.randn(1, 45, 2, requires_grad=True)
     order.apply(tokens).square().sum().backward()
     assert torch.equal(tokens.grad, 2 * tokens)
+
+
+class Operators(TorchDispatchMode):
+    """The names of what ran."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_gradient_of_an_order_is_read_by_its_inverse_and_nothing_is_summed():
+    order = SparseLinear(tile=[2, 2, 2]).order((3, 3, 5), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randn(2, 45, 3, generator=generator, dtype=torch.float64, requires_grad=True)
+    for move, back in ((order.apply, order.undo), (order.undo, order.apply)):
+        grad = torch.randn(2, 45, 3, generator=generator, dtype=torch.float64)
+        with Operators() as ran:
+            found = torch.autograd.grad(move(tokens), tokens, grad)[0]
+        assert torch.equal(found, back(grad))
+        assert "index_select" in ran.names
+        assert not {name for name in ran.names if "add" in name or "put" in name or "scatter" in name}
+    few = tokens.detach()[:1, :, :1].requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda x: order.apply(x).pow(3), (few,))
 
 
 def test_raster_order_is_no_order():

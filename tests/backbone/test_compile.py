@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from interp_refiner.backbone.wan import compiled_run_block
+
 pytestmark = pytest.mark.timeout(1800)  # seconds of work, many times that beside other work
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +36,26 @@ def test_blocks_share_one_graph_without_breaks_or_recompilations(compilations, a
     assert found["loss_error"] < 1e-6
     assert found["gradient_error"] < 1e-5
     assert found["same_names"]
+
+
+def test_flex_attention_with_selective_recomputation_is_one_graph_that_keeps_its_output_and_its_choice():
+    found = printed("tests.backbone.capture_flex")
+    assert found["graph_breaks"] == 0
+    (forward,), (backward,) = found["forward"], found["backward"]  # one graph for three blocks and two steps
+    assert forward["flex_attention"] == forward["topk"] == 1
+    assert backward["flex_attention"] == backward["topk"] == 0  # kept, not computed again
+    assert backward["flex_attention_backward"] == 1
+    assert backward["index_add"] == backward["scatter_add"] == 0
+
+
+def test_a_break_in_a_compiled_block_is_an_error_not_two_graphs():
+    def broken(block, *inputs):
+        torch._dynamo.graph_break()
+        return block(*inputs)
+
+    run = compiled_run_block({})
+    with pytest.raises(Exception, match="graph_break"):
+        run(broken, torch.nn.Linear(2, 2), torch.randn(1, 2))
 
 
 @pytest.mark.gpu

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from interp_refiner.attention import SparseLinear
+from interp_refiner.attention import Dense, SparseLinear
 from interp_refiner.backbone import FullRecomputation, NoRecomputation, SelectiveRecomputation
 from interp_refiner.backbone.recomputation import keep_inputs, keep_products, kept_bytes
 from interp_refiner.core import BadValue
@@ -25,9 +25,9 @@ def test_loss_and_gradients_are_bit_for_bit_those_without(mode, attention):
     assert all(torch.equal(value, gradients_again[name]) for name, value in gradients.items())
 
 
-def bytes_kept(recomputation):
+def bytes_kept(recomputation, attention=None):
     """What a forward pass allocated and did not free, as the profiler counts it."""
-    model, corrupted = small_wan(recomputation=recomputation), clip(space=(16, 16))
+    model, corrupted = small_wan(recomputation=recomputation, attention=attention), clip(space=(16, 16))
     model(corrupted).sum().backward()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         output = model(corrupted)
@@ -39,14 +39,20 @@ def test_less_is_kept_the_more_is_recomputed():
     kept = {name: bytes_kept(mode) for name, mode in MODES.items()}
     assert kept["none"] > 1.5 * kept["selective"]
     assert kept["selective"] > 1.2 * kept["full"] > 0
-    budget = bytes_kept(SelectiveRecomputation(memory_gb=kept_bytes(2, 320, 5, 64, 64, 4) * 1.5 / 1e9))  # one block
+    budget = bytes_kept(SelectiveRecomputation(memory_gb=estimate(Dense()) * 1.5 / 1e9))  # one block
     assert kept["selective"] > budget > kept["full"]
 
 
-def test_the_estimate_is_what_the_selected_blocks_keep():
-    kept = [bytes_kept(SelectiveRecomputation(memory_gb=blocks * 1e-3)) for blocks in (0, 1000)]
+def estimate(attention):
+    """Of one block of the model of :func:`bytes_kept`: 2 clips of 320 tokens, 2 heads x 32."""
+    return kept_bytes(2, 320, 5, 64, 64, 4) + attention.kept_bytes(2, 2, 320, 32, 4)
+
+
+@pytest.mark.parametrize("attention", [Dense(), SparseLinear(0.5, 8, 4, None)], ids=["dense", "sparse_linear"])
+def test_the_estimate_is_what_the_selected_blocks_keep(attention):
+    kept = [bytes_kept(SelectiveRecomputation(memory_gb=blocks * 1e-3), attention) for blocks in (0, 1000)]
     per_block = (kept[1] - kept[0]) / 3
-    assert kept_bytes(2, 320, 5, 64, 64, 4) == pytest.approx(per_block, rel=0.15)
+    assert estimate(attention) == pytest.approx(per_block, rel=0.15)
 
 
 def test_blocks_beyond_the_budget_keep_their_inputs_only():
@@ -59,5 +65,7 @@ def test_blocks_beyond_the_budget_keep_their_inputs_only():
 
 
 def test_the_large_model_keeps_90_gb_at_batch_2():
-    per_block = kept_bytes(2, 32_760, 512, 1536, 8960, itemsize=2)
-    assert 30 * per_block / 1e9 == pytest.approx(90, abs=1.5)
+    block, sizes = kept_bytes(2, 32_760, 512, 1536, 8960, itemsize=2), (2, 12, 32_760, 128, 2)
+    dense, sparse = (30 * (block + attention.kept_bytes(*sizes)) / 1e9 for attention in (Dense(), SparseLinear(0.1)))
+    assert dense == pytest.approx(90, abs=1.5)
+    assert sparse - dense == pytest.approx(6.2, abs=0.1)  # mostly the projected linear branch

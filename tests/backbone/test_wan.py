@@ -121,3 +121,37 @@ def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
     WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SMALL).save_pretrained(tmp_path)
     with pytest.raises(BadValue, match="text_dim=16, which the data has; this model has 8"):
         Wan(latent_channels=4, text_dim=16, pretrained=str(tmp_path))
+
+
+def test_modulation_is_float32_under_autocast_and_the_same_as_without():
+    """Wan was trained so; products of tokens are bfloat16 all the same."""
+    corrupted, _, _ = corrupted_clip("corruption/bridge_time=uniform")
+    model = perturbed(small_wan())
+    seen = []
+    handle = model.wan.blocks[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    model(corrupted)
+    with torch.autocast("cpu", torch.bfloat16):
+        model(corrupted)
+    handle.remove()
+    (_, _, plain, _), (tokens, text, modulation, _) = seen
+    assert tokens.dtype == text.dtype == torch.bfloat16
+    assert modulation.dtype == torch.float32
+    assert torch.equal(modulation, plain)
+    assert plain[:, :6].std(1).max() == 0  # tokens of a frame share it
+    assert plain[:, ::6].std(1).min() > 0  # frames do not
+
+
+def test_the_head_modulates_every_frame_by_its_own_time():
+    model = perturbed(small_wan())
+    generator = torch.Generator().manual_seed(0)
+    tokens, time = torch.randn(2, 2, 3 * 2 * 4, 64, generator=generator).unbind()
+    out = model._head(tokens, time, (3, 2, 4))
+    table, linear = model.wan.scale_shift_table[0], model.wan.proj_out
+    for b, f, row, column in [(0, 0, 1, 3), (1, 2, 0, 2), (1, 1, 1, 0)]:
+        n = (f * 2 + row) * 4 + column
+        shift, scale = table + time[b, n]
+        x = tokens[b, n]
+        normal = (x - x.mean()) / (x.var(unbiased=False) + 1e-6).sqrt()
+        patch = linear(normal * (1 + scale) + shift).view(2, 2, 4)
+        found = out[b, :, f, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2].permute(1, 2, 0)
+        torch.testing.assert_close(found, patch)
