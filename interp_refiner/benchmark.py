@@ -23,7 +23,7 @@ from interp_refiner.data import ShardedDataModule
 from interp_refiner.entry import build, conf_dir, keep_freed_memory, main, quiet_libraries, run_metadata
 from interp_refiner.evaluation import MakeTrainer
 from interp_refiner.interpolator import PART, Interpolator, use_codec
-from interp_refiner.run import assemble
+from interp_refiner.run import Run, assemble
 from interp_refiner.train import TrainSettings
 from interp_refiner.training import Refiner
 
@@ -211,7 +211,17 @@ def measure_run(measure: OfARun, cfg: DictConfig) -> dict[str, Any]:
     quiet_libraries()
     run = assemble(cfg, "cuda" if on_gpu and cfg.trainer.accelerator != "cpu" else "cpu")
     callbacks = [build(node) for node in cfg.callback.values() if node is not None]
-    return measure.measure(run.refiner, run.data, partial(build, cfg.trainer, callbacks=callbacks, logger=False))
+    found = measure.measure(run.refiner, run.data, partial(build, cfg.trainer, callbacks=callbacks, logger=False))
+    return {**found, **measured_settings(cfg, run)}
+
+
+def measured_settings(cfg: DictConfig, run: Run) -> dict[str, Any]:
+    """What the figures of a run are of: shapes and what decides its speed."""
+    speed = {name: cfg.backbone.get(name) for name in ("compile", "recomputation")}
+    chosen = OmegaConf.to_container(OmegaConf.create({"attention": cfg.attention, **speed}), resolve=True)
+    assert isinstance(chosen, dict)
+    metadata = run.data.metadata
+    return {"latent_shape": list(metadata.latent_shape), "text_shape": metadata.text_shape, **chosen}
 
 
 @runtime_checkable

@@ -143,6 +143,7 @@ class StepBenchmark:
             "mfu": rate / peak if peak is not None else None,
             "peak_memory_gb": peak_memory(device) / 1e9,
             "generated_kernels": generated_kernels(),
+            "kernels": module.backbone.kernels(),
         }
 
 

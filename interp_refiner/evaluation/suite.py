@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from interp_refiner.evaluation.report import NOTHING, markdown_table
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout: what programs are run in
 LAST_LINES = 12  # of what a failed program printed
 RESULT = "benchmark.json"
+TESTS = ROOT / "tests"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Part(ABC):
     def result(self, folder: Path, output: str) -> dict[str, Any]:
         """What came out, from what it left in ``folder`` and printed; of a program that was cut off, what there is."""
 
+    def fault(self, result: dict[str, Any]) -> str | None:
+        """What is wrong with the result of a program that ended well."""
+        return None if result else "it left no result"
+
     def chosen(self, small: bool) -> list[str]:
         return [*self.arguments, *(self.small if small else ())]
 
@@ -58,18 +65,32 @@ class BenchmarkPart(Part):
 
     def result(self, folder: Path, output: str) -> dict[str, Any]:
         file = folder / RESULT
-        return json.loads(file.read_text()) if file.is_file() else {}
+        if not file.is_file():
+            return {}
+        found = json.loads(file.read_text())
+        if "command" in found:  # where it was run is nobody's business
+            found["command"] = shlex.join(without_folder(shlex.split(found["command"])))
+        return found
 
 
 @final
 @dataclass(frozen=True)
 class PytestPart(Part):
-    """pytest with arguments; the result counts tests by outcome and names those that failed."""
+    """pytest on the files that hold tests with a mark; the result counts them by outcome and names those that failed.
+
+    In miniature its arguments are ``small`` and nothing else.
+
+    Attributes:
+        mark: of the tests.
+    """
+
+    mark: str = "gpu"
 
     def command(self, folder: Path, small: bool) -> list[str]:
         # no options of the project's own: they ask for plugins that a bare machine may lack
-        bare = ["-o", "addopts=--import-mode=importlib"]
-        return [sys.executable, "-m", "pytest", "-v", "-rs", *bare, *self.chosen(small)]
+        bare = ["-o", "addopts=--import-mode=importlib", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
+        chosen = self.small if small else ["-m", self.mark, *self.arguments, *marked_files(self.mark)]
+        return [sys.executable, "-m", "pytest", "-v", "-rs", *bare, *chosen]
 
     def result(self, folder: Path, output: str) -> dict[str, Any]:
         lines = [line for line in output.splitlines() if "::" in line]
@@ -77,7 +98,17 @@ class PytestPart(Part):
             outcome.lower(): sorted({_test_name(line) for line in lines if f" {outcome}" in line})
             for outcome in ("PASSED", "FAILED", "ERROR", "SKIPPED")
         }
-        return {**{name: len(tests) for name, tests in outcomes.items()}, "failures": outcomes["failed"]}
+        failures = outcomes["failed"] + outcomes["error"]
+        return {**{name: len(tests) for name, tests in outcomes.items()}, "failures": failures}
+
+    def fault(self, result: dict[str, Any]) -> str | None:
+        return None if result.get("passed") else "no test passed"
+
+
+def marked_files(mark: str) -> list[str]:
+    """The test files, relative to the checkout, in which a mark stands; the others may need what a machine lacks."""
+    files = sorted(TESTS.rglob("test_*.py"))
+    return [str(file.relative_to(ROOT)) for file in files if f"mark.{mark}" in file.read_text()]
 
 
 def _test_name(line: str) -> str:
@@ -91,13 +122,13 @@ class Suite:
     Args:
         parts: by name, in order.
         folder: what is written: ``suite.json`` and ``suite.md``, after every part, and each part's output.
-        seconds: for all parts together; parts that find none left are not run and say so.
+        seconds: for all parts together; the parts' own have to fit. One that finds none left is not run and says so.
         device: ``cuda``, or ``cpu`` with ``small``.
         small: in miniature: shows that the suite works, says nothing about speed.
         only: parts to run; None for all of them.
 
     Raises:
-        BadValue: a machine without such a device, or a part that there is not.
+        BadValue: a machine without such a device, a part that there is not, or parts that do not fit.
     """
 
     def __init__(
@@ -117,6 +148,10 @@ class Suite:
         for name in only or ():
             choice("only", name, parts)
         self.parts = {name: part for name, part in parts.items() if only is None or name in only}
+        needed = sum(part.seconds for part in self.parts.values())
+        if needed > seconds:
+            names = ", ".join(self.parts)
+            raise BadValue("seconds", seconds, f"at least {needed:g} for {names}, or fewer parts in only")
         self.folder, self.seconds, self.device, self.small = Path(folder).absolute(), seconds, device, small
 
     def run(self, device: str) -> dict[str, Any]:
@@ -137,7 +172,7 @@ class Suite:
         rows = [[name, f"{row['seconds']:.0f}", row.get("error", "done")] for name, row in found["parts"].items()]
         results = {name: row["result"] for name, row in found["parts"].items() if row.get("result")}
         steps = {name: result for name, result in results.items() if "step_ms" in result}
-        tables = [markdown_table(["part", "s", "end"], rows)]
+        tables = [described(results), markdown_table(["part", "s", "end"], rows)]
         tables += [step_table(steps)] if steps else []
         tables += [f"**{name}**\n\n{rows_table(result)}" for name, result in results.items() if name not in steps]
         return "\n".join(tables)
@@ -149,18 +184,22 @@ class Suite:
         folder.mkdir(parents=True, exist_ok=True)
         start, command = time.monotonic(), part.command(folder, self.small)
         with open(folder / "output.txt", "w+") as output:
-            code = run_within(command, seconds, output, {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {})
+            hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}
+            code = run_within(command, seconds, output, OFFLINE | hidden)
             output.seek(0)
             printed = output.read()
-        row = {"seconds": round(time.monotonic() - start, 1), "command": command[1:], "result": {}}
+        taken, typed = round(time.monotonic() - start, 1), shlex.join(["python", *without_folder(command[1:])])
+        row: dict[str, Any] = {"seconds": taken, "command": typed, "result": {}}
         try:
             row["result"] = part.result(folder, printed)
         except Exception as error:  # what a failed program left may be anything
             printed += f"\n{type(error).__name__}: {error}"
         if code is None:
             row["error"] = f"cut off after {seconds:.0f} s"
-        elif code != 0 or not row["result"]:
+        elif code != 0:
             row["error"] = f"exit code {code}: {last_lines(printed)}"
+        elif (fault := part.fault(row["result"])) is not None:
+            row["error"] = f"{fault}: {last_lines(printed)}"
         return row
 
     def _write(self, name: str, text: str) -> None:
@@ -189,13 +228,28 @@ def run_within(command: list[str], seconds: float, output: Any, environment: dic
             process.wait()
 
 
+def without_folder(words: list[str]) -> list[str]:
+    """A command line without the folder that it writes to."""
+    return [word for word in words if not word.startswith("hydra.run.dir=")]
+
+
+def described(results: dict[str, dict[str, Any]]) -> str:
+    """Device, versions and commit, as the first part that says them does."""
+    about = next((result for result in results.values() if "device" in result), None)
+    if about is None:
+        return ""
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    dirty = " with changes" if about["git_dirty"] else ""
+    return f"{about['device']}; {versions}; commit {about['git_commit'] or 'unknown'}{dirty}\n"
+
+
 def last_lines(text: str) -> str:
     """The end of what a program printed, on one line."""
     return " / ".join(line.strip() for line in text.splitlines()[-LAST_LINES:] if line.strip())
 
 
 def step_table(steps: dict[str, dict[str, Any]]) -> str:
-    """One row per measured step; times are compared with the first one's."""
+    """One row per measured step; times are compared with the first one's. Parts in milliseconds, shares in 0..1."""
     parts = list(next(iter(steps.values()))["parts_ms"])
     first = next(iter(steps.values()))["step_ms"]
     rows = [

@@ -3,13 +3,13 @@
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.evaluation.suite import BenchmarkPart, Part, PytestPart, Suite, rows_table, step_table
+from interp_refiner.evaluation.suite import BenchmarkPart, Part, PytestPart, Suite, marked_files, rows_table, step_table
 from tests.helpers import build
 
 
@@ -42,7 +42,7 @@ def test_parts_that_fail_or_take_too_long_are_told_and_stop_no_other(tmp_path):
     assert rows["hangs"]["error"] == "cut off after 2 s"
     assert rows["small"]["result"] == {"figure": 7}
     assert "error" not in rows["small"]
-    assert "exit code 0: nothing" in rows["silent"]["error"]
+    assert rows["silent"]["error"] == "it left no result: nothing"
     assert json.loads((tmp_path / "suite.json").read_text()) == found
     table = (tmp_path / "suite.md").read_text()
     assert "| small |" in table
@@ -51,7 +51,9 @@ def test_parts_that_fail_or_take_too_long_are_told_and_stop_no_other(tmp_path):
 
 def test_what_finds_no_time_left_is_not_run(tmp_path):
     parts = {"first": Script(20.0, ["import time; time.sleep(60)"]), "second": Script(20.0, [WRITES])}
-    found = Suite(parts, str(tmp_path), 1.5, device="cpu", small=True).run("cpu")
+    suite = Suite(parts, str(tmp_path), 40.0, device="cpu", small=True)
+    suite.seconds = 1.5  # as if what came before had taken longer than its part
+    found = suite.run("cpu")
     assert "cut off" in found["parts"]["first"]["error"]
     assert found["parts"]["second"]["error"] == "not run: no time was left"
     assert found["seconds"] < 15
@@ -59,8 +61,29 @@ def test_what_finds_no_time_left_is_not_run(tmp_path):
 
 def test_tests_are_counted_by_outcome(tmp_path):
     output = "tests/a.py::one PASSED [ 5%]\ntests/a.py::two FAILED [10%]\nFAILED tests/a.py::two - boom\n"
-    found = PytestPart(1.0).result(tmp_path, output + "tests/b.py::three[x] SKIPPED (no GPU)\n")
+    part = PytestPart(1.0)
+    found = part.result(tmp_path, output + "tests/b.py::three[x] SKIPPED (no GPU)\n")
     assert found == {"passed": 1, "failed": 1, "error": 0, "skipped": 1, "failures": ["tests/a.py::two"]}
+    assert part.fault(found) is None
+    assert part.fault(part.result(tmp_path, "tests/b.py::three[x] SKIPPED (no GPU)\n")) == "no test passed"
+
+
+def test_tests_for_a_gpu_are_found_in_every_file_that_holds_some(tmp_path):
+    files = marked_files("gpu")
+    assert {"tests/attention/test_kernels.py", "tests/backbone/test_compile.py"} <= set(files)
+    assert "tests/test_house.py" not in files
+    command = PytestPart(1.0).command(tmp_path, small=False)
+    assert command[-len(files) :] == files
+    assert command[command.index("-m", 3) :][:2] == ["-m", "gpu"]
+
+
+def test_where_every_test_is_skipped_the_part_fails(tmp_path):
+    file = tmp_path / "test_nothing.py"
+    file.write_text("import pytest\n\n@pytest.mark.skip(reason='no GPU')\ndef test_it(): pass\n")
+    parts = {"tests": PytestPart(60.0, small=[str(file)])}
+    found = Suite(parts, str(tmp_path), 60.0, device="cpu", small=True).run("cpu")["parts"]["tests"]
+    assert found["result"]["skipped"] == 1
+    assert found["error"].startswith("no test passed: ")
 
 
 def test_tables_show_steps_beside_the_first_and_rows_with_gaps():
@@ -81,20 +104,53 @@ def test_a_machine_without_a_gpu_and_unknown_parts_are_refused(tmp_path):
         Suite({"step": Script(1.0)}, str(tmp_path), device="cpu", small=True, only=["stp"])
 
 
-def miniature(tmp_path, *overrides):
+def test_parts_that_do_not_fit_into_the_time_are_refused(tmp_path):
+    parts = {"step": Script(200.0), "tests": Script(400.0)}
+    with pytest.raises(
+        BadValue, match=r"seconds=540\.0: expected at least 600 for step, tests, or fewer parts in only"
+    ):
+        Suite(parts, str(tmp_path), 540.0, device="cpu", small=True)
+    assert list(Suite(parts, str(tmp_path), 540.0, device="cpu", small=True, only=["tests"]).parts) == ["tests"]
+
+
+def suite_in_miniature(tmp_path, *overrides):
     small = ["benchmark.device=cpu", "benchmark.small=true", f"benchmark.folder={tmp_path}", *overrides]
-    return build("benchmark", "gpu_suite", *small).run("cpu")["parts"]
+    return build("benchmark", "gpu_suite", *small)
+
+
+def test_the_suite_as_it_is_takes_nine_minutes_and_its_parts_fit_into_them(tmp_path):
+    suite = suite_in_miniature(tmp_path)
+    assert list(suite.parts) == ["step", "tests", "attention", "inference", "dense", "corruption"]
+    assert sum(part.seconds for part in suite.parts.values()) <= suite.seconds <= 540
+
+
+def unhurried(suite):
+    """The suite with an hour for every part: this machine has other work."""
+    suite.parts = {name: replace(part, seconds=3600.0) for name, part in suite.parts.items()}
+    suite.seconds = 3600.0 * len(suite.parts)
+    return suite
 
 
 @pytest.mark.timeout(1800)
-def test_the_suite_runs_a_benchmark_in_miniature(tmp_path):
-    part = miniature(tmp_path, "benchmark.only=[attention]", "benchmark.parts.attention.seconds=1500.0")["attention"]
-    assert "error" not in part
-    assert {row["attention"] for row in part["result"]["rows"]} >= {"dense_sdpa", "sparse_linear_10"}
+def test_the_suite_runs_a_step_and_tests_in_miniature(tmp_path):
+    suite = unhurried(suite_in_miniature(tmp_path, "benchmark.only=[step,tests]"))
+    parts = suite.run("cpu")["parts"]
+    assert {name: part["error"] for name, part in parts.items() if "error" in part} == {}
+    assert parts["step"]["result"]["step_ms"] > 0
+    assert parts["step"]["result"]["attention"]["backend"] == "auto"
+    assert parts["tests"]["result"]["passed"] > 0
+    written = (tmp_path / "suite.json").read_text()
+    assert str(tmp_path) not in written  # no file of this machine
+    assert json.loads(written)["parts"].keys() == parts.keys()
+    table = (tmp_path / "suite.md").read_text()
+    assert "| step |" in table
+    assert f"torch {parts['step']['result']['versions']['torch']}" in table
 
 
 @pytest.mark.soak
-def test_the_whole_suite_runs_in_miniature(tmp_path):
-    parts = miniature(tmp_path, "benchmark.seconds=7000.0")
-    failed = {name: part.get("error") for name, part in parts.items() if "error" in part and name != "flash4"}
-    assert failed == {}
+@pytest.mark.parametrize("only", ["default", "null"])
+def test_the_whole_suite_runs_in_miniature(tmp_path, only):
+    overrides = ["benchmark.only=null", "benchmark.seconds=7000.0"] if only == "null" else []
+    parts = unhurried(suite_in_miniature(tmp_path, *overrides)).run("cpu")["parts"]
+    missing = "flash4"  # no package, or no GPU
+    assert {name: part["error"] for name, part in parts.items() if "error" in part and name != missing} == {}
