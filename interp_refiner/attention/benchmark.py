@@ -1,5 +1,6 @@
 """Times the kinds of attention, forward and backward, at the shapes of a model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,7 +83,7 @@ class AttentionBenchmark:
         layer = attention.self_attention(shape.head_dim).to(device)
         nn.init.normal_(next(layer.parameters(), torch.empty(0)), std=0.1)
         layer.prepare(shape.workload(torch.device(device)))
-        attend = layer
+        attend: Callable[..., Tensor] = layer
         if self.compile and device == "cuda":
             attend = torch.compile(layer, dynamic=False, fullgraph=True, options=attention.compiler_options)
         leaves = [x.requires_grad_() for x in (q, k, v)]

@@ -9,15 +9,19 @@ from tqdm import tqdm
 
 SHOWN = {
     "train/loss": "loss",
-    "samples_per_s": "samples/s",
-    "mfu": "MFU",
-    "data_wait": "data wait",
     "val/mean/ratio": "val ratio",
+    "samples_per_s": "samples/s",
+    "data_wait": "data wait",
+    "mfu": "MFU",
+    "tflops_per_s": "TFLOP/s",
+    "peak_memory_gb": "GB",
+    "latent_frames_per_s": "frames/s",
+    "tokens_per_s": "tokens/s",
 }
 
 
 class Progress(L.pytorch.callbacks.ProgressBar):
-    """A bar of optimizer steps with loss, samples a second, data-wait share and the last validation's ratio.
+    """A bar of optimizer steps with loss, the last validation's ratio, and the figures of :class:`Throughput`.
 
     Data comes as a stream without epochs, so the bar counts towards ``trainer.max_steps``. In a file or a pipe it is
     written every ten seconds instead of being redrawn.

@@ -12,10 +12,9 @@ from interp_refiner.training import Refiner
 class Throughput(L.Callback):
     """Samples, latent frames, tokens and operations a second over all ranks, MFU, peak memory and data wait.
 
-    MFU is the share of the device's peak that the operations of the method come to (Chowdhery et al. 2022, appendix B):
-    they are counted from shapes, kept blocks of sparse attention only, recomputation left out. Waiting is the device's
-    time from the end of one batch to the start of the next: reading, transfer and corruption. The first batches of a
-    run are left out, they hold one-off costs.
+    MFU is the share of the device's peak that the model's operations come to, see
+    :mod:`interp_refiner.attention.flops`. Waiting is the device's time from the end of one batch to the start of the
+    next: reading, transfer and corruption. The first batches of a run are left out, they hold one-off costs.
 
     Args:
         every_n_steps: how often the figures are logged.

@@ -100,7 +100,7 @@ class Refiner(L.LightningModule):
     def step_flops(self, corrupted: Corrupted) -> float | None:
         """Operations of :meth:`training_step` and its backward pass on a batch; None where the backbone counts none.
 
-        Those that the method needs, kept blocks of sparse attention only: recomputation of activations is not counted.
+        The model's, see :mod:`interp_refiner.attention.flops`: nothing that is computed a second time is counted.
         """
         text = corrupted.clip.text
         shape = corrupted.x.shape
