@@ -1,7 +1,8 @@
 """From a config to a run's objects, and from a run folder or checkpoint back to them."""
 
+import warnings
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -24,11 +25,13 @@ from interp_refiner.entry import build
 from interp_refiner.entry.check import locate_target, parameters
 from interp_refiner.entry.nodes import walk
 from interp_refiner.entry.refusal import locate
+from interp_refiner.evaluation import Evaluation, evaluations_of
 from interp_refiner.interpolator import Interpolator, use_codec
 from interp_refiner.objective import Objective
+from interp_refiner.pipeline import INDEX, RefinerPipeline
 from interp_refiner.sampler import Sampler
 from interp_refiner.text import TextEncoder, declared_text_encoder
-from interp_refiner.training import OptimizerRecipe, Refiner, check_method
+from interp_refiner.training import AdamW, OptimizerRecipe, Refiner, check_method
 
 CONFIG_FILE = "config.yaml"
 NEEDED = ("seed", "data", "corruption", "codec", "training", "objective", "sampler", "optimizer", "backbone")
@@ -37,19 +40,40 @@ LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 @dataclass
 class Run:
-    """What every program that uses a trained model holds.
+    """A trained model with everything it was trained with.
 
     Attributes:
-        config: resolved.
-        data: the data module, with its metadata read and its codec.
-        module: what is trained.
-        checkpoint: where the weights came from; None for fresh ones.
+        config: resolved; of an exported folder what ``model_index.json`` says.
+        module: what is trained, or was.
+        codec: between its latents and pixels.
+        loader: the data module; None for an exported folder, see :attr:`data`.
+        folder: where the run or the export lies; None for fresh weights, as ``checkpoint``.
+        checkpoint: the file that the weights came from, or the exported folder.
     """
 
     config: DictConfig
-    data: ShardedDataModule
     module: L.LightningModule
+    codec: Codec
+    loader: ShardedDataModule | None = None
+    folder: Path | None = None
     checkpoint: Path | None = None
+
+    @property
+    def data(self) -> ShardedDataModule:
+        """The data module, with its metadata read: ``run.data.val_dataloader()`` gives held-out clips.
+
+        Raises:
+            BadValue: of an exported folder, which has no data.
+        """
+        if self.loader is None:
+            raise BadValue("checkpoint", self.checkpoint, "a run folder: an exported folder has no data")
+        return self.loader
+
+    @cached_property
+    def evaluation(self) -> Evaluation | None:
+        """What ``interp_refiner.evaluate`` last found out about it; None where it was not evaluated."""
+        found = evaluations_of(self.folder) if self.folder is not None else []
+        return Evaluation.load(found[-1]) if found else None
 
     @property
     def refiner(self) -> Refiner:
@@ -148,7 +172,7 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     for interpolator in (corruption.interpolator, getattr(module, "interpolator", None)):
         if isinstance(interpolator, Interpolator):
             use_codec(interpolator, data.codec)
-    return Run(cfg, data, module)
+    return Run(cfg, module, data.codec, data)
 
 
 def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
@@ -205,9 +229,12 @@ def build_text_encoder(cfg: DictConfig | None, metadata: DatasetMetadata, writer
 def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | None = None) -> Run:
     """Loads what was trained, with the config it was trained under.
 
+        run = interp_refiner.load_run("logs/train/runs/2026-01-31_12-00-00")
+        run.config.corruption.sigma, run.refiner, run.codec, run.data.val_dataloader(), run.evaluation
+
     Args:
-        path: a run folder, or a checkpoint file inside one.
-        ema: the averaged weights, which validation used; False for the raw ones.
+        path: a run folder, a checkpoint file inside one, or a folder that ``interp_refiner.export`` wrote.
+        ema: the averaged weights, which validation used; False for the raw ones. An exported folder has one kind.
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
             ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` where those have been moved.
 
@@ -215,8 +242,10 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         The run, its module in evaluation mode on the CPU.
 
     Raises:
-        BadValue: no run folder or checkpoint there; or a value of its config that is not right any more, with its key.
+        BadValue: nothing of that kind there; or a value of its config that is not right any more, with its key.
     """
+    if (Path(path).expanduser() / INDEX).is_file():
+        return load_exported(Path(path).expanduser().resolve(), overrides)
     folder, checkpoint_file = find_checkpoint(path)
     config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     for key, value in (overrides or {}).items():
@@ -261,6 +290,21 @@ def start_from(run: Run, path: str | Path) -> None:
         raise BadValue("initial_weights", path, allowed)
     run.module.load_state_dict(shared, strict=False)
     run.checkpoint = checkpoint_file
+
+
+def load_exported(folder: Path, overrides: dict[str, Any] | None = None) -> Run:
+    """An exported folder as a run without data; raises :class:`BadValue` for overrides, which it has no config for."""
+    if overrides:
+        name, value = next(iter(overrides.items()))
+        raise BadValue(name, value, f"no override: {folder} is an exported folder, which is used as it is")
+    pipe = RefinerPipeline.from_pretrained(folder)
+    num_levels = pipe.corruption.num_levels(pipe.config.latent_shape[1])
+    trained = {name: weight.clone() for name, weight in pipe.backbone.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a new refiner silences the head of its backbone: it is trained
+        module = Refiner(pipe.backbone, pipe.objective, AdamW(), pipe.sampler, pipe.corruption, num_levels)
+    module.backbone.load_state_dict(trained)
+    return Run(OmegaConf.create(asdict(pipe.config)), module.eval(), pipe.codec, folder=folder, checkpoint=folder)
 
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:

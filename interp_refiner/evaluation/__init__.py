@@ -8,7 +8,7 @@ from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods,
 from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
-from interp_refiner.evaluation.results import Evaluation, figure
+from interp_refiner.evaluation.results import Evaluation, evaluations_of, figure
 from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
 
@@ -31,6 +31,7 @@ __all__ = [
     "Suite",
     "config_name",
     "error_by_gap",
+    "evaluations_of",
     "figure",
     "markdown_report",
     "markdown_table",

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from interp_refiner.metric import Interval, Record
 
 Role = Literal["estimate", "baseline", "control"]
+FILE = "evaluation.json"
 
 
 @dataclass
@@ -57,13 +58,35 @@ class Evaluation:
         return [name for name, role in self.methods.items() if role in roles]
 
     def save(self, path: Path) -> None:
-        """Writes ``evaluation.json``; what is not a finite number becomes null."""
+        """Writes a file, ``evaluation.json``; what is not a finite number becomes null."""
         path.write_text(json.dumps(finite(asdict(self)), indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
         """What :meth:`save` wrote."""
         return cls(**json.loads(path.read_text()))
+
+
+def evaluations_of(run: Path) -> list[Path]:
+    """The ``evaluation.json`` files about a run folder, the newest last.
+
+    They lie in the run folder itself, at most two folders deep, or in the ``evaluate`` folder beside the ``train``
+    folder that it lies in (``logs/evaluate/runs/...``), where they name one of its checkpoints.
+    """
+    run = run.resolve()
+    inside = [path for depth in ("", "*/", "*/*/") for path in run.glob(depth + FILE)]
+    logs = next((parent.parent for parent in run.parents if parent.name == "train"), None)
+    beside = [] if logs is None else [path for path in (logs / "evaluate").rglob(FILE) if _is_about(path, run)]
+    return sorted(inside + beside, key=lambda path: path.stat().st_mtime)
+
+
+def _is_about(path: Path, run: Path) -> bool:
+    """Whether an evaluation names a checkpoint of this run; a file that is being written names none."""
+    try:
+        checkpoint = json.loads(path.read_text())["about"]["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return run in Path(str(checkpoint)).resolve().parents
 
 
 def figure(records: Sequence[Record], name: str, **keys: int) -> Interval | None:
