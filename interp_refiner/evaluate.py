@@ -209,7 +209,8 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
             sheets[name].save(folder / f"{name}.png")
             write_mp4(folder / f"{name}.mp4", side_by_side(rows, list(clips), keyframes, title), fps)
             one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
-            report[name] = {**asdict(chosen[name]), "keyframes": keyframe_report(*one).records()[0]}
+            beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # of <name>.mp4, for who cuts it up
+            report[name] = {**asdict(chosen[name]), **beside, "keyframes": keyframe_report(*one).records()[0]}
     stacked([sheets[name] for name in chosen]).save(folder / "clips.png")
     (folder / "clips.json").write_text(json.dumps({name: report[name] for name in chosen}, indent=1) + "\n")
     return ["clips.png"]

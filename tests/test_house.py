@@ -15,6 +15,7 @@ FLOORS = {
     **dict.fromkeys(["data", "sampler"], 3),
     **dict.fromkeys(["training", "strategy"], 4),
     **dict.fromkeys(["callback", "evaluation", "pipeline"], 5),
+    "comparison": 6,
 }
 FOLDERS = sorted(path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file())
 COMPONENT_GROUPS = [

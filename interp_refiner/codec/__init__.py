@@ -1,7 +1,7 @@
 """Between pixels and latents, and pictures for people. ``wan_vae``, slow to load, is imported only where asked for."""
 
 from interp_refiner.codec.codec import Codec
-from interp_refiner.codec.contact_sheet import contact_sheet, side_by_side, stacked
+from interp_refiner.codec.contact_sheet import HEAD, contact_sheet, panel_size, side_by_side, stacked
 from interp_refiner.codec.declared import declared_codec
 from interp_refiner.codec.patch_dct import PatchDCT
 from interp_refiner.codec.preview import LatentPreview
@@ -11,6 +11,7 @@ from interp_refiner.codec.video_io import add_video, as_frames, gif_bytes, write
 from interp_refiner.codec.video_read import VIDEO_SUFFIXES, UnreadableVideo, read_video
 
 __all__ = [
+    "HEAD",
     "VIDEO_SUFFIXES",
     "Codec",
     "LatentPreview",
@@ -22,6 +23,7 @@ __all__ = [
     "contact_sheet",
     "declared_codec",
     "gif_bytes",
+    "panel_size",
     "read_video",
     "side_by_side",
     "stacked",

@@ -16,6 +16,7 @@ PAPER, INK, KEYFRAME = (255, 255, 255), (40, 40, 40), (230, 120, 0)
 BORDER = 3  # pixels around every frame, coloured for keyframes
 FONT_SIZE = 15
 LINE = FONT_SIZE + 7
+HEAD = 2 * LINE  # rows of text above a video
 SHEET_HEIGHT, VIDEO_HEIGHT = 64, 128  # pixels that frames are enlarged to, at least
 
 
@@ -61,6 +62,12 @@ def contact_sheet(
     return sheet
 
 
+def panel_size(height: int, width: int, scale: int | None = None) -> tuple[int, int]:
+    """Height and width of the panel of frames of this size in :func:`side_by_side`, below ``HEAD`` rows of text."""
+    scale = scale or _legible_scale(height, VIDEO_HEIGHT)
+    return scale * height + 2 * BORDER, scale * width + 2 * BORDER
+
+
 def side_by_side(
     videos: Sequence[Video],
     labels: Sequence[str],
@@ -78,7 +85,7 @@ def side_by_side(
     total = max(len(panels) * width, ceil(_font().getlength(title + counter)) + 4 * BORDER)
     heads = []
     for frame in range(num_frames):
-        head = Image.new("RGB", (total, 2 * LINE), PAPER)
+        head = Image.new("RGB", (total, HEAD), PAPER)
         draw = ImageDraw.Draw(head)
         draw.text((BORDER, BORDER), title, INK, _font())
         draw.text((total - BORDER, BORDER), f"{frame} / {num_frames - 1}", INK, _font(), anchor="ra")
@@ -116,8 +123,12 @@ def _panels(
         raise BadValue("labels", list(labels), f"{len(frames)} labels, one a video")
     if keyframes is not None and len(keyframes) != num_frames:
         raise BadValue("keyframes", len(keyframes), f"{num_frames} values, one a frame")
-    scale = scale or max(1, ceil(legible / height))
+    scale = scale or _legible_scale(height, legible)
     return [_bordered(as_frames(f, scale), keyframes) for f in frames]
+
+
+def _legible_scale(height: int, legible: int) -> int:
+    return max(1, ceil(legible / height))
 
 
 def _bordered(frames: UInt8[Tensor, "t h w 3"], keyframes: Bool[Tensor, " _t"] | None) -> Frames:

@@ -25,7 +25,7 @@ def error_by_gap(evaluation: Evaluation) -> Figure:
 
     Controls that are worse than twice the baseline at every gap are left out, for the others to be legible.
     """
-    canvas, (axes,) = _canvas(1, width=6.8)
+    canvas, (axes,) = canvas_of(1, width=6.8)
     base, gaps = evaluation.baseline, [gap for gap in evaluation.gaps if gap > 1]
     top = FAR
     for method, style in _styles(evaluation).items():
@@ -38,7 +38,7 @@ def error_by_gap(evaluation: Evaluation) -> Figure:
         axes.plot(gap, value, label=method, **style)
         axes.fill_between(gap, low, high, color=style["color"], alpha=0.15, linewidth=0)
         top = top if control else max(top, *high)
-    _reference(axes, "y", 1.0, base)
+    reference(axes, "y", 1.0, base)
     axes.set(xlabel="gap between keyframes (frames)", ylabel=f"missing-frame MSE / {base}")
     axes.set_ylim(-0.03 * top, 1.05 * top)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -49,14 +49,14 @@ def error_by_gap(evaluation: Evaluation) -> Figure:
 def perception_distortion(evaluation: Evaluation) -> Figure:
     """Frechet distance against MSE, both relative to the baseline, one panel per level; down and left is better."""
     base, levels = evaluation.baseline, [record["level"] for record in evaluation.frechet]
-    canvas, panels = _canvas(len(levels), width=3.6)
+    canvas, panels = canvas_of(len(levels), width=3.6)
     for axes, level in zip(panels, levels, strict=True):
         for method, style in _styles(evaluation).items():
             x = figure(evaluation.errors, f"mse_ratio/{method}/{base}", level=level)
             y = figure(evaluation.frechet, f"frechet_ratio/{method}/{base}", level=level)
             if x is not None and y is not None:
                 marks = style | {"linestyle": "none", "elinewidth": 1}
-                axes.errorbar(x.value, y.value, xerr=_reach(x), yerr=_reach(y), label=method, **marks)
+                axes.errorbar(x.value, y.value, xerr=reach(x), yerr=reach(y), label=method, **marks)
         axes.plot(1, 1, marker="s", color=INK, fillstyle="none", linestyle="none", label=base, markersize=9)
         floor = figure(evaluation.frechet, "frechet_floor", level=level)
         whole = figure(evaluation.frechet, f"frechet/{base}", level=level)
@@ -67,7 +67,7 @@ def perception_distortion(evaluation: Evaluation) -> Figure:
         axes.set(xlabel=f"MSE / {base}", title=f"level {level}")
         axes.margins(0.1)
     panels[0].set_ylabel(f"Frechet distance / {base}")
-    _legend_below(canvas, panels)
+    legend_below(canvas, panels)
     return canvas
 
 
@@ -79,26 +79,26 @@ def temporal_ratios(evaluation: Evaluation) -> Figure:
     levels = [record["level"] for record in evaluation.realism]
     measured = {name for record in evaluation.realism for name in record["values"]}
     methods = [method for method in evaluation.methods if f"boundary_motion/{method}" in measured]
-    canvas, panels = _canvas(len(levels), width=3.6)
+    canvas, panels = canvas_of(len(levels), width=3.6)
     kinds = (("boundary_motion", "next to keyframes", -0.15), ("inside_motion", "inside gaps", 0.15))
     for axes, level in zip(panels, levels, strict=True):
         for (quantity, label, offset), colour in zip(kinds, COLOURS, strict=False):
             for row, method in enumerate(methods):
                 found = figure(evaluation.realism, f"{quantity}/{method}", level=level)
                 if found is not None:
-                    axes.errorbar(found.value, row + offset, xerr=_reach(found), fmt="o", color=colour)
+                    axes.errorbar(found.value, row + offset, xerr=reach(found), fmt="o", color=colour)
                 if found is not None and found.value > FAR:
                     axes.annotate(
                         f"{found.value:.1f} \N{RIGHTWARDS ARROW}", (FAR, row + offset), color=colour, **AT_RIGHT
                     )
             axes.plot([], [], "o", color=colour, label=label)
         axes.axvspan(*REAL, color=FAINT, alpha=0.2, linewidth=0)
-        _reference(axes, "x", 1.0)
+        reference(axes, "x", 1.0)
         axes.set_yticks(range(len(methods)), methods if axes is panels[0] else [""] * len(methods))
         axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.set_xlim(-0.03 * FAR, 1.05 * FAR)
         axes.set(xlabel="motion energy / truth", title=f"level {level}")
-    _legend_below(canvas, panels)
+    legend_below(canvas, panels)
     return canvas
 
 
@@ -112,7 +112,7 @@ def paths_on_maps(
         paths: coordinates in 0..1, rows then columns, by method; the first is drawn below the others.
         known: the keyframes.
     """
-    canvas, panels = _canvas(len(walls), width=3.0, height=3.2)
+    canvas, panels = canvas_of(len(walls), width=3.0, height=3.2)
     for i, axes in enumerate(panels):
         axes.imshow(walls[i].cpu(), cmap="Greys", extent=(0, 1, 1, 0), vmax=1.6)
         for (method, path), colour in zip(paths.items(), cycle((INK, *COLOURS)), strict=False):
@@ -121,11 +121,12 @@ def paths_on_maps(
             dots = known[i].cpu()
             axes.plot(column[dots], row[dots], ".", color=colour, markersize=5)
         axes.set_axis_off()
-    _legend_below(canvas, panels)
+    legend_below(canvas, panels)
     return canvas
 
 
-def _canvas(panels: int, width: float, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+def canvas_of(panels: int, width: float, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels beside each other, each ``width`` x ``height`` inches."""
     canvas = Figure(figsize=(width * max(panels, 1), height), layout="constrained")
     axes = list(canvas.subplots(1, max(panels, 1), squeeze=False)[0])
     for one in axes:
@@ -133,19 +134,20 @@ def _canvas(panels: int, width: float, height: float = 4.0) -> tuple[Figure, lis
     return canvas, axes
 
 
-def _legend_below(canvas: Figure, panels: Sequence[Axes]) -> None:
+def legend_below(canvas: Figure, panels: Sequence[Axes]) -> None:
     """One legend for all panels, which are of the same methods; as much as any of them shows."""
     shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     columns = min(len(shown), 5)
     canvas.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _reach(found: Interval) -> list[list[float]]:
+def reach(found: Interval) -> list[list[float]]:
     """Lengths of an error bar to the left and to the right (or down and up)."""
     return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
 
 
-def _reference(axes: Axes, axis: str, value: float, label: str = "") -> None:
+def reference(axes: Axes, axis: str, value: float, label: str = "") -> None:
+    """A faint line at a value of an axis, ``"x"`` or ``"y"``."""
     draw = axes.axhline if axis == "y" else axes.axvline
     draw(value, color=FAINT, linewidth=1, linestyle=":")
     if label:

@@ -1,0 +1,61 @@
+"""Several runs as one page: ``python -m interp_refiner.report logs/train/multiruns/<date>_<time>``.
+
+A sweep's folder, single runs, or many of either; runs that are still going are shown as far as they are.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from interp_refiner.comparison import Comparison, find_runs, read_runs, write_report
+from interp_refiner.comparison.page import headlines
+from interp_refiner.entry import Settings, main
+
+
+@dataclass
+class ReportSettings(Settings):
+    """Top-level values of ``conf/report.yaml``.
+
+    Attributes:
+        runs: folders of runs, of sweeps, or of many of either.
+        title: of the report; None: after the folders.
+        against: the key that figures are plotted against; None: ``corruption.sigma``, or another swept key of numbers.
+    """
+
+    runs: list[str] | str = field(default_factory=list)
+    title: str | None = None
+    against: str | None = None
+
+
+@main("report", ReportSettings)
+def report(cfg: DictConfig) -> None:
+    """Writes ``report.html``, which needs nothing beside it, and ``report.md`` with its pictures."""
+    folders = [Path(folder).expanduser() for folder in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs)]
+    comparison = Comparison(read_runs(find_runs(folders)), cfg.against)
+    title = cfg.title or f"Runs of {', '.join(folder.resolve().name for folder in folders)}"
+    written = write_report(comparison, Path(cfg.paths.output_dir), title)
+    console = Console(highlight=False)
+    for headline in headlines(comparison):
+        console.print(headline.sentence, soft_wrap=True, markup=False)
+    for kind, path in written.items():
+        console.print(f"{kind:<9} {path}", soft_wrap=True, markup=False)
+
+
+def with_runs(arguments: Sequence[str]) -> list[str]:
+    """The command line in Hydra's grammar: what is no override and no flag is a folder, and goes to ``runs``.
+
+    A folder may have ``=`` and other signs in its name; it is told from an override by being there.
+    """
+    folders = [item for item in arguments if not item.startswith("-") and ("=" not in item or Path(item).exists())]
+    others = [item for item in arguments if item not in folders]
+    quoted = ",".join("'{}'".format(folder.replace("\\", "\\\\").replace("'", "\\'")) for folder in folders)
+    return [f"runs=[{quoted}]", *others] if folders else others
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = with_runs(sys.argv[1:])
+    report()
