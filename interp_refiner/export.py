@@ -10,8 +10,9 @@ from rich.console import Console
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.entry import Settings, build, main, run_metadata
+from interp_refiner.parts import objective_sizes
 from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
-from interp_refiner.run import Run, load_run, load_text_encoder, objective_sizes
+from interp_refiner.run import Run, load_run, load_text_encoder
 from interp_refiner.text import TextEncoder
 
 CHOSEN = ("sampler", "codec", "text")  # groups that can be chosen anew for a trained model

@@ -1,7 +1,6 @@
 """From a config to a run's objects, and from a run folder or checkpoint back to them."""
 
 import warnings
-from collections.abc import Container
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,25 +12,20 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from interp_refiner.attention import Attention
-from interp_refiner.backbone import Backbone
 from interp_refiner.callback import CHECKPOINT_KEY
 from interp_refiner.checkpoint import LAST, fault, last_whole
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
-from interp_refiner.corruption import Corruption
 from interp_refiner.data import DatasetMetadata, ShardedDataModule, Writer
 from interp_refiner.entry import build
-from interp_refiner.entry.check import locate_target, parameters
 from interp_refiner.entry.nodes import walk
 from interp_refiner.entry.refusal import locate
 from interp_refiner.evaluation import Evaluation, evaluations_of
 from interp_refiner.interpolator import Interpolator, use_codec
-from interp_refiner.objective import Objective
+from interp_refiner.parts import Parts
 from interp_refiner.pipeline import INDEX, RefinerPipeline
-from interp_refiner.sampler import Sampler
 from interp_refiner.text import TextEncoder, declared_text_encoder
-from interp_refiner.training import AdamW, OptimizerRecipe, Refiner, check_method
+from interp_refiner.training import AdamW, Refiner
 
 CONFIG_FILE = "config.yaml"
 NEEDED = ("seed", "data", "corruption", "codec", "training", "objective", "sampler", "optimizer", "backbone")
@@ -81,74 +75,6 @@ class Run:
         if not isinstance(self.module, Refiner):
             raise BadValue("checkpoint", self.checkpoint, f"a refiner's run, not one of {type(self.module).__name__}")
         return self.module
-
-
-class Parts:
-    """What a LightningModule may ask for by the names of its constructor's arguments, built when it is asked for.
-
-    Cheap and refusable things come first, the backbone last.
-    """
-
-    ORDER = ("optimizer", "sampler", "corruption", "num_levels", "objective", "backbone")
-
-    def __init__(self, cfg: DictConfig, data: ShardedDataModule, device: str = "cpu"):
-        self.cfg, self.data, self.device = cfg, data, device
-
-    def of(self, node: DictConfig) -> dict[str, Any]:
-        """The parts that the target of ``node`` has arguments for and ``node`` does not set."""
-        wanted = parameters(locate_target(str(node._get_full_key(None)), node["_target_"]))
-        return {name: getattr(self, name) for name in self.ORDER if name in wanted and name not in node}
-
-    @cached_property
-    def optimizer(self) -> OptimizerRecipe:
-        return build(self.cfg.optimizer)
-
-    @cached_property
-    def sampler(self) -> Sampler:
-        return build(self.cfg.sampler)
-
-    @property
-    def corruption(self) -> Corruption:
-        return self.data.corruption
-
-    @cached_property
-    def num_levels(self) -> int:
-        return self.corruption.num_levels(self.data.metadata.num_frames)
-
-    @cached_property
-    def objective(self) -> Objective:
-        return build(self.cfg.objective, **objective_sizes(self.cfg.objective, self.num_levels, self.data.metadata))
-
-    @cached_property
-    def backbone(self) -> Backbone:
-        check_method(self.corruption, self.objective, self.sampler)
-        takes = parameters(locate_target("backbone", self.cfg.backbone["_target_"]))
-        with torch.device(self.device):
-            return build(self.cfg.backbone, **self._declared(takes), **self._attention(takes))
-
-    def _declared(self, takes: Container[str]) -> dict[str, Any]:
-        """What the data set declares of what a backbone has arguments for."""
-        metadata = self.data.metadata
-        declared = {
-            "latent_channels": metadata.latent_shape[0],
-            "text_dim": metadata.text_shape[1] if metadata.text_shape else 1,
-            "context_channels": metadata.context_shape[0] if metadata.context_shape else None,
-            "latents_mean": metadata.latents_mean,
-            "latents_std": metadata.latents_std,
-        }
-        return {name: value for name, value in declared.items() if name in takes}
-
-    def _attention(self, takes: Container[str]) -> dict[str, Attention]:
-        """Of a backbone that has any; runs of before the group existed have the backbone's own."""
-        wanted = "attention" in takes and "attention" in self.cfg
-        return {"attention": build(self.cfg.attention)} if wanted else {}
-
-
-def objective_sizes(node: DictConfig, num_levels: int, metadata: DatasetMetadata) -> dict[str, int]:
-    """What an objective wants to know of the schedule and the data."""
-    takes = parameters(locate_target("objective", node["_target_"]))
-    sizes = {"num_levels": num_levels, "latent_channels": metadata.latent_shape[0]}
-    return {name: size for name, size in sizes.items() if name in takes}
 
 
 def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
@@ -246,9 +172,13 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     """
     if (Path(path).expanduser() / INDEX).is_file():
         return load_exported(Path(path).expanduser().resolve(), overrides)
-    folder, checkpoint_file = find_checkpoint(path)
+    return load_checkpoint(*find_checkpoint(path), ema, overrides or {})
+
+
+def load_checkpoint(folder: Path, file: Path, ema: bool, overrides: dict[str, Any]) -> Run:
+    """The run of a folder with the weights of a file; see :func:`load_run`."""
     config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
-    for key, value in (overrides or {}).items():
+    for key, value in overrides.items():
         OmegaConf.update(config, key, value, merge=False)
     for key in NEEDED:
         if OmegaConf.select(config, key) is None:
@@ -260,9 +190,9 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
-    run.module.load_state_dict(read_weights(checkpoint_file, ema))
+    run.module.load_state_dict(read_weights(file, ema))
     run.module.eval()
-    run.checkpoint = checkpoint_file
+    run.folder, run.checkpoint = folder, file
     return run
 
 
