@@ -138,7 +138,7 @@ def test_the_program_prints_who_is_best_and_where_the_report_is(written, tmp_pat
 
 def test_a_folder_that_is_not_there_is_one_line_and_exit_code_two(tmp_path):
     command = [sys.executable, "-m", "interp_refiner.report", "nowhere", f"paths.root={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 2
     expected = "runs=nowhere: expected a run folder, or a folder with runs in it such as a multirun's: no such folder\n"
     assert done.stderr == expected
