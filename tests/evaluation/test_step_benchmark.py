@@ -1,14 +1,20 @@
 """Benchmarks of a run: the training path itself, timed by its parts; samplers beside one another; noise as data."""
 
+import io
 from functools import partial
+from unittest.mock import Mock
 
+import lightning as L
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import OmegaConf
+from tqdm import tqdm
 
 from interp_refiner.backbone import Wan
 from interp_refiner.callback import EMA, Throughput
+from interp_refiner.callback.progress import SHOWN, Progress
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata
 from interp_refiner.data.random_clips import RandomClips
@@ -43,16 +49,27 @@ def cfg(tmp_path_factory):
         return compose("train", [*PLAIN, *places])
 
 
-def trainer_of(cfg, callbacks):
-    return partial(build, cfg.trainer, callbacks=callbacks, logger=False)
+def trainer_of(cfg, callbacks, **settings):
+    return partial(build, cfg.trainer, **{"callbacks": callbacks, "logger": False, **settings})
+
+
+class Records(DummyLogger):
+    """A logger that keeps what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.figures = {}
+
+    def log_metrics(self, metrics, step=None):
+        self.figures |= metrics
 
 
 def test_a_step_is_the_sum_of_its_parts_and_the_fit_is_a_real_one(cfg):
     run, ema, throughput = assemble(cfg), EMA(0.5), Throughput(every_n_steps=1, warmup_batches=1, peak_tflops=1e-3)
     before = run.refiner.backbone.wan.proj_out.weight.detach().clone()
-    found = StepBenchmark(steps=3, warmup=1, peak_tflops=1e-3).measure(
-        run.refiner, run.data, trainer_of(cfg, [ema, throughput])
-    )
+    records = Records()
+    make_trainer = trainer_of(cfg, [ema, throughput], logger=records, log_every_n_steps=1)
+    found = StepBenchmark(steps=3, warmup=1, peak_tflops=1e-3).measure(run.refiner, run.data, make_trainer)
     parts = found["parts_ms"]
     assert found["steps"] == 3
     assert list(parts) == ["data", "corruption", "forward", "backward", "optimizer", "average", "other"]
@@ -70,6 +87,21 @@ def test_a_step_is_the_sum_of_its_parts_and_the_fit_is_a_real_one(cfg):
     assert figures["tflops_per_s"] == pytest.approx(flops / 2 / 1e12 * figures["samples_per_s"])
     assert figures["mfu"] == pytest.approx(figures["tflops_per_s"] / 1e-3)
     assert 0 < figures["data_wait"] < 1
+    assert figures.keys() <= records.figures.keys()  # every logger has them all
+    assert figures.keys() <= SHOWN.keys()  # and so has the bar
+    assert len(figures) == 7
+    assert found["kernels"] == {"self_attention": "sdpa", "cross_attention": "sdpa"}
+
+
+def test_the_bar_shows_what_is_known_and_nothing_else():
+    written, progress = io.StringIO(), Progress()
+    progress.training = tqdm(total=3, file=written, mininterval=0)
+    metrics = {"mfu": torch.tensor(0.4321), "tflops_per_s": torch.tensor(512.0), "unknown": torch.tensor(7.0)}
+    trainer = Mock(spec=L.Trainer, callback_metrics=metrics, global_step=1)
+    progress.on_train_batch_end(trainer, Mock(spec=L.LightningModule), None, None, 0)
+    progress.training.close()
+    assert "MFU=0.432, TFLOP/s=512" in written.getvalue()
+    assert "unknown" not in written.getvalue()
 
 
 def test_samplers_are_told_apart_by_their_evaluations_of_the_backbone(cfg):
