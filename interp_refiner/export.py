@@ -10,6 +10,7 @@ from rich.console import Console
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.entry import Settings, build, main, run_metadata
+from interp_refiner.interpolator import use_codec
 from interp_refiner.parts import objective_sizes
 from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
 from interp_refiner.run import Run, load_run, load_text_encoder
@@ -71,6 +72,8 @@ def load_pipeline(path: str | Path, cfg: DictConfig, *, ema: bool = True) -> Ref
         pipeline.config.components[name] = OmegaConf.to_container(node, resolve=True)
         if name == "codec" and not before.caveat:
             pipeline.config.components[name] |= keep_latents(before, made)
+        if name == "codec" and not made.caveat:
+            use_codec(pipeline.corruption.interpolator, made, instead=True)
     check_text(pipeline)
     return pipeline
 

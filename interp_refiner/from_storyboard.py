@@ -68,6 +68,7 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
             refuse_collisions(plan.placed, keyframes)
+            pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in keyframes)])
             show_cost(pipeline, plan, keyframes)
             return
         with timed(seconds, "refining and decoding"):
@@ -95,9 +96,11 @@ def read_board(pipeline: RefinerPipeline, board: Storyboard) -> tuple[list[Keyfr
     Raises:
         BadValue: naming the entry or the setting.
     """
-    height, width = pipeline.planner.size(board.height, board.width)
-    keyframes, fitted = board.read(width, height)
-    frames = pipeline.planner.length(board.frames, board.seconds, board.fps)
+    planner = pipeline.planner
+    height, width = planner.size(board.height, board.width)
+    frames = planner.length(board.frames, board.seconds, board.fps)
+    longest = frames + pipeline.codec.temporal_factor
+    keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest)
     return keyframes, {"num_frames": frames, "height": height, "width": width, "fps": board.fps}, fitted
 
 
@@ -114,6 +117,8 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     """
     for extra in cfg.also:
         choice("also", extra, EXTRAS)
+    if cfg.upscale < 1:
+        raise BadValue("upscale", cfg.upscale, "at least 1")
     if cfg.output is None and not cfg.dry_run:
         raise BadValue("output", None, "the name of the video to write, such as out.mp4")
     output = Path(cfg.output or "out.mp4").expanduser()
@@ -225,6 +230,8 @@ def show_result(report: dict[str, Any], file: Path) -> None:
     console.print(table)
     for joint in report["joints"]:
         console.print(f"joint at latent frames {joint['latent_frames']}: seam flicker {joint['seam_flicker']:.2f}")
+    for note in report["notes"]:
+        console.print(f"note: {note}", soft_wrap=True)
     for name in [*report["files"], file]:
         console.print(str(name), soft_wrap=True)
 

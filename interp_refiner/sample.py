@@ -18,7 +18,7 @@ from tqdm import tqdm
 from interp_refiner.callback import LABELS, decode_rows
 from interp_refiner.codec import contact_sheet, side_by_side, write_mp4
 from interp_refiner.core import BadValue, Corrupted
-from interp_refiner.entry import Settings, main, run_metadata
+from interp_refiner.entry import Settings, main, nothing_left, run_metadata
 from interp_refiner.from_storyboard import sample_storyboard
 from interp_refiner.metric import missing_frame_mse
 from interp_refiner.pipeline import INDEX
@@ -65,7 +65,8 @@ def sample(cfg: DictConfig) -> None:
     """Makes the video of a storyboard, or refines held-out clips."""
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     if cfg.storyboard is not None:
-        sample_storyboard(cfg, device)
+        with nothing_left(Path(cfg.paths.output_dir), Path(cfg.paths.log_dir), only_looks=cfg.dry_run):
+            sample_storyboard(cfg, device)
     elif cfg.output is not None or cfg.dry_run:
         raise BadValue("storyboard", None, "a YAML or JSON file with output and dry_run")
     else:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp_refiner.codec.still import Still
@@ -111,6 +111,26 @@ class Codec(nn.Module, ABC):
         codes = self.latent_frame(num_latent_frames)
         middle = [codes.index(slot) + codes.count(slot) // 2 for slot in range(num_latent_frames)]
         return torch.stack([self.encode_still(video[:, :, f], slot, still) for slot, f in enumerate(middle)], 2)
+
+    def stills_at(
+        self, video: Float[Tensor, "b 3 t h w"], slots: Int[Tensor, "b k"], still: Still | None = None
+    ) -> Float[Tensor, "b c k y x"]:
+        """:meth:`stills` at some latent frames of every clip only, other ones in each, in one pass.
+
+        A causal codec's latent frame ``n`` of a static clip does not know how long the clip is, so that the longest
+        context serves all slots. Nothing waits for the device.
+        """
+        num_latent_frames = self.latent_size(*video.shape[2:])[1]
+        codes = self.latent_frame(num_latent_frames)
+        middle = [codes.index(slot) + codes.count(slot) // 2 for slot in range(num_latent_frames)]
+        rows = torch.arange(len(slots), device=slots.device).unsqueeze(1)
+        pictures = video.transpose(1, 2)[rows, torch.tensor(middle, device=slots.device)[slots]].flatten(0, 1)
+        context = (still or self.still).before(num_latent_frames - 1)
+        static = pictures.unsqueeze(2).expand(-1, -1, len(self.latent_frame(context + 1)), -1, -1)
+        latents = self.encode(static)
+        place = slots.clamp(max=context).flatten()
+        made = latents[torch.arange(len(place), device=place.device), :, place]
+        return made.unflatten(0, slots.shape).transpose(1, 2)
 
     def decode(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:
         """RGB in 0..1."""

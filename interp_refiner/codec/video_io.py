@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -18,6 +19,7 @@ from interp_refiner.core import BadValue
 # Macroblock-tree rate control reads memory that nobody wrote where a frame is a few macroblocks wide: two encodings of
 # the same frames differ. Without it the same frames give the same bytes.
 X264 = {"mbtree": "0"}
+BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
 
 Video = Float[Tensor, "3 t h w"] | UInt8[Tensor, "t h w 3"]
 Frames = UInt8[Tensor, "t rows columns 3"]
@@ -40,7 +42,8 @@ def as_frames(video: Video, scale: int = 1) -> Frames:
 def write_mp4(path: Path | str, video: Video, fps: float, scale: int = 1, crf: int = 16) -> Path:
     """Writes H.264 in yuv420p, which every browser plays; odd sizes are padded by repeating the last row or column.
 
-    The same frames give the same bytes.
+    Colours are converted by BT.709 and tagged so; players take untagged video of this size for BT.601 or BT.709 as they
+    like. The same frames give the same bytes.
 
     Args:
         path: its folder is made where missing; a file of that name is replaced.
@@ -60,8 +63,13 @@ def write_mp4(path: Path | str, video: Video, fps: float, scale: int = 1, crf: i
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = TV_RANGE
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            yuv = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+            container.mux(stream.encode(yuv))
         container.mux(stream.encode())
     return path
 

@@ -41,7 +41,7 @@ def read_video(
                 raise UnreadableVideo("it has no video stream")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            frames = [_covering(f, height, width) for f in _at_rate(container.decode(stream), fps, max_frames)]
+            frames = [_covering(f, height, width) for f in at_rate(container.decode(stream), fps, max_frames)]
     except (av.error.FFmpegError, OSError) as error:
         raise UnreadableVideo(getattr(error, "strerror", None) or str(error)) from error
     if not frames:
@@ -49,8 +49,8 @@ def read_video(
     return torch.from_numpy(np.stack(frames))
 
 
-def _at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:
-    """The frame that is shown at ``k / fps`` after the first one, for every k; at most ``limit`` frames."""
+def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:
+    """The frame that is shown at ``k / fps`` after the first one, for every k; at most ``limit``. None: as they are."""
     return islice(frames if fps is None else _shown_at(frames, fps), limit)
 
 

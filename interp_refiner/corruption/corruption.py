@@ -237,7 +237,8 @@ class Corruption:
             return corrupted
         chosen = self.scheduled_sampling.chosen(torch.ones_like(corrupted.known), draws, corrupted.clip.step)
         chosen = chosen & ~corrupted.given & proposals.available
-        values = torch.where(per_frame(chosen, corrupted.clean), proposals.latents, corrupted.clean)
+        kept = corrupted.keep_given(corrupted.clean)  # given frames may be encoded from stills
+        values = torch.where(per_frame(chosen, kept), proposals.latents, kept)
         return replace(corrupted, replaced=chosen & corrupted.known, values=values)
 
     def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:

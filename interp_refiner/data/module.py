@@ -83,7 +83,7 @@ class ShardedDataModule(L.LightningDataModule):
         reading: how shards are read.
         anchors: where proposals are, for scheduled sampling or a schedule that needs them; not looked at otherwise.
         text_dropout: takes prompts from some training clips; None for never.
-        still_keyframes: share of the training keyframes that are encoded from stills.
+        still_keyframes: share of the given keyframes that are encoded from stills in training.
         fingerprint: of the settings that the data set was made with; None takes any.
         stores: how remote stores are reached.
 
@@ -121,7 +121,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.declared, self.writer = metadata, writer
         self.reading, self.stores = reading or Reading(), stores or Stores()
         self.text_dropout = text_dropout or TextDropout(0.0)
-        check_still_keyframes(still_keyframes, corruption, None)
+        check_still_keyframes(still_keyframes, None)
         self.still_keyframes, self.fingerprint = still_keyframes, fingerprint
         self.codec: Codec  # of the latents; see use_codec
         self._readers: dict[str, BatchReader] = {}
@@ -134,7 +134,7 @@ class ShardedDataModule(L.LightningDataModule):
 
     def use_codec(self, codec: Codec) -> None:
         """The codec of the latents, for pictures and for stills; refuses one that cannot make the stills asked for."""
-        check_still_keyframes(self.still_keyframes, self.corruption, codec)
+        check_still_keyframes(self.still_keyframes, codec)
         self.codec = codec
 
     def validate(self) -> None:

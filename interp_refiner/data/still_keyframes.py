@@ -7,19 +7,16 @@ from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
 from interp_refiner.corruption import TRAIN_STREAM, Corruption
 
 
-def check_still_keyframes(probability: float, corruption: Corruption, codec: Codec | None) -> None:
-    """Refuses, with :class:`BadValue`, stills that cannot be made or would not be kept.
+def check_still_keyframes(probability: float, codec: Codec | None) -> None:
+    """Refuses, with :class:`BadValue`, stills that cannot be made.
 
     Args:
         probability: of a keyframe to be encoded from a still.
-        corruption: of the run.
         codec: of the latents; None where it is not known yet.
     """
     name = "still_keyframes"
     if not 0 <= probability <= 1:
         raise BadValue(name, probability, "a probability from 0 to 1")
-    if probability and corruption.scheduled_sampling.replaces:
-        raise BadValue(name, probability, "0 where scheduled sampling replaces keyframes")
     if probability and codec is not None and codec.caveat:
         allowed = "0 where the codec is a preview: stills are made of pixels (codec=wan_vae codec.folder=<folder>)"
         raise BadValue(name, probability, allowed)
@@ -27,11 +24,13 @@ def check_still_keyframes(probability: float, corruption: Corruption, codec: Cod
 
 @torch.no_grad()
 def with_still_keyframes(corrupted: Corrupted, corruption: Corruption, codec: Codec, probability: float) -> Corrupted:
-    """The same corruption with some keyframes decoded and encoded again as stills, given ones too.
+    """The same corruption with some given keyframes decoded and encoded again as stills.
 
-    Each is drawn for itself, as a function of (seed, epoch, key). The clip itself, and so the target of all other
-    frames, stays as it was coded from video. All frames of the batch go through the codec, since which of them are
-    keyframes is known to the device only.
+    Each is drawn for itself, as a function of (seed, epoch, key). Keyframes that scheduled sampling may replace stay as
+    they are. The clip itself, and so the target of all other frames, stays as it was coded from video.
+
+    Only so many frames of a clip are encoded as the finest level has keyframes, the drawn ones first: how many those
+    are is known to the device alone. Where more frames are given than that, the last of them stay video latents.
 
     Args:
         corrupted: a training batch.
@@ -42,6 +41,10 @@ def with_still_keyframes(corrupted: Corrupted, corruption: Corruption, codec: Co
     clip = corrupted.clip
     draws = Draws(corruption.seed, TRAIN_STREAM, clip.keys, clip.epochs)
     coin = draws.uniform("still_keyframes", clip.num_frames, clip.latents.device)
-    chosen = per_frame(corrupted.known & (coin < probability), clip.latents)
-    stills = codec.stills(codec.decode(clip.latents.float())).to(clip.latents.dtype)
-    return corruption.with_values(corrupted, torch.where(chosen, stills, corrupted.values))
+    chosen = corrupted.given & (coin < probability)
+    most = corruption.schedule.counts_for(clip.num_frames)[corruption.level or 1]
+    slots = chosen.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+    stills = codec.stills_at(codec.decode(clip.latents.float()), slots).to(clip.latents.dtype)
+    index = slots.view(slots.shape[0], 1, -1, 1, 1).expand_as(stills)
+    placed = corrupted.values.scatter(2, index, stills)
+    return corruption.with_values(corrupted, torch.where(per_frame(chosen, placed), placed, corrupted.values))

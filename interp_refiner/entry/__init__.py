@@ -17,6 +17,7 @@ from interp_refiner.entry.construct import build
 from interp_refiner.entry.describe import print_config, run_metadata, save_config
 from interp_refiner.entry.launch import CheckConfig, conf_dir, main
 from interp_refiner.entry.memory import keep_freed_memory
+from interp_refiner.entry.nothing_left import nothing_left
 from interp_refiner.entry.option import option_name
 from interp_refiner.entry.quiet import quiet_libraries
 from interp_refiner.entry.refusal import Refused
@@ -30,6 +31,7 @@ __all__ = [
     "conf_dir",
     "keep_freed_memory",
     "main",
+    "nothing_left",
     "option_name",
     "print_config",
     "quiet_libraries",

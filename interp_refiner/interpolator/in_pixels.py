@@ -95,8 +95,8 @@ class InPixels(Learned):
         return self.inner.penalties(self.codec_on(clean.device).decode(clean), known, filled)
 
 
-def use_codec(interpolator: Interpolator, codec: PixelCodec) -> None:
-    """Hands a data set's codec to every part of an interpolator that works in pixels and has none yet."""
+def use_codec(interpolator: Interpolator, codec: PixelCodec, instead: bool = False) -> None:
+    """Hands a codec to every part of an interpolator that works in pixels and has none, or ``instead`` of its own."""
     for part in interpolator.modules():
-        if isinstance(part, InPixels) and not part._codec:
+        if isinstance(part, InPixels) and (instead or not part._codec):
             part.set_codec(codec)

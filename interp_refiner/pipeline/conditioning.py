@@ -52,15 +52,18 @@ def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
     return estimated
 
 
-def prompt_segments(base: str, changes: Sequence[tuple[int, str]], num_frames: int) -> tuple[list[str], list[int]]:
+def prompt_segments(
+    base: str | None, changes: Sequence[tuple[int, str]], num_frames: int
+) -> tuple[list[str | None], list[int]]:
     """The prompts that occur, and which of them each latent frame has.
 
     Args:
-        base: until the first change.
+        base: until the first change; None for one that is no words.
         changes: (latent frame, prompt) from that frame on.
         num_frames: of the clip.
     """
-    prompts, of_frame, current = [base], [], 0
+    prompts: list[str | None] = [base]
+    of_frame, current = [], 0
     at = dict(sorted(changes))
     for frame in range(num_frames):
         if frame in at:

@@ -51,7 +51,7 @@ def pixels(keyframe: Keyframe) -> Float[Tensor, "3 n h w"]:
     """The frames of an image or a video."""
     if keyframe.image is not None:
         return as_tensor(keyframe.image).unsqueeze(1)
-    assert keyframe.video is not None
+    assert isinstance(keyframe.video, Tensor)
     return keyframe.video
 
 

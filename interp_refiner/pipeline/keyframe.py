@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from math import isfinite
 
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from interp_refiner.core import BadValue
+from interp_refiner.pipeline.media import Footage, Picture, as_video
 
 Time = int | str
 TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>%|s|)")
@@ -31,8 +31,9 @@ class Keyframe:
     trained with ``scheduled_sampling=never``, which knows no other.
 
     Args:
-        image: one picture, as PIL or RGB in 0..1.
-        video: successive pixel frames, RGB in 0..1, the first of them at ``time``.
+        image: one picture: PIL, an array ``[h, w, 3]`` or a tensor ``[3, h, w]``, RGB in 0..1 or bytes.
+        video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
+            ``[3, n, h, w]``.
         latents: latents of about unit variance, one or more slots, the first of them at ``time``.
         time: a pixel frame (12), seconds (``"1.5s"``) or percent of the way from first to last frame (``"50%"``).
         hard: a constraint. Defaults to true where no strength is given.
@@ -45,8 +46,8 @@ class Keyframe:
             that is none.
     """
 
-    image: Image.Image | Float[Tensor, "3 h w"] | None = None
-    video: Float[Tensor, "3 n h w"] | None = None
+    image: Picture | None = None
+    video: Footage | None = None
     latents: Float[Tensor, "c n y x"] | None = None
     time: Time = 0
     hard: bool | None = None
@@ -60,6 +61,8 @@ class Keyframe:
             raise BadValue("keyframe", " and ".join(content) or None, "exactly one of image, video and latents")
         check_strength(self.hard, self.strength)
         parse_time(self.time)
+        if self.video is not None:
+            object.__setattr__(self, "video", as_video(self.video))
 
     @property
     def given(self) -> bool:

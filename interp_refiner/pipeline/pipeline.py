@@ -3,21 +3,21 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from interp_refiner.backbone import Backbone
-from interp_refiner.codec import Codec, as_frames
+from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Clip, Corrupted, Draws, choice
 from interp_refiner.corruption import Corruption
 from interp_refiner.objective import Objective
+from interp_refiner.pipeline.arguments import Embedding, OutputType, as_output, prompt_or_embedding, seed_of
 from interp_refiner.pipeline.conditioning import OnStep, counted, prompt_segments, prompted, with_proposals
 from interp_refiner.pipeline.encoding import encode_keyframe
 from interp_refiner.pipeline.keyframe import Keyframe
@@ -29,7 +29,6 @@ from interp_refiner.sampler import Bridge, ClassifierFree, CleanEstimate, Guidan
 from interp_refiner.text import TextEncoder
 from interp_refiner.training import check_method
 
-OutputType = Literal["pil", "np", "pt", "latent"]
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
 
@@ -123,51 +122,59 @@ class RefinerPipeline:
     @torch.no_grad()
     def __call__(
         self,
-        prompt: str = "",
+        prompt: str | None = None,
         keyframes: Sequence[Keyframe] = (),
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
         fps: float | None = None,
         num_inference_steps: int | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | None = None,
         guidance_scale: float | None = None,
-        generator: torch.Generator | int = 0,
+        generator: torch.Generator | int | None = 0,
+        prompt_embeds: Embedding | None = None,
+        negative_prompt_embeds: Embedding | None = None,
         output_type: OutputType = "pil",
         callback_on_step_end: OnStepEnd | None = None,
     ) -> RefinerOutput:
         """Makes a video that keeps its hard keyframes.
 
         Args:
-            prompt: for the frames before the first keyframe with a prompt of its own.
+            prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
             keyframes: at least one, at the size of the video.
             num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
                 that the model comes with.
             negative_prompt: what guidance leads away from.
             guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
-            generator: only its seed counts: the same seed gives the same video.
+            generator: only its seed counts: the same seed gives the same video. None: another video every time.
+            prompt_embeds, negative_prompt_embeds: ``[L, D]`` or ``[1, L, D]`` as trained on, in place of the prompts;
+                no text encoder is needed then.
             output_type: of the frames.
             callback_on_step_end: called as ``f(pipe, step, tau, {"latents": x, "clean_estimate": z0_hat})`` after every
                 clean estimate; an estimate that it returns takes the place of ``z0_hat``.
 
         Raises:
             BadValue: for keyframes that do not fit, sizes that codec and backbone cannot divide, steps that the
-                corruption does not allow, or prompts without a text encoder.
+                corruption does not allow, prompts without a text encoder, or both a prompt and its embedding.
         """
         choice("output_type", output_type, get_args(OutputType))
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative_prompt)
-        draws = Draws(generator if isinstance(generator, int) else generator.initial_seed(), STREAM, [KEY])
+        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.text_shape)
+        negative = prompt_or_embedding(
+            "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.text_shape
+        )
+        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative)
+        draws = Draws(seed_of(generator), STREAM, [KEY])
         corrupted = self.corrupt(plan, keyframes, draws)
-        faded = CrossFaded(self._estimates(plan, keyframes, prompt, guidance), plan.parts, self.levels)
+        faded = CrossFaded(self._estimates(plan, keyframes, base, guidance), plan.parts, self.levels)
         estimate = with_proposals(faded, corrupted.values, self._strength(plan, keyframes))
         steps = sampler.evaluations(corrupted.plan.num_levels)
         with tqdm(**{"total": steps + 1, "desc": "refining", "unit": "step", **self.progress}) as progress:
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
             latents = sampler(told, corrupted, draws, self.corruption)
             progress.set_description("decoding")
-            frames = self._output(latents, output_type)
+            frames = latents if output_type == "latent" else as_output(self.decode(latents), output_type)
             progress.update()
         return RefinerOutput(
             frames=frames,
@@ -229,16 +236,22 @@ class RefinerPipeline:
             raise BadValue("prompt", next(filter(None, prompts)), allowed)
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
-    def guidance(self, scale: float | None, negative_prompt: str = "") -> Guidance:
-        """That of the sampler, or classifier-free with another scale, away from the negative prompt.
+    def guidance(self, scale: float | None, negative_prompt: str | Embedding = "") -> Guidance:
+        """That of the sampler, or classifier-free with another scale, away from the negative prompt or its embedding.
 
         A negative prompt counts before the sampler's file of one; without either it is the empty prompt.
         """
+        if scale is not None and not 0 <= scale < inf:
+            raise BadValue("guidance_scale", scale, "a number >= 0; 1 is no guidance")
         own = self.sampler.guidance
         if scale is not None:
             file = own.negative.path if isinstance(own, ClassifierFree) else None
             own = NoGuidance() if scale == 1 else ClassifierFree(scale, file)
-        if not isinstance(own, ClassifierFree) or (own.negative.path and not negative_prompt):
+        if not isinstance(own, ClassifierFree):
+            return own
+        if isinstance(negative_prompt, Tensor):
+            return own.away_from(negative_prompt.to(self.device))
+        if own.negative.path and not negative_prompt:
             return own
         negative = self.embed([negative_prompt])
         return own if negative is None else own.away_from(negative[0])
@@ -254,14 +267,18 @@ class RefinerPipeline:
         return on_step
 
     def _estimates(
-        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str, guidance: Guidance
+        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding, guidance: Guidance
     ) -> list[CleanEstimate]:
         """The clean estimate of every window, under the prompts of its frames."""
         changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
-        prompts, of_frame = prompt_segments(prompt, changes, plan.latent_shape[1])
-        texts, model = self.embed(prompts), guidance(self.clean_estimate)
+        embedding = prompt if isinstance(prompt, Tensor) else None
+        base = prompt if isinstance(prompt, str) else None
+        prompts, of_frame = prompt_segments(base, changes, plan.latent_shape[1])
+        texts, model = self.embed([words or "" for words in prompts]), guidance(self.clean_estimate)
         if texts is None:
             return [model for _ in plan.parts]
+        if embedding is not None:
+            texts[0] = embedding
         index = torch.tensor(of_frame, device=self.device)
         return [prompted(model, texts, index[part.start : part.stop]) for part in plan.parts]
 
@@ -279,13 +296,3 @@ class RefinerPipeline:
         sampler.guidance = NoGuidance()  # every window and prompt is guided on its own, before they are joined
         check_method(self.corruption, self.objective, sampler)
         return sampler
-
-    def _output(self, latents: Float[Tensor, "1 c t y x"], output_type: OutputType) -> Any:
-        if output_type == "latent":
-            return latents
-        video = self.decode(latents)
-        if output_type == "pt":
-            return video
-        if output_type == "np":
-            return np.ascontiguousarray(video.permute(1, 2, 3, 0).numpy())
-        return [Image.fromarray(frame) for frame in as_frames(video).numpy()]

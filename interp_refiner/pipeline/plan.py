@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
@@ -76,10 +77,10 @@ class Planner:
         for name, asked, latents, patch in zip(
             ("height", "width"), (height, width), self.latent_shape[2:], self.divisor, strict=True
         ):
-            side = asked or latents * factor
-            if side % (factor * patch):
+            side = latents * factor if asked is None else asked
+            if side <= 0 or side % (factor * patch):
                 step = factor * patch
-                near = [n for n in (side // step * step, (side // step + 1) * step) if n]
+                near = [n for n in (side // step * step, (side // step + 1) * step) if n > 0] or [step]
                 allowed = (
                     f"a multiple of {step} (codec {factor} x patch {patch}), such as {' or '.join(map(str, near))}"
                 )
@@ -110,6 +111,8 @@ class Planner:
             raise BadValue("keyframes", [], "at least one keyframe")
         rows, columns = self.size(height, width)
         grid = Grid.of(self.codec, self.length(num_frames, None, None))
+        if fps is not None and not 0 < fps < inf:
+            raise BadValue("fps", fps, "a positive number")
         rate = fps or self.fps
         placed = place(keyframes, grid, rate, self.codec)
         if not collide:

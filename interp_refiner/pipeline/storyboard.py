@@ -15,6 +15,7 @@ Paths are relative to the file. Every mistake is a :class:`BadValue` that names 
 """
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from interp_refiner.core import BadValue, suggestion
 from interp_refiner.pipeline.keyframe import Keyframe, Time, check_strength, frame_at, parse_time
-from interp_refiner.pipeline.media import Fit, as_tensor, fitted, read_image, read_video
+from interp_refiner.pipeline.media import Fit, as_tensor, fitted, read_clip, read_frame, read_image
 
 Content = Literal["image", "clip", "video", "latents"]
 
@@ -35,7 +36,7 @@ class Entry(BaseModel):
 
     Attributes:
         image: a picture: png, jpg or webp.
-        clip: a short video; its frames are keyframes, from ``time`` on.
+        clip: a short video; its frames are keyframes, from ``time`` on, at the rate of the storyboard.
         video: a video of which one ``frame`` is the keyframe, in frames, seconds or percent of that video.
         time: when it is shown: a frame (12), seconds (``1.5s``) or percent (``50%``).
         hard: kept bit for bit; the default unless there is a strength.
@@ -94,8 +95,13 @@ class Storyboard(BaseModel):
         """What the entries name, in their order."""
         return [self.folder / Path(entry.source).expanduser() for entry in self.keyframes]
 
-    def read(self, width: int, height: int) -> tuple[list[Keyframe], list[str]]:
-        """The keyframes at the size of the video, and a line for every picture that had to be fitted.
+    def read(self, width: int, height: int, fps: float, longest: int) -> tuple[list[Keyframe], list[str]]:
+        """The keyframes at the size of the video, and a line for everything that had to be fitted.
+
+        Args:
+            width, height: pixels of the video.
+            fps: of the video, at which clips are read.
+            longest: frames that are read of a clip at most; that of the video and a latent frame more says enough.
 
         Raises:
             BadValue: naming the entry whose file is missing or cannot be read.
@@ -103,11 +109,13 @@ class Storyboard(BaseModel):
         keyframes, notes = [], []
         for index, entry in enumerate(self.keyframes):
             with naming(f"keyframes[{index}]"):
-                pictures = self._pictures(entry)
+                pictures, rate = self._pictures(entry, fps, longest)
             fit = entry.fit or self.fit
             if pictures[0].size != (width, height):
                 found = "{}x{}".format(*pictures[0].size)
                 notes.append(f"keyframes[{index}] {entry.source} is {found}, the video {width}x{height}: {fit}")
+            if rate is not None and rate != fps:
+                notes.append(f"keyframes[{index}] {entry.source} has {rate:g} frames a second: read at {fps:g}")
             tensors = [as_tensor(fitted(picture, width, height, fit)) for picture in pictures]
             content: dict[str, Any] = {"image": tensors[0]}
             if entry.clip is not None:
@@ -121,16 +129,20 @@ class Storyboard(BaseModel):
             )  # fmt: skip
         return keyframes, notes
 
-    def _pictures(self, entry: Entry) -> list[Image.Image]:
+    def _pictures(self, entry: Entry, fps: float, longest: int) -> tuple[list[Image.Image], float | None]:
+        """What an entry shows, and the frames a second of a clip that is read at ``fps``."""
         path = self.folder / Path(entry.source).expanduser()
         if entry.image is not None:
-            return [read_image(path)]
+            return [read_image(path)], None
         if entry.clip is not None:
-            return read_video("clip", path)[0]
-        frames, rate = read_video("video", path)
-        assert entry.frame is not None
-        with naming("frame", "time"):
-            return [frames[frame_at(entry.frame, len(frames), rate or 1.0)]]
+            pictures, rate = read_clip("clip", path, fps, longest)
+            return pictures, rate or None
+        return [read_frame("video", path, partial(_numbered, entry.frame))], None
+
+
+def _numbered(frame: Time, count: int, rate: float) -> int:
+    with naming("frame", "time"):
+        return frame_at(frame, count, rate)
 
 
 class naming:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.pipeline.keyframe import Keyframe
@@ -103,6 +105,7 @@ def _slots_taken(keyframe: Keyframe, first: int, codec: Codec) -> int:
         return keyframe.latents.shape[1]
     if keyframe.video is None:
         return 1
+    assert isinstance(keyframe.video, Tensor)
     frames = keyframe.video.shape[1]
     alone = int(codec.first_frame_alone and first == 0)
     slots = alone + (frames - alone) // codec.temporal_factor

@@ -30,7 +30,8 @@ def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Wind
 
     Every window starts and ends at a keyframe, where the model has one in training too, except that the first starts
     and the last ends with the clip. A window reaches as far as it can; the next one starts at the last keyframe from
-    which it gets further, the one before the joint if possible, so that the gap before the joint is seen by both.
+    which it gets further, the one before the joint if possible, so that the gap before the joint is seen by both. What
+    is left at the end would be short, so that windows are then drawn out to the front, see :func:`_drawn_out`.
 
     Args:
         keyframes: latent frames that are known, at least one.
@@ -52,12 +53,22 @@ def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Wind
             _refuse_gap(keyframes, num_frames, length)
         found.append(Window(start, end + 1))
         if end == num_frames - 1:
-            return found
+            return _drawn_out(found, keyframes, length)
         beyond = min(stop for stop in stops if stop > end)
         # the joint's keyframe itself always gets further, unless the gap behind it is too long
         shared = [key for key in inside if start < key and beyond < key + length]
         before = [key for key in shared if key < end]
         start = before[-1] if before else end
+
+
+def _drawn_out(parts: Sequence[Window], keyframes: Sequence[int], length: int) -> list[Window]:
+    """Every window but the first starts as early as its length allows, but no more than two see any inner frame."""
+    made = list(parts)
+    for n in range(len(made) - 1, 0, -1):
+        stop, beyond = made[n].stop, made[n - 2].stop - 1 if n > 1 else 0
+        earliest = max(stop - length, made[n - 1].start + 1, beyond)
+        made[n] = Window(min((key for key in keyframes if key >= earliest), default=made[n].start), stop)
+    return made
 
 
 def _refuse_gap(keyframes: Sequence[int], num_frames: int, length: int) -> None:

@@ -60,7 +60,7 @@ def test_the_interpolation_is_that_of_the_refinement(studio):
     assert frames_of(made.video) == 21
     assert [placed.frame for placed in made.plan.placed] == [0, 5, 10, 15, 20]
     assert any("is 56x32, the video 24x16" in note for note in made.notes)
-    keyframes, _ = board().read(24, 16)
+    keyframes, _ = board().read(24, 16, 8.0, 22)
     refined = studio.pipeline(keyframes=keyframes, output_type="latent")
     assert torch.equal(studio.pipeline.interpolate(keyframes), studio.pipeline.decode(refined.interpolation))
 

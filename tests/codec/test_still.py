@@ -73,6 +73,15 @@ def test_a_codec_that_codes_frames_one_by_one_has_no_gap() -> None:
     torch.testing.assert_close(codec.stills(video), codec.encode(video))
 
 
+@pytest.mark.parametrize("mode", list(MODES))
+def test_stills_of_some_slots_are_those_of_all(causal: WanVAE, mode: str) -> None:
+    video, slots = torch.rand(2, 3, 13, 16, 16), torch.tensor([[3, 0], [1, 2]])
+    every = causal.stills(video, MODES[mode])
+    found = causal.stills_at(video, slots, MODES[mode])
+    wanted = torch.stack([row[:, slot] for row, slot in zip(every, slots, strict=True)])
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+
+
 def test_a_still_stands_for_the_middle_of_what_its_latent_frame_codes(causal: WanVAE) -> None:
     video = moving(9)
     stills = causal.stills(video)

@@ -90,3 +90,17 @@ def test_tensorboard_gets_an_animation(tmp_path: Path):
         (event,) = events.Images(tag)
         assert (event.step, event.height, event.width) == (7, 8 * scale, 12 * scale)
         assert Image.open(io.BytesIO(event.encoded_image_string)).n_frames == 4
+
+
+def test_colours_survive_and_are_tagged(tmp_path: Path):
+    colours = torch.tensor([[0.8, 0.1, 0.15], [0.1, 0.7, 0.25], [0.1, 0.15, 0.85], [0.95, 0.95, 0.1], [0, 0.8, 0.8]])
+    video = colours.T.repeat_interleave(16, 1).view(3, 1, 1, -1).expand(3, 4, 32, -1)
+    with av.open(str(write_mp4(tmp_path / "a.mp4", video, 8.0))) as container:
+        context = container.streams.video[0].codec_context
+        tags = (context.color_primaries, context.color_trc, context.colorspace, context.color_range)
+        frame = next(container.decode(video=0))
+    assert tags == (1, 1, 1, 1)  # of H.273: BT.709 throughout; luma in 16..235
+    inside = frame.to_ndarray(format="rgb24")[16, 8::16].astype(float) / 255
+    np.testing.assert_allclose(inside, colours.numpy(), atol=0.02)
+    luma = frame.to_ndarray(format="yuv420p")[16, 8:80:16].astype(float)
+    np.testing.assert_allclose(luma, 16 + 219 * (colours.numpy() @ [0.2126, 0.7152, 0.0722]), atol=2)

@@ -8,6 +8,7 @@ import torch
 from interp_refiner.codec import LatentPreview, PatchDCT
 from interp_refiner.core import BadValue
 from interp_refiner.data.still_keyframes import check_still_keyframes, with_still_keyframes
+from interp_refiner.scheduled_sampling import Proposals
 from tests.factories import make_corruption, random_clip
 
 
@@ -26,21 +27,30 @@ class Doubling(PatchDCT.__bases__[0]):
     def decode(self, latents):
         return latents
 
-    def stills(self, video, still=None):
-        return 2 * video
+    def stills_at(self, video, slots, still=None):
+        return 2 * torch.stack([row[:, slot] for row, slot in zip(video, slots, strict=True)])
 
 
 def corrupted_with(probability, *overrides, **fields):
-    clip, corruption = random_clip(**fields), make_corruption("+experiment=storyboard", *overrides)
+    clip, corruption = replace(random_clip(**fields), step=10), make_corruption("+experiment=storyboard", *overrides)
     before = corruption(clip, "train")
     return before, with_still_keyframes(before, corruption, Doubling(), probability)
 
 
-def test_every_keyframe_becomes_a_still_and_nothing_else_does():
-    before, after = corrupted_with(1.0)
+def test_every_given_keyframe_becomes_a_still_and_nothing_else_does():
+    before, after = corrupted_with(1.0, batch=12)
+    stills, values = 2 * before.clean.transpose(1, 2), after.values.transpose(1, 2)
+    free = after.known & ~after.given
+    assert (before.replaced & free).any()
+    assert torch.equal(values[after.given], stills[after.given])
+    assert torch.equal(values[free], before.values.transpose(1, 2)[free])
+    assert torch.equal(after.x.transpose(1, 2)[after.given], stills[after.given])
+
+
+def test_without_scheduled_sampling_every_keyframe_is_given():
+    before, after = corrupted_with(1.0, "scheduled_sampling=never")
     stills = 2 * before.clean.transpose(1, 2)
     assert torch.equal(after.values.transpose(1, 2)[after.known], stills[after.known])
-    assert torch.equal(after.x.transpose(1, 2)[after.given], stills[after.given])
     assert torch.equal(after.clean, before.clean)
     assert all(torch.equal(getattr(after, n), getattr(before, n)) for n in ("known", "given", "level", "tau", "noise"))
     missing = after.interpolation.transpose(1, 2)[after.missing]
@@ -50,8 +60,8 @@ def test_every_keyframe_becomes_a_still_and_nothing_else_does():
 def test_the_draw_is_per_keyframe_and_belongs_to_key_and_epoch():
     before, after = corrupted_with(0.5, batch=40)
     chosen = (after.values != before.values).flatten(3).any(3).any(1)
-    assert 0.3 < chosen[before.known].float().mean() < 0.7
-    assert not chosen[before.missing].any()
+    assert 0.3 < chosen[before.given].float().mean() < 0.7
+    assert not chosen[~before.given].any()
     again = corrupted_with(0.5, batch=40)[1]
     assert torch.equal(again.x, after.x)
     other = corrupted_with(0.5, batch=40, epochs=[1] * 40)[1]
@@ -59,7 +69,9 @@ def test_the_draw_is_per_keyframe_and_belongs_to_key_and_epoch():
 
 
 def test_a_drawn_bridge_time_is_kept():
-    before, after = corrupted_with(1.0, "corruption/bridge_time=uniform", "corruption.sigma=0.5", batch=8)
+    before, after = corrupted_with(
+        1.0, "corruption/bridge_time=uniform", "corruption.sigma=0.5", "scheduled_sampling=never", batch=8
+    )
     assert before.tau.min() < 1
     a = (after.noise_level * 1.0)[:, None, :, None, None]
     tau = before.tau[:, None, None, None, None]
@@ -83,11 +95,20 @@ def test_with_a_codec_without_a_gap_nothing_changes_but_rounding():
 
 
 def test_says_why_stills_cannot_be_made():
-    plain, replacing = make_corruption(), make_corruption("scheduled_sampling=noisy")
     with pytest.raises(BadValue, match=r"still_keyframes=0\.5: expected 0 where the codec is a preview.*codec=wan_vae"):
-        check_still_keyframes(0.5, plain, LatentPreview())
-    with pytest.raises(BadValue, match=r"still_keyframes=0\.5: expected 0 where scheduled sampling replaces"):
-        check_still_keyframes(0.5, replacing, None)
+        check_still_keyframes(0.5, LatentPreview())
     with pytest.raises(BadValue, match=r"still_keyframes=1\.5: expected a probability"):
-        check_still_keyframes(1.5, plain, None)
-    check_still_keyframes(0.5, plain, PatchDCT())
+        check_still_keyframes(1.5, None)
+    check_still_keyframes(0.5, PatchDCT())
+
+
+def test_proposals_made_later_leave_stills_where_they_are():
+    before, after = corrupted_with(1.0, "scheduled_sampling=self", "scheduled_sampling.probability.end=1", batch=6)
+    corruption = make_corruption(
+        "+experiment=storyboard", "scheduled_sampling=self", "scheduled_sampling.probability.end=1"
+    )
+    made = corruption.recorrupt(after, Proposals(torch.full_like(after.clean, 7.0), torch.ones_like(after.known)))
+    values = made.values.transpose(1, 2)
+    assert torch.equal(values[made.given], 2 * before.clean.transpose(1, 2)[made.given])
+    assert (values[made.replaced] == 7).all()
+    assert made.replaced.any()

@@ -153,3 +153,55 @@ def test_prompts_need_an_encoder(pipe, monkeypatch):
     assert pipe("", board(), output_type="latent").latents.isfinite().all()
     with pytest.raises(BadValue, match=f"prompt={PROMPT}: expected no prompt"):
         pipe(PROMPT, board(), output_type="latent")
+
+
+def test_embeddings_stand_in_for_prompts(pipe, monkeypatch):
+    def one(prompt=None, negative=None, **embeddings):
+        settings = {"num_inference_steps": 1, "guidance_scale": 3.0}
+        return pipe(
+            prompt, board(prompt="bright ring moving up"), negative_prompt=negative, **settings, **embeddings
+        ).latents
+
+    own, negative = pipe.embed([PROMPT, "dim circle"])
+    worded = one(PROMPT, "dim circle")
+    assert same_bits(one(prompt_embeds=own, negative_prompt_embeds=negative[None]), worded)
+    assert not torch.allclose(one(negative="dim circle"), worded)
+    assert same_bits(one(), one("", ""))
+    monkeypatch.setattr(pipe, "text", None)
+    alone = pipe(keyframes=board(), num_inference_steps=1, prompt_embeds=own).latents
+    monkeypatch.undo()
+    assert same_bits(alone, pipe(PROMPT, board(), num_inference_steps=1).latents)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"height": -32}, "height=-32: expected a multiple of 8"),
+        ({"width": 0}, "width=0: expected a multiple of 8"),
+        ({"fps": 0.0}, "fps=0.0: expected a positive number"),
+        ({"fps": float("nan")}, "fps=nan: expected a positive number"),
+        ({"num_frames": -3}, "frames=-3: expected a multiple of 1 frames"),
+        ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number >= 0"),
+        ({"generator": "3"}, "generator=str: expected a torch.Generator, a seed, or None"),
+        ({"prompt": "a", "prompt_embeds": torch.zeros(16, 32)}, "prompt_embeds=.*: expected prompt or prompt_embeds"),
+        (
+            {"negative_prompt_embeds": torch.zeros(2, 16, 32)},
+            r"negative_prompt_embeds=\[2, 16, 32\]: expected \[16, 32\]",
+        ),
+    ],
+)
+def test_bad_arguments_are_one_line(pipe, settings, said):
+    with pytest.raises(BadValue, match=said) as error:
+        pipe(keyframes=board(), **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_no_generator_is_another_video_every_time(pipe):
+    one, two = (pipe(PROMPT, board(), num_inference_steps=2, generator=None).latents for _ in range(2))
+    assert not torch.allclose(one, two)
+
+
+def test_pictures_as_arrays(pipe):
+    pixels = [picture(seed).permute(1, 2, 0).numpy() for seed in range(3)]
+    keyframes = [Keyframe(image=array, time=time) for array, time in zip(pixels, (0, 10, 20), strict=True)]
+    assert same_bits(pipe(PROMPT, keyframes).latents, pipe(PROMPT, board()).latents)

@@ -1,6 +1,8 @@
 """The commands: storyboard to video, its dry run, its mistakes, and the export."""
 
+import copy
 import json
+from dataclasses import replace
 
 import av
 import pytest
@@ -9,8 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from interp_refiner.core import BadValue
+from interp_refiner.entry import nothing_left
 from interp_refiner.export import export, load_pipeline
-from interp_refiner.pipeline import INDEX, RefinerPipeline
+from interp_refiner.interpolator import InPixels, Linear
+from interp_refiner.pipeline import INDEX, Components, RefinerPipeline
+from interp_refiner.pipeline.saved import save_components
 from interp_refiner.sample import sample
 from tests.entry.test_programs import program
 from tests.pipeline.conftest import program_config
@@ -99,15 +104,43 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
     assert sorted(place.rglob("*")) == before
 
 
-def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing_but_its_log(place, run_folder):
-    (place / "board.yaml").write_text((place / "board.yaml").read_text().replace("2.png", "gone.png"))
+def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing(place, run_folder):
+    text = (place / "board.yaml").read_text()
+    (place / "board.yaml").write_text(text.replace("2.png", "gone.png"))
     before = sorted(place.rglob("*"))
     board = ["interp_refiner.sample", f"checkpoint={run_folder}", "storyboard=board.yaml", "output=new/out.mp4"]
     done = program(place, *board, "device=cpu")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("storyboard.keyframes[2].image=")
     assert "no such file" in done.stderr.splitlines()[-1]
-    assert [path for path in sorted(place.rglob("*")) if "logs" not in path.parts] == before
+    assert sorted(place.rglob("*")) == before
+    (place / "board.yaml").write_text(text)
+    before = sorted(place.rglob("*"))
+    done = program(place, *board, "device=cpu", "dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert "passes of the network" in done.stdout
+    assert sorted(place.rglob("*")) == before
+
+
+def test_folders_with_more_in_them_than_a_log_stay(tmp_path):
+    logs = tmp_path / "logs"
+    for run, file in (("empty", "sample.log"), ("full", "samples.json")):
+        (logs / run / ".hydra").mkdir(parents=True)
+        (logs / run / file).write_text("")
+    for run in ("full", "empty", "absent"):
+        with pytest.raises(BadValue), nothing_left(logs / run, logs, only_looks=False):
+            raise BadValue("a", 1, "another")
+    assert [path.name for path in logs.iterdir()] == ["full"]
+    with pytest.raises(RuntimeError), nothing_left(logs / "full", logs, only_looks=True):
+        raise RuntimeError
+    (logs / "full" / "samples.json").unlink()
+    with nothing_left(logs / "full", logs, only_looks=False):
+        pass
+    assert logs.is_dir()
+    with nothing_left(logs / "full", logs, only_looks=True):
+        pass
+    assert not logs.exists()
+    assert tmp_path.is_dir()
 
 
 def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
@@ -139,6 +172,7 @@ def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
         ([], "output=None: expected the name of the video"),
         (["output=out.avi"], r"output=out\.avi: expected a file name that ends in \.mp4"),
         (["output=out.mp4", "also=[mov]"], r"also=mov: expected gif \| frames \| latents"),
+        (["output=out.mp4", "upscale=0"], "upscale=0: expected at least 1"),
         (["output=out.mp4", "storyboard=null"], "storyboard=None: expected a YAML or JSON file"),
         (["output=out.mp4", "checkpoint=nowhere"], r"checkpoint=.*nowhere: expected a run folder"),
     ],
@@ -205,6 +239,25 @@ def test_an_exported_folder_makes_the_same_video(place, run_folder, capsys):
         export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
     with pytest.raises(BadValue, match=r"storyboard=None: .*an exported folder has no held-out clips"):
         sample(program_config("sample", place, f"checkpoint={folder}"))
+
+
+def test_interpolation_in_pixels_uses_the_codec_chosen(pipe, place):
+    folder = place / "exported"
+    parts = Components(pipe.backbone, pipe.objective, pipe.sampler, copy.copy(pipe.corruption), pipe.codec, pipe.text)
+    parts.corruption.interpolator = InPixels(Linear(), pipe.codec)
+    components = copy.deepcopy(pipe.config.components)
+    components["corruption"]["interpolator"] = {
+        "_target_": "interp_refiner.interpolator.InPixels",
+        "inner": {"_target_": "interp_refiner.interpolator.Linear"},
+    }
+    save_components(parts, replace(pipe.config, components=components), folder)
+    std = [2.0 * value for value in pipe.codec.latents_std.tolist()]
+    own = load_pipeline(folder, config(place, folder))
+    other = load_pipeline(folder, config(place, folder, "codec=patch_dct", f"+codec.latents_std={std}"))
+    for made, factor in ((own, 1), (other, 2)):
+        (codec,) = made.corruption.interpolator._codec
+        torch.testing.assert_close(codec.latents_std, factor * pipe.codec.latents_std)
+        torch.testing.assert_close(made.codec.latents_std, codec.latents_std)
 
 
 def test_another_codec_keeps_the_statistics_of_the_latents(place, run_folder):

@@ -2,6 +2,7 @@
 
 import json
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,8 @@ from PIL import Image
 
 from interp_refiner.codec import write_mp4
 from interp_refiner.core import BadValue
-from interp_refiner.pipeline import load_storyboard, parse_storyboard
-from interp_refiner.pipeline.media import as_tensor, fitted, read_image
+from interp_refiner.pipeline import load_storyboard, media, parse_storyboard
+from interp_refiner.pipeline.media import as_tensor, as_video, fitted, read_clip, read_frame, read_image
 
 ONE = {"image": "a.png", "time": 0}
 
@@ -72,7 +73,7 @@ def test_pictures_of_the_right_size_are_read_as_they_are(tmp_path):
     picture(24, 16).save(tmp_path / "a.png")
     picture(24, 16, 1).save(tmp_path / "b.webp", lossless=True)
     board = parse_storyboard({"keyframes": [ONE, {"image": "b.webp", "time": 5, "strength": 0.3}]}, tmp_path)
-    (first, second), notes = board.read(24, 16)
+    (first, second), notes = board.read(24, 16, 8.0, 30)
     assert notes == []
     assert torch.equal(first.image, as_tensor(picture(24, 16)))
     assert torch.equal(second.image, as_tensor(picture(24, 16, 1)))
@@ -82,7 +83,7 @@ def test_pictures_of_the_right_size_are_read_as_they_are(tmp_path):
 def test_other_sizes_are_fitted_and_noted(tmp_path):
     picture(40, 16).save(tmp_path / "a.png")
     board = parse_storyboard({"fit": "pad", "keyframes": [ONE, {**ONE, "time": 3, "fit": "crop"}]}, tmp_path)
-    (padded, cropped), notes = board.read(24, 16)
+    (padded, cropped), notes = board.read(24, 16, 8.0, 30)
     assert padded.image.shape == cropped.image.shape == (3, 16, 24)
     assert padded.image[:, :3].abs().max() == 0 < padded.image[:, 8].min()
     torch.testing.assert_close(cropped.image, as_tensor(picture(40, 16).crop((8, 0, 32, 16))))
@@ -97,7 +98,9 @@ def test_frames_of_videos_and_clips(tmp_path):
     ramp = torch.linspace(0.1, 0.9, 8).view(1, 8, 1, 1).expand(3, 8, 16, 24)
     write_mp4(tmp_path / "v.mp4", ramp, 8.0)
     entries = [{"video": "v.mp4", "frame": f, "time": n} for n, f in enumerate((0, 5, "100%", "0.25s"))]
-    keyframes, _ = parse_storyboard({"keyframes": [*entries, {"clip": "v.mp4", "time": 9}]}, tmp_path).read(24, 16)
+    keyframes, _ = parse_storyboard({"keyframes": [*entries, {"clip": "v.mp4", "time": 9}]}, tmp_path).read(
+        24, 16, 8.0, 30
+    )
     for keyframe, number in zip(keyframes, (0, 5, 7, 2), strict=False):
         assert float(keyframe.image.mean()) == pytest.approx(float(ramp[0, number, 0, 0]), abs=0.02)
     torch.testing.assert_close(keyframes[4].video, ramp, atol=0.02, rtol=0)
@@ -118,7 +121,7 @@ def test_files_of_entries_that_are_missing_or_broken_are_named(tmp_path, entry, 
     (tmp_path / "text.png").write_text("no picture")
     write_mp4(tmp_path / "v.mp4", torch.rand(3, 8, 16, 24), 8.0)
     with pytest.raises(BadValue, match=said):
-        parse_storyboard({"keyframes": [ONE, {**entry, "time": 3}]}, tmp_path).read(24, 16)
+        parse_storyboard({"keyframes": [ONE, {**entry, "time": 3}]}, tmp_path).read(24, 16, 8.0, 30)
 
 
 def test_grey_of_16_bits_is_scaled(tmp_path):
@@ -140,3 +143,77 @@ def test_a_picture_too_large_to_open_is_a_mistake_in_one_line(tmp_path, monkeypa
 def test_lengths_and_rates_are_finite(key):
     with pytest.raises(BadValue, match=f"{key}=inf: expected input should be a finite number"):
         parse_storyboard({key: float("inf"), "keyframes": [ONE]})
+
+
+@pytest.fixture
+def counted_frames(monkeypatch):
+    """How many frames were decoded so far."""
+    decoded, count = media.decoded, []
+
+    def counting(container, stream):
+        for frame in decoded(container, stream):
+            count.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(media, "decoded", counting)
+    return count
+
+
+def long_video(path, codec: str, frames: int = 60) -> None:
+    """Every frame has a grey of its own; intra-coded every 12 frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=24, options={"g": "12", "keyint": "12"})
+        stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
+        stream.gop_size = 12
+        for number in range(frames):
+            pixels = np.full((32, 32, 3), 20 + 3 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mpg", "mpeg1video"), ("a.mkv", "libx264")])
+@pytest.mark.parametrize("number", [0, 13, 47, 59])
+def test_one_frame_of_a_long_video_decodes_few(tmp_path, counted_frames, name, codec, number):
+    long_video(tmp_path / name, codec)
+    asked = []
+    picture = read_frame("video", tmp_path / name, lambda count, rate: asked.append((count, rate)) or number)
+    assert asked == [(60, 24.0)]
+    assert np.asarray(picture).mean() == pytest.approx(20 + 3 * number, abs=1.4)
+    assert len(counted_frames) <= (14 if name.endswith("mp4") else 61)
+
+
+def test_a_clip_is_read_at_the_rate_of_the_storyboard_and_no_further_than_needed(tmp_path, counted_frames):
+    long_video(tmp_path / "a.mp4", "libx264")
+    pictures, rate = read_clip("clip", tmp_path / "a.mp4", 8.0, 5)
+    assert rate == 24
+    shown = [round((np.asarray(picture).mean() - 20) / 3) for picture in pictures]
+    assert shown == [0, 3, 6, 9, 12]
+    assert len(counted_frames) < 20
+    board = parse_storyboard({"fps": 12, "keyframes": [{"clip": "a.mp4", "time": 2}]}, tmp_path)
+    (keyframe,), notes = board.read(32, 32, 12.0, 41)
+    assert keyframe.video.shape == (3, 30, 32, 32)
+    assert notes == ["keyframes[0] a.mp4 has 24 frames a second: read at 12"]
+
+
+def test_pictures_of_every_kind_are_the_same():
+    shown = picture(8, 6)
+    pixels = np.asarray(shown)
+    for other in (pixels, pixels / 255.0, torch.from_numpy(pixels.copy()).permute(2, 0, 1)):
+        torch.testing.assert_close(as_tensor(other), as_tensor(shown))
+    assert torch.equal(as_video([shown, shown]), as_video(np.stack([pixels, pixels])))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((8, 6)), r"image=\[8, 6\]: expected an array \[h, w, 3\]"),
+        (torch.zeros(8, 6, 3), r"image=\[8, 6, 3\]: expected a tensor \[3, h, w\]"),
+        (torch.full((3, 4, 4), 200.0), r"image=200 to 200: expected RGB in 0\.\.1, or bytes"),
+        (torch.full((3, 4, 4), float("nan")), "image=nan to nan: expected RGB"),
+    ],
+)
+def test_pictures_that_are_none_are_refused(image, said):
+    with pytest.raises(BadValue, match=said):
+        as_tensor(image)
+    with pytest.raises(BadValue, match="video=0 frames: expected at least one frame"):
+        as_video([])
