@@ -32,6 +32,10 @@ city: $(installed) ## real video: fetches a clip, encodes it, trains on its begi
 		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 interpolator=motion_compensated_pixels \
 		optimizer.lr=3e-4 trainer.max_steps=150 trainer.val_check_interval=75 hydra.run.dir=logs/city $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/city clips=40 hydra.run.dir=logs/city/evaluation
+	$(python) experiments/city/cut.py
+	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \
+		output=logs/city/storyboard.mp4
+	$(python) experiments/city/storyboard.py logs/city
 
 demo: $(demo_run)/summary.json ## trains if needed, then makes the video of a committed storyboard
 	$(python) -m interp_refiner.sample checkpoint=$(demo_run) storyboard=experiments/demo/long.yaml \

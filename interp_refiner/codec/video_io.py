@@ -3,11 +3,12 @@
 import io
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
@@ -19,6 +20,13 @@ from interp_refiner.core import BadValue
 # Macroblock-tree rate control reads memory that nobody wrote where a frame is a few macroblocks wide: two encodings of
 # the same frames differ. Without it the same frames give the same bytes.
 X264 = {"mbtree": "0"}
+YUV: dict[str, Any] = {
+    "format": "yuv420p",
+    "dst_colorspace": Colorspace.ITU709,
+    "dst_color_range": ColorRange.MPEG,
+    "interpolation": Interpolation.AREA,  # of colour, which is stored at half the resolution
+}
+BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
 BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
 
 Video = Float[Tensor, "3 t h w"] | UInt8[Tensor, "t h w 3"]
@@ -68,8 +76,7 @@ def write_mp4(path: Path | str, video: Video, fps: float, scale: int = 1, crf: i
         context.color_range = TV_RANGE
         for frame in frames:
             rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
-            yuv = rgb.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
-            container.mux(stream.encode(yuv))
+            container.mux(stream.encode(rgb.reformat(**YUV)))
         container.mux(stream.encode())
     return path
 

@@ -20,6 +20,7 @@ from interp_refiner.core import BadValue
 Fit = Literal["crop", "pad", "stretch"]
 Picture = Image.Image | np.ndarray | Tensor
 Footage = np.ndarray | Tensor | Sequence[Picture]
+INDEXED = ("mp4", "matroska")  # formats whose seeking is exact; in mpeg the times of frames are guessed anew
 SLACK = 0.02  # resampling overshoots a little
 IMAGES = ("png", "jpg", "jpeg", "webp")
 
@@ -69,7 +70,7 @@ def read_clip(key: str, path: Path, fps: float, limit: int) -> tuple[list[Image.
 
 
 def read_frame(key: str, path: Path, which: Callable[[int, float], int]) -> Image.Image:
-    """One frame of a video file; from the last intra-coded frame before it on, if the file tells where frames are.
+    """One frame of a video file; from the last intra-coded frame before it on, if the file has an index of them.
 
     Args:
         key: of the entry that names the file, for the error.
@@ -83,9 +84,9 @@ def read_frame(key: str, path: Path, which: Callable[[int, float], int]) -> Imag
         packets = [packet.pts for packet in container.demux(stream) if packet.size]  # nothing is decoded here
         if not packets:
             raise BadValue(key, path, "a video with at least one frame")
-        number, rate = which(len(packets), float(stream.average_rate or 1)), stream.average_rate
+        number = which(len(packets), float(stream.average_rate or 1))
         times = sorted(time for time in packets if time is not None)
-        if rate and len(times) == len(packets):
+        if len(times) == len(packets) and any(name in container.format.name for name in INDEXED):
             container.seek(times[number], stream=stream)
             for frame in decoded(container, stream):
                 if frame.pts is None or frame.pts >= times[number]:

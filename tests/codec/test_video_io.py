@@ -51,7 +51,7 @@ def test_mp4_holds_the_video(tmp_path: Path, size: tuple[int, int], scale: int, 
     assert fps == 12.5
     expected = as_frames(video, scale).numpy()
     error = frames[:, : expected.shape[1], : expected.shape[2]].astype(float) - expected
-    assert np.sqrt((error**2).mean()) < 10  # of 255: colour is stored at half the resolution
+    assert np.sqrt((error**2).mean()) < 12  # of 255: colour is stored at half the resolution
 
 
 def test_the_same_frames_give_the_same_bytes(tmp_path: Path):

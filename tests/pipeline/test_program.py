@@ -253,7 +253,9 @@ def test_interpolation_in_pixels_uses_the_codec_chosen(pipe, place):
     save_components(parts, replace(pipe.config, components=components), folder)
     std = [2.0 * value for value in pipe.codec.latents_std.tolist()]
     own = load_pipeline(folder, config(place, folder))
-    other = load_pipeline(folder, config(place, folder, "codec=patch_dct", f"+codec.latents_std={std}"))
+    other = load_pipeline(
+        folder, config(place, folder, "codec=patch_dct", f"codec.latents_mean={[0.0] * 16}", f"codec.latents_std={std}")
+    )
     for made, factor in ((own, 1), (other, 2)):
         (codec,) = made.corruption.interpolator._codec
         torch.testing.assert_close(codec.latents_std, factor * pipe.codec.latents_std)

@@ -178,8 +178,11 @@ def test_one_frame_of_a_long_video_decodes_few(tmp_path, counted_frames, name, c
     asked = []
     picture = read_frame("video", tmp_path / name, lambda count, rate: asked.append((count, rate)) or number)
     assert asked == [(60, 24.0)]
-    assert np.asarray(picture).mean() == pytest.approx(20 + 3 * number, abs=1.4)
-    assert len(counted_frames) <= (14 if name.endswith("mp4") else 61)
+    decoded = len(counted_frames)
+    with av.open(str(tmp_path / name)) as container:
+        frames = [frame.to_image() for frame in container.decode(video=0)]
+    assert np.array_equal(picture, frames[number])
+    assert decoded <= (14 if name.endswith("mp4") else 61)
 
 
 def test_a_clip_is_read_at_the_rate_of_the_storyboard_and_no_further_than_needed(tmp_path, counted_frames):

@@ -1,0 +1,51 @@
+"""A storyboard of held-out frames against the frames that it leaves out.
+
+    python experiments/city/storyboard.py <run folder>
+
+PSNR and SSIM of linear interpolation, of the model's own interpolation and of its refinement, over the frames between
+the keyframes of ``board.yaml``; intervals by bootstrap over these frames.
+"""
+
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from interp_refiner.export import load_pipeline
+from interp_refiner.from_storyboard import read_board
+from interp_refiner.interpolator import Linear
+from interp_refiner.metric import Bootstrap, psnr, ssim
+from interp_refiner.pipeline import load_storyboard
+from interp_refiner.pipeline.media import as_video, read_image
+
+BOARD = Path(__file__).with_name("board.yaml")
+
+
+def main() -> None:
+    """Prints the table."""
+    board = load_storyboard(BOARD)
+    pipe = load_pipeline(sys.argv[1], OmegaConf.create())
+    keyframes, size, _ = read_board(pipe, board)
+    made = pipe(keyframes=keyframes, **size, output_type="pt")
+    rows = {"its own interpolation": pipe.decode(made.interpolation), "refined": made.frames}
+    pipe.corruption.interpolator = Linear()
+    rows = {"linear": pipe.interpolate(keyframes, **size), **rows}
+    missing = ~made.known[0]
+    truth = as_video([read_image(file) for file in sorted(board.files[0].parent.glob("*.png"))])[None]
+    error = {name: (video[None] - truth).square().mean((0, 1, 3, 4))[missing] for name, video in rows.items()}
+    weights = Bootstrap().weights(int(missing.sum())).float()
+    print("| | MSE / linear | PSNR of the mean MSE, dB | mean PSNR, dB | SSIM |\n|---|---|---|---|---|")
+    for name, video in rows.items():
+        mean = error[name].mean()
+        low, high = Bootstrap().interval((weights @ error[name]) / (weights @ error["linear"]))
+        cells = [
+            f"{mean / error['linear'].mean():.3f} [{low:.3f}, {high:.3f}]",
+            f"{-10 * mean.log10():.2f}",
+            f"{psnr(video[None], truth)[0, missing].mean():.2f}",
+            f"{ssim(video[None], truth)[0, missing].mean():.4f}",
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
