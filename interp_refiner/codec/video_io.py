@@ -27,7 +27,6 @@ YUV: dict[str, Any] = {
     "interpolation": Interpolation.AREA,  # of colour, which is stored at half the resolution
 }
 BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
-BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
 
 Video = Float[Tensor, "3 t h w"] | UInt8[Tensor, "t h w 3"]
 Frames = UInt8[Tensor, "t rows columns 3"]
