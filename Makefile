@@ -42,7 +42,7 @@ demo: $(demo_run)/summary.json ## trains if needed, then makes the video of a co
 		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
 
 $(demo_run)/summary.json: | $(installed)
-	$(python) -m interp_refiner.train +experiment=storyboard interpolator=motion_compensated_pixels \
+	$(python) -m interp_refiner.train +experiment=gt_keyframes interpolator=motion_compensated_pixels \
 		trainer.max_steps=400 trainer.val_check_interval=400 hydra.run.dir=$(demo_run)
 
 test: check ## lint, types and tests, minutes on 2 cores
