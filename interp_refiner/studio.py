@@ -143,7 +143,7 @@ class Studio:
 
     def _sampler(self, name: str, steps: int) -> Sampler:
         sampler = self.samplers[name]
-        return Bridge(steps, sampler.eta, sampler.guidance) if isinstance(sampler, Bridge) else sampler
+        return sampler.of_steps(steps) if isinstance(sampler, Bridge) else sampler
 
     def _scale(self, video: Any) -> int:
         return self.upscale or max(1, SHOWN_WIDTH // video.shape[3])

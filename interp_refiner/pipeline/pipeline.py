@@ -291,8 +291,8 @@ class RefinerPipeline:
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)
         if steps is not None:
-            eta = sampler.eta if isinstance(sampler, Bridge) else 0.0
-            sampler = OneJump() if steps == 1 else Bridge(steps, eta)
+            bridge = sampler if isinstance(sampler, Bridge) else Bridge()
+            sampler = OneJump() if steps == 1 else bridge.of_steps(steps)
         sampler.guidance = NoGuidance()  # every window and prompt is guided on its own, before they are joined
         check_method(self.corruption, self.objective, sampler)
         return sampler

@@ -140,7 +140,8 @@ class Storyboard(BaseModel):
         return [read_frame("video", path, partial(_numbered, entry.frame))], None
 
 
-def _numbered(frame: Time, count: int, rate: float) -> int:
+def _numbered(frame: Time | None, count: int, rate: float) -> int:
+    assert frame is not None
     with naming("frame", "time"):
         return frame_at(frame, count, rate)
 

@@ -138,6 +138,10 @@ class Bridge(Sampler):
             raise BadValue("temperature", temperature, "a finite number > 0; 1 is the noise of training")
         self.steps, self.eta, self.temperature = steps, eta, temperature
 
+    def of_steps(self, steps: int) -> "Bridge":
+        """The same sampler with another number of steps."""
+        return Bridge(steps, self.eta, self.temperature, self.guidance)
+
     def evaluations(self, num_levels: int) -> int:
         return self.steps
 

@@ -12,6 +12,7 @@ import torch
 from interp_refiner.app import app
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.entry import build
+from interp_refiner.sampler import ClassifierFree
 from interp_refiner.studio import CONTRACT, Pinned, Studio, pinned, storyboard
 from tests import browser
 from tests.pipeline.conftest import pipe, program_config, run_folder  # noqa: F401 - fixtures
@@ -76,8 +77,9 @@ def test_the_refinement_keeps_what_is_hard_and_tells_its_progress(studio, sample
 
 
 def test_settings_of_a_sampler_stay_when_steps_are_chosen(studio):
+    studio.samplers["bridge"].temperature, studio.samplers["bridge"].guidance = 0.8, ClassifierFree(3.0)
     chosen = studio._sampler("bridge", 2)
-    assert (chosen.steps, chosen.eta) == (2, 0.5)
+    assert (chosen.steps, chosen.eta, chosen.temperature, chosen.guidance.scale) == (2, 0.5, 0.8, 3.0)
     assert studio.own_sampler == "one_jump"
 
 
