@@ -3,6 +3,7 @@
 import json
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,13 +11,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from tqdm import tqdm
 
-from interp_refiner.callback import decode_rows
-from interp_refiner.codec import contact_sheet, side_by_side, stacked, write_mp4
+from interp_refiner.codec import stacked, write_mp4
 from interp_refiner.core import BadValue, Corrupted
-from interp_refiner.entry import Settings, main, option_name, quiet_libraries, run_metadata
+from interp_refiner.entry import Settings, build, main, option_name, quiet_libraries, run_metadata
 from interp_refiner.evaluation import (
     ClipError,
     Evaluation,
@@ -30,12 +30,31 @@ from interp_refiner.evaluation import (
     perception_distortion,
     temporal_ratios,
 )
-from interp_refiner.evaluation.report import shown
+from interp_refiner.evaluation.report import NOTHING, shown
+from interp_refiner.medium import Table
 from interp_refiner.metric import Bootstrap, keyframe_report
 from interp_refiner.run import CONFIG_FILE, Run, dotted, find_checkpoint, inference_overrides, load_run
 from interp_refiner.scheduled_sampling import Replacing
 
-PLOTS = {"error_by_gap": error_by_gap, "perception_distortion": perception_distortion, "temporal": temporal_ratios}
+COMPACT: dict[str, tuple[str, str, dict[str, Any]]] = {  # heading: (records, figure, how it is written)
+    "MSE": ("errors", "mse_ratio/{method}/{base}", {}),
+    "better": ("errors", "mse_better/{method}/{base}", {"percent": True}),
+    "PSNR": ("scores", "psnr/{method}", {"digits": 2}),
+    "SSIM": ("scores", "ssim/{method}", {}),
+    "Frechet": ("frechet", "frechet_ratio/{method}/{base}", {}),
+    "boundary": ("realism", "boundary_motion/{method}", {"digits": 2}),
+    "inside": ("realism", "inside_motion/{method}", {"digits": 2}),
+    "worse": ("mazes", "worse/{method}/{base}", {"percent": True}),
+    "edges in walls": ("mazes", "edge_collisions/{method}", {"percent": True, "digits": 1}),
+    "paths in walls": ("mazes", "collision_rate/{method}", {"percent": True}),
+    "length": ("mazes", "length_ratio/{method}", {"digits": 2}),
+}
+COMPACT_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "collapse_padding": True}
+PLOTS = {  # name: (what draws it, the figures without which there is nothing to draw)
+    "error_by_gap": (error_by_gap, "errors"),
+    "perception_distortion": (perception_distortion, "frechet"),
+    "temporal": (temporal_ratios, "realism"),
+}
 
 
 @dataclass
@@ -48,7 +67,7 @@ class EvaluateSettings(Settings):
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
         clips: how many held-out clips; None for all.
-        scores_clips: how many of them are decoded for PSNR, SSIM, realism and Frechet distance; None for all.
+        scores_clips: how many of them are measured beyond squared error, which may need decoding; None for all.
         num_samples: samples a clip; with 2 or more of a stochastic sampler their energy score and spread are measured.
         batch_size: clips at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -74,7 +93,8 @@ def evaluate(cfg: DictConfig) -> None:
     run = load_for_evaluation(cfg)
     replaced = ReplacedKeyframes()
     interpolation, bootstrap = option_name("interpolator", run.config.interpolator), Bootstrap(seed=cfg.seed)
-    evaluator = Evaluator(run.refiner, run.data.codec, cfg.num_samples, cfg.scores_clips, bootstrap, interpolation)
+    settings = (cfg.num_samples, cfg.scores_clips, bootstrap, interpolation, chosen_metrics(cfg))
+    evaluator = Evaluator(run.refiner, run.data.medium, *settings)
     with tqdm(total=count_pairs(run), desc="clips at all levels", unit="clip") as progress:
         for first, level, corrupted in by_level(run):
             evaluator.update(corrupted, level, first)
@@ -100,7 +120,7 @@ def load_for_evaluation(cfg: DictConfig) -> Run:
     run = load_run(cfg.checkpoint, overrides={"data.val_samples": cfg.clips, **inference_overrides(cfg)})
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     run.refiner.to(device)
-    run.data.codec.to(device)
+    run.data.medium.to(device)
     levels = run.refiner.corruption.num_levels(run.data.metadata.num_frames)
     clips = count_pairs(run) // levels
     if clips < 2:
@@ -109,6 +129,12 @@ def load_for_evaluation(cfg: DictConfig) -> Run:
     size = next(size for size in range(cfg.batch_size, cfg.batch_size + clips) if clips % size != 1)
     run.data.val_batch_size = levels * size
     return run
+
+
+def chosen_metrics(cfg: DictConfig) -> dict[str, Table]:
+    """What ``metric=[...]`` asks for: functions that make a table, by name."""
+    nodes = cfg.get("metric") or {}
+    return {str(name): partial(build, node) for name, node in nodes.items()}
 
 
 def check(cfg: DictConfig) -> None:
@@ -174,9 +200,10 @@ def describe(cfg: DictConfig, run: Run, clips: int, replaced: ReplacedKeyframes)
 def write_figures(evaluation: Evaluation, folder: Path) -> list[str]:
     """``evaluation.json`` and the plots; returns the names of the pictures."""
     evaluation.save(folder / "evaluation.json")
-    for name, plot in PLOTS.items():
-        plot(evaluation).savefig(folder / f"{name}.png", dpi=120)
-    return [f"{name}.png" for name in PLOTS]
+    drawn = {f"{name}.png": plot for name, (plot, needed) in PLOTS.items() if getattr(evaluation, needed)}
+    for name, plot in drawn.items():
+        plot(evaluation).savefig(folder / name, dpi=120)
+    return list(drawn)
 
 
 def examples(ranking: list[ClipError]) -> dict[str, ClipError]:
@@ -201,13 +228,12 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
         clips = {"truth": batch.clean, **{name: made[name] for name in sorted(made, key=methods.is_estimate)}}
         for row, key in enumerate(batch.clip.keys):
             name, prompt = names[key], batch.clip.prompts[row] if batch.clip.prompts else ""
-            title = f"{name}: {key}  level {level}  MSE / linear {chosen[name].ratio:.2f}  {prompt}"
-            title = "  ".join(filter(None, [title, run.data.codec.caveat]))
-            latents = [clip[row : row + 1].float() for clip in clips.values()]
-            rows, keyframes = decode_rows(run.data.codec, latents, batch.known[row].cpu())
-            sheets[name] = contact_sheet(rows, list(clips), keyframes, title)
+            title = f"{name}: {key}  level {level}  MSE / linear {chosen[name].ratio:.3g}  {prompt}"
+            versions = {method: clip[row : row + 1].float() for method, clip in clips.items()}
+            shown = versions, batch.known[row].cpu(), batch.clip.select([row]), title.rstrip()
+            sheets[name] = run.data.medium.sheet(*shown)
             sheets[name].save(folder / f"{name}.png")
-            write_mp4(folder / f"{name}.mp4", side_by_side(rows, list(clips), keyframes, title), fps)
+            write_mp4(folder / f"{name}.mp4", run.data.medium.film(*shown), fps)
             one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
             beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # of <name>.mp4, for who cuts it up
             report[name] = {**asdict(chosen[name]), **beside, "keyframes": keyframe_report(*one).records()[0]}
@@ -219,35 +245,34 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Prints estimates and baselines of every level, and where the rest is."""
     console = Console(highlight=False)
-    title = f"held-out clips; MSE and Frechet distance relative to {evaluation.baseline}"
-    table = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    methods, base = evaluation.named("estimate", "baseline"), evaluation.baseline
+    cells = {(level, m): compact_row(evaluation, level, m) for level in evaluation.levels for m in methods}
+    measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]
+    table = RichTable(title=f"held-out clips; MSE and Frechet distance relative to {base}", **COMPACT_STYLE)
     table.add_column("level", justify="right")
     table.add_column("", no_wrap=True)
-    for heading in ("MSE", "better", "PSNR", "SSIM", "Frechet", "boundary", "inside"):
+    for heading in measured:
         table.add_column(heading, justify="right")
     for level in evaluation.levels:
-        for method in evaluation.named("estimate", "baseline"):
-            table.add_row(*compact_row(evaluation, level, method))
+        for method in methods:
+            table.add_row(str(level), method, *(cells[level, method][heading] for heading in measured))
         table.add_section()
     console.print(table)
-    console.print("boundary, inside: energy of motion / truth's, next to keyframes and inside gaps\n", soft_wrap=True)
+    if "boundary" in measured:
+        console.print(
+            "boundary, inside: energy of motion / truth's, next to keyframes and inside gaps\n", soft_wrap=True
+        )
     for label, name in (("report", "evaluation.md"), ("figures", "evaluation.json"), ("clips", "clips.png")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)
 
 
-def compact_row(evaluation: Evaluation, level: int, method: str) -> list[str]:
-    """One method at one level, without intervals."""
-    base, e = evaluation.baseline, evaluation
-    found = [
-        shown(figure(e.errors, f"mse_ratio/{method}/{base}", level=level), interval=False),
-        shown(figure(e.errors, f"mse_better/{method}/{base}", level=level), percent=True, interval=False),
-        shown(figure(e.scores, f"psnr/{method}", level=level), digits=2, interval=False),
-        shown(figure(e.scores, f"ssim/{method}", level=level), interval=False),
-        shown(figure(e.frechet, f"frechet_ratio/{method}/{base}", level=level), interval=False),
-        shown(figure(e.realism, f"boundary_motion/{method}", level=level), digits=2, interval=False),
-        shown(figure(e.realism, f"inside_motion/{method}", level=level), digits=2, interval=False),
-    ]
-    return [str(level), method, *found]
+def compact_row(evaluation: Evaluation, level: int, method: str) -> dict[str, str]:
+    """One method at one level, without intervals, by heading."""
+    row = {}
+    for heading, (records, name, style) in COMPACT.items():
+        names = name.format(method=method, base=evaluation.baseline)
+        row[heading] = shown(figure(getattr(evaluation, records), names, level=level), interval=False, **style)
+    return row
 
 
 if __name__ == "__main__":

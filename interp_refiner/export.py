@@ -102,8 +102,15 @@ def check_text(pipeline: RefinerPipeline) -> None:
 
 
 def as_pipeline(run: Run) -> RefinerPipeline:
-    """A pipeline around a run's own networks."""
+    """A pipeline around a run's own networks.
+
+    Raises:
+        BadValue: the run's clips are no videos.
+    """
     refiner, data = run.refiner, run.data
+    if len(data.metadata.latent_shape) != 4:
+        clips = list(data.metadata.latent_shape)
+        raise BadValue("checkpoint", run.checkpoint, f"a run on videos, of which storyboards are made, not on {clips}")
     text = text_encoder(run)
     parts = Components(
         backbone=refiner.backbone,

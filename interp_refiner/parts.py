@@ -1,6 +1,5 @@
 """What a LightningModule is built of."""
 
-from collections.abc import Container
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +11,7 @@ from interp_refiner.backbone import Backbone
 from interp_refiner.corruption import Corruption
 from interp_refiner.data import DatasetMetadata, ShardedDataModule
 from interp_refiner.entry import build
-from interp_refiner.entry.check import locate_target, parameters
+from interp_refiner.entry.check import taken
 from interp_refiner.objective import Objective
 from interp_refiner.sampler import Sampler
 from interp_refiner.training import OptimizerRecipe, check_method
@@ -31,8 +30,7 @@ class Parts:
 
     def of(self, node: DictConfig) -> dict[str, Any]:
         """The parts that the target of ``node`` has arguments for and ``node`` does not set."""
-        wanted = parameters(locate_target(str(node._get_full_key(None)), node["_target_"]))
-        return {name: getattr(self, name) for name in self.ORDER if name in wanted and name not in node}
+        return {name: getattr(self, name) for name in taken(node, self.ORDER)}
 
     @cached_property
     def optimizer(self) -> OptimizerRecipe:
@@ -57,11 +55,10 @@ class Parts:
     @cached_property
     def backbone(self) -> Backbone:
         check_method(self.corruption, self.objective, self.sampler)
-        takes = parameters(locate_target("backbone", self.cfg.backbone["_target_"]))
         with torch.device(self.device):
-            return build(self.cfg.backbone, **self._declared(takes), **self._attention(takes))
+            return build(self.cfg.backbone, **self._declared(), **self._attention())
 
-    def _declared(self, takes: Container[str]) -> dict[str, Any]:
+    def _declared(self) -> dict[str, Any]:
         """What the data set declares of what a backbone has arguments for."""
         metadata = self.data.metadata
         declared = {
@@ -71,16 +68,15 @@ class Parts:
             "latents_mean": metadata.latents_mean,
             "latents_std": metadata.latents_std,
         }
-        return {name: value for name, value in declared.items() if name in takes}
+        return {name: declared[name] for name in taken(self.cfg.backbone, declared)}
 
-    def _attention(self, takes: Container[str]) -> dict[str, Attention]:
+    def _attention(self) -> dict[str, Attention]:
         """Of a backbone that has any; runs of before the group existed have the backbone's own."""
-        wanted = "attention" in takes and "attention" in self.cfg
+        wanted = "attention" in self.cfg and taken(self.cfg.backbone, ["attention"])
         return {"attention": build(self.cfg.attention)} if wanted else {}
 
 
 def objective_sizes(node: DictConfig, num_levels: int, metadata: DatasetMetadata) -> dict[str, int]:
     """What an objective wants to know of the schedule and the data."""
-    takes = parameters(locate_target("objective", node["_target_"]))
     sizes = {"num_levels": num_levels, "latent_channels": metadata.latent_shape[0]}
-    return {name: size for name, size in sizes.items() if name in takes}
+    return {name: sizes[name] for name in taken(node, sizes)}

@@ -18,10 +18,12 @@ from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata, ShardedDataModule, Writer
 from interp_refiner.entry import build
+from interp_refiner.entry.check import taken
 from interp_refiner.entry.nodes import walk
 from interp_refiner.entry.refusal import locate
 from interp_refiner.evaluation import Evaluation, evaluations_of
 from interp_refiner.interpolator import Interpolator, use_codec
+from interp_refiner.medium import Medium, Video
 from interp_refiner.parts import Parts
 from interp_refiner.pipeline import INDEX, RefinerPipeline
 from interp_refiner.text import TextEncoder, declared_text_encoder
@@ -95,10 +97,22 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     if isinstance(module, Refiner):
         module.backbone.check(data.metadata.latent_shape)
     data.use_codec(build_codec(cfg.codec, data))
+    data.medium = build_medium(cfg.get("medium"), data)
     for interpolator in (corruption.interpolator, getattr(module, "interpolator", None)):
         if isinstance(interpolator, Interpolator):
             use_codec(interpolator, data.codec)
     return Run(cfg, module, data.codec, data)
+
+
+def build_medium(cfg: DictConfig | None, data: ShardedDataModule) -> Medium:
+    """The chosen medium, held against the clips; videos in runs of before the group existed."""
+    metadata = data.metadata
+    if cfg is None:
+        return Video(data.codec)
+    known = {"codec": data.codec, "latents_mean": metadata.latents_mean, "latents_std": metadata.latents_std}
+    medium: Medium = build(cfg, **{name: known[name] for name in taken(cfg, known)})
+    medium.check(metadata.latent_shape, metadata.context_shape)
+    return medium
 
 
 def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:
@@ -242,6 +256,7 @@ def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
     chosen = {
         "sampler": cfg.get("sampler"),
         "codec": cfg.get("codec"),
+        "medium": cfg.get("medium"),
         "corruption.scheduled_sampling": cfg.get("scheduled_sampling"),
         "data.anchors.root": cfg.get("anchors"),
         "data.val_split": cfg.get("split"),

@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.callback import LABELS, decode_rows
-from interp_refiner.codec import contact_sheet, side_by_side, write_mp4
+from interp_refiner.callback import LABELS
+from interp_refiner.codec import write_mp4
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.entry import Settings, main, nothing_left, run_metadata
 from interp_refiner.from_storyboard import sample_storyboard
-from interp_refiner.metric import missing_frame_mse
+from interp_refiner.metric import keyframe_report, missing_frame_mse
 from interp_refiner.pipeline import INDEX
 from interp_refiner.run import Run, inference_overrides, load_run
 
@@ -109,16 +109,16 @@ def refine_one(run: Run, corrupted: Corrupted, folder: Path, fps: float) -> dict
     """Refines one clip and writes its files; returns its line of the report."""
     key, level = corrupted.clip.keys[0], int(corrupted.level[0])
     refined = run.refiner.sample(corrupted)
-    versions = [v.float().cpu() for v in (corrupted.clean, corrupted.interpolation, refined)]
-    rows, keyframes = decode_rows(run.data.codec, versions, corrupted.known[0].cpu())
+    made = (v.float().cpu() for v in (corrupted.clean, corrupted.interpolation, refined))
+    versions = dict(zip(LABELS, made, strict=True))
     prompt = corrupted.clip.prompts[0] if corrupted.clip.prompts else ""
-    title = "  ".join(filter(None, [f"{key}  level {level}", prompt, run.data.codec.caveat]))
-    contact_sheet(rows, LABELS, keyframes, title).save(folder / f"{key}.png")
-    video = write_mp4(folder / f"{key}.mp4", side_by_side(rows, LABELS, keyframes, title), fps)
+    shown = versions, corrupted.known[0].cpu(), corrupted.clip.to("cpu"), f"{key}  level {level}  {prompt}".rstrip()
+    run.data.medium.sheet(*shown).save(folder / f"{key}.png")
+    video = write_mp4(folder / f"{key}.mp4", run.data.medium.film(*shown), fps)
     clean, missing = corrupted.clean, corrupted.missing
     interpolation_mse = float(missing_frame_mse(corrupted.interpolation, clean, missing))
     refined_mse = float(missing_frame_mse(refined, clean, missing))
-    exact = torch.equal(refined, corrupted.keep_given(refined))
+    keyframes = keyframe_report(refined, corrupted.values, corrupted.known).records()[0]
     return {
         "key": key,
         "level": level,
@@ -127,7 +127,8 @@ def refine_one(run: Run, corrupted: Corrupted, folder: Path, fps: float) -> dict
         "interpolation_mse": interpolation_mse,
         "refined_mse": refined_mse,
         "ratio": refined_mse / interpolation_mse,
-        "given_frames_exact": exact,
+        "given_frames_exact": torch.equal(refined, corrupted.keep_given(refined)),
+        "keyframes": keyframes,
     }
 
 

@@ -11,7 +11,7 @@ FLOORS = {
     **dict.fromkeys(
         ["schedule", "interpolator", "metric", "attention", "text", "codec", "scheduled_sampling", "checkpoint"], 1
     ),
-    **dict.fromkeys(["corruption", "backbone", "objective", "record"], 2),
+    **dict.fromkeys(["corruption", "backbone", "objective", "medium", "record"], 2),
     **dict.fromkeys(["data", "sampler"], 3),
     **dict.fromkeys(["training", "strategy"], 4),
     **dict.fromkeys(["callback", "evaluation", "pipeline"], 5),
@@ -30,6 +30,8 @@ COMPONENT_GROUPS = [
     "codec",
     "text",
     "training",
+    "metric",
+    "medium",
 ]
 
 

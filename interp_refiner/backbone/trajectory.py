@@ -19,8 +19,7 @@ from interp_refiner.backbone.conditioning import (
     Timestep,
 )
 from interp_refiner.core import BadValue, Corrupted
-
-DISTANCE = 1  # the map that is a signed distance; its gradient is shown, too
+from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
 
 
 def look_up(maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 *n"]) -> Float[Tensor, "b k *n"]:
@@ -140,7 +139,7 @@ class Trajectory(Backbone):
 
     Args:
         latent_channels: 2, rows and columns; the data's metadata says it.
-        context_channels: maps of a clip's context, the signed distance second; the data's metadata says it.
+        context_channels: 4, the maps of a maze; the data's metadata says it.
         latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
         dim, num_layers, num_heads: of the transformer.
         map_dim, map_layers: of the convolutions that encode the map.
@@ -173,8 +172,8 @@ class Trajectory(Backbone):
         keyframe_channels: KeyframeChannels | None = None,
     ):
         super().__init__()
-        if context_channels is None or context_channels <= DISTANCE:
-            raise BadValue("context_shape", context_channels, "maps of walls and signed distance, as data=maze has")
+        if context_channels != COUNT:
+            raise BadValue("context_channels", context_channels, f"{COUNT}, the maps of a maze, as data=maze has")
         if latent_channels != 2:
             raise BadValue("latent_channels", latent_channels, "2, the coordinates of a path, as data=maze has")
         if num_heads < 1 or dim % num_heads:
@@ -186,9 +185,9 @@ class Trajectory(Backbone):
         self.window = window
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()
-        self.map_encoder = MapEncoder(context_channels, map_dim, map_layers)
+        self.map_encoder = MapEncoder(COUNT, map_dim, map_layers)
         shown = 2 + self.keyframe_channels.count(2) + 4  # the state, keyframes, start and goal
-        looked_up = map_dim + 2 + context_channels * window**2
+        looked_up = map_dim + 2 + COUNT * window**2
         self.embed = nn.Linear(shown + looked_up, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
         self.place = Timesteps(dim, True, 0.0)
@@ -233,9 +232,9 @@ class Trajectory(Backbone):
         return torch.cat([downhill, window.transpose(2, 3).flatten(1, 2)], 1)
 
     def _ends(self, maps: Float[Tensor, "b k g h"], like: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 4 t"]:
-        """Start and goal of the path, the marks of the last two maps, as latents beside every point."""
+        """Start and goal of the path, marked on maps of their own, as latents beside every point."""
         rows, columns = ((torch.arange(n, device=maps.device) + 0.5) / n for n in maps.shape[2:])
-        marks = maps[:, -2:]
+        marks = maps[:, [START, GOAL]]
         where = torch.stack([marks.sum(3) @ rows.to(maps.dtype), marks.sum(2) @ columns.to(maps.dtype)], 2)
         return ((where - self.mean) / self.std).flatten(1).unsqueeze(2).expand(-1, -1, like.shape[2])
 

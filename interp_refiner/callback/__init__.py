@@ -6,7 +6,7 @@ from interp_refiner.callback.preemption import Preemption
 from interp_refiner.callback.progress import Progress
 from interp_refiner.callback.throughput import Throughput
 from interp_refiner.callback.validation_table import ValidationTable, level_rows
-from interp_refiner.callback.validation_video import LABELS, ValidationVideo, decode_rows
+from interp_refiner.callback.validation_video import LABELS, ValidationVideo
 from interp_refiner.callback.watchdog import Watchdog
 
 __all__ = [
@@ -20,6 +20,5 @@ __all__ = [
     "ValidationTable",
     "ValidationVideo",
     "Watchdog",
-    "decode_rows",
     "level_rows",
 ]

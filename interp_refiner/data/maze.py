@@ -13,15 +13,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, MissingExtra
+from interp_refiner.core import BadValue, Draws, MissingExtra, maps
 from interp_refiner.data.generated import Generated
 from interp_refiner.data.shards import DatasetMetadata, Sample
 
 Cell = tuple[int, int]
 
-MAPS = ("walls", "distance", "start", "goal")
-"""The maps of a maze, ``Clip.context``: 1 in walls; signed distance to the nearest cell of the other kind in cells,
-positive where free; 1 in the cell of the start; 1 in that of the goal."""
 STATISTICS_PATHS = 512  # training paths that the coordinates' mean and deviation are estimated from
 
 
@@ -38,14 +35,14 @@ class Maze:
     cells: list[Cell]
 
     def maps(self) -> Float[Tensor, "4 g g"]:
-        """:data:`MAPS`."""
+        """Walls, signed distance, start and goal: ``Clip.context``, see :mod:`interp_refiner.core.maps`."""
         from scipy.ndimage import distance_transform_edt
 
-        distance = distance_transform_edt(~self.walls) - distance_transform_edt(self.walls)
-        ends = np.zeros((2, *self.walls.shape))
-        for mark, cell in zip(ends, (self.cells[0], self.cells[-1]), strict=True):
-            mark[cell] = 1
-        return torch.from_numpy(np.stack([self.walls, distance, *ends])).float()
+        drawn = np.zeros((maps.COUNT, *self.walls.shape), np.float32)
+        drawn[maps.WALLS] = self.walls
+        drawn[maps.DISTANCE] = distance_transform_edt(~self.walls) - distance_transform_edt(self.walls)
+        drawn[maps.START][self.cells[0]] = drawn[maps.GOAL][self.cells[-1]] = 1
+        return torch.from_numpy(drawn)
 
     def path(self, num_points: int) -> Float[Tensor, "2 t"]:
         """Points at equal arc length from start to goal: rows and columns in 0..1, cells at their centres."""
@@ -149,7 +146,7 @@ class Mazes(Generated):
             latent_shape=(2, self.num_points),
             layout="ct",
             latent_dtype="float32",
-            context_shape=(len(MAPS), self.size, self.size),
+            context_shape=(maps.COUNT, self.size, self.size),
             latents_mean=mean.tolist(),
             latents_std=std.tolist(),
             normalised=False,

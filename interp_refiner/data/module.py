@@ -23,6 +23,7 @@ from interp_refiner.data.shards.remote import is_url
 from interp_refiner.data.still_keyframes import check_still_keyframes, with_still_keyframes
 from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
+from interp_refiner.medium import Medium
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ class ShardedDataModule(L.LightningDataModule):
         check_still_keyframes(still_keyframes, None)
         self.still_keyframes, self.fingerprint = still_keyframes, fingerprint
         self.codec: Codec  # of the latents; see use_codec
+        self.medium: Medium  # what the clips are, for pictures and metrics; the program sets it
         self._readers: dict[str, BatchReader] = {}
 
     @property

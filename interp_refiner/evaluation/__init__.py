@@ -5,7 +5,7 @@ from interp_refiner.evaluation.evaluator import ClipError, Evaluator
 from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
-from interp_refiner.evaluation.plots import error_by_gap, paths_on_maps, perception_distortion, temporal_ratios
+from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.results import Evaluation, evaluations_of, figure
@@ -35,7 +35,6 @@ __all__ = [
     "figure",
     "markdown_report",
     "markdown_table",
-    "paths_on_maps",
     "perception_distortion",
     "temporal_ratios",
 ]

@@ -1,24 +1,20 @@
 """Measures a refiner on held-out clips, beside interpolations and controls."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.evaluation.methods import BASELINE, SHUFFLED, Methods
 from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.medium import Medium, Table
 from interp_refiner.metric import (
     Bootstrap,
     ErrorTable,
-    FrechetDistance,
     KeyframeContract,
-    RandomConvFeatures,
-    Realism,
-    ScoreTable,
     StochasticScores,
     error_ratio,
     missing_frame_mse,
@@ -45,46 +41,44 @@ class ClipError:
 class Evaluator:
     """Takes corrupted clips batch by batch and fills an :class:`Evaluation`; see :class:`Methods` for what is compared.
 
-    Errors are measured in latents on every clip. PSNR, SSIM, realism and Frechet distance are measured on decoded
-    pixels of the first ``scores_clips`` clips; where the codec is no true decoder, realism and Frechet distance are
-    those of the latents, and there is no PSNR or SSIM. None of these looks at estimates from shuffled keyframes, which
-    are good videos of another clip.
+    Errors are measured in latents on every clip; the medium's own figures, which may need decoding, on the first
+    ``scores_clips`` clips. None of the latter looks at estimates from shuffled keyframes, which are good clips of
+    another kind.
 
     Args:
         refiner: in evaluation mode, on its device, with the sampler to judge.
-        codec: of its latents, on the same device.
+        medium: what its clips are, on the same device.
         num_samples: samples a clip; with 2 or more their energy score and spread are measured.
-        scores_clips: clips that are decoded; None for all.
+        scores_clips: clips that the medium looks at; None for all.
         bootstrap: of the intervals.
         interpolation: what the run's own interpolation is called; None: after its class.
+        chosen: tables beside the medium's own, by name.
 
     Raises:
-        BadValue: counts below 1, or several samples that would all be the same.
+        BadValue: counts below 1, several samples that would all be the same, or a chosen table not for such clips.
     """
 
     def __init__(
         self,
         refiner: Refiner,
-        codec: Codec,
+        medium: Medium,
         num_samples: int = 1,
         scores_clips: int | None = None,
         bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
         interpolation: str | None = None,
+        chosen: Mapping[str, Table] | None = None,
     ):
         if scores_clips is not None and scores_clips < 1:
             raise BadValue("scores_clips", scores_clips, "at least 1, or null for all")
-        self.methods, self.codec = Methods(refiner, codec, num_samples, interpolation), codec
-        self.scores_clips, self.decodes = scores_clips, not codec.caveat
+        self.methods, self.medium = Methods(refiner, medium, num_samples, interpolation), medium
+        self.scores_clips = scores_clips
         self.roles, self.device = self.methods.roles, refiner.device
         names, baselines = list(self.roles), [m for m, role in self.roles.items() if role == "baseline"]
         self.errors = ErrorTable(names, baselines, bootstrap=bootstrap).to(self.device)
         self.looked_at = [name for name in names if name != SHUFFLED]
-        self.scores = ScoreTable(self.looked_at, baselines, bootstrap=bootstrap).to(self.device)
-        self.realism = Realism(self.looked_at, bootstrap).to(self.device)
+        self.tables = medium.tables(self.looked_at, baselines, bootstrap, chosen or {})
         self.stochastic = StochasticScores(num_samples, bootstrap).to(self.device) if num_samples > 1 else None
-        self.baselines = baselines
         self.contracted = [m for m, role in self.roles.items() if role != "control"] + ["truth"]
-        self.frechet: dict[int, FrechetDistance] = {}
         self.contract: dict[int, dict[str, KeyframeContract]] = {}
         self.ratios: list[tuple[int, list[str], Tensor]] = []
 
@@ -111,35 +105,14 @@ class Evaluator:
         self.ratios.append((level, corrupted.clip.keys, error_ratio(mse[mean], mse[BASELINE])))
         decoded = len(index) if self.scores_clips is None else min(len(index), self.scores_clips - first)
         if decoded > 0:
-            self._look({m: clips[m][:decoded] for m in self.looked_at}, corrupted, level, index[:decoded])
-
-    def _look(
-        self, clips: dict[str, Float[Tensor, "n c t h w"]], corrupted: Corrupted, level: int, index: Int[Tensor, " n"]
-    ) -> None:
-        """PSNR, SSIM, realism and Frechet distance of the first n clips of a batch."""
-        known, levels = corrupted.known[: len(index)], corrupted.level[: len(index)]
-        frames = list(range(corrupted.clip.num_frames))
-        if self.decodes:
-            clips = {method: self.codec.decode(clip) for method, clip in clips.items()}
-            frames = self.codec.latent_frame(corrupted.clip.num_frames)
-        truth, latent_frame = clips["truth"], torch.tensor(frames, device=self.device)
-        if self.decodes:
-            self.scores.update(clips, truth, known, levels, index, latent_frame)
-        self.realism.update(clips, truth, known[:, latent_frame], levels, index)
-        if level not in self.frechet:
-            features = RandomConvFeatures(truth.shape[1])
-            self.frechet[level] = FrechetDistance(self.looked_at, self.baselines, features).to(self.device)
-        self.frechet[level].update(clips, truth, index)
+            self.tables.update({m: clips[m][:decoded] for m in self.looked_at}, corrupted, level, index[:decoded])
 
     def compute(self, about: dict[str, Any]) -> Evaluation:
         """All figures of the clips so far, with ``about`` in front."""
         if not self.ratios:
             raise BadValue("clips", 0, "at least 2")
-        space = "pixels" if self.decodes else "latents (their codec has no decoder here)"
-        result = Evaluation(about | {"realism measured in": space}, self.roles, BASELINE)
-        result.errors, result.realism = self.errors.compute(), self.realism.compute()
-        result.scores = self.scores.compute() if self.decodes else []
-        result.frechet = [{"level": s, "values": self.frechet[s].compute()} for s in sorted(self.frechet)]
+        about = about | {"measured in": self.medium.measured_in}
+        result = Evaluation(about, self.roles, BASELINE, self.errors.compute(), **self.tables.compute())
         if self.stochastic is not None and self.methods.sampler_name is not None:
             result.stochastic = {self.methods.sampler_name: self.stochastic.compute()}
         result.contract = {

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.codec import Codec
-from interp_refiner.core import BadValue, Corrupted, per_frame
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.corruption import Corruption
 from interp_refiner.evaluation.results import Role
 from interp_refiner.interpolator import Linear
-from interp_refiner.metric import blurred, nearest_keyframe_copy, shuffled_keyframes
+from interp_refiner.medium import Medium
+from interp_refiner.metric import nearest_keyframe_copy, shuffled_keyframes
 from interp_refiner.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
 from interp_refiner.training import Refiner
 
@@ -30,13 +30,13 @@ class Methods:
 
     - ``zero output``: the objective's clean estimate where the network says nothing;
     - ``nearest keyframe``: copies, sharp and moving in jumps;
-    - ``blurred truth``: averaged over 3x3 pixels, or over 3x3 latent positions without a true decoder;
+    - ``blurred truth``: softened as the medium does, of videos averaged over 3x3 pixels;
     - ``shuffled keyframes``: the one jump from keyframes of another clip;
     - ``truth``.
 
     Args:
         refiner: in evaluation mode, with the sampler to judge.
-        codec: of its latents.
+        medium: what its clips are.
         num_samples: M samples a clip.
         interpolation: what the run's own interpolation is called; None: after its class.
 
@@ -44,10 +44,10 @@ class Methods:
         BadValue: less than 1 sample, or several that would all be the same.
     """
 
-    def __init__(self, refiner: Refiner, codec: Codec, num_samples: int = 1, interpolation: str | None = None):
+    def __init__(self, refiner: Refiner, medium: Medium, num_samples: int = 1, interpolation: str | None = None):
         if num_samples < 1:
             raise BadValue("num_samples", num_samples, "at least 1")
-        self.refiner, self.codec, self.num_samples = refiner, codec, num_samples
+        self.refiner, self.medium, self.num_samples = refiner, medium, num_samples
         corruption = refiner.corruption
         guided = not isinstance(refiner.sampler.guidance, NoGuidance)
         name = config_name(refiner.sampler) + " guided" * guided
@@ -121,7 +121,7 @@ class Methods:
         return {
             "zero output": self._mean(silent, corrupted),
             "nearest keyframe": nearest_keyframe_copy(corrupted.values, known),
-            "blurred truth": self._blurred(corrupted),
+            "blurred truth": self.medium.blurred(clean, known),
             SHUFFLED: self._mean(refiner.clean_estimate, lying),
             "truth": clean,
         }
@@ -131,14 +131,6 @@ class Methods:
         if self.refiner.objective.estimates_finer:
             return hierarchical(clean_estimate, corrupted, self.refiner.corruption)
         return one_jump(clean_estimate, corrupted)
-
-    def _blurred(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
-        clean, known = corrupted.clean, corrupted.known
-        if self.codec.caveat:
-            return blurred(clean, known)
-        video = self.codec.decode(clean)
-        nowhere = torch.zeros(video.shape[0], video.shape[2], dtype=torch.bool, device=known.device)
-        return torch.where(per_frame(known, clean), clean, self.codec.encode(blurred(video, nowhere)))
 
 
 def with_keyframes(corrupted: Corrupted, corruption: Corruption, values: Float[Tensor, "b c t *space"]) -> Corrupted:

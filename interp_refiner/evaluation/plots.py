@@ -1,14 +1,12 @@
 """An evaluation as pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
-from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from torch import Tensor
 
 from interp_refiner.evaluation.results import Evaluation, figure
 from interp_refiner.metric import Interval
@@ -98,29 +96,6 @@ def temporal_ratios(evaluation: Evaluation) -> Figure:
         axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.set_xlim(-0.03 * FAR, 1.05 * FAR)
         axes.set(xlabel="motion energy / truth", title=f"level {level}")
-    legend_below(canvas, panels)
-    return canvas
-
-
-def paths_on_maps(
-    walls: Bool[Tensor, "n g g"], paths: Mapping[str, Float[Tensor, "n 2 t"]], known: Bool[Tensor, "n t"]
-) -> Figure:
-    """Paths over their maps, one panel per maze, keyframes as dots.
-
-    Args:
-        walls: the maps.
-        paths: coordinates in 0..1, rows then columns, by method; the first is drawn below the others.
-        known: the keyframes.
-    """
-    canvas, panels = canvas_of(len(walls), width=3.0, height=3.2)
-    for i, axes in enumerate(panels):
-        axes.imshow(walls[i].cpu(), cmap="Greys", extent=(0, 1, 1, 0), vmax=1.6)
-        for (method, path), colour in zip(paths.items(), cycle((INK, *COLOURS)), strict=False):
-            row, column = path[i].cpu()
-            axes.plot(column, row, color=colour, linewidth=1.4, label=method)
-            dots = known[i].cpu()
-            axes.plot(column[dots], row[dots], ".", color=colour, markersize=5)
-        axes.set_axis_off()
     legend_below(canvas, panels)
     return canvas
 

@@ -116,21 +116,35 @@ def contract_section(evaluation: Evaluation) -> str:
 def maze_section(evaluation: Evaluation, level: int) -> str:
     """Paths through mazes at one level."""
     at, base = {"level": level}, evaluation.baseline
-    headings = ["", f"MSE / {base}", "better", "unchanged", "worse", "in collision", "length / truth", "endpoint error"]
+    headings = ["", f"MSE / {base}", "better", "unchanged", "worse"]
+    headings += ["edges in walls", "paths in walls", "length / truth", "endpoint error"]
     rows = []
-    for method in ["truth", *evaluation.methods]:
+    for method in dict.fromkeys(["truth", *evaluation.methods]):
         shares = [figure(evaluation.mazes, f"{q}/{method}/{base}", **at) for q in ("better", "unchanged", "worse")]
         rows.append(
             [
                 method,
                 shown(figure(evaluation.mazes, f"mse_ratio/{method}/{base}", **at)),
                 *(shown(share, percent=True, interval=False) for share in shares),
+                shown(figure(evaluation.mazes, f"edge_collisions/{method}", **at)),
                 shown(figure(evaluation.mazes, f"collision_rate/{method}", **at), percent=True),
                 shown(figure(evaluation.mazes, f"length_ratio/{method}", **at)),
                 shown(figure(evaluation.mazes, f"endpoint_error/{method}", **at), digits=4, interval=False),
             ]
         )
     return markdown_table(headings, rows)
+
+
+def chosen_section(evaluation: Evaluation, level: int) -> str:
+    """Metrics that were asked for by name, at one level."""
+    rows = [
+        [
+            method,
+            *(shown(figure(records, f"{name}/{method}", level=level)) for name, records in evaluation.chosen.items()),
+        ]
+        for method in evaluation.methods
+    ]
+    return markdown_table(["", *evaluation.chosen], rows)
 
 
 def markdown_report(evaluation: Evaluation, plots: Sequence[str] = ()) -> str:
@@ -147,6 +161,8 @@ def markdown_report(evaluation: Evaluation, plots: Sequence[str] = ()) -> str:
             sections.append((f"Level {level}: missing frames", error_section(evaluation, level)))
         if evaluation.realism or evaluation.frechet:
             sections.append((f"Level {level}: realism (1 is the truth)", realism_section(evaluation, level)))
+        if evaluation.chosen:
+            sections.append((f"Level {level}: metrics asked for", chosen_section(evaluation, level)))
         if evaluation.mazes:
             sections.append((f"Level {level}: paths", maze_section(evaluation, level)))
     if evaluation.errors:

@@ -29,6 +29,7 @@ class Evaluation:
         stochastic: of ``StochasticScores.compute()``, by method.
         contract: ``{"level": s, "values": KeyframeContract.compute()}``, one per level, by method.
         mazes: of ``MazeScores.compute()``.
+        chosen: of metrics that were asked for by name, such as ``vmaf``, by that name.
     """
 
     about: dict[str, Any]
@@ -41,6 +42,7 @@ class Evaluation:
     stochastic: dict[str, list[Record]] = field(default_factory=dict)
     contract: dict[str, list[Record]] = field(default_factory=dict)
     mazes: list[Record] = field(default_factory=list)
+    chosen: dict[str, list[Record]] = field(default_factory=dict)
 
     @property
     def levels(self) -> list[int]:

@@ -1,11 +1,13 @@
 """How good a refined clip is: torchmetrics classes over pure functions."""
 
 from interp_refiner.metric.bootstrap import Bootstrap, Interval, paired_bootstrap
+from interp_refiner.metric.chosen import fid_table, fvd_table, lpips_table, st_lpips_table, vmaf_table
 from interp_refiner.metric.clip_features import ClipFeatures, RandomConvFeatures
 from interp_refiner.metric.clip_table import ClipTable, Record
 from interp_refiner.metric.controls import blurred, nearest_keyframe_copy, shuffled_keyframes
 from interp_refiner.metric.error_table import ErrorTable, FrameMeasure, FrameTable, ScoreTable
 from interp_refiner.metric.frechet import FrechetDistance, frechet_distance
+from interp_refiner.metric.frechet_by_level import FrechetByLevel
 from interp_refiner.metric.image_quality import psnr, ssim
 from interp_refiner.metric.keyframe_contract import KeyframeContract, KeyframeReport, keyframe_report
 from interp_refiner.metric.maze import MazeScores, edge_collisions, endpoint_error, path_length
@@ -33,6 +35,7 @@ __all__ = [
     "ErrorTable",
     "FrameMeasure",
     "FrameTable",
+    "FrechetByLevel",
     "FrechetDistance",
     "I3DFeatures",
     "InceptionFeatures",
@@ -53,10 +56,13 @@ __all__ = [
     "energies",
     "energy_score",
     "error_ratio",
+    "fid_table",
     "frame_squared_error",
     "frechet_distance",
+    "fvd_table",
     "keyframe_report",
     "laplacian_energy",
+    "lpips_table",
     "missing_frame_mse",
     "nearest_keyframe_copy",
     "paired_bootstrap",
@@ -65,5 +71,7 @@ __all__ = [
     "rank_correlation",
     "shuffled_keyframes",
     "ssim",
+    "st_lpips_table",
     "vmaf",
+    "vmaf_table",
 ]

@@ -143,7 +143,7 @@ def test_a_zero_head_says_nothing_and_learns():
     ("arguments", "message"),
     [
         ({"latent_channels": 16}, "latent_channels=16: expected 2, the coordinates of a path"),
-        ({"context_channels": None}, "context_shape=None: expected maps of walls and signed distance"),
+        ({"context_channels": None}, "context_channels=None: expected 4, the maps of a maze"),
         ({"num_heads": 5}, "num_heads=5: expected a divisor of dim=32"),
         ({"window": 4}, "window=4: expected an odd number of cells"),
     ],

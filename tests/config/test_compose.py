@@ -33,6 +33,11 @@ NEEDED = {
         f"schedule/preview={name}": ["schedule=learned", "schedule.checkpoint=null"]
         for name in group_members("schedule/preview")
     },
+    **{f"metric={name}": ["checkpoint=somewhere"] for name in ("st_lpips", "vmaf")},
+    **{
+        f"metric={name}": ["checkpoint=somewhere", f"metric.{name}.weights=somewhere"]
+        for name in ("lpips", "fid", "fvd")
+    },
     "resume=auto": ["paths.run_name=somewhere"],
     "interpolator=flow_warp": ["interpolator.checkpoint=null"],
     "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],

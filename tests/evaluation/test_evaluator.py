@@ -8,6 +8,7 @@ from interp_refiner.codec import LatentPreview, PatchDCT
 from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name, figure
 from interp_refiner.interpolator import Linear
+from interp_refiner.medium import Video
 from interp_refiner.metric import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
 from interp_refiner.objective import Adjacent, Correction
 from interp_refiner.sampler import Bridge, Hierarchical, OneJump
@@ -18,6 +19,7 @@ from tests.metric.moving import moving_textures
 B, T, LEVELS = 6, 21, 4
 FEW = Bootstrap(num_resamples=20)
 CODEC = PatchDCT()
+VIDEO = Video(CODEC)
 
 
 class Echo(Backbone):
@@ -53,7 +55,7 @@ def corrupt(refiner: Refiner, level: int, rows: slice = slice(None)) -> Corrupte
 
 
 def evaluate(refiner, batch: int = B, levels=(1, 2, 3, 4), **settings) -> tuple[Evaluation, Evaluator]:
-    evaluator = Evaluator(refiner, CODEC, bootstrap=FEW, **settings)
+    evaluator = Evaluator(refiner, VIDEO, bootstrap=FEW, **settings)
     for level in levels:
         for first in range(0, B, batch):
             evaluator.update(corrupt(refiner, level, slice(first, first + batch)), level, first)
@@ -75,7 +77,7 @@ def test_an_objective_of_finer_levels_is_judged_by_its_way_down():
     adjacent = Refiner(
         Echo(0.0), Adjacent(LEVELS), AdamW(), Hierarchical(), make_corruption("corruption=none"), LEVELS
     ).eval()
-    methods = Methods(adjacent, CODEC)
+    methods = Methods(adjacent, VIDEO)
     corrupted = corrupt(adjacent, 3)
     assert methods.roles["hierarchical"] == "estimate"
     assert "one_jump" not in methods.roles
@@ -83,7 +85,7 @@ def test_an_objective_of_finer_levels_is_judged_by_its_way_down():
     assert set(clips) == set(methods.roles)
     torch.testing.assert_close(clips["hierarchical"], adjacent.sample(corrupted))
     torch.testing.assert_close(clips["zero output"], corrupted.interpolation, atol=1e-5, rtol=0)
-    assert "one_jump" in Methods(refiner, CODEC).roles
+    assert "one_jump" in Methods(refiner, VIDEO).roles
 
 
 @pytest.mark.parametrize("level", range(1, LEVELS + 1))
@@ -175,14 +177,14 @@ def test_only_so_many_clips_are_decoded():
     assert clips == [{B}, {4}]
     assert {r["clips"] for r in evaluation.realism} == {4}
     with pytest.raises(BadValue, match="scores_clips=0: expected at least 1"):
-        Evaluator(make(), CODEC, scores_clips=0)
+        Evaluator(make(), VIDEO, scores_clips=0)
 
 
 def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validation():
     refiner = make(0.5, Bridge(steps=3))
     c = corrupt(refiner, 4)
     with torch.no_grad():
-        samples = Methods(refiner, CODEC, num_samples=3).samples(c)
+        samples = Methods(refiner, VIDEO, num_samples=3).samples(c)
     assert torch.equal(samples[0], refiner.sample(c, "val"))
     missing = c.missing[:, None, :, None, None].expand_as(c.clean)
     assert (samples[0] - samples[1])[missing].std() > 0.01
@@ -199,7 +201,7 @@ def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validati
 @pytest.mark.parametrize(("sampler", "overrides"), [(OneJump(), ()), (Bridge(1), ("corruption=none",))])
 def test_samples_that_would_all_be_the_same_are_refused(sampler, overrides):
     with pytest.raises(BadValue, match="num_samples=2: expected 1, where there is one estimate only"):
-        Evaluator(make(0.0, sampler, *overrides), CODEC, num_samples=2)
+        Evaluator(make(0.0, sampler, *overrides), VIDEO, num_samples=2)
 
 
 def test_the_run_s_own_interpolation_stands_beside_linear():
@@ -221,11 +223,11 @@ def test_a_preview_is_never_taken_for_a_video():
     latents = CODEC.encode(torch.rand(3, 3, T, 16, 20, generator=torch.Generator().manual_seed(1)))
     clip = Clip(latents, ["a", "b", "c"], level=torch.full((3,), 2))
     c = refiner.corruption(clip, "val")
-    evaluator = Evaluator(refiner, LatentPreview(16), bootstrap=FEW)
+    evaluator = Evaluator(refiner, Video(LatentPreview(16)), bootstrap=FEW)
     evaluator.update(c, 2, 0)
     evaluation = evaluator.compute({})
     assert evaluation.scores == []
-    assert evaluation.about["realism measured in"].startswith("latents")
+    assert evaluation.about["measured in"].startswith("latents")
     expected = energies(c.interpolation, c.known)["boundary_motion"] / energies(latents, c.known)["boundary_motion"]
     found = figure(evaluation.realism, "boundary_motion/linear", level=2).value
     assert found == pytest.approx(float(expected.mean()), rel=0.05)

@@ -11,7 +11,6 @@ from interp_refiner.evaluation import (
     error_by_gap,
     figure,
     markdown_report,
-    paths_on_maps,
     perception_distortion,
     temporal_ratios,
 )
@@ -140,7 +139,8 @@ def test_what_was_not_measured_is_left_out(mazes):
     paths = rows_of(report, "Level 1: paths")
     assert paths["refined"][1:4] == ["100%", "0%", "0%"]
     rate = figure(mazes.mazes, "collision_rate/truth", level=1).value
-    assert paths["truth"][4].startswith(f"{100 * rate:.0f}%")
+    assert paths["truth"][5].startswith(f"{100 * rate:.0f}%")
+    assert len(paths["truth"]) == 8
 
 
 def test_table_and_numbers():
@@ -195,17 +195,6 @@ def test_temporal_ratios_draw_boundary_and_inside(evaluation):
         names = [f"{q}/{m}" for q in ("boundary_motion", "inside_motion") for m in ROLES]
         expected = [figure(evaluation.realism, name, level=level).value for name in names]
         assert drawn == pytest.approx(expected, nan_ok=True)
-
-
-def test_paths_have_their_rows_downwards():
-    path = torch.stack([torch.linspace(0.1, 0.9, T), torch.linspace(0.2, 0.4, T)]).unsqueeze(0)
-    known = (torch.arange(T) % 4 == 0).unsqueeze(0)
-    (axes,) = paths_on_maps(torch.zeros(1, 5, 5, dtype=torch.bool), {"truth": path}, known).axes
-    line, dots = axes.lines
-    assert list(line.get_xdata()) == pytest.approx(path[0, 1].tolist())
-    assert list(line.get_ydata()) == pytest.approx(path[0, 0].tolist())
-    assert len(dots.get_xdata()) == 3
-    assert axes.get_ylim() == (1, 0)
 
 
 def test_pictures_can_be_written(evaluation, tmp_path):
