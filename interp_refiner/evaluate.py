@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from tqdm import tqdm
 
-from interp_refiner.codec import stacked, write_mp4
+from interp_refiner.codec import side_by_side, stacked, write_mp4
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.entry import Settings, build, main, option_name, quiet_libraries, run_metadata
 from interp_refiner.evaluation import (
@@ -230,10 +230,12 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
             name, prompt = names[key], batch.clip.prompts[row] if batch.clip.prompts else ""
             title = f"{name}: {key}  level {level}  MSE / linear {chosen[name].ratio:.3g}  {prompt}"
             versions = {method: clip[row : row + 1].float() for method, clip in clips.items()}
-            shown = versions, batch.known[row].cpu(), batch.clip.select([row]), title.rstrip()
-            sheets[name] = run.data.medium.sheet(*shown)
+            shown, title = (versions, batch.known[row].cpu(), batch.clip.select([row])), title.rstrip()
+            sheets[name] = run.data.medium.sheet(*shown, title)
             sheets[name].save(folder / f"{name}.png")
-            write_mp4(folder / f"{name}.mp4", run.data.medium.film(*shown), fps)
+            rows, keyframes = run.data.medium.videos(*shown)
+            film = side_by_side(rows, list(versions), keyframes, run.data.medium.titled(title))
+            write_mp4(folder / f"{name}.mp4", film, fps)
             one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
             beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # of <name>.mp4, for who cuts it up
             report[name] = {**asdict(chosen[name]), **beside, "keyframes": keyframe_report(*one).records()[0]}
