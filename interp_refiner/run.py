@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from interp_refiner.callback import CHECKPOINT_KEY
-from interp_refiner.checkpoint import LAST, fault, last_whole
+from interp_refiner.checkpoint import LAST, fault, is_sharded, last_whole, read_checkpoint
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata, ShardedDataModule, Writer
@@ -173,13 +172,14 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         run.config.corruption.sigma, run.refiner, run.codec, run.data.val_dataloader(), run.evaluation
 
     Args:
-        path: a run folder, a checkpoint file inside one, or a folder that ``interp_refiner.export`` wrote.
+        path: a run folder, a checkpoint inside one (a file, or the folder of a sharded one), or a folder that
+            ``interp_refiner.export`` wrote.
         ema: the averaged weights, which validation used; False for the raw ones. An exported folder has one kind.
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
             ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` where those have been moved.
 
     Returns:
-        The run, its module in evaluation mode on the CPU.
+        The run, its module in evaluation mode on the CPU, its adapters (LoRA) merged.
 
     Raises:
         BadValue: nothing of that kind there; or a value of its config that is not right any more, with its key.
@@ -204,19 +204,21 @@ def load_checkpoint(folder: Path, file: Path, ema: bool, overrides: dict[str, An
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
-    run.module.load_state_dict(read_weights(file, ema))
+    run.module.load_state_dict(read_weights(file, run.module, ema))
+    if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
+        del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()
     run.folder, run.checkpoint = folder, file
     return run
 
 
-def read_weights(checkpoint_file: Path, ema: bool = True) -> dict[str, Tensor]:
-    """The module's state in a checkpoint, with the averaged weights in place of the raw ones."""
-    checkpoint = torch.load(checkpoint_file, map_location="cpu", weights_only=True)
+def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> dict[str, Tensor]:
+    """The module's state in a checkpoint, the averaged weights in place of the raw ones, with what it leaves out."""
+    checkpoint = read_checkpoint(checkpoint_file)
     weights = dict(checkpoint["state_dict"])
     if ema:
         weights |= {name: value.to(weights[name].dtype) for name, value in checkpoint.get(CHECKPOINT_KEY, {}).items()}
-    return weights
+    return module.with_unchanged(weights) if isinstance(module, Refiner) else weights
 
 
 def start_from(run: Run, path: str | Path) -> None:
@@ -226,7 +228,7 @@ def start_from(run: Run, path: str | Path) -> None:
         BadValue: no checkpoint there, or of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path)
-    weights, own = read_weights(checkpoint_file), run.module.state_dict()
+    weights, own = read_weights(checkpoint_file, run.module), run.module.state_dict()
     shared = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     lacking = sorted(name for name in own if not name.startswith("objective.") and name not in shared)
     if lacking:
@@ -271,9 +273,9 @@ def dotted(overrides: DictConfig | None) -> dict[str, Any]:
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
-    """The run folder and the checkpoint that ``path`` means: a folder's last one that is whole, or a file."""
+    """The run folder and the checkpoint that ``path`` means: a run's last one that is whole, or that very one."""
     path = Path(path).expanduser().absolute()
-    file = path / LAST_CHECKPOINT if path.is_dir() else path
+    file = path / LAST_CHECKPOINT if path.is_dir() and not is_sharded(path) else path
     folder = next((parent for parent in file.parents if (parent / CONFIG_FILE).is_file()), None)
     found = last_whole(file.parent) if file.name == LAST else file
     reason = "no such file" if found is None or not found.exists() else fault(found)

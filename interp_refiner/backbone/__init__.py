@@ -10,12 +10,14 @@ from interp_refiner.backbone.conditioning import (
     Timestep,
 )
 from interp_refiner.backbone.dropout import DroppedKeyframes
+from interp_refiner.backbone.lora import LoRA
 from interp_refiner.backbone.recomputation import (
     FullRecomputation,
     NoRecomputation,
     Recomputation,
     SelectiveRecomputation,
 )
+from interp_refiner.backbone.spread import Spread
 from interp_refiner.backbone.trajectory import Trajectory
 from interp_refiner.backbone.wan import Wan
 
@@ -26,11 +28,13 @@ __all__ = [
     "FullRecomputation",
     "Global",
     "KeyframeChannels",
+    "LoRA",
     "MaskedKeyframes",
     "NoRecomputation",
     "PerFrame",
     "Recomputation",
     "SelectiveRecomputation",
+    "Spread",
     "Timestep",
     "Trajectory",
     "Wan",

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp_refiner.attention import Attention, AttentionLayer
+from interp_refiner.backbone.spread import Spread, Together
 
 Rotary = tuple[Tensor, Tensor]
 
@@ -18,11 +19,15 @@ class Attend(nn.Module):
 
     Args:
         layer: attention of queries, keys and values.
+
+    Attributes:
+        spread: where the tokens are.
     """
 
     def __init__(self, layer: AttentionLayer):
         super().__init__()
         self.layer = layer
+        self.spread: Spread = Together()
 
     def forward(
         self,
@@ -41,9 +46,10 @@ class Attend(nn.Module):
         if rotary is not None:
             q, k = rotated(q, rotary), rotated(k, rotary)
         # Under autocast norms and rotary embeddings return float32, kernels want one precision.
-        out = self.layer(q.to(v.dtype), k.to(v.dtype), v).flatten(2)
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        out = self.spread.attend(self.layer, q, k, v) if context is None else self.layer(q, k, v)
         projection, dropout = attention.to_out
-        return dropout(projection(out))
+        return dropout(projection(out.flatten(2)))
 
 
 def rotated(x: Float[Tensor, "b n h d"], rotary: Rotary) -> Float[Tensor, "b n h d"]:

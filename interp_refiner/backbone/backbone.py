@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp_refiner.attention import Flops
-from interp_refiner.core import Corrupted
+from interp_refiner.backbone.spread import Spread
+from interp_refiner.core import BadValue, Corrupted
 
 
 class Backbone(nn.Module, ABC):
@@ -21,6 +22,11 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        """The modules that run one after the other, each of which a strategy shards as one; none: all as one."""
+        return ()
 
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that the network cannot take."""
@@ -36,6 +42,21 @@ class Backbone(nn.Module, ABC):
     def kernels(self) -> dict[str, str]:
         """Which kernels the last forward pass ran, by what for; nothing where there is no choice."""
         return {}
+
+    def spread_tokens(self, spread: Spread) -> None:
+        """Has every clip shared by several processes; refused, with :class:`BadValue`, by a network without tokens."""
+        raise BadValue(
+            "trainer.strategy", "sequence", f"fsdp2 or hsdp: a {type(self).__name__} has no tokens to spread"
+        )
+
+    @property
+    def unchanged(self) -> frozenset[str]:
+        """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
+        return frozenset()
+
+    def merge_adapters(self) -> bool:
+        """Adds adapters to the weights beside which they are, for good; says whether there were any."""
+        return False
 
     @abstractmethod
     def zero_output(self) -> None:

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from interp_refiner.core import BadValue
@@ -12,17 +12,17 @@ from interp_refiner.core import BadValue
 Runner = Callable[..., Tensor]
 
 
-def keep_all(block: nn.Module, *inputs: Any) -> Tensor:
+def keep_all(block: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Runs a block that keeps every activation."""
     return block(*inputs)
 
 
-def keep_inputs(block: nn.Module, *inputs: Any) -> Tensor:
+def keep_inputs(block: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Runs a block that keeps its inputs only and runs again in its backward pass."""
     return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # blocks draw nothing
 
 
-def keep_products(block: nn.Module, *inputs: Any) -> Tensor:
+def keep_products(block: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Runs a block that keeps its matrix products and attention outputs and computes the cheap rest again."""
     return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=_selective_contexts)
 

@@ -1,8 +1,9 @@
 """The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,10 @@ from interp_refiner.backbone.conditioning import (
     frames_to_tokens,
 )
 from interp_refiner.backbone.flops import wan_flops
+from interp_refiner.backbone.lora import LoRA, merge
 from interp_refiner.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all, kept_bytes
+from interp_refiner.backbone.run_block import compiled_run_block, run_block
+from interp_refiner.backbone.spread import Spread, Together
 from interp_refiner.core import BadValue, Corrupted
 
 
@@ -47,6 +51,8 @@ class Wan(Backbone):
         attention: how tokens attend to one another; None for :class:`Dense`.
         recomputation: what blocks keep for their backward pass; None for everything.
         compile: blocks are compiled: one graph for all of them, for fixed shapes. Names of weights do not change.
+        lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
+            the transformer is trained either way.
 
     Raises:
         BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
@@ -68,6 +74,7 @@ class Wan(Backbone):
         attention: Attention | None = None,
         recomputation: Recomputation | None = None,
         compile: bool = False,
+        lora: LoRA | None = None,
     ):
         super().__init__()
         shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
@@ -89,8 +96,14 @@ class Wan(Backbone):
         self.attention = attention or Dense()
         # tuples: the weights of the layers belong to their blocks
         self.self_layers, self.cross_layers = use_attention(self.wan, self.attention)
+        (lora or LoRA()).attach(self.wan)
+        for layer in (*self.self_layers, *self.cross_layers):
+            layer.requires_grad_(True)
         self.recomputation = recomputation or NoRecomputation()
-        self.run_block = compiled_run_block(self.attention.compiler_options) if compile else run_block
+        run = compiled_run_block(self.attention.compiler_options) if compile else run_block
+        for block in self.wan.blocks:
+            block.forward = partial(run, block)  # below the hooks of a block, which a strategy that shards it needs
+        self.spread: Spread = Together()
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or MaskedKeyframes()
         patch = self.wan.patch_embedding
@@ -111,12 +124,33 @@ class Wan(Backbone):
         _, rows, columns = self.wan.config.patch_size
         return rows, columns
 
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        return tuple(self.wan.blocks)
+
     def zero_output(self) -> None:
         if self.pretrained:
             advice = "objective=velocity keeps it"
             warnings.warn(f"a zero head replaces the pretrained proj_out: {advice}", stacklevel=2)
+        self.wan.proj_out.requires_grad_(True)
         nn.init.zeros_(self.wan.proj_out.weight)
         nn.init.zeros_(self.wan.proj_out.bias)
+
+    def spread_tokens(self, spread: Spread) -> None:
+        self.spread = spread
+        for block in self.wan.blocks:
+            block.attn1.processor.spread = spread
+
+    @property
+    def unchanged(self) -> frozenset[str]:
+        frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
+        return frozenset(frozen if self.pretrained else ())
+
+    def merge_adapters(self) -> bool:
+        if merge(self.wan) == 0:
+            return False
+        self.requires_grad_(True)
+        return True
 
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
         state = self.timestep.state(corrupted)
@@ -127,10 +161,13 @@ class Wan(Backbone):
         time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(corrupted))
         text = self.wan.condition_embedder.text_embedder(self._text(corrupted, tokens.dtype))
         order, rotary = self.attention.order((t, h, w), tokens.device), self.wan.rope(state)
+        of_tokens = (tokens, time, modulation, *rotary)
         if order is not None:
-            tokens, modulation, *rotary = (order.apply(x) for x in (tokens, modulation, *rotary))
-        tokens = self._run_blocks(tokens, text, modulation, tuple(rotary))
-        return self._head(tokens if order is None else order.undo(tokens), time, (t, h, w))
+            of_tokens = tuple(order.apply(x) for x in of_tokens)
+        self.spread.check(t * h * w, self.wan.config.num_attention_heads)
+        tokens, time, modulation, *rotary = (self.spread.part(x) for x in of_tokens)
+        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(rotary)), time))
+        return self._clip(values if order is None else order.undo(values), (t, h, w))
 
     def grid(self, latent_shape: Sequence[int]) -> list[int]:
         """Frames, rows and columns of the tokens of a clip ``[c, t, h, w]``."""
@@ -181,11 +218,12 @@ class Wan(Backbone):
         self, tokens: Tensor, text: Tensor, modulation: Tensor, rotary: tuple[Tensor, ...]
     ) -> Float[Tensor, "b n d"]:
         work = self._workload(tokens)
+        seen, heads = self.spread.in_attention(work.queries, work.heads)
         for own, cross in zip(self.self_layers, self.cross_layers, strict=True):
-            own.prepare(work)
+            own.prepare(replace(work, queries=seen, keys=seen, heads=heads))
             cross.prepare(replace(work, keys=text.shape[1]))
         for block, runner in zip(self.wan.blocks, self._runners(work, text.shape[1]), strict=True):
-            tokens = self.run_block(runner, block, tokens, text, modulation, rotary)
+            tokens = block(tokens, text, modulation, rotary, runner=runner)
         return tokens
 
     def _workload(self, tokens: Float[Tensor, "b n d"]) -> Workload:
@@ -204,27 +242,17 @@ class Wan(Backbone):
         kept = kept_bytes(work.batch, work.queries, text_tokens, dim, size.ffn_dim, itemsize)
         return self.recomputation.runners(size.num_layers, kept + self.attention.kept_bytes(*sizes, itemsize))
 
-    def _head(
-        self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"], grid: tuple[int, int, int]
-    ) -> Float[Tensor, "b c t h w"]:
-        """Modulated norm, projection to patch values, patches back to latents."""
+    def _head(self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
+        """Modulated norm, projection to the values of a patch."""
         shift, scale = (self.wan.scale_shift_table.unsqueeze(1) + time.unsqueeze(2)).unbind(2)
         tokens = (self.wan.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
+        return self.wan.proj_out(tokens)
+
+    def _clip(self, values: Float[Tensor, "b n v"], grid: tuple[int, int, int]) -> Float[Tensor, "b c t h w"]:
+        """Patches back to latents."""
         (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
-        return rearrange(self.wan.proj_out(tokens), pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
-
-
-def run_block(runner: Runner, block: nn.Module, *inputs: Any) -> Tensor:
-    """Runs one block; what is compiled, so that recomputation is part of the compiled graph."""
-    return runner(block, *inputs)
-
-
-def compiled_run_block(options: dict[str, Any]) -> Callable[..., Tensor]:
-    """:func:`run_block`, compiled once for all blocks: their weights are inputs of one graph; a break in it raises."""
-    # Splitting graphs at DDP's buckets is for models compiled as a whole, and fails on recomputation in the graph.
-    torch._dynamo.config.optimize_ddp = False
-    return torch.compile(run_block, dynamic=False, fullgraph=True, options=options or None)
+        return rearrange(values, pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

@@ -28,7 +28,7 @@ class EMA(L.Callback):
         self.decay = decay
         self.steps = 0
         self.average: dict[str, Tensor] = {}
-        self.raw: dict[str, Tensor] = {}
+        self.raw: list[tuple[Tensor, Tensor]] = []  # weights that hold the average, and their own values
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         weights = _weights(pl_module)
@@ -54,16 +54,16 @@ class EMA(L.Callback):
         self._swap_in(pl_module)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._swap_out(pl_module)
+        self._swap_out()
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._swap_in(pl_module)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._swap_out(pl_module)
+        self._swap_out()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self._swap_out(pl_module)
+        self._swap_out()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint[CHECKPOINT_KEY] = self.average
@@ -76,17 +76,15 @@ class EMA(L.Callback):
     def _swap_in(self, pl_module: L.LightningModule) -> None:
         if not self.average:
             return
-        weights = _weights(pl_module)
-        self.raw = {name: weight.detach().clone() for name, weight in weights.items()}
-        for name, weight in weights.items():
+        for name, weight in _weights(pl_module).items():
+            self.raw.append((weight, weight.detach().clone()))
             weight.copy_(self.average[name])
 
     @torch.no_grad()
-    def _swap_out(self, pl_module: L.LightningModule) -> None:
-        for name, weight in _weights(pl_module).items():
-            if name in self.raw:
-                weight.copy_(self.raw[name])
-        self.raw = {}
+    def _swap_out(self) -> None:
+        for weight, value in self.raw:  # the very weights: under sharding the module may hold gathered copies now
+            weight.copy_(value)
+        self.raw = []
 
 
 def _weights(module: L.LightningModule) -> dict[str, torch.nn.Parameter]:

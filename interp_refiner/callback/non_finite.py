@@ -89,4 +89,4 @@ def gathered(batches: list[list[str]]) -> list[str]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         everywhere = everywhere * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(everywhere, batches)
-    return [key for part in everywhere for keys in part for key in keys]
+    return list(dict.fromkeys(key for part in everywhere for keys in part for key in keys))  # some share their samples

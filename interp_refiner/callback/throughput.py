@@ -93,7 +93,7 @@ class Throughput(L.Callback):
         self.batches += 1
         if self.started is not None and self.batches > self.warmup_batches:
             self.pending.append((self.ended or self.started, self.started, now))
-            self._count(batch, pl_module, trainer.world_size)
+            self._count(batch, pl_module, num_replicas(trainer))
         self.ended = now
         if self.batches % self.every_n_steps == 0 and self.samples:
             self.memory = peak_memory(pl_module.device)
@@ -102,13 +102,13 @@ class Throughput(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.memory = peak_memory(pl_module.device)
 
-    def _count(self, batch: Corrupted, module: L.LightningModule, world_size: int) -> None:
-        samples = batch.clip.batch_size * world_size
+    def _count(self, batch: Corrupted, module: L.LightningModule, replicas: int) -> None:
+        samples = batch.clip.batch_size * replicas
         self.samples += samples
         self.frames += samples * batch.clip.num_frames
         if isinstance(module, Refiner):
             self.tokens += samples * (module.backbone.tokens(batch.x.shape[1:]) or 0)
-            self.flops += world_size * (module.step_flops(batch) or 0.0)
+            self.flops += replicas * (module.step_flops(batch) or 0.0)
 
     def _read_times(self) -> None:
         """Adds up what has been marked; on a GPU this waits for the last batch, hence not in every step."""
@@ -120,3 +120,8 @@ class Throughput(L.Callback):
     def _a_second(self, count: int | float) -> float:
         total = self.seconds
         return count / total if total else 0.0
+
+
+def num_replicas(trainer: L.Trainer) -> int:
+    """Processes, or groups of processes that share clips, which see different samples."""
+    return getattr(trainer.strategy, "distributed_sampler_kwargs", {"num_replicas": 1})["num_replicas"]

@@ -1,7 +1,34 @@
 """Checkpoints that survive what happens in days: written whole or not at all, checked before they are used."""
 
-from interp_refiner.checkpoint.atomic import AtomicCheckpointIO, write_whole
+from interp_refiner.checkpoint.atomic import AtomicCheckpointIO
+from interp_refiner.checkpoint.partial import write_whole
 from interp_refiner.checkpoint.rolling import RollingCheckpoint
+from interp_refiner.checkpoint.sharded import (
+    OPTIMIZER,
+    REST,
+    by_name,
+    is_sharded,
+    read_checkpoint,
+    size_of,
+    stored_names,
+    write_sharded,
+)
 from interp_refiner.checkpoint.whole import LAST, fault, last_whole, resume_path
 
-__all__ = ["LAST", "AtomicCheckpointIO", "RollingCheckpoint", "fault", "last_whole", "resume_path", "write_whole"]
+__all__ = [
+    "LAST",
+    "OPTIMIZER",
+    "REST",
+    "AtomicCheckpointIO",
+    "RollingCheckpoint",
+    "by_name",
+    "fault",
+    "is_sharded",
+    "last_whole",
+    "read_checkpoint",
+    "resume_path",
+    "size_of",
+    "stored_names",
+    "write_sharded",
+    "write_whole",
+]

@@ -1,58 +1,25 @@
-"""Writing a file whole or not at all."""
+"""Lightning's checkpoint files, written whole or not at all."""
 
 import logging
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, final
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
+from interp_refiner.checkpoint.partial import write_whole
+from interp_refiner.checkpoint.sharded import read_checkpoint
 from interp_refiner.checkpoint.whole import last_whole
 from interp_refiner.core import Stopped
 
 log = logging.getLogger(__name__)
 
-PARTIAL = ".partial"  # ending of a file that is being written
-
-
-@contextmanager
-def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that gets its name once all of it is on the disk; on an error nothing is left of it.
-
-    Raises:
-        OSError: of the system, also where a library in between made another error of it.
-    """
-    partial = path.with_name(path.name + PARTIAL)
-    try:
-        with open(partial, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)  # the name too has to survive a loss of power
-    except BaseException as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        of_system = error.__context__ if isinstance(error.__context__, OSError) else None
-        if isinstance(error, RuntimeError) and of_system is not None:  # torch.save, when its file cannot be written
-            raise of_system from None
-        raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
 
 @final
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, whole or absent: temporary name, fsync, rename. Remote paths are left to Lightning.
+
+    It also reads the folders of sharded checkpoints, so that a run can go on under another strategy.
 
     Raises:
         Stopped: a checkpoint cannot be written (no space, a quota, a mount that went away); it names the last good one.
@@ -72,3 +39,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             kept = f"the last good one is {good}" if good is not None else "there is none yet"
             raise Stopped(f"checkpoint {path}: {error.strerror}; {kept}", agreed=False) from error
         log.info("checkpoint %s: %.1f MB", path, path.stat().st_size / 1e6)
+
+    def load_checkpoint(self, path: Any, *arguments: Any, **named: Any) -> dict[str, Any]:
+        if "://" not in str(path) and Path(path).is_dir():
+            return read_checkpoint(Path(path))
+        return super().load_checkpoint(path, *arguments, **named)

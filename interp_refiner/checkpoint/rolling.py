@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 from pathlib import Path
 from typing import Any, final
 
@@ -9,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from interp_refiner.checkpoint.atomic import PARTIAL
+from interp_refiner.checkpoint.partial import PARTIAL
 from interp_refiner.checkpoint.whole import LAST
 from interp_refiner.core import BadValue
 
@@ -45,7 +46,7 @@ class RollingCheckpoint(Checkpoint):
         self.saved_step = self.seen_step = trainer.global_step
         if trainer.is_global_zero:
             for left_over in self.folder.glob(f"*{PARTIAL}"):  # of a run that was killed while it wrote
-                left_over.unlink()
+                shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -81,8 +82,8 @@ class RollingCheckpoint(Checkpoint):
         self.saved_step = trainer.global_step
         if trainer.is_global_zero:
             link(self.folder / LAST, path)
-        for old in sorted(self.folder.glob("step_*.ckpt"), key=os.path.getmtime)[: -self.keep_last]:
-            trainer.strategy.remove_checkpoint(old)
+            for old in sorted(self.folder.glob("step_*.ckpt"), key=os.path.getmtime)[: -self.keep_last]:
+                trainer.strategy.remove_checkpoint(old)
         return path
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from interp_refiner.checkpoint.sharded import OLD, damage, is_sharded
 from interp_refiner.core import BadValue
 
 log = logging.getLogger(__name__)
@@ -17,12 +18,12 @@ LAST = "last.ckpt"  # a link to the newest checkpoint
 def fault(path: Path) -> str | None:
     """What is wrong with a checkpoint; None for a whole one.
 
-    A file (a zip archive, as ``torch.save`` writes it) is read through and compared with the CRC-32 of every record; a
-    folder of a sharded checkpoint is whole if it has its ``.metadata``, which is written last.
+    A file (a zip archive, as ``torch.save`` writes it) is read through and compared with the CRC-32 of every record;
+    so is every record of the folder of a sharded checkpoint.
     """
-    if path.is_dir():
-        return None if (path / ".metadata").is_file() else "a sharded checkpoint without .metadata"
     try:
+        if path.is_dir():
+            return damage(path)
         with ZipFile(path) as archive:
             torn = archive.testzip()
     except (BadZipFile, EOFError, NotImplementedError) as error:
@@ -33,11 +34,15 @@ def fault(path: Path) -> str | None:
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """The checkpoints of a folder: what ``last.ckpt`` points to, then the others, newest step first."""
+    """The checkpoints of a folder: what ``last.ckpt`` points to, then the others, newest step first.
+
+    Among them sharded ones that had stepped aside for a newer writing of themselves when the run was killed.
+    """
     last = (folder / LAST).resolve()
     if last.exists():
         yield last
-    others = [path for path in folder.glob("*.ckpt") if path.resolve() != last and not path.is_symlink()]
+    found = [*folder.glob("*.ckpt"), *folder.glob(f"*.ckpt{OLD}")]
+    others = [path for path in found if path.resolve() != last and not path.is_symlink()]
     yield from sorted(others, key=lambda path: (_step(path), path.name), reverse=True)
 
 
@@ -73,7 +78,7 @@ def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
         log.info("%s", f"going on from {found}" if found else f"no checkpoint in {run_folder / FOLDER}: a fresh start")
         return found
     path = Path(ckpt_path).expanduser()
-    if path.is_dir() and fault(path) is not None:
+    if path.is_dir() and not is_sharded(path):  # a run folder, or its folder of checkpoints
         path = path / FOLDER / LAST if (path / FOLDER).is_dir() else path / LAST
     found = last_whole(path.parent) if path.name == LAST else path
     reason = "no checkpoint there" if found is None else fault(found)

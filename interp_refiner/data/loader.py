@@ -41,6 +41,8 @@ class TrainLoader:
         seed: of the order.
         rank, world_size: which part of every global batch is this process's.
         read_ahead: batches read beyond the one that is waited for.
+        accumulated: batches of an optimizer step. Lightning takes a step at the end of what it calls an epoch, however
+            few batches have come, so that an epoch of its is made to hold whole steps.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class TrainLoader:
         rank: int = 0,
         world_size: int = 1,
         read_ahead: int = 2,
+        accumulated: int = 1,
     ):
         _check_sizes(batch_size, read_ahead)
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
-        self.rank, self.world_size, self.read_ahead = rank, world_size, read_ahead
+        self.rank, self.world_size, self.read_ahead, self.accumulated = rank, world_size, read_ahead, accumulated
         self.num_samples = len(reader.clips)
         self._position = 0  # in the stream: samples handed out, over all ranks
         self._ahead: deque[tuple[range, Pending]] = deque()
@@ -64,8 +67,9 @@ class TrainLoader:
         return self.batch_size * self.world_size
 
     def __len__(self) -> int:
-        """Batches of what Lightning calls an epoch: whole global batches, at least one."""
-        return max(1, self.num_samples // self.global_batch_size)
+        """Batches of what Lightning calls an epoch: those of whole optimizer steps, at least one step."""
+        steps = self.num_samples // (self.global_batch_size * self.accumulated)
+        return max(1, steps) * self.accumulated
 
     def __iter__(self) -> Iterator[Clip]:
         return self

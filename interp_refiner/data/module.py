@@ -192,7 +192,8 @@ class ShardedDataModule(L.LightningDataModule):
         if overfit := int(getattr(self.trainer, "overfit_batches", 0)):
             few = fixed_order(len(reader.clips), overfit * self.batch_size * world_size)
             reader = reader.subset(few)
-        return TrainLoader(reader, self.batch_size, self.reading.seed, rank, world_size, self.reading.read_ahead)
+        dealt = (self.batch_size, self.reading.seed, rank, world_size, self.reading.read_ahead)
+        return TrainLoader(reader, *dealt, accumulated=getattr(self.trainer, "accumulate_grad_batches", 1))
 
     def val_dataloader(self) -> EvalLoader:
         """This process's part of the held-out clips at every level."""

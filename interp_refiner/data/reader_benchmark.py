@@ -7,11 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 
 from interp_refiner.core import BadValue
@@ -30,8 +31,10 @@ SHARDS = 43
 class ReaderBenchmark:
     """Reads one epoch in its shuffled order, in turn with raw reads of the same bytes, all from a warm page cache.
 
-    The raw reads are ``preadv`` of whole samples into one buffer a thread that is used again and again: no fresh
-    memory, no look at what was read. With as many threads as the reader they are the most that any reader could reach.
+    The raw reads are ``preadv`` of whole samples by as many threads, with no look at what was read, in two kinds: into
+    one buffer a thread, which stays in the processor's cache and which no one could use, since the next sample is
+    written over it; and into as much memory as the reader's batches take, the most that any reader could reach. Ratios
+    are medians of those of single rounds, in which all three follow one another and meet the same load.
 
     Args:
         folder: where the samples are written if they are not there; 8.4 MB each at the full shapes.
@@ -52,7 +55,7 @@ class ReaderBenchmark:
         samples_per_shard: int = 32,
         batch_size: int = 2,
         threads: int = 4,
-        read_ahead: int = 2,
+        read_ahead: int = 8,
         repeats: int = 7,
         indexed_members: int = INDEXED_MEMBERS,
         finite_check: FiniteCheck = "once",
@@ -70,23 +73,29 @@ class ReaderBenchmark:
         self._write()
         with tempfile.TemporaryDirectory() as cache:
             dataset = ShardDataset(self.folder, cache_dir=cache, finite_check=self.finite_check)
-            raw = _RawReads(dataset, self.threads)
+            held = -(-self.batch_size * (self.read_ahead + 2) // self.threads)  # samples in memory, by thread
+            raw, kept = (_RawReads(dataset, self.threads, buffers) for buffers in (1, held))
             reader = BatchReader(dataset, self.threads)
-            wall, cpu = self._alternating([raw.epoch, lambda: self._epoch(reader)])
+            wall, cpu = self._alternating([raw.epoch, kept.epoch, lambda: self._epoch(reader)])
             first_batch = [self._first_batch(cache) for _ in range(self.repeats)]
-        batches = len(dataset) // self.batch_size
-        read = batches * self.batch_size
+        mb = raw.num_bytes / len(dataset) / 1e6
+        read = np.array([len(dataset), len(dataset), len(dataset) // self.batch_size * self.batch_size])
+        seconds, used = wall / read, cpu / read  # a sample, [repeats, 3]
+        typical, typical_used = np.median(seconds, 0), np.median(used, 0)
         return {
-            "samples_per_s": round(read / wall[1], 1),
-            "mb_per_s": round(read * raw.num_bytes / len(dataset) / 1e6 / wall[1]),
-            "raw_samples_per_s": round(len(dataset) / wall[0], 1),
-            "raw_mb_per_s": round(raw.num_bytes / 1e6 / wall[0]),
-            "ratio_wall": round(wall[0] / wall[1] * read / len(dataset), 3),
-            "ratio_cpu": round(cpu[0] / cpu[1] * read / len(dataset), 3),
-            "cpu_ms_a_sample": round(1e3 * cpu[1] / read, 3),
-            "raw_cpu_ms_a_sample": round(1e3 * cpu[0] / len(dataset), 3),
+            "samples_per_s": round(1 / typical[2], 1),
+            "mb_per_s": round(mb / typical[2]),
+            "raw_samples_per_s": round(1 / typical[0], 1),
+            "raw_mb_per_s": round(mb / typical[0]),
+            "ratio_wall": _ratio(seconds, 0),
+            "ratio_cpu": _ratio(used, 0),
+            "ratio_to_kept_wall": _ratio(seconds, 1),
+            "ratio_to_kept_cpu": _ratio(used, 1),
+            "cpu_ms_a_sample": round(1e3 * typical_used[2], 3),
+            "raw_cpu_ms_a_sample": round(1e3 * typical_used[0], 3),
+            "kept_cpu_ms_a_sample": round(1e3 * typical_used[1], 3),
             "first_batch_s": round(median(first_batch), 3),
-            "mb_a_sample": round(raw.num_bytes / len(dataset) / 1e6, 3),
+            "mb_a_sample": round(mb, 3),
             "batch_size": self.batch_size,
             "threads": self.threads,
             "repeats": self.repeats,
@@ -111,18 +120,16 @@ class ReaderBenchmark:
         samples = map(sample, range(self.num_samples))
         write_shards(self.folder, samples, self.metadata, self.samples_per_shard)
 
-    def _alternating(self, functions: Sequence[Callable[[], object]]) -> tuple[list[float], list[float]]:
-        """Median wall and processor seconds of each function, run in turn; a first round is not counted."""
-        wall: list[list[float]] = [[] for _ in functions]
-        cpu: list[list[float]] = [[] for _ in functions]
+    def _alternating(self, functions: Sequence[Callable[[], object]]) -> tuple[np.ndarray, np.ndarray]:
+        """Wall and processor seconds ``[repeats, function]`` of functions that are run in turn, after a first round."""
+        wall, cpu = np.zeros((2, self.repeats + 1, len(functions)))
         for repeat in range(self.repeats + 1):
             for number, function in enumerate(functions):
                 at, used = time.perf_counter(), time.process_time()
                 function()
-                if repeat > 0:
-                    wall[number].append(time.perf_counter() - at)
-                    cpu[number].append(time.process_time() - used)
-        return [median(times) for times in wall], [median(times) for times in cpu]
+                wall[repeat, number] = time.perf_counter() - at
+                cpu[repeat, number] = time.process_time() - used
+        return wall[1:], cpu[1:]
 
     def _epoch(self, reader: BatchReader) -> None:
         loader = TrainLoader(reader, self.batch_size, read_ahead=0)
@@ -156,27 +163,44 @@ class ReaderBenchmark:
         }
 
 
-class _RawReads:
-    """All samples of a data set in the order of its first epoch, each by one call into a buffer of its thread."""
+def _ratio(seconds: np.ndarray, against: int) -> float:
+    """The speed of the reader, the last column, as a share of that of another one: the median over the rounds."""
+    return round(float(np.median(seconds[:, against] / seconds[:, -1])), 3)
 
-    def __init__(self, dataset: ShardDataset, threads: int):
+
+class _RawReads:
+    """All samples of a data set in the order of its first epoch, each by one call into a buffer of its thread.
+
+    Args:
+        dataset: whose samples.
+        threads: that read.
+        buffers: of a thread, used in turn.
+    """
+
+    def __init__(self, dataset: ShardDataset, threads: int, buffers: int):
         self.root, self.threads = Path(dataset.storage.name), threads
         spans = [dataset.extent(sample) for sample in epoch_order(len(dataset), 0, 0).tolist()]
         self.num_bytes = sum(stop - start for _, start, stop in spans)
         self.parts = [spans[number::threads] for number in range(threads)]
         longest = max(stop - start for _, start, stop in spans)
-        self.buffers = [batch_memory((longest,), torch.uint8).numpy().data for _ in range(threads)]
+        self.buffers = [[_touched(longest) for _ in range(buffers)] for _ in range(threads)]
 
     def epoch(self) -> None:
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(self._read, self.parts, self.buffers))
 
-    def _read(self, spans: Sequence[tuple[str, int, int]], buffer: memoryview) -> None:
+    def _read(self, spans: Sequence[tuple[str, int, int]], buffers: Sequence[memoryview]) -> None:
         files = {name: os.open(self.root / name, os.O_RDONLY) for name in {shard for shard, _, _ in spans}}
-        for shard, start, stop in spans:
+        for (shard, start, stop), buffer in zip(spans, cycle(buffers), strict=False):
             os.preadv(files[shard], [buffer[: stop - start]], start)
         for file in files.values():
             os.close(file)
+
+
+def _touched(size: int) -> memoryview:
+    """Memory that the system has handed out."""
+    memory = batch_memory((size,), torch.uint8).fill_(1)
+    return memory.numpy().data
 
 
 def _write_small_shards(root: Path, members: int) -> int:

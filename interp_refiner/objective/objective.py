@@ -47,6 +47,9 @@ class LevelError(nn.Module):
 
     Args:
         num_levels: S.
+
+    Attributes:
+        copies: processes that see the same samples, each of which counts once.
     """
 
     totals: Float[Tensor, " levels"]
@@ -57,7 +60,7 @@ class LevelError(nn.Module):
         super().__init__()
         self.register_buffer("totals", torch.zeros(num_levels + 1, dtype=torch.float64))
         self.register_buffer("counts", torch.zeros(num_levels + 1, dtype=torch.float64))
-        self.pending = None
+        self.pending, self.copies = None, 1
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Follows the module to another device but not to another dtype: a bfloat16 count stops at 256."""
@@ -86,6 +89,7 @@ class LevelError(nn.Module):
             return
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.pending)
+            self.pending /= self.copies
         self.totals += self.pending[0]
         self.counts += self.pending[1]
         self.pending = None

@@ -1,5 +1,6 @@
 """The LightningModule: where backbone, objective and sampler meet."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -62,6 +63,25 @@ class Refiner(L.LightningModule):
         self.backbone, self.objective = backbone, objective
         self.recipe, self.sampler, self.corruption = optimizer, sampler, corruption
         self.validation_error = MissingFrameError(num_levels)
+
+    def configure_model(self) -> None:
+        """Hands the backbone to a strategy that spreads it over processes; Lightning calls it once they have met."""
+        strategy: Any = self.trainer.strategy
+        if hasattr(strategy, "parallelize"):
+            strategy.parallelize(self.backbone)
+            self.objective.level_error.copies = strategy.sharing
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name in self.backbone.unchanged:
+            checkpoint["state_dict"].pop(f"backbone.{name}", None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = self.with_unchanged(checkpoint.get("state_dict", {}))
+
+    def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a checkpoint together with those that it leaves out."""
+        own, left_out = self.state_dict(), (f"backbone.{name}" for name in self.backbone.unchanged)
+        return {**{name: own[name] for name in left_out}, **weights}
 
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """``z0_hat``, or the next finer level with ``objective=adjacent``: where training and sampling meet."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.backbone.wan import compiled_run_block
+from interp_refiner.backbone.run_block import compiled_run_block
 
 pytestmark = pytest.mark.timeout(1800)  # seconds of work, many times that beside other work
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def test_a_break_in_a_compiled_block_is_an_error_not_two_graphs():
 
     run = compiled_run_block({})
     with pytest.raises(Exception, match="graph_break"):
-        run(broken, torch.nn.Linear(2, 2), torch.randn(1, 2))
+        run(torch.nn.Linear(2, 2), torch.randn(1, 2), runner=broken)
 
 
 @pytest.mark.gpu

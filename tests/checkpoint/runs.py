@@ -20,7 +20,7 @@ from torch import Tensor
 from interp_refiner.callback import EMA
 from interp_refiner.checkpoint import resume_path
 from interp_refiner.core import Stopped
-from interp_refiner.entry import build
+from interp_refiner.entry import build, save_config
 from interp_refiner.run import assemble
 from tests.config.small import small_config
 
@@ -111,6 +111,7 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
     callbacks += [Recorder(folder / f"record_{rank}.jsonl"), *extra]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
     run = assemble(cfg)
+    save_config(cfg, cfg.paths.output_dir)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=resume_path("last", folder / "run"))
     return trainer
 

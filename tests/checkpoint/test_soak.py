@@ -5,7 +5,7 @@ import pytest
 from tests.checkpoint.test_exact_resume import check_exact
 
 HOOKS = ("on_train_batch_start", "on_before_backward", "on_train_batch_end")  # of every batch
-BATCHES = {1: range(1, 7), 2: range(1, 11, 2)}  # by accumulation; 8 steps take 8, and 12 or 16
+BATCHES = {1: range(1, 7), 2: range(1, 11, 2)}  # by accumulation; 8 steps take 8 or 16
 
 
 @pytest.mark.soak

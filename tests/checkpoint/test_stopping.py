@@ -24,9 +24,9 @@ def signalled(number):
 
 
 def test_a_signal_to_either_process_stops_both_at_the_same_step_and_the_run_goes_on_exactly(tmp_path):
-    """SIGTERM after the first of the two micro-batches (3, 4) of step 3, in the second process only."""
+    """SIGTERM after the first of the two micro-batches (4, 5) of step 3, in the second process only."""
     options = ["trainer.accumulate_grad_batches=2", "trainer.max_steps=5", "checkpoint.every_n_steps=100"]
-    at = [At(3, signalled(signal.SIGTERM), rank=1)]
+    at = [At(4, signalled(signal.SIGTERM), rank=1)]
     assert finish(processes(tmp_path / "whole", options, (), world=2)) == [0, 0], printed(tmp_path / "whole")
     assert finish(processes(tmp_path / "stopped", options, at, world=2)) == [75, 75], printed(tmp_path / "stopped")
     saved = tmp_path / "stopped" / "run" / "checkpoints" / "step_000003.ckpt"
@@ -37,19 +37,44 @@ def test_a_signal_to_either_process_stops_both_at_the_same_step_and_the_run_goes
         assert record(tmp_path / "stopped", rank) == record(tmp_path / "whole", rank)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGINT, 130)])
-def test_one_process_saves_and_ends_with_its_code(tmp_path, number, code):
-    assert finish(processes(tmp_path / "run", ["trainer.max_steps=3"], [At(1, signalled(number))])) == [code]
-    assert f"{signal.Signals(number).name}: stopped after step 2" in printed(tmp_path / "run")
+def test_ctrl_c_saves_and_ends_with_its_code(tmp_path):
+    assert finish(processes(tmp_path / "run", ["trainer.max_steps=3"], [At(1, signalled(signal.SIGINT))])) == [130]
+    assert "SIGINT: stopped after step 2" in printed(tmp_path / "run")
     assert (tmp_path / "run" / "run" / "checkpoints" / "step_000002.ckpt").is_file()
 
 
-def test_a_job_of_slurm_is_queued_again(tmp_path, monkeypatch):
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch):
+    """A command that stands in for SLURM's, and notes in the file ``called`` beside it how it was called."""
     scontrol = tmp_path / "scontrol"
     scontrol.write_text('#!/bin/sh\necho "$@" > "$(dirname "$0")/called"\n')
     scontrol.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", "71")
+    return scontrol
+
+
+def test_a_job_of_slurm_whose_time_is_up_is_queued_again_and_goes_on(tmp_path, scontrol, monkeypatch):
+    """Keeping two checkpoints without moments beside the best one, the size of each in the log."""
+    places = {"NTASKS": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "JOB_NAME": "train"}
+    for name, value in places.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    options = ["trainer.max_steps=5", "checkpoint.keep_last=2", "checkpoint.save_optimizer=false"]
+    assert finish(processes(tmp_path / "run", options, [At(2, signalled(signal.SIGUSR1))])) == [75]
+    assert "SIGUSR1: stopped after step 3" in printed(tmp_path / "run")
+    assert "SLURM job 71 is queued again" in printed(tmp_path / "run")
+    assert (tmp_path / "called").read_text() == "requeue 71\n"
+    assert finish(processes(tmp_path / "run", options)) == [0], printed(tmp_path / "run")
+    assert [row["step"] for batch, row in record(tmp_path / "run").items() if batch != "end"] == [1, 2, 3, 4, 5]
+    assert "the checkpoint has no optimizer state" in printed(tmp_path / "run")
+    folder = tmp_path / "run" / "run" / "checkpoints"
+    files = ["best_000004.ckpt", "last.ckpt", "step_000004.ckpt", "step_000005.ckpt"]
+    assert sorted(os.listdir(folder)) == files
+    assert torch.load(folder / "step_000005.ckpt", weights_only=True)["optimizer_states"] == []
+    assert all(f"checkpoint {folder / name}: 0." in printed(tmp_path / "run") for name in files if name != "last.ckpt")
+
+
+def test_a_job_of_an_array_is_queued_again_and_a_failure_is_told(tmp_path, scontrol, monkeypatch):
     assert requeue_job() == "SLURM job 71 is queued again"
     assert (tmp_path / "called").read_text() == "requeue 71\n"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
@@ -105,14 +130,14 @@ def states(folder, rank=0):
 
 
 def test_a_step_that_is_not_finite_in_one_process_is_skipped_in_both(tmp_path):
-    """Steps of two micro-batches, (0, 1), (2), (3, 4), ...: an epoch is 3 batches. Batch 4 is not finite."""
+    """Steps of two micro-batches, (0, 1), (2, 3), (4, 5), ...: batch 4 is not finite."""
     folder = tmp_path / "run"
     options = ["trainer.accumulate_grad_batches=2", "trainer.max_steps=5"]
     extra = [NotFinite([4], rank=1), State(folder)]
     assert finish(processes(folder, options, extra, world=2)) == [0, 0], printed(folder)
     rows = states(folder)
     assert rows == states(folder, rank=1)
-    before, after, later = rows[2], rows[4], rows[5]
+    before, after, later = rows[3], rows[5], rows[7]
     assert after["step"] == before["step"] + 1
     assert after.pop("skipped") == before.pop("skipped") + 1 == 1
     assert {**after, "step": 0} == {**before, "step": 0}

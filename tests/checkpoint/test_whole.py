@@ -6,8 +6,17 @@ import os
 
 import pytest
 import torch
+from torch.distributed.checkpoint import CheckpointException
 
-from interp_refiner.checkpoint import LAST, AtomicCheckpointIO, fault, last_whole, resume_path
+from interp_refiner.checkpoint import (
+    LAST,
+    AtomicCheckpointIO,
+    fault,
+    last_whole,
+    resume_path,
+    size_of,
+    write_sharded,
+)
 from interp_refiner.checkpoint.rolling import link
 from interp_refiner.core import BadValue, Stopped
 
@@ -47,10 +56,72 @@ def test_one_flipped_bit_is_detected(tmp_path):
     assert "does not match its checksum" in fault(path)
 
 
-def test_a_folder_of_a_sharded_checkpoint_is_whole_with_its_metadata(tmp_path):
-    assert ".metadata" in fault(tmp_path)
-    (tmp_path / ".metadata").write_bytes(b"written last")
-    assert fault(tmp_path) is None
+def sharded(folder, step):
+    """A checkpoint of a sharded strategy, of one process."""
+    path, weight = folder / f"step_{step:06d}.ckpt", torch.randn(40, 9, generator=torch.Generator().manual_seed(step))
+    optimizer = {"state": {"w": {"exp_avg": weight / 3}}, "param_groups": [{"params": ["w"], "lr": 0.5}]}
+    write_sharded({"state_dict": {"w": weight}, "optimizer_0": optimizer}, {"global_step": step}, path)
+    return path
+
+
+def test_a_sharded_checkpoint_comes_back_bit_for_bit(tmp_path):
+    path = sharded(tmp_path, 3)
+    weight = torch.randn(40, 9, generator=torch.Generator().manual_seed(3))
+    read = AtomicCheckpointIO().load_checkpoint(path)
+    assert fault(path) is None
+    assert read["global_step"] == 3
+    assert torch.equal(read["state_dict"]["w"], weight)
+    (state,) = read["optimizer_states"]
+    assert torch.equal(state["state"][0]["exp_avg"], weight / 3)
+    assert state["param_groups"] == [{"params": [0], "lr": 0.5}]
+    assert size_of(path) > weight.nbytes * 2
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("name", [".metadata", "meta.pt"])
+def test_a_sharded_checkpoint_without_a_part_is_damaged(tmp_path, name):
+    path = sharded(tmp_path, 1)
+    (path / name).unlink()
+    assert fault(path) == f"a sharded checkpoint without {name}"
+
+
+def test_a_truncated_shard_and_a_flipped_bit_are_detected(tmp_path):
+    good, bad = sharded(tmp_path, 1), sharded(tmp_path, 2)
+    (shard,) = bad.glob("*.distcp")
+    whole = shard.read_bytes()
+    content = bytearray(whole)
+    weight = torch.randn(40, 9, generator=torch.Generator().manual_seed(2))
+    content[content.index(weight.numpy().tobytes()) + 5] ^= 1
+    shard.write_bytes(content)
+    assert "does not match its checksum" in fault(bad)
+    shard.write_bytes(whole[:-1000])
+    assert "is truncated" in fault(bad)
+    assert last_whole(tmp_path) == good
+    (bad / ".metadata").write_bytes(b"half")
+    assert "cannot be read" in fault(bad)
+
+
+def test_a_sharded_checkpoint_that_stepped_aside_for_a_new_one_is_found(tmp_path, monkeypatch):
+    path, replace = sharded(tmp_path, 1), os.replace
+
+    def killed(source, target):
+        if target == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        sharded(tmp_path, 1)
+    assert not path.exists()
+    assert fault(last_whole(tmp_path)) is None
+
+
+def test_a_disk_that_refuses_a_sharded_checkpoint_leaves_the_one_before(tmp_path, monkeypatch):
+    good = sharded(tmp_path, 1)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises((OSError, CheckpointException)):
+        sharded(tmp_path, 2)
+    assert last_whole(tmp_path) == good
 
 
 def test_the_one_before_a_damaged_checkpoint_is_used_and_named(tmp_path, caplog):

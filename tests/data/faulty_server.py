@@ -1,5 +1,6 @@
 """A local HTTP server of a folder that answers range requests, and fails as often and in such ways as it is told to."""
 
+import json
 import random
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 FAULTS = ("delay", "reset", "error", "short", "cut")
 
@@ -21,13 +23,14 @@ class FaultyServer(ThreadingHTTPServer):
         faults: in which ways, chosen at random.
         delay: seconds of a delay.
         in_a_row: at most so many failures for the same range one after the other.
+        handler: of its requests; None for plain files.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, root: Path, share=0.0, faults=FAULTS, delay=0.05, in_a_row=3, seed=0):
-        super().__init__(("127.0.0.1", 0), Handler)
+    def __init__(self, root: Path, share=0.0, faults=FAULTS, delay=0.05, in_a_row=3, seed=0, handler=None):
+        super().__init__(("127.0.0.1", 0), handler or Handler)
         self.root, self.share, self.faults, self.delay, self.in_a_row = root, share, faults, delay, in_a_row
         self.injected: Counter[str] = Counter()
         self.requests: list[tuple[str, int, int]] = []
@@ -104,6 +107,35 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if cut else content)
         self.close_connection = self.close_connection or cut
+
+
+class Hub(Handler):
+    """As much of the hub behind ``hf://datasets/me/clips`` as its client asks for to read files of a folder."""
+
+    def do_GET(self):
+        address, repository = urlsplit(self.path), "datasets/me/clips"
+        if address.path.startswith(tree := f"/api/{repository}/tree/main"):
+            folder = self.server.root / address.path.removeprefix(tree).strip("/")
+            if not folder.is_dir():
+                return self.absent()
+            return self.answer_json([self.entry(path) for path in sorted(folder.iterdir())])
+        if address.path.startswith(f"/api/{repository}"):
+            return self.answer_json({"id": "me/clips", "sha": "0" * 40, "siblings": []})
+        self.path = address.path.removeprefix(f"/{repository}/resolve/main")
+        return super().do_GET()
+
+    def entry(self, path):
+        kind = {"type": "directory"} if path.is_dir() else {"type": "file", "size": path.stat().st_size}
+        return {**kind, "path": str(path.relative_to(self.server.root)), "oid": f"{path.stat().st_mtime_ns:040d}"}
+
+    def absent(self):
+        self.send_response(404)
+        self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def answer_json(self, value):
+        self.answer(200, json.dumps(value).encode(), "application/json")
 
 
 @contextmanager

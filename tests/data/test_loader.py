@@ -91,6 +91,11 @@ def test_length_is_the_whole_global_batches_of_an_epoch(reader, batch, world, le
     assert len(TrainLoader(reader, batch, world_size=world)) == length
 
 
+@pytest.mark.parametrize(("batch", "accumulated", "length"), [(1, 3, 12), (2, 2, 6), (4, 2, 2), (5, 4, 4)])
+def test_an_epoch_of_lightnings_holds_whole_optimizer_steps(reader, batch, accumulated, length):
+    assert len(TrainLoader(reader, batch, accumulated=accumulated)) == length
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     before=st.integers(0, 12),

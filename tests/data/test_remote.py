@@ -7,6 +7,8 @@ from collections import Counter
 
 import pytest
 import torch
+from fsspec.implementations.memory import MemoryFileSystem
+from fsspec.registry import _registry
 
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.data import (
@@ -20,7 +22,7 @@ from interp_refiner.data import (
 )
 from interp_refiner.data.shards import CachedFolder, DatasetMetadata, RangeCache, RemoteFolder, Sample, write_shards
 from interp_refiner.data.shards.remote import Retries
-from tests.data.faulty_server import FAULTS, served
+from tests.data.faulty_server import FAULTS, Hub, served
 from tests.data.shards_on_disk import replace_member, saved, write
 from tests.factories import make_corruption
 
@@ -56,6 +58,33 @@ def test_a_remote_set_reads_like_a_local_one_by_one_request_a_sample(root):
         assert len(server.requests) == 1
         (_, start, stop), size = server.requests[0], os.path.getsize(root / "set" / "shard-00000.tar")
         assert stop - start < size / 3, "not the whole shard"
+
+
+def test_the_client_of_the_hub_reads_no_more_than_it_is_asked_for(root):
+    with served(root, handler=Hub, share=0.3, faults=("error", "short")) as server:
+        options = {"endpoint": server.url, "token": False, "skip_instance_cache": True}
+        dataset = ShardDataset(RemoteFolder("hf://datasets/me/clips/set", options, QUICK))
+        assert_same(dataset, ShardDataset(root / "set"))
+        assert sum(server.injected.values()) > 3
+        server.requests.clear()
+        dataset[3]
+        size = os.path.getsize(root / "set" / "shard-00000.tar")
+        assert all(stop - start < size / 3 for _, start, stop in server.requests), "not the whole shard"
+        nothing = RemoteFolder("hf://datasets/me/clips/nowhere", options, QUICK)
+        assert not nothing.holds_shards()
+
+
+@pytest.mark.parametrize("protocol", ["s3", "hf", "gs"])
+def test_any_file_system_that_fsspec_knows_by_the_protocol_serves(root, protocol, monkeypatch):
+    """Where the store's own client is another one, by its interface alone: a file system in memory under its name."""
+    kind = type("InMemory", (MemoryFileSystem,), {"protocol": protocol, "store": {}, "pseudo_dirs": [""]})
+    monkeypatch.setitem(_registry, protocol, kind)
+    memory = kind(skip_instance_cache=True)
+    memory.put(str(root / "set"), f"{protocol}://bucket/clips", recursive=True)
+    folder = Stores().open(f"{protocol}://bucket/clips")
+    assert folder.holds_shards()
+    assert_same(ShardDataset(folder), ShardDataset(root / "set"))
+    assert not Stores().open(f"{protocol}://bucket/nothing").holds_shards()
 
 
 def test_where_nothing_is_listed_a_file_names_the_shards(root, tmp_path):

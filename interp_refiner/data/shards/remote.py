@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, final
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
 
 from interp_refiner.core import BadValue, MissingExtra
@@ -168,6 +169,8 @@ class RemoteFolder(Storage):
         if isinstance(self._fs, AsyncFileSystem) and self._fs.async_impl:
             function = getattr(self._fs, f"_{method}")
             return sync(self._fs.loop, function, path, timeout=self.retries.timeout, **arguments)
+        if getattr(type(self._fs), method) is AbstractFileSystem.cat_file:  # it opens a file, which would read ahead
+            arguments["cache_type"] = "none"
         return getattr(self._fs, method)(path, **arguments)
 
     def _persist(self, what: str, request: Callable[[], T], shard: str = "") -> T:

@@ -1,0 +1,78 @@
+"""The whole table: every strategy against one process over 20 steps, also with Muon, compiled and in four processes."""
+
+import pytest
+
+from tests.strategy.groups import Fit, dealt, difference, fits_together
+
+STEPS = 20
+COMPILED = ["backbone.compile=true", "backbone/recomputation=selective"]
+SHARED = ["trainer.strategy.size=2"]
+REPLICAS = "trainer.strategy.replicas=2"
+
+
+def fit(name, strategy, world, *extra, micro=1):
+    return Fit(name, [*dealt(strategy, 4 // (world * micro), micro, world, STEPS, STEPS // 2), *extra])
+
+
+def compare(found, single):
+    """A line for every run with the largest differences from that of one process; and none of them is large."""
+    print("\n| run | against | loss of a step | average (EMA) | weights | validation |\n|---|---|---|---|---|---|")
+    for name, result in found.items():
+        against = "muon" if name.startswith("muon,") else "one"
+        parts = [difference(result[part], single[against][part]) for part in ("losses", "ema", "weights", "figures")]
+        print(f"| {name} | {against} | " + " | ".join(f"{value:.1e}" for value in parts) + " |", flush=True)
+        assert len(result["losses"]) == STEPS
+        assert parts[0] < 1e-6, name
+        assert max(parts) < 1e-4, name
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("table")
+
+
+@pytest.fixture(scope="module")
+def single(folder):
+    micro = fit("one, 4 micro-batches", "auto", 1, micro=4)
+    return fits_together([fit("one", "auto", 1), fit("muon", "auto", 1, "optimizer=muon"), micro], folder, 1, 1500.0)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_twenty_steps_are_those_of_one_process(folder, single):
+    two = fits_together(
+        [
+            fit("ddp, 2 processes", "ddp", 2),
+            fit("fsdp2, 2 processes", "fsdp2", 2),
+            fit("fsdp2, 2 processes, 2 micro-batches", "fsdp2", 2, micro=2),
+            fit("hsdp, 2 replicas of 1 shard", "hsdp", 2, REPLICAS),
+            fit("hsdp, 1 replica of 2 shards", "hsdp", 2),
+            fit("muon, fsdp2, 2 processes", "fsdp2", 2, "optimizer=muon"),
+            fit("sequence, 2 processes share a clip", "sequence", 1, *SHARED, "trainer.devices=2"),
+        ],
+        folder,
+        2,
+        timeout=3000.0,
+    )
+    micro = {name: found for name, found in single.items() if "micro" in name}
+    compare({**micro, **two}, single)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_four_processes_train_as_one(folder, single):
+    fits = [
+        fit("hsdp, 2 replicas of 2 shards", "hsdp", 4, REPLICAS),
+        fit("sequence, 2 replicas of 2 processes", "sequence", 2, *SHARED, "trainer.devices=4"),
+    ]
+    compare(fits_together(fits, folder, 4, timeout=3000.0), single)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_compiled_blocks_train_as_one_process(folder, single):
+    fits = [
+        fit("fsdp2, 2 processes, compiled", "fsdp2", 2, *COMPILED),
+        fit("sequence, 2 processes, compiled", "sequence", 1, *SHARED, "trainer.devices=2", *COMPILED),
+    ]
+    compare(fits_together(fits, folder, 2, timeout=3000.0), single)
