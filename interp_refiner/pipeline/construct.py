@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interp_refiner.attention import Attention
-from interp_refiner.backbone import Backbone, KeyframeChannels, Recomputation, Timestep
+from interp_refiner.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
 from interp_refiner.codec import Codec, Still, declared_codec
 from interp_refiner.core import BadValue
 from interp_refiner.corruption import BridgeTime, Corruption, Given, NoiseProfile
@@ -31,7 +31,7 @@ SLOTS: dict[str, type] = {
     "text": TextEncoder,
 }
 PARTS: tuple[type, ...] = (
-    *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, NoiseProfile, Probability),
+    *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
     *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)

@@ -54,31 +54,34 @@ def one_from_two(folder, two):
     return fits_together([Fit("one_from_hsdp", alone(), f"hsdp/{MIDDLE}")], folder, 1, PATIENCE)
 
 
-def check(found, expected, first=1):
+def check(name, found, expected, first=1):
+    """Against one process; ``-s`` shows the largest differences as a row of a table."""
     assert list(found["losses"]) == list(range(first, STEPS + 1))
     assert len(set(expected["losses"].values())) == STEPS
+    apart = {part: difference(found[part], expected[part]) for part in ("losses", "ema", "weights", "figures")}
+    print(f"\n| {name} | " + " | ".join(f"{value:.1e}" for value in apart.values()) + " |")
     # Adam divides by the size of a gradient, so where that is near 0 its rounding moves a weight by up to the rate
     for part, tolerance in {"losses": 1e-6, "figures": 1e-5, "ema": 2e-5, "weights": 2e-5}.items():
-        assert difference(found[part], expected[part]) < tolerance, part
+        assert apart[part] < tolerance, part
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp2", "hsdp", "sequence"])
 def test_two_processes_train_as_one(single, two, name):
-    check(two[name], single["one"])
+    check(name, two[name], single["one"])
     assert two[name]["ema"].keys() == single["one"]["ema"].keys()
 
 
 def test_micro_batches_train_as_one_batch(single):
-    check(single["one_accumulated"], single["one"])
+    check("one, micro-batches", single["one_accumulated"], single["one"])
 
 
 @pytest.mark.parametrize("name", ["ddp_from_fsdp2", "fsdp2_from_one"])
 def test_a_run_goes_on_under_another_strategy_and_world_size(single, two, name):
-    check(two[name], single["one"], first=RESUMED + 1)
+    check(name, two[name], single["one"], first=RESUMED + 1)
 
 
 def test_one_process_goes_on_from_a_sharded_checkpoint(single, one_from_two):
-    check(one_from_two["one_from_hsdp"], single["one"], first=RESUMED + 1)
+    check("one_from_hsdp", one_from_two["one_from_hsdp"], single["one"], first=RESUMED + 1)
 
 
 def test_a_sharded_checkpoint_is_exported_to_one_folder_that_diffusers_loads(folder, two, tmp_path):
