@@ -145,7 +145,7 @@ def test_the_head_modulates_every_frame_by_its_own_time():
     model = perturbed(small_wan())
     generator = torch.Generator().manual_seed(0)
     tokens, time = torch.randn(2, 2, 3 * 2 * 4, 64, generator=generator).unbind()
-    out = model._head(tokens, time, (3, 2, 4))
+    out = model._clip(model._head(tokens, time), (3, 2, 4))
     table, linear = model.wan.scale_shift_table[0], model.wan.proj_out
     for b, f, row, column in [(0, 0, 1, 3), (1, 2, 0, 2), (1, 1, 1, 0)]:
         n = (f * 2 + row) * 4 + column
