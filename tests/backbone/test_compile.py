@@ -51,7 +51,7 @@ def test_flex_attention_with_selective_recomputation_is_one_graph_that_keeps_its
 def test_a_break_in_a_compiled_block_is_an_error_not_two_graphs():
     def broken(block, *inputs):
         torch._dynamo.graph_break()
-        return block(*inputs)
+        return inputs[0]
 
     run = compiled_run_block({})
     with pytest.raises(Exception, match="graph_break"):
