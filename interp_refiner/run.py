@@ -1,5 +1,6 @@
 """From a config to a run's objects, and from a run folder or checkpoint back to them."""
 
+import copy
 import warnings
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -112,6 +113,14 @@ def build_medium(cfg: DictConfig | None, data: ShardedDataModule) -> Medium:
     medium: Medium = build(cfg, **{name: known[name] for name in taken(cfg, known)})
     medium.check(metadata.latent_shape, metadata.context_shape)
     return medium
+
+
+def normalised(cfg: DictConfig) -> DictConfig:
+    """The config as it takes effect: ``corruption=none`` has no noise, whatever its sigma says."""
+    cfg = copy.deepcopy(cfg)
+    with warnings.catch_warnings(action="ignore"):
+        cfg.corruption.sigma = build(cfg.corruption.noise).amplitude(float(cfg.corruption.sigma))
+    return cfg
 
 
 def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:

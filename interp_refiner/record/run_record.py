@@ -41,6 +41,7 @@ class RunRecord:
         git_commit, git_dirty: of the checkout; None outside one.
         versions: of Python and the packages that decide the numbers.
         device, hostname, world_size, pid: where it runs; the process is that of rank zero.
+        job: of the scheduler that has started the processes; None where they are started by rank zero, or there is one.
         error: one line.
         duplicate_of: the other run's folder, relative to this one's.
         data: ``pattern`` (where the shards are), ``shards``, ``samples``.
@@ -67,6 +68,7 @@ class RunRecord:
     hostname: str = field(default_factory=platform.node)
     world_size: int = 1
     pid: int = field(default_factory=os.getpid)
+    job: str | None = None
     error: str | None = None
     duplicate_of: str | None = None
     data: dict[str, Any] = field(default_factory=dict)

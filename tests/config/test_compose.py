@@ -59,6 +59,7 @@ SUPPLIED_TO = {
     "objective=energy_score": {"num_levels": 4, "latent_channels": 16},
 }
 NOT_BUILT = {
+    "logger=wandb": "needs an extra",
     "corruption/given=file": "needs a file of keyframes",
     "codec=wan_vae": "needs a folder with weights",
     "text=umt5": "needs a folder with weights",

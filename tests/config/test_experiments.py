@@ -10,7 +10,10 @@ from tests.config.small import QUICK, SMALL
 from tests.helpers import CONF, group_members
 
 SIZES = {"maze": [*QUICK, "data.writer.size=11", "data.writer.min_distance=5", "backbone.dim=32"]}
-NEEDED = {"selector": ["training.schedule.selector.grid=2"]}  # of latents 4 x 6
+NEEDED = {  # of latents 4 x 6
+    "selector": ["training.schedule.selector.grid=2"],
+    "learned_schedule": ["schedule.checkpoint=null", "schedule.selector.grid=2"],
+}
 
 
 @pytest.mark.parametrize("experiment", group_members("experiment"))
