@@ -22,11 +22,13 @@ class ReportSettings(Settings):
 
     Attributes:
         runs: folders of runs, of sweeps, or of many of either.
+        output: the folder of the report.
         title: of the report; None: after the folders.
         against: the key that figures are plotted against; None: ``corruption.sigma``, or another swept key of numbers.
     """
 
     runs: list[str] | str = field(default_factory=list)
+    output: str = ""
     title: str | None = None
     against: str | None = None
 
@@ -37,7 +39,7 @@ def report(cfg: DictConfig) -> None:
     folders = [Path(folder).expanduser() for folder in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs)]
     comparison = Comparison(read_runs(find_runs(folders)), cfg.against)
     title = cfg.title or f"Runs of {', '.join(folder.resolve().name for folder in folders)}"
-    written = write_report(comparison, Path(cfg.paths.output_dir), title)
+    written = write_report(comparison, Path(cfg.output).expanduser(), title)
     console = Console(highlight=False)
     for headline in headlines(comparison):
         console.print(headline.sentence, soft_wrap=True, markup=False)

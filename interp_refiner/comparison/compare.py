@@ -89,7 +89,7 @@ class Comparison:
     Args:
         runs: in the order to be shown.
         against: the key that figures are plotted against; None for ``corruption.sigma`` where the runs differ in it,
-            else the first key of which every value is a number.
+            else the first key of the method of which every value is a number.
 
     Raises:
         BadValue: an ``against`` that the runs do not differ in.
@@ -102,7 +102,8 @@ class Comparison:
         if against is not None and against not in self.swept:
             allowed = f"a key that the runs differ in: {' | '.join(self.swept) or 'there is none'}"
             raise BadValue("against", against, allowed, self.swept)
-        numeric = [key for key in self.swept if all(_number(run.value(key)) is not None for run in self.runs)]
+        of_method = [key for key in self.swept if not key.startswith("trainer.")]
+        numeric = [key for key in of_method if all(_number(run.value(key)) is not None for run in self.runs)]
         self.against = against or (SIGMA if SIGMA in numeric else next(iter(numeric), None))
 
     @cached_property

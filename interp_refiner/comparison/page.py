@@ -24,6 +24,7 @@ from interp_refiner.evaluation import markdown_table
 
 HTML, MARKDOWN = "report.html", "report.md"
 DASHES = {"-": "", "--": "7 4", "-.": "7 3 2 3", ":": "2 3"}
+PLACE = re.compile(r"(?<=[=,\[])/(?:[^/,\]]+/)*(?=[^/,\]]+)")  # of key=/some/where/name what comes before the name
 TEMPLATE = "page.html.j2"
 
 
@@ -88,9 +89,9 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
 
 
 def portable(command: str) -> str:
-    """A command without the arguments that say where on this machine its output went."""
-    parts = shlex.split(command)
-    return shlex.join(part for part in parts if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part))
+    """A command without where its output went, and with the last name only of every other place on its machine."""
+    kept = [part for part in shlex.split(command) if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part)]
+    return shlex.join(PLACE.sub(".../", part) for part in kept)
 
 
 def headlines(comparison: Comparison) -> list[Headline]:

@@ -4,6 +4,7 @@ from interp_refiner.evaluation.diagnosis import Diagnosis
 from interp_refiner.evaluation.evaluator import ClipError, Evaluator
 from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
+from interp_refiner.evaluation.maps import correction_map, maps_by_frame
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
 from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
@@ -30,9 +31,11 @@ __all__ = [
     "StepBenchmark",
     "Suite",
     "config_name",
+    "correction_map",
     "error_by_gap",
     "evaluations_of",
     "figure",
+    "maps_by_frame",
     "markdown_report",
     "markdown_table",
     "perception_distortion",

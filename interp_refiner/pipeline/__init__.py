@@ -1,6 +1,7 @@
 """A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
 
 from interp_refiner.pipeline.keyframe import Keyframe
+from interp_refiner.pipeline.levels import with_keyframes_at
 from interp_refiner.pipeline.pipeline import RefinerOutput, RefinerPipeline
 from interp_refiner.pipeline.plan import Planner, VideoPlan
 from interp_refiner.pipeline.saved import INDEX, Components, PipelineConfig
@@ -18,4 +19,5 @@ __all__ = [
     "VideoPlan",
     "load_storyboard",
     "parse_storyboard",
+    "with_keyframes_at",
 ]

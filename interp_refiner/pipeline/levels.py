@@ -1,13 +1,14 @@
 """From a storyboard's keyframes to a plan and a level that the model knows from training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from interp_refiner.core import Corrupted, KeyframePlan
+from interp_refiner.core import Corrupted, Draws, KeyframePlan
+from interp_refiner.corruption import Corruption
 from interp_refiner.schedule.splitting import rank_by_splitting
 
 
@@ -51,3 +52,23 @@ class Levels:
         known = corrupted.known
         level = [self.level(count, known.shape[1]) for count in known.sum(1).tolist()]
         return replace(corrupted, level=torch.tensor(level, device=known.device))
+
+
+def with_keyframes_at(
+    corrupted: Corrupted, corruption: Corruption, frames: Iterable[int], stream: str = "sample"
+) -> Corrupted:
+    """The first clip of a batch, corrupted anew with other keyframes, all of them given.
+
+    Args:
+        corrupted: the clip; its true frames are read at the new keyframes only.
+        corruption: the forward process, whose schedule has no say.
+        frames: the keyframes; their number says the level, as in :meth:`Levels.level`.
+        stream: what the noise is drawn under.
+    """
+    clip = corrupted.clip.select([0])
+    known = torch.zeros(1, clip.num_frames, dtype=torch.bool, device=clip.latents.device)
+    known[:, sorted(set(frames))] = True
+    levels = Levels(corruption.schedule.counts_for(clip.num_frames))
+    level = torch.tensor([levels.level(int(known.sum()), clip.num_frames)], device=known.device)
+    draws = Draws(corruption.seed, stream, clip.keys)
+    return corruption.of_keyframes(clip, levels.plan(known, known), level, draws)

@@ -127,7 +127,7 @@ def test_plain_folders_become_a_list_in_hydras_grammar(tmp_path):
 
 
 def test_the_program_prints_who_is_best_and_where_the_report_is(written, tmp_path, capsys):
-    places = [f"paths.output_dir={tmp_path}", "paths.root=."]
+    places = [f"output={tmp_path}", "paths.root=."]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         report(compose("report", [*with_runs([str(written[2] / "sweep")]), *places]))
     printed = capsys.readouterr().out

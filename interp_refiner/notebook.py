@@ -1,0 +1,103 @@
+"""What the notebooks start from: a run and a sweep to look at, clips under any forward process, and a player.
+
+``INTERP_REFINER_CHECKPOINT`` names the run (a run folder or a checkpoint file), ``INTERP_REFINER_SWEEP`` the sweep;
+without them a tiny one is made once, in about a minute.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from IPython.display import Image
+from omegaconf import DictConfig
+from torch import Tensor
+
+from interp_refiner.callback import decode_rows
+from interp_refiner.codec import Codec, gif_bytes, side_by_side
+from interp_refiner.core import Clip, Corrupted
+from interp_refiner.data import EVALUATION_STREAM
+from interp_refiner.entry import build, conf_dir
+from interp_refiner.interpolator import use_codec
+from interp_refiner.run import LAST_CHECKPOINT, Run
+
+TINY = ("+experiment=toy_video", "callback.validation_video=null", "trainer.enable_model_summary=false")
+
+
+def config(*overrides: str, program: str = "train") -> DictConfig:
+    """The config of a program under overrides, as on its command line."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(program, list(overrides))
+
+
+def trained_run() -> Path:
+    """The run to look at: ``$INTERP_REFINER_CHECKPOINT``, else a tiny one that is trained now if it was not before."""
+    if chosen := os.environ.get("INTERP_REFINER_CHECKPOINT"):
+        return Path(chosen).expanduser()
+    folder = Path(config().paths.log_dir) / "notebook" / "run"
+    if not (folder / LAST_CHECKPOINT).exists():
+        _train(*TINY, f"hydra.run.dir={folder}")
+    return folder
+
+
+def swept_runs() -> Path:
+    """The sweep to look at: ``$INTERP_REFINER_SWEEP``, else a tiny one over corruptions, made now if need be."""
+    if chosen := os.environ.get("INTERP_REFINER_SWEEP"):
+        return Path(chosen).expanduser()
+    folder = Path(config().paths.log_dir) / "notebook" / "sweep"
+    if not (folder / "multirun.yaml").exists():
+        grid = ("-m", "corruption=none,dist,gauss", "corruption.sigma=0.1,0.3", "trainer.max_steps=30")
+        _train(*TINY, *grid, f"hydra.sweep.dir={folder}")
+    return folder
+
+
+def _train(*arguments: str) -> None:
+    """Trains in a process of its own; what it says is shown only where it fails."""
+    done = subprocess.run([sys.executable, "-m", "interp_refiner.train", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"training ended with exit code {done.returncode}: {done.stderr[-2000:]}")
+
+
+def held_out_clips(run: Run, count: int) -> Clip:
+    """The first held-out clips of a run, clean, in float32."""
+    run.data.val_samples = count
+    run.data.val_batch_size = count * run.refiner.corruption.num_levels(run.data.metadata.num_frames)
+    clip = next(iter(run.data.val_dataloader()))
+    levels = clip.level.tolist() if clip.level is not None else []
+    once = clip.select([row for row, level in enumerate(levels) if level == 1])
+    return replace(once, latents=once.latents.float(), level=None)
+
+
+def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = None) -> Corrupted:
+    """Clips under the forward process that the overrides choose: ``schedule=dp corruption=gauss corruption.sigma=0.5``.
+
+    Args:
+        clip: clean.
+        codec: of its latents.
+        overrides: of ``interp_refiner.train``.
+        level: of sparsity; None for the sparsest.
+    """
+    corruption = build(config(*overrides).corruption)
+    use_codec(corruption.interpolator, codec)
+    sparsest = corruption.num_levels(clip.num_frames)
+    levels = torch.full((clip.batch_size,), min(level or sparsest, sparsest))
+    return corruption(replace(clip, level=levels), EVALUATION_STREAM)
+
+
+def play(codec: Codec, latents: Mapping[str, Tensor], known: Tensor, title: str = "", fps: float = 8.0) -> Image:
+    """Versions of one clip beside each other, as an animated picture; keyframes have an orange border.
+
+    Args:
+        codec: of the latents.
+        latents: by name, each ``[1, c, t, h, w]``; the first is the truth.
+        known: the keyframes ``[t]``.
+        title: above all.
+        fps: frames a second.
+    """
+    rows, keyframes = decode_rows(codec, [value.detach().float().cpu() for value in latents.values()], known.cpu())
+    title = "  ".join(filter(None, [title, codec.caveat]))
+    return Image(gif_bytes(side_by_side(rows, list(latents), keyframes, title), fps), format="gif")

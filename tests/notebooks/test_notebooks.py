@@ -1,0 +1,77 @@
+"""The notebooks run from top to bottom and are committed without outputs."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from jupyter_client.manager import start_new_kernel
+from nbclient import NotebookClient
+
+from interp_refiner.callback import CHECKPOINT_KEY
+from interp_refiner.entry import save_config
+from interp_refiner.run import LAST_CHECKPOINT, assemble
+from tests.comparison.synthetic import sigma_sweep
+from tests.config.small import SMALL, small_config
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+SHOWN = {  # what each makes at least: tables, animated and still pictures
+    "corruption": {"image/gif": 4, "image/png": 2, "text/html": 1},
+    "inspect_checkpoint": {"image/gif": 2, "image/png": 1, "text/html": 1},
+    "sweep": {"image/png": 5, "text/html": 3},
+}
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel for all notebooks, whose imports take longer than what they do, and one small checkpoint."""
+    place = tmp_path_factory.mktemp("notebooks")
+    cfg = small_config(place, *SMALL, "backbone.num_layers=1", "backbone.ffn_dim=64", f"paths.cache={place / 'cache'}")
+    weights = assemble(cfg).module.state_dict()
+    generator = torch.Generator().manual_seed(0)
+    raw = {name: value + 0.02 * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
+    save_config(cfg, place / "run")
+    (place / "run" / LAST_CHECKPOINT).parent.mkdir()
+    torch.save({"state_dict": raw, CHECKPOINT_KEY: weights}, place / "run" / LAST_CHECKPOINT)
+    chosen = {
+        "INTERP_REFINER_CHECKPOINT": str(place / "run"),
+        "INTERP_REFINER_SWEEP": str(sigma_sweep(place / "sweep")),
+        "INTERP_REFINER_ROOT": str(place),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(NOTEBOOKS[0].parents[1]),
+    }
+    manager, client = start_new_kernel(kernel_name="python3", env=os.environ | chosen, cwd=str(NOTEBOOKS[0].parent))
+    yield manager
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def widgets(notebook):
+    """The state of every widget: what a slider's function shows is kept there, its errors too."""
+    kept = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
+    return kept.get("state", {}).values()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_from_top_to_bottom(path, kernel):
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    NotebookClient(notebook, km=kernel, timeout=240).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    outputs += [output for widget in widgets(notebook) for output in widget["state"].get("outputs", [])]
+    assert not [output for output in outputs if output["output_type"] == "error"]
+    kinds = [kind for output in outputs for kind in output.get("data", {})]
+    for kind, count in SHOWN[path.stem].items():
+        assert kinds.count(kind) >= count, (kind, kinds)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_without_outputs(path):
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    assert cells
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in cells)
+
+
+def test_every_notebook_is_known():
+    assert {path.stem for path in NOTEBOOKS} == set(SHOWN)
