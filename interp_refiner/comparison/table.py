@@ -101,7 +101,7 @@ def verdict_text(verdict: Verdict) -> str:
     text = f"{_with_interval(value, measure)}."
     if verdict.second is None or second is None or verdict.margin is None:
         return f"{text} There is no other run to compare it with."
-    share = f" ({verdict.margin / abs(value.value):.1%})" if value.value else ""
+    share = f" ({verdict.margin / abs(second.value):.1%})" if second.value else ""
     margin = f"{shown(verdict.margin, measure.digits, measure.percent)}{share}"
     text += f" That is {margin} ahead of the next, {verdict.second.label}, with {_with_interval(second, measure)}."
     if verdict.overlap is None:

@@ -14,6 +14,7 @@ from interp_refiner.comparison import Comparison, find_runs, read_runs, write_re
 from interp_refiner.comparison.clips import clips_of, frames_of
 from interp_refiner.comparison.page import portable
 from interp_refiner.report import report, with_runs
+from tests.browser import MISSING, chromium
 from tests.comparison.synthetic import add_clips, sigma_sweep
 from tests.helpers import CONF
 
@@ -107,6 +108,19 @@ def test_clips_are_cut_out_of_the_video_and_play(written, tmp_path):
     assert [clip.videos for clip in clips_of(runs["2"])] == [["truth", "linear", "one_jump"]] * 2
     assert [clip.title for clip in clips_of(runs["3"])] == ["after 50 steps"]
     assert clips_of(runs["6"]) == []
+
+
+@pytest.mark.skipif(bool(MISSING), reason=MISSING)
+def test_a_browser_shows_the_page_at_two_widths_and_plays_its_clips(written, tmp_path):
+    with chromium(tmp_path / "profile") as browser:
+        for width in (390, 1280):
+            browser.resize(width, 900)
+            browser.open(f"file://{written[2] / 'out' / 'report.html'}")
+            browser.wait("[...document.querySelectorAll('video')].every(v => v.readyState >= 2)")
+            assert browser.run("document.querySelectorAll('video').length") == 3
+            assert browser.run("[...document.images].every(image => image.naturalWidth > 0)")
+            assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+            assert browser.run("performance.getEntriesByType('resource').every(r => r.name.startsWith('data:'))")
 
 
 def test_commands_keep_what_was_run_and_not_where():
