@@ -17,12 +17,12 @@ from IPython.display import Image
 from omegaconf import DictConfig
 from torch import Tensor
 
-from interp_refiner.callback import decode_rows
-from interp_refiner.codec import Codec, gif_bytes, side_by_side
+from interp_refiner.codec import Codec, gif_bytes
 from interp_refiner.core import Clip, Corrupted
 from interp_refiner.data import EVALUATION_STREAM
 from interp_refiner.entry import build, conf_dir
 from interp_refiner.interpolator import use_codec
+from interp_refiner.medium import Medium
 from interp_refiner.run import LAST_CHECKPOINT, Run
 
 TINY = ("+experiment=toy_video", "callback.validation_video=null", "trainer.enable_model_summary=false")
@@ -88,16 +88,18 @@ def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = Non
     return corruption(replace(clip, level=levels), EVALUATION_STREAM)
 
 
-def play(codec: Codec, latents: Mapping[str, Tensor], known: Tensor, title: str = "", fps: float = 8.0) -> Image:
+def play(
+    medium: Medium, versions: Mapping[str, Tensor], corrupted: Corrupted, title: str = "", fps: float = 8.0
+) -> Image:
     """Versions of one clip beside each other, as an animated picture; keyframes have an orange border.
 
     Args:
-        codec: of the latents.
-        latents: by name, each ``[1, c, t, h, w]``; the first is the truth.
-        known: the keyframes ``[t]``.
+        medium: of the run's clips, ``run.data.medium``.
+        versions: by name, each ``[1, c, t, *space]``; the first is the truth.
+        corrupted: the same clip, for its keyframes.
         title: above all.
         fps: frames a second.
     """
-    rows, keyframes = decode_rows(codec, [value.detach().float().cpu() for value in latents.values()], known.cpu())
-    title = "  ".join(filter(None, [title, codec.caveat]))
-    return Image(gif_bytes(side_by_side(rows, list(latents), keyframes, title), fps), format="gif")
+    shown = {name: value.detach().float().cpu() for name, value in versions.items()}
+    film = medium.film(shown, corrupted.known[0].cpu(), corrupted.clip.select([0]).to("cpu"), title)
+    return Image(gif_bytes(film, fps), format="gif")
