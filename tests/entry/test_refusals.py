@@ -241,10 +241,10 @@ def test_the_rest_of_a_sweep_runs_after_a_failed_job(values: str, told: str, run
 def test_joblib_runs_the_jobs_of_a_sweep_in_processes_of_their_own(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     joblib = ["--multirun", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    done = _process([*joblib, "mode=bad_data,run"], tmp_path)
+    done = _process([*joblib, "mode=bad_data,run"], tmp_path, timeout=900)
     assert (done.returncode, done.stdout.count("done")) == (4, 1)
     assert "clip-7" in done.stderr
-    assert _process([*joblib, "corruption.sigma=0.1,0.2"], tmp_path).returncode == 0
+    assert _process([*joblib, "corruption.sigma=0.1,0.2"], tmp_path, timeout=900).returncode == 0
 
 
 def test_optuna_minimises_what_the_task_returns(run: Run) -> None:
@@ -342,7 +342,7 @@ def test_a_bug_as_a_process(tmp_path: Path) -> None:
     assert done.stderr.endswith("ValueError: a bug of the program\n")
 
 
-def _process(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def _process(arguments: list[str], folder: Path, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.entry.toy_program", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
