@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from interp_refiner.backbone.recomputation import Runner, keep_all
 
+SHAPES = 64  # sizes of clips, of batches, with and without gradients: each has a graph of its own
+
 forward_below_hooks = WanTransformerBlock.forward
 
 
@@ -25,4 +27,6 @@ def compiled_run_block(options: dict[str, Any]) -> Callable[..., Tensor]:
     """:func:`run_block`, compiled once for all blocks: their weights are inputs of one graph; a break in it raises."""
     # Splitting graphs at DDP's buckets is for models compiled as a whole, and fails on recomputation in the graph.
     torch._dynamo.config.optimize_ddp = False
+    # Beyond torch's limit of 8 a graph that must be whole is an error, in the middle of an evaluation or a demo.
+    torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(run_block, dynamic=False, fullgraph=True, options=options or None)

@@ -24,6 +24,19 @@ compiled_run_block({})(torch.nn.Linear(2, 2), torch.randn(1, 2), runner=broken)
 """
 
 
+MANY_SHAPES = """
+import functools, torch
+torch.compile = functools.partial(torch.compile, backend="eager")
+from interp_refiner.backbone.run_block import compiled_run_block
+
+def plain(block, *inputs):
+    return inputs[0] + 1
+
+run = compiled_run_block({})
+print([float(run(torch.nn.Identity(), torch.zeros(size), runner=plain).sum()) for size in range(2, 14)])
+"""
+
+
 def printed(*arguments: str) -> dict:
     """What a program of these tests prints, from JSON."""
     command = [sys.executable, "-m", *arguments]
@@ -64,6 +77,13 @@ def test_a_break_in_a_compiled_block_is_an_error_not_two_graphs():
     assert done.returncode == 1
     assert "Unsupported" in done.stderr
     assert "graph_break()" in done.stderr
+
+
+def test_clips_of_a_dozen_sizes_each_have_their_graph():
+    """As many as a demo or an evaluation meets; in a process of its own, as above."""
+    done = subprocess.run([sys.executable, "-c", MANY_SHAPES], cwd=ROOT, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == list(range(2, 14))
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """Benchmarks of a run: the training path itself, timed by its parts; samplers beside one another; noise as data."""
 
 import io
+import time
 from functools import partial
 from unittest.mock import Mock
 
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from interp_refiner.backbone import Wan
 from interp_refiner.callback import EMA, Throughput
 from interp_refiner.callback.progress import SHOWN, Progress
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.data import DatasetMetadata
 from interp_refiner.data.random_clips import RandomClips
 from interp_refiner.entry import build
@@ -23,6 +24,7 @@ from interp_refiner.evaluation import InferenceBenchmark, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart
 from interp_refiner.run import assemble
 from interp_refiner.sampler import Bridge, OneJump
+from tests.factories import random_clip
 from tests.helpers import CONF
 
 PLAIN = [
@@ -102,6 +104,19 @@ def test_the_bar_shows_what_is_known_and_nothing_else():
     progress.training.close()
     assert "MFU=0.432, TFLOP/s=512" in written.getvalue()
     assert "unknown" not in written.getvalue()
+
+
+def test_time_spent_writing_a_checkpoint_is_not_waiting_for_data():
+    throughput, trainer = Throughput(warmup_batches=0), Mock(spec=L.Trainer, strategy=object())
+    module, batch = Mock(spec=L.LightningModule, device=torch.device("cpu")), Mock(spec=Corrupted, clip=random_clip(2))
+    for saves in (True, False):
+        throughput.on_train_batch_start(trainer, module, batch, 0)
+        throughput.on_train_batch_end(trainer, module, None, batch, 0)
+        if saves:
+            throughput.on_save_checkpoint(trainer, module, {})
+            time.sleep(0.2)
+    assert throughput.seconds < 0.1
+    assert throughput.samples == 4
 
 
 def test_samplers_are_told_apart_by_their_evaluations_of_the_backbone(cfg):
