@@ -17,18 +17,22 @@ Paths are relative to the file. Every mistake is a :class:`BadValue` that names 
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 import yaml
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from interp_refiner.core import BadValue, suggestion
-from interp_refiner.pipeline.keyframe import Keyframe, Time, check_strength, frame_at, parse_time
+from interp_refiner.pipeline.keyframe import TIMES, Keyframe, Time, check_strength, frame_at, parse_time
 from interp_refiner.pipeline.media import Fit, as_tensor, fitted, read_clip, read_frame, read_image
 
-Content = Literal["image", "clip", "video", "latents"]
+PLAIN = {  # what pydantic says less well
+    "time": TIMES,
+    "frame": TIMES,
+    "keyframes": "a list of at least one keyframe, such as - {image: first.png, time: 0}",
+}
 
 
 class Entry(BaseModel):
@@ -74,7 +78,6 @@ class Storyboard(BaseModel):
         prompt, negative_prompt: what the video should show, and what guidance leads away from.
         fit: how pictures of another size are fitted.
         keyframes: in any order.
-        folder: that paths are relative to.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -88,12 +91,12 @@ class Storyboard(BaseModel):
     negative_prompt: str = ""
     fit: Fit = "crop"
     keyframes: list[Entry] = Field(min_length=1)
-    folder: Path = Field(Path("."), exclude=True)
+    _folder: Path = PrivateAttr(Path("."))  # that paths are relative to
 
     @property
     def files(self) -> list[Path]:
         """What the entries name, in their order."""
-        return [self.folder / Path(entry.source).expanduser() for entry in self.keyframes]
+        return [self._folder / Path(entry.source).expanduser() for entry in self.keyframes]
 
     def read(self, width: int, height: int, fps: float, longest: int) -> tuple[list[Keyframe], list[str]]:
         """The keyframes at the size of the video, and a line for everything that had to be fitted.
@@ -131,7 +134,7 @@ class Storyboard(BaseModel):
 
     def _pictures(self, entry: Entry, fps: float, longest: int) -> tuple[list[Image.Image], float | None]:
         """What an entry shows, and the frames a second of a clip that is read at ``fps``."""
-        path = self.folder / Path(entry.source).expanduser()
+        path = self._folder / Path(entry.source).expanduser()
         if entry.image is not None:
             return [read_image(path)], None
         if entry.clip is not None:
@@ -182,9 +185,10 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
     if not isinstance(content, dict):
         raise BadValue("storyboard", type(content).__name__, "a mapping with keyframes in it")
     try:
-        board = Storyboard.model_validate({**content, "folder": folder})
+        board = Storyboard.model_validate(content)
     except ValidationError as error:
         raise _told(error.errors()[0]) from None
+    board._folder = folder
     if board.frames is not None and board.seconds is not None:
         raise BadValue("storyboard.seconds", board.seconds, f"frames or seconds, not both: frames={board.frames}")
     for index, entry in enumerate(board.keyframes):
@@ -208,12 +212,20 @@ def _check(entry: Entry) -> None:
 
 def _told(error: Any) -> BadValue:
     """pydantic's first finding as one line: the entry, what came, what is allowed."""
-    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"]]
-    name = "".join(parts).lstrip(".")
-    if error["type"] == "extra_forbidden":
-        model = Entry if len(error["loc"]) > 1 else Storyboard
-        known = [field for field in model.model_fields if field != "folder"]
-        near = suggestion(error["loc"][-1], known)
-        return BadValue(name, error["input"], f"no such key, but {' | '.join(known)}{near}")
-    value = None if error["type"] == "missing" else error["input"]
-    return BadValue(name, value, error["msg"][0].lower() + error["msg"][1:])
+    kind, loc, value = error["type"], error["loc"], error["input"]
+    if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # which member of a union it was held against
+        loc = loc[:-1]
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    if kind == "extra_forbidden":
+        known = list((Entry if len(loc) > 1 else Storyboard).model_fields)
+        near = suggestion(loc[-1], known)
+        return BadValue(name, value, f"no such key, but {' | '.join(known)}{near}")
+    if kind == "literal_error":
+        return BadValue(name, value, " | ".join(get_args(Fit)), get_args(Fit))
+    if kind == "model_type":
+        return BadValue(name, value, "a mapping, such as {image: first.png, time: 0}")
+    if kind == "missing":
+        return BadValue(name, None, PLAIN.get(loc[-1], "a value"))
+    allowed = error["msg"].removeprefix("Input should be ")
+    shown = repr(value) if isinstance(value, str) else value  # "41" is no number, 41 is one
+    return BadValue(name, shown, PLAIN.get(loc[-1], allowed))
