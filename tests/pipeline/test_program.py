@@ -2,6 +2,8 @@
 
 import copy
 import json
+import logging
+import sys
 from dataclasses import replace
 
 import av
@@ -17,7 +19,6 @@ from interp_refiner.interpolator import InPixels, Linear
 from interp_refiner.pipeline import INDEX, Components, RefinerPipeline
 from interp_refiner.pipeline.saved import save_components
 from interp_refiner.sample import sample
-from tests.entry.test_programs import program
 from tests.pipeline.conftest import program_config
 
 
@@ -104,21 +105,42 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
     assert sorted(place.rglob("*")) == before
 
 
-def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing(place, run_folder):
+@pytest.fixture
+def command(place, monkeypatch, capfd):
+    """Runs the program in this process as its command line does, in ``place``: (exit code, stdout, stderr)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(sys, "argv", ["sample", *arguments])
+        for name in ("CACHE", "LOGS", "DATA"):
+            monkeypatch.setenv(f"INTERP_REFINER_{name}", str(place / name.lower()))
+        logging.root.handlers.clear()  # Hydra's last handlers write to the stdout of the test before
+        capfd.readouterr()
+        code = 0
+        try:
+            sample()
+        except SystemExit as end:
+            code = end.code
+        return (code, *capfd.readouterr())
+
+    return run
+
+
+def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing(place, run_folder, command):
     text = (place / "board.yaml").read_text()
     (place / "board.yaml").write_text(text.replace("2.png", "gone.png"))
     before = sorted(place.rglob("*"))
-    board = ["interp_refiner.sample", f"checkpoint={run_folder}", "storyboard=board.yaml", "output=new/out.mp4"]
-    done = program(place, *board, "device=cpu")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("storyboard.keyframes[2].image=")
-    assert "no such file" in done.stderr.splitlines()[-1]
+    board = [f"checkpoint={run_folder}", "storyboard=board.yaml", "output=new/out.mp4", "device=cpu"]
+    code, _, told = command(*board)
+    assert code == 2
+    assert told.splitlines()[-1].startswith("storyboard.keyframes[2].image=")
+    assert "no such file" in told.splitlines()[-1]
     assert sorted(place.rglob("*")) == before
     (place / "board.yaml").write_text(text)
     before = sorted(place.rglob("*"))
-    done = program(place, *board, "device=cpu", "dry_run=true")
-    assert done.returncode == 0, done.stderr
-    assert "passes of the network" in done.stdout
+    code, printed, told = command(*board, "dry_run=true")
+    assert code == 0, told
+    assert "passes of the network" in printed
     assert sorted(place.rglob("*")) == before
 
 
