@@ -4,6 +4,7 @@ from interp_refiner.callback.ema import CHECKPOINT_KEY, EMA
 from interp_refiner.callback.loss_bound import LossBound
 from interp_refiner.callback.non_finite import SkipNonFinite
 from interp_refiner.callback.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preemption
+from interp_refiner.callback.profiler import OperationProfiler
 from interp_refiner.callback.progress import Progress
 from interp_refiner.callback.throughput import Throughput
 from interp_refiner.callback.validation_table import ValidationTable, level_rows
@@ -18,6 +19,7 @@ __all__ = [
     "EXIT_PREEMPTED",
     "LABELS",
     "LossBound",
+    "OperationProfiler",
     "Preemption",
     "Progress",
     "SkipNonFinite",
