@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ class Fit:
     """One fit, and what is left of it.
 
     Attributes:
-        name: of its folder.
+        name: of the run, as a table has it.
         overrides: of its config.
         resume: a run folder or checkpoint to go on from, relative to the folder of all fits.
     """
@@ -50,6 +51,11 @@ class Fit:
     overrides: Sequence[str] = ()
     resume: str | None = None
     extra: Sequence[L.Callback] = field(default_factory=list)
+
+    @property
+    def folder(self) -> str:
+        """Its name without what an override of a path must not have, such as commas."""
+        return re.sub(r"\W+", "_", self.name)
 
 
 class Losses(L.Callback):
@@ -73,7 +79,7 @@ def whole(value: Tensor) -> Tensor:
 
 def run(fit: Fit, folder: Path) -> dict[str, Any]:
     """Trains and returns losses by step, validation figures, weights and averages."""
-    cfg = small_config(folder / fit.name, *TINY, *PARITY, f"paths.cache={folder / 'cache'}", *fit.overrides)
+    cfg = small_config(folder / fit.folder, *TINY, *PARITY, f"paths.cache={folder / 'cache'}", *fit.overrides)
     losses = Losses()
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
     trainer = build(cfg.trainer, callbacks=[*callbacks, losses, *fit.extra], logger=False)
