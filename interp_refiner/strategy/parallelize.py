@@ -1,6 +1,7 @@
 """Sharding a backbone: block by block, so that only the blocks at work are whole."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
@@ -13,7 +14,8 @@ def parallelize(backbone: Backbone, mesh: DeviceMesh, gathered_dtype: torch.dtyp
     """Shards weights, gradients and moments over processes (Zhao et al. 2023, PyTorch FSDP; ZeRO-3), in place.
 
     A block's weights are gathered before its forward and its backward pass and let go after it. The shards, the
-    gradients that are summed into them and the optimizer stay in the precision of the weights, float32.
+    gradients that are summed into them and the optimizer stay in the precision of the weights, float32; so do, wherever
+    they are gathered, the weights outside the blocks, since timesteps and modulations are computed in theirs.
 
     Args:
         backbone: on any device; its shards are on the mesh's. Once sharded it is left as it is.
@@ -22,12 +24,10 @@ def parallelize(backbone: Backbone, mesh: DeviceMesh, gathered_dtype: torch.dtyp
     """
     if isinstance(backbone, FSDPModule):
         return
-    policy = MixedPrecisionPolicy(
-        param_dtype=gathered_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-    )  # activations are autocast's
+    whole = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)  # activations are autocast's
     for unit in backbone.units:
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
-    fully_shard(backbone, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh, mp_policy=replace(whole, param_dtype=gathered_dtype))
+    fully_shard(backbone, mesh=mesh, mp_policy=whole)
 
 
 def gather(backbone: Backbone) -> None:

@@ -46,7 +46,7 @@ class Sharded(ModelParallelStrategy, ABC):
         timeout: of a collective.
 
     Raises:
-        BadValue: another dtype.
+        BadValue: another dtype, or bfloat16 where activations are not.
     """
 
     def __init__(self, gathered_dtype: str = "float32", timeout: timedelta = timedelta(minutes=30)):
@@ -82,6 +82,11 @@ class Sharded(ModelParallelStrategy, ABC):
         if self.backbone is None:
             name = type(self.lightning_module).__name__
             raise BadValue("trainer.strategy", type(self).__name__, f"strategy=ddp or auto with {name}")
+        if self.gathered_dtype != torch.float32 and not self.precision_plugin.precision.startswith("bf16"):
+            allowed = (
+                f"float32 with trainer.precision={self.precision_plugin.precision}, or trainer.precision=bf16-mixed"
+            )
+            raise BadValue("trainer.strategy.gathered_dtype", "bfloat16", allowed)
         super().setup(trainer)
 
     def on_validation_start(self) -> None:

@@ -19,6 +19,7 @@ from tests.helpers import CONF, group_members
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
+STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
 
 # Groups of primary configs: `prepare clip` is a program with a config of its own.
@@ -194,6 +195,24 @@ def test_an_experiment_leaves_size_to_the_scale(experiment: str, scale: str) -> 
         assert at(raw, key) == value, f"experiment {experiment} overrides {key} of scale {scale}"
     for group, choice in own_choices("scale", scale).items():
         assert cfg.hydra.runtime.choices[group] == choice
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_large_scale_leaves_nothing_in_another_strategy(strategy: str, tmp_path: Path) -> None:
+    """What belongs to one strategy would be an argument too many of another, which may take any by ``**kwargs``."""
+    cfg = composed("train", "scale=b200_pod", f"strategy={strategy}")
+    check("train", cfg, tmp_path)
+    found, own = cfg.trainer.strategy, OmegaConf.load(CONF / "strategy" / f"{strategy}.yaml").strategy
+    assert found == own if isinstance(own, str) else set(found) == set(own)
+    assert not hasattr(own, "gathered_dtype") or found.gathered_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize("kind", group_members("backbone/recomputation"))
+def test_large_scales_hold_with_every_recomputation(kind: str, tmp_path: Path) -> None:
+    for scale in ("b200_node", "b200_pod"):
+        check("train", composed("train", f"scale={scale}", f"backbone/recomputation={kind}"), tmp_path)
+    cfg = composed("train", f"scale={scale}", f"backbone/recomputation={kind}", "activation_gb=50")
+    assert cfg.backbone.recomputation.get("memory_gb", 50) == 50
 
 
 @pytest.mark.parametrize("debug", DEBUG)

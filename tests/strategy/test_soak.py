@@ -10,21 +10,24 @@ import torch
 from tests.strategy.groups import difference, fits_together
 from tests.strategy.twenty_steps import REPLICAS, SHARED, STEPS, fit
 
-LOSS = 1e-6
+# Of losses and of all else. Muon orthogonalises in bfloat16, whose last bit is 4e-3 of a step of up to lr = 2e-3 here.
+BARS = {"one": (1e-6, 1e-4), "muon": (1e-4, 5e-3)}
+PARTS = ("losses", "ema", "weights", "figures")
 
 
 def compare(found, single):
     """A line for every run with the largest differences from that of one process; and none of them is large."""
-    apart = {}
+    missed = {}
     print("\n| run | against | loss of a step | average (EMA) | weights | validation |\n|---|---|---|---|---|---|")
     for name, result in found.items():
         against = "muon" if name.startswith("muon,") else "one"
-        parts = [difference(result[part], single[against][part]) for part in ("losses", "ema", "weights", "figures")]
+        loss, *others = parts = [difference(result[part], single[against][part]) for part in PARTS]
         print(f"| {name} | {against} | " + " | ".join(f"{value:.1e}" for value in parts) + " |", flush=True)
         assert len(result["losses"]) == STEPS
-        apart[name] = parts
-    equal = {name: parts[0] < LOSS and all(part < 1e-4 for part in parts) for name, parts in apart.items()}
-    assert all(equal.values()), {name: apart[name] for name in equal if not equal[name]}
+        of_loss, of_others = BARS[against]
+        if not (loss < of_loss and all(other < of_others for other in others)):
+            missed[name] = parts
+    assert not missed
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +51,7 @@ def test_twenty_steps_are_those_of_one_process(folder, single):
             fit("fsdp2, 2 processes, 2 micro-batches", "fsdp2", 2, micro=2),
             fit("hsdp, 2 replicas of 1 shard", "hsdp", 2, REPLICAS),
             fit("hsdp, 1 replica of 2 shards", "hsdp", 2),
+            fit("muon, ddp, 2 processes", "ddp", 2, "optimizer=muon"),
             fit("muon, fsdp2, 2 processes", "fsdp2", 2, "optimizer=muon"),
             fit("sequence, 2 processes share a clip", "sequence", 1, *SHARED, "trainer.devices=2"),
         ],

@@ -16,10 +16,11 @@ STEPS = 20
 COMPILED = ["backbone.compile=true", "backbone/recomputation=selective"]
 SHARED = ["trainer.strategy.size=2"]
 REPLICAS = "trainer.strategy.replicas=2"
+UNEVEN = ["data.writer.num_val=5", "data.val_samples=5"]  # clips to validate on: 3 + 2, or 2 + 1 + 1 + 1
 
 
 def fit(name: str, strategy: str, world: int, *extra: str, micro: int = 1) -> Fit:
-    return Fit(name, [*dealt(strategy, 4 // (world * micro), micro, world, STEPS, STEPS // 2), *extra])
+    return Fit(name, [*dealt(strategy, 4 // (world * micro), micro, world, STEPS, STEPS // 2), *UNEVEN, *extra])
 
 
 def main(folder: Path) -> None:
