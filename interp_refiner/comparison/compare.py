@@ -7,12 +7,11 @@ from functools import cached_property
 from typing import Any
 
 from interp_refiner.comparison.measures import MEASURES, MSE, Measure
-from interp_refiner.comparison.run_folder import RunFolder
+from interp_refiner.comparison.run_folder import SIGMA, RunFolder
 from interp_refiner.core import BadValue
 from interp_refiner.metric import Interval
 
 BASELINE = "linear"  # of figures from validation, whose base is the run's own interpolation
-SIGMA = "corruption.sigma"
 TELLING = 3  # keys that a run may be called after
 PLACES = ("hydra", "paths", "ckpt_path", "resume", "logger", "callback", "evaluation")  # where and how, not what
 

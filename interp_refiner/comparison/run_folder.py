@@ -19,6 +19,7 @@ from interp_refiner.record import STATUS_FILE, RunRecord, read_record, twin_fold
 
 MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # one of them makes a folder a run's
 EXPECTED = "a run folder, or a folder with runs in it such as a multirun's"
+SIGMA = "corruption.sigma"
 DEEPEST = 3  # logs/train/multiruns/<date>_<time>/<job>: all sweeps of a program
 
 
@@ -56,6 +57,8 @@ class RunFolder:
         """What ``key`` is in this run: the option of a group, else the resolved value, else as it was overridden."""
         if key in self.choices:
             return self.choices[key]
+        if key == SIGMA and self.choices.get("corruption") == "none":
+            return 0.0  # whatever the sweep said: this corruption has no noise
         try:
             found = OmegaConf.select(self.config, key)
         except OmegaConfBaseException:

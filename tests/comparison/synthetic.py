@@ -102,15 +102,15 @@ def add_clips(run: Path, videos: tuple[str, ...] = ("truth", "linear", "one_jump
 
 def sigma_sweep(folder: Path) -> Path:
     """Jobs 0 to 7: none, dist and gauss at two sigmas; one is a duplicate, one running, one failed."""
-    jobs = [("none", 0.0, 0.82), ("dist", 0.1, 0.80), ("dist", 0.3, 0.75), ("gauss", 0.1, 0.81), ("gauss", 0.3, 0.755)]
+    jobs = [("none", 0.1, 0.82), ("dist", 0.1, 0.80), ("dist", 0.3, 0.75), ("gauss", 0.1, 0.81), ("gauss", 0.3, 0.755)]
     for number, (corruption, sigma, ratio) in enumerate(jobs):
         make_run(
             folder / str(number),
             {"corruption": corruption, "corruption.sigma": sigma},
             ratio=ratio,
-            frechet=0.9 - sigma,
+            frechet=0.9 - (sigma if corruption != "none" else 0.0),
         )
-    same = {"corruption": "none", "corruption.sigma": 0.0}
+    same = {"corruption": "none", "corruption.sigma": 0.3}
     make_run(folder / "5", same, status="duplicate", duplicate_of="../0")
     late = {"corruption": "gauss", "corruption.sigma": 0.5}
     make_run(folder / "6", late, status="running", seconds_left=60)
