@@ -1,5 +1,7 @@
 """From a config to a run's objects, and from a run folder or checkpoint back to them."""
 
+import copy
+import warnings
 from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
@@ -136,6 +138,14 @@ def assemble(cfg: DictConfig) -> Run:
         if isinstance(interpolator, Interpolator):
             use_codec(interpolator, data.codec)
     return Run(cfg, data, module)
+
+
+def normalised(cfg: DictConfig) -> DictConfig:
+    """The config as it takes effect: ``corruption=none`` has no noise, whatever its sigma says."""
+    cfg = copy.deepcopy(cfg)
+    with warnings.catch_warnings(action="ignore"):
+        cfg.corruption.sigma = build(cfg.corruption.noise).amplitude(cfg.corruption.sigma)
+    return cfg
 
 
 def build_codec(cfg: DictConfig, data: ShardedDataModule) -> Codec:

@@ -3,9 +3,10 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.entry import (
     Settings,
     build,
+    call,
     keep_freed_memory,
     main,
     print_config,
@@ -26,6 +28,8 @@ from interp_refiner.entry import (
     run_metadata,
     save_config,
 )
+from interp_refiner.record import Claimed
+from interp_refiner.recording import Recording, duplicate, recorded
 from interp_refiner.run import LAST_CHECKPOINT, Run, assemble
 
 
@@ -38,19 +42,42 @@ class TrainSettings(Settings):
         ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
+        evaluation: overrides of ``interp_refiner.evaluate``, with which the run is evaluated at its end.
+        duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
+        log_book: the folder where the run is entered when it ends; None: nowhere.
     """
 
     experiment_name: str = "default"
     ckpt_path: str | None = None
     next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
+    evaluation: list[str] | None = None
+    duplicates: Literal["skip", "run"] = "skip"
+    log_book: str | None = None
 
 
 @main("train", TrainSettings)
 def train(cfg: DictConfig) -> float | None:
-    """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``."""
+    """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``.
+
+    Returns:
+        The ``optimized_metric``, if there is one. A job of a sweep that another run has done already, or is doing, ends
+        at once as a duplicate of it.
+    """
     quiet_libraries()
     keep_freed_memory()
+    try:
+        with recorded(cfg, train.program) as recording:
+            final = fit(cfg, recording)
+            if cfg.optimized_metric is not None and cfg.optimized_metric not in final:
+                raise BadValue("optimized_metric", cfg.optimized_metric, " | ".join(final), final)
+    except Claimed as claimed:
+        return duplicate(cfg, train.program, claimed.run)
+    return final[cfg.optimized_metric] if cfg.optimized_metric is not None else None
+
+
+def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
+    """The run itself; returns the figures of the last validation, none of a ``fast_dev_run``."""
     checkpoint = resume_path(cfg.ckpt_path, Path(cfg.paths.output_dir))
     print_config(cfg)
     nodes = [*cfg.callback.values(), cfg.get("checkpoint")]
@@ -59,16 +86,24 @@ def train(cfg: DictConfig) -> float | None:
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
     save_config(cfg, cfg.paths.output_dir)
+    recording.start(trainer, run)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if trainer.fast_dev_run:
-        return None
+        return {}
     final = validate_fully(trainer, run)
     write_summary(trainer, run, final)
-    if cfg.optimized_metric is not None and cfg.optimized_metric not in final:
-        raise BadValue("optimized_metric", cfg.optimized_metric, " | ".join(final), final)
-    return final[cfg.optimized_metric] if cfg.optimized_metric is not None else None
+    if cfg.evaluation is not None and trainer.is_global_zero:
+        evaluate_run(Path(cfg.paths.output_dir), cfg.evaluation)
+    return final
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str]) -> None:
+    """What ``python -m interp_refiner.evaluate`` does with the run, into ``<run>/evaluation``."""
+    from interp_refiner.evaluate import evaluate  # here, since plots take long to import
+
+    call(evaluate, folder / "evaluation", f"checkpoint={folder}", *overrides)
 
 
 def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
@@ -101,7 +136,7 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
     for name, row in level_rows(final).items():
         console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
     console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     console.print(next_commands(folder, overrides, trainer.max_steps, run.config.next_command), soft_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 from interp_refiner.callback.ema import CHECKPOINT_KEY, EMA
 from interp_refiner.callback.non_finite import SkipNonFinite
-from interp_refiner.callback.preemption import Preemption
+from interp_refiner.callback.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preemption
 from interp_refiner.callback.progress import Progress
 from interp_refiner.callback.throughput import Throughput
 from interp_refiner.callback.validation_table import ValidationTable, level_rows
@@ -12,6 +12,8 @@ from interp_refiner.callback.watchdog import Watchdog
 __all__ = [
     "CHECKPOINT_KEY",
     "EMA",
+    "EXIT_INTERRUPTED",
+    "EXIT_PREEMPTED",
     "LABELS",
     "Preemption",
     "Progress",

@@ -4,7 +4,7 @@ import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
@@ -229,6 +229,13 @@ class ShardedDataModule(L.LightningDataModule):
             return corrupted
         codec = self.codec.to(clip.latents.device)
         return with_still_keyframes(corrupted, self.corruption, codec, self.still_keyframes)
+
+    def describe(self) -> dict[str, Any]:
+        """What is trained on: ``pattern`` of the shards, and how many ``shards`` and ``samples`` there are."""
+        self.prepare_data()
+        clips = self._readers["train"].clips
+        place = inside(self.root, self.splits[0]) if self._is_split() else str(self.root)
+        return {"pattern": f"{place}/shard*.tar", "shards": len(clips.index.shards), "samples": len(clips)}
 
     @property
     def skipped(self) -> int:

@@ -12,6 +12,7 @@ An entry point is a function of the composed config:
         train()
 """
 
+from interp_refiner.entry.call import call, compose
 from interp_refiner.entry.check import Settings, check_config
 from interp_refiner.entry.construct import build
 from interp_refiner.entry.describe import print_config, run_metadata, save_config
@@ -26,7 +27,9 @@ __all__ = [
     "Refused",
     "Settings",
     "build",
+    "call",
     "check_config",
+    "compose",
     "conf_dir",
     "keep_freed_memory",
     "main",

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 a bug (with its stack trace), 2 refused or bad data, 3 stopped (the disk is full, gradients are
 not finite, a process is lost), 74 the data's source does not answer, 75 preempted and resumable, 130 interrupted and
-resumable.
+resumable. A sweep in which jobs have failed does the others and ends with 4.
 """
 
 import copy
@@ -25,6 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -35,6 +36,9 @@ from interp_refiner.entry.refusal import MISTAKES, locate, refuse, stopped
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: errors leave hydra.main as they are, and users keep stack traces
 _BEFORE_THE_TASK = (*MISTAKES, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError)
+
+EXIT_SWEEP = 4
+_ENDS_A_SWEEP = (0, 75, 130)
 
 OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
 
@@ -77,6 +81,23 @@ class Program:
             HydraConfig.instance().cfg = before
 
 
+class JobFailed(Exception):
+    """A job of a sweep did not finish.
+
+    Args:
+        number: of the job.
+        sweep: the folder of the sweep.
+    """
+
+    def __init__(self, number: str, sweep: str):
+        super().__init__(number, sweep)  # so that it can be pickled
+        self.number, self.sweep = number, sweep
+
+    def __str__(self) -> str:
+        return f"sweep {self.sweep}: not all jobs finished, job {self.number} is the first that did not; {_AGAIN}"
+
+
+_AGAIN = "the same command runs what is missing"
 _program: ContextVar[Program] = ContextVar("program")
 
 
@@ -145,6 +166,9 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
     try:
         with _environment(_FULL_ERROR, "1"):
             run()
+    except JobFailed as failed:
+        print(failed, file=sys.stderr, flush=True)
+        raise SystemExit(EXIT_SWEEP) from None
     except Exception as error:
         if _came_out_of_a_task(error):
             short = error if program.full_error == "1" else error.with_traceback(_below(_run_task, error.__traceback__))
@@ -159,10 +183,10 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
 
 
 def _run_task(program: Program, task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """One job: checked, run, its mistakes told; a bug goes through Hydra, which lets the rest of a sweep run."""
+    """One job: checked, run, its mistakes told."""
     hydra_cfg = HydraConfig.get()
     full_error = program.keeps_trace(hydra_cfg)
-    with _environment(_FULL_ERROR, full_error):
+    with _environment(_FULL_ERROR, full_error), _rest_of_sweep_runs(hydra_cfg):
         try:
             program.check(cfg, hydra_cfg.runtime.choices)
             return task(cfg)
@@ -170,6 +194,24 @@ def _run_task(program: Program, task: Callable[[DictConfig], Any], cfg: DictConf
             raise refuse(error, str(locate(error, cfg)), keep_trace=full_error == "1") from None
         except Stopped as error:
             raise stopped(error) from None
+
+
+@contextmanager
+def _rest_of_sweep_runs(hydra_cfg: Any) -> Iterator[None]:
+    """In a sweep, what one job comes to grief on is told at once, and in a form that Hydra's launchers pass by.
+
+    They take any Exception as the result of the job, but end at a SystemExit. So does this where somebody wants the
+    whole program to end: after Ctrl-C and at preemption.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        code = error.code if isinstance(error, SystemExit) else 1
+        if hydra_cfg.mode != RunMode.MULTIRUN or code in _ENDS_A_SWEEP:
+            raise
+        if isinstance(error, Exception):
+            traceback.print_exception(error.with_traceback(_below(_run_task, error.__traceback__)))
+        raise JobFailed(str(hydra_cfg.job.num), str(hydra_cfg.sweep.dir)) from None
 
 
 def _came_out_of_a_task(error: Exception) -> bool:

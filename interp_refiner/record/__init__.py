@@ -1,5 +1,7 @@
-"""What was run: the record in a run's folder."""
+"""What was run: the record in a run's folder, who may make which run, and the log book."""
 
+from interp_refiner.record.claim import Claimed, claim
+from interp_refiner.record.log_book import LogBook
 from interp_refiner.record.run_record import (
     STATUS_FILE,
     STATUSES,
@@ -10,4 +12,15 @@ from interp_refiner.record.run_record import (
     write_record,
 )
 
-__all__ = ["STATUSES", "STATUS_FILE", "RunRecord", "Status", "read_record", "twin_folder", "write_record"]
+__all__ = [
+    "STATUSES",
+    "STATUS_FILE",
+    "Claimed",
+    "LogBook",
+    "RunRecord",
+    "Status",
+    "claim",
+    "read_record",
+    "twin_folder",
+    "write_record",
+]
