@@ -3,7 +3,7 @@
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -42,7 +42,7 @@ class TrainSettings(Settings):
         ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
-        evaluation: overrides of ``interp_refiner.evaluate``, with which the run is evaluated at its end.
+        evaluation: settings of ``interp_refiner.evaluate``, with which the run is evaluated at its end; None: it is not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
         log_book: the folder where the run is entered when it ends; None: nowhere.
     """
@@ -51,7 +51,7 @@ class TrainSettings(Settings):
     ckpt_path: str | None = None
     next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
-    evaluation: list[str] | None = None
+    evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"
     log_book: str | None = None
 
@@ -99,11 +99,12 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     return final
 
 
-def evaluate_run(folder: Path, overrides: Sequence[str]) -> None:
+def evaluate_run(folder: Path, settings: Mapping[str, Any]) -> None:
     """What ``python -m interp_refiner.evaluate`` does with the run, into ``<run>/evaluation``."""
     from interp_refiner.evaluate import evaluate  # here, since plots take long to import
 
-    call(evaluate, folder / "evaluation", f"checkpoint={folder}", *overrides)
+    chosen = [f"{name}={value}" for name, value in settings.items()]
+    call(evaluate, folder / "evaluation", f"checkpoint={folder}", *chosen)
 
 
 def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:

@@ -17,7 +17,7 @@ last part: nothing in an entry depends on the machine's folders.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,16 @@ class LogBook:
         when = record.started[:19].replace("T", "_").replace(":", "-")
         path = reserved(self.folder, f"{when}_{record.experiment}_{record.identity[:8]}")
         with write_whole(path) as file:
-            file.write(entry(record, self.relative(str(run)), self.relative).encode())
+            file.write(entry(self.told(asdict(record)), self.relative(str(run))).encode())
         return path
+
+    def told(self, value: Any) -> Any:
+        """:meth:`relative` of every text in a value."""
+        if isinstance(value, Mapping):
+            return {key: self.told(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.told(item) for item in value]
+        return self.relative(value) if isinstance(value, str) else value
 
     def relative(self, text: str) -> str:
         """``text`` with known places told by name, and of other absolute paths the last part only."""
@@ -92,54 +100,60 @@ def reserved(folder: Path, name: str) -> Path:
     raise FileExistsError(name)
 
 
-def entry(record: RunRecord, run: str, relative: Any = str) -> str:
+def entry(record: Mapping[str, Any], run: str) -> str:
     """The text of an entry.
 
     Args:
-        record: of the run.
+        record: the fields of a :class:`RunRecord`.
         run: its folder, as the entry tells it.
-        relative: what is done to texts that may hold paths.
     """
+    metrics, speed, memory = record["metrics"], record["samples_per_second"], record["peak_memory_gb"]
     about: dict[str, Any] = {
-        "date": record.started,
-        "ended": record.ended,
-        "experiment": record.experiment,
+        "date": record["started"],
+        "ended": record["ended"],
+        "experiment": record["experiment"],
         "run": run,
-        "status": record.status,
-        "error": record.error and relative(record.error),
-        "identity": record.identity,
-        "commit": record.git_commit,
-        "uncommitted changes": record.git_dirty,
-        "command": relative(record.command),
-        "data": {name: relative(v) if isinstance(v, str) else v for name, v in record.data.items()},
-        "checkpoints": {key: relative(path) for key, path in record.checkpoints.items()},
-        "settings": {key: relative(v) if isinstance(v, str) else v for key, v in record.settings.items()},
-        "device": record.device,
-        "processes": record.world_size,
-        "steps": record.steps,
-        "samples a second": record.samples_per_second and round(record.samples_per_second, 2),
-        "peak memory, GB": record.peak_memory_gb and round(record.peak_memory_gb, 2),
-        "ratio": record.metrics.get("val/mean/ratio"),
+        "status": record["status"],
+        **({"error": record["error"]} if record["error"] else {}),
+        "identity": record["identity"],
+        "commit": record["git_commit"],
+        "uncommitted changes": record["git_dirty"],
+        "command": record["command"],
+        "data": record["data"],
+        "checkpoints": record["checkpoints"],
+        "settings": record["settings"],
+        "device": record["device"],
+        "processes": record["world_size"],
+        "steps": record["steps"],
+        "samples a second": speed and round(speed, 2),
+        "peak memory, GB": memory and round(memory, 2),
+        "ratio": metrics.get("val/mean/ratio"),
     }
     front = yaml.safe_dump(about, sort_keys=False, width=120, allow_unicode=True)
-    scope = "all held-out clips" if record.status == "finished" else "the clips validated on while training"
-    table = figures(record.metrics)
+    scope = "all held-out clips" if record["status"] == "finished" else "the clips validated on while training"
+    table = figures(metrics)
     results = (
-        f"\n## Against interpolation\n\nMissing frames of {scope}, mean squared error.\n\n{table}" if table else ""
+        f"## Against interpolation\n\nMissing frames of {scope}, mean squared error.\n\n{table}\n" if table else ""
     )
-    return f"---\n{front}---\n{results}\n## Decision\n\n{UNDECIDED}\n"
+    return f"---\n{front}---\n\n{results}## Decision\n\n{UNDECIDED}\n"
 
 
 def figures(metrics: Mapping[str, float | None]) -> str:
     """Refined against interpolated error by level, as a Markdown table; empty where there is none."""
     columns = ("interpolation_mse", "refined_mse", "ratio", "improved_share")
-    groups = sorted({name.split("/")[1] for name in metrics if name.count("/") == 2}, key=lambda g: (g == "mean", g))
+    groups = sorted({name.split("/")[1] for name in metrics if name.count("/") == 2}, key=_order)
     lines = ["| level | interpolation | refined | ratio | clips improved |", "|---|---|---|---|---|"]
     for group in groups:
         found = [metrics.get(f"val/{group}/{column}") for column in columns]
         cells = ["" if v is None else f"{v:.0%}" if i == 3 else f"{v:.4f}" for i, v in enumerate(found)]
         lines.append(f"| {group.removeprefix('level_')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n" if groups else ""
+
+
+def _order(group: str) -> tuple[bool, int, str]:
+    """``level_2`` before ``level_10`` before ``mean``."""
+    number = group.removeprefix("level_")
+    return group == "mean", int(number) if number.isdecimal() else 0, group
 
 
 def facts(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from tests.entry.toy_program import toy
 
@@ -223,10 +224,39 @@ def test_a_bug_is_raised_with_its_trace(run: Run) -> None:
     assert not any("hydra" in str(entry.path) for entry in caught.traceback)  # nothing of Hydra's between user and bug
 
 
-def test_the_rest_of_a_sweep_runs_after_a_bug(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(ValueError, match="a bug of the program"):
-        run("--multirun", "mode=crash,run")
-    assert "done" in capfd.readouterr().out
+@pytest.mark.parametrize(("mode", "told"), [("crash", "ValueError: a bug of the program"), ("bad_data", "why")])
+def test_the_rest_of_a_sweep_runs_after_a_failed_job(mode: str, told: str, run: Run) -> None:
+    code, out, err = run("--multirun", f"mode={mode},run,run")
+    assert (code, out.count("done")) == (4, 2)
+    assert told in err
+    assert err.splitlines()[-1] == (
+        "sweep sweeps: not all jobs finished, job 0 is the first that did not; the same command runs what is missing"
+    )
+
+
+@pytest.mark.soak
+def test_joblib_runs_the_jobs_of_a_sweep_in_processes_of_their_own(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    joblib = ["--multirun", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    done = _process([*joblib, "mode=bad_data,run"], tmp_path)
+    assert (done.returncode, done.stdout.count("done")) == (4, 1)
+    assert "clip-7" in done.stderr
+    assert _process([*joblib, "corruption.sigma=0.1,0.2"], tmp_path).returncode == 0
+
+
+def test_optuna_minimises_what_the_task_returns(run: Run) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    optuna = [
+        "hydra/sweeper=optuna",
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.n_jobs=1",
+        "hydra.sweeper.sampler.seed=0",
+    ]
+    code, out, _ = run("--multirun", *optuna, "corruption.sigma=choice(0.1,0.4)")
+    sigmas = [float(line.split()[2].rstrip(",")) for line in out.splitlines() if line.startswith("done")]
+    assert (code, len(sigmas)) == (0, 3)
+    best = OmegaConf.load("sweeps/optimization_results.yaml")
+    assert best.best_value == min(sigmas)
 
 
 @pytest.mark.parametrize("how", ["debug=default", "HYDRA_FULL_ERROR"])
