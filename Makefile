@@ -8,7 +8,7 @@ installed := .venv/.installed
 demo_run := logs/demo/run
 
 .DEFAULT_GOAL := help
-.PHONY: help install train city demo test check soak clean
+.PHONY: help install train city demo log debug test check soak clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ demo: $(demo_run)/summary.json ## trains if needed, then makes the video of a co
 $(demo_run)/summary.json: | $(installed)
 	$(python) -m interp_refiner.train +experiment=gt_keyframes interpolator=motion_compensated_pixels \
 		trainer.max_steps=400 trainer.val_check_interval=400 hydra.run.dir=$(demo_run)
+
+log: $(installed) ## the table of the log book, experiments/log/README.md
+	$(python) -m interp_refiner.log_book $(ARGS)
+
+debug: $(installed) ## the whole line on tiny data, in one process: stops at the first thing that is wrong
+	$(python) -m interp_refiner.debug $(ARGS)
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) $(ARGS)

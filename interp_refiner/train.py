@@ -42,7 +42,7 @@ class TrainSettings(Settings):
         ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
-        evaluation: settings of ``interp_refiner.evaluate``, with which the run is evaluated at its end; None: it is not.
+        evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
         log_book: the folder where the run is entered when it ends; None: nowhere.
     """

@@ -7,6 +7,7 @@ from interp_refiner.callback.progress import Progress
 from interp_refiner.callback.throughput import Throughput
 from interp_refiner.callback.validation_table import ValidationTable, level_rows
 from interp_refiner.callback.validation_video import LABELS, ValidationVideo, decode_rows
+from interp_refiner.callback.wandb import wandb_logger
 from interp_refiner.callback.watchdog import Watchdog
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "Watchdog",
     "decode_rows",
     "level_rows",
+    "wandb_logger",
 ]

@@ -10,7 +10,7 @@ import hydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.entry.check import locate_target, parameters
 from interp_refiner.entry.nodes import is_target, is_written, walk
 
@@ -18,7 +18,19 @@ from interp_refiner.entry.nodes import is_target, is_written, walk
 _NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\nTo append to your config")
 _NO_DEFAULT = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
 _ALREADY_THERE = re.compile(r"Multiple values for (\S+)\.|^(\S+) appears more than once|item is already at '([^']+)'")
-_LIST_OR_SWEEP = re.compile(r"Ambiguous value for argument '(.+)'")
+_LIST_OR_PLUGINS = {  # options that other packages bring, and the extra that installs them
+    ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "sweep"),
+    ("hydra/sweeper", "optuna"): ("hydra-optuna-sweeper", "sweep"),
+    ("hydra/launcher", "submitit_slurm"): ("hydra-submitit-launcher", "slurm"),
+    ("hydra/launcher", "submitit_local"): ("hydra-submitit-launcher", "slurm"),
+}
+_SWEEP = re.compile(r"Ambiguous value for argument '(.+)'")
+_PLUGINS = {  # options that other packages bring, and the extra that installs them
+    ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "sweep"),
+    ("hydra/sweeper", "optuna"): ("hydra-optuna-sweeper", "sweep"),
+    ("hydra/launcher", "submitit_slurm"): ("hydra-submitit-launcher", "slurm"),
+    ("hydra/launcher", "submitit_local"): ("hydra-submitit-launcher", "slurm"),
+}
 _SWEEP = re.compile(r"Sweep parameters '(.+)' requires --multirun")
 
 
@@ -62,8 +74,10 @@ def _override_of(key: str, overrides: Sequence[str]) -> str:
     return next((item for item in overrides if item.partition("=")[0].lstrip("+~") == key), key)
 
 
-def _unknown_option(error: MissingConfigException, overrides: Sequence[str], conf_dir: Path) -> BadValue:
+def _unknown_option(error: MissingConfigException, overrides: Sequence[str], conf_dir: Path) -> Exception:
     group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if (group, option) in _PLUGINS:
+        return MissingExtra(f"{group}={option}", *_PLUGINS[group, option])
     options = sorted(error.options or (path.stem for path in (conf_dir / group).glob("*.yaml")))
     sign = "+" if _override_of(group, overrides).startswith("+") else ""
     return BadValue(f"{sign}{group}" if group else "--config-name", option, " | ".join(options), options)

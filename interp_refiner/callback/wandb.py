@@ -1,0 +1,32 @@
+"""Weights & Biases as a logger."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from lightning.pytorch.loggers import WandbLogger
+
+from interp_refiner.core import MissingExtra
+
+
+def wandb_logger(
+    save_dir: str,
+    project: str = "interp_refiner",
+    name: str | None = None,
+    offline: bool = True,
+    tags: Sequence[str] = (),
+) -> WandbLogger:
+    """Lightning's logger; without a network in ``offline`` mode.
+
+    Args:
+        save_dir: the folder ``wandb`` is made in.
+        project: that the run belongs to.
+        name: of the run; None lets wandb make one up.
+        offline: writes files only, which ``wandb sync`` uploads later.
+        tags: of the run.
+
+    Raises:
+        MissingExtra: wandb is not installed.
+    """
+    if find_spec("wandb") is None:
+        raise MissingExtra("logger=wandb", "wandb", "wandb")
+    return WandbLogger(name=name, save_dir=save_dir, project=project, offline=offline, tags=list(tags))
