@@ -25,7 +25,8 @@ SHUFFLED = "shuffled keyframes"
 class Methods:
     """Makes the clips that an evaluation compares.
 
-    Estimates are the refiner's ``one_jump`` and, if its sampler is another one, the first of ``num_samples`` samples;
+    Estimates are the refiner's ``one_jump`` and, if its sampler is another one or its objective makes one jump a sample
+    (:class:`EnergyScore`), the first of ``num_samples`` samples;
     baselines are linear interpolation and the run's own, if another; controls are
 
     - ``zero output``: the objective's clean estimate where the network says nothing;
@@ -55,6 +56,8 @@ class Methods:
         self.mean = MEAN
         if refiner.objective.estimates_finer:  # no jump reaches the clean clip: the way down is the only estimate
             self.mean, self.sampler_name = config_name(refiner.sampler), None
+        if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample of its own noise
+            self.sampler_name = self.sampler_name or f"{name} sampled"
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)

@@ -10,7 +10,7 @@ from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_nam
 from interp_refiner.interpolator import Linear
 from interp_refiner.medium import Video
 from interp_refiner.metric import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
-from interp_refiner.objective import Adjacent, Correction
+from interp_refiner.objective import Adjacent, Correction, EnergyScore
 from interp_refiner.sampler import Bridge, Hierarchical, OneJump
 from interp_refiner.training import AdamW, Refiner
 from tests.factories import make_corruption
@@ -196,6 +196,17 @@ def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validati
     first = float(missing_frame_mse(samples[0], c.clean, c.missing).mean())
     assert figure(evaluation.errors, "mse/bridge", level=4).value == pytest.approx(first, rel=1e-5)
     assert evaluation.named("estimate") == ["one_jump", "bridge"]
+
+
+def test_a_one_step_sampler_has_several_samples():
+    refiner = make(0.5)
+    refiner.objective = EnergyScore(LEVELS, latent_channels=16, samples=2)
+    evaluation, _ = evaluate(refiner, levels=[4], num_samples=2)
+    assert evaluation.named("estimate") == ["one_jump", "one_jump sampled"]
+    spread = figure(evaluation.stochastic["one_jump sampled"], "spread", level=4).value
+    assert spread > 0.01
+    one, sampled = (figure(evaluation.errors, f"mse/{name}", level=4).value for name in evaluation.named("estimate"))
+    assert one == pytest.approx(sampled, rel=1e-5)
 
 
 @pytest.mark.parametrize(("sampler", "overrides"), [(OneJump(), ()), (Bridge(1), ("corruption=none",))])
