@@ -187,7 +187,9 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
     try:
         board = Storyboard.model_validate(content)
     except ValidationError as error:
-        raise _told(error.errors()[0]) from None
+        found = error.errors()
+        # a key with a typo is missing as well: the typo says more
+        raise _told(next((e for e in found if e["type"] == "extra_forbidden"), found[0])) from None
     board._folder = folder
     if board.frames is not None and board.seconds is not None:
         raise BadValue("storyboard.seconds", board.seconds, f"frames or seconds, not both: frames={board.frames}")
@@ -211,7 +213,7 @@ def _check(entry: Entry) -> None:
 
 
 def _told(error: Any) -> BadValue:
-    """pydantic's first finding as one line: the entry, what came, what is allowed."""
+    """A finding of pydantic as one line: the entry, what came, what is allowed."""
     kind, loc, value = error["type"], error["loc"], error["input"]
     if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # which member of a union it was held against
         loc = loc[:-1]

@@ -28,6 +28,7 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
         ({}, "^keyframes=None: expected a list of at least one keyframe"),
         ({"keyframes": [ONE], "heigth": 32}, r"^heigth=32: expected no such key, but .*did you mean 'height'\?"),
         ({"keyframes": [ONE, {**ONE, "tiem": 3}]}, r"^keyframes\[1\]\.tiem=3: .*did you mean 'time'\?"),
+        ({"keyframes": [{"image": "a.png", "tiem": 3}]}, r"^keyframes\[0\]\.tiem=3: .*did you mean 'time'\?"),
         ({"keyframes": [ONE, {"image": "a.png"}]}, r"^keyframes\[1\]\.time=None: expected a frame \(12\)"),
         ({"keyframes": [{**ONE, "time": 2.5}]}, r"^keyframes\[0\]\.time=2\.5: expected a frame \(12\), seconds"),
         (
