@@ -39,6 +39,7 @@ class Backend:
         module: what it imports; None where torch has it.
         package, extra: what to install for it.
         anywhere: runs on every device and in every precision; else on CUDA in bfloat16 or float16 only.
+        trains: has a backward pass.
     """
 
     attend: Attend
@@ -46,6 +47,7 @@ class Backend:
     package: str = ""
     extra: str = ""
     anywhere: bool = False
+    trains: bool = True
 
     @property
     def installed(self) -> bool:
@@ -60,8 +62,12 @@ BACKENDS = {
     "sdpa": Backend(_through_diffusers(AttentionBackendName.NATIVE), anywhere=True),
     "cudnn": Backend(_through_diffusers(AttentionBackendName._NATIVE_CUDNN)),
     "flash": Backend(_through_diffusers(AttentionBackendName.FLASH), "flash_attn", "flash-attn", "flash"),
-    "flash3": Backend(
-        _through_diffusers(AttentionBackendName._FLASH_3), "flash_attn_interface", "flash-attn-3", "flash3"
+    "flash3": Backend(  # diffusers' operator over it is registered without a backward pass
+        _through_diffusers(AttentionBackendName._FLASH_3),
+        "flash_attn_interface",
+        "flash-attn-3",
+        "flash3",
+        trains=False,
     ),
     "flash4": Backend(flash4_attention, "flash_attn.cute", "flash-attn-4", "flash4"),
 }
@@ -83,21 +89,26 @@ def check_backend(argument: str, name: str) -> str:
 def resolve(argument: str, name: str, work: Workload) -> str:
     """The backend that ``name`` means for a piece of work: itself, or for ``auto`` the fastest that works.
 
+    Where torch is told to be deterministic ``auto`` is sdpa: the fastest of one process may not be that of the next.
+
     Raises:
-        BadValue: it does not run there.
+        BadValue: it does not run there, or has no backward pass and one follows.
     """
     if name == AUTO:
-        return fastest(work)
-    if not BACKENDS[name].anywhere and not _on_tensor_cores(work):
+        return "sdpa" if torch.are_deterministic_algorithms_enabled() else fastest(work)
+    if not BACKENDS[name].anywhere and not on_tensor_cores(work):
         allowed = f"sdpa or auto on {work.device.type} in {work.dtype}; {name} is for CUDA in bfloat16 or float16"
         raise BadValue(argument, name, allowed)
+    if work.training and not BACKENDS[name].trains:
+        able = " | ".join([AUTO, *(other for other, backend in BACKENDS.items() if backend.trains)])
+        raise BadValue(argument, name, f"{able} in training; diffusers' {name} has no backward pass")
     return name
 
 
 @functools.cache
 def fastest(work: Workload) -> str:
     """The backend that does the work fastest, by trial on CUDA at the very sizes; it is named in the log."""
-    if not _on_tensor_cores(work):
+    if not on_tensor_cores(work):
         return "sdpa"
     seconds = {name: _trial(backend, work) for name, backend in BACKENDS.items()}
     best = min(seconds, key=lambda name: seconds[name])
@@ -106,7 +117,8 @@ def fastest(work: Workload) -> str:
     return best
 
 
-def _on_tensor_cores(work: Workload) -> bool:
+def on_tensor_cores(work: Workload) -> bool:
+    """Whether every kernel may take the work: CUDA, in bfloat16 or float16."""
     return work.device.type == "cuda" and work.dtype in HALF
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp_refiner.attention.attention import Attention, AttentionLayer, Workload
-from interp_refiner.attention.backends import AUTO, check_backend
+from interp_refiner.attention.backends import AUTO, check_backend, on_tensor_cores
 from interp_refiner.attention.blocks import KeptBlocks, block_attention, choose_blocks, num_blocks, num_kept
 from interp_refiner.attention.dense import DenseLayer, softmax_bytes
 from interp_refiner.attention.flash4 import check_flash4_blocks, flash4_block_attention
@@ -56,6 +56,8 @@ class SparseLinearLayer(AttentionLayer):
             raise BadValue("backend", self.backend, f"eager or auto on {work.device.type}")
         self.chosen = ("flex" if on_gpu else "eager") if self.backend == AUTO else self.backend
         if self.chosen == "flash4":
+            if not on_tensor_cores(work):
+                raise BadValue("backend", "flash4", f"flex or auto in {work.dtype}; flash4 is for bfloat16 or float16")
             check_flash4_blocks(torch.cuda.get_device_capability(work.device), self.block_q, self.block_k)
 
     def forward(

@@ -33,6 +33,21 @@ def test_a_backend_that_cannot_run_here_is_refused():
         backends.resolve("backend", "cudnn", small_work("cuda"))
 
 
+def test_a_backend_without_a_backward_pass_is_for_inference(monkeypatch):
+    sizes = {"device": "cuda", "dtype": torch.bfloat16}
+    assert backends.resolve("backend", "flash3", small_work(**sizes, training=False)) == "flash3"
+    with pytest.raises(BadValue, match=r"backend=flash3: expected auto \| sdpa .* in training; .* no backward pass"):
+        backends.resolve("backend", "flash3", small_work(**sizes))
+
+
+def test_auto_is_no_trial_where_torch_is_deterministic(monkeypatch):
+    monkeypatch.setattr(backends, "fastest", lambda work: "cudnn")
+    work = small_work("cuda", torch.bfloat16)
+    assert backends.resolve("backend", "auto", work) == "cudnn"
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert backends.resolve("backend", "auto", work) == "sdpa"
+
+
 def test_auto_is_sdpa_on_a_cpu_and_in_float32():
     assert backends.resolve("backend", "auto", small_work(dtype=torch.bfloat16)) == "sdpa"
     assert backends.resolve("backend", "auto", small_work("cuda")) == "sdpa"

@@ -144,6 +144,13 @@ def test_blocks_that_flash4_has_no_kernel_for_are_refused(capability, blocks, me
         check_flash4_blocks(capability, *blocks)
 
 
+def test_flash4_in_float32_is_refused(monkeypatch):
+    monkeypatch.setattr("interp_refiner.attention.backends._importable", lambda module: True)
+    layer = SparseLinear(backend="flash4").self_attention(8)
+    with pytest.raises(BadValue, match=r"backend=flash4: expected flex or auto in torch.float32"):
+        layer.prepare(small_work("cuda"))
+
+
 def test_blocks_that_flash4_has_kernels_for_pass():
     check_flash4_blocks((9, 0), 128, 128)
     check_flash4_blocks((10, 3), 256, 128)
