@@ -115,8 +115,14 @@ class StepBenchmark:
         self.steps, self.warmup, self.peak_tflops = steps, warmup, peak_tflops
 
     def measure(self, module: Refiner, data: L.LightningDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:
-        """The figures of a fit; memory in 10^9 bytes, MFU as a share of the device's peak in bfloat16."""
+        """The figures of a fit; memory in 10^9 bytes, MFU as a share of the device's peak in bfloat16.
+
+        Raises:
+            BadValue: steps of several batches.
+        """
         trainer = make_trainer(max_steps=self.warmup + self.steps + 1)  # the last one closes the one before it
+        if (batches := trainer.accumulate_grad_batches) != 1:
+            raise BadValue("trainer.accumulate_grad_batches", batches, "1: a step is timed from one batch to the next")
         device, batch = trainer.strategy.root_device, _Batch()
         profiler = trainer.profiler = StepProfiler(device)  # type: ignore[attr-defined]
         trainer.callbacks.append(batch)  # type: ignore[attr-defined]

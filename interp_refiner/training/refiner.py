@@ -128,7 +128,7 @@ class Refiner(L.LightningModule):
         if forward is None:
             return None
         predicted = forward.total if self.corruption.scheduled_sampling.from_model else 0.0
-        return forward.training.total + predicted
+        return self.objective.samples * forward.training.total + predicted
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if steps(optimizer):

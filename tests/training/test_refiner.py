@@ -2,12 +2,13 @@
 
 import torch
 
+from interp_refiner.attention import Flops
 from interp_refiner.backbone import Backbone
 from interp_refiner.core import per_frame
 from interp_refiner.objective import Correction
 from interp_refiner.sampler import OneJump
 from interp_refiner.training import AdamW, Refiner
-from tests.factories import make_corruption, random_clip
+from tests.factories import make_corruption, make_objective, random_clip
 
 
 class Shift(Backbone):
@@ -58,6 +59,23 @@ def test_the_training_step_trains_on_its_own_proposals_with_one_gradient():
     assert (first, second) == (False, True)
     assert trained.replaced.any()
     assert model.backbone.shift.grad.abs() > 0
+
+
+class Counted(Shift):
+    """A network whose forward pass takes 7 operations a clip."""
+
+    def flops(self, batch, latent_shape, text_tokens):
+        return Flops(linear=7.0 * batch)
+
+
+def test_every_sample_of_a_loss_that_compares_some_costs_a_forward_and_a_backward_pass():
+    for scheduled, predicted in (("never", 0), ("self", 7)):
+        corruption = make_corruption(f"scheduled_sampling={scheduled}")
+        for name, passes in (("correction", 1), ("energy_score", 2)):
+            objective = make_objective(name)
+            model = Refiner(Counted(), objective, AdamW(), OneJump(), corruption, 4)
+            corrupted = corruption(random_clip(batch=4, step=0), "train")
+            assert model.step_flops(corrupted) == 4 * (passes * 3 * 7 + predicted), (scheduled, name)
 
 
 def test_keyframes_that_are_given_stay():
