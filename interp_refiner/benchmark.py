@@ -118,6 +118,7 @@ class CorruptionBenchmark:
 
 def cost_of(corruption: Corruption, latents: torch.Tensor, repeats: int) -> dict[str, Any]:
     """What corrupting a batch costs beside the floor; of mixed levels, the sparsest first."""
+    corruption.interpolator.to(latents.device)  # learned ones have weights
     size, levels = len(latents), corruption.num_levels(latents.shape[2])
     level = levels - torch.arange(size, device=latents.device) % levels
     clip = Clip(latents, [str(index) for index in range(size)], [0] * size, level=level)
