@@ -28,7 +28,7 @@ class Part(ABC):
     """One program of a suite.
 
     Attributes:
-        seconds: it may take; less where less of the suite's own budget is left.
+        seconds: it may take, and what those before it left over; less where less of the suite's own budget is left.
         arguments: of its command line.
         small: further ones, in miniature.
     """
@@ -159,12 +159,13 @@ class Suite:
         if self.device == "cuda" and device != "cuda":
             allowed = "cpu with benchmark.small=true, on this machine without a GPU"
             raise BadValue("benchmark.device", self.device, allowed)
-        start = time.monotonic()
+        start, later = time.monotonic(), sum(part.seconds for part in self.parts.values())
         rows: dict[str, dict[str, Any]] = {}
         found: dict[str, Any] = {"small": self.small, "seconds": 0.0, "parts": rows}
         for name, part in self.parts.items():
+            later -= part.seconds
             left = self.seconds - (time.monotonic() - start)
-            rows[name] = self._run(name, part, min(part.seconds, left))
+            rows[name] = self._run(name, part, min(left, max(part.seconds, left - later)))
             found["seconds"] = round(time.monotonic() - start, 1)
             self._write("suite.json", json.dumps(found, indent=2) + "\n")
             self._write("suite.md", self.markdown(found))

@@ -28,13 +28,13 @@ WRITES = "import sys; open(sys.argv[1] + '/benchmark.json', 'w').write('{\"figur
 
 def test_parts_that_fail_or_take_too_long_are_told_and_stop_no_other(tmp_path):
     parts = {
-        "breaks": Script(20.0, ["raise ValueError('on purpose')"]),
         "hangs": Script(1.5, ["import time; time.sleep(60)"]),
+        "breaks": Script(20.0, ["raise ValueError('on purpose')"]),
         "small": Script(20.0, ["raise ValueError"], [WRITES]),
         "silent": Script(20.0, ["print('nothing')"]),
     }
     start = time.monotonic()
-    found = Suite(parts, str(tmp_path), 90.0, device="cpu", small=True).run("cpu")
+    found = Suite(parts, str(tmp_path), 62.0, device="cpu", small=True).run("cpu")
     assert time.monotonic() - start < 50
     rows = found["parts"]
     assert "ValueError: on purpose" in rows["breaks"]["error"]
@@ -56,6 +56,13 @@ def test_what_finds_no_time_left_is_not_run(tmp_path):
     assert "cut off" in found["parts"]["first"]["error"]
     assert found["parts"]["second"]["error"] == "not run: no time was left"
     assert found["seconds"] < 15
+
+
+def test_a_part_may_take_what_those_before_it_left_over(tmp_path):
+    parts = {"quick": Script(20.0, [WRITES]), "slow": Script(0.1, [f"import time; time.sleep(0.5); {WRITES}"])}
+    found = Suite(parts, str(tmp_path), 20.1, device="cpu", small=True).run("cpu")["parts"]
+    assert found["slow"]["result"] == {"figure": 7}
+    assert "error" not in found["slow"]
 
 
 def test_tests_are_counted_by_outcome(tmp_path):
