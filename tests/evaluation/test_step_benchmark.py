@@ -107,9 +107,9 @@ def test_the_bar_shows_what_is_known_and_nothing_else():
 
 
 def test_a_step_of_several_batches_is_refused(cfg):
-    make_trainer = trainer_of(cfg, [], accumulate_grad_batches=2)
+    run, make_trainer = assemble(cfg), trainer_of(cfg, [], accumulate_grad_batches=2)
     with pytest.raises(BadValue, match=r"trainer.accumulate_grad_batches=2: expected 1"):
-        StepBenchmark(steps=1, warmup=1).measure(Mock(), Mock(), make_trainer)
+        StepBenchmark(steps=1, warmup=1).measure(run.refiner, run.data, make_trainer)
 
 
 def test_time_spent_writing_a_checkpoint_is_not_waiting_for_data():
