@@ -70,7 +70,7 @@ class Counted(Shift):
 
 def test_every_sample_of_a_loss_that_compares_some_costs_a_forward_and_a_backward_pass():
     for scheduled, predicted in (("never", 0), ("self", 7)):
-        corruption = make_corruption(f"scheduled_sampling={scheduled}")
+        corruption = make_corruption(f"scheduled_sampling={scheduled}", "corruption.keyframe_fraction=0.5")
         for name, passes in (("correction", 1), ("energy_score", 2)):
             objective = make_objective(name)
             model = Refiner(Counted(), objective, AdamW(), OneJump(), corruption, 4)
