@@ -25,7 +25,13 @@ from interp_refiner.interpolator import use_codec
 from interp_refiner.medium import Medium
 from interp_refiner.run import LAST_CHECKPOINT, Run
 
-TINY = ("+experiment=toy_video", "callback.validation_video=null", "trainer.enable_model_summary=false")
+TINY = (
+    "+experiment=toy_video",
+    "callback.validation_video=null",
+    "trainer.enable_model_summary=false",
+    "log_book=null",
+    "duplicates=run",
+)
 
 
 def config(*overrides: str, program: str = "train") -> DictConfig:

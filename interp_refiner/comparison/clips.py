@@ -79,7 +79,7 @@ def _evaluated(folder: Path) -> Iterator[ClipVideo]:
         caption = f"{clip['key']}, level {clip['level']}: MSE / linear {clip['ratio']:.2f}"
         videos, size = clip.get("videos", []), clip.get("frame_size")
         if size is None:
-            yield ClipVideo(name, caption, (folder / f"{name}.mp4").read_bytes())
+            yield ClipVideo(name, caption, _encoded(frames, fps))
             continue
         height, width = panel_size(*size)
         panels = frames[:, HEAD : HEAD + height, : len(videos) * width]

@@ -69,9 +69,9 @@ class RunFolder:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps done, as far as it is known."""
-        logged = [steps[-1] + 1 for steps, _ in self.curves.values() if steps]
-        return max([self.record.steps, *logged])
+        """Optimizer steps done; while it goes on, as last logged: training logs a step by its number from 0."""
+        logged, _ = self.curves.get("train/loss", ([], []))
+        return self.record.steps or (logged[-1] + 1 if logged else 0)
 
     @property
     def samples_per_second(self) -> float | None:

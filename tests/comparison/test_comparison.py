@@ -119,6 +119,7 @@ def test_the_table_has_every_swept_key_and_a_dash_for_what_is_missing(sweep):
     assert texts["status"][5] == "duplicate of 0"
     assert texts["status"][7] == "failed: the disk is full <b>"
     assert texts["samples/s"][0] == "20.0"
+    assert texts["steps"] == ["100"] * 6 + ["40", "100"]  # of the running one as logged
 
 
 def test_a_duplicate_of_a_run_elsewhere_brings_its_figures(tmp_path):
