@@ -30,7 +30,6 @@ TINY = (
     "callback.validation_video=null",
     "trainer.enable_model_summary=false",
     "log_book=null",
-    "duplicates=run",
 )
 
 
@@ -46,7 +45,7 @@ def trained_run() -> Path:
         return Path(chosen).expanduser()
     folder = Path(config().paths.log_dir) / "notebook" / "run"
     if not (folder / LAST_CHECKPOINT).exists():
-        _train(*TINY, f"hydra.run.dir={folder}")
+        _train(*TINY, "duplicates=run", f"hydra.run.dir={folder}")
     return folder
 
 
