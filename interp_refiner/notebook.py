@@ -55,8 +55,13 @@ def swept_runs() -> Path:
         return Path(chosen).expanduser()
     folder = Path(config().paths.log_dir) / "notebook" / "sweep"
     if not (folder / "multirun.yaml").exists():
-        grid = ("-m", "corruption=none,dist,gauss", "corruption.sigma=0.1,0.3", "trainer.max_steps=30")
-        _train(*TINY, *grid, f"hydra.sweep.dir={folder}")
+        grid = (
+            "corruption=none,dist,gauss",
+            "corruption.sigma=0.1,0.3",
+            "trainer.max_steps=20",
+            "trainer.val_check_interval=20",
+        )
+        _train("-m", *TINY, *grid, f"hydra.sweep.dir={folder}")
     return folder
 
 
