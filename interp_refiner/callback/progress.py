@@ -41,11 +41,12 @@ class Progress(L.pytorch.callbacks.ProgressBar):
     ) -> None:
         if self.training is None:
             return
-        if time.time() - self.training.last_print_t >= self.training.mininterval:  # to read a figure waits for the GPU
+        bar = self.training  # shown by rank zero alone, and there to read a figure waits for the GPU
+        if not bar.disable and time.time() - bar.last_print_t >= bar.mininterval:
             metrics = trainer.callback_metrics
             shown = {label: f"{float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics}
-            self.training.set_postfix(shown, refresh=False)
-        self.training.update(trainer.global_step - self.training.n)
+            bar.set_postfix(shown, refresh=False)
+        bar.update(trainer.global_step - bar.n)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._close()

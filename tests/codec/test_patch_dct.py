@@ -61,7 +61,7 @@ def test_statistics_normalise_every_channel():
 
 def test_embedded_clips_survive_the_codec_and_the_shards_precision():
     shapes = MovingShapes(num_train=16, num_val=16)
-    codec = PatchDCT(*[values.tolist() for values in shapes._statistics()])
+    codec = PatchDCT(*[values.tolist() for values in shapes.statistics])
     _, _, video = next(shapes.clips("val", 16))
     decoded = codec.decode(codec.encode(video).bfloat16().float())
     psnr = -10 * (decoded - video).square().mean((1, 2, 3, 4)).log10()

@@ -103,9 +103,9 @@ def test_says_why_stills_cannot_be_made():
 
 
 def test_proposals_made_later_leave_stills_where_they_are():
-    before, after = corrupted_with(1.0, "scheduled_sampling=self", "scheduled_sampling.probability.end=1", batch=6)
+    before, after = corrupted_with(1.0, "scheduled_sampling=self", "scheduled_sampling.probability.end=1.0", batch=6)
     corruption = make_corruption(
-        "+experiment=storyboard", "scheduled_sampling=self", "scheduled_sampling.probability.end=1"
+        "+experiment=storyboard", "scheduled_sampling=self", "scheduled_sampling.probability.end=1.0"
     )
     made = corruption.recorrupt(after, Proposals(torch.full_like(after.clean, 7.0), torch.ones_like(after.known)))
     values = made.values.transpose(1, 2)

@@ -182,7 +182,6 @@ def test_embeddings_stand_in_for_prompts(pipe, monkeypatch):
         ({"fps": float("nan")}, "fps=nan: expected a positive number"),
         ({"num_frames": -3}, "frames=-3: expected a multiple of 1 frames"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number >= 0"),
-        ({"generator": "3"}, "generator=str: expected a torch.Generator, a seed, or None"),
         ({"prompt": "a", "prompt_embeds": torch.zeros(16, 32)}, "prompt_embeds=.*: expected prompt or prompt_embeds"),
         (
             {"negative_prompt_embeds": torch.zeros(2, 16, 32)},
