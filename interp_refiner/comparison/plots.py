@@ -23,6 +23,7 @@ WIDTH, HEIGHT = 3.4, 2.9  # inches a panel
 SQUARE = "s"
 LINES = ("-", "--", "-.", ":")
 SMOOTH = 12  # windows that a loss curve is averaged into
+SHORT = 14  # letters of a name that has room below an axis
 MANY = 12  # runs; more do not get names of their own in a legend
 
 
@@ -114,7 +115,8 @@ def _panel_against(comparison: Comparison, measure: Measure, level: int) -> Call
         axes.set(title=f"level {level}", ylabel=label, xlabel=comparison.against or "")
         if comparison.against is None:
             names = [row.label for row, _ in found]
-            axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
+            short = max(map(len, names), default=0) <= SHORT  # the legend has longer ones
+            axes.set_xticks(range(len(names)), names if short else [""] * len(names), rotation=30, ha="right")
         axes.margins(x=0.12, y=0.15)
 
     return draw

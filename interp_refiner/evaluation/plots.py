@@ -11,7 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from interp_refiner.evaluation.results import Evaluation, figure
 from interp_refiner.metric import Interval
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito: safe for colour blindness
+# Okabe and Ito, then two of Tol: safe for colour blindness
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")
 INK, FAINT = "#333333", "#999999"
 REAL = (0.85, 1.15)  # temporal-difference ratios that count as real
 FAR = 2.0  # ratios beyond are not worth room
@@ -112,7 +113,8 @@ def canvas_of(panels: int, width: float, height: float = 4.0) -> tuple[Figure, l
 def legend_below(canvas: Figure, panels: Sequence[Axes]) -> None:
     """One legend for all panels, which are of the same methods; as much as any of them shows."""
     shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    columns = min(len(shown), 5)
+    longest = max(map(len, shown), default=1)
+    columns = max(1, min(len(shown), 5, int(canvas.get_figwidth() / (0.7 + 0.085 * longest))))  # inches a letter takes
     canvas.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
