@@ -67,6 +67,7 @@ class EnergyScore(Objective):
     """
 
     zero_start = True
+    fully_corrupted_only = True  # at tau < 1 what is added back as noise would hold the truth
 
     def __init__(
         self,

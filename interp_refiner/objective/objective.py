@@ -114,11 +114,13 @@ class Objective(nn.Module, ABC):
         zero_start: an output of zero is a sensible start, so a new head is zero-initialised.
         estimates_finer: the estimate is of the next finer level (``Corrupted.finer``) and of the clean clip at level 1
             only, so a clip is sampled level by level.
+        fully_corrupted_only: the estimate is defined at ``tau = 1`` alone, so no sampler may leave it.
     """
 
     samples: int = 1
     zero_start: ClassVar[bool] = False
     estimates_finer: ClassVar[bool] = False
+    fully_corrupted_only: ClassVar[bool] = False
 
     def __init__(self, num_levels: int, temporal_weight: float = 1.0):
         super().__init__()

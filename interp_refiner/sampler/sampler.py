@@ -105,6 +105,11 @@ class Sampler(ABC):
     ) -> Float[Tensor, "b c t *space"]:
         """A clip from its corruption at tau = 1, given frames bit for bit."""
 
+    @property
+    def leaves_start(self) -> bool:
+        """Whether it asks for clean estimates at ``tau < 1``."""
+        return False
+
     @abstractmethod
     def evaluations(self, num_levels: int) -> int:
         """How many clean estimates a clip of ``num_levels`` levels takes."""
@@ -137,6 +142,10 @@ class Bridge(Sampler):
         if not 0 < temperature < math.inf:
             raise BadValue("temperature", temperature, "a finite number > 0; 1 is the noise of training")
         self.steps, self.eta, self.temperature = steps, eta, temperature
+
+    @property
+    def leaves_start(self) -> bool:
+        return self.steps > 1
 
     def of_steps(self, steps: int) -> "Bridge":
         """The same sampler with another number of steps."""

@@ -22,9 +22,16 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
     """Refuses, with :class:`BadValue`, an objective or a sampler that is not defined under a corruption."""
     objective.check(corruption.sigma, corruption.scheduled_sampling.replaces, corruption.keyframe_fraction)
     sampler.check(corruption)
+    name = type(objective).__name__
+    if objective.fully_corrupted_only and not corruption.bridge_time.fully_corrupted:
+        allowed = f"fully_corrupted with objective={name}, which is defined at tau = 1 alone"
+        raise BadValue("corruption.bridge_time", type(corruption.bridge_time).__name__, allowed)
+    if objective.fully_corrupted_only and sampler.leaves_start:
+        allowed = f"one_jump with objective={name}, which is defined at tau = 1 alone (or sampler.steps=1)"
+        raise BadValue("sampler", type(sampler).__name__, allowed)
     if objective.estimates_finer and not sampler.descends:
         allowed = (
-            f"hierarchical with objective={type(objective).__name__}, whose estimate is the next finer level and not"
+            f"hierarchical with objective={name}, whose estimate is the next finer level and not"
             " the clean clip (or objective=correction)"
         )
         raise BadValue("sampler", type(sampler).__name__, allowed)

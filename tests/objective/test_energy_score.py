@@ -6,7 +6,9 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.objective import EnergyScore
 from interp_refiner.objective.energy_score import local_energy_score, patch_norm
-from tests.factories import corrupted_clip
+from interp_refiner.training import check_method
+from tests.factories import corrupted_clip, make_corruption, make_objective
+from tests.helpers import build
 
 
 def test_patch_norm_equals_a_slow_loop():
@@ -75,3 +77,15 @@ def test_the_estimate_at_zero_output_is_the_interpolation_with_noise_of_the_resi
 def test_bad_arguments_are_refused(name, value):
     with pytest.raises(BadValue, match=f"{name}={value}"):
         EnergyScore(4, latent_channels=4, **{name: value})
+
+
+def test_bridge_times_and_steps_away_from_the_start_are_refused():
+    """At tau < 1 the state holds the truth, which would be added back as if it were noise."""
+    objective, jump = make_objective("energy_score"), build("sampler", "one_jump")
+    check_method(make_corruption(), objective, jump)
+    check_method(make_corruption(), objective, build("sampler", "bridge", "sampler.steps=1"))
+    check_method(make_corruption(), objective, build("sampler", "hierarchical"))
+    with pytest.raises(BadValue, match=r"corruption\.bridge_time=Uniform: expected fully_corrupted with .*EnergyScore"):
+        check_method(make_corruption("corruption/bridge_time=uniform"), objective, jump)
+    with pytest.raises(BadValue, match=r"sampler=Bridge: expected one_jump with objective=EnergyScore.*tau = 1"):
+        check_method(make_corruption(), objective, build("sampler", "bridge"))
