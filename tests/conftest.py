@@ -1,17 +1,16 @@
-"""Set up before any test module is imported: shapes in signatures are checked."""
+"""Set up before any test module is imported: shapes in signatures are checked, except under ``-m gpu``."""
 
 import os
+import sys
 import tempfile
 
-import pytest
 import torch
 from jaxtyping import install_import_hook
 
 torch.set_num_threads(1)
 os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_")  # the log book is for real runs
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Checks shapes in every test, except under ``-m gpu``: compiled kernels cannot hold the checks."""
-    if config.option.markexpr != "gpu":
-        install_import_hook("interp_refiner", "beartype.beartype")
+# Here and not in pytest_configure, which runs after the conftest files of the folders that pytest was given: what these
+# import of the package would go unchecked. Compiled kernels cannot hold the checks.
+if "-m gpu" not in " ".join(sys.argv):
+    install_import_hook("interp_refiner", "beartype.beartype")

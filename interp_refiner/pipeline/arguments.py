@@ -13,7 +13,7 @@ from interp_refiner.codec import as_frames
 from interp_refiner.core import BadValue
 
 OutputType = Literal["pil", "np", "pt", "latent"]
-Embedding = Float[Tensor, "*batch l d"]  # one of them; checked against what was trained on
+Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was trained on
 
 
 def seed_of(generator: torch.Generator | int | None) -> int:
