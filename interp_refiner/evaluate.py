@@ -218,17 +218,19 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
     ``clips.json`` holds, for each of them, the error ratio and the contract of every keyframe. Returns the names of the
     pictures.
     """
-    names = {clip.key: name for name, clip in chosen.items()}
     report, sheets = {}, {}
-    for _, level, batch in by_level(run, names):
+    for _, level, batch in by_level(run, {error.key for error in chosen.values()}):
         if level != chosen["best"].level:
             continue
         samples = methods.samples(batch)
         made = methods.estimates(batch, samples)
         clips = {"truth": batch.clean, **{name: made[name] for name in sorted(made, key=methods.is_estimate)}}
-        for row, key in enumerate(batch.clip.keys):
-            name, prompt = names[key], batch.clip.prompts[row] if batch.clip.prompts else ""
-            title = f"{name}: {key}  level {level}  MSE / linear {chosen[name].ratio:.3g}  {prompt}"
+        for name, error in chosen.items():  # of two clips, one is both the median and the worst
+            if error.key not in batch.clip.keys:
+                continue
+            row = batch.clip.keys.index(error.key)
+            prompt = batch.clip.prompts[row] if batch.clip.prompts else ""
+            title = f"{name}: {error.key}  level {level}  MSE / linear {error.ratio:.3g}  {prompt}"
             versions = {method: clip[row : row + 1].float() for method, clip in clips.items()}
             shown, title = (versions, batch.known[row].cpu(), batch.clip.select([row])), title.rstrip()
             sheets[name] = run.data.medium.sheet(*shown, title)
@@ -238,7 +240,7 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
             write_mp4(folder / f"{name}.mp4", film, fps)
             one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
             beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # of <name>.mp4, for who cuts it up
-            report[name] = {**asdict(chosen[name]), **beside, "keyframes": keyframe_report(*one).records()[0]}
+            report[name] = {**asdict(error), **beside, "keyframes": keyframe_report(*one).records()[0]}
     stacked([sheets[name] for name in chosen]).save(folder / "clips.png")
     (folder / "clips.json").write_text(json.dumps({name: report[name] for name in chosen}, indent=1) + "\n")
     return ["clips.png"]

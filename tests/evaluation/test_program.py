@@ -96,6 +96,18 @@ def test_mistakes_name_their_key(place, override, said):
         load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", override))
 
 
+def test_of_two_clips_the_worst_is_shown_as_the_median_too(place):
+    cfg = config("evaluate", place, f"checkpoint={place / 'train'}", "device=cpu", "clips=2")
+    folder = place / "two"
+    folder.mkdir()
+    cfg.paths.output_dir = str(folder)
+    evaluate(cfg)
+    shown = json.loads((folder / "clips.json").read_text())
+    assert list(shown) == ["best", "median", "worst"]
+    assert shown["median"] == shown["worst"] != shown["best"]
+    assert all((folder / f"{name}.mp4").is_file() for name in shown)
+
+
 def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
     run = load_for_evaluation(
         config("evaluate", place, f"checkpoint={place / 'train'}", "sampler=bridge", "split=train")
