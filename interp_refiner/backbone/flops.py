@@ -44,4 +44,14 @@ def wan_flops(
         + linear_flops(batch * text_tokens, size.text_dim + dim, dim)
         + linear_flops(batch * frames, 8 + 7 * dim, dim)
     )
-    return (block + attention.flops(batch, heads, tokens, head_dim)) * size.num_layers + Flops(linear=embeddings)
+    own = block * size.num_layers + Flops(linear=embeddings)
+    adapters = adapter_flops(wan, rows, batch * text_tokens)
+    beside = Flops(linear=adapters, frozen=own.linear if adapters else 0.0)
+    return own + beside + attention.flops(batch, heads, tokens, head_dim) * size.num_layers
+
+
+def adapter_flops(wan: WanTransformer3DModel, rows: int, text_rows: int) -> float:
+    """Of low-rank adapters: those beside keys and values of cross-attention see the text, all others the tokens."""
+    adapters = [(name, weight) for name, weight in wan.named_parameters() if ".lora_" in name]
+    seen_by = [text_rows if "attn2.to_k" in name or "attn2.to_v" in name else rows for name, _ in adapters]
+    return 2.0 * sum(count * weight.numel() for count, (_, weight) in zip(seen_by, adapters, strict=True))

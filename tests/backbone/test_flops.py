@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from interp_refiner.attention import SparseLinear
-from interp_refiner.backbone import Global, PerFrame
+from interp_refiner.backbone import Global, LoRA, PerFrame
 from tests.backbone.small_wan import clip, small_wan
 from tests.helpers import build
 
@@ -38,6 +38,19 @@ def test_a_forward_pass_costs_what_torch_counts(timestep):
         model(corrupted)
     counted = model.flops(2, corrupted.clean.shape[1:], corrupted.clip.text.shape[1])
     assert counted.total == counter.get_total_flops()
+
+
+def test_frozen_weights_take_no_gradient():
+    corrupted, full, model = clip(), small_wan(), small_wan(lora=LoRA(rank=3))
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        loss = model(corrupted).sum()
+        forward = counter.get_total_flops()
+        loss.backward()
+    sizes = 2, corrupted.clean.shape[1:], corrupted.clip.text.shape[1]
+    flops, whole = model.flops(*sizes), full.flops(*sizes)
+    assert flops.total == forward
+    assert counter.get_total_flops() == pytest.approx(flops.training.total, rel=0.03)
+    assert flops.training.total < 0.85 * whole.training.total < whole.training.total
 
 
 def test_a_training_step_costs_what_torch_counts_and_kernels_execute_the_scores_again():
