@@ -38,6 +38,7 @@ class Backend:
         attend: queries, keys and values ``[b, n, h, d]`` to outputs.
         module: what it imports; None where torch has it.
         package, extra: what to install for it.
+        source: where to build the package from, for one that no index has.
         anywhere: runs on every device and in every precision; else on CUDA in bfloat16 or float16 only.
         trains: has a backward pass.
     """
@@ -46,6 +47,7 @@ class Backend:
     module: str | None = None
     package: str = ""
     extra: str = ""
+    source: str = ""
     anywhere: bool = False
     trains: bool = True
 
@@ -61,12 +63,14 @@ def _through_diffusers(name: AttentionBackendName) -> Attend:
 BACKENDS = {
     "sdpa": Backend(_through_diffusers(AttentionBackendName.NATIVE), anywhere=True),
     "cudnn": Backend(_through_diffusers(AttentionBackendName._NATIVE_CUDNN)),
-    "flash": Backend(_through_diffusers(AttentionBackendName.FLASH), "flash_attn", "flash-attn", "flash"),
+    "flash": Backend(  # its module: the folder flash_attn is there with flash-attn-4 alone, too
+        _through_diffusers(AttentionBackendName.FLASH), "flash_attn.flash_attn_interface", "flash-attn", "flash"
+    ),
     "flash3": Backend(  # diffusers' operator over it is registered without a backward pass
         _through_diffusers(AttentionBackendName._FLASH_3),
         "flash_attn_interface",
         "flash-attn-3",
-        "flash3",
+        source="the hopper folder of github.com/Dao-AILab/flash-attention",
         trains=False,
     ),
     "flash4": Backend(flash4_attention, "flash_attn.cute", "flash-attn-4", "flash4"),
@@ -82,7 +86,8 @@ def check_backend(argument: str, name: str) -> str:
     """
     choice(argument, name, (AUTO, *BACKENDS))
     if name != AUTO and not BACKENDS[name].installed:
-        raise MissingExtra(f"{argument}={name}", BACKENDS[name].package, BACKENDS[name].extra)
+        backend = BACKENDS[name]
+        raise MissingExtra(f"{argument}={name}", backend.package, backend.extra, backend.source)
     return name
 
 
@@ -164,5 +169,5 @@ def _name_of(backend: Backend) -> str:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing
+    except ImportError:  # its parent package is missing, or is not for this machine
         return False

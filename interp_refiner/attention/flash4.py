@@ -1,7 +1,7 @@
 """FlashAttention-4 (the ``flash-attn-4`` package), dense or over kept blocks, as one operator with its backward pass.
 
 An operator of its own, because the package's autograd function cannot be traced: so a compiled block stays one graph,
-and selective recomputation can save its output. Written for ``flash_attn.cute.interface`` as of 4.0, with
+and selective recomputation can save its output. Written for ``flash_attn.cute.interface`` as of 4.0.0b36, with
 ``BlockSparseTensorsTorch`` of ``flash_attn.cute.block_sparsity``; layout ``[b, n, h, d]``.
 """
 

@@ -31,10 +31,18 @@ class DataFault(Exception):
 
 
 class MissingExtra(ImportError):
-    """An optional dependency was asked for and is not installed."""
+    """An optional dependency was asked for and is not installed.
 
-    def __init__(self, feature: str, package: str, extra: str):
-        super().__init__(f"{feature} needs {package}, which is not installed: pip install 'interp_refiner[{extra}]'")
+    Args:
+        feature: what was asked for.
+        package: what it needs.
+        extra: of this project that has it.
+        source: where to build it from, for a package that no index has; instead of the extra.
+    """
+
+    def __init__(self, feature: str, package: str, extra: str, source: str = ""):
+        how = f"build it from {source}" if source else f"pip install 'interp_refiner[{extra}]'"
+        super().__init__(f"{feature} needs {package}, which is not installed: {how}")
 
 
 class Stopped(Exception):

@@ -1,6 +1,7 @@
 """Backends of dense attention: which is taken, and which is refused with its name."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -11,14 +12,30 @@ from tests.attention.workloads import small_work
 from tests.helpers import build
 
 
-@pytest.mark.parametrize(("name", "package"), [("flash", "flash-attn"), ("flash3", "flash-attn-3")])
-def test_a_missing_package_is_refused_with_its_extra(name, package, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "package", "how"),
+    [
+        ("flash", "flash-attn", "pip install 'interp_refiner[flash]'"),
+        ("flash3", "flash-attn-3", "build it from the hopper folder of github.com/Dao-AILab/flash-attention"),
+    ],
+)
+def test_a_missing_package_is_refused_with_what_to_install(name, package, how, monkeypatch):
     monkeypatch.setattr(backends, "_importable", lambda module: False)
-    message = f"backend={name} needs {package}, which is not installed: pip install 'interp_refiner\\[{name}\\]'"
+    message = re.escape(f"backend={name} needs {package}, which is not installed: {how}")
     with pytest.raises(MissingExtra, match=message):
         Dense(name)
     with pytest.raises(MissingExtra, match=f"cross_backend={name} needs {package}"):
         Dense("sdpa", name)
+
+
+def test_flash_attn_is_not_taken_to_be_there_where_only_its_folder_is(tmp_path, monkeypatch):
+    """As flash-attn-4 leaves it, whose modules are in ``flash_attn/cute``."""
+    (tmp_path / "flash_attn" / "cute").mkdir(parents=True)
+    (tmp_path / "flash_attn" / "cute" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(backends, "_importable", backends._importable.__wrapped__)  # it remembers
+    assert backends.BACKENDS["flash4"].installed
+    assert not backends.BACKENDS["flash"].installed
 
 
 def test_an_unknown_backend_is_refused():

@@ -1,5 +1,7 @@
 """The operator over flash-attn-4: what the package is handed, against a stand-in that computes from those lists."""
 
+import os
+import subprocess
 import sys
 from types import ModuleType
 from typing import NamedTuple
@@ -106,6 +108,34 @@ def test_dense_needs_no_lists(package):
     actual, expected = (torch.autograd.grad(x.square().sum(), (q, k, v)) for x in (out, expected))
     for a, e in zip(actual, expected, strict=True):
         torch.testing.assert_close(a, e)
+
+
+COMPILE = """
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from interp_refiner.attention import flash4
+
+forward, backward = flash4._flash4._init_fn, flash4._flash4_backward._init_fn  # the bodies, not their fakes
+b, n, h, d, blocks, kept = 2, 1000, 3, 128, 8, 2
+with FakeTensorMode(allow_non_fake_inputs=True):
+    q, k, v, grad = (torch.empty(b, n, h, d, dtype=torch.bfloat16, device="cuda") for _ in range(4))
+    keys, count, queries = (
+        torch.empty(b, h, blocks, *last, dtype=torch.int32, device="cuda") for last in ((kept,), (), (blocks,))
+    )
+    for lists in ((None, None, None, 0, 0), (keys, count, queries, 128, 128)):
+        out, lse = forward(q, k, v, *lists)
+        gradients = backward(q, k, v, out, lse, grad, *lists[1:])
+        assert [x.shape for x in (out, *gradients)] == [q.shape] * 4
+        assert lse.shape == (b, h, n) and lse.dtype == torch.float32
+"""
+
+
+@pytest.mark.skipif(not backends.BACKENDS["flash4"].installed, reason="flash-attn-4 is not installed")
+def test_the_package_compiles_for_hopper_what_it_is_handed():
+    """Forward and backward, dense and over blocks: it compiles without a GPU, and checks shapes and block sizes."""
+    target = {"FLASH_ATTENTION_ARCH": "sm_90", "CUTE_DSL_ARCH": "sm_90a", "FLASH_ATTENTION_NUM_SMS": "132"}
+    done = subprocess.run([sys.executable, "-c", COMPILE], env={**os.environ, **target}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_missing_package_is_refused(monkeypatch):
