@@ -6,11 +6,14 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
+from ipywidgets import IntSlider
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
 from interp_refiner.callback import CHECKPOINT_KEY
+from interp_refiner.core import BadValue
 from interp_refiner.entry import save_config
+from interp_refiner.notebook import Animation, steered
 from interp_refiner.run import LAST_CHECKPOINT, assemble
 from tests.comparison.synthetic import sigma_sweep
 from tests.config.small import SMALL, small_config
@@ -48,9 +51,9 @@ def kernel(tmp_path_factory):
 
 
 def widgets(notebook):
-    """The state of every widget: what a slider's function shows is kept there, its errors too."""
+    """Every widget by what it is: what sliders show is kept there."""
     kept = notebook.metadata.get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
-    return kept.get("state", {}).values()
+    return [(widget["model_name"], widget) for widget in kept.get("state", {}).values()]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -59,9 +62,11 @@ def test_a_notebook_runs_from_top_to_bottom(path, kernel):
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     NotebookClient(notebook, km=kernel, timeout=240).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-    outputs += [output for widget in widgets(notebook) for output in widget["state"].get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] == "error"]
     kinds = [kind for output in outputs for kind in output.get("data", {})]
+    kinds += ["image/gif" for output in outputs if "data:image/gif" in output.get("data", {}).get("text/html", "")]
+    kinds += [f"image/{widget['state']['format']}" for name, widget in widgets(notebook) if name == "ImageModel"]
+    assert "OutputModel" not in dict(widgets(notebook))  # with which `jupyter execute` may hang
     for kind, count in SHOWN[path.stem].items():
         assert kinds.count(kind) >= count, (kind, kinds)
 
@@ -75,3 +80,20 @@ def test_a_notebook_is_committed_without_outputs(path):
 
 def test_every_notebook_is_known():
     assert {path.stem for path in NOTEBOOKS} == set(SHOWN)
+
+
+def test_a_picture_follows_its_controls_and_says_what_is_wrong():
+    def show(level):
+        if level == 3:
+            raise BadValue("level", level, "1 | 2")
+        return Animation(bytes([level])), f"level {level} < 3"
+
+    level = IntSlider(value=1)
+    picture, caption = steered(show, level=level).children[1:]
+    assert (picture.value, picture.format, caption.value) == (b"\x01", "gif", "level 1 &lt; 3")
+    level.value = 2
+    assert (picture.value, caption.value) == (b"\x02", "level 2 &lt; 3")
+    level.value = 3
+    assert (picture.value, caption.value) == (b"\x02", "BadValue: level=3: expected 1 | 2")
+    with pytest.raises(BadValue):
+        steered(show, level=level)
