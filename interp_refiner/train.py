@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import lightning as L
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
@@ -31,6 +32,8 @@ from interp_refiner.entry import (
 from interp_refiner.record import Claimed
 from interp_refiner.recording import Recording, duplicate, recorded
 from interp_refiner.run import LAST_CHECKPOINT, Run, assemble, start_from
+
+TENSORBOARD = "python -m tensorboard.main --logdir {run}"
 
 
 @dataclass
@@ -147,15 +150,17 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
         console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
     console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    console.print(next_commands(folder, overrides, trainer.max_steps, run.config.next_command), soft_wrap=True)
+    logged = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+    first = [run.config.next_command, *([TENSORBOARD] if logged else [])]
+    console.print(next_commands(folder, overrides, trainer.max_steps, first), soft_wrap=True)
 
 
-def next_commands(folder: Path, overrides: list[str], max_steps: int, first: str) -> str:
-    """The commands that a reader would type next, as they can be pasted."""
+def next_commands(folder: Path, overrides: list[str], max_steps: int, first: list[str]) -> str:
+    """The commands that a reader would type next, as they can be pasted; ``first`` before the one that goes on."""
     kept = [o for o in overrides if not o.startswith(("ckpt_path=", "trainer.max_steps="))]
     longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}"]
     longer += [f"trainer.max_steps={2 * max_steps}"] if max_steps > 0 else []
-    commands = [first.format(run=folder), f"python -m tensorboard.main --logdir {folder}"]
+    commands = [command.format(run=shlex.quote(str(folder))) for command in first]
     commands.append(f"python -m interp_refiner.train {shlex.join(longer)}")
     # the very Python that is running: a fresh machine has no other that knows this package
     python = shlex.quote(sys.executable)

@@ -44,7 +44,7 @@ def train(folder: Path, *overrides: str) -> tuple[Path, str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("program")
+    return tmp_path_factory.mktemp("a program")
 
 
 @pytest.fixture(scope="module")
