@@ -38,7 +38,8 @@ def report(cfg: DictConfig) -> None:
     """Writes ``report.html``, which needs nothing beside it, and ``report.md`` with its pictures."""
     folders = [Path(folder).expanduser() for folder in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs)]
     comparison = Comparison(read_runs(find_runs(folders)), cfg.against)
-    title = cfg.title or f"Runs of {', '.join(folder.resolve().name for folder in folders)}"
+    names = ", ".join(folder.resolve().name for folder in folders)
+    title = cfg.title or f"{'Runs of' if len(comparison.runs) > 1 else 'Run'} {names}"
     written = write_report(comparison, Path(cfg.output).expanduser(), title)
     console = Console(highlight=False)
     for headline in headlines(comparison):

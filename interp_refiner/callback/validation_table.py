@@ -1,5 +1,7 @@
 """Validation results as people read them: per level, interpolation against refinement."""
 
+from collections.abc import Mapping
+
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -23,7 +25,7 @@ class ValidationTable(L.Callback):
         Console().print(table)
 
 
-def level_rows(metrics: dict[str, float]) -> dict[str, dict[str, float]]:
+def level_rows(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
     """``{"val/level_2/ratio": r, ...}`` -> ``{"level_2": {"ratio": r, ...}, ...}``, levels in order, the mean last."""
     rows: dict[str, dict[str, float]] = {}
     for name, value in sorted(metrics.items(), key=lambda item: ("mean" in item[0], item[0])):

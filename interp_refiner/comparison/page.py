@@ -21,10 +21,10 @@ from interp_refiner.comparison.plots import SQUARE, Plot, plots_of
 from interp_refiner.comparison.run_folder import RunFolder
 from interp_refiner.comparison.table import Column, columns_of, verdict_text
 from interp_refiner.evaluation import markdown_table
+from interp_refiner.record import without_folders
 
 HTML, MARKDOWN = "report.html", "report.md"
 DASHES = {"-": "", "--": "7 4", "-.": "7 3 2 3", ":": "2 3"}
-PLACE = re.compile(r"(?<=[=,\[])/(?:[^/,\]]+/)*(?=[^/,\]]+)")  # of key=/some/where/name what comes before the name
 TEMPLATE = "page.html.j2"
 
 
@@ -70,6 +70,7 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
     """What was run and how it stands, by name; places on this machine are left out."""
     counted = Counter(run.record.status for run in runs)
     status = ", ".join(f"{count} {name}" for name, count in counted.most_common())
+    count = f"{len(runs)} runs: {status}" if len(runs) > 1 else f"1 run, {runs[0].record.status}"
     commits = {
         f"{run.record.git_commit[:7]}{' with changes' * bool(run.record.git_dirty)}"
         for run in runs
@@ -77,7 +78,7 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
     }
     clips = {f"{run.evaluation.about['clips']}" for run in runs if run.evaluation and "clips" in run.evaluation.about}
     found = {
-        "runs": f"{len(runs)}: {status}",
+        "runs": count,
         "experiment": ", ".join(dict.fromkeys(run.record.experiment for run in runs if run.record.experiment)),
         "held-out clips": ", ".join(sorted(clips)) + (" (not the same for all runs)" if len(clips) > 1 else ""),
         "seed": ", ".join(dict.fromkeys(str(run.value("seed")) for run in runs if run.value("seed") is not None)),
@@ -91,7 +92,7 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
 def portable(command: str) -> str:
     """A command without where its output went, and with the last name only of every other place on its machine."""
     kept = [part for part in shlex.split(command) if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part)]
-    return shlex.join(PLACE.sub(".../", part) for part in kept)
+    return shlex.join(without_folders(part) for part in kept)
 
 
 def headlines(comparison: Comparison) -> list[Headline]:
@@ -148,7 +149,8 @@ def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence
     rows = zip(*([markdown_text(str(cell)) for cell in column.cells] for column in about["columns"]), strict=True)
     parts = [f"# {markdown_text(about['title'])}\n"]
     parts += [f"- {markdown_text(headline.sentence)}\n" for headline in about["headlines"]]
-    parts += [f"\n{markdown_table([markdown_text(heading) for heading in headings], rows)}"]
+    numbers = [any(cell.number for cell in column.cells) for column in about["columns"]]
+    parts += [f"\n{markdown_table([markdown_text(heading) for heading in headings], rows, numbers)}"]
     parts += ["\nBold: the best of a column. In parentheses: 95% intervals.\n"] if about["headlines"] else []
     for plot in plots:
         plot.figure().savefig(folder / f"{plot.name}.png", dpi=110)
@@ -163,7 +165,7 @@ def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence
         parts.append(f"\n### {markdown_text(label)}\n\n![{markdown_text(label)}]({name})\n")
     parts.append("\n## What was run\n\n")
     told = [[name, "<br>".join(f"`{line}`" for line in value.splitlines())] for name, value in about["facts"].items()]
-    parts.append(markdown_table(["", ""], [[name, value.replace("|", "\\|")] for name, value in told]))
+    parts.append(markdown_table(["", ""], [[name, value.replace("|", "\\|")] for name, value in told], [False, False]))
     return "".join(parts)
 
 

@@ -15,7 +15,7 @@ from yaml import YAMLError
 from interp_refiner.comparison.curves import Curves, read_curves
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation import Evaluation, evaluations_of
-from interp_refiner.record import STATUS_FILE, RunRecord, read_record, twin_folder
+from interp_refiner.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
 
 MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # one of them makes a folder a run's
 EXPECTED = "a run folder, or a folder with runs in it such as a multirun's"
@@ -89,7 +89,10 @@ class RunFolder:
             limit = self.value("trainer.max_steps")
             end = f" of {limit}" if isinstance(limit, int) and limit > 0 else ""
             return f"running: step {self.steps}{end}"
-        return f"{name}: {record.error}" if record.error and name != "finished" else name
+        if not record.error or name == "finished":
+            return name
+        why = record.error.partition("; ")[0] if name == "interrupted" else record.error  # not how it could go on
+        return f"{name}: {without_folders(why)}"
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:

@@ -10,9 +10,12 @@ from interp_refiner.metric import Interval
 NOTHING = "–"  # a figure that was not measured
 
 
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text and whose other columns are right-aligned."""
-    lines = [headings, ["---", *["---:"] * (len(headings) - 1)], *rows]
+def markdown_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[bool] | None = None
+) -> str:
+    """A table in which columns of numbers are right-aligned; unless it is told, all but the first are."""
+    right = numbers or [False, *[True] * (len(headings) - 1)]
+    lines = [headings, ["---:" if aligned else "---" for aligned in right], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 

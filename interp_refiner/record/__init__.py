@@ -1,7 +1,7 @@
 """What was run: the record in a run's folder, who may make which run, and the log book."""
 
 from interp_refiner.record.claim import Claimed, claim
-from interp_refiner.record.log_book import LogBook
+from interp_refiner.record.log_book import LogBook, without_folders
 from interp_refiner.record.run_record import (
     STATUS_FILE,
     STATUSES,
@@ -22,5 +22,6 @@ __all__ = [
     "claim",
     "read_record",
     "twin_folder",
+    "without_folders",
     "write_record",
 ]

@@ -77,7 +77,7 @@ class LogBook:
         known = sorted(((str(self.places[n]), name) for n, name in PLACES.items() if n in self.places), reverse=True)
         for path, name in sorted(known, key=lambda item: len(item[0]), reverse=True):
             text = re.sub(rf"{re.escape(path.rstrip('/'))}(?=/|$|[\s'\"])", name, text)
-        return _ELSEWHERE.sub(".../", text)
+        return without_folders(text)
 
     def write_index(self) -> Path:
         """Writes the table of all entries, newest first."""
@@ -86,6 +86,11 @@ class LogBook:
         with write_whole(path) as file:
             file.write(index(entries).encode())
         return path
+
+
+def without_folders(text: str) -> str:
+    """``text`` with the last part only of every absolute path: ``.../name`` for ``/some/where/name``."""
+    return _ELSEWHERE.sub(".../", text)
 
 
 def reserved(folder: Path, name: str) -> Path:

@@ -122,6 +122,21 @@ def test_the_table_has_every_swept_key_and_a_dash_for_what_is_missing(sweep):
     assert texts["steps"] == ["100"] * 6 + ["40", "100"]  # of the running one as logged
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "shown"),
+    [
+        ("interrupted", "SIGINT: stopped after step 3; the same command with ckpt_path=/home/a/run goes on", "step 3"),
+        ("failed", "OSError: /home/a/train.tar: no such file; really", "OSError: .../train.tar: no such file; really"),
+    ],
+)
+def test_a_status_tells_no_folders_and_not_how_to_go_on(status, error, shown, tmp_path):
+    make_run(tmp_path / "0", {"corruption": "dist"}, status=status, error=error)
+    (run,) = compared(tmp_path).runs
+    assert run.status.startswith(f"{status}: ")
+    assert run.status.endswith(shown)
+    assert "home" not in run.status
+
+
 def test_a_duplicate_of_a_run_elsewhere_brings_its_figures(tmp_path):
     make_run(tmp_path / "first" / "0", {"corruption": "dist"}, ratio=0.77)
     twin = {"status": "duplicate", "duplicate_of": "../../first/0"}

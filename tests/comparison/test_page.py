@@ -83,6 +83,13 @@ def test_page_and_markdown_say_who_is_best(written):
     assert sum("best" in (attributes.get("class") or "") for tag, attributes in Tags(page).elements if tag == "td") == 6
 
 
+def test_markdown_aligns_words_left_and_figures_right(written):
+    _, markdown, _ = written
+    headings, alignment = [line.split(" | ") for line in markdown.splitlines() if line.startswith("| ")][:2]
+    found = dict(zip(headings, alignment, strict=True))
+    assert (found["| run"], found["status"], found["steps"]) == ("| ---", "---", "---:")
+
+
 def test_markdown_shows_pictures_that_are_there(written):
     _, markdown, place = written
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
