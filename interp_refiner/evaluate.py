@@ -4,6 +4,7 @@ import json
 from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from interp_refiner.codec import side_by_side, stacked, write_mp4
 from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.data.shards.remote import is_url
 from interp_refiner.entry import Settings, build, main, option_name, quiet_libraries, run_metadata
 from interp_refiner.evaluation import (
     ClipError,
@@ -141,13 +143,17 @@ def check(cfg: DictConfig) -> None:
     """Refuses what can be refused before anything is loaded."""
     if cfg.batch_size < 2:
         raise BadValue("batch_size", cfg.batch_size, "at least 2: keyframes are shuffled among the clips of a batch")
+    if not 0 < cfg.fps < inf:
+        raise BadValue("fps", cfg.fps, "a finite number > 0")
     if cfg.clips is not None and cfg.clips < 2:
         raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null for all")
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
     config = OmegaConf.load(find_checkpoint(cfg.checkpoint)[0] / CONFIG_FILE)
-    root = Path(dotted(cfg.overrides).get("data.root", config.data.root)).expanduser()
-    if cfg.split is None or cfg.split == config.data.get("val_split", "val") or (root / cfg.split).is_dir():
+    data = cfg.get("data") or config.data
+    place = dotted(cfg.overrides).get("data.root", data.root)
+    root = Path(place).expanduser()
+    if cfg.split is None or cfg.split == data.get("val_split", "val") or is_url(place) or (root / cfg.split).is_dir():
         return
     splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     raise BadValue("split", cfg.split, f"a folder below {root}: {' | '.join(splits) or 'there is none'}", splits)
@@ -230,7 +236,7 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
                 continue
             row = batch.clip.keys.index(error.key)
             prompt = batch.clip.prompts[row] if batch.clip.prompts else ""
-            title = f"{name}: {error.key}  level {level}  MSE / linear {error.ratio:.3g}  {prompt}"
+            title = f"{name}: {error.key}  level {level}  MSE / linear {short(error.ratio)}  {prompt}"
             versions = {method: clip[row : row + 1].float() for method, clip in clips.items()}
             shown, title = (versions, batch.known[row].cpu(), batch.clip.select([row])), title.rstrip()
             sheets[name] = run.data.medium.sheet(*shown, title)
@@ -246,6 +252,11 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
     return ["clips.png"]
 
 
+def short(ratio: float) -> str:
+    """``0.552``, and ``over 100`` where the baseline is all but exact."""
+    return f"{ratio:.3g}" if ratio <= 100 else "over 100"
+
+
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Prints estimates and baselines of every level, and where the rest is."""
     console = Console(highlight=False)
@@ -254,9 +265,9 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]
     table = RichTable(title=f"held-out clips; MSE and Frechet distance relative to {base}", **COMPACT_STYLE)
     table.add_column("level", justify="right")
-    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold")  # in a narrow terminal names are folded, figures never cut
     for heading in measured:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for level in evaluation.levels:
         for method in methods:
             table.add_row(str(level), method, *(cells[level, method][heading] for heading in measured))

@@ -201,8 +201,8 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
 def load_checkpoint(folder: Path, file: Path, ema: bool, overrides: dict[str, Any]) -> Run:
     """The run of a folder with the weights of a file; see :func:`load_run`."""
     config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
-    for key, value in overrides.items():
-        OmegaConf.update(config, key, value, merge=False)
+    for key in sorted(overrides, key=lambda key: key.count(".")):  # a whole node before values inside it
+        OmegaConf.update(config, key, overrides[key], merge=False)
     for key in NEEDED:
         if OmegaConf.select(config, key) is None:
             raise BadValue(key, None, f"a value in {folder / CONFIG_FILE}, which an older version wrote; override it")
@@ -241,7 +241,9 @@ def start_from(run: Run, path: str | Path) -> None:
     shared = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
     lacking = sorted(name for name in own if not name.startswith("objective.") and name not in shared)
     if lacking:
-        allowed = f"a run of the same backbone: {len(lacking)} of its weights are not there, such as {lacking[0]}"
+        here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))
+        which = f"such as {lacking[0]}: {here} here, {there} there"
+        allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
         raise BadValue("initial_weights", path, allowed)
     run.module.load_state_dict(shared, strict=False)
     run.checkpoint = checkpoint_file
@@ -264,7 +266,10 @@ def load_exported(folder: Path, overrides: dict[str, Any] | None = None) -> Run:
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
     """What the config of a program that uses a run asks to differ from the run's own, for :func:`load_run`."""
+    data = cfg.get("data")
     chosen = {
+        # its references are to this config: the run's own may be of another cache, or of a machine that is gone
+        "data": data and OmegaConf.create(OmegaConf.to_container(data, resolve=True)),
         "sampler": cfg.get("sampler"),
         "codec": cfg.get("codec"),
         "medium": cfg.get("medium"),

@@ -187,9 +187,12 @@ class Wan(Backbone):
         return {"self_attention": self.self_layers[0].chosen, "cross_attention": self.cross_layers[0].chosen}
 
     def check(self, latent_shape: Sequence[int]) -> None:
-        """Refuses sizes that ``WanTransformer3DModel`` would silently crop."""
+        """Refuses what is no video, and sizes that ``WanTransformer3DModel`` would silently crop."""
         patch = self.wan.config.patch_size
-        if len(latent_shape) != 4 or any(size % p for size, p in zip(latent_shape[1:], patch, strict=True)):
+        if len(latent_shape) != 4:
+            allowed = "[c, t, h, w], videos (paths through mazes have backbone=trajectory, as in +experiment=maze)"
+            raise BadValue("latent_shape", list(latent_shape), allowed)
+        if any(size % p for size, p in zip(latent_shape[1:], patch, strict=True)):
             sizes = " x ".join(map(str, patch))
             raise BadValue("latent_shape", list(latent_shape), f"frames, height and width divisible by {sizes}")
 

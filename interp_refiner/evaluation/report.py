@@ -34,20 +34,20 @@ def shown(found: Interval | float | None, digits: int = 3, percent: bool = False
 
 
 def error_section(evaluation: Evaluation, level: int) -> str:
-    """Errors and scores of every method at one level."""
+    """Errors and scores of every method at one level, beside linear interpolation and the run's own."""
     at, base = {"level": level}, evaluation.baseline
-    headings = ["", "MSE", f"MSE / {base}", f"better than {base}", "PSNR dB", "SSIM"]
-    rows = [
-        [
-            method,
-            shown(figure(evaluation.errors, f"mse/{method}", **at), digits=4, interval=False),
-            shown(figure(evaluation.errors, f"mse_ratio/{method}/{base}", **at)),
-            shown(figure(evaluation.errors, f"mse_better/{method}/{base}", **at), percent=True),
-            shown(figure(evaluation.scores, f"psnr/{method}", **at), digits=2, interval=False),
-            shown(figure(evaluation.scores, f"ssim/{method}", **at), digits=4, interval=False),
-        ]
-        for method in evaluation.methods
-    ]
+    headings = ["", "MSE", *(f"{what} {n}" for n in evaluation.baselines for what in ("MSE /", "better than"))]
+    headings += ["PSNR dB", f"PSNR - {base}", "SSIM", f"SSIM - {base}"]
+    rows = []
+    for method in evaluation.methods:
+        cells = [shown(figure(evaluation.errors, f"mse/{method}", **at), digits=4, interval=False)]
+        for other in evaluation.baselines:
+            cells.append(shown(figure(evaluation.errors, f"mse_ratio/{method}/{other}", **at)))
+            cells.append(shown(figure(evaluation.errors, f"mse_better/{method}/{other}", **at), percent=True))
+        for score, digits in (("psnr", 2), ("ssim", 4)):
+            cells.append(shown(figure(evaluation.scores, f"{score}/{method}", **at), digits=digits, interval=False))
+            cells.append(shown(figure(evaluation.scores, f"{score}_gain/{method}/{base}", **at), digits=digits))
+        rows.append([method, *cells])
     return markdown_table(headings, rows)
 
 

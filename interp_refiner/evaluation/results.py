@@ -55,6 +55,11 @@ class Evaluation:
         """The gaps with errors over all levels, ascending; 0 stands for frames outside the outermost keyframes."""
         return sorted(r["gap"] for r in self.errors if "gap" in r and "level" not in r and "offset" not in r)
 
+    @property
+    def baselines(self) -> list[str]:
+        """What the others are compared with: :attr:`baseline`, then the run's own interpolation if it is another."""
+        return sorted(self.named("baseline"), key=lambda method: method != self.baseline)
+
     def named(self, *roles: Role) -> list[str]:
         """The methods with one of these roles."""
         return [name for name, role in self.methods.items() if role in roles]

@@ -9,7 +9,7 @@ from interp_refiner.metric.error_table import ErrorTable, ScoreTable
 from interp_refiner.metric.frechet_by_level import FrechetByLevel
 from interp_refiner.metric.pretrained import LPIPS, I3DFeatures, InceptionFeatures
 from interp_refiner.metric.st_lpips import STLPIPS
-from interp_refiner.metric.vmaf import vmaf
+from interp_refiner.metric.vmaf import vmaf, vmaf_ffmpeg
 
 
 def st_lpips_table(
@@ -20,16 +20,21 @@ def st_lpips_table(
 
 
 def vmaf_table(methods: list[str], baselines: list[str], bootstrap: Bootstrap) -> ScoreTable:
-    """VMAF of missing frames, see :func:`vmaf`."""
+    """VMAF of missing frames, see :func:`vmaf`; raises what :func:`vmaf_ffmpeg` raises."""
+    vmaf_ffmpeg()
     return ScoreTable(methods, baselines, {"vmaf": vmaf}, bootstrap)
 
 
-def lpips_table(methods: list[str], baselines: list[str], bootstrap: Bootstrap, weights: str) -> ErrorTable:
+def lpips_table(
+    methods: list[str], baselines: list[str], bootstrap: Bootstrap, weights: str | None = None
+) -> ErrorTable:
     """LPIPS of missing frames; raises :class:`BadValue` without the file that :class:`LPIPS` names."""
     return ErrorTable(methods, baselines, {"lpips": LPIPS(weights)}, bootstrap)
 
 
-def fid_table(methods: list[str], baselines: list[str], bootstrap: Bootstrap, weights: str) -> FrechetByLevel:
+def fid_table(
+    methods: list[str], baselines: list[str], bootstrap: Bootstrap, weights: str | None = None
+) -> FrechetByLevel:
     """FID of all frames; raises :class:`BadValue` without the file that :class:`InceptionFeatures` names.
 
     Its intervals are the jackknife's; ``2 (methods + 1) 2048^2`` numbers are kept for every level.
@@ -37,6 +42,8 @@ def fid_table(methods: list[str], baselines: list[str], bootstrap: Bootstrap, we
     return FrechetByLevel(methods, baselines, InceptionFeatures(weights), "fid", standardise=False, num_folds=2)
 
 
-def fvd_table(methods: list[str], baselines: list[str], bootstrap: Bootstrap, weights: str) -> FrechetByLevel:
+def fvd_table(
+    methods: list[str], baselines: list[str], bootstrap: Bootstrap, weights: str | None = None
+) -> FrechetByLevel:
     """FVD of clips of 10 frames or more; raises :class:`BadValue` without the file that :class:`I3DFeatures` names."""
     return FrechetByLevel(methods, baselines, I3DFeatures(weights), "fvd", standardise=False, num_folds=2)

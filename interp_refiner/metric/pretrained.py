@@ -12,16 +12,16 @@ from interp_refiner.core import BadValue
 from interp_refiner.metric.clip_features import ClipFeatures
 
 
-def load_network(weights: str | Path, what: str) -> nn.Module:
+def load_network(weights: str | Path | None, what: str) -> nn.Module:
     """A TorchScript network from a local file, in evaluation mode.
 
     TorchScript files carry code; load only files whose origin you trust.
 
     Raises:
-        BadValue: no such file, or not a TorchScript archive; says what is needed.
+        BadValue: no file, or not a TorchScript archive; says what is needed.
     """
     needed = f"the path of {what}, which is not part of this package and is never fetched"
-    if not Path(weights).is_file():
+    if weights is None or not Path(weights).is_file():
         raise BadValue("weights", weights, needed)
     try:
         network = torch.jit.load(str(weights), map_location="cpu")
@@ -44,7 +44,7 @@ class PretrainedFeatures(ClipFeatures, ABC):
 
     file: ClassVar[str]
 
-    def __init__(self, weights: str | Path):
+    def __init__(self, weights: str | Path | None):
         super().__init__()
         self.network = load_network(weights, self.file)
 
@@ -115,7 +115,7 @@ class LPIPS(nn.Module):
 
     file = "vgg16.pt, the TorchScript VGG16 with LPIPS weights of NVlabs/stylegan2-ada-pytorch"
 
-    def __init__(self, weights: str | Path):
+    def __init__(self, weights: str | Path | None):
         super().__init__()
         self.network = load_network(weights, self.file)
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tempfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import MissingExtra
+from interp_refiner.core import BadValue, MissingExtra
+
+OTHER_FFMPEG = "IMAGEIO_FFMPEG_EXE"  # the variable by which imageio-ffmpeg is told of another ffmpeg than its own
 
 
 def vmaf(estimate: Float[Tensor, "b 3 t h w"], clean: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t"]:
@@ -21,18 +24,45 @@ def vmaf(estimate: Float[Tensor, "b 3 t h w"], clean: Float[Tensor, "b 3 t h w"]
     few points below 100 even where it is perfect. Runs on the host, clip by clip, on RGB in 0..1 rounded to 8 bits.
 
     Raises:
-        MissingExtra: the package that carries ffmpeg is not installed.
+        MissingExtra, BadValue: see :func:`vmaf_ffmpeg`.
         RuntimeError: ffmpeg's own words.
     """
-    if find_spec("imageio_ffmpeg") is None:
-        raise MissingExtra("VMAF", "imageio-ffmpeg", "metrics")
-    scores = [_clip_vmaf(x, y) for x, y in zip(estimate.cpu(), clean.cpu(), strict=True)]
+    ffmpeg = vmaf_ffmpeg()
+    scores = [_clip_vmaf(x, y, ffmpeg) for x, y in zip(estimate.cpu(), clean.cpu(), strict=True)]
     return torch.tensor(scores, device=clean.device)
 
 
-def _clip_vmaf(estimate: Float[Tensor, "3 t h w"], clean: Float[Tensor, "3 t h w"]) -> list[float]:
+def vmaf_ffmpeg() -> str:
+    """The path of an ffmpeg with libvmaf, such as imageio-ffmpeg carries for Linux.
+
+    Raises:
+        MissingExtra: the package that carries ffmpeg is not installed.
+        BadValue: it has none for this machine, or the one that it was told of is no ffmpeg or lacks libvmaf.
+    """
+    if find_spec("imageio_ffmpeg") is None:
+        raise MissingExtra("VMAF", "imageio-ffmpeg", "metrics")
     from imageio_ffmpeg import get_ffmpeg_exe
 
+    try:
+        ffmpeg = str(get_ffmpeg_exe())
+    except RuntimeError:  # there is none
+        ffmpeg = ""
+    if "libvmaf" not in _filters(ffmpeg):
+        raise BadValue(OTHER_FFMPEG, ffmpeg or None, "the path of an ffmpeg with the filter libvmaf, for VMAF")
+    return ffmpeg
+
+
+@cache
+def _filters(ffmpeg: str) -> set[str]:
+    """The names of the filters that an ffmpeg was built with."""
+    try:
+        done = subprocess.run([ffmpeg, "-hide_banner", "-filters"], capture_output=True, text=True, check=False)
+    except OSError:  # no such program
+        return set()
+    return {line.split()[1] for line in done.stdout.splitlines() if len(line.split()) > 1}
+
+
+def _clip_vmaf(estimate: Float[Tensor, "3 t h w"], clean: Float[Tensor, "3 t h w"], ffmpeg: str) -> list[float]:
     height, width = clean.shape[2:]
     raw = ["-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{width}x{height}", "-framerate", "25"]
     with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +72,7 @@ def _clip_vmaf(estimate: Float[Tensor, "3 t h w"], clean: Float[Tensor, "3 t h w
             Path(folder, name).write_bytes(pixels.numpy().tobytes())
             inputs += [*raw, "-i", name]
         filters = ["-lavfi", "libvmaf=log_fmt=json:log_path=scores.json", "-f", "null", "-"]
-        command = [get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", *inputs, *filters]
+        command = [ffmpeg, "-hide_banner", "-loglevel", "error", *inputs, *filters]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"ffmpeg could not compute VMAF: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""The refiner of paths: looks maps up where the interpolation is, sees every condition, never the truth."""
+"""The refiner of paths: looks maps up where the interpolation is. What all backbones have in common: test_laws.py."""
 
 from dataclasses import replace
 
@@ -7,38 +7,10 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from interp_refiner.backbone import Global, PerFrame, Trajectory
+from interp_refiner.backbone import Trajectory
 from interp_refiner.backbone.trajectory import look_up, slope
 from interp_refiner.core import BadValue
-from tests.factories import corrupted_clip
-from tests.helpers import build
-
-SIZES = {"dim": 32, "num_layers": 2, "num_heads": 2, "map_dim": 8, "map_layers": 2, "window": 3, "places": 4}
-MEAN, STD = [0.47, 0.51], [0.2, 0.25]
-
-
-def path(batch=3, size=11):
-    """Corrupted random paths on random maps, start and goal marked at random cells."""
-    generator = torch.Generator().manual_seed(1)
-    maps = torch.rand(batch, 4, size, size, generator=generator)
-    maps[:, 2:] = 0
-    cells = torch.randint(size, (batch, 2, 2), generator=generator)
-    for b in range(batch):
-        for mark in range(2):
-            maps[b, 2 + mark, cells[b, mark, 0], cells[b, mark, 1]] = 1
-    corrupted, corruption, _ = corrupted_clip(space=(), channels=2, batch=batch, context=maps, text=None)
-    return corrupted, corruption, cells
-
-
-def trajectory(**overrides):
-    torch.manual_seed(0)
-    return Trajectory(2, 4, MEAN, STD, **{**SIZES, **overrides})
-
-
-def perturbed(model):
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    return model
+from tests.backbone.small_trajectory import MEAN, SIZES, STD, path, perturbed, trajectory
 
 
 def test_maps_are_looked_up_bilinearly():
@@ -75,44 +47,6 @@ def test_the_window_is_the_neighbourhood_of_the_interpolated_point():
     torch.testing.assert_close(window, corrupted.clip.context[0, :, 3:6, 5:8], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("channels", ["masked", "bracketing"])
-@pytest.mark.parametrize("timestep", [Global(), PerFrame()], ids=["global", "per_frame"])
-def test_missing_points_of_values_and_truth_are_never_seen(channels, timestep):
-    corrupted, _, _ = path()
-    model = perturbed(trajectory(timestep=timestep, keyframe_channels=build("backbone/keyframe_channels", channels)))
-    hidden = torch.where(corrupted.missing[:, None], torch.nan, corrupted.values)
-    blind = replace(corrupted, values=hidden, clip=replace(corrupted.clip, latents=corrupted.clean * torch.nan))
-    assert torch.equal(model(corrupted), model(blind))
-
-
-def test_every_condition_reaches_the_output():
-    corrupted, _, _ = path()
-    model = perturbed(trajectory())
-    output = model(corrupted)
-    flipped = corrupted.known.clone()
-    flipped[:, 10] = ~flipped[:, 10]
-    maps = corrupted.clip.context
-    changes = {
-        "known": {"known": flipped},
-        "values": {"values": corrupted.values + 1},
-        "interpolation": {"interpolation": corrupted.interpolation + 1},
-        "confidence": {"confidence": corrupted.confidence * 0.5},
-        "level": {"level": 5 - corrupted.level},
-        "tau": {"tau": corrupted.tau * 0.5},
-        "noise level": {"noise_profile": corrupted.noise_profile * 0.5},
-        **{name: {"clip": changed(corrupted.clip, maps, k)} for k, name in enumerate(("walls", "distance"))},
-        "start and goal": {"clip": replace(corrupted.clip, context=maps[:, [0, 1, 3, 2]])},
-    }
-    for name, change in changes.items():
-        assert not torch.allclose(output, model(replace(corrupted, **change)), atol=1e-5), name
-
-
-def changed(clip, maps, k):
-    other = maps.clone()
-    other[:, k] = other[:, k].flip(1)
-    return replace(clip, context=other)
-
-
 def test_the_order_of_points_matters():
     corrupted, _, _ = path()
     model = perturbed(trajectory())
@@ -120,23 +54,6 @@ def test_the_order_of_points_matters():
     same = replace(corrupted, x=corrupted.x[:, :, :1].expand_as(corrupted.x), noise_profile=torch.zeros(3, 21))
     output = model(same)
     assert not torch.allclose(output[:, :, 3], output[:, :, 4], atol=1e-4)
-
-
-def test_samples_of_a_batch_do_not_mix():
-    corrupted, corruption, _ = path(batch=2)
-    model = perturbed(trajectory())
-    alone = corruption(corrupted.clip.select([1]), "val")
-    torch.testing.assert_close(model(corrupted)[1:], model(alone), atol=1e-4, rtol=1e-4)
-
-
-def test_a_zero_head_says_nothing_and_learns():
-    corrupted, _, _ = path()
-    model = trajectory()
-    model.zero_output()
-    output = model(corrupted)
-    assert torch.equal(output, torch.zeros_like(corrupted.x))
-    output.sum().backward()
-    assert model.head.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(

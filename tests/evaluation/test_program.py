@@ -1,6 +1,7 @@
 """The program: a run folder in, an evaluation with pictures out."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from interp_refiner.core import BadValue, per_frame
 from interp_refiner.entry import save_config
-from interp_refiner.evaluate import by_level, describe, evaluate, load_for_evaluation
+from interp_refiner.evaluate import by_level, describe, evaluate, load_for_evaluation, short, show
 from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, figure
 from interp_refiner.metric import missing_frame_mse
 from interp_refiner.run import LAST_CHECKPOINT, assemble
@@ -89,6 +90,7 @@ def check_against_direct_computation(cfg, evaluation: Evaluation, clips: dict) -
         ("checkpoint=nowhere", r"checkpoint=.*nowhere: expected a run folder with config\.yaml"),
         ("clips=1", "clips=1: expected at least 2 held-out clips"),
         ("batch_size=1", "batch_size=1: expected at least 2"),
+        ("fps=0", "fps=0.*: expected a finite number > 0"),
     ],
 )
 def test_mistakes_name_their_key(place, override, said):
@@ -115,6 +117,43 @@ def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
     assert run.refiner.sampler.steps == 4
     assert run.data.splits == ("train", "train")
     assert {len(c.clip.keys) for _, _, c in by_level(run)} == {2}
+
+
+def test_a_run_is_judged_on_other_data(place, cfg):
+    checkpoint, root = f"checkpoint={place / 'train'}", place / "other"
+    other = ["data=small_shapes", "data.writer.num_train=2", "data.writer.num_val=3", "data.writer.seed=1"]
+    run = load_for_evaluation(config("evaluate", place, checkpoint, *other, "clips=2", f"data.root={root}"))
+    assert (root / "val" / "dataset.json").is_file()
+    assert run.data.root == root
+    assert run.data.anchors.root == f"{root}_anchors"  # its references are to what was asked for
+    theirs, ours = clean_clips(run), clean_clips(load_for_evaluation(cfg))
+    shared = theirs.keys() & ours.keys()
+    assert shared
+    assert not any(torch.equal(theirs[key], ours[key]) for key in shared)
+    paths = ["data=maze", "data.writer.num_train=2", "data.writer.num_val=2", f"data.root={place / 'maze'}"]
+    with pytest.raises(BadValue, match=r"\[2, 64\]"):
+        load_for_evaluation(config("evaluate", place, checkpoint, *paths))
+
+
+def clean_clips(run) -> dict[str, torch.Tensor]:
+    return {key: z for _, _, c in by_level(run) for key, z in zip(c.clip.keys, c.clean, strict=True)}
+
+
+def test_a_narrow_terminal_folds_names_and_cuts_no_figure(place, cfg, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    names = {"a_method_with_a_very_long_name": "estimate", "linear": "baseline"}
+    values = {"mse_ratio/a_method_with_a_very_long_name/linear": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    psnr = {"psnr/a_method_with_a_very_long_name": {"value": 40.25, "low": 1.0, "high": 2.0}}
+    records = ({"level": 1, "values": values}, {"level": 1, "values": psnr})
+    show(Evaluation({}, names, errors=[records[0]], scores=[records[1]]), place)
+    printed = capsys.readouterr().out
+    assert "…" not in printed
+    assert {"0.500", "40.25"} <= set(printed.split())
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(0.5524, "0.552"), (1.05e10, "over 100"), (math.inf, "over 100")])
+def test_a_title_has_no_ratio_to_nothing(ratio, said):
+    assert short(ratio) == said
 
 
 def test_a_run_is_judged_from_proposals_that_it_was_not_trained_on(place, cfg):

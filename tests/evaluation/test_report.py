@@ -120,7 +120,9 @@ def test_report_shows_the_figures(evaluation):
     errors = rows_of(report, "Level 2: missing frames")
     assert errors["refined"][1] == "0.250 (0.250..0.250)"
     assert errors["refined"][2] == "100% (100..100%)"
-    assert errors["truth"][3:] == ["100.00", "1.0000"]
+    gain = figure(evaluation.scores, "psnr_gain/refined/linear", level=2)
+    assert errors["refined"][4] == f"{gain.value:.2f} ({gain.low:.2f}..{gain.high:.2f})"
+    assert (errors["truth"][3], errors["truth"][5]) == ("100.00", "1.0000")
     mse = figure(evaluation.errors, "mse/linear", level=2).value
     assert errors["linear"][:2] == [f"{mse:.4f}", "–"]
     realism = rows_of(report, "Level 1: realism (1 is the truth)")
@@ -131,6 +133,22 @@ def test_report_shows_the_figures(evaluation):
     assert len(rows_of(report, "Several samples per clip")) == 2 + 2
     assert "`runs/a\\|b`" in report
     assert report.endswith("\n![gap.png](gap.png)\n")
+
+
+def test_report_compares_with_the_run_s_own_interpolation_too(evaluation):
+    records = [r | {"values": r["values"] | own(r["values"])} for r in evaluation.errors]
+    methods = {"refined": "estimate", "spline": "baseline", "linear": "baseline", "truth": "control"}
+    two = Evaluation({}, methods, errors=records)
+    assert two.baselines == ["linear", "spline"]
+    errors = rows_of(markdown_report(two), "Level 2: missing frames")
+    assert errors[""][1:5] == ["MSE / linear", "better than linear", "MSE / spline", "better than spline"]
+    assert errors["refined"][3:5] == ["0.750 (0.700..0.800)", "60% (50..70%)"]
+
+
+def own(values: dict) -> dict:
+    """Figures relative to an interpolation beside the linear one."""
+    ratio, better = {"value": 0.75, "low": 0.7, "high": 0.8}, {"value": 0.6, "low": 0.5, "high": 0.7}
+    return {"mse_ratio/refined/spline": ratio, "mse_better/refined/spline": better}
 
 
 def test_what_was_not_measured_is_left_out(mazes):

@@ -61,6 +61,24 @@ def test_a_missing_file_is_said_with_its_key_and_what_is_needed(name):
         table(name, f"metric.{name}.weights=nowhere.pt")
 
 
+@pytest.mark.parametrize("name", ["lpips", "fid", "fvd"])
+def test_asked_for_without_its_file_it_says_which_it_needs(name):
+    with pytest.raises(BadValue, match=rf"metric\.{name}\.weights=None: expected the path of .*never fetched"):
+        table(name)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("without", ["nowhere", "other"])
+def test_an_ffmpeg_without_libvmaf_is_refused_before_anything_is_measured(monkeypatch, tmp_path, without):
+    program = tmp_path / without
+    if without == "other":
+        program.write_text("#!/bin/sh\necho ' .. vmafmotion        V->V       Calculate the VMAF Motion score.'\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    with pytest.raises(BadValue, match=rf"IMAGEIO_FFMPEG_EXE={program}: expected the path of an ffmpeg with .*libvmaf"):
+        table("vmaf")
+
+
 def test_every_member_of_the_group_is_one_of_those():
     assert set(group_members("metric")) == {"st_lpips", "vmaf", "lpips", "fid", "fvd"}
 

@@ -6,12 +6,14 @@ import torch
 from interp_refiner.metric import (
     Bootstrap,
     ErrorTable,
+    FrechetByLevel,
     FrechetDistance,
     KeyframeContract,
     MazeScores,
     MissingFrameError,
     RandomConvFeatures,
     Realism,
+    ScoreTable,
     StochasticScores,
 )
 from tests.metric import test_error_table, test_maze, test_missing_frame, test_stochastic
@@ -31,10 +33,12 @@ def results(parts: list[slice]) -> dict[str, object]:
     metrics = {
         "missing_frame": MissingFrameError(4),
         "error_table": ErrorTable(test_error_table.METHODS, ["linear"], bootstrap=FEW),
+        "score_table": ScoreTable(["linear"], [], bootstrap=FEW),
         "maze": MazeScores(test_maze.METHODS, ["linear"], bootstrap=FEW),
         "stochastic": StochasticScores(4, FEW),
         "realism": Realism(["linear"], FEW),
         "frechet": FrechetDistance(["linear"], [], RandomConvFeatures(2)),
+        "frechet_by_level": FrechetByLevel(["linear"], []),
         "contract": KeyframeContract(),
     }
     for part in parts:
@@ -45,6 +49,11 @@ def results(parts: list[slice]) -> dict[str, object]:
         metrics["stochastic"].update(**rows | {"samples": rows["samples"].transpose(0, 1)})
         metrics["realism"].update({"linear": estimate[part]}, truth[part], known[part], level[part], index[part])
         metrics["frechet"].update({"linear": estimate[part]}, truth[part], index[part])
+        metrics["score_table"].update({"linear": estimate[part]}, truth[part], known[part], level[part], index[part])
+        for s in (1, 2):  # two processes see a level each
+            n = index[part][(index[part] < 9) == (s == 1)]
+            if len(n):
+                metrics["frechet_by_level"].update({"linear": estimate[n]}, truth[n], known[n], s * level[n], n)
         metrics["contract"].update(estimate[part], truth[part], known[part])
     return {name: metric.compute() for name, metric in metrics.items()}
 
