@@ -1,6 +1,7 @@
-"""The house keeps its order: folders import from lower floors only, and config groups mirror packages."""
+"""The house keeps its order: folders import from lower floors only, config groups mirror packages, links lead somewhere."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,15 @@ def test_a_group_that_names_a_component_has_its_package_folder(group):
         targets = [line.split(":", 1)[1].strip() for line in text.splitlines() if line.startswith("_target_:")]
         for target in targets:
             assert target.startswith(f"interp_refiner.{group}."), f"{option}: {target}"
+
+
+def test_links_of_documents_lead_somewhere():
+    root = PACKAGE.parent
+    documents = [root / "README.md", *(root / "experiments").rglob("*.md"), *(root / "notebooks").rglob("*.md")]
+    links = [(document, link) for document in documents for link in re.findall(r"\]\(([^)#\s]+)", document.read_text())]
+    assert len(links) > 100
+    assert not [
+        f"{document.relative_to(root)}: {link}"
+        for document, link in links
+        if "://" not in link and not (document.parent / link).exists()
+    ]

@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, Corrupted, Draws
 from interp_refiner.corruption import Corruption
 from interp_refiner.evaluation.results import Role
 from interp_refiner.interpolator import Linear
 from interp_refiner.medium import Medium
-from interp_refiner.metric import nearest_keyframe_copy, shuffled_keyframes
+from interp_refiner.metric import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
 from interp_refiner.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
 from interp_refiner.training import Refiner
 
@@ -20,6 +20,7 @@ STREAM = "val"  # the first sample starts from validation's noise
 BASELINE = "linear"
 MEAN = "one_jump"
 SHUFFLED = "shuffled keyframes"
+NOISE = "noise of its size"
 
 
 class Methods:
@@ -30,6 +31,7 @@ class Methods:
     baselines are linear interpolation and the run's own, if another; controls are
 
     - ``zero output``: the objective's clean estimate where the network says nothing;
+    - ``noise of its size``, beside a sampler: the interpolation with noise as large as what the sample adds to it;
     - ``nearest keyframe``: copies, sharp and moving in jumps;
     - ``blurred truth``: softened as the medium does, of videos averaged over 3x3 pixels;
     - ``shuffled keyframes``: the one jump from keyframes of another clip;
@@ -61,6 +63,9 @@ class Methods:
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
+        self.draws_noise = corruption.sigma > 0 and (
+            refiner.objective.samples > 1 or not isinstance(refiner.sampler, OneJump)
+        )
         own = corruption.interpolator
         self.interpolation_name = BASELINE if isinstance(own, Linear) else interpolation or config_name(own)
 
@@ -68,7 +73,7 @@ class Methods:
     def roles(self) -> dict[str, Role]:
         """Names and roles, in the order to be shown."""
         estimates = [self.mean, *filter(None, [self.sampler_name])]
-        controls = ["zero output", "nearest keyframe", "blurred truth", SHUFFLED, "truth"]
+        controls = ["zero output", *[NOISE] * self.draws_noise, "nearest keyframe", "blurred truth", SHUFFLED, "truth"]
         roles: dict[str, Role] = dict.fromkeys(estimates, "estimate")
         roles |= dict.fromkeys([self.interpolation_name, BASELINE], "baseline")
         return roles | dict.fromkeys(controls, "control")
@@ -102,7 +107,8 @@ class Methods:
         Raises:
             BadValue: a batch of one clip, among which no keyframes can be shuffled.
         """
-        return self.estimates(corrupted, samples) | self.controls(corrupted)
+        estimates = self.estimates(corrupted, samples)
+        return estimates | self.controls(corrupted, estimates[self.shown])
 
     def estimates(
         self, corrupted: Corrupted, samples: Float[Tensor, "m b c t *space"] | None = None
@@ -116,18 +122,25 @@ class Methods:
             clips[BASELINE] = Linear()(corrupted.values, corrupted.known).latents
         return clips
 
-    def controls(self, corrupted: Corrupted) -> dict[str, Float[Tensor, "b c t *space"]]:
-        """Clips whose quality is known beforehand."""
+    def controls(
+        self, corrupted: Corrupted, shown: Float[Tensor, "b c t *space"]
+    ) -> dict[str, Float[Tensor, "b c t *space"]]:
+        """Clips whose quality is known beforehand, one of them beside the estimate ``shown``."""
         refiner, clean, known = self.refiner, corrupted.clean, corrupted.known
         silent = lambda state: refiner.objective.clean_estimate(torch.zeros_like(state.x), state)  # noqa: E731
         lying = with_keyframes(corrupted, refiner.corruption, shuffled_keyframes(clean, known))
-        return {
+        controls = {
             "zero output": self._mean(silent, corrupted),
             "nearest keyframe": nearest_keyframe_copy(corrupted.values, known),
             "blurred truth": self.medium.blurred(clean, known),
             SHUFFLED: self._mean(refiner.clean_estimate, lying),
             "truth": clean,
         }
+        if self.draws_noise:
+            draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)
+            noise = refiner.corruption.noise.draw(draws, "eps", clean)
+            controls[NOISE] = noise_of_its_size(shown, corrupted.interpolation, noise)
+        return controls
 
     def _mean(self, clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The conditional mean of the clean clip."""

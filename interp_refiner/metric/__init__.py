@@ -4,7 +4,7 @@ from interp_refiner.metric.bootstrap import Bootstrap, Interval, paired_bootstra
 from interp_refiner.metric.chosen import fid_table, fvd_table, lpips_table, st_lpips_table, vmaf_table
 from interp_refiner.metric.clip_features import ClipFeatures, RandomConvFeatures
 from interp_refiner.metric.clip_table import ClipTable, Record
-from interp_refiner.metric.controls import blurred, nearest_keyframe_copy, shuffled_keyframes
+from interp_refiner.metric.controls import blurred, nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
 from interp_refiner.metric.error_table import ErrorTable, FrameMeasure, FrameTable, ScoreTable
 from interp_refiner.metric.frechet import FrechetDistance, frechet_distance
 from interp_refiner.metric.frechet_by_level import FrechetByLevel
@@ -65,6 +65,7 @@ __all__ = [
     "lpips_table",
     "missing_frame_mse",
     "nearest_keyframe_copy",
+    "noise_of_its_size",
     "paired_bootstrap",
     "path_length",
     "psnr",

@@ -18,9 +18,34 @@ def nearest_keyframe_copy(
 
 def blurred(clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> Float[Tensor, "b c t h w"]:
     """The truth with its missing frames averaged over 3x3 positions (borders replicated): moves rightly, looks soft."""
-    b, c, t, h, w = clean.shape
-    padded = F.pad(clean.reshape(b * c, t, h, w), (1, 1, 1, 1), mode="replicate")
-    return torch.where(per_frame(known, clean), clean, F.avg_pool2d(padded, 3, stride=1).view_as(clean))
+    return torch.where(per_frame(known, clean), clean, local_mean(clean))
+
+
+def local_mean(x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b c t h w"]:
+    """Mean over 3x3 positions of every frame, borders replicated."""
+    b, c, t, h, w = x.shape
+    padded = F.pad(x.reshape(b * c, t, h, w), (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(padded, 3, stride=1).view_as(x)
+
+
+def noise_of_its_size(
+    sample: Float[Tensor, "b c t *space"],
+    interpolation: Float[Tensor, "b c t *space"],
+    noise: Float[Tensor, "b c t *space"],
+) -> Float[Tensor, "b c t *space"]:
+    """The interpolation with noise as large as what a sample adds to it: right energy, and no structure.
+
+    With ``d = sample - interpolation`` and the mean over 3x3 positions (of a path: over none),
+
+        interpolation + mean(d^2)^1/2 noise
+
+    channel by channel and frame by frame. Realism that a sampler shares with this control is that of noise.
+
+    Args:
+        noise: standard normal, drawn apart from the sample's.
+    """
+    energy = (sample - interpolation).square()
+    return interpolation + (local_mean(energy) if energy.ndim == 5 else energy).sqrt() * noise
 
 
 def shuffled_keyframes(

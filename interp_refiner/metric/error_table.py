@@ -11,7 +11,7 @@ from interp_refiner.core import neighbours
 from interp_refiner.metric.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
 from interp_refiner.metric.clip_table import ClipTable, check_methods, comparisons
 from interp_refiner.metric.image_quality import psnr, ssim
-from interp_refiner.metric.missing_frame import error_ratio, frame_squared_error
+from interp_refiner.metric.missing_frame import error_ratio, frame_squared_error, improved
 
 FrameMeasure = Callable[[Tensor, Tensor], Tensor]
 """``(estimate, clean) -> [b, t]``: one number per frame, such as :func:`psnr`."""
@@ -91,7 +91,7 @@ class ErrorTable(FrameTable):
 
         e/m          = mean_i e_i(m)
         e_ratio/m/n  = mean_i e_i(m) / mean_i e_i(n)        (1 where both are 0)
-        e_better/m/n = share of clips with e_i(m) < e_i(n)
+        e_better/m/n = share of clips with e_i(m) < e_i(n)          (by more than rounding)
 
     where e is the measure's name: ``mse``, and such as ``st_lpips``.
 
@@ -112,7 +112,8 @@ class ErrorTable(FrameTable):
         super().__init__(methods, baselines, measures or {"mse": frame_squared_error}, bootstrap)
 
     def clip_values(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        return means | {f"{e}_better/{m}/{n}": means[f"{e}/{m}"] < means[f"{e}/{n}"] for e, m, n in self.compared}
+        pairs = {f"{e}_better/{m}/{n}": (means[f"{e}/{m}"], means[f"{e}/{n}"]) for e, m, n in self.compared}
+        return means | {name: improved(*pair) for name, pair in pairs.items()}
 
     def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         pairs = {f"{e}_ratio/{m}/{n}": (means[f"{e}/{m}"], means[f"{e}/{n}"]) for e, m, n in self.compared}

@@ -9,6 +9,8 @@ from torchmetrics import Metric
 
 from interp_refiner.core import BadValue, frame_mean, masked_mean
 
+ROUNDING = 1e-5  # relative: errors that differ by less are equal
+
 
 def frame_squared_error(
     estimate: Float[Tensor, "b c t *space"], clean: Float[Tensor, "b c t *space"]
@@ -32,6 +34,11 @@ def error_ratio(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> F
     return torch.where((error == 0) & (reference == 0), 1.0, error / reference)
 
 
+def improved(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
+    """Whether an error is below another one by more than the rounding of float32 sums."""
+    return error < (1 - ROUNDING) * reference
+
+
 class ErrorByLevel(Metric):
     """Two errors of every sample, refined and interpolated, level by level.
 
@@ -39,7 +46,7 @@ class ErrorByLevel(Metric):
 
         refined_mse    = sum_s e_b(refined) / n_s           interpolation_mse = sum_s e_b(interpolation) / n_s
         ratio          = sum_s e_b(refined) / sum_s e_b(interpolation)    (1 where both are 0)
-        improved_share = sum_s [e_b(refined) < e_b(interpolation)] / n_s
+        improved_share = sum_s [e_b(refined) < e_b(interpolation)] / n_s          (by more than rounding)
 
     The entries ``mean/`` are the means of the errors and shares over the levels, each level with equal weight, and
     ``mean/ratio`` is the ratio of these mean errors. Samples without a missing frame do not count.
@@ -95,7 +102,7 @@ class ErrorByLevel(Metric):
 
         self.refined += sum_by_level(refined)
         self.interpolation += sum_by_level(interpolated)
-        self.improved += sum_by_level(refined < interpolated)
+        self.improved += sum_by_level(improved(refined, interpolated))
         self.count += member.sum(0)
         self.outside += (counted & ~member.any(1)).sum()
 

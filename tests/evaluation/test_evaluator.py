@@ -198,6 +198,25 @@ def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validati
     assert evaluation.named("estimate") == ["one_jump", "bridge"]
 
 
+def test_a_sampler_that_adds_nothing_but_noise_is_no_better_than_noise_of_its_size(noisy):
+    """Its estimate is the interpolation with half of the state's noise."""
+    refiner = make(0.5, Bridge(steps=2))
+    evaluation, _ = evaluate(refiner, levels=[3, 4])
+    assert evaluation.methods["noise of its size"] == "control"
+    for level in (3, 4):
+        for records, name in (("errors", "mse"), ("realism", "high_frequency"), ("realism", "inside_motion")):
+            sample, noise = (
+                figure(getattr(evaluation, records), f"{name}/{m}", level=level).value
+                for m in ("bridge", "noise of its size")
+            )
+            assert noise == pytest.approx(sample, rel=0.1), (name, level)
+    c = corrupt(refiner, 4)
+    with torch.no_grad():
+        control = Methods(refiner, VIDEO)(c, refiner.sample(c, "val")[None])["noise of its size"]
+    assert torch.equal(control, c.keep_given(control))
+    assert "noise of its size" not in noisy.methods  # the mean draws none
+
+
 def test_a_one_step_sampler_has_several_samples():
     refiner = make(0.5)
     refiner.objective = EnergyScore(LEVELS, latent_channels=16, samples=2)

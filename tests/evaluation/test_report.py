@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from interp_refiner.metric import (
     StochasticScores,
 )
 
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 B, T = 12, 9
 ROLES = {"refined": "estimate", "linear": "baseline", "truth": "control"}
 FEW = Bootstrap(num_resamples=50)
@@ -219,3 +222,21 @@ def test_pictures_can_be_written(evaluation, tmp_path):
     for name, plot in (("gap", error_by_gap), ("frontier", perception_distortion), ("motion", temporal_ratios)):
         plot(evaluation).savefig(tmp_path / f"{name}.png", dpi=40)
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+COMMITTED = [path for path in sorted(EXPERIMENTS.rglob("*.json")) if '"frechet"' in path.read_text()]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: str(path.relative_to(EXPERIMENTS)))
+def test_committed_evaluations_load_and_their_tables_show_their_figures(path):
+    evaluation = Evaluation.load(path)
+    assert evaluation.levels
+    words = [word for value in evaluation.about.values() for word in re.split(r"[ =,]", str(value))]
+    assert not [word for word in words if word.startswith("/")]  # nobody else's machine has it
+    table = path.with_suffix(".md")
+    if table.is_file():
+        for level in evaluation.levels:
+            rows = rows_of(table.read_text(), f"Level {level}: missing frames")
+            for method in evaluation.methods:
+                ratio = shown(figure(evaluation.errors, f"mse_ratio/{method}/linear", level=level))
+                assert rows[method][1] == ratio

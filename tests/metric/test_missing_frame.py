@@ -149,6 +149,14 @@ def test_ratio_of_zeros():
     assert error_ratio(torch.tensor([0.0, 1.0, 0.0]), torch.tensor([0.0, 0.0, 2.0])).tolist() == [1, float("inf"), 0]
 
 
+def test_rounding_is_no_improvement():
+    one = batch()
+    close = one["clean"] + (one["interpolation"] - one["clean"]) * (1 - 1e-7)
+    assert measured(4, one | {"estimate": close})["mean/improved_share"] == 0
+    better = one["clean"] + (one["interpolation"] - one["clean"]) * (1 - 1e-4)
+    assert measured(4, one | {"estimate": better})["mean/improved_share"] == 1
+
+
 def test_error_is_zero_where_nothing_is_missing():
     one = batch()
     error = missing_frame_mse(one["estimate"], one["clean"], torch.zeros_like(one["missing"]))
