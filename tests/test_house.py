@@ -1,4 +1,4 @@
-"""The house keeps its order: folders import from lower floors only, config groups mirror packages, links lead somewhere."""
+"""The house keeps its order: imports go to lower floors, config groups mirror packages, links lead somewhere."""
 
 import ast
 import re
