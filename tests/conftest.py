@@ -1,5 +1,6 @@
 """Set up before any test module is imported: shapes in signatures are checked, except under ``-m gpu``."""
 
+import importlib.util
 import os
 import sys
 import tempfile
@@ -14,3 +15,9 @@ os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_
 # import of the package would go unchecked. Compiled kernels cannot hold the checks.
 if "-m gpu" not in " ".join(sys.argv):
     install_import_hook("interp_refiner", "beartype.beartype")
+
+if importlib.util.find_spec("hypothesis"):  # not on every machine that runs the GPU suite
+    from hypothesis import settings
+
+    settings.register_profile("unhurried", deadline=None)  # examples are judged by what they show, not by the clock
+    settings.load_profile("unhurried")

@@ -65,7 +65,7 @@ def run_metadata() -> dict[str, Any]:
         "command": _command(),
         "git_commit": commit,
         "git_dirty": None if commit is None else bool(changes),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "versions": versions(),
         "device": _device(),
         "hostname": platform.node(),
     }
@@ -88,6 +88,15 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that decide the numbers; torch's says what it was built for, too: 2.11.0+cu130."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "torch": torch.__version__,
+    }
 
 
 def _version(package: str) -> str | None:

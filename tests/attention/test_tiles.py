@@ -10,7 +10,7 @@ from interp_refiner.attention import SparseLinear, tile_order
 sizes = st.tuples(*[st.integers(1, 7)] * 3)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(grid=sizes, tile=sizes)
 def test_tiles_follow_one_another_in_raster_order_and_so_do_their_tokens(grid, tile):
     def key(index):

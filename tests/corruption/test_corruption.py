@@ -76,7 +76,7 @@ def test_given_frames_are_bit_for_bit(mode, schedule, dtype):
     assert c.x.dtype == dtype
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.permutations(range(5)), st.integers(1, 5), st.integers(0, 3))
 def test_a_sample_is_corrupted_alike_in_any_batch(order, size, epoch):
     corruption = DRAWS_EVERYTHING

@@ -111,7 +111,7 @@ def bits(x: torch.Tensor) -> torch.Tensor:
     return x.contiguous().view(torch.int16 if x.element_size() == 2 else torch.int32)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     choice=CHOICES,
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),

@@ -40,7 +40,7 @@ def test_member_names(name, expected):
     assert split_member(name) == expected
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(
         st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/"), min_size=1, max_size=150),
@@ -145,7 +145,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, caplog):
     assert "not kept" in caplog.text
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_shard_is_named_wherever_it_ends(tmp_path, share):
     root = tmp_path / "set"

@@ -39,7 +39,7 @@ def interleaved(ranks):
     return [item for batches in zip(*ranks, strict=True) for items in zip(*batches, strict=True) for item in items]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(n=st.integers(1, 300), seed=st.integers(0, 9), epoch=st.integers(0, 5))
 def test_an_epoch_is_a_permutation_of_its_own(n, seed, epoch):
     order = epoch_order(n, seed, epoch).tolist()
@@ -50,7 +50,7 @@ def test_an_epoch_is_a_permutation_of_its_own(n, seed, epoch):
     assert [stream(epoch * n + i, n, seed) for i in range(n)] == [(epoch, i) for i in order]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(batch=st.integers(1, 5), world=st.integers(1, 5), start=st.integers(0, 1000))
 def test_ranks_share_a_global_batch(batch, world, start):
     parts = [dealt(start, batch, rank, world) for rank in range(world)]
@@ -58,7 +58,7 @@ def test_ranks_share_a_global_batch(batch, world, start):
     assert sorted(itertools.chain(*parts)) == list(range(start, start + batch * world))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.integers(1, 6), world=st.integers(1, 4), ahead=st.integers(0, 3), seed=st.integers(0, 3))
 def test_any_number_of_ranks_sees_one_stream_with_every_sample_once_an_epoch(reader, batch, world, ahead, seed):
     steps = -(-2 * COUNT // (batch * world)) + 1
@@ -96,7 +96,7 @@ def test_an_epoch_of_lightnings_holds_whole_optimizer_steps(reader, batch, accum
     assert len(TrainLoader(reader, batch, accumulated=accumulated)) == length
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     before=st.integers(0, 12),
     first=st.tuples(st.integers(1, 4), st.integers(1, 3)),
@@ -235,7 +235,7 @@ def test_a_sample_that_does_not_arrive_is_named(root):
 # validation
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.integers(1, 9),
     levels=st.integers(1, 4),

@@ -200,7 +200,7 @@ def test_a_tensor_beyond_its_storage_is_never_read(tmp_path, described):
         TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cut=st.integers(0, 1300), seed=st.integers(0, 1000))
 def test_part_of_a_file_is_never_taken_for_the_whole(cut, seed):
     content = saved(numbers(3, 4))
@@ -213,7 +213,7 @@ def test_part_of_a_file_is_never_taken_for_the_whole(cut, seed):
     assert plain_tensor(bytearray(content[at + 1 :])) is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
 def test_a_changed_byte_reads_nothing_outside_the_file(place, value):
     content = bytearray(saved(numbers(3, 4)))
@@ -268,7 +268,7 @@ def test_short_reads_are_continued(tmp_path, monkeypatch):
         assert torch.equal(out, tensor)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     dtype=st.sampled_from(DTYPES),
     place=st.integers(0, 2999),

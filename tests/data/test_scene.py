@@ -26,7 +26,7 @@ def only(scene: Scene, shape: str, centre: Tensor, **changes: Tensor) -> Scene:
     return replace(scene, present=first, shape=kinds, centre=centre.expand(b, n, *centre.shape), **changes)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(0, 10_000), st.integers(2, 40), st.sampled_from([(16, 16), (32, 56), (64, 20)]))
 def test_objects_keep_their_speed_and_stay_inside(seed: int, num_frames: int, size: tuple[int, int]):
     scene = scenes(16, seed, num_frames, *size)

@@ -44,7 +44,7 @@ def test_the_config_declares_the_same():
         data.validate()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     extents=st.tuples(*[st.integers(1, 9)] * 3),
     size=st.tuples(*[st.integers(1, 9)] * 3),

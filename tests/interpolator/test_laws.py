@@ -97,7 +97,7 @@ def test_known_frames_come_out_bit_for_bit(name, interpolator, shape, dtype):
     order=st.permutations(range(3)),
     dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
 )
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_the_contract_of_every_interpolator(name, seed, frames, height, width, order, dtype):
     """Keyframes bit for bit, missing frames never read, any order of the batch, whatever its weights have learned."""
@@ -115,7 +115,7 @@ def test_the_contract_of_every_interpolator(name, seed, frames, height, width, o
 
 
 @given(seed=st.integers(0, 10**6), frames=st.integers(3, 9), dtype=st.sampled_from([torch.float32, torch.bfloat16]))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @pytest.mark.parametrize("name", MEMBERS)
 def test_stills_stay_still_at_any_keyframes(name, seed, frames, dtype):
     """Exact at its start for every member but sinkhorn, which moves what looks alike."""
@@ -240,7 +240,7 @@ def test_nothing_waits_on_a_gpu_and_known_frames_stay_there_too(interpolator):
 
 @pytest.mark.parametrize("name", sorted(STRAIGHT & set(MEMBERS)))
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_straight_motion_is_exact_between_the_outermost_keyframes(name, seed):
     known = keyframe_masks(seed, *PATH[::2])
     start, speed = clip((*PATH[:2], 1), seed), clip((*PATH[:2], 1), seed + 1)

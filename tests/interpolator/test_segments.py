@@ -17,7 +17,7 @@ def gaps(known):
 
 
 @given(st.integers(1, 24), st.integers(0, 10**6), st.floats(0, 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_gap_has_a_row_and_every_missing_frame_finds_its_own(num_frames, seed, density):
     generator = torch.Generator().manual_seed(seed)
     known = torch.rand(3, num_frames, generator=generator) < density

@@ -24,7 +24,7 @@ def sampled_collision(walls: Tensor, p: Tensor, q: Tensor, steps: int = 4001) ->
     return bool(walls[cell[:, 0], cell[:, 1]].any())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 10_000), st.integers(2, 9))
 def test_equals_dense_sampling(seed, size):
     g = torch.Generator().manual_seed(seed)

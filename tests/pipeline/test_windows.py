@@ -36,7 +36,7 @@ def test_windows_of_known_storyboards(keyframes, frames, expected):
     assert spans(windows(list(keyframes), frames, 21)) == expected
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(22, 120), st.sets(st.integers(0, 119), min_size=1))
 def test_windows_cover_the_clip_overlap_and_meet_at_keyframes(frames, keys):
     keys = sorted({key for key in keys if key < frames} | {0})

@@ -55,7 +55,7 @@ def chosen(mask):
     share=st.sampled_from([0.0, 0.2, 0.6]),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_each_level_is_the_best_superset_of_the_next_coarser(num_frames, seed, share, data):
     counts = sorted(data.draw(st.sets(st.integers(2, num_frames - 1), min_size=1, max_size=4)), reverse=True)
     cost = random_costs(num_frames, seed)
@@ -158,7 +158,7 @@ def test_a_cap_goes_with_the_length_of_the_clip(num_frames):
 
 
 @forall(num_frames=st.integers(3, 8), seed=st.integers(0, 10**6), data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_probabilities_are_those_of_all_sets(num_frames, seed, data):
     count = data.draw(st.integers(2, num_frames))
     cost = 4 * random_costs(num_frames, seed, batch=1) - 2

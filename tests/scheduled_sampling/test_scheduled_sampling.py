@@ -92,7 +92,7 @@ class TestEveryMember:
             coarse.values[per_frame(coarse.known, fine.x).expand_as(fine.x)],
         )
 
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(low=st.floats(0, 1), high=st.floats(0, 1), seed=st.integers(0, 99))
     def test_a_higher_probability_only_adds(self, name, low, high, seed):
         member, draws = build("scheduled_sampling", name), Draws(seed, "train", ["a", "b"], [0, 0])
@@ -241,7 +241,7 @@ class TestConfidence:
             ConstantConfidence(value=2.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(level=st.integers(1, 4), seed=st.integers(0, 999), frames=st.sets(st.integers(0, 20)))
 def test_proposals_of_some_frames_replace_only_those(level, seed, frames):
     """Frames without a proposal keep the truth, are as free as the others, and their proposals are never read."""
