@@ -14,7 +14,7 @@ from jaxtyping import Float
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from interp_refiner.codec.video_read import at_rate
+from interp_refiner.codec.video_read import UnreadableVideo, at_rate, opened, picture, pixel_aspect
 from interp_refiner.core import BadValue
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -38,8 +38,9 @@ def read_image(path: Path) -> Image.Image:
             if image.has_transparency_data:
                 image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
             return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {error}") from error
+    except (OSError, Image.DecompressionBombError) as error:
+        reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
+        raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {reason}") from error
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -63,7 +64,8 @@ def read_clip(key: str, path: Path, fps: float, limit: int) -> tuple[list[Image.
     """
     with _opened(key, path) as (container, stream):
         rate = float(stream.average_rate or 0)
-        pictures = [frame.to_image() for frame in at_rate(decoded(container, stream), fps if rate else None, limit)]
+        frames = at_rate(decoded(container, stream), fps if rate else None, limit)
+        pictures = [picture(frame, pixel_aspect(stream)) for frame in frames]
     if not pictures:
         raise BadValue(key, path, "a video with at least one frame")
     return pictures, rate
@@ -92,11 +94,11 @@ def read_frame(key: str, path: Path, which: Callable[[int, float], int]) -> Imag
                 if frame.pts is None or frame.pts >= times[number]:
                     break
             if frame.pts == times[number]:
-                return frame.to_image()
+                return picture(frame, pixel_aspect(stream))
     with _opened(key, path) as (container, stream):
         for index, frame in enumerate(decoded(container, stream)):
             if index == number:
-                return frame.to_image()
+                return picture(frame, pixel_aspect(stream))
     raise BadValue(key, path, f"a video that can be decoded up to frame {number}")
 
 
@@ -109,9 +111,9 @@ def decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.Video
 def _opened(key: str, path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     _check_file(key, path, "a video file")
     try:
-        with av.open(str(path)) as container:
-            yield container, container.streams.video[0]
-    except (av.FFmpegError, IndexError) as error:
+        with opened(path) as (container, stream):
+            yield container, stream
+    except (av.FFmpegError, UnreadableVideo) as error:
         raise BadValue(key, path, "a video that can be decoded") from error
 
 
