@@ -26,7 +26,7 @@ from interp_refiner.data import (
 )
 from interp_refiner.data import verify as verify_shards
 from interp_refiner.data.dataset import declared_metadata
-from interp_refiner.entry import Settings, build, main
+from interp_refiner.entry import Settings, build, main, writable
 from interp_refiner.interpolator import Linear
 from interp_refiner.schedule import Uniform
 from interp_refiner.scheduled_sampling import Phase1
@@ -76,7 +76,7 @@ class EmbedSettings(Settings):
 @main("prepare/clip", ClipSettings)
 def clip(cfg: DictConfig) -> None:
     """One clip of Wan latents, cut into windows."""
-    source, output = Path(cfg.source).expanduser(), Path(cfg.output).expanduser()
+    source, output = Path(cfg.source).expanduser(), writable("output", Path(cfg.output).expanduser())
     if not source.is_file():
         raise BadValue("source", source, "a tensor file of one clip: no such file")
     if output.is_dir() and any(output.iterdir()):
@@ -95,37 +95,38 @@ def clip(cfg: DictConfig) -> None:
 @main("prepare/shapes", ShapesSettings)
 def shapes(cfg: DictConfig) -> None:
     """The embedded moving-shapes clips."""
-    build(cfg.writer).write(Path(cfg.output))
-    tell(Path(cfg.output))
+    output = writable("output", Path(cfg.output).expanduser())
+    build(cfg.writer).write(output)
+    tell(output)
 
 
 @main("prepare/encode", EncodeSettings)
 def encode(cfg: DictConfig) -> None:
     """A folder of videos with captions, encoded."""
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
+    output = writable("output", Path(cfg.output).expanduser())
     videos = find_videos(Path(cfg.source).expanduser(), captions)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
     encoder = VideoEncoder(*parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device)
-    encoded = encoder.write(videos, Path(cfg.output).expanduser())
+    encoded = encoder.write(videos, output)
     console = Console(highlight=False)
     for name, reason in encoded.skipped.items():
         console.print(f"skipped {name}: {reason}", soft_wrap=True)
     for mode, distance in encoded.still_gap.items():
         later = sum(distance[1:]) / max(1, len(distance) - 1)
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
-    without = sum(not video.caption for video in videos)
-    console.print(f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} without a caption", soft_wrap=True)
-    tell(Path(cfg.output))
+    without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
+    counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
+    console.print(counted, soft_wrap=True)
+    tell(output)
 
 
 @main("prepare/embed", EmbedSettings)
 def embed(cfg: DictConfig) -> None:
     """Prompts as tensor files."""
-    output = Path(cfg.output).expanduser()
-    if cfg.prompts is not None and not Path(cfg.prompts).expanduser().is_file():
-        raise BadValue("prompts", cfg.prompts, "a text file, one prompt a line: no such file")
-    lines = Path(cfg.prompts).expanduser().read_text(encoding="utf-8").splitlines() if cfg.prompts is not None else []
+    output = writable("output", Path(cfg.output).expanduser())
+    lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
     prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
     prompts["negative"] = cfg.negative
     encoder = build(cfg.text)
@@ -136,6 +137,15 @@ def embed(cfg: DictConfig) -> None:
     (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     shape = [encoder.length, encoder.dim]
     Console(highlight=False).print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
+
+
+def prompt_lines(file: Path) -> list[str]:
+    """The lines of a text file; raises :class:`BadValue` where it is none."""
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else error
+        raise BadValue("prompts", file, f"a text file in UTF-8, one prompt a line: {reason}") from None
 
 
 @dataclass

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from interp_refiner.codec import write_mp4
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata
-from interp_refiner.prepare import embed, encode
+from interp_refiner.prepare import COMMANDS, embed, encode
 from interp_refiner.text import CaptionEncoder, load_embedding
 from tests.helpers import CONF
 
@@ -32,7 +32,7 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
     encode(config("encode", f"source={source}", f"output={tmp_path / 'set'}", "device=cpu", *cut, *held_out))
     printed = capsys.readouterr().out
     assert "skipped broken.mp4: " in printed
-    assert "2 videos, 1 skipped, 1 without a caption" in printed
+    assert "2 videos, 1 skipped, 0 of the others without a caption" in printed
     assert "still as frame_zero: 0.000 from its video's latents" in printed
     assert f"data=wan_synth data.root={tmp_path / 'set'}" in printed
     metadata = DatasetMetadata.load(tmp_path / "set" / "train")
@@ -51,5 +51,21 @@ def test_embed_writes_every_line_and_the_negative_prompt(tmp_path: Path) -> None
 
 
 def test_embed_names_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match=r"prompts=.*nowhere.txt: expected a text file, one prompt a line: no such file"):
+    with pytest.raises(
+        BadValue, match=r"prompts=.*nowhere.txt: expected a text file .*: no such file"
+    ):
         embed(config("embed", f"prompts={tmp_path / 'nowhere.txt'}", f"output={tmp_path / 'out'}"))
+
+
+@pytest.mark.parametrize("command", ["clip", "shapes", "encode", "embed"])
+def test_places_that_cannot_be_written_to_are_refused_before_the_work(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    source = [] if command in ("shapes", "embed") else [f"source={tmp_path}"]
+    with pytest.raises(BadValue, match=r"output=.*file/set: expected a place that can be written to: Not a directory"):
+        COMMANDS[command](config(command, f"output={tmp_path / 'file' / 'set'}", *source))
+
+
+def test_embed_names_a_file_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(BadValue, match=r"prompts=.*prompts.txt: expected a text file in UTF-8.*can't decode byte 0xe9"):
+        embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}"))

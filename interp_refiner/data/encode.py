@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
@@ -95,6 +95,8 @@ class VideoEncoder:
             BadValue: ``output`` holds something else, or one of the splits would be empty.
         """
         source = fingerprint({v.key: [v.caption, v.size] for v in videos})
+        if output.exists() and not output.is_dir():
+            raise BadValue("output", output, "a new or empty folder: it is a file")
         if output.is_dir() and any(output.iterdir()):
             return _summary(self._continued(output, source))
         partial = output.with_name(f"{output.name}.partial")
@@ -167,39 +169,52 @@ class VideoEncoder:
             return self.codec.latents_mean.tolist(), self.codec.latents_std.tolist()
         total = torch.zeros(self.codec.latent_channels, 3, dtype=torch.float64)
         chosen = sorted(videos, key=lambda video: derived_seed("statistics", video.key))[:STATISTICS_VIDEOS]
-        for _, parts in self._read(chosen):
-            for clip in self._clips(parts, ["train"]):
+        faults: dict[str, str] = {}
+        with tqdm(total=len(chosen), desc="statistics", unit="video") as progress:
+            for clip in self._clips(chosen, ["train"], faults, progress.update):
                 total += moments(self.codec.transform(as_video(clip).to(self.device))).cpu()
         if not total[:, 0].all():
-            raise BadValue("source", "no training clips", "at least one readable video that is not held out")
+            raise _nothing_to_read(chosen, faults, "is not held out")
         mean = total[:, 1] / total[:, 0]
         return mean.tolist(), (total[:, 2] / total[:, 0] - mean.square()).clamp(min=1e-12).sqrt().tolist()
 
     def _still_gap(self, videos: Sequence[Video]) -> dict[str, list[float]]:
         """Distance of stills from the first clip's own latents, by mode of encoding and latent frame."""
-        found = (clip for _, parts in self._read(videos) for clip in self._clips(parts, SPLITS))
-        if (clip := next(found, None)) is None:
-            raise BadValue("source", f"{len(videos)} videos", "at least one that can be read and is long enough")
+        faults: dict[str, str] = {}
+        if (clip := next(self._clips(videos, SPLITS, faults), None)) is None:
+            raise _nothing_to_read(videos, faults, "is long enough")
         gap = still_gap(self.codec, as_video(clip).to(self.device))
         return {mode: [round(value, 4) for value in distance.tolist()] for mode, distance in gap.items()}
 
-    def _clips(self, parts: dict[str, Pixels] | UnreadableVideo, splits: Sequence[str]) -> Iterator[Pixels]:
-        frames = {} if isinstance(parts, UnreadableVideo) else parts
-        return (clip for split in splits if split in frames for _, clip in self.cut.clips(frames[split], split))
+    def _clips(
+        self,
+        videos: Sequence[Video],
+        splits: Sequence[str],
+        faults: dict[str, str],
+        done: Callable[[], Any] = lambda: None,
+    ) -> Iterator[Pixels]:
+        """The clips of some splits; notes the ``faults`` of videos, and calls ``done`` after each of them."""
+        for video, parts in self._read(videos):
+            if isinstance(parts, UnreadableVideo):
+                faults[video.name] = str(parts)
+            else:
+                for split in (s for s in splits if s in parts):
+                    yield from (clip for _, clip in self.cut.clips(parts[split], split))
+            done()
 
     def _encode(self, partial: Path, number: int, chunk: Sequence[Video], progress: "tqdm[Any]") -> dict[str, Any]:
         """Writes the shards of a chunk; returns its record."""
         samples: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         skipped: dict[str, str] = {}
         for video, parts in self._read(chunk):
-            progress.update()
             if isinstance(parts, UnreadableVideo):
                 skipped[video.name] = str(parts)
                 log.warning("skipped: %s: %s", video.name, parts)
-                continue
-            embedding = self.text.encode([video.caption])[0].float().cpu()
-            for split, frames in parts.items():
-                samples[split] += self._samples(video, split, frames, embedding)
+            else:
+                embedding = self.text.encode([video.caption])[0].float().cpu()
+                for split, frames in parts.items():
+                    samples[split] += self._samples(video, split, frames, embedding)
+            progress.update()
         for split, found in samples.items():
             if found:
                 path = partial / split / f"shard-{number:05d}.tar"
@@ -266,6 +281,11 @@ def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
         elif old != new:
             parts.append(f"{key}={old} instead of {new}")
     return ", ".join(parts)
+
+
+def _nothing_to_read(videos: Sequence[Video], faults: dict[str, str], wanted: str) -> BadValue:
+    first = next((f"; {name}: {reason}" for name, reason in faults.items()), "")
+    return BadValue("source", f"{len(videos)} videos", f"at least one that can be read and {wanted}{first}")
 
 
 def _summary(state: dict[str, Any]) -> Encoded:

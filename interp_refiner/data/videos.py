@@ -2,9 +2,11 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from interp_refiner.codec import VIDEO_SUFFIXES, UnreadableVideo, read_video
-from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.core import BadValue, derived_seed, suggestion
 from interp_refiner.data.wan_synth import windows
 
 SPLITS = ("train", "val")
@@ -83,8 +85,12 @@ class Cut:
         for name in ("held_out_videos", "held_out_end"):
             if not 0 <= getattr(self, name) < 1:
                 raise BadValue(name, getattr(self, name), "a share from 0 up to, not including, 1")
-        if self.fps is not None and self.fps <= 0:
+        if self.fps is not None and not 0 < self.fps < inf:
             raise BadValue("fps", self.fps, "frames a second, more than 0, or null")
+        if self.shot_change is not None and not 0 < self.shot_change <= 1:
+            raise BadValue("shot_change", self.shot_change, "a difference above 0 and up to 1, or null")
+        if self.max_frames is not None and self.max_frames < self.size[0]:
+            raise BadValue("max_frames", self.max_frames, f"the {self.size[0]} frames of a clip or more, or null")
 
     def read(self, video: Video) -> dict[str, Pixels]:
         """The frames of every split.
@@ -150,10 +156,14 @@ def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
     names = [str(path.relative_to(source)) for path in paths]
     said = read_captions(captions) if captions is not None else {}
     if unknown := sorted(set(said) - set(names)):
-        raise BadValue("captions", captions, f"files below {source}, not '{unknown[0]}'", names)
+        near = suggestion(unknown[0], names)
+        raise BadValue("captions", captions, f"files below {source} by their paths, not '{unknown[0]}'{near}")
     videos = [_video(path, name, said.get(name, "")) for path, name in zip(paths, names, strict=True)]
-    if len(keys := {video.key for video in videos}) < len(videos):
-        raise BadValue("source", source, f"different file names, {len(videos)} videos have {len(keys)}")
+    of_key: dict[str, str] = {}
+    for video in videos:
+        if (other := of_key.setdefault(video.key, video.name)) != video.name:
+            allowed = f"names that differ in letters or digits: '{other}' and '{video.name}' would both be {video.key}"
+            raise BadValue("source", source, allowed)
     return videos
 
 
@@ -179,6 +189,8 @@ def read_captions(path: Path) -> dict[str, str]:
     columns = list(rows[0]) if rows else []
     if not {"file", "caption"} <= set(columns):
         raise BadValue("captions", path, f"a csv with the columns file and caption, it has {columns}")
+    if twice := [name for name, count in Counter(row["file"] for row in rows).items() if count > 1]:
+        raise BadValue("captions", path, f"one row a file, '{twice[0]}' has several")
     return {row["file"]: row["caption"] or "" for row in rows}
 
 

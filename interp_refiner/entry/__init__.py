@@ -22,6 +22,7 @@ from interp_refiner.entry.nothing_left import nothing_left
 from interp_refiner.entry.option import option_name
 from interp_refiner.entry.quiet import quiet_libraries
 from interp_refiner.entry.refusal import Refused
+from interp_refiner.entry.writable import writable
 
 __all__ = [
     "CheckConfig",
@@ -40,4 +41,5 @@ __all__ = [
     "quiet_libraries",
     "run_metadata",
     "save_config",
+    "writable",
 ]

@@ -154,6 +154,12 @@ def test_captions_from_a_csv(source: Path, tmp_path: Path) -> None:
     captions.write_text("file,caption\nbelow/d.mp4,nothing\n")
     with pytest.raises(BadValue, match=r"not 'below/d\.mp4'"):
         find_videos(source, captions)
+    captions.write_text("file,caption\nbelow/cc.mp4,nothing\n")
+    with pytest.raises(BadValue, match=r"not 'below/cc\.mp4'; did you mean 'below/c\.mp4'\?"):
+        find_videos(source, captions)
+    captions.write_text("file,caption\na.mp4,one\na.mp4,another\n")
+    with pytest.raises(BadValue, match=r"captions=.*one row a file, 'a\.mp4' has several"):
+        find_videos(source, captions)
     captions.write_text("name,words\nx,y\n")
     with pytest.raises(BadValue, match=r"the columns file and caption, it has \['name', 'words'\]"):
         find_videos(source, captions)
@@ -169,6 +175,45 @@ def test_faults_of_single_videos_are_named_and_left_out(source: Path, tmp_path: 
     assert set(encoded.skipped) == {"a.mp4", "below/broken.mp4", "broken.mp4", "gone.mp4", "short.mp4"}
     assert "a.txt cannot be read as UTF-8" in encoded.skipped["a.mp4"]
     assert "dangling link" in encoded.skipped["gone.mp4"]
+
+
+def test_two_videos_of_one_key_are_named(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    shutil.copytree(source, folder)
+    (folder / "a.avi").write_bytes(b"another suffix is another name")
+    assert {"a-mp4", "a-avi"} <= {video.key for video in find_videos(folder)}
+    shutil.copy(folder / "a.mp4", folder / "below-c.mp4")
+    with pytest.raises(BadValue, match=r"'below/c\.mp4' and 'below-c\.mp4' would both be below-c-mp4"):
+        find_videos(folder)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"max_frames": 4}, "max_frames=4: expected the 5 frames of a clip or more"),
+        ({"shot_change": -0.1}, r"shot_change=-0\.1: expected a difference above 0"),
+        ({"shot_change": float("nan")}, "shot_change=nan: expected a difference"),
+        ({"fps": float("nan")}, "fps=nan: expected frames a second"),
+    ],
+)
+def test_cuts_that_cannot_be_are_refused(setting: dict[str, float], said: str) -> None:
+    with pytest.raises(BadValue, match=said):
+        Cut(**{**vars(CUT), **setting})
+
+
+def test_says_why_no_video_is_of_use(source: Path, tmp_path: Path) -> None:
+    too_long = Cut(**{**vars(CUT), "size": (50, 16, 16)})
+    for codec in (PatchDCT(), PatchDCT([0.0] * 16, [1.0] * 16)):
+        with pytest.raises(BadValue, match=r"source=5 videos: expected .*; \S+\.mp4: (no shot has the 50 fr|Invalid data)"):
+            VideoEncoder(codec, CaptionEncoder(4, 8), too_long).write(find_videos(source), tmp_path / "set")
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").write_text("mine")
+    with pytest.raises(BadValue, match=r"output=.*set: expected a new or empty folder: it is a file"):
+        encoder().write(find_videos(source), tmp_path / "set")
+    assert (tmp_path / "set").read_text() == "mine"
+    assert not (tmp_path / "set.partial").exists()
 
 
 def test_says_what_is_wrong(source: Path, tmp_path: Path) -> None:

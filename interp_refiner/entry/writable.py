@@ -1,0 +1,25 @@
+"""Places that cannot be written to, told before the work and not after it."""
+
+import tempfile
+from pathlib import Path
+
+from interp_refiner.core import BadValue
+
+
+def writable(name: str, path: Path) -> Path:
+    """``path`` itself, after a look whether it, or a file or folder of that name, can be written. Nothing is left.
+
+    Args:
+        name: of the setting, for the error.
+        path: that will be written, with the folders above it.
+
+    Raises:
+        BadValue: a file stands where a folder has to be, or the folder refuses.
+    """
+    try:
+        folder = path if path.is_dir() else next(above for above in path.absolute().parents if above.exists())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BadValue(name, path, f"a place that can be written to: {error.strerror}") from None
+    return path
