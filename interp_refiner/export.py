@@ -9,7 +9,7 @@ from rich.console import Console
 
 from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue
-from interp_refiner.entry import Settings, build, main, run_metadata
+from interp_refiner.entry import Settings, build, main, run_metadata, writable
 from interp_refiner.interpolator import use_codec
 from interp_refiner.parts import objective_sizes
 from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
@@ -37,7 +37,7 @@ class ExportSettings(Settings):
 @main("export", ExportSettings)
 def export(cfg: DictConfig) -> None:
     """Writes ``model_index.json``, ``transformer/``, the refiner's own weights and a model card."""
-    output = Path(cfg.output).expanduser()
+    output = writable("output", Path(cfg.output).expanduser())
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadValue("output", output, "a new or empty folder: something is there already")
     folder = load_pipeline(cfg.checkpoint, cfg, ema=cfg.ema).save_pretrained(output)

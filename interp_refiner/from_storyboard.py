@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from interp_refiner.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.core import BadValue, choice
-from interp_refiner.entry import run_metadata
+from interp_refiner.entry import run_metadata, writable
 from interp_refiner.export import load_pipeline
 from interp_refiner.pipeline import (
     INDEX,
@@ -113,7 +113,8 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
 
     Raises:
         BadValue: another name than an mp4's, or none unless nothing will be written; a name that belongs to the
-            storyboard, one of its files or an exported folder; a frames folder that holds files already.
+            storyboard, one of its files or an exported folder; a frames folder that holds files already; a folder that
+            cannot be written to.
     """
     for extra in cfg.also:
         choice("also", extra, EXTRAS)
@@ -124,6 +125,8 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     output = Path(cfg.output or "out.mp4").expanduser()
     if output.suffix != ".mp4" or output.is_dir():
         raise BadValue("output", cfg.output, "a file name that ends in .mp4")
+    if not cfg.dry_run:
+        writable("output", output)
     files = {name: output.with_suffix(suffix) for name, suffix in SUFFIXES.items() if name in (*ALWAYS, *cfg.also)}
     folder = Path(cfg.checkpoint).expanduser()
     model = [file for file in folder.rglob("*") if file.is_file()] if (folder / INDEX).is_file() else []
@@ -212,11 +215,11 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
 
 
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
-    """Prints what sampling will take, from one estimate that is timed now."""
+    """Prints what the video will take, from one estimate and a few decoded frames that are timed now."""
     cost = expected_cost(pipeline, plan, keyframes)
     wide_console().print(
-        f"about {cost.seconds:.1f} s for {cost.estimates} passes of the network on {pipeline.device}, "
-        f"and {cost.gigabytes:.1f} GB",
+        f"about {cost.seconds:.1f} s on {pipeline.device}: {cost.refining:.1f} s for {cost.estimates} passes of the "
+        f"network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
         soft_wrap=True,
     )
 

@@ -1,8 +1,8 @@
-"""What a video will cost, from one clean estimate that is made and timed."""
+"""What a video will cost, from one clean estimate and a few decoded frames, made and timed."""
 
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from interp_refiner.pipeline.windows import Window
 from interp_refiner.sampler import NoGuidance
 
 KIB = 2**10
+DECODED = 3  # latent frames; a causal codec's first one is cheaper than the others
+DECODINGS = 2  # the refined video, and the interpolation beside it on the contact sheet
 
 
 @dataclass(frozen=True)
@@ -23,18 +25,26 @@ class Cost:
 
     Attributes:
         estimates: passes of the network, over all steps, windows and prompts.
-        seconds: for the steps; decoding and writing come on top.
-        gigabytes: the most that was held so far, the model and one estimate included: on the device, or by the process.
+        refining: seconds for them.
+        decoding: seconds for the video, and for the interpolation on its contact sheet.
+        gigabytes: the most that was held so far, the model, one estimate and a few decoded frames included: on the
+            device, or by the process.
     """
 
     estimates: int
-    seconds: float
+    refining: float
+    decoding: float
     gigabytes: float
+
+    @property
+    def seconds(self) -> float:
+        """All but loading and writing."""
+        return self.refining + self.decoding
 
 
 @torch.no_grad()
 def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
-    """Runs the network once on the longest window and multiplies.
+    """Runs the network once on the longest window, decodes a few latent frames, and multiplies.
 
     Args:
         pipeline: with the sampler that will be used.
@@ -46,16 +56,32 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
     texts = pipeline.embed([""])
     window = corrupted.frames(longest.start, longest.stop)
     window.clip.text = texts
-    start = time.perf_counter()
-    pipeline.clean_estimate(window)
-    if pipeline.device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds = time.perf_counter() - start
+    of_estimate = _timed(lambda: pipeline.clean_estimate(window), pipeline.device)
+    stretch = corrupted.interpolation[:, :, :DECODED]
+    of_stretch = _timed(lambda: pipeline.decode(stretch), pipeline.device)
+    pixel_frames = len(pipeline.codec.latent_frame(stretch.shape[2]))
     steps = pipeline.sampler.evaluations(corrupted.plan.num_levels)
     a_prompt = 1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2
     passes = [steps * a_prompt * _prompts_in(plan, keyframes, part) for part in plan.parts]
     whole = sum(count * part.length / longest.length for count, part in zip(passes, plan.parts, strict=True))
-    return Cost(sum(passes), seconds * whole, _peak(pipeline.device) / 2**30)
+    return Cost(
+        estimates=sum(passes),
+        refining=of_estimate * whole,
+        decoding=DECODINGS * of_stretch * plan.grid.num_frames / pixel_frames,
+        gigabytes=_peak(pipeline.device) / 2**30,
+    )
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds on the wall; on a GPU those of the second time, since the first one loads and compiles kernels."""
+    if device.type == "cuda":
+        work()
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 def _prompts_in(plan: VideoPlan, keyframes: Sequence[Keyframe], part: Window) -> int:

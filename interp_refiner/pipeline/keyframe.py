@@ -12,7 +12,8 @@ from interp_refiner.pipeline.media import Footage, Picture, as_video
 
 Time = int | str
 TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>%|s|)")
-TIMES = "a frame (12), seconds ('1.5s') or percent ('50%')"
+CLOCK = re.compile(r"((?P<hours>\d+):(?=\d\d:))?(?P<minutes>\d+):(?P<seconds>[0-5]\d(\.\d+)?)")
+TIMES = "a frame (12), seconds ('1.5s'), minutes and seconds (1:30) or percent ('50%')"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +36,8 @@ class Keyframe:
         video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
             ``[3, n, h, w]``.
         latents: latents of about unit variance, one or more slots, the first of them at ``time``.
-        time: a pixel frame (12), seconds (``"1.5s"``) or percent of the way from first to last frame (``"50%"``).
+        time: a pixel frame (12), seconds (``"1.5s"``), minutes and seconds (``"1:30"``, ``"0:01:30"``)
+            or percent of the way from first to last frame (``"50%"``).
         hard: a constraint. Defaults to true where no strength is given.
         strength: ``w`` of a proposal, 0 to 1.
         prompt: for the frames from here to the next keyframe with a prompt; None keeps the one before.
@@ -86,6 +88,8 @@ def check_strength(hard: bool | None, strength: float | None) -> None:
 
 def parse_time(time: Time) -> tuple[float, str]:
     """Number and unit of a time: ``""`` for frames, ``"s"`` for seconds, ``"%"`` for percent."""
+    if clock := CLOCK.fullmatch(str(time).strip()):
+        return 3600 * int(clock["hours"] or 0) + 60 * int(clock["minutes"]) + float(clock["seconds"]), "s"
     match = TIME.fullmatch(str(time).strip()) if not isinstance(time, bool) else None
     if match is None or (match["unit"] == "" and "." in match["number"]):
         raise BadValue("time", time, TIMES)

@@ -14,7 +14,6 @@
 Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
 """
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -27,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from interp_refiner.core import BadValue, suggestion
 from interp_refiner.pipeline.keyframe import TIMES, Keyframe, Time, check_strength, frame_at, parse_time
 from interp_refiner.pipeline.media import Fit, as_tensor, fitted, read_clip, read_frame, read_image
+from interp_refiner.pipeline.plain_yaml import read_json, read_yaml
 
 PLAIN = {  # what pydantic says less well
     "time": TIMES,
@@ -42,7 +42,7 @@ class Entry(BaseModel):
         image: a picture: png, jpg or webp.
         clip: a short video; its frames are keyframes, from ``time`` on, at the rate of the storyboard.
         video: a video of which one ``frame`` is the keyframe, in frames, seconds or percent of that video.
-        time: when it is shown: a frame (12), seconds (``1.5s``) or percent (``50%``).
+        time: when it is shown: a frame (12), seconds (``1.5s``), minutes and seconds (``1:30``) or percent (``50%``).
         hard: kept bit for bit; the default unless there is a strength.
         strength: of a proposal that the model may change, see :class:`Keyframe`.
         fit: ``crop``, ``pad`` or ``stretch`` where the size differs; None for the storyboard's.
@@ -174,8 +174,8 @@ def load_storyboard(path: str | Path) -> Storyboard:
     if not path.is_file():
         raise BadValue("storyboard", path, "a YAML or JSON file: no such file")
     try:
-        content = json.loads(path.read_text()) if path.suffix == ".json" else yaml.safe_load(path.read_text())
-    except (ValueError, yaml.YAMLError) as error:
+        content = (read_json if path.suffix == ".json" else read_yaml)(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadValue("storyboard", path, f"a YAML or JSON file: {' '.join(str(error).split())}") from error
     return parse_storyboard(content, path.parent)
 

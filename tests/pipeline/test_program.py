@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import re
 import sys
 from dataclasses import replace
 
@@ -75,7 +76,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys)
     assert "31 frames at 8 a second, latents 16 x 31 x 4 x 6" in printed
     assert "window 1: latent frames 8-23" in printed
     assert "note: keyframes[3] 3.png is 48x16, the video 24x16: crop" in printed
-    assert "passes of the network on cpu" in printed
+    assert re.search(r"about \d+\.\d s on cpu: .* passes of the network, \d+\.\d s of decoding; and .* GB", printed)
 
 
 def test_a_dry_run_shows_collisions_before_it_refuses_them(place, run_folder, capsys):
@@ -102,6 +103,15 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
     before = sorted(place.rglob("*"))
     with pytest.raises(BadValue, match=said):
         sample(config(place, run_folder, f"output={place / 'out' / 'out.mp4'}"))
+    assert sorted(place.rglob("*")) == before
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(place, run_folder):
+    before = sorted(place.rglob("*"))
+    with pytest.raises(BadValue, match=r"output=.*a place that can be written to: Not a directory"):
+        sample(config(place, run_folder, f"output={place / 'board.yaml' / 'out.mp4'}"))
+    with pytest.raises(BadValue, match=r"output=.*a place that can be written to: Not a directory"):
+        export(program_config("export", place, f"checkpoint={run_folder}", f"output={place / 'board.yaml' / 'out'}"))
     assert sorted(place.rglob("*")) == before
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from interp_refiner.codec import write_mp4
 from interp_refiner.core import BadValue
 from interp_refiner.pipeline import load_storyboard, media, parse_storyboard
+from interp_refiner.pipeline.keyframe import frame_at
 from interp_refiner.pipeline.media import as_tensor, as_video, fitted, read_clip, read_frame, read_image
 
 ONE = {"image": "a.png", "time": 0}
@@ -67,6 +68,60 @@ def test_yaml_and_json_say_the_same(tmp_path):
     boards = [load_storyboard(tmp_path / name) for name in ("a.yaml", "a.json")]
     assert boards[0] == boards[1]
     assert boards[0].keyframes[0].strength == 0.25
+
+
+@pytest.mark.parametrize(
+    ("written", "frame"),
+    [("1:30", 90), ("0:01:30", 90), ("0:02.5", 2), ("90s", 90), ("010", 10), ("12", 12), ("+3", 3), ("'3'", 3)],
+)
+def test_times_are_what_they_look_like(tmp_path, written, frame):
+    (tmp_path / "a.yaml").write_text("keyframes:\n  - {image: a.png, time: " + written + "}\n")
+    time = load_storyboard(tmp_path / "a.yaml").keyframes[0].time
+    assert frame_at(time, num_frames=200, fps=1.0) == frame
+    (tmp_path / "a.json").write_text(json.dumps({"keyframes": [{"image": "a.png", "time": time}]}))
+    assert load_storyboard(tmp_path / "a.json").keyframes[0].time == time
+
+
+@pytest.mark.parametrize(
+    "written", ["1:75", "1:2:03", "1:30s", "1:30%", "1_0", "0x10", "0o17", "2024-01-01", "1e1", "-1"]
+)
+def test_times_that_are_none_are_refused(tmp_path, written):
+    (tmp_path / "a.yaml").write_text("keyframes:\n  - {image: a.png, time: " + written + "}\n")
+    with pytest.raises(
+        BadValue, match=r"keyframes\[0\]\.time=.*expected a frame \(12\), seconds .*minutes and seconds"
+    ):
+        load_storyboard(tmp_path / "a.yaml")
+
+
+def test_other_values_are_read_as_ever(tmp_path):
+    text = "fps: 12.5\nseconds: 2.\nprompt: &p 3:2\nkeyframes:\n"
+    text += "  - {image: a.png, time: 0, strength: .5, prompt: *p}\n  - {image: b.png, time: 50%, hard: yes}\n"
+    (tmp_path / "a.yaml").write_text(text)
+    board = load_storyboard(tmp_path / "a.yaml")
+    assert (board.fps, board.seconds, board.prompt) == (12.5, 2.0, "3:2")
+    assert (board.keyframes[0].strength, board.keyframes[0].prompt, board.keyframes[1].hard) == (0.5, "3:2", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("b.yaml", "keyframes:\n  - {image: a.png, time: 0, time: 5}\n"),
+        ("b.json", '{"keyframes": [{"image": "a.png", "time": 0, "time": 5}]}'),
+    ],
+)
+def test_a_key_that_is_there_twice_is_a_mistake(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(BadValue, match=f"storyboard=.*{name}: expected .*the key time is there twice") as error:
+        load_storyboard(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_storyboards_are_utf_8_wherever_they_are_read(tmp_path):
+    (tmp_path / "a.yaml").write_text("prompt: ein weißer Kreis\nkeyframes: [{image: a.png, time: 0}]", "utf-8-sig")
+    assert load_storyboard(tmp_path / "a.yaml").prompt == "ein weißer Kreis"
+    (tmp_path / "a.yaml").write_bytes("prompt: weiß".encode("latin-1"))
+    with pytest.raises(BadValue, match=r"a\.yaml: expected a YAML or JSON file: .*can't decode byte 0xdf"):
+        load_storyboard(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(("name", "text"), [("b.yaml", "a: [1"), ("b.json", "{"), ("b.yaml", None)])
