@@ -13,7 +13,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.core import BadValue, suggestion
+from interp_refiner.callback.preemption import EXIT_INTERRUPTED
+from interp_refiner.core import BadValue, Stopped, suggestion
 from interp_refiner.corruption import Corruption, Noiseless
 from interp_refiner.data import (
     AnchorShards,
@@ -109,7 +110,10 @@ def encode(cfg: DictConfig) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
     encoder = VideoEncoder(*parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device)
-    encoded = encoder.write(videos, output)
+    try:
+        encoded = encoder.write(videos, output)
+    except KeyboardInterrupt:
+        raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
     console = Console(highlight=False)
     for name, reason in encoded.skipped.items():
         console.print(f"skipped {name}: {reason}", soft_wrap=True)

@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from interp_refiner.codec import write_mp4
-from interp_refiner.core import BadValue
-from interp_refiner.data import DatasetMetadata
+from interp_refiner.core import BadValue, Stopped
+from interp_refiner.data import DatasetMetadata, VideoEncoder
 from interp_refiner.prepare import COMMANDS, embed, encode
 from interp_refiner.text import CaptionEncoder, load_embedding
 from tests.helpers import CONF
@@ -40,6 +40,17 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
     assert metadata.made_by["settings"]["cut"]["held_out_end"] == 0.4
 
 
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write_mp4(tmp_path / "a.mp4", torch.rand(3, 5, 16, 16), fps=8.0)
+    monkeypatch.setattr(VideoEncoder, "write", interrupted)
+    with pytest.raises(Stopped, match=r"the same command goes on in .*set\.partial") as stopped:
+        encode(config("encode", f"source={tmp_path}", f"output={tmp_path / 'set'}", "device=cpu"))
+    assert stopped.value.exit_code == 130
+
+
 def test_embed_writes_every_line_and_the_negative_prompt(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a pale ring\n\n dark square \n")
     embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}", "negative=blur"))
@@ -51,9 +62,7 @@ def test_embed_writes_every_line_and_the_negative_prompt(tmp_path: Path) -> None
 
 
 def test_embed_names_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(
-        BadValue, match=r"prompts=.*nowhere.txt: expected a text file .*: no such file"
-    ):
+    with pytest.raises(BadValue, match=r"prompts=.*nowhere.txt: expected a text file .*: no such file"):
         embed(config("embed", f"prompts={tmp_path / 'nowhere.txt'}", f"output={tmp_path / 'out'}"))
 
 

@@ -30,7 +30,7 @@ from interp_refiner.backbone.lora import LoRA, merge
 from interp_refiner.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all, kept_bytes
 from interp_refiner.backbone.run_block import compiled_run_block, run_block
 from interp_refiner.backbone.spread import Spread, Together
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, Corrupted, one_fault
 
 
 class Wan(Backbone):
@@ -272,13 +272,14 @@ def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
         shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
 
     Raises:
-        BadValue: no such folder, or another shape.
+        BadValue: no such folder, a damaged or foreign model in it, or another shape.
     """
     root = Path(folder).expanduser()
     root = root / "transformer" if (root / "transformer").is_dir() else root
     if not (root / "config.json").is_file():
         raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
-    wan = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32)
+    with one_fault("pretrained", folder, "a whole WanTransformer3DModel, as diffusers saves it"):
+        wan = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32)
     for name, needed in shape.items():
         if wan.config[name] != needed:
             raise BadValue(

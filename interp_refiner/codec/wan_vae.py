@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp_refiner.codec.codec import Codec
 from interp_refiner.codec.still import Still
-from interp_refiner.core import BadValue, choice
+from interp_refiner.core import BadValue, choice, one_fault
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -30,14 +30,16 @@ class WanVAE(Codec):
         still: how single pictures are encoded, see :class:`Codec`.
 
     Raises:
-        BadValue: no such folder, or no configuration in it.
+        BadValue: no such folder, no configuration in it, or weights that are missing, damaged or another model's.
     """
 
     name = "wan_vae"
 
     def __init__(self, folder: str, tiling: bool = False, precision: Precision = "float32", still: Still | None = None):
         choice("precision", precision, get_args(Precision))
-        vae = AutoencoderKLWan.from_pretrained(vae_folder(folder), torch_dtype=getattr(torch, precision))
+        root = vae_folder(folder)
+        with one_fault("folder", folder, "a whole AutoencoderKLWan, as diffusers saves it"):
+            vae = AutoencoderKLWan.from_pretrained(root, torch_dtype=getattr(torch, precision), local_files_only=True)
         super().__init__(
             temporal_factor=vae.config.scale_factor_temporal,
             spatial_factor=vae.config.scale_factor_spatial,
@@ -48,7 +50,7 @@ class WanVAE(Codec):
             still=still,
         )
         self.vae = vae.eval().requires_grad_(False)
-        self.weights = weights_digest(vae_folder(folder))
+        self.weights = weights_digest(root)
         if tiling:
             self.vae.enable_tiling()
 
@@ -80,7 +82,8 @@ def weights_digest(folder: Path) -> str:
 
 def vae_folder(folder: str) -> Path:
     """The folder that holds the autoencoder's ``config.json``: ``folder`` itself or its ``vae/``."""
-    for candidate in (Path(folder), Path(folder) / "vae"):
+    root = Path(folder).expanduser()
+    for candidate in (root, root / "vae"):
         if (candidate / "config.json").is_file():
             return candidate
     raise BadValue(

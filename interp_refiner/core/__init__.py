@@ -3,7 +3,16 @@
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Corrupted
 from interp_refiner.core.device import forget_peak_memory, peak_flops, peak_memory
-from interp_refiner.core.errors import BadValue, DataFault, MissingExtra, Stopped, choice, non_negative, suggestion
+from interp_refiner.core.errors import (
+    BadValue,
+    DataFault,
+    MissingExtra,
+    Stopped,
+    choice,
+    non_negative,
+    one_fault,
+    suggestion,
+)
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
@@ -33,6 +42,7 @@ __all__ = [
     "move",
     "neighbours",
     "non_negative",
+    "one_fault",
     "peak_flops",
     "peak_memory",
     "per_frame",

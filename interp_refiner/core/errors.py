@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class BadValue(ValueError):
@@ -63,6 +64,23 @@ def suggestion(value: object, options: Iterable[object]) -> str:
     """``", did you mean 'gauss'?"`` for the option nearest to ``value``, or an empty string."""
     near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1, cutoff=0.4)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+@contextmanager
+def one_fault(name: str, value: object, allowed: str) -> Iterator[None]:
+    """Makes a :class:`BadValue` of whatever a library says of a damaged or foreign file.
+
+    Args:
+        name, value: of the setting that names the file.
+        allowed: what it should have been; the library's first sentence is added.
+    """
+    try:
+        yield
+    except (BadValue, MissingExtra):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()).partition(". ")[0]
+        raise BadValue(name, value, f"{allowed}: {said or type(error).__name__}") from error
 
 
 def non_negative(name: str, value: float, meaning: str) -> float:

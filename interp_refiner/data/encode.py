@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any, final
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from interp_refiner.codec import Codec, UnreadableVideo, still_gap
 from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data.settings import difference, fingerprint, plain
 from interp_refiner.data.shards import DatasetMetadata, Sample, write_shard
 from interp_refiner.data.videos import SPLITS, Cut, Pixels, Video, as_video, moments
 from interp_refiner.text import TextEncoder
@@ -26,11 +26,6 @@ log = logging.getLogger(__name__)
 
 STATISTICS_VIDEOS = 64  # videos that mean and deviation are estimated from, where the codec has none of its own
 SETTINGS_FILE = "encode.json"
-
-
-def fingerprint(settings: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that tell settings apart."""
-    return blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=6).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class VideoEncoder:
         self.codec, self.text, self.cut = codec.to(device), text, cut
         self.videos_per_shard, self.threads, self.device = videos_per_shard, threads, device
         self.fps = cut.fps
-        self.settings: dict[str, Any] = {"codec": codec.describe(), "text": text.describe(), "cut": _plain(asdict(cut))}
+        self.settings: dict[str, Any] = {"codec": codec.describe(), "text": text.describe(), "cut": plain(asdict(cut))}
         if codec.has_statistics:
             self.settings["statistics"] = [codec.latents_mean.tolist(), codec.latents_std.tolist()]
 
@@ -271,18 +266,6 @@ class VideoEncoder:
         return encoded
 
 
-def difference(found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """The settings in which two fingerprints differ, ``"cut.fps=8 instead of 16"``."""
-    pairs = [(key, found.get(key), wanted.get(key)) for key in sorted({*found, *wanted})]
-    parts = []
-    for key, old, new in pairs:
-        if isinstance(old, dict) and isinstance(new, dict):
-            parts += [f"{key}.{part}" for part in difference(old, new).split(", ") if part]
-        elif old != new:
-            parts.append(f"{key}={old} instead of {new}")
-    return ", ".join(parts)
-
-
 def _nothing_to_read(videos: Sequence[Video], faults: dict[str, str], wanted: str) -> BadValue:
     first = next((f"; {name}: {reason}" for name, reason in faults.items()), "")
     return BadValue("source", f"{len(videos)} videos", f"at least one that can be read and {wanted}{first}")
@@ -299,8 +282,3 @@ def _save(folder: Path, state: dict[str, Any]) -> None:
     file = folder / SETTINGS_FILE
     file.with_suffix(".part").write_text(json.dumps(state, indent=1) + "\n")
     os.replace(file.with_suffix(".part"), file)
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as the lists that JSON makes of them."""
-    return json.loads(json.dumps(values))

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, MissingExtra, choice
+from interp_refiner.core import BadValue, MissingExtra, choice, one_fault
 from interp_refiner.text.text_encoder import TextEncoder
 
 Precision = Literal["float32", "bfloat16"]
@@ -28,7 +28,7 @@ class UMT5Encoder(TextEncoder):
 
     Raises:
         MissingExtra: transformers or ftfy is not installed.
-        BadValue: one of the two folders is missing.
+        BadValue: one of the two folders is missing, or what is in them is damaged or another model's.
     """
 
     name = "umt5"
@@ -43,11 +43,13 @@ class UMT5Encoder(TextEncoder):
         choice("precision", precision, get_args(Precision))
         if length < 1:
             raise BadValue("length", length, "at least 1")
+        root = Path(folder).expanduser()
         for part in ("text_encoder", "tokenizer"):
-            if not (Path(folder) / part).is_dir():
+            if not (root / part).is_dir():
                 raise BadValue("folder", folder, "a pipeline's folder with text_encoder/ and tokenizer/ in it")
         self.length = length
-        self.tokenizer, self.model = _load(Path(folder), getattr(torch, precision))
+        with one_fault("folder", folder, "a whole umT5 encoder and its tokenizer, as transformers saves them"):
+            self.tokenizer, self.model = _load(root, getattr(torch, precision))
         self.model.to(device).eval().requires_grad_(False)
         self.dim = self.model.config.d_model
 

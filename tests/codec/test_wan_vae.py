@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,31 @@ def test_geometry(folder: Path):
 def test_refuses_a_folder_that_is_not_there():
     with pytest.raises(BadValue, match=r"folder=/nowhere: expected a folder with config.json"):
         WanVAE("/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("no weights", "no file named"),
+        ("torn", "Unable to load weights"),
+        ("another size", r"expected shape torch\.Size"),
+        ("no json", "valid JSON"),
+    ],
+)
+def test_damaged_and_foreign_folders_are_one_line(folder: Path, tmp_path: Path, fault: str, said: str):
+    shutil.copytree(folder / "vae", tmp_path, dirs_exist_ok=True)
+    config, weights = tmp_path / "config.json", tmp_path / "diffusion_pytorch_model.safetensors"
+    if fault == "no weights":
+        weights.unlink()
+    elif fault == "torn":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif fault == "another size":
+        config.write_text(config.read_text().replace('"base_dim": 8', '"base_dim": 16'))
+    else:
+        config.write_text("{")
+    with pytest.raises(BadValue, match=rf"folder=.*: expected a whole AutoencoderKLWan, .*{said}") as error:
+        WanVAE(str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_large_videos_go_through_in_tiles_and_come_out_much_alike(folder: Path):

@@ -1,6 +1,6 @@
 import pytest
 
-from interp_refiner.core import BadValue, MissingExtra, choice, suggestion
+from interp_refiner.core import BadValue, MissingExtra, choice, one_fault, suggestion
 
 
 def test_a_bad_value_says_name_value_allowed_and_nearest():
@@ -12,6 +12,19 @@ def test_a_bad_value_says_name_value_allowed_and_nearest():
 
 def test_a_good_value_passes_through():
     assert choice("law", "linear", ["linear", "geometric"]) == "linear"
+
+
+def test_what_a_library_says_becomes_one_line():
+    with (
+        pytest.raises(BadValue, match=r"^folder=x: expected a model: no such file$") as error,
+        one_fault("folder", "x", "a model"),
+    ):
+        raise OSError("no such\nfile. Visit our documentation")
+    assert isinstance(error.value.__cause__, OSError)
+    with pytest.raises(BadValue, match="expected a model: KeyError"), one_fault("folder", "x", "a model"):
+        raise KeyError
+    with pytest.raises(MissingExtra), one_fault("folder", "x", "a model"):
+        raise MissingExtra("text=umt5", "ftfy", "wan")
 
 
 def test_nothing_is_suggested_where_nothing_is_near():

@@ -11,6 +11,7 @@ from interp_refiner.codec import PatchDCT, read_video, write_mp4
 from interp_refiner.core import BadValue
 from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos
 from interp_refiner.data.dataset import check_fingerprints
+from interp_refiner.data.settings import difference
 from interp_refiner.data.shards import write_shard
 from interp_refiner.text import CaptionEncoder
 
@@ -133,6 +134,14 @@ def test_other_settings_are_refused_with_both_fingerprints(source: Path, tmp_pat
         encoder().write(videos[:2], tmp_path / "set")
 
 
+def test_every_setting_that_differs_is_told_by_its_path() -> None:
+    found = {"codec": {"name": "a"}, "cut": {"fps": None, "size": [5, 16, 16]}, "same": [1, 2]}
+    wanted = {"codec": {"name": "b"}, "cut": {"fps": None, "size": [9, 16, 16], "new": 1}, "same": [1, 2]}
+    assert difference(found, wanted) == (
+        "codec.name=a instead of b, cut.new=None instead of 1, cut.size=[5, 16, 16] instead of [9, 16, 16]"
+    )
+
+
 def test_training_refuses_other_fingerprints_with_both_values() -> None:
     one, two = (DatasetMetadata((4, 5, 2, 2), made_by={"fingerprint": name}) for name in ("aaa", "bbb"))
     check_fingerprints(None, one, one)
@@ -203,8 +212,9 @@ def test_cuts_that_cannot_be_are_refused(setting: dict[str, float], said: str) -
 
 def test_says_why_no_video_is_of_use(source: Path, tmp_path: Path) -> None:
     too_long = Cut(**{**vars(CUT), "size": (50, 16, 16)})
+    said = r"source=5 videos: expected at least one .*; \S+\.mp4: (no shot has the 50 frames|Invalid data)"
     for codec in (PatchDCT(), PatchDCT([0.0] * 16, [1.0] * 16)):
-        with pytest.raises(BadValue, match=r"source=5 videos: expected .*; \S+\.mp4: (no shot has the 50 fr|Invalid data)"):
+        with pytest.raises(BadValue, match=said):
             VideoEncoder(codec, CaptionEncoder(4, 8), too_long).write(find_videos(source), tmp_path / "set")
 
 

@@ -1,3 +1,4 @@
+import shutil
 import sys
 from pathlib import Path
 
@@ -54,6 +55,15 @@ def test_long_prompts_are_cut_and_precision_is_kept(folder: Path):
 def test_prompts_are_cleaned():
     pytest.importorskip("ftfy")
     assert clean("  a &amp;amp; b\n\n c ") == "a & b c"
+
+
+def test_a_torn_model_is_one_line(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadValue, match=r"folder=.*: expected a whole umT5 encoder") as error:
+        UMT5Encoder(str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_refuses_a_folder_without_its_parts(tmp_path: Path):
