@@ -80,11 +80,20 @@ def test_a_group_that_names_a_component_has_its_package_folder(group):
 
 def test_links_of_documents_lead_somewhere():
     root = PACKAGE.parent
-    documents = [root / "README.md", *(root / "experiments").rglob("*.md"), *(root / "notebooks").rglob("*.md")]
-    links = [(document, link) for document in documents for link in re.findall(r"\]\(([^)#\s]+)", document.read_text())]
+    documents = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "experiments").rglob("*.md")]
+    links = [(document, link) for document in documents for link in re.findall(r"\]\(([^)\s]+)", document.read_text())]
     assert len(links) > 100
-    assert not [
-        f"{document.relative_to(root)}: {link}"
-        for document, link in links
-        if "://" not in link and not (document.parent / link).exists()
-    ]
+    wrong = []
+    for document, link in links:
+        place, _, anchor = link.partition("#")
+        target = document.parent / place if place else document
+        if "://" in link or (target.exists() and (not anchor or anchor in anchors_of(target))):
+            continue
+        wrong.append(f"{document.relative_to(root)}: {link}")
+    assert not wrong
+
+
+def anchors_of(document):
+    """The anchors that its headings have on the pages of GitHub."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
