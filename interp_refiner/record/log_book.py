@@ -28,6 +28,7 @@ from interp_refiner.record.run_record import RunRecord
 
 INDEX = "README.md"
 UNDECIDED = "*open*"
+UNTOLD = ("experiment_name", "next_command", "scales", "log_book", "evaluation", "data.writer")
 # Names under which an entry tells the places of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
 _ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
@@ -173,6 +174,18 @@ def facts(path: Path) -> dict[str, Any]:
     return {**about, "file": path.name, "decision": body.partition("## Decision")[2].strip() or UNDECIDED}
 
 
+def telling(key: str) -> bool:
+    """Whether a setting says something of a run beside others: not what it is called and how it was judged."""
+    return not any(f"{key}.".startswith(f"{name}.") for name in UNTOLD)
+
+
+def short(key: str, value: Any) -> str:
+    """A setting in a table: ``noise=Gauss`` for ``noise._target_=interp_refiner.corruption.Gauss``."""
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
+    return f"{key}={value}"
+
+
 def index(entries: Sequence[Mapping[str, Any]]) -> str:
     """The table of entries, as ``make log`` writes it."""
     lines = ["# Log book", "", "Made by `make log` from the entries in this folder.", ""]
@@ -182,9 +195,9 @@ def index(entries: Sequence[Mapping[str, Any]]) -> str:
     ]
     for about in entries:
         ratio = about.get("ratio")
-        settings = ", ".join(f"{key}={value}" for key, value in (about.get("settings") or {}).items())
+        settings = ", ".join(short(key, value) for key, value in (about.get("settings") or {}).items() if telling(key))
         cells = [f"[{str(about.get('date', about['file']))[:16].replace('T', ' ')}]({about['file']})"]
         cells += [str(about.get("experiment", "")), str(about.get("status", "")), settings]
         cells += ["" if ratio is None else f"{ratio:.3f}", about["decision"].splitlines()[0]]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
     return "\n".join(lines) + "\n"

@@ -87,7 +87,8 @@ def test_processes_at_once_lose_nothing(book):
 
 
 def test_the_index_lists_entries_newest_first_with_their_decisions(book):
-    old = book.enter(a_record(settings={"sigma": 0.5}), Path("/x"))
+    settings = {"evaluation.clips": 64, "scales": ["laptop"], "root": "<cache>", "n._target_": "a.b.G"}
+    old = book.enter(a_record(settings=settings), Path("/x"))
     new = book.enter(a_record(started="2026-03-05T00:00:00+00:00", status="failed", metrics={}), Path("/x"))
     old.write_text(old.read_text().replace(UNDECIDED, "keep | it\nsince it is better"))
     (book.folder / "2020_broken.md").write_text("---\n: [\n---\nno entry\n")
@@ -95,7 +96,7 @@ def test_the_index_lists_entries_newest_first_with_their_decisions(book):
     rows = lines[lines.index("|---|---|---|---|---|---|") + 1 :]
     assert rows == [
         f"| [2026-03-05 00:00]({new.name}) | gt_keyframes | failed |  |  | {UNDECIDED} |",
-        f"| [2026-03-04 05:06]({old.name}) | gt_keyframes | finished | sigma=0.5 | 0.500 | keep \\| it |",
+        f"| [2026-03-04 05:06]({old.name}) | gt_keyframes | finished | root=&lt;cache>, n=G | 0.500 | keep \\| it |",
         f"| [2020_broken.md](2020_broken.md) |  | not an entry |  |  | {UNDECIDED} |",
     ]
     assert book.write_index().read_text().splitlines() == lines  # the index is no entry
