@@ -3,6 +3,7 @@
 Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button.
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,7 @@ class AppSettings(Settings):
 def app(cfg: DictConfig) -> None:
     """Serves the page until it is interrupted."""
     quiet_libraries()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio asks its own server whether it is there
     if cfg.upscale is not None and cfg.upscale < 1:
         raise BadValue("upscale", cfg.upscale, "at least 1, or null")
     folder = Path(cfg.paths.output_dir)

@@ -83,7 +83,7 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         "joints": joint_records(result),
     }
     with timed(seconds, "writing"):
-        write(cfg, pipeline, result, keyframes, output)
+        write(cfg, pipeline, result, keyframes, board.prompt, output)
     files = [str(file) for name, file in output.items() if name != "report"]
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
     output["report"].write_text(json.dumps(report, indent=2) + "\n")
@@ -173,6 +173,7 @@ def write(
     pipeline: RefinerPipeline,
     result: RefinerOutput,
     keyframes: list[Keyframe],
+    prompt: str,
     output: dict[str, Path],
 ) -> None:
     """The video, its contact sheet, and the extras asked for."""
@@ -187,7 +188,7 @@ def write(
     if "latents" in output:
         save_file({"latents": result.latents[0].cpu().contiguous()}, output["latents"])
     interpolation = pipeline.decode(result.interpolation, like=result.latents)
-    title = "  ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat]))
+    title = "   ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat, prompt]))
     storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from PIL import Image
 
 from interp_refiner.core import BadValue
 from interp_refiner.pipeline import VideoPlan
+from interp_refiner.pipeline.media import read_image
 from interp_refiner.studio import CONTRACT, Number, Pinned, Studio, pinned, storyboard
 
 TITLE = "Storyboard to video"
@@ -32,8 +32,9 @@ THEME = gr.themes.Soft(
     block_label_text_weight="500",
 )
 CSS = """
-.gradio-container { max-width: min(1240px, 100vw) !important; margin: 0 auto !important }
-.said { min-height: 1.4em; color: var(--body-text-color-subdued) }
+.gradio-container { width: 100% !important; max-width: min(1240px, 100vw) !important; margin: 0 auto !important }
+.gradio-container main { width: 100% !important }
+.said { overflow-wrap: anywhere; min-height: 1.4em; color: var(--body-text-color-subdued) }
 .said.refused { color: #b42318; font-weight: 600 }
 .timeline { position: relative; height: 92px; margin: 4px 30px 0 }
 .timeline::before { content: ""; position: absolute; left: -30px; right: -30px; top: 58px; height: 3px;
@@ -53,10 +54,15 @@ CSS = """
 .pin .min_value, .pin .max_value { display: none }
 .pin input[type=number] { width: 64px }
 .pin > .thumb { flex: 0 0 76px !important; min-width: 0 !important; align-self: center }
-.thumb img { width: 76px; height: 44px; object-fit: cover; border-radius: 4px }
+.thumb img { width: 76px; height: 44px; object-fit: cover; border-radius: 4px; background: var(--neutral-200) }
 .thumb figcaption { font-size: 11px; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .thumb figure { margin: 0 }
+#sheet { overflow-x: auto }
+#sheet * { justify-content: flex-start }
+#sheet img { min-width: 760px; margin-top: 34px }
 """
+# of a file that is no picture: nothing, where a browser would draw a torn one
+BLANK = "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'/%3E"
 
 
 def open_page(studio: Studio, host: str, port: int | None, seed: int = 0) -> tuple[gr.Blocks, str]:
@@ -195,7 +201,7 @@ def previewing(studio: Studio) -> Callable:
         try:
             made = studio.interpolate(storyboard(pins, frames, fps, prompt), str(request.session_hash))
         except BadValue as error:
-            return gr.skip(), gr.skip(), message(str(error), refused=True)
+            return gr.skip(), gr.skip(), refusal(error, pins)
         return str(made.video), timeline_html(pins, made.plan), message("; ".join(made.notes))
 
     return preview
@@ -217,7 +223,7 @@ def refining(studio: Studio) -> Callable:
                 lambda done, of: progress((done, of), desc="refining", unit="steps"),
             )  # fmt: skip
         except BadValue as error:
-            return *nothing, message(str(error), refused=True)
+            return *nothing, refusal(error, pins)
         rows = [[Path(name).name, *rest] for name, *rest in made.contract]
         return (
             str(made.video),
@@ -232,6 +238,14 @@ def refining(studio: Studio) -> Callable:
 def message(text: str, refused: bool = False) -> str:
     """The page's one line."""
     return f'<div id="said" class="said{" refused" if refused else ""}">{html.escape(text)}</div>'
+
+
+def refusal(error: BadValue, pins: list[Pinned]) -> str:
+    """The one line for a mistake, in which pictures have the names that they were dropped with."""
+    text = str(error)
+    for pin in pins:
+        text = text.replace(pin.image, Path(pin.image).name)
+    return message(text, refused=True)
 
 
 def timeline_html(pins: list[Pinned], plan: VideoPlan | None) -> str:
@@ -255,13 +269,12 @@ def thumbnail(pin: Pinned) -> str:
 
 
 def picture_uri(file: str, side: int = 160) -> str:
-    """A small version of an image file, as a data URI; nothing for what is no image."""
+    """A small version of an image file, as a data URI; an empty one for what is no image."""
     try:
-        with Image.open(file) as image:
-            small = image.convert("RGB")
-            small.thumbnail((side, side))
-    except OSError:
-        return ""
+        small = read_image(Path(file))
+    except BadValue:
+        return BLANK
+    small.thumbnail((side, side))
     buffer = io.BytesIO()
     small.save(buffer, "png")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -15,6 +15,7 @@ from interp_refiner.pipeline.report import keyframe_records, storyboard_sheet
 from interp_refiner.sampler import Bridge, Sampler
 
 SHOWN_WIDTH = 448  # pixels of a video on the page, about
+SHEET_COLUMNS = 11  # frames in a row of the contact sheet, which is as wide as the page
 Progress = Callable[[int, int], None]
 Number = int | float
 
@@ -136,7 +137,8 @@ class Studio:
         )
         video = result.frames
         file = write_mp4(self.folder / session / "refined.mp4", video, result.plan.fps, self._scale(video))
-        sheet = storyboard_sheet(result, keyframes, video, pipeline.decode(result.interpolation, like=result.latents))
+        interpolation = pipeline.decode(result.interpolation, like=result.latents)
+        sheet = storyboard_sheet(result, keyframes, video, interpolation, columns=SHEET_COLUMNS)
         progress(total, total)
         contract = [contract_row(record) for record in keyframe_records(result, keyframes, video)]
         return Refined(file, sheet, contract)

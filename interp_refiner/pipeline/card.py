@@ -41,8 +41,8 @@ def model_card(index: Mapping[str, Any]) -> str:
         "objective": _class(parts["objective"]),
         "noise": f"{_class(parts['corruption']['noise'])}, sigma {parts['corruption']['sigma']:g}",
         "sampler": _class(parts["sampler"]),
-        "codec": parts["codec"].get("name") or _class(parts["codec"]),
-        "text encoder": _class(parts["text"]) if parts.get("text") else "none: prompt embeddings are zero",
+        "codec": _name(parts["codec"]),
+        "text encoder": _name(parts["text"]) if parts.get("text") else "none: prompt embeddings are zero",
         **trained,
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value is not None)
@@ -54,6 +54,11 @@ def model_card(index: Mapping[str, Any]) -> str:
         facts=rows,
         text=f" The text encoder is not in this folder: it is read from `{folder}`." if folder else "",
     )
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    """What a data set declared it as, or its class."""
+    return node.get("name") or _class(node)
 
 
 def _class(node: Mapping[str, Any]) -> str:

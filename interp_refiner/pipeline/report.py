@@ -106,17 +106,25 @@ def storyboard_row(
 
 
 def storyboard_sheet(
-    result: RefinerOutput, keyframes: Sequence[Keyframe], video: Video, interpolation: Video, title: str = ""
+    result: RefinerOutput,
+    keyframes: Sequence[Keyframe],
+    video: Video,
+    interpolation: Video,
+    title: str = "",
+    columns: int = COLUMNS,
 ) -> Image.Image:
-    """Storyboard, interpolation and refined video below each other, keyframes bordered; long videos in several rows."""
+    """Storyboard, interpolation and refined video below each other, keyframes bordered.
+
+    Videos longer than ``columns`` frames take several rows; of very long ones some frames are shown.
+    """
     slots = torch.tensor(result.plan.grid.slots)
     marked = result.known[0].cpu()[slots]
     rows, labels = [storyboard_row(result, keyframes, video)[0], interpolation, video], _LABELS
-    if video.shape[1] > COLUMNS * ROWS:
-        return contact_sheet(rows, labels, marked, title, COLUMNS)
+    if video.shape[1] > columns * ROWS:
+        return contact_sheet(rows, labels, marked, title, columns)
     sheets = []
-    for start in range(0, video.shape[1], COLUMNS):
-        stop = min(start + COLUMNS, video.shape[1])
+    for start in range(0, video.shape[1], columns):
+        stop = min(start + columns, video.shape[1])
         cut = [row[:, start:stop] for row in rows]
         sheets.append(contact_sheet(cut, labels, marked[start:stop], title if start == 0 else "", first=start))
     return stacked(sheets)

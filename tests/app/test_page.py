@@ -1,6 +1,8 @@
 """The demo page: its functions, its one line for every mistake, and the whole of it in a browser."""
 
+import base64
 import importlib.util
+import io
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import av
 import pytest
 import torch
+from PIL import Image
 
 from interp_refiner.app import app
 from interp_refiner.core import BadValue, MissingExtra
@@ -73,7 +76,7 @@ def test_the_refinement_keeps_what_is_hard_and_tells_its_progress(studio, sample
     assert seen == [(n, estimates + 1) for n in range(1, estimates + 2)]
     assert frames_of(made.video) == 21
     assert [row[CONTRACT.index("exact")] for row in made.contract] == ["yes", "yes", "no", "yes", "yes"]
-    assert made.sheet.width > 21 * 24
+    assert 11 * 24 < made.sheet.width < 21 * made.sheet.height  # two rows of frames
 
 
 def test_settings_of_a_sampler_stay_when_steps_are_chosen(studio):
@@ -107,6 +110,34 @@ def test_a_mistake_is_one_line_in_the_page(studio, pins, frames, said):
     assert lines[0] == lines[1]
     assert 'class="said refused"' in lines[0]
     assert "\n" not in lines[0]
+
+
+@needs_gradio
+def test_a_file_that_is_no_picture_is_called_by_its_own_name(studio, tmp_path):
+    import gradio as gr
+
+    from interp_refiner.page import BLANK, picture_uri, previewing
+
+    fake = tmp_path / "some hash" / "fake.png"
+    fake.parent.mkdir()
+    fake.write_text("no picture")
+    pins = [Pinned(PICTURES[0], 0), Pinned(str(fake), 100)]
+    line = previewing(studio)(pins, 21, 8.0, "", gr.Request(session_hash="a"))[-1]
+    assert "keyframes[1].image=fake.png: expected an image (png | jpg | jpeg | webp), whole and readable" in line
+    assert "some hash" not in line
+    assert picture_uri(str(fake)) == BLANK
+
+
+@needs_gradio
+def test_thumbnails_are_upright(tmp_path):
+    from interp_refiner.page import picture_uri
+
+    picture = Image.effect_noise((80, 40), 60)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned right by a quarter, as telephones write it
+    picture.save(tmp_path / "lying.jpg", exif=exif)
+    data = base64.b64decode(picture_uri(str(tmp_path / "lying.jpg")).partition(",")[2])
+    assert Image.open(io.BytesIO(data)).size == (40, 80)
 
 
 @needs_gradio
@@ -166,7 +197,7 @@ def use_the_page(window, url: str) -> None:
     window.wait("document.querySelector('#refined video')?.videoWidth == 48")
     window.wait("document.querySelector('#contract')?.innerText.includes('20.png')")
     window.resize(390, 900)  # a phone's
-    window.wait("document.documentElement.scrollWidth == 390")
+    window.wait("document.documentElement.scrollWidth == document.documentElement.clientWidth")  # nothing stands out
     window.write("#frames input", "300")
     line = "keyframes=a gap of 75: expected latent frames at most 20 apart"  # the page follows every digit typed
     window.wait(f"document.querySelector('.refused')?.innerText.startsWith('{line}')")
