@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,37 +30,38 @@ def steps(optimizer: torch.optim.Optimizer) -> bool:
     return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
 
 
+@dataclass(eq=False)
 class OptimizerRecipe(ABC):
     """An optimizer and its schedule: linear warm-up, constant, then a cosine decay over the last part.
 
-    Args:
+    Attributes:
         lr: peak learning rate.
         weight_decay: of matrices, decoupled.
         warmup_steps: optimizer steps from 0 to ``lr``.
         decay_share: share of all steps, at the end, in which the rate falls to ``final_share`` of ``lr``.
         final_share: where it ends.
+
+    Raises:
+        BadValue: a value out of its range.
     """
 
-    def __init__(
-        self,
-        lr: float = 1e-3,
-        weight_decay: float = 0.01,
-        warmup_steps: int = 100,
-        decay_share: float = 0.5,
-        final_share: float = 0.05,
-    ):
-        if not 0 < lr < math.inf:
-            raise BadValue("lr", lr, "a learning rate > 0")
-        if not 0 <= weight_decay < math.inf:
-            raise BadValue("weight_decay", weight_decay, "a number >= 0")
-        if warmup_steps < 0:
-            raise BadValue("warmup_steps", warmup_steps, "a number of steps >= 0")
-        if not 0 <= decay_share <= 1:
-            raise BadValue("decay_share", decay_share, "a share of the run from 0 to 1")
-        if not 0 <= final_share <= 1:
-            raise BadValue("final_share", final_share, "a share of lr from 0 to 1")
-        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
-        self.decay_share, self.final_share = decay_share, final_share
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    warmup_steps: int = 100
+    decay_share: float = 0.5
+    final_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lr < math.inf:
+            raise BadValue("lr", self.lr, "a learning rate > 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise BadValue("weight_decay", self.weight_decay, "a number >= 0")
+        if self.warmup_steps < 0:
+            raise BadValue("warmup_steps", self.warmup_steps, "a number of steps >= 0")
+        if not 0 <= self.decay_share <= 1:
+            raise BadValue("decay_share", self.decay_share, "a share of the run from 0 to 1")
+        if not 0 <= self.final_share <= 1:
+            raise BadValue("final_share", self.final_share, "a share of lr from 0 to 1")
 
     @abstractmethod
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
@@ -81,27 +83,20 @@ class OptimizerRecipe(ABC):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
+@dataclass(eq=False)
 class AdamW(OptimizerRecipe):
     """AdamW (Loshchilov & Hutter 2019), fused.
 
-    Args:
-        lr, weight_decay, warmup_steps, decay_share, final_share: see :class:`OptimizerRecipe`.
+    Attributes:
         betas: decay rates of the two moments.
     """
 
-    def __init__(
-        self,
-        lr: float = 2e-3,
-        weight_decay: float = 0.01,
-        warmup_steps: int = 100,
-        decay_share: float = 0.5,
-        final_share: float = 0.05,
-        betas: Sequence[float] = (0.9, 0.99),
-    ):
-        super().__init__(lr, weight_decay, warmup_steps, decay_share, final_share)
-        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise BadValue("betas", list(betas), "two numbers from 0 to below 1")
-        self.betas = (float(betas[0]), float(betas[1]))
+    betas: Sequence[float] = (0.9, 0.99)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise BadValue("betas", list(self.betas), "two numbers from 0 to below 1")
 
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         return self.adamw(module)
@@ -109,7 +104,8 @@ class AdamW(OptimizerRecipe):
     def adamw(self, module: nn.Module, takes: Callable[[nn.Parameter], bool] = lambda p: True) -> torch.optim.AdamW:
         """AdamW over the trained parameters that ``takes`` accepts."""
         groups = parameter_groups(module, self.weight_decay, takes)
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=self.betas, fused=True)
+        first, second = self.betas
+        optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(first, second), fused=True)
         # Unscaling gradients inside a fused step is for float16 only; Lightning refuses to clip where it could happen.
         optimizer._step_supports_amp_scaling = False
         return optimizer

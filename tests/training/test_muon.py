@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.training import AdamW, Muon, is_block_matrix
+from interp_refiner.training import AdamW, Muon, is_block_matrix, orthogonalised
 from tests.backbone.small_wan import small_wan
 
 RECIPE = Muon(lr=0.01, warmup_steps=0)
@@ -32,21 +32,45 @@ def test_muon_takes_the_matrices_of_blocks_by_name():
     assert len(of(muon)) + len(of(decayed)) + len(of(plain)) == len(names)
 
 
-def test_a_step_is_muons_on_matrices_and_adamws_on_the_rest():
+@pytest.mark.parametrize("shape", [(24, 60), (60, 24), (32, 32)], ids=str)
+def test_orthogonalising_brings_singular_values_to_one_and_keeps_the_singular_vectors(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    u, _, vt = torch.linalg.svd(matrix, full_matrices=False)
+    found = u.T @ orthogonalised(matrix, torch.float32) @ vt.T
+    sizes = found.diagonal()
+    assert sizes.min() > 0.6
+    assert sizes.max() < 1.3
+    torch.testing.assert_close(found, sizes.diag(), atol=1e-4, rtol=0)
+
+
+def test_in_bfloat16_a_rounding_of_the_gradient_moves_the_update_a_hundred_times_more_than_in_float32():
+    """Since it may round to another bfloat16; so several processes are not one (experiments/strategies)."""
+    matrix = torch.randn(64, 192, generator=torch.Generator().manual_seed(2))
+    nearly = matrix * (1 + 2**-20 * torch.randn(matrix.shape, generator=torch.Generator().manual_seed(3)))
+    low, full = (
+        (orthogonalised(nearly, dtype).float() - orthogonalised(matrix, dtype).float()).abs().max()
+        for dtype in (torch.bfloat16, torch.float32)
+    )
+    assert low > 100 * full > 0
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 1e-7), ("float32", 5e-4)])
+def test_a_step_is_muons_on_matrices_and_adamws_on_the_rest(dtype, tolerance):
+    """Muon's is torch's, which is in bfloat16."""
     joined, adamw = with_gradients(small_wan()), with_gradients(small_wan())
     matrices = [p for name, p in small_wan().named_parameters() if is_block_matrix(name, p)]
     muon = torch.optim.Muon(matrices, lr=0.01, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     start = {name: p.detach().clone() for name, p in joined.named_parameters()}
     for p, q in zip(matrices, [p for n, p in joined.named_parameters() if is_block_matrix(n, p)], strict=True):
         p.grad = q.grad.clone()
-    RECIPE.optimizer(joined).step()
+    Muon(lr=0.01, warmup_steps=0, orthogonalised_in=dtype).optimizer(joined).step()
     AdamW(lr=0.01, warmup_steps=0).optimizer(adamw).step()
     muon.step()
     expected, others = iter(matrices), dict(adamw.named_parameters())
     for name, parameter in joined.named_parameters():
         assert not torch.equal(parameter, start[name])
         reference = next(expected) if is_block_matrix(name, parameter) else others[name]
-        torch.testing.assert_close(parameter, reference, atol=1e-7, rtol=0)
+        torch.testing.assert_close(parameter, reference, atol=tolerance, rtol=0)
 
 
 def test_its_rate_follows_the_schedule_and_its_state_resumes():
@@ -65,6 +89,8 @@ def test_its_rate_follows_the_schedule_and_its_state_resumes():
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), second.parameters(), strict=True))
 
 
-def test_bad_momentum_is_refused():
+def test_bad_momentum_and_precision_are_refused():
     with pytest.raises(BadValue, match="momentum=1"):
         Muon(momentum=1.0)
+    with pytest.raises(BadValue, match=r"orthogonalised_in=float16: expected float32 \| bfloat16; did you mean"):
+        Muon(orthogonalised_in="float16")
