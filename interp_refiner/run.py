@@ -12,6 +12,7 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from interp_refiner.backbone import is_adapter, name_without
 from interp_refiner.callback import CHECKPOINT_KEY
 from interp_refiner.checkpoint import LAST, fault, is_sharded, last_whole, read_checkpoint
 from interp_refiner.codec import Codec
@@ -96,6 +97,7 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     module = build(cfg.training, **Parts(cfg, data, device).of(cfg.training))
     if isinstance(module, Refiner):
         module.backbone.check(data.metadata.latent_shape)
+        module.saves_frozen = cfg.get("initial_weights") is not None
     data.use_codec(build_codec(cfg.codec, data))
     data.medium = build_medium(cfg.get("medium"), data)
     for interpolator in (corruption.interpolator, getattr(module, "interpolator", None)):
@@ -233,13 +235,17 @@ def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
 def start_from(run: Run, path: str | Path) -> None:
     """Gives a fresh run the averaged weights of another one, whose objective may be another.
 
+    Adapters of a run that has them start as they are beside the weights of a run that has none.
+
     Raises:
         BadValue: no checkpoint there, or of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path)
     weights, own = read_weights(checkpoint_file, run.module), run.module.state_dict()
-    shared = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
-    lacking = sorted(name for name in own if not name.startswith("objective.") and name not in shared)
+    found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
+    shared = {name: value for name, value in found.items() if value is not None and own[name].shape == value.shape}
+    fresh = set() if any(map(is_adapter, weights)) else set(filter(is_adapter, own))
+    lacking = sorted(n for n in own.keys() - shared.keys() - fresh if not n.startswith("objective."))
     if lacking:
         here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))
         which = f"such as {lacking[0]}: {here} here, {there} there"

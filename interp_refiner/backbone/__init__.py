@@ -10,7 +10,7 @@ from interp_refiner.backbone.conditioning import (
     Timestep,
 )
 from interp_refiner.backbone.dropout import DroppedKeyframes
-from interp_refiner.backbone.lora import LoRA
+from interp_refiner.backbone.lora import LoRA, is_adapter, name_without
 from interp_refiner.backbone.recomputation import (
     FullRecomputation,
     NoRecomputation,
@@ -38,4 +38,6 @@ __all__ = [
     "Timestep",
     "Trajectory",
     "Wan",
+    "is_adapter",
+    "name_without",
 ]

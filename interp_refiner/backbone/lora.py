@@ -48,6 +48,16 @@ class LoRA:
         inject_adapter_in_model(config, transformer)
 
 
+def name_without(name: str) -> str:
+    """The name that a frozen weight with adapters beside it has in a module without any."""
+    return name.replace(".base_layer.", ".")
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a weight is one of an adapter's, by its name."""
+    return ".lora_" in name
+
+
 def merge(module: nn.Module) -> int:
     """Adds adapters to the matrices beside which they are, in place, and takes them away.
 

@@ -50,6 +50,9 @@ class Refiner(L.LightningModule):
         corruption: the forward process, for samplers that re-corrupt.
         num_levels: S, the sparsest level.
 
+    Attributes:
+        saves_frozen: checkpoints hold frozen weights, too, since these are not the pretrained ones but another run's.
+
     Raises:
         BadValue: the objective or the sampler is not defined under this corruption.
     """
@@ -70,6 +73,7 @@ class Refiner(L.LightningModule):
         self.backbone, self.objective = backbone, objective
         self.recipe, self.sampler, self.corruption = optimizer, sampler, corruption
         self.validation_error = MissingFrameError(num_levels)
+        self.saves_frozen = False
 
     def configure_model(self) -> None:
         """Hands the backbone to a strategy that spreads it over processes; Lightning calls it once they have met."""
@@ -79,7 +83,7 @@ class Refiner(L.LightningModule):
             self.objective.level_error.copies = strategy.sharing
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name in self.backbone.unchanged:
+        for name in () if self.saves_frozen else self.backbone.unchanged:
             checkpoint["state_dict"].pop(f"backbone.{name}", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

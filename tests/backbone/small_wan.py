@@ -1,6 +1,7 @@
 """A Wan of a few thousand parameters, and a corrupted clip for it."""
 
 import torch
+from diffusers import WanTransformer3DModel
 
 from interp_refiner.backbone import Wan
 from tests.factories import corrupted_clip
@@ -15,6 +16,15 @@ def small_wan(**overrides):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model
+
+
+def save_base(folder):
+    """A transformer without anything added, as ``backbone.pretrained`` takes it for the clips of tests' runs."""
+    torch.manual_seed(3)
+    sizes = {"in_channels": 16, "out_channels": 16, "text_dim": 32, "patch_size": (1, 2, 2), "freq_dim": 64}
+    sizes |= {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 128}
+    WanTransformer3DModel(**sizes).save_pretrained(folder)
+    return ["objective=velocity", "corruption.keyframe_fraction=0.3", f"backbone.pretrained={folder}"]
 
 
 def clip(frames=5, space=(8, 6)):

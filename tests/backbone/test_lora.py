@@ -10,7 +10,7 @@ from interp_refiner.backbone.lora import merge
 from interp_refiner.core import BadValue
 from interp_refiner.export import as_pipeline
 from interp_refiner.run import load_run
-from tests.backbone.small_wan import SIZE, clip, loss_and_gradients, small_wan
+from tests.backbone.small_wan import SIZE, clip, loss_and_gradients, save_base, small_wan
 from tests.checkpoint.runs import fit
 
 pytest.importorskip("peft")
@@ -61,12 +61,7 @@ def test_merged_equals_unmerged_under_plain_names():
 def runs(tmp_path_factory):
     """A run of two steps with adapters beside pretrained weights, made in two parts, and its folder."""
     folder = tmp_path_factory.mktemp("lora") / "whole"
-    torch.manual_seed(3)
-    sizes = {"in_channels": 16, "out_channels": 16, "text_dim": 32, "patch_size": (1, 2, 2), "freq_dim": 64}
-    sizes |= {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 128}
-    WanTransformer3DModel(**sizes).save_pretrained(folder / "base")
-    options = [f"backbone.pretrained={folder / 'base'}", "backbone.lora.rank=4"]
-    options += ["objective=velocity", "corruption.keyframe_fraction=0.3"]
+    options = [*save_base(folder / "base"), "backbone.lora.rank=4"]
     options += ["optimizer.lr=0.01", "trainer.val_check_interval=100"]
     for steps in (1, 2):
         trainer = fit(folder, [*options, f"trainer.max_steps={steps}"])
@@ -102,6 +97,26 @@ def test_an_export_is_merged_and_diffusers_loads_it(runs, tmp_path):
     base = WanTransformer3DModel.from_pretrained(folder / "base").state_dict()
     moved = {name for name in plain if not torch.equal(plain[name], base[name])}
     assert len(moved) == 2 * (4 + 4 + 2)
+
+
+def test_adapters_start_beside_the_weights_of_a_full_run_which_their_checkpoints_hold(runs, tmp_path):
+    """Which are not the pretrained ones any more; also after the run was resumed."""
+    base = runs[0] / "base"
+    options = [*save_base(base), "optimizer.lr=0.01", "trainer.val_check_interval=100"]
+    fit(tmp_path / "full", [*options, "trainer.max_steps=1"])
+    full = load_run(tmp_path / "full/run").module.state_dict()
+    options += ["backbone.lora.rank=4", f"initial_weights={tmp_path / 'full/run'}"]
+    for steps in (1, 2):
+        trainer = fit(tmp_path / "adapted", [*options, f"trainer.max_steps={steps}"])
+    name = "backbone.wan.blocks.1.ffn.net.0.proj.{}weight"
+    trained = trainer.model.state_dict()
+    assert torch.equal(trained[name.format("base_layer.")], full[name.format("")])
+    low = [trained[name.format(f"lora_{part}.default.")] for part in "BA"]
+    merged = load_run(tmp_path / "adapted/run", ema=False).module.state_dict()
+    assert merged.keys() == full.keys()
+    torch.testing.assert_close(merged[name.format("")], full[name.format("")] + low[0] @ low[1])
+    pretrained = WanTransformer3DModel.from_pretrained(base).state_dict()
+    assert not torch.equal(full[name.format("")], pretrained["blocks.1.ffn.net.0.proj.weight"])
 
 
 @pytest.mark.parametrize("setting", [{"rank": 0}, {"alpha": 0.0}], ids=str)

@@ -16,12 +16,13 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from interp_refiner.callback import EMA
 from interp_refiner.checkpoint import resume_path
 from interp_refiner.core import Stopped
 from interp_refiner.entry import build, save_config
-from interp_refiner.run import assemble
+from interp_refiner.run import assemble, start_from
 from tests.config.small import small_config
 
 FORK = multiprocessing.get_context("fork")
@@ -57,9 +58,9 @@ TINY = [
 
 
 def digest(tensors: Sequence[Tensor]) -> str:
-    """Changes with any bit of any tensor."""
+    """Changes with any bit of any tensor; of a sharded one, of what this process has of it."""
     text = hashlib.blake2b(digest_size=8)
-    for tensor in tensors:
+    for tensor in (t.to_local() if isinstance(t, DTensor) else t for t in tensors):
         text.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return text.hexdigest()
 
@@ -78,7 +79,8 @@ class Recorder(L.Callback):
 
     def on_train_end(self, trainer, pl_module):
         ema = next(callback for callback in trainer.callbacks if isinstance(callback, EMA))
-        end = {"weights": digest(list(pl_module.state_dict().values())), "ema": digest(list(ema.average.values()))}
+        average = [ema.average[name] for name in sorted(ema.average)]  # a sharded checkpoint has its own order
+        end = {"weights": digest(list(pl_module.state_dict().values())), "ema": digest(average)}
         level_error = pl_module.objective.level_error
         self.write({"batch": "end", **end, "errors": digest([level_error.totals, level_error.counts])})
 
@@ -111,8 +113,11 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
     callbacks += [Recorder(folder / f"record_{rank}.jsonl"), *extra]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
     run = assemble(cfg)
+    checkpoint = resume_path("last", folder / "run")
+    if cfg.initial_weights is not None and checkpoint is None:
+        start_from(run, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)
-    trainer.fit(run.module, datamodule=run.data, ckpt_path=resume_path("last", folder / "run"))
+    trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     return trainer
 
 
@@ -140,7 +145,8 @@ def _work(
         names = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": world, "NODE_RANK": 0}
         os.environ.update({name: str(value) for name, value in {**names, "LOCAL_RANK": rank}.items()})
         os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-        overrides = [*overrides, "strategy=ddp", f"trainer.devices={world}"]
+        chosen = [] if any(o.startswith("strategy=") for o in overrides) else ["strategy=ddp"]
+        overrides = [*overrides, *chosen, f"trainer.devices={world}"]
     try:
         fit(folder, overrides, extra, rank)
     except Stopped as stopped:
