@@ -41,3 +41,7 @@ def test_one_process_killed_in_both_epochs_and_between_a_step_and_its_checkpoint
 def test_two_processes_killed_while_gradients_accumulate(tmp_path):
     kills = [(4, "on_train_batch_end"), (8, "on_train_batch_end")]
     assert check_exact(tmp_path, kills, ["trainer.accumulate_grad_batches=2"], world=2) == 2
+
+
+def test_two_processes_with_a_shard_each_are_killed_before_they_save(tmp_path):
+    assert check_exact(tmp_path, [(5, "on_save_checkpoint")], ["strategy=fsdp2"], world=2) == 1
