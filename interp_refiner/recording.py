@@ -58,12 +58,15 @@ class Recording:
         self.record.status, self.record.error, self.record.ended = status, error, now()
         if self.trainer is not None:
             self._collect(self.trainer)
-        self.write()
+        try:  # a full disk is no reason for a run that has ended well to end badly, nor to hide why one has not
+            self.write()
+        except OSError as problem:
+            log.warning("status.json stays as it was: %s", problem)
         if self.book is None or not self.writes:
             return
         try:
             log.info("log book: %s", self.book.enter(self.record, self.folder))
-        except OSError as problem:  # no reason for a run that has ended well to end badly
+        except OSError as problem:
             log.warning("log book: no entry, %s", problem)
 
     def write(self) -> None:

@@ -29,8 +29,7 @@ def write_sharded(shards: dict[str, Any], rest: dict[str, Any], path: Path) -> N
         path: the same on all processes.
 
     Raises:
-        OSError: of the system where the first process cannot write, in all processes.
-        CheckpointException: of torch where any other one cannot, in all processes.
+        OSError: a process cannot write, in all processes; nothing is left of the folder.
     """
     partial = path.with_name(path.name + PARTIAL)
 
@@ -44,8 +43,23 @@ def write_sharded(shards: dict[str, Any], rest: dict[str, Any], path: Path) -> N
         _replace(partial, path)
 
     _first_does(begin)
-    dcp.save(shards, checkpoint_id=partial)
-    _first_does(end)
+    try:
+        dcp.save(shards, checkpoint_id=partial)
+        _first_does(end)
+    except (OSError, dcp.api.CheckpointException) as error:
+        reason = _of_system(error, shutil.disk_usage(path.parent).free)
+        _first_does(lambda: shutil.rmtree(partial, ignore_errors=True))  # where the disk is full, others need the space
+        raise reason from error
+
+
+def _of_system(error: OSError | dcp.api.CheckpointException, free: int) -> OSError:
+    """What went wrong, without torch's stack traces: what the system said in any process, else what torch said.
+
+    Where torch has written only a part of a file, it does not say why.
+    """
+    causes = [error] if isinstance(error, OSError) else [cause for cause, _ in error.failures.values()]
+    first = f"{type(causes[0]).__name__}: {causes[0]} ({free / 1e6:.1f} MB of the disk are free)"
+    return next((cause for cause in causes if isinstance(cause, OSError)), OSError(first))
 
 
 def _first_does(work: Callable[[], None]) -> None:

@@ -10,7 +10,6 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor
-from torch.distributed.checkpoint import CheckpointException
 from torch.distributed.checkpoint import load as load_shards
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -108,9 +107,8 @@ class Sharded(ModelParallelStrategy, ABC):
             shards[OPTIMIZER.format(number)] = state
         try:
             write_sharded(shards, checkpoint, path)
-        except (OSError, CheckpointException) as error:
-            reason = " ".join(str(error).split())
-            raise Stopped(f"checkpoint {path}: {reason}; the ones before it are whole") from error
+        except OSError as error:
+            raise Stopped(f"checkpoint {path}: {error.strerror or error}; the ones before it are whole") from error
         if self.is_global_zero:
             log.info("checkpoint %s: %.1f MB", path, size_of(path) / 1e6)
 

@@ -1,5 +1,6 @@
 """The record of a run: written whole, read back, and honest about processes that are gone."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import pytest
 
 from interp_refiner.core import BadValue
 from interp_refiner.record import STATUS_FILE, RunRecord, read_record, twin_folder, write_record
+from interp_refiner.recording import Recording
 
 
 def a_record(**fields):
@@ -19,6 +21,16 @@ def test_what_is_written_is_read_back(tmp_path):
     write_record(tmp_path / "run", record)
     assert read_record(tmp_path / "run") == record
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [STATUS_FILE]
+
+
+def test_a_full_disk_does_not_hide_why_a_run_has_ended(tmp_path, monkeypatch, caplog):
+    def full(folder, record):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("interp_refiner.recording.write_record", full)
+    recording = Recording(tmp_path, a_record())
+    recording.end("failed", "the reason")
+    assert "status.json stays as it was: [Errno 28] No space left on device" in caplog.text
 
 
 def test_a_figure_that_is_no_number_is_null(tmp_path):
