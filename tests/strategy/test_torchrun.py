@@ -61,7 +61,9 @@ def test_a_run_of_torchrun_is_stopped_by_sigterm_and_goes_on_by_the_same_command
     stopped = {int(step) for step in re.findall(r"stopped after step (\d+)", printed)}
     assert len(stopped) == 1, printed[-3000:]
     if to == "process":
-        assert re.findall(r"exitcode  : (\d+)", printed) == ["75", "75"]
+        codes = set(re.findall(r"exitcode  : (-?\d+)", printed))
+        assert "75" in codes
+        assert codes <= {"75", "-15"}, "torchrun ends the other one, too, where that is still leaving"
     assert read_record(folder).status == "interrupted"
     assert start(tmp_path, *overrides).wait(240) == 0, (tmp_path / "printed").read_text()[-3000:]
     name = f"checkpoints/step_{stopped.pop():06d}.ckpt"
