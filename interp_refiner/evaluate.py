@@ -264,14 +264,16 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     cells = {(level, m): compact_row(evaluation, level, m) for level in evaluation.levels for m in methods}
     measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]
     table = RichTable(title=f"held-out clips; MSE and Frechet distance relative to {base}", **COMPACT_STYLE)
-    table.add_column("level", justify="right")
-    table.add_column("", overflow="fold")  # in a narrow terminal names are folded, figures never cut
+    table.add_column("level", justify="right", min_width=len("level"))
+    table.add_column("", overflow="fold", min_width=12)  # in a narrow terminal names are folded, figures never cut
     for heading in measured:
-        table.add_column(heading, justify="right", no_wrap=True)
+        widest = max(map(len, [*heading.split(), *(row[heading] for row in cells.values())]))
+        table.add_column(heading, justify="right", min_width=widest)
     for level in evaluation.levels:
         for method in methods:
             table.add_row(str(level), method, *(cells[level, method][heading] for heading in measured))
         table.add_section()
+    console.width = max(console.width, console.measure(table).minimum)
     console.print(table)
     if "boundary" in measured:
         console.print(

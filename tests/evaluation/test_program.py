@@ -140,7 +140,7 @@ def clean_clips(run) -> dict[str, torch.Tensor]:
 
 
 def test_a_narrow_terminal_folds_names_and_cuts_no_figure(place, cfg, monkeypatch, capsys):
-    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("COLUMNS", "30")
     names = {"a_method_with_a_very_long_name": "estimate", "linear": "baseline"}
     values = {"mse_ratio/a_method_with_a_very_long_name/linear": {"value": 0.5, "low": 0.4, "high": 0.6}}
     psnr = {"psnr/a_method_with_a_very_long_name": {"value": 40.25, "low": 1.0, "high": 2.0}}
