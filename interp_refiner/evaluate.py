@@ -52,6 +52,7 @@ COMPACT: dict[str, tuple[str, str, dict[str, Any]]] = {  # heading: (records, fi
     "length": ("mazes", "length_ratio/{method}", {"digits": 2}),
 }
 COMPACT_STYLE: dict[str, Any] = {"box": SIMPLE_HEAD, "show_edge": False, "pad_edge": False, "collapse_padding": True}
+NARROWEST_NAME = 12  # letters
 PLOTS = {  # name: (what draws it, the figures without which there is nothing to draw)
     "error_by_gap": (error_by_gap, "errors"),
     "perception_distortion": (perception_distortion, "frechet"),
@@ -264,16 +265,17 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     cells = {(level, m): compact_row(evaluation, level, m) for level in evaluation.levels for m in methods}
     measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]
     table = RichTable(title=f"held-out clips; MSE and Frechet distance relative to {base}", **COMPACT_STYLE)
-    table.add_column("level", justify="right", min_width=len("level"))
-    table.add_column("", overflow="fold", min_width=12)  # in a narrow terminal names are folded, figures never cut
-    for heading in measured:
-        widest = max(map(len, [*heading.split(), *(row[heading] for row in cells.values())]))
-        table.add_column(heading, justify="right", min_width=widest)
+    # headings are wrapped, in a narrow terminal names are folded, figures never cut
+    widths = {h: max(map(len, [*h.split(), *(row[h] for row in cells.values())])) for h in measured}
+    console.width = max(console.width, len("level") + NARROWEST_NAME + sum(widths.values()) + 2 * (len(widths) + 1))
+    table.add_column("level", justify="right", width=len("level"))
+    table.add_column("", overflow="fold", min_width=NARROWEST_NAME)
+    for heading, width in widths.items():
+        table.add_column(heading, justify="right", width=width)
     for level in evaluation.levels:
         for method in methods:
             table.add_row(str(level), method, *(cells[level, method][heading] for heading in measured))
         table.add_section()
-    console.width = max(console.width, console.measure(table).minimum)
     console.print(table)
     if "boundary" in measured:
         console.print(
