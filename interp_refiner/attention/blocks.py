@@ -32,8 +32,29 @@ class KeptBlocks:
     @property
     def mask(self) -> Bool[Tensor, "b h m blocks"]:
         """True where a query block keeps a key block."""
-        none = torch.zeros(*self.index.shape[:3], self.num_key_blocks, dtype=torch.bool, device=self.index.device)
-        return none.scatter(3, self.index.long(), True)
+        return marked(self.index, self.num_key_blocks)
+
+
+def listed(
+    mask: Bool[Tensor, "b h rows columns"],
+) -> tuple[Int[Tensor, "b h rows"], Int[Tensor, "b h rows columns"]]:
+    """For every row how many columns are True, and the columns: the True ones first, then the others, ascending both.
+
+    A stable partition by counting. Sorting says the same, but torch's compiler unrolls a sort of so few columns into
+    kernels that take minutes to compile (experiments/performance).
+    """
+    columns = torch.arange(mask.shape[3], device=mask.device)
+    seen = mask.cumsum(3)
+    count = seen[..., -1:]
+    place = torch.where(mask, seen - 1, count + columns - seen)
+    index = torch.zeros_like(place, dtype=torch.int32).scatter(3, place, columns.int().expand_as(place))
+    return count.squeeze(3).int(), index
+
+
+def marked(index: Int[Tensor, "b h rows listed"], columns: int) -> Bool[Tensor, "b h rows columns"]:
+    """True in the columns that a row lists."""
+    none = torch.zeros(*index.shape[:3], columns, dtype=torch.bool, device=index.device)
+    return none.scatter(3, index.long(), True)
 
 
 def num_blocks(tokens: int, block: int) -> int:
@@ -68,8 +89,10 @@ def choose_blocks(
     """
     with torch.autocast(q.device.type, enabled=False):  # the product too in float32
         affinity = torch.einsum("bhmd,bhkd->bhmk", pooled(q, block_q), pooled(k, block_k))
-    top = affinity.topk(num_kept(ratio, affinity.shape[3]), dim=3).indices
-    return KeptBlocks(top.sort(dim=3).values.int(), block_q, block_k, k.shape[2])
+    blocks = affinity.shape[3]
+    kept = num_kept(ratio, blocks)
+    _, ascending = listed(marked(affinity.topk(kept, dim=3).indices, blocks))
+    return KeptBlocks(ascending[..., :kept], block_q, block_k, k.shape[2])
 
 
 def block_attention(

@@ -9,10 +9,10 @@ import importlib
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.attention.blocks import KeptBlocks
+from interp_refiner.attention.blocks import KeptBlocks, listed
 from interp_refiner.core import BadValue
 
 BLOCKS = {9: (128, 128), 10: (256, 128)}  # of queries and keys, by major compute capability: two tiles of queries each
@@ -34,7 +34,7 @@ def flash4_block_attention(
     block, ascending both (the kernel cuts off keys beyond the sequence in the last block of a list), as full blocks:
     the counts of partially masked ones are zero. Hopper takes blocks of 128 x 128, Blackwell of 256 x 128.
     """
-    count, index = queries_of_keys(kept.mask)
+    count, index = listed(kept.mask.transpose(2, 3))
     sizes = kept.block_q, kept.block_k
     out = torch.ops.interp_refiner.flash4(*(x.transpose(1, 2) for x in (q, k, v)), kept.index, count, index, *sizes)
     return out[0].transpose(1, 2)
@@ -48,15 +48,6 @@ def check_flash4_blocks(capability: tuple[int, int], block_q: int, block_k: int)
     for name, block, needed in zip(("block_q", "block_k"), (block_q, block_k), BLOCKS[major], strict=True):
         if block != needed:
             raise BadValue(name, block, f"{needed} with backend=flash4 on compute capability {major}.{capability[1]}")
-
-
-def queries_of_keys(
-    mask: Bool[Tensor, "b h m blocks"],
-) -> tuple[Int[Tensor, "b h blocks"], Int[Tensor, "b h blocks m"]]:
-    """For every key block how many query blocks keep it, and which, ascending; the rest of a row is not read."""
-    kept = mask.transpose(2, 3)
-    index = (~kept).to(torch.uint8).argsort(dim=3, stable=True)
-    return kept.sum(3, dtype=torch.int32), index.int()
 
 
 def _full_blocks(count: Tensor, index: Tensor, block_size: tuple[int, int]) -> Any:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from interp_refiner.attention.blocks import KeptBlocks
+from interp_refiner.attention.blocks import KeptBlocks, listed
 from interp_refiner.core import BadValue
 
 DEFAULT_BLOCK = 128
@@ -67,18 +67,25 @@ def block_mask(kept: KeptBlocks, num_queries: int) -> BlockMask:
     """The kept blocks as FlexAttention's mask, one per (batch, head).
 
     They are *full* blocks, for which no mask is evaluated; keys beyond the sequence in the last block are cut off by
-    the kernel's own bounds. There are no partial blocks.
+    the kernel's own bounds. There are no partial blocks. The forward pass reads the key blocks of every query block, the
+    backward pass also the query blocks of every key block; ``BlockMask.from_kv_blocks`` would sort to list these, see
+    :func:`listed`.
     """
     index = padded_to_all_columns(kept)
     count = torch.full(index.shape[:3], kept.index.shape[3], dtype=torch.int32, device=index.device)
-    return BlockMask.from_kv_blocks(
+    query_count, query_index = listed(kept.mask.transpose(2, 3))
+    return BlockMask(
+        seq_lengths=(num_queries, kept.num_keys),
         kv_num_blocks=torch.zeros_like(count),
         kv_indices=torch.zeros_like(index),
         full_kv_num_blocks=count,
         full_kv_indices=index,
+        q_num_blocks=torch.zeros_like(query_count),
+        q_indices=torch.zeros_like(query_index),
+        full_q_num_blocks=query_count,
+        full_q_indices=query_index,
         BLOCK_SIZE=(kept.block_q, kept.block_k),
         mask_mod=every_key,
-        seq_lengths=(num_queries, kept.num_keys),
     )
 
 

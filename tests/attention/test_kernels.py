@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import BlockMask
 
 from interp_refiner.attention import Dense, SparseLinear, backends
-from interp_refiner.attention.blocks import choose_blocks
+from interp_refiner.attention.blocks import choose_blocks, listed, marked
 from interp_refiner.attention.flex import block_mask, flex_block_attention
 from interp_refiner.attention.sparse_linear import linear_attention
 from interp_refiner.core import BadValue
@@ -31,6 +32,25 @@ def test_the_mask_of_flex_attention_lists_every_kept_block_once_and_as_full():
             count = mask.full_q_num_blocks[1, 2, key_block]
             queries = mask.full_q_indices[1, 2, key_block, :count].tolist()
             assert (query_block in queries) == (key_block in keys)
+
+
+def test_columns_are_listed_as_by_a_stable_sort():
+    mask = torch.rand(2, 3, 7, 11, generator=torch.Generator().manual_seed(0)) < torch.linspace(0, 1, 7)[:, None]
+    count, index = listed(mask)
+    assert torch.equal(count.long(), mask.sum(3))
+    assert torch.equal(index.long(), mask.logical_not().int().argsort(dim=3, stable=True))
+    assert torch.equal(marked(index[..., 3:], 11).sum(3), torch.full((2, 3, 7), 8))
+
+
+def test_both_passes_of_flex_attention_read_the_lists_that_torch_makes():
+    q, k = torch.randn(2, 2, 3, 300, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    mask = block_mask(choose_blocks(q, k, 0.4, 64, 32), 300)
+    lists = {name: getattr(mask, name) for name in ("kv_num_blocks", "kv_indices")}
+    lists |= {name: getattr(mask, name) for name in ("full_kv_num_blocks", "full_kv_indices")}
+    other = BlockMask.from_kv_blocks(**lists, BLOCK_SIZE=mask.BLOCK_SIZE, seq_lengths=mask.seq_lengths)
+    assert torch.equal(mask.full_q_num_blocks, other.full_q_num_blocks)
+    assert torch.equal(mask.full_q_indices, other.full_q_indices)
+    assert torch.equal(mask.q_num_blocks, other.q_num_blocks)
 
 
 @pytest.mark.soak  # minutes of C++ compilation
