@@ -67,9 +67,9 @@ def block_mask(kept: KeptBlocks, num_queries: int) -> BlockMask:
     """The kept blocks as FlexAttention's mask, one per (batch, head).
 
     They are *full* blocks, for which no mask is evaluated; keys beyond the sequence in the last block are cut off by
-    the kernel's own bounds. There are no partial blocks. The forward pass reads the key blocks of every query block, the
-    backward pass also the query blocks of every key block; ``BlockMask.from_kv_blocks`` would sort to list these, see
-    :func:`listed`.
+    the kernel's own bounds. There are no partial blocks. The forward pass reads the key blocks of every query block,
+    the backward pass also the query blocks of every key block; ``BlockMask.from_kv_blocks`` would sort to list these,
+    see :func:`listed`.
     """
     index = padded_to_all_columns(kept)
     count = torch.full(index.shape[:3], kept.index.shape[3], dtype=torch.int32, device=index.device)
