@@ -19,6 +19,7 @@ from interp_refiner.codec import side_by_side, stacked, write_mp4
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.data.shards.remote import is_url
 from interp_refiner.entry import Settings, build, main, option_name, quiet_libraries, run_metadata
+from interp_refiner.entry.nodes import dotted
 from interp_refiner.evaluation import (
     ClipError,
     Evaluation,
@@ -35,7 +36,7 @@ from interp_refiner.evaluation import (
 from interp_refiner.evaluation.report import NOTHING, shown
 from interp_refiner.medium import Table
 from interp_refiner.metric import Bootstrap, keyframe_report
-from interp_refiner.run import CONFIG_FILE, Run, dotted, find_checkpoint, inference_overrides, load_run
+from interp_refiner.run import CONFIG_FILE, Run, find_checkpoint, inference_overrides, load_run
 from interp_refiner.scheduled_sampling import Replacing
 
 COMPACT: dict[str, tuple[str, str, dict[str, Any]]] = {  # heading: (records, figure, how it is written)

@@ -20,7 +20,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata, ShardedDataModule, Writer
 from interp_refiner.entry import build
 from interp_refiner.entry.check import taken
-from interp_refiner.entry.nodes import walk
+from interp_refiner.entry.nodes import dotted
 from interp_refiner.entry.refusal import locate
 from interp_refiner.evaluation import Evaluation, evaluations_of
 from interp_refiner.interpolator import Interpolator, use_codec
@@ -284,12 +284,6 @@ def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
         "data.val_split": cfg.get("split"),
     }
     return {key: value for key, value in chosen.items() if value is not None} | dotted(cfg.get("overrides"))
-
-
-def dotted(overrides: DictConfig | None) -> dict[str, Any]:
-    """A config's own ``overrides`` node by dotted keys, as :func:`load_run` takes them; nothing where it has none."""
-    leaves = [(key, node[name]) for key, node, name in walk(overrides) if isinstance(node, DictConfig)]
-    return {key: value for key, value in leaves if not isinstance(value, DictConfig)}
 
 
 def find_checkpoint(path: str | Path) -> tuple[Path, Path]:

@@ -29,6 +29,12 @@ def is_written(node: Container, name: Any) -> bool:
     return not OmegaConf.is_interpolation(node, name) and not OmegaConf.is_missing(node, name)
 
 
+def dotted(node: DictConfig | None) -> dict[str, Any]:
+    """The values below a node by dotted keys, ``{"data.root": "shards"}``; nothing where there is no node."""
+    leaves = [(key, parent[name]) for key, parent, name in walk(node) if isinstance(parent, DictConfig)]
+    return {key: value for key, value in leaves if not isinstance(value, DictConfig)}
+
+
 def target_nodes(node: Any, key: str = "") -> list[tuple[str, DictConfig]]:
     """The nodes below ``node`` that name what they build, by their keys."""
     values = [(child, parent[name]) for child, parent, name in walk(node, key) if is_written(parent, name)]

@@ -9,7 +9,8 @@ from omegaconf import OmegaConf
 from interp_refiner.checkpoint import AtomicCheckpointIO
 from interp_refiner.core import BadValue
 from interp_refiner.entry import save_config
-from interp_refiner.run import LAST_CHECKPOINT, assemble, dotted, load_run, start_from
+from interp_refiner.entry.nodes import dotted
+from interp_refiner.run import LAST_CHECKPOINT, assemble, load_run, start_from
 from tests.checkpoint.runs import TINY
 from tests.config.small import small_config
 
