@@ -81,11 +81,13 @@ class Parts:
             return build(self.cfg.backbone, **self._declared(), **self._attention())
 
     def _declared(self) -> dict[str, Any]:
-        """What the data set declares of what a backbone has arguments for."""
+        """What data set, interpolator and objective declare of what a backbone has arguments for."""
         metadata = self.data.metadata
         declared = {
             "latent_channels": metadata.latent_shape[0],
             "text_dim": metadata.text_shape[1] if metadata.text_shape else 1,
+            "num_hypotheses": (hypotheses := self.corruption.interpolator.num_hypotheses),
+            "out_channels": self.objective.out_channels(metadata.latent_shape[0], hypotheses),
             "context_channels": metadata.context_shape[0] if metadata.context_shape else None,
             "latents_mean": metadata.latents_mean,
             "latents_std": metadata.latents_std,

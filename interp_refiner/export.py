@@ -161,6 +161,8 @@ def component_nodes(run: Run) -> dict[str, Any]:
     nodes["backbone"] |= {
         "latent_channels": metadata.latent_shape[0],
         "text_dim": metadata.text_shape[1] if metadata.text_shape else 1,
+        "num_hypotheses": (hypotheses := run.refiner.corruption.interpolator.num_hypotheses),
+        "out_channels": run.refiner.objective.out_channels(metadata.latent_shape[0], hypotheses),
     }
     num_levels = run.refiner.corruption.num_levels(metadata.num_frames)
     nodes["objective"] |= objective_sizes(run.config.objective, num_levels, metadata)

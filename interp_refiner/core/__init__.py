@@ -1,7 +1,7 @@
 """Types that every other folder speaks in: clips, keyframe plans, corrupted clips, derived randomness."""
 
 from interp_refiner.core.clip import Clip
-from interp_refiner.core.corrupted import Corrupted
+from interp_refiner.core.corrupted import Alternatives, Corrupted
 from interp_refiner.core.device import forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.core.errors import (
     BadValue,
@@ -23,6 +23,7 @@ from interp_refiner.core.timing import Mark, median_seconds
 
 __all__ = [
     "AVERAGED",
+    "Alternatives",
     "BadValue",
     "Clip",
     "Corrupted",

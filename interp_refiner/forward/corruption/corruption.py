@@ -251,7 +251,8 @@ class Corruption:
         of_keyframes = torch.where(c.given, 1.0, not_given)  # the same whether or not the draw replaced a keyframe
         known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
         confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
-        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
+        offered = {"hypotheses": zbar.hypotheses, "present": zbar.present}
+        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence, **offered)
         return replace(rendered, x=self._state(rendered, bridged))
 
     def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:

@@ -3,9 +3,19 @@
 from interp_refiner.forward.interpolator.flow_warp import FlowWarp
 from interp_refiner.forward.interpolator.in_pixels import InPixels, PixelCodec, use_codec
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
+from interp_refiner.forward.interpolator.laws_of_motion import (
+    Backward,
+    Forward,
+    LawOfMotion,
+    LinearBlend,
+    Nearest,
+    Quadratic,
+)
 from interp_refiner.forward.interpolator.learned import Learned
 from interp_refiner.forward.interpolator.linear import Linear
 from interp_refiner.forward.interpolator.motion_compensated import MotionCompensated
+from interp_refiner.forward.interpolator.motion_fields import MotionFields
+from interp_refiner.forward.interpolator.motion_hypotheses import MotionHypotheses
 from interp_refiner.forward.interpolator.sinkhorn import Sinkhorn
 from interp_refiner.forward.interpolator.slerp import Slerp
 from interp_refiner.forward.interpolator.spline import Spline
@@ -13,14 +23,22 @@ from interp_refiner.forward.interpolator.straightened import Straightened
 
 __all__ = [
     "PART",
+    "Backward",
     "FlowWarp",
+    "Forward",
     "InPixels",
     "Interpolation",
     "Interpolator",
+    "LawOfMotion",
     "Learned",
     "Linear",
+    "LinearBlend",
     "MotionCompensated",
+    "MotionFields",
+    "MotionHypotheses",
+    "Nearest",
     "PixelCodec",
+    "Quadratic",
     "Sinkhorn",
     "Slerp",
     "Spline",

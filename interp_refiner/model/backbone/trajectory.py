@@ -140,6 +140,8 @@ class Trajectory(Backbone):
     Args:
         latent_channels: 2, rows and columns; the data's metadata says it.
         context_channels: 4, the maps of a maze; the data's metadata says it.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        out_channels: of the output, 2 or more; the objective says it. None for 2.
         latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
         dim, num_layers, num_heads: of the transformer.
         map_dim, map_layers: of the convolutions that encode the map.
@@ -161,6 +163,8 @@ class Trajectory(Backbone):
         context_channels: int | None,
         latents_mean: Sequence[float] | None,
         latents_std: Sequence[float] | None,
+        num_hypotheses: int = 1,
+        out_channels: int | None = None,
         dim: int = 96,
         num_layers: int = 4,
         num_heads: int = 4,
@@ -186,7 +190,7 @@ class Trajectory(Backbone):
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()
         self.map_encoder = MapEncoder(COUNT, map_dim, map_layers)
-        shown = 2 + self.keyframe_channels.count(2) + 4  # the state, keyframes, start and goal
+        shown = 2 + self.keyframe_channels.count(2, num_hypotheses) + 4  # the state, keyframes, start and goal
         looked_up = map_dim + 2 + COUNT * window**2
         self.embed = nn.Linear(shown + looked_up, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
@@ -196,7 +200,7 @@ class Trajectory(Backbone):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.ModuleList(Block(dim, num_heads, map_dim, places) for _ in range(num_layers))
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 2)
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, out_channels or 2)
 
     def zero_output(self) -> None:
         nn.init.zeros_(self.head.weight)
@@ -207,7 +211,7 @@ class Trajectory(Backbone):
         if len(latent_shape) != 2 or latent_shape[0] != 2:
             raise BadValue("latent_shape", list(latent_shape), "[2, t], paths as data=maze has")
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b 2 t"]:
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t"]:
         state = self.timestep.state(corrupted)
         maps = corrupted.clip.context
         if maps is None:

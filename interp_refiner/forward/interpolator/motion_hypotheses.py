@@ -1,0 +1,113 @@
+"""Several reconstructions of a gap, each by another law of motion."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.profiler import record_function
+
+from interp_refiner.core import BadValue, Neighbours, take_frames
+from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
+from interp_refiner.forward.interpolator.laws_of_motion import Gap, LawOfMotion
+from interp_refiner.forward.interpolator.motion_fields import MotionFields, table_of_keyframes
+
+
+class MotionHypotheses(Interpolator):
+    """Any interpolator, beside which stand other ways in which the same keyframes may be joined.
+
+    ``zbar`` is that of ``base``. Every law of motion adds a hypothesis
+
+        h = zbar + present (guess - zbar)
+
+    with its guess and ``present`` from the keyframes around the gap and from the displacements between neighbouring
+    keyframes, which all laws share. In a frame in which nothing moves, h is ``zbar``.
+
+    Args:
+        base: rebuilds ``zbar``.
+        fields: finds the displacements.
+        laws: of motion, one hypothesis each.
+
+    Raises:
+        BadValue: no law, a base with hypotheses of its own; on use, latents that are not video.
+    """
+
+    segment_local: ClassVar[bool]  # as base: hypotheses look further, zbar does not
+
+    def __init__(self, base: Interpolator, fields: MotionFields, laws: Sequence[LawOfMotion]):
+        super().__init__()
+        if not laws:
+            raise BadValue("laws", list(laws), "at least one law of motion")
+        if base.num_hypotheses > 1:
+            raise BadValue("base", type(base).__name__, "an interpolator without hypotheses of its own")
+        self.base, self.fields, self.laws = base, fields, list(laws)
+        self.segment_local = base.segment_local  # type: ignore[misc]
+        self.num_hypotheses = 1 + len(self.laws)
+
+    def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
+        if values.ndim != 5:
+            needed = "video [b, c, t, h, w]: motion_hypotheses matches positions in space"
+            raise BadValue("latents", tuple(values.shape), needed)
+        filled = self.base(values, near.known)
+        with record_function(f"{PART}fields"):
+            gap = self.gap(values, near)
+        b, _, t = values.shape[:3]
+        zbar, row = filled.latents.transpose(1, 2).flatten(0, 1), rows_inside(near)
+        of_gap, nothing = zbar.index_select(0, row), zbar.new_zeros(zbar[:, :1].shape)
+        hypotheses, present = [zbar], [nothing + 1]
+        with record_function(f"{PART}laws"):
+            for law in self.laws:
+                guess = law(gap)
+                hypotheses.append(zbar.index_copy(0, row, torch.lerp(of_gap, guess.frames, guess.present)))
+                present.append(nothing.index_copy(0, row, guess.present))
+        return replace(
+            filled,
+            hypotheses=torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5),
+            present=torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2),
+        )
+
+    def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
+        """What the laws are told of all missing frames; every pair of neighbouring keyframes is matched once."""
+        table = table_of_keyframes(near.known)
+        keyframes, row = take_frames(values, table.frame).transpose(1, 2), rows_inside(near)
+        num_keyframes, last_pair = near.known.sum(1, keepdim=True), table.frame.shape[1] - 2
+        earlier, later = keyframes[:, :-1].flatten(0, 1), keyframes[:, 1:].flatten(0, 1)
+        to_later, to_earlier = self.fields(torch.cat([earlier, later]), torch.cat([later, earlier])).chunk(2)
+        first = torch.arange(len(values), device=row.device).view(-1, 1) * (last_pair + 1)
+
+        def pick(frames: Tensor) -> Tensor:
+            return frames.flatten().index_select(0, row)
+
+        def of_pair(fields: Float[Tensor, "n 2 h w"], offset: int) -> Float[Tensor, "f 2 h w"]:
+            return fields.index_select(0, pick(first + (table.before + offset).clamp(0, last_pair)))
+
+        def number(frames: Tensor) -> Float[Tensor, "f 1 1 1"]:
+            return pick(frames).to(values.dtype).clamp(min=1).view(-1, 1, 1, 1)
+
+        def frame_of(offset: int) -> Int[Tensor, "b t"]:
+            return table.frame.gather(1, (table.before + offset).clamp(0, last_pair + 1))
+
+        return Gap(
+            left=earlier.index_select(0, pick(first + table.before.clamp(max=last_pair))),
+            right=later.index_select(0, pick(first + table.before.clamp(max=last_pair))),
+            since=number(near.distance_left),
+            until=number(near.distance_right),
+            before=number(frame_of(0) - frame_of(-1)),
+            after=number(frame_of(2) - frame_of(1)),
+            has_before=pick(table.before > 0).view(-1, 1, 1, 1),
+            has_after=pick(table.before + 2 < num_keyframes).view(-1, 1, 1, 1),
+            to_right=of_pair(to_later, 0),
+            to_left=of_pair(to_earlier, 0),
+            to_before=of_pair(to_earlier, -1),
+            to_after=of_pair(to_later, 1),
+        )
+
+
+def rows_inside(near: Neighbours) -> Int[Tensor, " f"]:
+    """Of all ``b t`` frames those inside gaps; all, where the host would have to wait for the device to know them."""
+    inside = (~near.known & ~near.one_sided).flatten()
+    if inside.device.type == "cpu":
+        return torch.from_numpy(inside.numpy().nonzero()[0])
+    return torch.arange(inside.numel(), device=inside.device)
