@@ -9,9 +9,9 @@ from torch import Tensor
 
 from interp_refiner.codec import PatchDCT
 from interp_refiner.core import BadValue, Draws
-from interp_refiner.data.captions import FirstDirection, Turns
+from interp_refiner.data.world.captions import FirstDirection, Turns
 from interp_refiner.data.moving_shapes import MovingShapes
-from interp_refiner.data.scene import BRIGHTNESS, DIRECTIONS, SHAPES, draw_scenes
+from interp_refiner.data.world import BRIGHTNESS, DIRECTIONS, SHAPES, draw_scenes
 from interp_refiner.data.shards import DatasetMetadata
 from interp_refiner.text import CaptionEncoder
 
