@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.codec.patch_dct import PatchDCT
+from interp_refiner.codec.patch_dct import PatchDCT, channel_scales
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.data.generated import Generated
 from interp_refiner.data.shards import DatasetMetadata, Sample
@@ -91,14 +91,17 @@ class MovingShapes(Generated):
 
     @cached_property
     def statistics(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Per-channel mean and standard deviation of the raw latents of the first training clips."""
+        """Per-channel mean and scale of the raw latents: what stored latents are normalised by.
+
+        From the first training clips; the scale is their standard deviation, see :func:`channel_scales`.
+        """
         moments, count = torch.zeros(2, self.codec.latent_channels, dtype=torch.float64), 0
         for _, _, video in self.clips("train", min(self.counts["train"], STATISTICS_CLIPS)):
             raw = self.codec.transform(video).double().transpose(0, 1).flatten(1)
             moments += torch.stack([raw.sum(1), raw.square().sum(1)])
             count += raw.shape[1]
         mean, square = moments / count
-        return mean, (square - mean.square()).sqrt()
+        return mean, channel_scales((square - mean.square()).sqrt(), self.world.max_gain)
 
     def declare(self, made_by: dict[str, Any]) -> DatasetMetadata:
         mean, std = (moment.tolist() for moment in self.statistics)

@@ -26,6 +26,7 @@ class Bouncing(World):
     """Large shapes over a still background, in straight lines from one abrupt turn or bounce to the next."""
 
     version: ClassVar[int] = 1
+    curve: ClassVar[float] = 0.0
 
     def draw(self, draws: Draws, num_frames: int, height: int, width: int) -> Scene:
         b, n = len(draws.keys), MAX_OBJECTS

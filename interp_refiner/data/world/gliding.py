@@ -47,6 +47,8 @@ class Gliding(World):
     """
 
     version: ClassVar[int] = 2
+    curve: ClassVar[float] = CURVE
+    max_gain: float = 5.0
     turn_probability: float = 0.02
 
     def __post_init__(self) -> None:
