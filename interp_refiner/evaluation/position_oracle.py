@@ -13,10 +13,10 @@ from tqdm import trange
 
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.data.world import Scene, World
+from interp_refiner.evaluation.measures import paired_bootstrap
 from interp_refiner.evaluation.report import markdown_table
-from interp_refiner.interpolator import Linear
-from interp_refiner.metric import paired_bootstrap
-from interp_refiner.schedule.uniform import evenly_spaced
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 CHUNK = 1000  # scenes drawn at a time
 TURN = 1e-2  # radians beyond a world's smooth curves: an abrupt turn
