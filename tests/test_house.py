@@ -12,7 +12,7 @@ ROOMS = ["core", "config", "forward", "model", "data", "training", "evaluation",
 INSIDE = {  # the folders of a room in the order in which they may import each other; "." is its loose modules
     "forward": ["schedule", "interpolator", "scheduled_sampling", "corruption"],
     "model": ["attention", "backbone", "objective", "sampler"],
-    "data": ["shards", "codec", "text", "."],
+    "data": ["shards", "codec", "text", "world", "."],
     "training": ["optimizer", ".", "checkpoint", "callback", "strategy", "record"],
     "evaluation": ["measures", "medium", ".", "comparison"],
 }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from interp_refiner.core import Draws
-from interp_refiner.data.scene import DIRECTIONS, SHAPES, SPEED, Scene, draw_scenes, render
+from interp_refiner.data.world import DIRECTIONS, SHAPES, SPEED, Scene, draw_scenes, render
 
 HEIGHT, WIDTH, FRAMES = 32, 56, 21
 

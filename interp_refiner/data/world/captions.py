@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import final
 
-from interp_refiner.data.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
+from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
 
 
 class Captions(ABC):
@@ -17,15 +17,23 @@ class Captions(ABC):
     words: int
 
     @abstractmethod
-    def motion(self, directions: list[int]) -> str:
-        """How an object moves, from the index into ``DIRECTIONS`` of each of its ``t - 1`` steps."""
+    def motion(self, directions: list[int], seen: int) -> str:
+        """How an object moves.
+
+        Args:
+            directions: of each of its ``t - 1`` steps, an index into ``DIRECTIONS``.
+            seen: the first step from a place inside the frame.
+        """
 
     def __call__(self, scene: Scene) -> list[str]:
         """One caption a scene."""
-        columns = (scene.present, scene.brightness, scene.shape, scene.directions)
+        seen = scene.in_view[..., :-1].int().argmax(-1)
+        columns = (scene.present, scene.brightness, scene.shape, scene.directions, seen)
         return [
             " and ".join(
-                f"{BRIGHTNESS[b]} {SHAPES[s]} moving {self.motion(d)}" for p, b, s, d in zip(*row, strict=True) if p
+                f"{BRIGHTNESS[b]} {SHAPES[s]} moving {self.motion(d, first)}"
+                for p, b, s, d, first in zip(*row, strict=True)
+                if p
             )
             for row in zip(*(column.tolist() for column in columns), strict=True)
         ]
@@ -33,12 +41,12 @@ class Captions(ABC):
 
 @final
 class FirstDirection(Captions):
-    """Where every object sets out to: ``"bright circle moving left and dark square moving up"``."""
+    """Where every object goes when it is first seen: ``"bright circle moving left and dark square moving up"``."""
 
     words = 16
 
-    def motion(self, directions: list[int]) -> str:
-        return DIRECTIONS[directions[0]]
+    def motion(self, directions: list[int], seen: int) -> str:
+        return DIRECTIONS[directions[seen]]
 
 
 @final
@@ -47,11 +55,13 @@ class Turns(Captions):
 
     A turn or a bounce is said where the direction becomes another of the eight; the number is the frame that shows the
     object before its first step the new way. So the caption knows what keyframes left and right of a turn leave open.
+    An object on a curve takes up to 9 words a quarter of a circle, and what has no room is cut: with such objects,
+    choose few.
     """
 
     words = 64
 
-    def motion(self, directions: list[int]) -> str:
+    def motion(self, directions: list[int], seen: int) -> str:
         turns = [
             f"turning {DIRECTIONS[after]} at {frame}"
             for frame, (before, after) in enumerate(pairwise(directions), 1)
