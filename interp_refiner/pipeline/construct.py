@@ -13,7 +13,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.corruption import BridgeTime, Corruption, Given, NoiseProfile
 from interp_refiner.interpolator import Interpolator
 from interp_refiner.objective import Objective
-from interp_refiner.sampler import Guidance, Sampler
+from interp_refiner.sampler import Guidance, Sampler, Spacing
 from interp_refiner.schedule import Schedule, Selector
 from interp_refiner.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.text import TextEncoder, declared_text_encoder
@@ -32,7 +32,7 @@ SLOTS: dict[str, type] = {
 }
 PARTS: tuple[type, ...] = (
     *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
-    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
+    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Spacing, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
