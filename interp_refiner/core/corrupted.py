@@ -110,8 +110,8 @@ class Corrupted:
         return Alternatives(self.hypotheses[:, 1:] - self.interpolation.unsqueeze(1), self.present[:, 1:])
 
     def keep_given(self, latents: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
-        """``latents`` with the given frames written back, bit for bit."""
-        return torch.where(per_frame(self.given, latents), self.values.to(latents.dtype), latents)
+        """``latents`` in the precision of the keyframes, with the given frames written back, bit for bit."""
+        return torch.where(per_frame(self.given, latents), self.values, latents.to(self.values.dtype))
 
     def frames(self, start: int, stop: int) -> "Corrupted":
         """Frames ``start`` to ``stop - 1``, as they are: nothing is interpolated or drawn anew."""

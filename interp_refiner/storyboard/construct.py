@@ -16,7 +16,7 @@ from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfi
 from interp_refiner.model.attention import Attention
 from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
 from interp_refiner.model.objective import Gate, Objective
-from interp_refiner.model.sampler import Guidance, Sampler
+from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
 DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
@@ -31,8 +31,8 @@ SLOTS: dict[str, type] = {
     "text": TextEncoder,
 }
 PARTS: tuple[type, ...] = (
-    *(Attention, BridgeTime, Gate, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile),
-    *(Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
+    *(Attention, BridgeTime, Gate, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
+    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Spacing, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"

@@ -49,7 +49,7 @@ def test_every_codec_without_weights_takes_the_data_sets_statistics(option, kind
         (["schedule=dp", "interpolator=spline"], "spline|segment"),
         (["backbone.patch_size=[1,3,2]"], "divisible by 1 x 3 x 2"),
         (["backbone.attention_head_dim=33"], "attention_head_dim=33"),
-        (["corruption=none", "sampler=bridge"], "sampler.steps=4"),
+        (["corruption=none", "sampler=bridge"], "sampler.steps=8"),
         (["optimizer.betas=[0.9]"], "betas"),
         (["optimizer.weight_decay=-1.0"], "weight_decay=-1.0"),
         (["corruption/bridge_time=uniform", "scheduled_sampling=noisy"], "keyframe_fraction=0"),

@@ -238,7 +238,7 @@ class Corruption:
         chosen = self.scheduled_sampling.chosen(torch.ones_like(corrupted.known), draws, corrupted.clip.step)
         chosen = chosen & ~corrupted.given & proposals.available
         kept = corrupted.keep_given(corrupted.clean)  # given frames may be encoded from stills
-        values = torch.where(per_frame(chosen, kept), proposals.latents, kept)
+        values = torch.where(per_frame(chosen, kept), proposals.latents.to(kept.dtype), kept)
         return replace(corrupted, replaced=chosen & corrupted.known, values=values)
 
     def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:

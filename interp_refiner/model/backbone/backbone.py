@@ -22,7 +22,11 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
-        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""
+        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read.
+
+        Float32, whatever the precision of weights and autocast: clean estimates, losses and samples are computed from
+        it, and half precision would round latents.
+        """
 
     @property
     def units(self) -> Sequence[nn.Module]:

@@ -225,7 +225,7 @@ class Trajectory(Backbone):
         modulation = self.modulation(F.silu(self._embed_time(corrupted, tokens.dtype))).unflatten(2, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation, features, points)
-        return self.head(self.norm(tokens)).transpose(1, 2)
+        return self.head(self.norm(tokens)).transpose(1, 2).float()
 
     def _around(self, maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b n t"]:
         """Gradient of the signed distance at points, and the maps in a window around each."""

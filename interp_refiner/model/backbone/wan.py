@@ -269,7 +269,7 @@ class Wan(Backbone):
         """Patches back to latents."""
         (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
-        return rearrange(values, pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+        return rearrange(values.float(), pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
 
 
 def zeroed(head: nn.Linear) -> nn.Linear:
