@@ -16,6 +16,7 @@ from interp_refiner.forward.interpolator.linear import Linear
 from interp_refiner.forward.interpolator.motion_compensated import MotionCompensated
 from interp_refiner.forward.interpolator.motion_fields import MotionFields
 from interp_refiner.forward.interpolator.motion_hypotheses import MotionHypotheses
+from interp_refiner.forward.interpolator.remembered import Remembered
 from interp_refiner.forward.interpolator.sinkhorn import Sinkhorn
 from interp_refiner.forward.interpolator.slerp import Slerp
 from interp_refiner.forward.interpolator.spline import Spline
@@ -39,6 +40,7 @@ __all__ = [
     "Nearest",
     "PixelCodec",
     "Quadratic",
+    "Remembered",
     "Sinkhorn",
     "Slerp",
     "Spline",
