@@ -1,5 +1,6 @@
 """Interpolators: fill the frames between keyframes."""
 
+from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.flow_warp import FlowWarp
 from interp_refiner.forward.interpolator.in_pixels import InPixels, PixelCodec, use_codec
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
@@ -25,6 +26,7 @@ from interp_refiner.forward.interpolator.straightened import Straightened
 __all__ = [
     "PART",
     "Backward",
+    "BlockFields",
     "FlowWarp",
     "Forward",
     "InPixels",

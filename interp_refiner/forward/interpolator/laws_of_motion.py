@@ -127,7 +127,7 @@ class Nearest(LawOfMotion):
 
 def covering(velocity: Float[Tensor, "f 2 h w"]) -> Float[Tensor, "f 1 h w"]:
     """Weights of a splat in which what moves covers what stands; what most of the picture does is standing."""
-    ground = velocity.flatten(2).median(2).values[..., None, None]
+    ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
     return (COVERING * torch.linalg.vector_norm(velocity - ground, dim=1, keepdim=True)).clamp(max=FURTHEST).exp()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from interp_refiner.core import BadValue, Neighbours, take_frames
+from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.laws_of_motion import Gap, LawOfMotion
 from interp_refiner.forward.interpolator.motion_fields import MotionFields, table_of_keyframes
@@ -18,7 +19,8 @@ from interp_refiner.forward.interpolator.motion_fields import MotionFields, tabl
 class MotionHypotheses(Interpolator):
     """Any interpolator, beside which stand other ways in which the same keyframes may be joined.
 
-    ``zbar`` is that of ``base``. Every law of motion adds a hypothesis
+    ``zbar`` is that of ``base``, whose own hypotheses come first: other fields may stand below these, since fields err
+    each in their own way. Every law of motion adds a hypothesis
 
         h = zbar + present (guess - zbar)
 
@@ -31,20 +33,18 @@ class MotionHypotheses(Interpolator):
         laws: of motion, one hypothesis each.
 
     Raises:
-        BadValue: no law, a base with hypotheses of its own; on use, latents that are not video.
+        BadValue: no law; on use, latents that are not video.
     """
 
     segment_local: ClassVar[bool]  # as base: hypotheses look further, zbar does not
 
-    def __init__(self, base: Interpolator, fields: MotionFields, laws: Sequence[LawOfMotion]):
+    def __init__(self, base: Interpolator, fields: MotionFields | BlockFields, laws: Sequence[LawOfMotion]):
         super().__init__()
         if not laws:
             raise BadValue("laws", list(laws), "at least one law of motion")
-        if base.num_hypotheses > 1:
-            raise BadValue("base", type(base).__name__, "an interpolator without hypotheses of its own")
         self.base, self.fields, self.laws = base, fields, list(laws)
         self.segment_local = base.segment_local  # type: ignore[misc]
-        self.num_hypotheses = 1 + len(self.laws)
+        self.num_hypotheses = base.num_hypotheses + len(self.laws)
 
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
         if values.ndim != 5:
@@ -56,16 +56,19 @@ class MotionHypotheses(Interpolator):
         b, _, t = values.shape[:3]
         zbar, row = filled.latents.transpose(1, 2).flatten(0, 1), rows_inside(near)
         of_gap, nothing = zbar.index_select(0, row), zbar.new_zeros(zbar[:, :1].shape)
-        hypotheses, present = [zbar], [nothing + 1]
+        hypotheses, present = [], []
         with record_function(f"{PART}laws"):
             for law in self.laws:
                 guess = law(gap)
                 hypotheses.append(zbar.index_copy(0, row, torch.lerp(of_gap, guess.frames, guess.present)))
                 present.append(nothing.index_copy(0, row, guess.present))
+        before = filled.latents.unsqueeze(1), torch.ones_like(filled.latents[:, :1])
+        if filled.hypotheses is not None and filled.present is not None:
+            before = filled.hypotheses, filled.present
+        more = torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5)
+        trust = torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2)
         return replace(
-            filled,
-            hypotheses=torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5),
-            present=torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2),
+            filled, hypotheses=torch.cat([before[0], more], 1), present=torch.cat([before[1], trust], 1)
         )
 
     def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
