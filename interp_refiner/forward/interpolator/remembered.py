@@ -1,6 +1,6 @@
 """An interpolator that keeps what it has made: motion is matched once per clip and plan, not in every epoch."""
 
-from dataclasses import fields
+from dataclasses import dataclass
 from hashlib import blake2b
 from typing import ClassVar
 
@@ -11,14 +11,28 @@ from torch import Tensor
 from interp_refiner.core import Neighbours, non_negative
 from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator
 
-Kept = dict[str, Tensor]  # the fields of one sample's interpolation, in float16
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one sample: ``zbar`` and its confidence as they are, ``h_j - zbar`` and ``present`` in float16."""
+
+    latents: Float[Tensor, "c t *space"]
+    confidence: Float[Tensor, "t *ones"]
+    offsets: Float[Tensor, "n c t *space"] | None
+    present: Float[Tensor, "k t *ones"] | None
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.latents, self.confidence, self.offsets, self.present)
+        return sum(tensor.nbytes for tensor in parts if tensor is not None)
 
 
 class Remembered(Interpolator):
     """Any interpolator; on the CPU what it returns is kept in memory, by the content of the keyframes.
 
-    Whoever asks, the same keyframes have the same interpolation, so nothing has to be invalidated. It is
-    rounded to float16, the first time as well. On other devices, where matching is fast, nothing is kept.
+    Whoever asks, the same keyframes have the same interpolation, so nothing ever has to be dropped. Hypotheses are rounded
+    to float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching is fast,
+    nothing is kept.
 
     Args:
         inner: the interpolator; it is not trained.
@@ -43,22 +57,14 @@ class Remembered(Interpolator):
             return self.inner(values, near.known)
         names = [fingerprint(sample, known) for sample, known in zip(values, near.known, strict=True)]
         new = [row for row, name in enumerate(names) if name not in self.kept]
-        made: dict[bytes, Kept] = {}
+        made = {}
         if new:
             filled = self.inner(values[new], near.known[new])
-            for place, row in enumerate(new):
-                made[names[row]] = part(filled, place)
-                self.keep(names[row], made[names[row]])
-        rows = [self.kept.get(name) or made[name] for name in names]
-        whole = {name: torch.stack([row[name] for row in rows]).to(values.dtype) for name in rows[0]}
-        return Interpolation(**whole)
-
-    def keep(self, name: bytes, sample: Kept) -> None:
-        """Adds a sample, if there is room."""
-        size = sum(tensor.nbytes for tensor in sample.values())
-        if size <= self.room:
-            self.kept[name] = sample
-            self.room -= size
+            made = {names[row]: sample(filled, place) for place, row in enumerate(new)}
+        for name, one in made.items():
+            if one.nbytes <= self.room:
+                self.kept[name], self.room = one, self.room - one.nbytes
+        return batch([made[name] if name in made else self.kept[name] for name in names])
 
 
 def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) -> bytes:
@@ -67,7 +73,23 @@ def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) 
     return blake2b(keyframes.numpy().tobytes() + known.numpy().tobytes(), digest_size=16).digest()
 
 
-def part(filled: Interpolation, row: int) -> Kept:
-    """What a batch of interpolations says of one sample; the roughness of a flow, one number for all, is left out."""
-    whole = {f.name: getattr(filled, f.name) for f in fields(filled) if f.name != "roughness"}
-    return {name: value[row].half() for name, value in whole.items() if value is not None}
+def sample(filled: Interpolation, row: int) -> Kept:
+    """One sample of a batch; the roughness of a flow, one number for all, is left out."""
+    latents, confidence = filled.latents[row].clone(), filled.confidence[row].clone()
+    if filled.hypotheses is None or filled.present is None:
+        return Kept(latents, confidence, None, None)
+    offsets = filled.hypotheses[row, 1:] - filled.latents[row]
+    return Kept(latents, confidence, offsets.half(), filled.present[row].half())
+
+
+def batch(samples: list[Kept]) -> Interpolation:
+    """Samples side by side, of one interpolator."""
+    latents = torch.stack([one.latents for one in samples])
+    confidence = torch.stack([one.confidence for one in samples])
+    offsets = [one.offsets for one in samples if one.offsets is not None]
+    present = [one.present for one in samples if one.present is not None]
+    if not offsets:
+        return Interpolation(latents, confidence)
+    zbar = latents.unsqueeze(1)
+    hypotheses = torch.cat([zbar, zbar + torch.stack(offsets).to(latents.dtype)], 1)
+    return Interpolation(latents, confidence, None, hypotheses, torch.stack(present).to(latents.dtype))

@@ -36,13 +36,14 @@ class Kernel(nn.Module):
 
 
 class SpaceBlock(nn.Module):
-    """Two 3 x 3 convolutions of every frame, shifted and scaled by its noise level and place: adaLN-single of Chen et
-    al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each."""
+    """A 3 x 3 and a 1 x 1 convolution of every frame, shifted and scaled by its noise level and place: adaLN-single of
+    Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each."""
 
     def __init__(self, dim: int):
         super().__init__()
-        self.first, self.second = Kernel(dim, dim), Kernel(dim, dim)
-        nn.init.zeros_(self.second.weight)
+        self.around, self.out = Kernel(dim, dim), nn.Linear(dim, dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
         self.table = nn.Parameter(torch.tensor([0.0, 1.0]).unsqueeze(1).repeat(1, dim))  # shift, scale
 
     def forward(
@@ -50,8 +51,7 @@ class SpaceBlock(nn.Module):
     ) -> Float[Tensor, "n h w d"]:
         shift, scale = (modulation + self.table)[:, :, None, None].unbind(1)
         y = F.rms_norm(x, x.shape[-1:]) * scale + shift
-        y = self.second(F.silu(self.first(y.permute(0, 3, 1, 2))))
-        return x + y.permute(0, 2, 3, 1)
+        return x + self.out(F.silu(self.around(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
 
 
 class TimeBlock(nn.Module):

@@ -1,0 +1,16 @@
+"""A small :class:`Factorised` for tests."""
+
+import torch
+
+from interp_refiner.model.backbone import Factorised
+
+SMALL = {"dim": 16, "num_layers": 2, "num_heads": 2}
+
+
+def small_factorised(**overrides):
+    """A network whose parameters are all random, so that zero-initialised paths are open."""
+    torch.manual_seed(0)
+    model = Factorised(latent_channels=4, text_dim=8, **{**SMALL, **overrides})
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return model
