@@ -22,7 +22,7 @@ class Alternatives:
     """
 
     offsets: Float[Tensor, "b n c t *space"]
-    present: Float[Tensor, "b n t *ones"]
+    present: Float[Tensor, "b n t *positions"]
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Corrupted:
     clip: Clip
     finer: Float[Tensor, "b c t *space"] | None = None
     hypotheses: Float[Tensor, "b k c t *space"] | None = None
-    present: Float[Tensor, "b k t *ones"] | None = None
+    present: Float[Tensor, "b k t *positions"] | None = None
 
     @property
     def clean(self) -> Float[Tensor, "b c t *space"]:

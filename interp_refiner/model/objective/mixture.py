@@ -67,7 +67,7 @@ class Gate:
         n, channels = offsets.shape[1:3]
         weights = self.weights(logits.unflatten(1, (n, self.groups)), offered.present)
         of_groups = offsets.unflatten(2, (self.groups, channels // self.groups))
-        return (weights.unsqueeze(3).to(offsets.dtype) * of_groups).sum(1).flatten(1, 2)
+        return (weights.unsqueeze(3) * of_groups).sum(1).flatten(1, 2)
 
 
 class Mixture(Objective, ABC):
