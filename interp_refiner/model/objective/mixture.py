@@ -59,9 +59,7 @@ class Gate:
         risen, start = (logits - largest).exp(), (-largest).exp()
         return odds * (risen - start) / (start + (odds * risen).sum(1, keepdim=True))
 
-    def __call__(
-        self, logits: Float[Tensor, "b l t *space"], offered: Alternatives
-    ) -> Float[Tensor, "b c t *space"]:
+    def __call__(self, logits: Float[Tensor, "b l t *space"], offered: Alternatives) -> Float[Tensor, "b c t *space"]:
         """``sum_j w_j (h_j - zbar)``: what choosing adds to the interpolation."""
         offsets = offered.offsets
         n, channels = offsets.shape[1:3]
