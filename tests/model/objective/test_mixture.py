@@ -154,7 +154,7 @@ def test_a_choice_is_the_mean_of_the_residual_before_the_state_is_seen():
     """r ~ N(mu, sd^2), y = a r + b eps: E[r | y] = mu + a sd^2 / (a^2 sd^2 + b^2) (y - a mu)."""
     corrupted = clip_of_three_laws(Uniform(), batch=6)
     objective = Preconditioned(4, latent_channels=4, variance=2.0)
-    output = output_of(objective, corrupted)
+    output = 3 * output_of(objective, corrupted)
     output[:, :4] = 0.0
     _, mu = objective.chosen(output, corrupted)
     sd = objective.arc.deviation(corrupted).detach()
