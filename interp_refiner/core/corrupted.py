@@ -22,7 +22,7 @@ class Alternatives:
     """
 
     offsets: Float[Tensor, "b n c t *space"]
-    present: Float[Tensor, "b n t *ones"]
+    present: Float[Tensor, "b n t *positions"]
 
 
 @dataclass
@@ -71,7 +71,7 @@ class Corrupted:
     clip: Clip
     finer: Float[Tensor, "b c t *space"] | None = None
     hypotheses: Float[Tensor, "b k c t *space"] | None = None
-    present: Float[Tensor, "b k t *ones"] | None = None
+    present: Float[Tensor, "b k t *positions"] | None = None
 
     @property
     def clean(self) -> Float[Tensor, "b c t *space"]:
@@ -101,6 +101,11 @@ class Corrupted:
     def flow_state(self) -> Float[Tensor, "b c t *space"]:
         """``x_u = x / (1 + a)``: ``x`` as a flow-matching state, every frame at its own time ``u``."""
         return self.x / per_frame(1 + self.noise_level, self.x).to(self.x.dtype)
+
+    @property
+    def num_hypotheses(self) -> int:
+        """k, how many reconstructions the interpolator offers, ``interpolation`` among them."""
+        return 1 if self.hypotheses is None else self.hypotheses.shape[1]
 
     @property
     def alternatives(self) -> Alternatives | None:

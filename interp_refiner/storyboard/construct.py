@@ -10,7 +10,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
 from interp_refiner.forward.corruption import BridgeTime, Corruption, Given, NoiseProfile
-from interp_refiner.forward.interpolator import Interpolator
+from interp_refiner.forward.interpolator import BlockFields, Interpolator, LawOfMotion, MotionFields
 from interp_refiner.forward.schedule import Schedule, Selector
 from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.model.attention import Attention
@@ -31,8 +31,9 @@ SLOTS: dict[str, type] = {
     "text": TextEncoder,
 }
 PARTS: tuple[type, ...] = (
-    *(Attention, BridgeTime, Gate, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
-    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Spacing, Still, Timestep),
+    *(Attention, BlockFields, BridgeTime, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
+    *(MotionFields, NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
+    *(Selector, Spacing, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"

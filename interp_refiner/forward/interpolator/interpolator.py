@@ -31,7 +31,7 @@ class Interpolation:
     confidence: Float[Tensor, "b t *ones"]
     roughness: Float[Tensor, ""] | None = None
     hypotheses: Float[Tensor, "b k c t *space"] | None = None
-    present: Float[Tensor, "b k t *ones"] | None = None
+    present: Float[Tensor, "b k t *positions"] | None = None
 
 
 class Interpolator(nn.Module, ABC):

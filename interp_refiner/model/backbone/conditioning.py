@@ -28,7 +28,7 @@ def hypothesis_channels(latent_channels: int, num_hypotheses: int) -> int:
 
 
 def _hypotheses(corrupted: Corrupted) -> list[Float[Tensor, "b k t *space"]]:
-    """Every other hypothesis: what it differs from ``zbar`` by, and where it is present; nothing where there is none."""
+    """What the other hypotheses differ from ``zbar`` by, and where they are present; nothing where none is offered."""
     offered, x = corrupted.alternatives, corrupted.x
     if offered is None:
         return []

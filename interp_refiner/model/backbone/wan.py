@@ -123,8 +123,9 @@ class Wan(Backbone):
         # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
         # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
         self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
-        more = (out_channels or latent_channels) - latent_channels
-        self.second_head = zeroed(nn.Linear(patch.out_channels, prod(patch.kernel_size) * more)) if more else None
+        self.out_channels = out_channels or latent_channels
+        more = prod(patch.kernel_size) * (self.out_channels - latent_channels)
+        self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -188,7 +189,7 @@ class Wan(Backbone):
         """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
         grid = self.grid(latent_shape)
         channels = self.keyframe_channels.count(latent_shape[0], self.num_hypotheses)
-        channels += self.second_head.out_features // prod(self.wan.config.patch_size) if self.second_head is not None else 0
+        channels += self.out_channels - latent_shape[0]
         times = self.timestep.count(grid[0])
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
 

@@ -59,15 +59,13 @@ class Gate:
         risen, start = (logits - largest).exp(), (-largest).exp()
         return odds * (risen - start) / (start + (odds * risen).sum(1, keepdim=True))
 
-    def __call__(
-        self, logits: Float[Tensor, "b l t *space"], offered: Alternatives
-    ) -> Float[Tensor, "b c t *space"]:
+    def __call__(self, logits: Float[Tensor, "b l t *space"], offered: Alternatives) -> Float[Tensor, "b c t *space"]:
         """``sum_j w_j (h_j - zbar)``: what choosing adds to the interpolation."""
         offsets = offered.offsets
         n, channels = offsets.shape[1:3]
         weights = self.weights(logits.unflatten(1, (n, self.groups)), offered.present)
         of_groups = offsets.unflatten(2, (self.groups, channels // self.groups))
-        return (weights.unsqueeze(3).to(offsets.dtype) * of_groups).sum(1).flatten(1, 2)
+        return (weights.unsqueeze(3) * of_groups).sum(1).flatten(1, 2)
 
 
 class Mixture(Objective, ABC):
