@@ -42,7 +42,7 @@ def only(scene: Scene, shape: str, centre: Tensor, **changes: Tensor) -> Scene:
 def test_every_option_is_the_world_that_its_constructor_makes(name: str):
     node = group_config("data", "moving_shapes", f"data/world={name}").writer.world
     world = instantiate(node)
-    assert (world.name, world.settings()) == (name, type(world)().settings())
+    assert (world.name, world) == (name, type(world)())
 
 
 @both_worlds
@@ -69,7 +69,7 @@ def test_a_clip_depends_on_its_seed_and_key_alone(world: World):
 
 @both_worlds
 def test_pixels_stay_in_range_unclipped(world: World):
-    video = render(scenes(world, 96))
+    video = render(scenes(world, 64))
     assert video.shape == (96, 3, FRAMES, HEIGHT, WIDTH)
     assert 0 < video.min() < 0.15
     assert 0.85 < video.max() < 1
@@ -77,11 +77,11 @@ def test_pixels_stay_in_range_unclipped(world: World):
 
 @both_worlds
 def test_every_frame_moves_a_little_and_nothing_pops(world: World):
-    change = render(scenes(world, 96)).diff(dim=2).abs()
+    change = render(scenes(world, 64)).diff(dim=2).abs()
     per_frame = change.mean((1, 3, 4))
     assert per_frame.min() > 1e-4
     assert per_frame.max() < 0.06
-    assert change.max() < 0.6  # the steepest edge, moved by the highest speed
+    assert change.max() < 0.7  # the steepest edge, moved by the highest speed
 
 
 @pytest.mark.parametrize(
