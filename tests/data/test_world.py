@@ -70,7 +70,7 @@ def test_a_clip_depends_on_its_seed_and_key_alone(world: World):
 @both_worlds
 def test_pixels_stay_in_range_unclipped(world: World):
     video = render(scenes(world, 64))
-    assert video.shape == (96, 3, FRAMES, HEIGHT, WIDTH)
+    assert video.shape == (64, 3, FRAMES, HEIGHT, WIDTH)
     assert 0 < video.min() < 0.15
     assert 0.85 < video.max() < 1
 
