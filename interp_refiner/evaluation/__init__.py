@@ -6,6 +6,7 @@ from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.maps import correction_map, maps_by_frame
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
+from interp_refiner.evaluation.patch_oracle import PatchOracle
 from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.position_oracle import PositionOracle
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
@@ -29,6 +30,7 @@ __all__ = [
     "InterpolatorBenchmark",
     "MakeTrainer",
     "Methods",
+    "PatchOracle",
     "PositionOracle",
     "PytestPart",
     "ReplacedKeyframes",

@@ -1,8 +1,9 @@
 """What the captions of moving shapes say of a scene."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import final
+from typing import ClassVar, final
 
 from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
 
@@ -14,7 +15,7 @@ class Captions(ABC):
         words: that the embedding of a caption has room for.
     """
 
-    words: int
+    words: ClassVar[int]
 
     @abstractmethod
     def motion(self, directions: list[int], seen: int) -> str:
@@ -40,16 +41,18 @@ class Captions(ABC):
 
 
 @final
+@dataclass(frozen=True)
 class FirstDirection(Captions):
     """Where every object goes when it is first seen: ``"bright circle moving left and dark square moving up"``."""
 
-    words = 16
+    words: ClassVar[int] = 16
 
     def motion(self, directions: list[int], seen: int) -> str:
         return DIRECTIONS[directions[seen]]
 
 
 @final
+@dataclass(frozen=True)
 class Turns(Captions):
     """All of an object's way: ``"bright circle moving left turning down at 6 turning right at 14"``.
 
@@ -59,7 +62,7 @@ class Turns(Captions):
     choose few.
     """
 
-    words = 64
+    words: ClassVar[int] = 64
 
     def motion(self, directions: list[int], seen: int) -> str:
         turns = [

@@ -14,10 +14,10 @@ from interp_refiner.data.world.scene import Scene, between, looks, plane_waves, 
 from interp_refiner.data.world.world import MAX_OBJECTS, World
 
 RADIUS = (0.1, 0.2)  # of the frame's shorter side
-SPEED = (0.6, 1.8)  # pixels a frame, before it changes
+SPEED = (0.8, 2.2)  # pixels a frame, before it changes
 SURGE = (0.0, 0.5)  # amplitude of the logarithm of the speed
 SURGE_PERIOD = (14.0, 40.0)  # frames
-CURVE = 0.26  # radians a frame, at most, to either side
+CURVE = 0.34  # radians a frame, at most, to either side
 TURN_ANGLE = (pi / 4, pi)  # of an abrupt turn, to either side
 SPIN = 0.12  # radians a frame, at most, to either side
 GROWTH = 0.015  # of the logarithm of the radius a frame, at most, up or down
@@ -26,9 +26,9 @@ ANCHORED = (0.2, 0.8)  # of the clip: when an object is at a place inside the fr
 PAN = (0.0, 1.0)  # pixels a frame
 PAN_CURVE = 0.08  # radians a frame, at most, to either side
 SHADING_PERIOD = (50.0, 100.0)  # pixels
-PATTERN_PERIOD = (10.0, 20.0)
+PATTERN_PERIOD = (12.0, 24.0)
 SHADING_CONTRAST = (0.02, 0.05)
-PATTERN_CONTRAST = (0.02, 0.04)
+PATTERN_CONTRAST = (0.01, 0.03)
 
 
 @final
@@ -49,7 +49,7 @@ class Gliding(World):
     version: ClassVar[int] = 2
     curve: ClassVar[float] = CURVE
     max_gain: float = 5.0
-    turn_probability: float = 0.02
+    turn_probability: float = 0.015
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -107,7 +107,7 @@ def plane_waves(
     return torch.stack([number * (pi * axis).cos(), number * (pi * axis).sin(), 2 * pi * phase], -1)
 
 
-def rotate(vector: Float[Tensor, "*shape 2"], angle: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
+def rotate(vector: Float[Tensor, "*#shape 2"], angle: Float[Tensor, "*#shape"]) -> Float[Tensor, "*#shape 2"]:
     """``vector`` turned by ``angle`` radians from x towards y."""
     (x, y), cos, sin = vector.unbind(-1), angle.cos(), angle.sin()
     return torch.stack([cos * x - sin * y, sin * x + cos * y], -1)
