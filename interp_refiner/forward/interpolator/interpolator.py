@@ -23,8 +23,8 @@ class Interpolation:
             position, or with axes of size 1 where it is one number per frame.
         roughness: of the flow that it was made with; None where there is no flow.
         hypotheses: the sequence by k laws of motion, the first of which is ``latents``; None where there is only one.
-        present: 0 where a hypothesis has nothing of its own to say and is ``latents``; up to 1 where it has, by how much
-            it is to be trusted there. 1 for the first hypothesis. Per position, or with axes of size 1.
+        present: 0 where a hypothesis has nothing of its own to say and is ``latents``; up to 1 where it has, by how
+            much it is to be trusted. 1 for the first hypothesis. Per position, or with axes of size 1.
     """
 
     latents: Float[Tensor, "b c t *space"]
@@ -92,7 +92,7 @@ def no_confidence(values: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b t *
     return values.new_zeros(values.shape[0], values.shape[2], *[1] * (values.ndim - 3))
 
 
-def inside_gaps(present: Float[Tensor, "b k t *ones"], near: Neighbours) -> Float[Tensor, "b k t *ones"]:
+def inside_gaps(present: Float[Tensor, "b k t ..."], near: Neighbours) -> Float[Tensor, "b k t ..."]:
     """``present``, 0 on known frames and outside the outermost keyframes: no motion has a say there."""
     inside = (~near.known & ~near.one_sided).unsqueeze(1)
     return torch.where(inside.view(*inside.shape, *[1] * (present.ndim - 3)), present, 0.0)

@@ -25,7 +25,7 @@ class Gap:
         left, right: the keyframes l and r.
         since, until: ``t - l`` and ``r - t``.
         before, after: ``l - l'`` and ``r' - r``; 1 where there is none.
-        has_before, has_after: whether there is.
+        has_before, has_after: whether there is, and anything moves at all.
         to_right, to_left: fields from l to r, at l, and from r to l, at r.
         to_before, to_after: fields from l to l', at l, and from r to r', at r.
     """
@@ -87,8 +87,8 @@ class Quadratic(LawOfMotion):
         x(t) = line(t) - (t - l) (r - t) ((1 - a) c_l + a c_r)         a = (t - l) / (r - l)
 
     ``c_l`` and ``c_r`` are half the accelerations that the displacements around l and around r tell, second divided
-    differences. With either alone it is one parabola, with both the cubic of Catmull and Rom. Both keyframes are carried
-    along it and blended by ``1 - a`` and ``a``.
+    differences. With either alone it is one parabola, with both the cubic of Catmull and Rom. Both keyframes are
+    carried along it and blended by ``1 - a`` and ``a``.
     """
 
     def __call__(self, gap: Gap) -> Guess:
@@ -128,7 +128,8 @@ class Nearest(LawOfMotion):
 def covering(velocity: Float[Tensor, "f 2 h w"]) -> Float[Tensor, "f 1 h w"]:
     """Weights of a splat in which what moves covers what stands; what most of the picture does is standing."""
     ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
-    return (COVERING * torch.linalg.vector_norm(velocity - ground, dim=1, keepdim=True)).clamp(max=FURTHEST).exp()
+    x, y = (velocity - ground).split(1, 1)
+    return (COVERING * (x * x + y * y).sqrt()).clamp(max=FURTHEST).exp()
 
 
 def carried(

@@ -1,10 +1,8 @@
-"""Where everything in a keyframe was at the keyframe before it, and will be at the one after it."""
-
-from dataclasses import dataclass
+"""Where everything in a picture has gone in another picture."""
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue
@@ -12,6 +10,8 @@ from interp_refiner.forward.interpolator.block_matching import cheapest, displac
 from interp_refiner.forward.interpolator.flow_warp import warp
 
 TINY = 1e-6  # beside variances that are divided by
+DAMPING = 0.02  # of Gauss-Newton, relative to the mean square of the gradient: flat windows stay where they are
+REACH = 2.0  # positions that Gauss-Newton may go from where it starts
 
 
 class MotionFields:
@@ -22,7 +22,7 @@ class MotionFields:
         D(x, v) + smoothness * variance * |v|
 
     see :func:`matching_cost`, refined by a parabola. Every position starts with the displacement of its cell and
-    descends the squared difference of ``left(p)`` and ``right(p + v)`` over the window around it (Lucas and Kanade 1981).
+    descends the squared difference of ``start(p)`` and ``end(p + v)`` over the window around it (Lucas, Kanade 1981).
 
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
@@ -56,10 +56,10 @@ class MotionFields:
         """The cheapest displacement of every cell."""
         height, width = start.shape[2:]
         pad = (0, -width % self.pooling, 0, -height % self.pooling)
-        cells = [F.avg_pool2d(F.pad(z, pad, mode="replicate"), self.pooling) for z in (start, end)]
-        radius, variance = self.radius // self.pooling, cells[0].var((2, 3), keepdim=True).mean(1, keepdim=True) + TINY
+        start, end = (F.avg_pool2d(F.pad(z, pad, mode="replicate"), self.pooling) for z in (start, end))
+        radius, variance = self.radius // self.pooling, start.var((2, 3), keepdim=True).mean(1, keepdim=True) + TINY
         length = torch.linalg.vector_norm(displacements(radius, start), dim=0).view(-1, 1, 1)
-        cost = matching_cost(*cells, radius, 1) + self.smoothness * self.pooling * variance * length
+        cost = matching_cost(start, end, radius, 1) + self.smoothness * self.pooling * variance * length
         vectors = self.pooling * cheapest(cost, radius)
         if self.pooling > 1:
             vectors = F.interpolate(vectors, scale_factor=self.pooling, mode="nearest")
@@ -91,40 +91,7 @@ class MotionFields:
         return F.avg_pool2d(around, self.window, stride=1)
 
 
-DAMPING = 0.02  # of Gauss-Newton, relative to the mean square of the gradient: flat windows stay where they are
-REACH = 2.0  # positions that Gauss-Newton may go from where it starts
-
-
 def spatial_gradient(z: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
     """Central differences along x and y, the edge beyond the edge."""
     wide = F.pad(z, (1, 1, 1, 1), mode="replicate")
     return (wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]) / 2, (wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]) / 2
-
-
-@dataclass(frozen=True)
-class Keyframes:
-    """The keyframes of every sample in a table, from left to right; unused rows repeat the last one.
-
-    Attributes:
-        frame: the frame of every keyframe.
-        before: the row of the last keyframe at or before every frame; 0 where there is none.
-    """
-
-    frame: Int[Tensor, "b k"]
-    before: Int[Tensor, "b t"]
-
-
-def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
-    """Numbers the keyframes of every sample.
-
-    The table has as many rows as the sample with the most keyframes needs. Only where the host cannot know that without
-    waiting for the device it has a row for every frame.
-    """
-    num_frames = known.shape[1]
-    rows = int(known.numpy().sum(1).max()) if known.device.type == "cpu" else num_frames
-    rank = known.cumsum(1) - 1
-    row = torch.arange(max(rows, 2), device=known.device)
-    frame = torch.arange(num_frames, device=known.device)
-    position = torch.where(known.unsqueeze(1) & (rank.unsqueeze(1) == row.view(1, -1, 1)), frame, 0).amax(2)
-    last = torch.where(known, frame, 0).amax(1, keepdim=True)
-    return Keyframes(torch.where(row < known.sum(1, keepdim=True), position, last), rank.clamp(min=0))

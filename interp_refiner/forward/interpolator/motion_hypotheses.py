@@ -13,7 +13,8 @@ from interp_refiner.core import BadValue, Neighbours, take_frames
 from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.laws_of_motion import Gap, LawOfMotion
-from interp_refiner.forward.interpolator.motion_fields import MotionFields, table_of_keyframes
+from interp_refiner.forward.interpolator.motion_fields import MotionFields
+from interp_refiner.forward.interpolator.segments import rows_inside, table_of_keyframes
 
 
 class MotionHypotheses(Interpolator):
@@ -92,6 +93,8 @@ class MotionHypotheses(Interpolator):
         def frame_of(offset: int) -> Int[Tensor, "b t"]:
             return table.frame.gather(1, (table.before + offset).clamp(0, last_pair + 1))
 
+        fields = of_pair(to_later, 0), of_pair(to_earlier, 0), of_pair(to_earlier, -1), of_pair(to_later, 1)
+        moves = torch.stack([(field != 0).flatten(1).any(1) for field in fields]).any(0).view(-1, 1, 1, 1)
         return Gap(
             left=earlier.index_select(0, pick(first + table.before.clamp(max=last_pair))),
             right=later.index_select(0, pick(first + table.before.clamp(max=last_pair))),
@@ -99,18 +102,10 @@ class MotionHypotheses(Interpolator):
             until=number(near.distance_right),
             before=number(frame_of(0) - frame_of(-1)),
             after=number(frame_of(2) - frame_of(1)),
-            has_before=pick(table.before > 0).view(-1, 1, 1, 1),
-            has_after=pick(table.before + 2 < num_keyframes).view(-1, 1, 1, 1),
-            to_right=of_pair(to_later, 0),
-            to_left=of_pair(to_earlier, 0),
-            to_before=of_pair(to_earlier, -1),
-            to_after=of_pair(to_later, 1),
+            has_before=pick(table.before > 0).view(-1, 1, 1, 1) & moves,
+            has_after=pick(table.before + 2 < num_keyframes).view(-1, 1, 1, 1) & moves,
+            to_right=fields[0],
+            to_left=fields[1],
+            to_before=fields[2],
+            to_after=fields[3],
         )
-
-
-def rows_inside(near: Neighbours) -> Int[Tensor, " f"]:
-    """Of all ``b t`` frames those inside gaps; all, where the host would have to wait for the device to know them."""
-    inside = (~near.known & ~near.one_sided).flatten()
-    if inside.device.type == "cpu":
-        return torch.from_numpy(inside.numpy().nonzero()[0])
-    return torch.arange(inside.numel(), device=inside.device)

@@ -26,6 +26,6 @@ def splat(
         for col, in_x in ((left, 1 - (x - left)), (left + 1, x - left)):
             inside = (row >= 0) & (row < h) & (col >= 0) & (col < w)
             kernel = (in_x * in_y * inside).unsqueeze(1)
-            place = (row.clamp(0, h - 1) * w + col.clamp(0, w - 1)).long().view(n, 1, -1)
+            place = (row.clamp(0, h - 1) * w + col.clamp(0, w - 1)).long().flatten(1).unsqueeze(1)
             total = total.scatter_add(2, place.expand(-1, channels, -1), (carried * kernel).flatten(2))
-    return tuple(total.view(n, channels, h, w).split([channels - 1, 1], 1))  # type: ignore[return-value]
+    return tuple(total.unflatten(2, (h, w)).split([channels - 1, 1], 1))  # type: ignore[return-value]

@@ -63,9 +63,8 @@ class Guesses(Careless):
     def fill(self, values: torch.Tensor, near: Neighbours) -> Interpolation:
         sevens = super().fill(values, near)
         hypotheses = torch.stack([sevens.latents, torch.full_like(values, 5.0), values * torch.nan], 1)
-        present = (
-            values.new_tensor([1.0, 0.4, 0.0]).view(1, 3, 1, 1, 1).expand(len(values), -1, values.shape[2], -1, -1)
-        )
+        present = values.new_tensor([1.0, 0.4, 0.0]).view(1, 3, 1, 1, 1)
+        present = present.expand(len(values), -1, values.shape[2], -1, -1)
         return Interpolation(sevens.latents, sevens.confidence, None, hypotheses, present)
 
 
