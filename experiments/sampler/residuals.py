@@ -1,7 +1,8 @@
-"""What samplers keep of residuals whose clean estimate is exact, as two tables in Markdown: python residuals.py
+"""What samplers keep of residuals whose clean estimate is exact, as three tables in Markdown: python residuals.py
 
 What is missing in them is the steps' doing alone. The first is the variance of a Gaussian residual, by the recursion of
-the state, so without chance. The second is the distance to laws that are no Gaussian, by 20,000 states each.
+the state, so without chance. The others are by 20,000 states each: the distance to laws that are no Gaussian, and which
+of two motions a sample takes.
 """
 
 import math
@@ -23,6 +24,8 @@ LAWS = {  # means, deviations and weights of a mixture of normal laws
     "three scales": ([0.0, 0.0, 0.0], [0.02, 0.2, 0.9], [0.7, 0.2, 0.1]),
 }
 STATES, SIGMA_OF_LAWS = 20_000, 0.6
+QUANTILES = (torch.arange(STATES, dtype=torch.float64) + 0.5) / STATES
+APART = (1.0, 2.0, 4.0, 16.0)  # of the two motions, over a whole patch
 
 
 def first_order(spacing: Spacing, evaluations: int, eta: float, sigma: float) -> list[Step]:
@@ -94,26 +97,39 @@ def posterior_mean(y: Tensor, tau: float, sigma: float, law: Sequence[Sequence[f
     return (share * (mean + a * deviation**2 / variance * off)).sum(1)
 
 
-def distance(steps: Sequence[Step], sigma: float, law: Sequence[Sequence[float]]) -> float:
-    """Squared 2-Wasserstein distance between what is sampled and the law, in its variances."""
-    quantiles = (torch.arange(STATES, dtype=torch.float64) + 0.5) / STATES
+def sampled(steps: Sequence[Step], sigma: float, law: Sequence[Sequence[float]]) -> Tensor:
+    """States at ``tau = 0``, from as many quantiles of the start."""
     generator = torch.Generator().manual_seed(0)
-    y, before = sigma * torch.special.ndtri(quantiles), None
+    y, before = sigma * torch.special.ndtri(QUANTILES), None
     for step in steps:
         u = posterior_mean(y, step.tau, sigma, law)
         ahead = u if before is None else u + step.ahead * (u - before)
         fresh = torch.randn(STATES, generator=generator, dtype=torch.float64)
         y = step.keep * y + step.pull * ahead + step.fresh * sigma * fresh
         before = u
+    return y
+
+
+def distance(steps: Sequence[Step], sigma: float, law: Sequence[Sequence[float]]) -> float:
+    """Squared 2-Wasserstein distance between what is sampled and the law, in its variances."""
     mean, deviation, weight = (torch.tensor(part, dtype=torch.float64) for part in law)
     grid = torch.linspace(-4, 4, 400_001, dtype=torch.float64)
     below = (weight * torch.special.ndtr((grid.unsqueeze(1) - mean) / deviation)).sum(1)
-    truth = grid[torch.searchsorted(below, quantiles)]
-    return float((y.sort().values - truth).square().mean() / truth.var())
+    truth = grid[torch.searchsorted(below, QUANTILES)]
+    return float((sampled(steps, sigma, law).sort().values - truth).square().mean() / truth.var())
+
+
+def choice(steps: Sequence[Step], sigma: float, apart: float) -> str:
+    """Of two motions with probabilities .6 and .4: shares of the rarer one, of ghosts in between, and beyond both."""
+    near, far, detail = -0.4 * apart, 0.6 * apart, 0.1
+    y = sampled(steps, sigma, ([near, far], [detail, detail], [0.6, 0.4]))
+    beyond = (y < near - 3 * detail) | (y > far + 3 * detail)
+    shares = (y > 0.1 * apart, (y > near + 3 * detail) & (y < far - 3 * detail), beyond)
+    return " ".join(f"{share.double().mean():.2f}" for share in shares)
 
 
 def main() -> None:
-    """Prints both tables."""
+    """Prints the tables."""
     columns = [(n, eta) for n in EVALUATIONS for eta in ETAS]
     print("| spacing | method | " + " | ".join(f"{n}, eta {eta:g}" for n, eta in columns) + " |")
     print("|---|---" + "|---" * len(columns) + "|")
@@ -132,6 +148,14 @@ def main() -> None:
         for method, make in METHODS.items():
             cells = [f"{distance(make(Even(), n, eta, SIGMA_OF_LAWS), SIGMA_OF_LAWS, law):.3f}" for n, eta in columns]
             print(f"| {name} | {method} | " + " | ".join(cells) + " |")
+    print("\n| evaluations | method | sigma | " + " | ".join(f"apart {apart:g}" for apart in APART) + " |")
+    print("|---|---|---" + "|---" * len(APART) + "|")
+    for evaluations in (4, 8):
+        for method in ("first order", "**order 2**"):
+            for sigma in (0.2, 0.5, 1.0):
+                steps = METHODS[method](Even(), evaluations, 0.0, sigma)
+                cells = [choice(steps, sigma, apart) for apart in APART]
+                print(f"| {evaluations} | {method} | {sigma} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":
