@@ -1,4 +1,4 @@
-"""Displacements of whole blocks, among which every position takes the one that fits it: coarse, and sharp at outlines."""
+"""Displacements of whole blocks, among which every position takes the one that fits it, so outlines stay sharp."""
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,9 @@ from interp_refiner.forward.interpolator.motion_compensated import variance
 class BlockFields:
     """Dense displacements between two keyframes, an alternative to :class:`MotionFields` with errors of its own.
 
-    A block takes the displacement of least :func:`regret`, so both keyframes have to agree on it. A position takes that of
-    its own block or of one of the eight around it: the one for which ``|end(p + v) - start(p)|^2``, a mean over 3 x 3
-    positions, is least. So outlines are not blurred by the size of blocks.
+    A block takes the displacement of least :func:`regret`, so both keyframes have to agree on it. A position takes that
+    of its own block or of one of the eight around it: the one for which ``|end(p + v) - start(p)|^2``, a mean over
+    3 x 3 positions, is least. So outlines are not blurred by the size of blocks.
 
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
@@ -37,9 +37,7 @@ class BlockFields:
         self.radius, self.block, self.pooling, self.smoothness = radius, block, pooling, smoothness
 
     @torch.no_grad()
-    def __call__(
-        self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]
-    ) -> Float[Tensor, "n 2 h w"]:
+    def __call__(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         """By how many positions (x, y) what is at every position of ``start`` has moved in ``end``."""
         height, width = start.shape[2:]
         pad = (0, -width % self.block, 0, -height % self.block)

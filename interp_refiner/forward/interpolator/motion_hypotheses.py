@@ -68,9 +68,7 @@ class MotionHypotheses(Interpolator):
             before = filled.hypotheses, filled.present
         more = torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5)
         trust = torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2)
-        return replace(
-            filled, hypotheses=torch.cat([before[0], more], 1), present=torch.cat([before[1], trust], 1)
-        )
+        return replace(filled, hypotheses=torch.cat([before[0], more], 1), present=torch.cat([before[1], trust], 1))
 
     def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
         """What the laws are told of all missing frames; every pair of neighbouring keyframes is matched once."""

@@ -14,7 +14,7 @@ from interp_refiner.forward.interpolator.interpolator import Interpolation, Inte
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of one sample: ``zbar`` and its confidence as they are, ``h_j - zbar`` and ``present`` in float16."""
+    """What is kept of one sample: ``zbar`` and confidence as they are, ``h_j - zbar`` and ``present`` in float16."""
 
     latents: Float[Tensor, "c t *space"]
     confidence: Float[Tensor, "t *ones"]
@@ -30,9 +30,9 @@ class Kept:
 class Remembered(Interpolator):
     """Any interpolator; on the CPU what it returns is kept in memory, by the content of the keyframes.
 
-    Whoever asks, the same keyframes have the same interpolation, so nothing ever has to be dropped. Hypotheses are rounded
-    to float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching is fast,
-    nothing is kept.
+    Whoever asks, the same keyframes have the same interpolation, so nothing ever has to be dropped. Hypotheses are
+    rounded to float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching
+    is fast, nothing is kept.
 
     Args:
         inner: the interpolator; it is not trained.

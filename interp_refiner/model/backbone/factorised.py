@@ -46,9 +46,7 @@ class SpaceBlock(nn.Module):
         nn.init.zeros_(self.out.bias)
         self.table = nn.Parameter(torch.tensor([0.0, 1.0]).unsqueeze(1).repeat(1, dim))  # shift, scale
 
-    def forward(
-        self, x: Float[Tensor, "n h w d"], modulation: Float[Tensor, "n 2 d"]
-    ) -> Float[Tensor, "n h w d"]:
+    def forward(self, x: Float[Tensor, "n h w d"], modulation: Float[Tensor, "n 2 d"]) -> Float[Tensor, "n h w d"]:
         shift, scale = (modulation + self.table)[:, :, None, None].unbind(1)
         y = F.rms_norm(x, x.shape[-1:]) * scale + shift
         return x + self.out(F.silu(self.around(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
@@ -65,9 +63,7 @@ class TimeBlock(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
         nn.init.zeros_(self.out.weight)
 
-    def forward(
-        self, x: Float[Tensor, "b t h w d"], places: Float[Tensor, "t d"]
-    ) -> Float[Tensor, "b t h w d"]:
+    def forward(self, x: Float[Tensor, "b t h w d"], places: Float[Tensor, "t d"]) -> Float[Tensor, "b t h w d"]:
         b, t, h, w, d = x.shape
         y = self.norm(x) + self.place(places).view(1, t, 1, 1, d)
         q, k, v = self.qkv(y).view(b, t, h * w, 3, self.num_heads, -1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
@@ -161,7 +157,7 @@ class Factorised(Backbone):
         return self.head(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
 
     def _embed_time(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
-        """Of every frame's timestep and numbers, and of the prompt: the mean over its words, which padding is none of."""
+        """Of every frame's timestep and numbers, and of the prompt: the mean over its words, without padding."""
         times = self.timestep.times(corrupted)
         if times.shape[1] == 1:
             times = times.expand(-1, corrupted.known.shape[1])
