@@ -1,59 +1,62 @@
 """Laws that every sampler has."""
 
 from dataclasses import replace
+from functools import cache
+from itertools import product
 
 import pytest
 import torch
 
-from tests.factories import corrupted_clip, make_objective
+from interp_refiner.core import Draws
+from interp_refiner.model.sampler import Arc, Bridge, Even
+from tests.factories import corrupted_clip, make_corruption, make_objective, random_clip
 from tests.helpers import build, group_members
 
-MEMBERS = group_members("sampler")
-BRIDGES = [
-    (f"sampler.steps={steps}", f"sampler.order={order}", f"sampler.eta={eta}", f"sampler/spacing={spacing}")
-    for steps, order, eta, spacing in [
-        (1, 2, 1.0, "even"),
-        (2, 1, 0.5, "arc"),
-        (3, 2, 0.0, "even"),
-        (4, 1, 1.0, "even"),
-        (5, 2, 1.0, "arc"),
-        (6, 2, 0.5, "even"),
-        (7, 1, 0.0, "arc"),
-        (8, 2, 0.0, "arc"),
-    ]
-]
-EXACT = [*((name, ()) for name in MEMBERS), *(("bridge", settings) for settings in BRIDGES)]
+MEMBERS = {name: build("sampler", name) for name in group_members("sampler")}
+SAMPLERS = {
+    **MEMBERS,
+    **{
+        f"{steps} steps of order {order}, eta {eta}, {type(spacing).__name__}": Bridge(steps, order, eta, spacing)
+        for steps, order, eta, spacing in product(range(1, 9), (1, 2), (0.0, 0.5, 1.0), (Even(), Arc(0.4)))
+    },
+}
+forward = cache(make_corruption)
 
 
 def same_bits(a, b):
     return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
 
 
-@pytest.mark.parametrize(("name", "overrides"), EXACT)
+def start(*overrides, **fields):
+    """A corrupted clip, what corrupts, and draws for every sampler."""
+    clip, corruption = random_clip(**fields), forward(*overrides)
+    return corruption(clip, "val"), corruption, Draws(0, "sample", clip.keys)
+
+
 @pytest.mark.parametrize("space", [(4, 6), ()])
 @pytest.mark.parametrize("interpolator", ["linear", "slerp", "spline"])
-def test_an_oracle_gives_the_clean_clip(name, overrides, space, interpolator):
-    corrupted, corruption, draws = corrupted_clip(f"interpolator={interpolator}", space=space)
-    sample = build("sampler", name, *overrides)(lambda _: corrupted.clean, corrupted, draws, corruption)
-    torch.testing.assert_close(sample, corrupted.clean, atol=1e-5, rtol=0)
+def test_an_oracle_gives_the_clean_clip(space, interpolator):
+    corrupted, corruption, draws = start(f"interpolator={interpolator}", space=space, batch=2)
+    for name, sampler in SAMPLERS.items():
+        sample = sampler(lambda _: corrupted.clean, corrupted, draws, corruption)
+        torch.testing.assert_close(sample, corrupted.clean, atol=1e-5, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize(("name", "overrides"), EXACT)
 @pytest.mark.parametrize("mode", ["dist", "gauss", "dist_linear"])
-def test_given_frames_are_bit_for_bit_whatever_the_model_says(name, overrides, mode):
-    corrupted, corruption, draws = corrupted_clip(f"corruption={mode}")
+def test_given_frames_are_bit_for_bit_whatever_the_model_says(mode):
+    corrupted, corruption, draws = start(f"corruption={mode}")
     corrupted.values[:, :, 0, 0, 0] = -0.0
-    noisy = lambda state: 10 * torch.randn_like(state.x)  # noqa: E731
-    sample = build("sampler", name, *overrides)(noisy, corrupted, draws, corruption)
-    given = corrupted.given.nonzero(as_tuple=True)
-    assert same_bits(sample.transpose(1, 2)[given], corrupted.values.transpose(1, 2)[given])
+    given, noisy = corrupted.given.nonzero(as_tuple=True), lambda state: 10 * torch.randn_like(state.x)
+    for name, sampler in SAMPLERS.items():
+        sample = sampler(noisy, corrupted, draws, corruption)
+        assert same_bits(sample.transpose(1, 2)[given], corrupted.values.transpose(1, 2)[given]), name
 
 
-@pytest.mark.parametrize(("name", "overrides"), EXACT)
-def test_a_zero_correction_reproduces_linear_interpolation(name, overrides):
-    corrupted, corruption, draws = corrupted_clip()
-    sample = build("sampler", name, *overrides)(lambda state: state.interpolation, corrupted, draws, corruption)
-    torch.testing.assert_close(sample, corrupted.interpolation, atol=1e-5, rtol=0)
+def test_a_zero_correction_reproduces_linear_interpolation():
+    corrupted, corruption, draws = start()
+    for name, sampler in SAMPLERS.items():
+        sample = sampler(lambda state: state.interpolation, corrupted, draws, corruption)
+        torch.testing.assert_close(sample, corrupted.interpolation, atol=1e-5, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("interpolator", ["linear", "spline"])
