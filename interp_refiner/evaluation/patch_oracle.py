@@ -14,7 +14,7 @@ from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.interpolator_table import held_out_clips, unusable
 from interp_refiner.evaluation.measures import paired_bootstrap
 from interp_refiner.evaluation.report import markdown_table
-from interp_refiner.forward.interpolator import Interpolator, use_codec
+from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 ORACLE = "the best at every position"
@@ -72,11 +72,9 @@ class PatchOracle:
         if max(self.counts) >= clean.shape[2]:
             raise BadValue("counts", self.counts, f"numbers of keyframes below {clean.shape[2]}, the frames of a clip")
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
-        taking_part = {name: i.to(device) for name, i in self.interpolators.items() if name not in left_out}
+        taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         if not taking_part:
             raise BadValue("interpolators", left_out, "at least one that can take part")
-        for interpolator in taking_part.values():
-            use_codec(interpolator, codec)
         rows = [row for count in self.counts for row in judge(taking_part, clean, count, codec, self.batch_size)]
         return {"root": str(self.root / self.split), "shape": list(clean.shape), "left_out": left_out, "rows": rows}
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble, load_run
+from interp_refiner.assemble import assemble, load_run
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
-from interp_refiner.export import as_pipeline
-from interp_refiner.storyboard import RefinerPipeline
+from interp_refiner.storyboard import RefinerPipeline, as_pipeline
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.config.small import small_config
 from tests.factories import random_clip
 

@@ -2,8 +2,8 @@
 
 from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.flow_warp import FlowWarp
-from interp_refiner.forward.interpolator.in_pixels import InPixels, PixelCodec, use_codec
-from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
+from interp_refiner.forward.interpolator.in_pixels import InPixels
+from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator, PixelCodec
 from interp_refiner.forward.interpolator.laws_of_motion import (
     Backward,
     Forward,
@@ -47,5 +47,4 @@ __all__ = [
     "Slerp",
     "Spline",
     "Straightened",
-    "use_codec",
 ]

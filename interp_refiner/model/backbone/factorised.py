@@ -9,7 +9,8 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels
+from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone
 from interp_refiner.model.backbone.conditioning import (
     BracketingKeyframes,
@@ -79,44 +80,48 @@ class Factorised(Backbone):
     hypothesis is right shows in small neighbourhoods, and holds for whole gaps.
 
     Args:
-        latent_channels: channels of the clip; the data's metadata says it.
-        text_dim: width of the prompt embeddings, of which the mean is added to every frame's embedding.
+        spec: of the clips: their channels, and the width of their prompts' embeddings; the mean over a prompt is added
+            to every frame's embedding.
         num_hypotheses: of the interpolator, to be shown among the keyframe channels.
-        out_channels: of the output, ``latent_channels`` or more; the objective says it. None for ``latent_channels``.
+        out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
         dim: channels of every block.
         num_layers: blocks over space, each followed by one over time.
         num_heads: of attention over time; it divides ``dim``.
         timestep: how noise levels become timesteps.
         keyframe_channels: how keyframe content is shown.
+        attention: dense; None for that, too. A position attends to few others.
 
     Raises:
-        BadValue: heads that do not divide ``dim``, an odd ``dim``; on use, latents that are not video.
+        BadValue: sparse attention, heads that do not divide ``dim``, an odd ``dim``; on use, latents of no video.
     """
 
     def __init__(
         self,
-        latent_channels: int,
-        text_dim: int,
-        num_hypotheses: int = 1,
-        out_channels: int | None = None,
+        spec: ClipSpec,
+        num_hypotheses: NumHypotheses = 1,
+        out_channels: OutChannels = None,
         dim: int = 64,
         num_layers: int = 3,
         num_heads: int = 2,
         timestep: Timestep | None = None,
         keyframe_channels: KeyframeChannels | None = None,
+        attention: Attention | None = None,
     ):
         super().__init__()
+        if attention is not None and not isinstance(attention, Dense):
+            allowed = "dense: along time there is nothing to leave out"
+            raise BadValue("attention", type(attention).__name__, allowed)
         if dim % 2:
             raise BadValue("dim", dim, "an even number of channels")
         if num_heads < 1 or dim % num_heads:
             raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()
-        shown = latent_channels + self.keyframe_channels.count(latent_channels, num_hypotheses)
+        shown = spec.channels + self.keyframe_channels.count(spec.channels, num_hypotheses)
         self.embed = Kernel(shown, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
         self.frame_numbers = FrameNumbers(dim, dim)
-        self.text = nn.Linear(text_dim, dim, bias=False)
+        self.text = nn.Linear(spec.text_dim, dim, bias=False)
         self.modulation = nn.Linear(dim, 2 * dim)
         nn.init.zeros_(self.text.weight)
         nn.init.zeros_(self.modulation.weight)
@@ -124,7 +129,7 @@ class Factorised(Backbone):
         self.places = Timesteps(dim, True, 0.0)
         blocks = ((SpaceBlock(dim), TimeBlock(dim, num_heads)) for _ in range(num_layers))
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
-        self.norm, self.head = nn.RMSNorm(dim), nn.Linear(dim, out_channels or latent_channels)
+        self.norm, self.head = nn.RMSNorm(dim), nn.Linear(dim, out_channels or spec.channels)
 
     @property
     def units(self) -> Sequence[nn.Module]:

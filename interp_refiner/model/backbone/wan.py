@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, one_fault
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels, one_fault
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
 from interp_refiner.model.backbone.backbone import Backbone
@@ -41,10 +41,9 @@ class Wan(Backbone):
     output has beside latent channels. So the first step of a pretrained model is bit for bit the base model's.
 
     Args:
-        latent_channels: channels of the clip; the data's metadata says it.
-        text_dim: width of the prompt embeddings; the data's metadata says it.
+        spec: of the clips: their channels, and the width of their prompt embeddings.
         num_hypotheses: of the interpolator, to be shown among the keyframe channels.
-        out_channels: of the output, ``latent_channels`` or more; the objective says it. None for ``latent_channels``.
+        out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
         num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
         patch_size: frames, rows and columns of a token.
         timestep: how noise levels become timesteps.
@@ -62,10 +61,9 @@ class Wan(Backbone):
 
     def __init__(
         self,
-        latent_channels: int,
-        text_dim: int,
-        num_hypotheses: int = 1,
-        out_channels: int | None = None,
+        spec: ClipSpec,
+        num_hypotheses: NumHypotheses = 1,
+        out_channels: OutChannels = None,
         num_layers: int = 30,
         num_attention_heads: int = 12,
         attention_head_dim: int = 128,
@@ -81,7 +79,7 @@ class Wan(Backbone):
         lora: LoRA | None = None,
     ):
         super().__init__()
-        shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
+        shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
         if attention_head_dim < 6 or attention_head_dim % 2:
             raise BadValue("attention_head_dim", attention_head_dim, "an even number >= 6, for rotary embeddings")
         self.pretrained = pretrained is not None
@@ -113,7 +111,7 @@ class Wan(Backbone):
         patch = self.wan.patch_embedding
         self.num_hypotheses = num_hypotheses
         self.keyframe_embedding = nn.Conv3d(
-            self.keyframe_channels.count(latent_channels, num_hypotheses),
+            self.keyframe_channels.count(spec.channels, num_hypotheses),
             patch.out_channels,
             kernel_size=patch.kernel_size,
             stride=patch.stride,
@@ -123,8 +121,8 @@ class Wan(Backbone):
         # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
         # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
         self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
-        self.out_channels = out_channels or latent_channels
-        more = prod(patch.kernel_size) * (self.out_channels - latent_channels)
+        self.out_channels = out_channels or spec.channels
+        more = prod(patch.kernel_size) * (self.out_channels - spec.channels)
         self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
 
     @property

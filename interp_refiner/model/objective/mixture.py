@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import Alternatives, BadValue, Corrupted
+from interp_refiner.core import Alternatives, BadValue, ClipSpec, Corrupted, NumLevels
 from interp_refiner.model.objective.objective import Objective
 
 
@@ -76,6 +76,7 @@ class Mixture(Objective, ABC):
     The network's output then has the logits of a :class:`Gate` behind the latent channels.
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
         gate: how logits become weights; None for :class:`Gate` as it is by default.
@@ -83,8 +84,8 @@ class Mixture(Objective, ABC):
 
     zero_start = True
 
-    def __init__(self, num_levels: int, temporal_weight: float = 1.0, gate: Gate | None = None):
-        super().__init__(num_levels, temporal_weight)
+    def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0, gate: Gate | None = None):
+        super().__init__(spec, num_levels, temporal_weight)
         self.gate = gate or Gate()
 
     def out_channels(self, latent_channels: int, num_hypotheses: int) -> int:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, per_frame, per_sample
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample
 from interp_refiner.model.objective.mixture import Gate, Mixture
 
 FASTER = (
@@ -91,8 +91,8 @@ class Preconditioned(Mixture):
         z0_hat = ... + sin(phi)^2 (sum_k w_k h_k - zbar)
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
-        latent_channels: c.
         temporal_weight: weight of the frame-to-frame differences.
         variance: of every channel's residual at the start, relative to ``m^2 (1 - kappa)``.
         gate: see :class:`Mixture`.
@@ -103,14 +103,14 @@ class Preconditioned(Mixture):
 
     def __init__(
         self,
-        num_levels: int,
-        latent_channels: int,
+        spec: ClipSpec,
+        num_levels: NumLevels,
         temporal_weight: float = 1.0,
         variance: float = 10.0,
         gate: Gate | None = None,
     ):
-        super().__init__(num_levels, temporal_weight, gate)
-        self.arc = ResidualArc(latent_channels, variance)
+        super().__init__(spec, num_levels, temporal_weight, gate)
+        self.arc = ResidualArc(spec.channels, variance)
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses free frames without noise, whose residual would have no scale.

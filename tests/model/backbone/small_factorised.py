@@ -3,6 +3,7 @@
 import torch
 
 from interp_refiner.model.backbone import Factorised
+from tests.factories import spec_of
 
 SMALL = {"dim": 16, "num_layers": 2, "num_heads": 2}
 
@@ -10,7 +11,7 @@ SMALL = {"dim": 16, "num_layers": 2, "num_heads": 2}
 def small_factorised(**overrides):
     """A network whose parameters are all random, so that zero-initialised paths are open."""
     torch.manual_seed(0)
-    model = Factorised(latent_channels=4, text_dim=8, **{**SMALL, **overrides})
+    model = Factorised(spec_of(), **{**SMALL, **overrides})
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return model

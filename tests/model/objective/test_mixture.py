@@ -9,14 +9,14 @@ from interp_refiner.core import Alternatives, BadValue, Draws, per_frame
 from interp_refiner.forward.corruption import Uniform
 from interp_refiner.model.objective import Correction, EnergyScore, Gate, Mixture, Preconditioned
 from interp_refiner.model.sampler import Bridge, Hierarchical, OneJump
-from tests.factories import make_objective
+from tests.factories import make_objective, spec_of
 from tests.helpers import group_members
 from tests.three_laws import clip_of_three_laws, three_laws
 
 OBJECTIVES = {
-    "correction": lambda **gate: Correction(4, gate=Gate(**gate)),
-    "preconditioned": lambda **gate: Preconditioned(4, latent_channels=4, gate=Gate(**gate)),
-    "energy_score": lambda **gate: EnergyScore(4, latent_channels=4, gain=0.0, gate=Gate(**gate)),
+    "correction": lambda **gate: Correction(spec_of(), 4, gate=Gate(**gate)),
+    "preconditioned": lambda **gate: Preconditioned(spec_of(), 4, gate=Gate(**gate)),
+    "energy_score": lambda **gate: EnergyScore(spec_of(), 4, gain=0.0, gate=Gate(**gate)),
 }
 of_every_objective = pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
 SPACES = [(4, 6), ()]
@@ -103,9 +103,9 @@ class TestGate:
             Gate(**settings)
 
     def test_groups_that_do_not_divide_the_channels_are_refused_where_there_is_a_choice(self):
-        assert Correction(4, gate=Gate(groups=3)).out_channels(16, num_hypotheses=1) == 16
+        assert Correction(spec_of(), 4, gate=Gate(groups=3)).out_channels(16, num_hypotheses=1) == 16
         with pytest.raises(BadValue, match=r"objective\.gate\.groups=3: expected a divisor of the 16 latent channels"):
-            Correction(4, gate=Gate(groups=3)).out_channels(16, num_hypotheses=2)
+            Correction(spec_of(), 4, gate=Gate(groups=3)).out_channels(16, num_hypotheses=2)
 
 
 @of_every_objective
@@ -153,7 +153,7 @@ def test_target_and_clean_estimate_round_trip(make, space):
 def test_a_choice_is_the_mean_of_the_residual_before_the_state_is_seen():
     """r ~ N(mu, sd^2), y = a r + b eps: E[r | y] = mu + a sd^2 / (a^2 sd^2 + b^2) (y - a mu)."""
     corrupted = clip_of_three_laws(Uniform(), batch=6)
-    objective = Preconditioned(4, latent_channels=4, variance=2.0)
+    objective = Preconditioned(spec_of(), 4, variance=2.0)
     output = 3 * output_of(objective, corrupted)
     output[:, :4] = 0.0
     _, mu = objective.chosen(output, corrupted)
@@ -199,4 +199,4 @@ def test_objectives_whose_estimate_is_no_correction_refuse_hypotheses(name):
 def test_an_output_without_logits_says_what_is_missing():
     corrupted = clip_of_three_laws()
     with pytest.raises(ValueError, match="output of 4 channels: expected 6 for 3 hypotheses"):
-        Correction(4).clean_estimate(torch.zeros_like(corrupted.x), corrupted)
+        Correction(spec_of(), 4).clean_estimate(torch.zeros_like(corrupted.x), corrupted)
