@@ -14,7 +14,7 @@ from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.interpolator_table import held_out_clips, unusable
 from interp_refiner.evaluation.measures import paired_bootstrap
 from interp_refiner.evaluation.report import markdown_table
-from interp_refiner.forward.interpolator import Interpolator, use_codec
+from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 BATCH = 8  # clips at a time
@@ -74,11 +74,9 @@ class PatchOracle:
         if max(self.counts) >= clean.shape[2]:
             raise BadValue("counts", self.counts, f"numbers of keyframes below {clean.shape[2]}, the frames of a clip")
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
-        taking_part = {name: i.to(device) for name, i in self.interpolators.items() if name not in left_out}
+        taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         if self.base in left_out:
             raise BadValue("base", self.base, f"one that can take part, this has {left_out[self.base]}")
-        for interpolator in taking_part.values():
-            use_codec(interpolator, codec)
         rows = [row for count in self.counts for row in judge(taking_part, self.base, clean, count, codec)]
         return {
             "root": str(self.root / self.split), "shape": list(clean.shape), "base": self.base, "left_out": left_out,

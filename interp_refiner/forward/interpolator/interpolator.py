@@ -1,8 +1,9 @@
 """What every interpolator shares: known frames untouched, float32 inside, missing frames never read."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -32,6 +33,20 @@ class Interpolation:
     roughness: Float[Tensor, ""] | None = None
     hypotheses: Float[Tensor, "b k c t *space"] | None = None
     present: Float[Tensor, "b k t *ones"] | None = None
+
+
+@runtime_checkable
+class PixelCodec(Protocol):
+    """What is needed of a codec: a differentiable way to pixels and back, one pixel frame per latent frame."""
+
+    temporal_factor: int
+    caveat: str
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t y x"]:
+        """Latents of about unit variance."""
+
+    def decode(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b 3 t h w"]:
+        """RGB in 0..1."""
 
 
 class Interpolator(nn.Module, ABC):
@@ -78,6 +93,17 @@ class Interpolator(nn.Module, ABC):
             hypotheses = torch.where(own, hypotheses, latents.unsqueeze(1)).to(values.dtype)
             present = torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1)
         return Interpolation(latents.to(values.dtype), confidence, filled.roughness, hypotheses, present)
+
+    def with_codec(self, codec: PixelCodec) -> "Interpolator":
+        """The same interpolator for the clips of a codec, which its parts that work in pixels take."""
+        made = deepcopy(self)
+        for part in made.modules():
+            if isinstance(part, Interpolator):
+                part.take_codec(codec)
+        return made
+
+    def take_codec(self, codec: PixelCodec) -> None:  # nothing to do in latents
+        """Takes the codec of the clips, for interpolators that work in pixels."""
 
     @abstractmethod
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
