@@ -66,7 +66,7 @@ class MotionFields:
         self,
         radius: int = 3,
         pooling: int = 1,
-        smoothness: float = 0.15,
+        smoothness: float = 0.1,
         window: int = 3,
         steps: int = 2,
         tolerance: float | None = 1.0,
@@ -116,7 +116,7 @@ class MotionFields:
     def refine(
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"], field: Float[Tensor, "n 2 h w"]
     ) -> Float[Tensor, "n 2 h w"]:
-        """Gauss-Newton: ``(G + mu) dv = -mean(g (end(p + v) - start(p)))`` over the window, g the gradient of ``start``.
+        """Gauss-Newton: ``(G + mu) dv = -mean(g (end(p + v) - start(p)))`` over the window, g the gradient at p.
 
         After every step v becomes the mean of the 3 x 3 vectors around it: the step damps no difference between
         neighbours, and they drift apart.
