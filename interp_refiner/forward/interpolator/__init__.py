@@ -15,7 +15,7 @@ from interp_refiner.forward.interpolator.laws_of_motion import (
 from interp_refiner.forward.interpolator.learned import Learned
 from interp_refiner.forward.interpolator.linear import Linear
 from interp_refiner.forward.interpolator.motion_compensated import MotionCompensated
-from interp_refiner.forward.interpolator.motion_fields import MotionFields
+from interp_refiner.forward.interpolator.motion_fields import Fields, MotionFields
 from interp_refiner.forward.interpolator.motion_hypotheses import MotionHypotheses
 from interp_refiner.forward.interpolator.remembered import Remembered
 from interp_refiner.forward.interpolator.sinkhorn import Sinkhorn
@@ -27,6 +27,7 @@ __all__ = [
     "PART",
     "Backward",
     "BlockFields",
+    "Fields",
     "FlowWarp",
     "Forward",
     "InPixels",
