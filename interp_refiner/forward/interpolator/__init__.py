@@ -3,7 +3,13 @@
 from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.flow_warp import FlowWarp
 from interp_refiner.forward.interpolator.in_pixels import InPixels
-from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator, PixelCodec
+from interp_refiner.forward.interpolator.interpolator import (
+    PART,
+    Interpolation,
+    Interpolator,
+    PixelCodec,
+    no_confidence,
+)
 from interp_refiner.forward.interpolator.laws_of_motion import (
     Backward,
     Forward,
@@ -48,4 +54,5 @@ __all__ = [
     "Slerp",
     "Spline",
     "Straightened",
+    "no_confidence",
 ]

@@ -57,11 +57,12 @@ class BlockFields(Fields):
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 2 rows cols"]:
         """The displacement of every block."""
-        cells = [F.avg_pool2d(z, self.pooling) for z in (start, end)]
+        start, end = (F.avg_pool2d(z, self.pooling) for z in (start, end))
         radius, block = self.radius // self.pooling, self.block // self.pooling
         step = displacements(radius, start) / block
         length = torch.linalg.vector_norm(displacements(radius, start), dim=0).view(-1, 1, 1)
-        cost = matching_cost(*cells, radius, block) + self.smoothness * self.pooling * variance(*cells) * length
+        cost = matching_cost(start, end, radius, block)
+        cost = cost + self.smoothness * self.pooling * variance(start, end) * length
         return self.pooling * cheapest(regret(cost, step), radius)
 
     def fitting(
