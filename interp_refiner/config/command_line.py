@@ -27,8 +27,8 @@ class CommandLine:
         config_name: another primary config than the program's own, or None.
         config_dir: a folder with more config groups, or None.
         only_shown: nothing is run: help, a look at the config, shell completion.
-        unread: not to be composed: the config of a saved run (``--config-path``), as Lightning hands it to processes that it
-            starts, or shell completion.
+        unread: not to be composed: shell completion, or the config of a saved run (``--config-path``), which Lightning
+            hands to the processes that it starts.
     """
 
     arguments: list[str]
@@ -69,7 +69,7 @@ class CommandLine:
 
     @property
     def composable(self) -> list[str]:
-        """The overrides with ``config_dir`` among the folders of ``hydra.searchpath``, for who composes without Hydra."""
+        """The overrides, with ``config_dir`` as a folder of ``hydra.searchpath``."""
         if self.config_dir is None:
             return self.overrides
         added = [text for text in self.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
@@ -95,9 +95,9 @@ def text_settings(settings: type) -> list[str]:
 def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
     """An override whose value Hydra reads as its user means it.
 
-    Hydra's grammar gives a meaning to commas, brackets, blanks and most letters beyond ASCII. A value is quoted, and so
-    taken as it stands, where it belongs to one of ``texts``, names a file or folder that exists, or is not in the grammar.
-    ``null``, interpolations and what is quoted already stay as they are, and so do the sweeps of a multirun.
+    Hydra's grammar gives a meaning to commas and brackets, and knows few letters beyond ASCII. A value is quoted, so that
+    it is taken as it stands, if it belongs to one of ``texts``, names a file or folder that exists, or is not in the
+    grammar. ``null``, interpolations, quoted values and the sweeps of a multirun stay as they are.
     """
     key, equals, value = text.partition("=")
     if not equals or value in ("", "null") or value[0] in "'\"" or "${" in value:
@@ -112,7 +112,7 @@ def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
 
 
 def quoted(value: str) -> str:
-    """A value as Hydra's grammar writes a string: in quotes, with a backslash before quotes and before such backslashes."""
+    """A string in Hydra's grammar: in quotes, inner quotes and the backslashes before quotes escaped."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
 
@@ -142,4 +142,3 @@ def _exists(value: str) -> bool:
         return Path(value).exists()
     except OSError:  # longer than names may be
         return False
-

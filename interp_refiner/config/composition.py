@@ -8,16 +8,15 @@ from typing import Any
 import hydra
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import locate_target, parameters
 from interp_refiner.config.command_line import parsed
-from interp_refiner.config.nodes import is_target, is_written, walk
+from interp_refiner.config.nodes import is_target, walk
 from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, MissingExtra
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from interp_refiner.config.command_line import CommandLine, as_meant, jobs, quoted
 
-NAMES = ["josé/run", "runs/sigma=0.5,lr=0.001", "cats [1] (2).yaml", "runs (1)/a=b,[c]", "it's", "a\\", "2026-01-01T12:30:00.mp4"]
+NAMES = [
+    "josé/run",
+    "runs/sigma=0.5,lr=0.001",
+    "cats [1] (2).yaml",
+    "runs (1)/a=b,[c]",
+    "it's",
+    "a\\",
+    "2026-01-01T12:30:00.mp4",
+]
 
 
 def value_of(text: str) -> object:
@@ -30,7 +38,16 @@ def test_quoted_text_comes_back(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["seed", "corruption=gauss", "counts=[1,2]", "sigma=0.1,0.2", "checkpoint=null", "checkpoint='a,b'", "root=${paths.root}"]
+    "text",
+    [
+        "seed",
+        "corruption=gauss",
+        "counts=[1,2]",
+        "sigma=0.1,0.2",
+        "checkpoint=null",
+        "checkpoint='a,b'",
+        "root=${paths.root}",
+    ],
 )
 def test_what_the_grammar_reads_stays_as_it_is(text):
     assert as_meant(text, ["checkpoint"], False) == text
