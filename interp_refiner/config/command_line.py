@@ -95,7 +95,7 @@ def text_settings(settings: type) -> list[str]:
 def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
     """An override whose value Hydra reads as its user means it.
 
-    Hydra's grammar gives a meaning to commas and brackets, and knows few letters beyond ASCII. A value is quoted, so that
+    In the grammar commas and brackets have a meaning; few letters beyond ASCII are known. A value is quoted, so that
     it is taken as it stands, if it belongs to one of ``texts``, names a file or folder that exists, or is not in the
     grammar. ``null``, interpolations, quoted values and the sweeps of a multirun stay as they are.
     """
