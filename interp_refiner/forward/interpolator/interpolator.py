@@ -24,8 +24,8 @@ class Interpolation:
             position, or with axes of size 1 where it is one number per frame.
         roughness: of the flow that it was made with; None where there is no flow.
         hypotheses: the sequence by k laws of motion, the first of which is ``latents``; None where there is only one.
-        present: 0 where a hypothesis has nothing of its own to say and is ``latents``; up to 1 where it has, by how much
-            it is to be trusted there. 1 for the first hypothesis. Per position, or with axes of size 1.
+        present: 0 where a hypothesis has nothing of its own to say and is ``latents``; up to 1 where it has, by how
+            much it is to be trusted. 1 for the first hypothesis. Per position, or with axes of size 1.
     """
 
     latents: Float[Tensor, "b c t *space"]
