@@ -94,7 +94,7 @@ def test_all_hypotheses_are_offered():
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(BadValue, match="interpolators=None: expected at least one, the base"):
         PatchOracle({}, str(tmp_path))
-    with pytest.raises(BadValue, match=r"base=splin: expected linear . spline"):
+    with pytest.raises(BadValue, match=r"base=splin: expected linear \| spline"):
         PatchOracle({"linear": Linear(), "spline": Spline()}, str(tmp_path), base="splin")
     with pytest.raises(BadValue, match=r"counts=\[1\]: expected numbers of keyframes of at least 2"):
         PatchOracle({"linear": Linear()}, str(tmp_path), counts=[1])
