@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from interp_refiner.assemble import assemble, build_codec
+from interp_refiner.assemble import assemble
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import LatentPreview, PatchDCT
 from interp_refiner.model.objective import Correction
@@ -16,7 +16,7 @@ from interp_refiner.train import train
 from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
 from tests.config.small import small_config
-from tests.factories import make_corruption, make_objective, random_clip
+from tests.factories import make_corruption, make_objective, random_clip, spec_of
 from tests.helpers import group_members
 from tests.model.backbone.small_wan import small_wan
 
@@ -53,7 +53,7 @@ def test_given_frames_are_bit_for_bit_in_every_precision(precision, objective):
     latents = clip.latents.clone()
     latents.view(-1)[::5] = -0.0
     corrupted = forward()(replace(clip, latents=latents.to(half), text=clip.text.to(half)), "val")
-    model = Refiner(small_wan(num_layers=1), make_objective(objective, 2), AdamW(), Hierarchical(), forward(), 2)
+    model = Refiner(small_wan(num_layers=1), make_objective(objective, 2), AdamW(), Hierarchical(), forward())
     torch.nn.init.normal_(model.backbone.wan.proj_out.weight, std=0.1)  # not the zeros that some objectives start from
     model = model.to(half).eval()
     kind = {"bf16 autocast": torch.bfloat16, "fp16 autocast": torch.float16}.get(precision)
@@ -72,7 +72,7 @@ def test_given_frames_are_bit_for_bit_in_every_precision(precision, objective):
 
 
 def test_level_errors_stay_exact_in_a_bfloat16_model():
-    objective = Correction(num_levels=2)
+    objective = Correction(spec_of(), 2)
     objective.level_error.counts += torch.tensor([0, 1001, 3])
     objective.level_error.totals += torch.tensor([0, 1.0 / 3, 3])
     before = objective.level_error.totals.clone()
@@ -86,10 +86,10 @@ def test_level_errors_stay_exact_in_a_bfloat16_model():
 )
 def test_every_codec_without_weights_takes_the_data_sets_statistics(option, kind, tmp_path):
     run = assemble(small_config(tmp_path, "+experiment=toy_video", f"codec={option}"))
-    codec = build_codec(run.config.codec, run.data)
+    codec = run.codec
     assert isinstance(codec, kind)
     if kind is PatchDCT:
-        torch.testing.assert_close(codec.latents_std.tolist(), run.data.metadata.latents_std, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(codec.latents_std.tolist(), run.spec.latents_std, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
