@@ -69,9 +69,11 @@ def explained(
         except OverrideParseException as fault:
             reason = (fault.message.splitlines()[1:2] or [fault.message])[0]
             return Refused(f"{text}: expected key=value, +key=value, ~key or group=option ({reason})")
-    sound: list[str] = []
+    sound = [str(item.input_line) for item in items if item.key_or_group == "hydra.searchpath"]
     before: Any = None
     for item in sorted(items, key=lambda item: not loader.get_group_options(item.key_or_group)):
+        if item.input_line in sound:
+            continue
         assert item.input_line is not None
         try:
             before = before or compose(sound)
@@ -115,7 +117,7 @@ def _other(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> 
 
 def _unknown_key(key: str, text: str, before: DictConfig, loader: ConfigLoader) -> Exception:
     parent, _, name = key.rpartition(".")
-    owner = OmegaConf.select(before, parent) if parent else None
+    owner: Any = OmegaConf.select(before, parent) if parent else None
     if is_target(owner) and name in parameters(locate_target(parent, owner["_target_"])):
         return Refused(f"{text}: no such key yet; use +{text}")
     keys = [place for place, _, _ in walk(OmegaConf.masked_copy(before, [name for name in before if name != "hydra"]))]
