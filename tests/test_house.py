@@ -30,9 +30,10 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
 MOST_ARGUMENTS = 7  # of a constructor; dataclasses of data aside
 WITH_MORE = {
     "Corruption",
+    "EnergyScore",
+    "Factorised",
     "InterpolatorBenchmark",
     "Mazes",
-    "MovingShapes",
     "ReaderBenchmark",
     "Trajectory",
     "Wan",
