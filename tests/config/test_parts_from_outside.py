@@ -5,9 +5,9 @@ import textwrap
 
 import pytest
 import torch
-from interp_refiner.config.command_line import CommandLine
 
 from interp_refiner.config import Refused, build
+from interp_refiner.config.command_line import CommandLine
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
