@@ -62,9 +62,10 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         pipeline = load_pipeline(cfg.checkpoint, cfg).to(device)
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard"):
-        keyframes, size, notes = read_board(pipeline, board)
+        keyframes, size, notes = read_board(pipeline, board, only_looks=cfg.dry_run)
         notes += unguided(board, pipeline)
         plan = pipeline.planner.plan(keyframes, **size, collide=cfg.dry_run)
+        sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
             refuse_collisions(plan.placed, keyframes)
@@ -83,6 +84,7 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
         "joints": joint_records(result),
     }
     with timed(seconds, "writing"):
+        write_mp4(output["video"], result.frames, plan.fps, cfg.upscale, sound=sound)
         write(cfg, pipeline, result, keyframes, board.prompt, output)
     files = [str(file) for name, file in output.items() if name != "report"]
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
@@ -90,8 +92,12 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
     show_result(report, output["report"])
 
 
-def read_board(pipeline: RefinerPipeline, board: Storyboard) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
+def read_board(
+    pipeline: RefinerPipeline, board: Storyboard, only_looks: bool = False
+) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
     """The keyframes at the size of the video, length and size as the pipeline's arguments, and what had to be fitted.
+
+    With ``only_looks`` the files are read, but no picture is kept: enough for a plan.
 
     Raises:
         BadValue: naming the entry or the setting.
@@ -100,7 +106,7 @@ def read_board(pipeline: RefinerPipeline, board: Storyboard) -> tuple[list[Keyfr
     height, width = planner.size(board.height, board.width)
     frames = planner.length(board.frames, board.seconds, board.fps)
     longest = frames + pipeline.codec.temporal_factor
-    keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest)
+    keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
     return keyframes, {"num_frames": frames, "height": height, "width": width, "fps": board.fps}, fitted
 
 
@@ -176,9 +182,8 @@ def write(
     prompt: str,
     output: dict[str, Path],
 ) -> None:
-    """The video, its contact sheet, and the extras asked for."""
+    """The contact sheet and the extras asked for."""
     video, fps, scale = result.frames, result.plan.fps, cfg.upscale
-    write_mp4(output["video"], video, fps, scale)
     if "gif" in output:
         output["gif"].write_bytes(gif_bytes(video, fps, scale))
     if "frames" in output:

@@ -23,6 +23,7 @@ from interp_refiner.data import (
     find_videos,
     inside,
     summary,
+    walked,
     write_clip_windows,
 )
 from interp_refiner.data import verify as verify_shards
@@ -120,10 +121,23 @@ def encode(cfg: DictConfig) -> None:
     for mode, distance in encoded.still_gap.items():
         later = sum(distance[1:]) / max(1, len(distance) - 1)
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
+    for remark, names in grouped(encoded.remarks).items():
+        console.print(f"{remark}: {len(names)} videos, such as {names[0]}", soft_wrap=True)
+    for reason, names in walked(Path(cfg.source).expanduser())[1].items():
+        console.print(f"left out, {reason}: {len(names)}, such as {names[0]}", soft_wrap=True)
     without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
     counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
     console.print(counted, soft_wrap=True)
     tell(output)
+
+
+def grouped(remarks: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The names of the videos that a remark is made of, for every remark."""
+    names: dict[str, list[str]] = {}
+    for name, said in remarks.items():
+        for remark in said:
+            names.setdefault(remark, []).append(name)
+    return names
 
 
 @main("prepare/embed", EmbedSettings)

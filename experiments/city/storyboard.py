@@ -11,12 +11,13 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from interp_refiner.codec import read_image
 from interp_refiner.export import load_pipeline
 from interp_refiner.from_storyboard import read_board
 from interp_refiner.interpolator import Linear
 from interp_refiner.metric import Bootstrap, psnr, ssim
 from interp_refiner.pipeline import load_storyboard
-from interp_refiner.pipeline.media import as_video, read_image
+from interp_refiner.pipeline.media import as_video
 
 BOARD = Path(__file__).with_name("board.yaml")
 
@@ -31,7 +32,7 @@ def main() -> None:
     pipe.corruption.interpolator = Linear()
     rows = {"linear": pipe.interpolate(keyframes, **size), **rows}
     missing = ~made.known[0]
-    truth = as_video([read_image(file) for file in sorted(board.files[0].parent.glob("*.png"))])[None]
+    truth = as_video([read_image(file)[0] for file in sorted(board.files[0].parent.glob("*.png"))])[None]
     error = {name: (video[None] - truth).square().mean((0, 1, 3, 4))[missing] for name, video in rows.items()}
     weights = Bootstrap().weights(int(missing.sum())).float()
     print("| | MSE / linear | PSNR of the mean MSE, dB | mean PSNR, dB | SSIM |\n|---|---|---|---|---|")

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
@@ -19,7 +19,7 @@ from interp_refiner.corruption import Corruption
 from interp_refiner.objective import Objective
 from interp_refiner.pipeline.arguments import Embedding, OutputType, as_output, prompt_or_embedding, seed_of
 from interp_refiner.pipeline.conditioning import OnStep, counted, prompt_segments, prompted, with_proposals
-from interp_refiner.pipeline.encoding import encode_keyframe
+from interp_refiner.pipeline.encoding import encode_keyframe, fit_notes
 from interp_refiner.pipeline.keyframe import Keyframe
 from interp_refiner.pipeline.levels import Levels
 from interp_refiner.pipeline.plan import Planner, VideoPlan
@@ -141,7 +141,7 @@ class RefinerPipeline:
 
         Args:
             prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
-            keyframes: at least one, at the size of the video.
+            keyframes: at least one; pictures of another size are fitted, see :class:`Keyframe`.
             num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
                 that the model comes with.
@@ -160,6 +160,8 @@ class RefinerPipeline:
         """
         choice("output_type", output_type, get_args(OutputType))
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
+        rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
+        plan = replace(plan, notes=[*plan.notes, *fit_notes(keyframes, columns, rows)])
         base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.text_shape)
         negative = prompt_or_embedding(
             "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.text_shape
