@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from interp_refiner.codec import VIDEO_SUFFIXES, UnreadableVideo, decode_video
 from interp_refiner.core import BadValue, choice, derived_seed, suggestion
+from interp_refiner.data.codec import VIDEO_SUFFIXES, UnreadableVideo, decode_video
 from interp_refiner.data.wan_synth import windows
 
 SPLITS = ("train", "val")
@@ -72,7 +72,7 @@ class Cut:
         held_out_videos: share of the videos that are held out, chosen by their keys.
         held_out_end: share of the frames of every other video that is held out, at its end.
         max_frames: read of a video; None for all.
-        incomplete: what becomes of a video that was cut off or that has damaged frames: ``skip`` it or ``use`` the rest.
+        incomplete: ``skip`` a video that was cut off or that has damaged frames, or ``use`` what there is.
 
     Raises:
         BadValue: sizes that do not fit, or shares outside 0..1.

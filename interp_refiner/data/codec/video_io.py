@@ -1,0 +1,105 @@
+"""Decoded video to files that people open: mp4, gif, TensorBoard."""
+
+import io
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import Summary
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec.sound import Sound
+from interp_refiner.data.codec.video_read import file_url
+
+# Macroblock-tree rate control reads memory that nobody wrote where a frame is a few macroblocks wide: two encodings of
+# the same frames differ. Without it the same frames give the same bytes.
+X264 = {"mbtree": "0"}
+YUV: dict[str, Any] = {
+    "format": "yuv420p",
+    "dst_colorspace": Colorspace.ITU709,
+    "dst_color_range": ColorRange.MPEG,
+    "interpolation": Interpolation.AREA,  # of colour, which is stored at half the resolution
+}
+BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
+
+Video = Float[Tensor, "3 t h w"] | UInt8[Tensor, "t h w 3"]
+Frames = UInt8[Tensor, "t rows columns 3"]
+
+
+def as_frames(video: Video, scale: int = 1) -> Frames:
+    """Frames of 8-bit RGB, on the host, every pixel ``scale`` times as wide and high (nearest neighbour).
+
+    Args:
+        video: RGB in 0..1 (values beyond are clamped), or frames already.
+        scale: at least 1.
+    """
+    if scale < 1:
+        raise BadValue("scale", scale, "at least 1")
+    if video.dtype != torch.uint8:
+        video = (video.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 3, 0)
+    return video.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
+
+
+def write_mp4(
+    path: Path | str, video: Video, fps: float, scale: int = 1, crf: int = 16, sound: Sound | None = None
+) -> Path:
+    """Writes H.264 in yuv420p, which every browser plays; odd sizes are padded by repeating the last row or column.
+
+    Colours are converted by BT.709 and tagged so; players take untagged video of this size for BT.601 or BT.709 as they
+    like. The same frames give the same bytes.
+
+    Args:
+        path: its folder is made where missing; a file of that name is replaced.
+        video: see :func:`as_frames`.
+        fps: frames a second.
+        scale: see :func:`as_frames`.
+        crf: the quality of x264, 0 (without loss) to 51; 6 more are about half the bytes.
+        sound: what is heard beside it; None for silence.
+    """
+    if fps <= 0:
+        raise BadValue("fps", fps, "a positive number")
+    frames = as_frames(video, scale).numpy()
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = X264 | {"crf": str(crf)}
+    with av.open(file_url(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = TV_RANGE
+        audio = None if sound is None else sound.stream(container)
+        for frame in frames:
+            rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            container.mux(stream.encode(rgb.reformat(**YUV)))
+        container.mux(stream.encode())
+        if sound is not None and audio is not None:
+            container.mux(sound.packets(audio, len(frames) / fps))
+    return path
+
+
+def gif_bytes(video: Video, fps: float, scale: int = 1) -> bytes:
+    """An endless animated gif; at most 50 frames a second, which is what viewers honour."""
+    first, *others = (Image.fromarray(frame) for frame in as_frames(video, scale).numpy())
+    buffer = io.BytesIO()
+    duration = max(20, round(1000 / fps))  # ms a frame
+    first.save(buffer, "gif", save_all=True, append_images=others, duration=duration, loop=0)
+    return buffer.getvalue()
+
+
+def add_video(writer: SummaryWriter, tag: str, video: Video, step: int, fps: float, scale: int = 1) -> None:
+    """Shows a video under TensorBoard's images, as an animated gif; unlike ``writer.add_video`` it needs no moviepy."""
+    height, width = as_frames(video[:1] if video.dtype == torch.uint8 else video[:, :1], scale).shape[1:3]
+    gif = gif_bytes(video, fps, scale)
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
