@@ -139,7 +139,7 @@ def _by_profile(image: Image.Image, profile: bytes, remarks: list[str]) -> Image
         transform = ImageCms.buildTransform(
             source, SRGB, kind, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
         )
-    except ImageCms.PyCMSError as error:
+    except (ImageCms.PyCMSError, OSError) as error:
         remarks.append(f"its ICC profile is ignored: {error}")
         rgb = opaque.convert("RGB")
     else:

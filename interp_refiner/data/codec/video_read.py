@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import Interpolation
+from av.video.reformatter import ColorRange, Interpolation
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
@@ -179,6 +179,7 @@ class Film:
         how: Interpolation | None = None,
     ) -> UInt8[np.ndarray, "h w 3"]:
         """sRGB of a frame as it is stored; transparency over black."""
+        how = (how or Interpolation.BILINEAR) | Interpolation.FULL_CHR_H_INT  # without, white comes out at 253
         size = {"width": width, "height": height, "interpolation": how, "src_colorspace": _matrix(frame)}
         primaries, transfer = colour_of(frame)
         if primaries == 1 and transfer in colour.SDR:
@@ -187,7 +188,8 @@ class Film:
             rgba = frame.reformat(**size, format="rgba").to_ndarray().astype(np.uint16)
             return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
         rgba = frame.reformat(**size, format="rgba64le").to_ndarray()
-        rgb = colour.to_srgb(rgba[..., :3], primaries, transfer)
+        exact = (rgba[..., :3] * (65535 / white_of(frame))).round().clip(0, 65535).astype(np.uint16)
+        rgb = colour.to_srgb(exact, primaries, transfer)
         return (rgb * (rgba[..., 3:] / 65535)).round().astype(np.uint8) if has_alpha(frame) else rgb
 
     def _about_the_file(self) -> None:
@@ -284,6 +286,16 @@ def _matrix(frame: av.VideoFrame) -> int:
 
 def _is_rgb(frame: av.VideoFrame) -> bool:
     return frame.format.is_rgb or frame.format.name in ("pal8", "gray")
+
+
+def white_of(frame: av.VideoFrame) -> int:
+    """Which of 65535 ffmpeg makes of white: it shifts bits, where it ought to multiply."""
+    bits = frame.format.components[0].bits
+    if bits == 8:
+        return 255 << 8
+    if _is_rgb(frame):
+        return 65535
+    return (255 << 8) + 3 if frame.color_range != ColorRange.JPEG else ((1 << bits) - 1) << (16 - bits)
 
 
 def has_alpha(frame: av.VideoFrame) -> bool:
