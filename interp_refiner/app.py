@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from omegaconf import DictConfig
-from rich.console import Console
 
-from interp_refiner.config import Settings, build, main, quiet_libraries
+from interp_refiner.config import Settings, build, main, quiet_libraries, terminal
 from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.core.device import choose_device
 from interp_refiner.export import load_pipeline
 from interp_refiner.storyboard.studio import Studio
 
@@ -54,7 +53,7 @@ def app(cfg: DictConfig) -> None:
         if (error.name or "").partition(".")[0] != "gradio":
             raise
         raise MissingExtra("the demo page", "gradio", "app") from error
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = choose_device(cfg.device)
     studio = Studio(
         load_pipeline(cfg.checkpoint, cfg).to(device),
         samplers={name: build(node) for name, node in cfg.samplers.items()},
@@ -62,7 +61,7 @@ def app(cfg: DictConfig) -> None:
         upscale=cfg.upscale,
     )
     page, url = open_page(studio, cfg.host, cfg.port, cfg.seed)
-    Console(highlight=False).print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)
+    terminal().print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)
     page.block_thread()
 
 

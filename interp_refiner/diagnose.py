@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
@@ -23,8 +22,10 @@ from interp_refiner.config import (
     quiet_libraries,
     run_metadata,
     save_config,
+    terminal,
 )
 from interp_refiner.core import BadValue, Clip
+from interp_refiner.core.device import choose_device
 from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
 from interp_refiner.evaluation import Diagnosis, markdown_table
 from interp_refiner.evaluation.diagnosis import Row
@@ -55,9 +56,7 @@ def diagnose(cfg: DictConfig) -> None:
     keep_freed_memory()
     if cfg.batch_size < 1:
         raise BadValue("batch_size", cfg.batch_size, "at least 1")
-    if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = choose_device(cfg.device)
     corruptions = compared(cfg)
     data = open_data(cfg, corruptions)
     rows = measure(clips(data, cfg.batch_size, device), corruptions)
@@ -202,7 +201,7 @@ def show(rows: list[Row], facts: str, folder: Path) -> None:
     lines = texts(rows, columns)
     for line, after in zip(lines, [*lines[1:], None], strict=True):
         table.add_row(*line, end_section=after is not None and after[0] != line[0])
-    console = Console(highlight=False)
+    console = terminal()
     console.print(table)
     console.print("gap: that a missing frame lies in; largest: of a clip; then RMS and MSE of missing frames\n")
     for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json")):

@@ -11,14 +11,14 @@ from typing import Any, Literal
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table as RichTable
 from tqdm import tqdm
 
 from interp_refiner.assemble import CONFIG_FILE, Run, find_checkpoint, inference_overrides, load_run
-from interp_refiner.config import Settings, build, main, option_name, quiet_libraries, run_metadata
+from interp_refiner.config import Settings, build, main, option_name, quiet_libraries, run_metadata, terminal
 from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core.device import choose_device
 from interp_refiner.data.codec import side_by_side, stacked, write_mp4
 from interp_refiner.data.shards.remote import is_url
 from interp_refiner.evaluation import (
@@ -122,7 +122,7 @@ def load_for_evaluation(cfg: DictConfig) -> Run:
     """
     check(cfg)
     run = load_run(cfg.checkpoint, overrides={"data.val_samples": cfg.clips, **inference_overrides(cfg)})
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = choose_device(cfg.device)
     run.refiner.to(device)
     run.data.medium.to(device)
     levels = run.refiner.corruption.num_levels(run.data.metadata.num_frames)
@@ -149,8 +149,6 @@ def check(cfg: DictConfig) -> None:
         raise BadValue("fps", cfg.fps, "a finite number > 0")
     if cfg.clips is not None and cfg.clips < 2:
         raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null for all")
-    if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
     config = OmegaConf.load(find_checkpoint(cfg.checkpoint)[0] / CONFIG_FILE)
     data = cfg.get("data") or config.data
     place = dotted(cfg.overrides).get("data.root", data.root)
@@ -261,7 +259,7 @@ def short(ratio: float) -> str:
 
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Prints estimates and baselines of every level, and where the rest is."""
-    console = Console(highlight=False)
+    console = terminal()
     methods, base = evaluation.named("estimate", "baseline"), evaluation.baseline
     cells = {(level, m): compact_row(evaluation, level, m) for level in evaluation.levels for m in methods}
     measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 
 from interp_refiner.assemble import Run, load_run, load_text_encoder, objective_sizes
-from interp_refiner.config import Settings, build, main, run_metadata, writable
+from interp_refiner.config import Settings, build, main, run_metadata, terminal, writable
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
@@ -40,7 +39,7 @@ def export(cfg: DictConfig) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadValue("output", output, "a new or empty folder: something is there already")
     folder = load_pipeline(cfg.checkpoint, cfg, ema=cfg.ema).save_pretrained(output)
-    console = Console(highlight=False)
+    console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
     console.print(
         f"next: python -m interp_refiner.sample checkpoint={folder} storyboard=<board.yaml> output=out.mp4",

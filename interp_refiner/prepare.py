@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.config import Settings, build, main, writable
+from interp_refiner.config import Settings, build, main, terminal, writable
 from interp_refiner.core import BadValue, Stopped, suggestion
+from interp_refiner.core.device import choose_device
 from interp_refiner.data import (
     AnchorShards,
     DatasetMetadata,
@@ -108,14 +108,14 @@ def encode(cfg: DictConfig) -> None:
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser())
     videos = find_videos(Path(cfg.source).expanduser(), captions)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = choose_device(cfg.device)
     parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
     encoder = VideoEncoder(*parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device)
     try:
         encoded = encoder.write(videos, output)
     except KeyboardInterrupt:
         raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
-    console = Console(highlight=False)
+    console = terminal()
     for name, reason in encoded.skipped.items():
         console.print(f"skipped {name}: {reason}", soft_wrap=True)
     for mode, distance in encoded.still_gap.items():
@@ -154,7 +154,7 @@ def embed(cfg: DictConfig) -> None:
     about = {"text": encoder.describe(), "prompts": prompts}
     (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     shape = [encoder.length, encoder.dim]
-    Console(highlight=False).print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
+    terminal().print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
 
 
 def prompt_lines(file: Path) -> list[str]:
@@ -208,7 +208,7 @@ def verify(cfg: DictConfig) -> None:
 
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
-    console = Console(highlight=False)
+    console = terminal()
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
@@ -223,7 +223,7 @@ def anchors(cfg: DictConfig) -> None:
     data = build(cfg.data, corruption=Corruption(Uniform(k_min=2), Linear(), Noiseless(), Phase1(), sigma=0.0))
     data.prepare_data()  # makes what is missing
     root = Path(cfg.data.anchors.root)
-    console = Console(highlight=False)
+    console = terminal()
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from tqdm import tqdm
 
 from interp_refiner.assemble import Run, inference_overrides, load_run
-from interp_refiner.config import Settings, main, nothing_left, run_metadata
+from interp_refiner.config import Settings, main, nothing_left, run_metadata, terminal
 from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core.device import choose_device
 from interp_refiner.data.codec import write_mp4
 from interp_refiner.evaluation import LABELS
 from interp_refiner.evaluation.measures import keyframe_report, missing_frame_mse
@@ -63,7 +63,7 @@ class SampleSettings(Settings):
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
     """Makes the video of a storyboard, or refines held-out clips."""
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
+    device = choose_device(cfg.device)
     if cfg.storyboard is not None:
         with nothing_left(Path(cfg.paths.output_dir), Path(cfg.paths.log_dir), only_looks=cfg.dry_run):
             sample_storyboard(cfg, device)
@@ -85,7 +85,7 @@ def sample_held_out(cfg: DictConfig, device: str) -> None:
         report.append(refine_one(run, corrupted, folder, cfg.fps))
     text = {"checkpoint": str(run.checkpoint), "samples": report, **run_metadata()}
     (folder / "samples.json").write_text(json.dumps(text, indent=2) + "\n")
-    console = Console(highlight=False)
+    console = terminal()
     for row in report:
         console.print(f"{row['key']}: refined / interpolated error {row['ratio']:.3f}   {row['video']}", soft_wrap=True)
 

@@ -13,7 +13,6 @@ from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
-from rich.console import Console
 
 from interp_refiner.assemble import LAST_CHECKPOINT, Run, assemble, start_from
 from interp_refiner.config import (
@@ -26,6 +25,7 @@ from interp_refiner.config import (
     quiet_libraries,
     run_metadata,
     save_config,
+    terminal,
 )
 from interp_refiner.core import BadValue
 from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
@@ -145,7 +145,7 @@ def write_summary(trainer: L.Trainer, run: Run, final: dict[str, float]) -> None
         **run_metadata(),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    console = Console(highlight=False)
+    console = terminal()
     for name, row in level_rows(final).items():
         console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
     console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)

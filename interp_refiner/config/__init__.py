@@ -22,6 +22,7 @@ from interp_refiner.config.nothing_left import nothing_left
 from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
 from interp_refiner.config.refusal import Refused
+from interp_refiner.config.terminal import terminal
 from interp_refiner.config.writable import writable
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "quiet_libraries",
     "run_metadata",
     "save_config",
+    "terminal",
     "writable",
 ]

@@ -7,6 +7,7 @@ resumable. A sweep in which jobs have failed does the others and ends with 4.
 
 import copy
 import functools
+import io
 import os
 import sys
 import traceback
@@ -31,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.composition import explain
+from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.refusal import MISTAKES, locate, refuse, stopped
 from interp_refiner.core import Stopped
 
@@ -66,6 +68,7 @@ class Program:
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         """Refuses what cannot be run; see :func:`check_config`."""
         check_config(cfg, self.settings, choices)
+        check_machine(cfg)
 
     def check_before(self, config: DictConfig, output_dir: str) -> None:
         """Checks a config as Hydra composed it, before its run folder exists; ``${hydra:...}`` already resolves."""
@@ -77,6 +80,7 @@ class Program:
         HydraConfig.instance().set_config(config)
         try:
             self.check(config, config.hydra.runtime.choices)
+            check_output(config, output_dir)
         finally:
             HydraConfig.instance().cfg = before
 
@@ -162,6 +166,7 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
         return _run_task(program, task, cfg)
 
     run = hydra.main(config_path=str(program.conf_dir), config_name=program.config_name, version_base="1.3")(job)
+    _print_any_name()
     token = _program.set(program)
     try:
         with _environment(_FULL_ERROR, "1"):
@@ -180,6 +185,13 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
         raise refuse(error, line, keep_trace=program.full_error == "1") from None
     finally:
         _program.reset(token)
+
+
+def _print_any_name() -> None:
+    """Has names of files printed whose bytes are no text of the terminal's encoding, with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run_task(program: Program, task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:

@@ -1,7 +1,6 @@
 """The part of ``interp_refiner.sample`` that makes a video of a storyboard."""
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ from typing import Any
 from omegaconf import DictConfig
 from PIL import Image
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
 
-from interp_refiner.config import run_metadata, writable
+from interp_refiner.config import run_metadata, terminal, writable
 from interp_refiner.core import BadValue, choice
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.export import load_pipeline
@@ -199,7 +197,7 @@ def write(
 
 def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> None:
     """Prints where every keyframe snaps to, what collides and what does not match."""
-    console = wide_console()
+    console = terminal(wide=True)
     c, t, y, x = plan.latent_shape
     console.print(
         f"{plan.grid.num_frames} frames at {plan.fps:g} a second, latents {c} x {t} x {y} x {x}, level {plan.level}"
@@ -223,7 +221,7 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
     """Prints what the video will take, from one estimate and a few decoded frames that are timed now."""
     cost = expected_cost(pipeline, plan, keyframes)
-    wide_console().print(
+    terminal(wide=True).print(
         f"about {cost.seconds:.1f} s on {pipeline.device}: {cost.refining:.1f} s for {cost.estimates} passes of the "
         f"network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
         soft_wrap=True,
@@ -232,7 +230,7 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
 
 def show_result(report: dict[str, Any], file: Path) -> None:
     """Prints the keyframe contract and where everything is."""
-    console = wide_console()
+    console = terminal(wide=True)
     table = Table(*CONTRACT, box=SIMPLE_HEAD)
     for row in report["keyframes"]:
         table.add_row(*contract_row(row))
@@ -251,11 +249,6 @@ def contract_row(record: dict[str, Any]) -> list[str]:
     shown = ["" if value is None else f"{value:.3g}" for value in numbers]
     kind = "hard" if record["hard"] else f"strength {record['strength']:g}"
     return [record["name"], str(record["frame"]), kind, "yes" if record["exact"] else "no", *shown]
-
-
-def wide_console() -> Console:
-    """Tables fold at a terminal's width, and nowhere in a file or a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def span(numbers: range) -> str:
