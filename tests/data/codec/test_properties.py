@@ -96,7 +96,7 @@ def test_primaries_are_converted_and_white_stays(tmp_path: Path, number: int, na
     assert remarks[-1] == f"{name} is converted to sRGB"
     assert values[1].tolist() == [255, 255, 255]
     light = colour.to_bt709(number) @ ((np.array(RED) / 255 + 0.055) / 1.055) ** 2.4
-    back = 1.055 * light.clip(0.0031308, 1) ** (1 / 2.4) - 0.055
+    back = np.where(light > 0.0031308, 1.055 * light.clip(0.001, 1) ** (1 / 2.4) - 0.055, 12.92 * light)
     np.testing.assert_allclose(values[0], (255 * back).clip(0, 255), atol=2)
     assert values[0, 0] > RED[0]  # a wide gamut's red is more than sRGB's
 
