@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from interp_refiner.config import Settings, build, main, terminal, writable
+from interp_refiner.config import Settings, build, main, terminal, writable, writable_folder
 from interp_refiner.core import BadValue, Stopped, suggestion
 from interp_refiner.core.device import choose_device
 from interp_refiner.data import (
@@ -97,7 +97,7 @@ def clip(cfg: DictConfig) -> None:
 @main("prepare/shapes", ShapesSettings)
 def shapes(cfg: DictConfig) -> None:
     """The embedded moving-shapes clips."""
-    output = writable("output", Path(cfg.output).expanduser())
+    output = writable_folder("output", Path(cfg.output).expanduser())
     build(cfg.writer).write(output)
     tell(output)
 
@@ -143,7 +143,7 @@ def grouped(remarks: dict[str, list[str]]) -> dict[str, list[str]]:
 @main("prepare/embed", EmbedSettings)
 def embed(cfg: DictConfig) -> None:
     """Prompts as tensor files."""
-    output = writable("output", Path(cfg.output).expanduser())
+    output = writable_folder("output", Path(cfg.output).expanduser())
     lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
     prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
     prompts["negative"] = cfg.negative

@@ -23,7 +23,7 @@ from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
 from interp_refiner.config.refusal import Refused
 from interp_refiner.config.terminal import terminal
-from interp_refiner.config.writable import writable
+from interp_refiner.config.writable import writable, writable_folder
 
 __all__ = [
     "CheckConfig",
@@ -44,4 +44,5 @@ __all__ = [
     "save_config",
     "terminal",
     "writable",
+    "writable_folder",
 ]

@@ -24,3 +24,10 @@ def writable(name: str, path: Path) -> Path:
     except OSError as error:
         raise BadValue(name, path, f"a place that can be written to: {error.strerror}") from None
     return path
+
+
+def writable_folder(name: str, path: Path) -> Path:
+    """:func:`writable`, for a folder: it may be there already, but not as a file."""
+    if path.exists() and not path.is_dir():
+        raise BadValue(name, path, "a folder: a file is there already")
+    return writable(name, path)

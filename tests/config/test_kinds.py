@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -27,6 +27,9 @@ from tests.helpers import CONF, group_members
 
 # Strings of settings that name no file: any text is right, or is told later.
 TEXTS = {"experiment_name", "next_command", "negative", "title", "host", "against", "optimized_metric"}
+# What a program writes need not be there; these write beside what there is.
+MADE = {("output", "missing"), ("log_book", "missing"), ("log_book", "a folder")}
+BESIDE = {("prepare/shapes", "a folder"), ("prepare/embed", "a folder")}
 NEEDED = {"checkpoint": "nowhere", "storyboard": "nowhere.yaml", "source": "nowhere", "output": "out.mp4"}
 
 
@@ -53,44 +56,39 @@ def composed(name: str, *overrides: str) -> tuple[DictConfig, dict[str, Any]]:
     return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), choices
 
 
-def config(name: str, folder: Path, **values: Any) -> tuple[DictConfig, dict[str, Any]]:
-    """A copy with everything in ``folder``, the settings that have no value set, and some values replaced."""
+@contextmanager
+def config(name: str, folder: Path, **values: Any) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
+    """With everything in ``folder``, the settings that have no value set, and some values replaced, while it lasts."""
     cfg, choices = composed(name)
-    cfg = cfg.copy()
+    places = {f"paths.{place}": str(folder / place) for place in ("root", "cache", "log_dir", "output_dir")}
+    needed = {str(key): str(folder / NEEDED.get(key, "nowhere")) for key in cfg if OmegaConf.is_missing(cfg, key)}
+    values = places | needed | values
+    parents = [(cfg if "." not in key else cfg[key.partition(".")[0]], key.rpartition(".")[2]) for key in values]
+    before = [OmegaConf.to_container(node, resolve=False)[key] for node, key in parents]
     with open_dict(cfg):
-        for place in ("root", "cache", "log_dir", "output_dir"):
-            cfg.paths[place] = str(folder / place)
-        for key in [key for key in cfg if OmegaConf.is_missing(cfg, key)]:
-            cfg[key] = str(folder / NEEDED.get(key, "nowhere"))
-        for key, value in values.items():
-            OmegaConf.update(cfg, key, value, force_add=True)
-    return cfg, choices
+        for (node, key), value in zip(parents, values.values(), strict=True):
+            node[key] = value
+        yield cfg, choices
+        for (node, key), value in zip(parents, before, strict=True):
+            node[key] = value
 
 
-def told(name: str, cfg: DictConfig, choices: dict[str, Any]) -> str:
+def told(name: str, cfg: DictConfig, work: Callable[[], object]) -> str:
     """The one line of a refusal; fails for every other end."""
-    task = PROGRAMS[name]
-    Path(cfg.paths.output_dir).mkdir(parents=True, exist_ok=True)
-
-    def run() -> None:
-        task.program.check(cfg, choices)
-        task(cfg)
-
     with pytest.raises(MISTAKES) as caught:
-        run()
+        work()
     return " ".join(str(locate(caught.value, cfg)).split())
 
 
-def settings(kinds: Callable[[Any], bool]) -> Iterator[tuple[str, str]]:
-    """(program, setting) for the settings whose hint is of a kind."""
-    for name, task in PROGRAMS.items():
-        for entry in dataclasses.fields(task.program.settings):
-            if kinds(entry.type) and entry.name in composed(name)[0]:
-                yield name, entry.name
+def settings(program: str, kinds: Callable[[Any], bool]) -> list[str]:
+    """The settings of a program whose hint is of a kind."""
+    entries = dataclasses.fields(PROGRAMS[program].program.settings)
+    return [entry.name for entry in entries if kinds(entry.type) and entry.name in list(composed(program)[0])]
 
 
-def is_path(hint: Any) -> bool:
-    return hint in (str, str | None)
+def has(task: Callable, name: str) -> bool:
+    """Whether a program has a setting."""
+    return any(entry.name == name for entry in dataclasses.fields(task.program.settings))
 
 
 def is_checked(hint: Any) -> bool:
@@ -98,48 +96,49 @@ def is_checked(hint: Any) -> bool:
     return get_origin(hint) is Literal or not any(part in (dict, list) for part in (get_origin(hint), hint))
 
 
-PATHS = [(program, name) for program, name in settings(is_path) if name not in TEXTS]
+KINDS = {"missing": "missing", "garbage": "garbage", "a folder": "folder", "below a file": "garbage/below"}
 
 
-@pytest.mark.parametrize(("program", "name"), PATHS, ids="-".join)
-@pytest.mark.parametrize("kind", ["missing", "garbage", "folder", "below a file"])
-def test_paths(program: str, name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_paths_that_are_none(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Missing, unreadable, a folder for a file and the other way round, in place of every string that is no text."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "garbage").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("mine")
-    path = tmp_path / {"below a file": "garbage/below"}.get(kind, kind)
-    if (name, kind) in (("output", "missing"), ("log_book", "missing")):
-        return  # that is made
-    line = told(program, *config(program, tmp_path, **{name: str(path)}))
-    assert str(path) in line or name in line or "nowhere" in line, line
-
-
-@pytest.mark.parametrize(("program", "name"), list(settings(is_checked)), ids="-".join)
-def test_values_of_a_wrong_type_are_named(program: str, name: str, tmp_path: Path):
-    cfg, choices = config(program, tmp_path, **{name: [{"wrong": "type"}]})
-    assert told(program, cfg, choices).startswith(f"{name}=")
+    (tmp_path / "output_dir").mkdir()
+    for name in settings(program, lambda hint: hint in (str, str | None)):
+        for kind, path in KINDS.items():
+            if name in TEXTS or (name, kind) in MADE or (program, kind) in BESIDE:
+                continue
+            with config(program, tmp_path, **{name: str(tmp_path / path)}) as (cfg, _):
+                line = told(program, cfg, lambda cfg=cfg: PROGRAMS[program](cfg))
+            assert line.startswith((f"{name}=", *(f"{key}=" for key in NEEDED))), (name, kind, line)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_nested_values_of_a_wrong_type_are_named(program: str, tmp_path: Path):
-    """The first number below the top level of every program that has one."""
-    cfg, choices = config(program, tmp_path)
-    numbers = [
-        f"{top}.{key}" for top, node in cfg.items()
+def test_values_of_a_wrong_type_are_named(program: str, tmp_path: Path):
+    """Of every setting, and of every number below the top level."""
+    cfg, _ = composed(program)
+    wrong = {name: [{"wrong": "type"}] for name in settings(program, is_checked)}
+    wrong |= {
+        f"{top}.{key}": "many" for top, node in cfg.items()
         if isinstance(node, DictConfig) and "_target_" in node
         for key in node
         if not OmegaConf.is_missing(node, key) and type(node[key]) in (int, float)
-    ]  # fmt: skip
-    for key in numbers:
-        cfg, choices = config(program, tmp_path, **{key: "many"})
-        assert told(program, cfg, choices).startswith(f"{key}=many: expected"), key
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with config(program, tmp_path, **{name: value}) as (cfg, choices):
+            line = told(program, cfg, lambda cfg=cfg: PROGRAMS[program].program.check(cfg, choices))
+        assert line.startswith(f"{name}="), line
 
 
-@pytest.mark.parametrize("program", [name for name, task in PROGRAMS.items() if "device" in composed(name)[0]])
+@pytest.mark.parametrize("program", [name for name, task in PROGRAMS.items() if has(task, "device")])
 def test_no_gpu(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert told(program, *config(program, tmp_path, device="cuda")).startswith("device=cuda: expected auto or cpu")
+    with config(program, tmp_path, device="cuda") as (cfg, choices):
+        line = told(program, cfg, lambda: PROGRAMS[program].program.check(cfg, choices))
+    assert line.startswith("device=cuda: expected auto or cpu")
 
 
 @pytest.mark.parametrize("overrides", [("trainer=gpu",), ("trainer.accelerator=cuda",), ("scale=h200",)], ids=str)
