@@ -12,10 +12,9 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
+from interp_refiner.assemble import load_pipeline
 from interp_refiner.config import Settings, build, main, quiet_libraries, terminal
-from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.core.device import choose_device
-from interp_refiner.export import load_pipeline
+from interp_refiner.core import BadValue, MissingExtra, device
 from interp_refiner.storyboard.studio import Studio
 
 
@@ -50,9 +49,8 @@ def app(cfg: DictConfig) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads")}
     if find_spec("gradio") is None:
         raise MissingExtra("the demo page", "gradio", "app")
-    device = choose_device(cfg.device)
     studio = Studio(
-        load_pipeline(cfg.checkpoint, cfg).to(device),
+        load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)),
         samplers={name: build(node) for name, node in cfg.samplers.items()},
         folder=folder / "videos",
         upscale=cfg.upscale,

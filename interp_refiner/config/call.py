@@ -1,6 +1,6 @@
 """Programs called by programs."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ from hydra.core.utils import JobRuntime
 from omegaconf import DictConfig, open_dict
 
 from interp_refiner.config.launch import Program
+
+PACKAGE = __name__.partition(".")[0]
 
 
 def compose(program: Program, *overrides: str) -> DictConfig:
@@ -25,11 +27,11 @@ def compose(program: Program, *overrides: str) -> DictConfig:
         JobRuntime.instance().set("name", name)
 
 
-def call(entry_point: Callable, folder: Path, *overrides: str) -> Any:
+def call(program: str, folder: Path, *overrides: str) -> Any:
     """Runs a program in this process as its command line would: composed, checked, then called.
 
     Args:
-        entry_point: a function made by ``@main``.
+        program: its name, as in ``python -m interp_refiner.<name>``.
         folder: what takes the place of its run folder.
         overrides: as on the command line.
 
@@ -39,10 +41,10 @@ def call(entry_point: Callable, folder: Path, *overrides: str) -> Any:
     Raises:
         Exception: whatever its command line would be refused for.
     """
-    program: Program = entry_point.program  # type: ignore[attr-defined]
-    cfg = compose(program, *overrides, f"paths.output_dir={folder}")
+    entry_point = getattr(import_module(f"{PACKAGE}.{program}"), program)
+    cfg = compose(entry_point.program, *overrides, f"paths.output_dir={folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    program.check_before(cfg, str(folder))
+    entry_point.program.check_before(cfg, str(folder))
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(cfg)
     try:

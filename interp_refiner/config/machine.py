@@ -6,8 +6,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config.writable import writable
-from interp_refiner.core import BadValue
-from interp_refiner.core.device import choose_device
+from interp_refiner.core import BadValue, device
 
 GPU = ("cuda", "gpu")
 
@@ -18,8 +17,8 @@ def check_machine(cfg: DictConfig) -> None:
     Raises:
         BadValue: naming the setting.
     """
-    if isinstance(device := cfg.get("device"), str):
-        choose_device(device)
+    if isinstance(place := cfg.get("device"), str):
+        device(place)
     accelerator, devices = (OmegaConf.select(cfg, f"trainer.{name}") for name in ("accelerator", "devices"))
     if accelerator not in GPU:
         return

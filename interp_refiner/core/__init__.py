@@ -2,8 +2,10 @@
 
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Corrupted
-from interp_refiner.core.device import forget_peak_memory, peak_flops, peak_memory
+from interp_refiner.core.device import device, forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.core.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_PREEMPTED,
     BadValue,
     DataFault,
     MissingExtra,
@@ -19,12 +21,17 @@ from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
+from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
 from interp_refiner.core.timing import Mark, median_seconds
 
 __all__ = [
     "AVERAGED",
+    "EXIT_INTERRUPTED",
+    "EXIT_PREEMPTED",
+    "SUPPLIED",
     "BadValue",
     "Clip",
+    "ClipSpec",
     "Corrupted",
     "DataFault",
     "Draws",
@@ -34,9 +41,11 @@ __all__ = [
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",
+    "NumLevels",
     "Stopped",
     "choice",
     "derived_seed",
+    "device",
     "forget_peak_memory",
     "frame_mean",
     "load_embedding",

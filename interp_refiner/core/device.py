@@ -23,17 +23,11 @@ PEAK_FLOPS = {
 }
 
 
-def choose_device(name: str) -> str:
-    """``auto`` is a GPU where there is one.
-
-    Raises:
-        BadValue: ``cuda`` on a machine without a GPU that torch can use.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+def device(name: str) -> str:
+    """``auto`` is the GPU where there is one; raises :class:`BadValue` for ``cuda`` where there is none."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadValue("device", name, "auto or cpu: this machine has no GPU that torch can use")
-    return name
+        raise BadValue("device", "cuda", "auto or cpu: this machine has no GPU that torch can use")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def peak_flops(device: torch.device | str) -> float | None:

@@ -14,7 +14,7 @@ from interp_refiner.data import ShardDataset, Writer
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.evaluation.measures import paired_bootstrap, psnr, rank_correlation
 from interp_refiner.evaluation.report import markdown_table
-from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear, use_codec
+from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear
 
 FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
@@ -73,9 +73,7 @@ class InterpolatorBenchmark:
         if max(self.gaps) >= clean.shape[2]:
             raise BadValue("gaps", self.gaps, f"gaps below the {clean.shape[2]} frames of a clip")
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
-        taking_part = {name: i.to(device) for name, i in self.interpolators.items() if name not in left_out}
-        for interpolator in taking_part.values():
-            use_codec(interpolator, codec)
+        taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         rows = []
         for gap in self.gaps:
             known, missing = masks(clean, gap)
@@ -95,9 +93,7 @@ class InterpolatorBenchmark:
             self.writer.write(self.root)
         data = ShardDataset(self.root / self.split)
         clips = torch.stack([data[index].latents.float() for index in range(min(self.clips, len(data)))])
-        metadata = data.metadata
-        statistics = metadata.latents_mean, metadata.latents_std
-        return clips, declared_codec(metadata.codec.get("name", ""), clips.shape[1], *statistics)
+        return clips, declared_codec(data.metadata.spec)
 
     def fill(
         self, interpolator: Interpolator, clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws
+from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.measures import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
-from interp_refiner.evaluation.medium import Medium
 from interp_refiner.evaluation.results import Role
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Linear

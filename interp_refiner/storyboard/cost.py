@@ -89,7 +89,7 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
 def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Corrupted:
     """A clip of zeros with the plan's frames and keyframes, no larger than those that the model was trained on."""
     c, t, *space = plan.latent_shape
-    y, x = (min(side, trained) for side, trained in zip(space, pipeline.config.latent_shape[2:], strict=True))
+    y, x = (min(side, trained) for side, trained in zip(space, pipeline.config.spec.latent_shape[2:], strict=True))
     known = torch.zeros(1, t, dtype=torch.bool, device=pipeline.device)
     given = known.clone()
     for placed in plan.placed:

@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from interp_refiner.assemble import assemble, build_codec
+from interp_refiner.assemble import assemble
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import LatentPreview, PatchDCT
 from interp_refiner.model.objective import Correction
 from interp_refiner.train import train
 from tests.config.small import small_config
+from tests.factories import spec_of
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
@@ -21,7 +22,7 @@ def test_every_precision_trains_and_validates(precision, objective, tmp_path):
 
 
 def test_level_errors_stay_exact_in_a_bfloat16_model():
-    objective = Correction(num_levels=2)
+    objective = Correction(spec_of(), 2)
     objective.level_error.counts += torch.tensor([0, 1001, 3])
     objective.level_error.totals += torch.tensor([0, 1.0 / 3, 3])
     before = objective.level_error.totals.clone()
@@ -35,10 +36,10 @@ def test_level_errors_stay_exact_in_a_bfloat16_model():
 )
 def test_every_codec_without_weights_takes_the_data_sets_statistics(option, kind, tmp_path):
     run = assemble(small_config(tmp_path, "+experiment=toy_video", f"codec={option}"))
-    codec = build_codec(run.config.codec, run.data)
+    codec = run.codec
     assert isinstance(codec, kind)
     if kind is PatchDCT:
-        torch.testing.assert_close(codec.latents_std.tolist(), run.data.metadata.latents_std, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(codec.latents_std.tolist(), run.spec.latents_std, atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

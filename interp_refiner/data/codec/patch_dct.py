@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from interp_refiner.core import ClipSpec
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
@@ -61,6 +62,11 @@ class PatchDCT(Codec):
     Args:
         latents_mean, latents_std: per-channel statistics of the data set, see :class:`Codec`.
         still: see :class:`Codec`; frames are coded one by one, so that all choices are the same.
+        spec: of the clips, whose declared statistics stand in for those that are not given; None where a data set is
+            made.
+
+    Raises:
+        BadValue: another codec made the clips.
     """
 
     name = "patch_dct"
@@ -70,11 +76,15 @@ class PatchDCT(Codec):
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
         still: Still | None = None,
+        spec: ClipSpec | None = None,
     ):
         matrix = patch_dct_matrix()
         super().__init__(1, PATCH, False, matrix.shape[0], latents_mean, latents_std, still)
         self.matrix: Float[Tensor, "16 48"]
         self.register_buffer("matrix", matrix, persistent=False)
+        if spec is not None:
+            self.adopt(spec)
+            self.set_statistics(latents_mean, latents_std)
 
     def transform(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c n y x"]:
         patches = rearrange(video, "b p t (y i) (x j) -> b t y x (p i j)", i=PATCH, j=PATCH)

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, choice, one_fault
+from interp_refiner.core import BadValue, ClipSpec, choice, one_fault
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
@@ -28,14 +28,23 @@ class WanVAE(Codec):
         tiling: decode and encode in overlapping tiles, for less memory at large sizes.
         precision: dtype of the weights; latents and pixels go in and come out in their own.
         still: how single pictures are encoded, see :class:`Codec`.
+        spec: of the clips, whose declared statistics replace the configuration's; None where a data set is made.
 
     Raises:
-        BadValue: no such folder, no configuration in it, or weights that are missing, damaged or another model's.
+        BadValue: no such folder, no configuration in it, weights that are missing, damaged or another model's, or
+            another codec made the clips.
     """
 
     name = "wan_vae"
 
-    def __init__(self, folder: str, tiling: bool = False, precision: Precision = "float32", still: Still | None = None):
+    def __init__(
+        self,
+        folder: str,
+        tiling: bool = False,
+        precision: Precision = "float32",
+        still: Still | None = None,
+        spec: ClipSpec | None = None,
+    ):
         choice("precision", precision, get_args(Precision))
         root = vae_folder(folder)
         with one_fault("folder", folder, "a whole AutoencoderKLWan, as diffusers saves it"):
@@ -53,6 +62,8 @@ class WanVAE(Codec):
         self.weights = weights_digest(root)
         if tiling:
             self.vae.enable_tiling()
+        if spec is not None:
+            self.adopt(spec)
 
     def describe(self) -> dict[str, Any]:
         """As for any codec, and which weights these are."""

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, MissingExtra, choice, one_fault
+from interp_refiner.core import BadValue, ClipSpec, MissingExtra, choice, one_fault
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 Precision = Literal["float32", "bfloat16"]
@@ -25,10 +25,12 @@ class UMT5Encoder(TextEncoder):
         length: tokens, the end-of-sequence token among them.
         precision: dtype of the weights; embeddings come out in it.
         device: where the weights live.
+        spec: of clips whose prompts it is to encode; None where a data set is made.
 
     Raises:
         MissingExtra: transformers or ftfy is not installed.
-        BadValue: one of the two folders is missing, or what is in them is damaged or another model's.
+        BadValue: one of the two folders is missing, or what is in them is damaged or another model's, or
+            the clips' embeddings are of another kind.
     """
 
     name = "umt5"
@@ -39,6 +41,7 @@ class UMT5Encoder(TextEncoder):
         length: int = 512,
         precision: Precision = "bfloat16",
         device: str = "cpu",
+        spec: ClipSpec | None = None,
     ):
         choice("precision", precision, get_args(Precision))
         if length < 1:
@@ -52,6 +55,8 @@ class UMT5Encoder(TextEncoder):
             self.tokenizer, self.model = _load(root, getattr(torch, precision))
         self.model.to(device).eval().requires_grad_(False)
         self.dim = self.model.config.d_model
+        if spec is not None:
+            self.hold_against(spec)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:

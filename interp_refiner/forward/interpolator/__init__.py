@@ -1,8 +1,8 @@
 """Interpolators: fill the frames between keyframes."""
 
 from interp_refiner.forward.interpolator.flow_warp import FlowWarp
-from interp_refiner.forward.interpolator.in_pixels import InPixels, PixelCodec, use_codec
-from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
+from interp_refiner.forward.interpolator.in_pixels import InPixels
+from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator, PixelCodec
 from interp_refiner.forward.interpolator.learned import Learned
 from interp_refiner.forward.interpolator.linear import Linear
 from interp_refiner.forward.interpolator.motion_compensated import MotionCompensated
@@ -25,5 +25,4 @@ __all__ = [
     "Slerp",
     "Spline",
     "Straightened",
-    "use_codec",
 ]

@@ -1,8 +1,9 @@
 """What every interpolator shares: known frames untouched, float32 inside, missing frames never read."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,6 +28,20 @@ class Interpolation:
     latents: Float[Tensor, "b c t *space"]
     confidence: Float[Tensor, "b t *ones"]
     roughness: Float[Tensor, ""] | None = None
+
+
+@runtime_checkable
+class PixelCodec(Protocol):
+    """What is needed of a codec: a differentiable way to pixels and back, one pixel frame per latent frame."""
+
+    temporal_factor: int
+    caveat: str
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t y x"]:
+        """Latents of about unit variance."""
+
+    def decode(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b 3 t h w"]:
+        """RGB in 0..1."""
 
 
 class Interpolator(nn.Module, ABC):
@@ -63,6 +78,17 @@ class Interpolator(nn.Module, ABC):
             latents = torch.where(per_frame(known, latents), exact, latents)
         on_known = known.view(*known.shape, *[1] * (filled.confidence.ndim - 2))
         return Interpolation(latents.to(values.dtype), filled.confidence.masked_fill(on_known, 1.0), filled.roughness)
+
+    def with_codec(self, codec: PixelCodec) -> "Interpolator":
+        """The same interpolator for the clips of a codec, which its parts that work in pixels take."""
+        made = deepcopy(self)
+        for part in made.modules():
+            if isinstance(part, Interpolator):
+                part.take_codec(codec)
+        return made
+
+    def take_codec(self, codec: PixelCodec) -> None:  # nothing to do in latents
+        """Takes the codec of the clips, for interpolators that work in pixels."""
 
     @abstractmethod
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:

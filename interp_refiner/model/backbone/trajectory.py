@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, ClipSpec, Corrupted
 from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
+from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone
 from interp_refiner.model.backbone.conditioning import (
     BracketingKeyframes,
@@ -138,15 +139,15 @@ class Trajectory(Backbone):
     Every block takes another glance at the encoded map.
 
     Args:
-        latent_channels: 2, rows and columns; the data's metadata says it.
-        context_channels: 4, the maps of a maze; the data's metadata says it.
-        latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
+        spec: of the clips: 2 channels, rows and columns, with the 4 maps of a maze as context; its statistics are
+            those by which coordinates in 0..1 became latents.
         dim, num_layers, num_heads: of the transformer.
         map_dim, map_layers: of the convolutions that encode the map.
         window: cells along a side of the window around every point, odd.
         places: of the encoded map that every point looks at in every block.
         timestep: how noise levels become timesteps.
         keyframe_channels: how keyframe content is shown.
+        attention: dense; None for that, too. A path has too few points to leave any out.
 
     Raises:
         BadValue: other data than paths of two coordinates on maps, heads that do not divide ``dim``, an even window.
@@ -157,10 +158,7 @@ class Trajectory(Backbone):
 
     def __init__(
         self,
-        latent_channels: int,
-        context_channels: int | None,
-        latents_mean: Sequence[float] | None,
-        latents_std: Sequence[float] | None,
+        spec: ClipSpec,
         dim: int = 96,
         num_layers: int = 4,
         num_heads: int = 4,
@@ -170,18 +168,22 @@ class Trajectory(Backbone):
         places: int = 8,
         timestep: Timestep | None = None,
         keyframe_channels: KeyframeChannels | None = None,
+        attention: Attention | None = None,
     ):
         super().__init__()
-        if context_channels != COUNT:
-            raise BadValue("context_channels", context_channels, f"{COUNT}, the maps of a maze, as data=maze has")
-        if latent_channels != 2:
-            raise BadValue("latent_channels", latent_channels, "2, the coordinates of a path, as data=maze has")
+        if attention is not None and not isinstance(attention, Dense):
+            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points to leave any out")
+        maps = spec.context_shape[0] if spec.context_shape is not None else None
+        if maps != COUNT:
+            raise BadValue("context_channels", maps, f"{COUNT}, the maps of a maze, as data=maze has")
+        if spec.channels != 2:
+            raise BadValue("latent_channels", spec.channels, "2, the coordinates of a path, as data=maze has")
         if num_heads < 1 or dim % num_heads:
             raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
         if window < 1 or window % 2 == 0:
             raise BadValue("window", window, "an odd number of cells")
-        self.register_buffer("mean", torch.tensor(latents_mean or [0.0, 0.0]), persistent=False)
-        self.register_buffer("std", torch.tensor(latents_std or [1.0, 1.0]), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.latents_mean or [0.0, 0.0]), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.latents_std or [1.0, 1.0]), persistent=False)
         self.window = window
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, one_fault
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, one_fault
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
 from interp_refiner.model.backbone.backbone import Backbone
@@ -41,8 +41,7 @@ class Wan(Backbone):
     pretrained model is bit for bit the base model's.
 
     Args:
-        latent_channels: channels of the clip; the data's metadata says it.
-        text_dim: width of the prompt embeddings; the data's metadata says it.
+        spec: of the clips: their channels, and the width of their prompt embeddings.
         num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
         patch_size: frames, rows and columns of a token.
         timestep: how noise levels become timesteps.
@@ -60,8 +59,7 @@ class Wan(Backbone):
 
     def __init__(
         self,
-        latent_channels: int,
-        text_dim: int,
+        spec: ClipSpec,
         num_layers: int = 30,
         num_attention_heads: int = 12,
         attention_head_dim: int = 128,
@@ -77,7 +75,7 @@ class Wan(Backbone):
         lora: LoRA | None = None,
     ):
         super().__init__()
-        shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
+        shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
         if attention_head_dim < 6 or attention_head_dim % 2:
             raise BadValue("attention_head_dim", attention_head_dim, "an even number >= 6, for rotary embeddings")
         self.pretrained = pretrained is not None
@@ -108,7 +106,7 @@ class Wan(Backbone):
         self.keyframe_channels = keyframe_channels or MaskedKeyframes()
         patch = self.wan.patch_embedding
         self.keyframe_embedding = nn.Conv3d(
-            self.keyframe_channels.count(latent_channels),
+            self.keyframe_channels.count(spec.channels),
             patch.out_channels,
             kernel_size=patch.kernel_size,
             stride=patch.stride,

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, masked_mean
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, masked_mean
 from interp_refiner.model.objective.objective import Loss, Objective, squared_error
 from interp_refiner.model.objective.preconditioned import ResidualArc, check_noised
 
@@ -54,8 +54,8 @@ class EnergyScore(Objective):
     differences, divided by the root of the level's running interpolation error.
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
-        latent_channels: c.
         temporal_weight: weight of the frame-to-frame differences.
         variance: see :class:`Preconditioned`.
         samples: M, drawn for every clip of a batch.
@@ -71,22 +71,22 @@ class EnergyScore(Objective):
 
     def __init__(
         self,
-        num_levels: int,
-        latent_channels: int,
+        spec: ClipSpec,
+        num_levels: NumLevels,
         temporal_weight: float = 1.0,
         variance: float = 10.0,
         samples: int = 2,
         patch: int = 2,
         gain: float = 0.5,
     ):
-        super().__init__(num_levels, temporal_weight)
+        super().__init__(spec, num_levels, temporal_weight)
         if samples < 2:
             raise BadValue("samples", samples, "at least 2: one says nothing about spread")
         if patch < 1:
             raise BadValue("patch", patch, "a number of positions >= 1")
         self.samples, self.patch = samples, patch
-        self.arc = ResidualArc(latent_channels, variance)
-        self.gain = nn.Parameter(torch.full((latent_channels,), float(gain)))
+        self.arc = ResidualArc(spec.channels, variance)
+        self.gain = nn.Parameter(torch.full((spec.channels,), float(gain)))
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """As :class:`Preconditioned`."""

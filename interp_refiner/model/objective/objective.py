@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_frame
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, frame_mean, masked_mean, per_frame
 
 
 @dataclass
@@ -106,6 +106,7 @@ class Objective(nn.Module, ABC):
     interpolation error, plus ``temporal_weight`` times the squared error of the frame-to-frame differences.
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
 
@@ -122,11 +123,11 @@ class Objective(nn.Module, ABC):
     estimates_finer: ClassVar[bool] = False
     fully_corrupted_only: ClassVar[bool] = False
 
-    def __init__(self, num_levels: int, temporal_weight: float = 1.0):
+    def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0):
         super().__init__()
         if temporal_weight < 0:
             raise BadValue("temporal_weight", temporal_weight, "a number >= 0")
-        self.temporal_weight = temporal_weight
+        self.num_levels, self.temporal_weight = num_levels, temporal_weight
         self.level_error = LevelError(num_levels)
 
     @abstractmethod

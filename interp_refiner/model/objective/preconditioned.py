@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, per_frame, per_sample
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample
 from interp_refiner.model.objective.objective import Objective
 
 FASTER = (
@@ -86,8 +86,8 @@ class Preconditioned(Objective):
     taken off without asking. An output of zero at ``tau = 1`` is the interpolation.
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
-        latent_channels: c.
         temporal_weight: weight of the frame-to-frame differences.
         variance: of every channel's residual at the start, relative to ``m^2 (1 - kappa)``.
 
@@ -97,9 +97,9 @@ class Preconditioned(Objective):
 
     zero_start = True
 
-    def __init__(self, num_levels: int, latent_channels: int, temporal_weight: float = 1.0, variance: float = 10.0):
-        super().__init__(num_levels, temporal_weight)
-        self.arc = ResidualArc(latent_channels, variance)
+    def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0, variance: float = 10.0):
+        super().__init__(spec, num_levels, temporal_weight)
+        self.arc = ResidualArc(spec.channels, variance)
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses free frames without noise, whose residual would have no scale.

@@ -3,6 +3,13 @@
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
+from interp_refiner.training.checkpoint.run_folder import (
+    CONFIG_FILE,
+    LAST_CHECKPOINT,
+    find_checkpoint,
+    read_weights,
+    start_from,
+)
 from interp_refiner.training.checkpoint.sharded import (
     OPTIMIZER,
     REST,
@@ -16,18 +23,23 @@ from interp_refiner.training.checkpoint.sharded import (
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, resume_path
 
 __all__ = [
+    "CONFIG_FILE",
     "LAST",
+    "LAST_CHECKPOINT",
     "OPTIMIZER",
     "REST",
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",
     "fault",
+    "find_checkpoint",
     "is_sharded",
     "last_whole",
     "read_checkpoint",
+    "read_weights",
     "resume_path",
     "size_of",
+    "start_from",
     "stored_names",
     "write_sharded",
     "write_whole",
