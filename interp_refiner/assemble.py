@@ -59,7 +59,13 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
     check_method(corruption, objective, sampler)
     with torch.device(device):
-        backbone = build(cfg.backbone, spec=spec, attention=build(cfg.attention))
+        backbone = build(
+            cfg.backbone,
+            spec=spec,
+            num_hypotheses=(offered := corruption.interpolator.num_hypotheses),
+            out_channels=objective.out_channels(spec.channels, offered),
+            attention=build(cfg.attention),
+        )
     backbone.check(spec.latent_shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}

@@ -13,7 +13,7 @@ ROOMS = ["core", "config", "forward", "model", "data", "training", "evaluation",
 INSIDE = {  # the folders of a room in the order in which they may import each other; "." is its loose modules
     "forward": ["schedule", "interpolator", "scheduled_sampling", "corruption"],
     "model": ["attention", "backbone", "objective", "sampler"],
-    "data": ["shards", "codec", "text", "medium", "."],
+    "data": ["shards", "codec", "text", "medium", "world", "."],
     "training": ["optimizer", ".", "checkpoint", "callback", "strategy", "record"],
     "evaluation": ["measures", ".", "comparison"],
 }
@@ -30,9 +30,10 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
 MOST_ARGUMENTS = 7  # of a constructor; dataclasses of data aside
 WITH_MORE = {
     "Corruption",
+    "EnergyScore",
+    "Factorised",
     "InterpolatorBenchmark",
     "Mazes",
-    "MovingShapes",
     "ReaderBenchmark",
     "Trajectory",
     "Wan",

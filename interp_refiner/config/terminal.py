@@ -1,5 +1,6 @@
 """What programs print."""
 
+import io
 import sys
 
 from rich.console import Console
@@ -15,3 +16,10 @@ def terminal(wide: bool = False) -> Console:
     """
     width = WIDE if wide and not sys.stdout.isatty() else None
     return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_any_name() -> None:
+    """Has names of files printed whose bytes are no text of the terminal's encoding, with escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

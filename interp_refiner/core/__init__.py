@@ -1,7 +1,7 @@
 """Types that every other folder speaks in: clips, keyframe plans, corrupted clips, derived randomness."""
 
 from interp_refiner.core.clip import Clip
-from interp_refiner.core.corrupted import Corrupted
+from interp_refiner.core.corrupted import Alternatives, Corrupted
 from interp_refiner.core.device import device, forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.core.errors import (
     EXIT_INTERRUPTED,
@@ -21,7 +21,7 @@ from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
-from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
+from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumHypotheses, NumLevels, OutChannels
 from interp_refiner.core.timing import Mark, median_seconds
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "EXIT_PREEMPTED",
     "SUPPLIED",
+    "Alternatives",
     "BadValue",
     "Clip",
     "ClipSpec",
@@ -41,7 +42,9 @@ __all__ = [
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",
+    "NumHypotheses",
     "NumLevels",
+    "OutChannels",
     "Stopped",
     "choice",
     "derived_seed",

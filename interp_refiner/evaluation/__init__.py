@@ -7,7 +7,9 @@ from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.maps import correction_map, maps_by_frame
 from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
+from interp_refiner.evaluation.patch_oracle import PatchOracle
 from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
+from interp_refiner.evaluation.position_oracle import PositionOracle
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.results import Evaluation, evaluations_of, figure
@@ -30,6 +32,8 @@ __all__ = [
     "InterpolatorBenchmark",
     "MakeTrainer",
     "Methods",
+    "PatchOracle",
+    "PositionOracle",
     "PytestPart",
     "ReplacedKeyframes",
     "Run",

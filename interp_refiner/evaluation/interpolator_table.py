@@ -68,7 +68,7 @@ class InterpolatorBenchmark:
     def run(self, device: str) -> dict[str, Any]:
         """One row per interpolator and gap, with the keys of :data:`FIGURES`, ``mse`` and ``improved_share``."""
         torch.set_num_threads(self.threads)
-        clean, codec = self.load()
+        clean, codec = held_out_clips(self.root, self.split, self.clips, self.writer)
         clean, codec = clean.to(device), codec.to(device)
         if max(self.gaps) >= clean.shape[2]:
             raise BadValue("gaps", self.gaps, f"gaps below the {clean.shape[2]} frames of a clip")
@@ -86,14 +86,6 @@ class InterpolatorBenchmark:
             "root": str(self.root / self.split), "shape": list(clean.shape), "threads": self.threads,
             "decoder": codec.caveat or codec.name, "left_out": left_out, "rows": rows,
         }  # fmt: skip
-
-    def load(self) -> tuple[Float[Tensor, "b c t h w"], Codec]:
-        """The clips in float32, and the codec that their data set declares."""
-        if self.writer is not None:
-            self.writer.write(self.root)
-        data = ShardDataset(self.root / self.split)
-        clips = torch.stack([data[index].latents.float() for index in range(min(self.clips, len(data)))])
-        return clips, declared_codec(data.metadata.spec)
 
     def fill(
         self, interpolator: Interpolator, clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]
@@ -124,6 +116,20 @@ class InterpolatorBenchmark:
             if table:
                 parts.append(f"{title}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
         return "\n\n".join(part.rstrip() for part in parts)
+
+
+def held_out_clips(
+    root: Path, split: str, count: int, writer: Writer | None
+) -> tuple[Float[Tensor, "b c t h w"], Codec]:
+    """The first clips in ``root/split``, in float32, and the codec that their data set declares.
+
+    A writer makes them where they are not there yet.
+    """
+    if writer is not None:
+        writer.write(root)
+    data = ShardDataset(root / split)
+    clips = torch.stack([data[index].latents.float() for index in range(min(count, len(data)))])
+    return clips, declared_codec(data.metadata.spec)
 
 
 def unusable(interpolator: Interpolator, codec: Codec) -> str | None:

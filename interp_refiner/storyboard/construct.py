@@ -10,13 +10,13 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
 from interp_refiner.forward.corruption import BridgeTime, Corruption, Given, NoiseProfile
-from interp_refiner.forward.interpolator import Interpolator
+from interp_refiner.forward.interpolator import Fields, Interpolator, LawOfMotion
 from interp_refiner.forward.schedule import Schedule, Selector
 from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.model.attention import Attention
 from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
-from interp_refiner.model.objective import Objective
-from interp_refiner.model.sampler import Guidance, Sampler
+from interp_refiner.model.objective import Gate, Objective
+from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
 DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
@@ -24,16 +24,17 @@ PACKAGE = __name__.partition(".")[0]
 DOTTED = re.compile(rf"{PACKAGE}(\.[a-z]\w*)+\.[A-Za-z]\w*")
 SLOTS: dict[str, type] = {
     "corruption": Corruption,
-    "backbone": Backbone,
     "objective": Objective,
+    "backbone": Backbone,
     "sampler": Sampler,
     "codec": Codec,
     "text": TextEncoder,
 }
 OF_CLIPS = ("backbone", "objective", "codec", "text")  # made of a ClipSpec
 PARTS: tuple[type, ...] = (
-    *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
-    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
+    *(Attention, BridgeTime, Fields, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
+    *(NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
+    *(Selector, Spacing, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
@@ -58,6 +59,10 @@ def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path)
         supplied = known if name in OF_CLIPS else {}
         if name == "objective":
             supplied = known | {"num_levels": parts["corruption"].num_levels(spec.num_frames)}
+        if name == "backbone":
+            offered = parts["corruption"].interpolator.num_hypotheses
+            out_channels = parts["objective"].out_channels(spec.channels, offered)
+            supplied = known | {"num_hypotheses": offered, "out_channels": out_channels}
         made = construct(nodes.get(name), folder, **supplied)
         if not isinstance(made, base) and not (name == "text" and made is None):
             raise BadValue(f"components.{name}", type(made).__name__, f"a {base.__name__}")

@@ -37,6 +37,7 @@ class InPixels(Learned):
         super().__init__()
         self.inner = inner
         self.segment_local = inner.segment_local  # type: ignore[misc]
+        self.num_hypotheses = inner.num_hypotheses
         self.penalised = inner.penalised if isinstance(inner, Learned) else ()
         self._codec: list[PixelCodec] = []  # in a list, since a codec's weights are none of an interpolator's
         if codec is not None:
@@ -70,11 +71,19 @@ class InPixels(Learned):
         codec = self.codec_on(values.device)
         pixels = codec.decode(values)
         filled = self.inner(pixels, near.known)
-        gain = codec.encode(filled.latents) - codec.encode(lerp_frames(pixels, near))
-        confidence = F.adaptive_avg_pool2d(filled.confidence, (values.shape[3], values.shape[4]))
-        inside = (~near.known & ~near.one_sided).view(*near.known.shape, 1, 1)
-        latents = lerp_frames(values, near) + torch.where(inside.unsqueeze(1), gain, 0.0)
-        return Interpolation(latents, confidence, filled.roughness)
+        space = (values.shape[3], values.shape[4])
+        linear, linear_encoded = lerp_frames(values, near), codec.encode(lerp_frames(pixels, near))
+        inside = (~near.known & ~near.one_sided).view(near.known.shape[0], 1, -1, 1, 1)
+
+        def encode(rebuilt: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t y x"]:
+            return linear + torch.where(inside, codec.encode(rebuilt) - linear_encoded, 0.0)
+
+        latents, confidence = encode(filled.latents), F.adaptive_avg_pool2d(filled.confidence, space)
+        if filled.hypotheses is None or filled.present is None:
+            return Interpolation(latents, confidence, filled.roughness)
+        others = [encode(rebuilt) for rebuilt in filled.hypotheses[:, 1:].unbind(1)]
+        present = F.adaptive_avg_pool2d(filled.present.flatten(0, 1), space).unflatten(0, filled.present.shape[:2])
+        return Interpolation(latents, confidence, filled.roughness, torch.stack([latents, *others], 1), present)
 
     def penalties(
         self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation

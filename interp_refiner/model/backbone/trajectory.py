@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels
 from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
 from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone
@@ -141,6 +141,8 @@ class Trajectory(Backbone):
     Args:
         spec: of the clips: 2 channels, rows and columns, with the 4 maps of a maze as context; its statistics are
             those by which coordinates in 0..1 became latents.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        out_channels: of the output, 2 or more; the objective says it. None for 2.
         dim, num_layers, num_heads: of the transformer.
         map_dim, map_layers: of the convolutions that encode the map.
         window: cells along a side of the window around every point, odd.
@@ -159,6 +161,8 @@ class Trajectory(Backbone):
     def __init__(
         self,
         spec: ClipSpec,
+        num_hypotheses: NumHypotheses = 1,
+        out_channels: OutChannels = None,
         dim: int = 96,
         num_layers: int = 4,
         num_heads: int = 4,
@@ -188,7 +192,7 @@ class Trajectory(Backbone):
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()
         self.map_encoder = MapEncoder(COUNT, map_dim, map_layers)
-        shown = 2 + self.keyframe_channels.count(2) + 4  # the state, keyframes, start and goal
+        shown = 2 + self.keyframe_channels.count(2, num_hypotheses) + 4  # the state, keyframes, start and goal
         looked_up = map_dim + 2 + COUNT * window**2
         self.embed = nn.Linear(shown + looked_up, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
@@ -198,7 +202,7 @@ class Trajectory(Backbone):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.ModuleList(Block(dim, num_heads, map_dim, places) for _ in range(num_layers))
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 2)
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, out_channels or 2)
 
     def zero_output(self) -> None:
         nn.init.zeros_(self.head.weight)
@@ -209,7 +213,7 @@ class Trajectory(Backbone):
         if len(latent_shape) != 2 or latent_shape[0] != 2:
             raise BadValue("latent_shape", list(latent_shape), "[2, t], paths as data=maze has")
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b 2 t"]:
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t"]:
         state = self.timestep.state(corrupted)
         maps = corrupted.clip.context
         if maps is None:
@@ -223,7 +227,7 @@ class Trajectory(Backbone):
         modulation = self.modulation(F.silu(self._embed_time(corrupted, tokens.dtype))).unflatten(2, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation, features, points)
-        return self.head(self.norm(tokens)).transpose(1, 2)
+        return self.head(self.norm(tokens)).transpose(1, 2).float()
 
     def _around(self, maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b n t"]:
         """Gradient of the signed distance at points, and the maps in a window around each."""

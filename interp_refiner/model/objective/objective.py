@@ -130,14 +130,28 @@ class Objective(nn.Module, ABC):
         self.num_levels, self.temporal_weight = num_levels, temporal_weight
         self.level_error = LevelError(num_levels)
 
+    def out_channels(self, latent_channels: int, num_hypotheses: int) -> int:
+        """How many channels the network's output has.
+
+        Raises:
+            BadValue: the interpolator offers hypotheses, which the objective has no use for.
+        """
+        if num_hypotheses > 1:
+            allowed = (
+                f"correction | preconditioned | energy_score, whose estimate is zbar and a correction, with an"
+                f" interpolator of {num_hypotheses} hypotheses (or an interpolator without)"
+            )
+            raise BadValue("objective", type(self).__name__, allowed)
+        return latent_channels
+
     @abstractmethod
     def clean_estimate(
-        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b c t *space"]:
         """``z0_hat``: what the output says about the clean clip."""
 
     @abstractmethod
-    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
         """The output whose estimate is the :meth:`reference`."""
 
     def reference(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -151,7 +165,7 @@ class Objective(nn.Module, ABC):
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses, with :class:`BadValue`, a corruption under which the objective is not defined."""
 
-    def forward(self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Loss:
+    def forward(self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted) -> Loss:
         """The loss of one batch; observes the interpolation's error on the way."""
         free, reference = ~corrupted.given, self.reference(corrupted)
         error, temporal = squared_error(self.clean_estimate(output, corrupted), reference, free)
