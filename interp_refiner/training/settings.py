@@ -16,7 +16,7 @@ class TrainSettings(Settings):
         initial_weights: a run folder or checkpoint whose averaged weights a new run starts from.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
-        gathered_dtype: ``"float32"`` or ``"bfloat16"``, of the blocks of sharded strategies.
+        gathered_dtype: of the blocks of sharded strategies.
         activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
         evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
@@ -28,7 +28,7 @@ class TrainSettings(Settings):
     initial_weights: str | None = None
     next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
-    gathered_dtype: str = "float32"
+    gathered_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_gb: float | None = None
     evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"

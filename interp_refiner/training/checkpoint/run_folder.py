@@ -15,8 +15,12 @@ CONFIG_FILE = "config.yaml"
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
-def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
+def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, Path]:
     """The run folder and the checkpoint that ``path`` means: a run's last one that is whole, or that very one.
+
+    Args:
+        path: of either.
+        name: of the setting, for the error.
 
     Raises:
         BadValue: neither a run folder nor a checkpoint inside one, or a damaged checkpoint.
@@ -28,7 +32,7 @@ def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
     reason = "no such file" if found is None or not found.exists() else fault(found)
     if found is None or reason is not None or folder is None:
         allowed = f"a run folder with {CONFIG_FILE} and {LAST_CHECKPOINT}, or a checkpoint file inside one"
-        raise BadValue("checkpoint", path, f"{allowed}{f' ({reason})' if reason else ''}")
+        raise BadValue(name, path, f"{allowed}{f' ({reason})' if reason else ''}")
     return folder.resolve(), found.resolve()
 
 
@@ -49,7 +53,7 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
     Raises:
         BadValue: no checkpoint there, or of another backbone.
     """
-    _, checkpoint_file = find_checkpoint(path)
+    _, checkpoint_file = find_checkpoint(path, "initial_weights")
     weights, own = read_weights(checkpoint_file, module), module.state_dict()
     found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
     shared = {name: value for name, value in found.items() if value is not None and own[name].shape == value.shape}
