@@ -50,7 +50,7 @@ class Reading:
         timeout: seconds after which a sample that does not arrive is an error.
         seed: of the order of training samples.
         index_threads: shards indexed at the same time; a remote store that is slow to answer wants more.
-        finite_check: look for NaN and infinities ``"once"`` for every sample and process, or ``"always"``.
+        checksums: hold all that is read against its checksums, which takes longer than reading it from memory.
     """
 
     cache_dir: str | None = None
@@ -60,7 +60,7 @@ class Reading:
     timeout: float = 600.0
     seed: int = 0
     index_threads: int = 8
-    finite_check: Literal["once", "always"] = "once"
+    checksums: bool = False
 
 
 class ShardedDataModule(L.LightningDataModule):
@@ -127,6 +127,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.codec: Codec  # of the latents; see use_codec
         self.medium: Medium  # what the clips are, for pictures and metrics; the program sets it
         self._readers: dict[str, BatchReader] = {}
+        self._loader: TrainLoader | None = None  # of training
 
     @property
     def metadata(self) -> DatasetMetadata:
@@ -193,7 +194,8 @@ class ShardedDataModule(L.LightningDataModule):
             few = fixed_order(len(reader.clips), overfit * self.batch_size * world_size)
             reader = reader.subset(few)
         dealt = (self.batch_size, self.reading.seed, rank, world_size, self.reading.read_ahead)
-        return TrainLoader(reader, *dealt, accumulated=getattr(self.trainer, "accumulate_grad_batches", 1))
+        self._loader = TrainLoader(reader, *dealt, accumulated=getattr(self.trainer, "accumulate_grad_batches", 1))
+        return self._loader
 
     def val_dataloader(self) -> EvalLoader:
         """This process's part of the held-out clips at every level."""
@@ -213,8 +215,10 @@ class ShardedDataModule(L.LightningDataModule):
         return self.val_dataloader()
 
     def transfer_batch_to_device(self, batch: Clip, device: torch.device, dataloader_idx: int) -> Clip:
-        """Copies a batch to the device; from pinned memory without waiting for it."""
-        return batch.to(device, non_blocking=True)
+        """Copies a batch to the device, where training clips are looked at for numbers that are not finite."""
+        if batch.epochs is None or self._loader is None:
+            return batch.to(device, non_blocking=True)
+        return self._loader.to_device(batch, device)
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Corrupted:
@@ -266,7 +270,7 @@ class ShardedDataModule(L.LightningDataModule):
                 reading.cache_dir,
                 reading.on_bad_sample,
                 reading.index_threads,
-                finite_check=reading.finite_check,
+                checksums=reading.checksums,
             )
             for folder in folders
         ]

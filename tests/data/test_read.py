@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp_refiner.data.shards import LocalFolder, TensorReader, Unreadable, all_finite
+from interp_refiner.data.shards import LocalFolder, MemberReader, Unreadable, all_finite
 from interp_refiner.data.shards.tensor_file import load_weights, plain_tensor
 from tests.data.shards_on_disk import Watched, saved
 
@@ -51,7 +51,7 @@ def repacked(content: bytes, pad: str = "", compression: int = zipfile.ZIP_STORE
 def test_a_plain_file_is_read_in_place(tmp_path, dtype, shape):
     first, second = numbers(*shape, dtype=dtype), numbers(*shape, dtype=dtype, seed=1)
     storage, spans = shard(tmp_path, saved(first), saved(second))
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for tensor, span in [(first, spans[0]), (second, spans[1]), (first, spans[0])]:
         out = torch.full(shape, 7.0, dtype=dtype)
         storage.reads.clear()
@@ -65,7 +65,7 @@ def test_the_numbers_go_into_the_memory_they_are_wanted_in(tmp_path):
     tensors = [numbers(4, 5, seed=i) for i in range(3)]
     storage, spans = shard(tmp_path, *map(saved, tensors))
     batch = torch.empty(3, 4, 5, dtype=torch.bfloat16)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for row, span in zip(batch, spans, strict=True):
         reader.read_into(span, row)
     assert torch.equal(batch, torch.stack(tensors))
@@ -90,7 +90,7 @@ def test_whatever_torch_can_load_is_read_the_same(tmp_path, name):
     content, expected = OTHER_FILES[name]
     plain = saved(torch.zeros_like(expected).contiguous())
     storage, spans = shard(tmp_path, plain, content, plain, content)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for span, tensor in zip(spans, [torch.zeros_like(expected), expected] * 2, strict=True):
         out = torch.empty(expected.shape, dtype=expected.dtype)
         reader.read_into(span, out)
@@ -104,7 +104,7 @@ def test_files_of_one_length_with_numbers_in_different_places(tmp_path):
     files = [repacked(saved(t), pad=pad) for t, pad in zip(tensors, ["start", "end", "end"] * 2, strict=True)]
     assert len({len(file) for file in files}) == 1
     storage, spans = shard(tmp_path, *files)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for span, tensor in zip(spans, tensors, strict=True):
         out = torch.empty_like(tensor)
         reader.read_into(span, out)
@@ -142,9 +142,9 @@ def test_a_pickle_never_runs_its_code(tmp_path, how):
     }[how]()
     storage, (span,) = shard(tmp_path, content)
     with pytest.raises(Unreadable, match="not a tensor file"):
-        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+        MemberReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
     with pytest.raises(Unreadable):
-        TensorReader(storage).read(span)
+        MemberReader(storage).read(span)
     assert not mark.exists()
     pickle.loads(pickle.dumps(Bomb(mark)))
     assert mark.exists(), "the pickle would have left this mark"
@@ -197,7 +197,7 @@ def test_a_tensor_beyond_its_storage_is_never_read(tmp_path, described):
     assert plain_tensor(bytearray(content)) is None
     storage, (span,) = shard(tmp_path, content)
     with pytest.raises(Unreadable):
-        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+        MemberReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
 
 
 @settings(max_examples=150)
@@ -237,7 +237,7 @@ def test_a_changed_byte_reads_nothing_outside_the_file(place, value):
 def test_what_is_not_as_declared_is_refused(tmp_path, value, message):
     good = saved(numbers(3, 4))
     storage, spans = shard(tmp_path, good, saved(value))
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     reader.read_into(spans[0], torch.empty(3, 4, dtype=torch.bfloat16))
     with pytest.raises(Unreadable, match=message):
         reader.read_into(spans[1], torch.empty(3, 4, dtype=torch.bfloat16))
@@ -248,7 +248,7 @@ def test_a_shard_that_ends_before_is_an_error(tmp_path):
     path = tmp_path / "shard-00000.tar"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(EOFError, match=f"ends at byte {span[2] - 1}, expected {span[2]}"):
-        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+        MemberReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
 
 
 def test_short_reads_are_continued(tmp_path, monkeypatch):
@@ -261,7 +261,7 @@ def test_short_reads_are_continued(tmp_path, monkeypatch):
         return preadv(descriptor, [head[: max(1, len(head) // 3)]], offset)
 
     monkeypatch.setattr(os, "preadv", short)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for tensor, span in zip(tensors, spans, strict=True):
         out = torch.empty_like(tensor)
         reader.read_into(span, out)
@@ -295,7 +295,7 @@ def test_many_shards_many_threads_few_open_files(tmp_path):
         (tmp_path / f"shard-{i:05d}.tar").write_bytes(saved(tensor))
     storage = LocalFolder(tmp_path, max_open=3)
     assert len(storage.shards()) == 200
-    reader, size = TensorReader(storage), len(saved(tensors[0]))
+    reader, size = MemberReader(storage), len(saved(tensors[0]))
     most = []
 
     def check(i):
