@@ -131,11 +131,10 @@ class ShardDataset:
         prompt = bytearray(size if offset >= 0 else 0)
         stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
         try:
-            members = [self._member(row, "latent", stored)]
+            members = [self._tensor(row, "latent", stored)]
             for kind, out in (("embed", text), ("context", context)):
-                members += [self._member(row, kind, out)] if out is not None else []
-            if offset >= 0:
-                members.append(self._reader.text((shard, offset, size), prompt, self.index.crc(row, "prompt")))
+                members += [self._tensor(row, kind, out)] if out is not None else []
+            members += [self._text(row, prompt)] if offset >= 0 else []
             with self.underway(shard, min(m.offset for m in members), max(m.end for m in members)):
                 read_members(self.storage, shard, members)
             if stored is not latents:
@@ -192,17 +191,14 @@ class ShardDataset:
         """Closes the files; reading opens them again."""
         self.storage.close()
 
-    def _member(self, row: int, kind: str, out: Tensor) -> Member:
+    def _tensor(self, row: int, kind: str, out: Tensor) -> Member:
         """One tensor of a sample, held against its declaration once it is read."""
-        member = self._reader.tensor(self.index.locate(row, kind), out, self.index.crc(row, kind))
+        return _named(kind, self._reader.tensor(self.index.locate(row, kind), out, self.index.crc(row, kind)))
 
-        def done() -> None:
-            try:
-                member.done()
-            except Unreadable as error:
-                raise Unreadable(f"{kind}: {error}") from error
-
-        return member._replace(done=done)
+    def _text(self, row: int, out: bytearray) -> Member:
+        """The prompt of a sample."""
+        where, crc = self.index.locate(row, "prompt"), self.index.crc(row, "prompt")
+        return _named("prompt", self._reader.text(where, out, crc))
 
     def _good_rows(self, refuse_few: bool) -> list[int]:
         damaged, faults, few = self.index.damaged_shards(), self.index.faults(self.required), few_samples(self.index, self.metadata)
@@ -214,6 +210,18 @@ class ShardDataset:
         if faults:
             log.warning("skipped %d of %d samples of %s", len(faults), len(self.index), self.storage.name)
         return [row for row in range(len(self.index)) if row not in faults]
+
+def _named(kind: str, member: Member) -> Member:
+    """A member whose faults say which one of a sample it is."""
+
+    def done() -> None:
+        try:
+            member.done()
+        except Unreadable as error:
+            raise Unreadable(f"{kind}: {error}") from error
+
+    return member._replace(done=done)
+
 
 def _several(faults: Sequence[BadSample]) -> BadSample:
     first, others = faults[0], "; ".join(map(str, faults[1:4]))

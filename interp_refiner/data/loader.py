@@ -94,10 +94,15 @@ class TrainLoader:
 
         There looking at them costs nothing: reading threads that look at what they have read are half as fast.
         """
-        for candidate in chain([clip], self._others(self._position)):
-            moved = beside(device, lambda: self.reader.finite(candidate.to(device, non_blocking=True)))  # noqa: B023
-            if moved is not None:
-                return moved
+        try:
+            for candidate in chain([clip], self._others(self._position)):
+                moved = beside(device, lambda: self.reader.finite(candidate.to(device, non_blocking=True)))  # noqa: B023
+                if moved is not None:
+                    return moved
+        except BaseException:
+            self._forget()
+            self._position -= self.global_batch_size
+            raise
         raise AssertionError("the last of the others raises")
 
     def state_dict(self) -> dict[str, int]:
