@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from interp_refiner.run import Run, load_run
+    from interp_refiner.assemble import Run, load_run
 
 __version__ = "0.1.0"
 __all__ = ["Run", "load_run"]

@@ -13,10 +13,10 @@ import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from interp_refiner.config import Settings, build, main, quiet_libraries
 from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.entry import Settings, build, main, quiet_libraries
 from interp_refiner.export import load_pipeline
-from interp_refiner.studio import Studio
+from interp_refiner.storyboard.studio import Studio
 
 
 @dataclass
@@ -49,7 +49,7 @@ def app(cfg: DictConfig) -> None:
     # gradio reads these when it is imported: no calls home, and uploads stay in the run's folder
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads")}
     try:
-        from interp_refiner.page import open_page
+        from interp_refiner.storyboard.page import open_page
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "gradio":
             raise

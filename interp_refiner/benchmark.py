@@ -16,14 +16,14 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from torch.autograd.profiler import profile, record_function
 
-from interp_refiner.codec import PatchDCT
+from interp_refiner.assemble import Run, assemble
+from interp_refiner.config import build, conf_dir, keep_freed_memory, main, quiet_libraries, run_metadata
 from interp_refiner.core import BadValue, Clip, choice
-from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.data import ShardedDataModule
-from interp_refiner.entry import build, conf_dir, keep_freed_memory, main, quiet_libraries, run_metadata
+from interp_refiner.data.codec import PatchDCT
 from interp_refiner.evaluation import MakeTrainer
-from interp_refiner.interpolator import PART, Interpolator, use_codec
-from interp_refiner.run import Run, assemble
+from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.forward.interpolator import PART, Interpolator, use_codec
 from interp_refiner.train import TrainSettings
 from interp_refiner.training import Refiner
 

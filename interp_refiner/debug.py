@@ -14,10 +14,10 @@ from typing import TypeAlias
 from omegaconf import DictConfig
 from rich.console import Console
 
+from interp_refiner.config import Refused, Settings, call, main
+from interp_refiner.config.refusal import MISTAKES, one_line
 from interp_refiner.core import BadValue, Stopped
-from interp_refiner.entry import Refused, Settings, call, main
-from interp_refiner.entry.refusal import MISTAKES, one_line
-from interp_refiner.record import read_record
+from interp_refiner.training.record import read_record
 
 Step: TypeAlias = Callable[[Path, list[str]], None]
 

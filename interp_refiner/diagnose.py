@@ -13,10 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from interp_refiner.core import BadValue, Clip
-from interp_refiner.corruption import Corruption
-from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
-from interp_refiner.entry import (
+from interp_refiner.assemble import build_codec
+from interp_refiner.config import (
     Settings,
     build,
     keep_freed_memory,
@@ -26,11 +24,13 @@ from interp_refiner.entry import (
     run_metadata,
     save_config,
 )
+from interp_refiner.core import BadValue, Clip
+from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
 from interp_refiner.evaluation import Diagnosis, markdown_table
 from interp_refiner.evaluation.diagnosis import Row
-from interp_refiner.interpolator import use_codec
-from interp_refiner.run import build_codec
-from interp_refiner.schedule import DynamicProgramming, Schedule
+from interp_refiner.forward.corruption import Corruption
+from interp_refiner.forward.interpolator import use_codec
+from interp_refiner.forward.schedule import DynamicProgramming, Schedule
 
 
 @dataclass

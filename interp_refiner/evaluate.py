@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from tqdm import tqdm
 
-from interp_refiner.codec import side_by_side, stacked, write_mp4
+from interp_refiner.assemble import CONFIG_FILE, Run, find_checkpoint, inference_overrides, load_run
+from interp_refiner.config import Settings, build, main, option_name, quiet_libraries, run_metadata
+from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.data.codec import side_by_side, stacked, write_mp4
 from interp_refiner.data.shards.remote import is_url
-from interp_refiner.entry import Settings, build, main, option_name, quiet_libraries, run_metadata
-from interp_refiner.entry.nodes import dotted
 from interp_refiner.evaluation import (
     ClipError,
     Evaluation,
@@ -33,11 +34,10 @@ from interp_refiner.evaluation import (
     perception_distortion,
     temporal_ratios,
 )
+from interp_refiner.evaluation.measures import Bootstrap, keyframe_report
+from interp_refiner.evaluation.medium import Table
 from interp_refiner.evaluation.report import NOTHING, shown
-from interp_refiner.medium import Table
-from interp_refiner.metric import Bootstrap, keyframe_report
-from interp_refiner.run import CONFIG_FILE, Run, find_checkpoint, inference_overrides, load_run
-from interp_refiner.scheduled_sampling import Replacing
+from interp_refiner.forward.scheduled_sampling import Replacing
 
 COMPACT: dict[str, tuple[str, str, dict[str, Any]]] = {  # heading: (records, figure, how it is written)
     "MSE": ("errors", "mse_ratio/{method}/{base}", {}),

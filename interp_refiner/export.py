@@ -7,14 +7,13 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from interp_refiner.codec import Codec
+from interp_refiner.assemble import Run, load_run, load_text_encoder, objective_sizes
+from interp_refiner.config import Settings, build, main, run_metadata, writable
 from interp_refiner.core import BadValue
-from interp_refiner.entry import Settings, build, main, run_metadata, writable
-from interp_refiner.interpolator import use_codec
-from interp_refiner.parts import objective_sizes
-from interp_refiner.pipeline import INDEX, Components, PipelineConfig, RefinerPipeline
-from interp_refiner.run import Run, load_run, load_text_encoder
-from interp_refiner.text import TextEncoder
+from interp_refiner.data.codec import Codec
+from interp_refiner.data.text import TextEncoder
+from interp_refiner.forward.interpolator import use_codec
+from interp_refiner.storyboard import INDEX, Components, PipelineConfig, RefinerPipeline
 
 CHOSEN = ("sampler", "codec", "text")  # groups that can be chosen anew for a trained model
 
@@ -151,7 +150,7 @@ def text_node(run: Run, text: TextEncoder | None) -> Any:
         return None
     if chosen is not None and not chosen.get("_partial_", False):
         return OmegaConf.to_container(chosen, resolve=True)
-    return {"_target_": "interp_refiner.text.declared_text_encoder", **text.describe()}
+    return {"_target_": "interp_refiner.data.text.declared_text_encoder", **text.describe()}
 
 
 def component_nodes(run: Run) -> dict[str, Any]:
@@ -168,7 +167,7 @@ def component_nodes(run: Run) -> dict[str, Any]:
     # a storyboard says what is known and given; of the schedule only the counts of its levels are left
     counts = run.refiner.corruption.schedule.counts_for(metadata.num_frames)[1:]
     nodes["corruption"] |= {
-        "schedule": {"_target_": "interp_refiner.schedule.Uniform", "counts": counts},
+        "schedule": {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts},
         "given": None,
     }
     statistics = {"latents_mean": codec.latents_mean.tolist(), "latents_std": codec.latents_std.tolist()}

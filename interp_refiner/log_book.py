@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from interp_refiner.config import Settings, main
 from interp_refiner.core import BadValue
-from interp_refiner.entry import Settings, main
-from interp_refiner.record import LogBook
+from interp_refiner.training.record import LogBook
 
 
 @dataclass

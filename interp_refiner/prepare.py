@@ -13,9 +13,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.callback.preemption import EXIT_INTERRUPTED
+from interp_refiner.config import Settings, build, main, writable
 from interp_refiner.core import BadValue, Stopped, suggestion
-from interp_refiner.corruption import Corruption, Noiseless
 from interp_refiner.data import (
     AnchorShards,
     DatasetMetadata,
@@ -27,10 +26,11 @@ from interp_refiner.data import (
 )
 from interp_refiner.data import verify as verify_shards
 from interp_refiner.data.dataset import declared_metadata
-from interp_refiner.entry import Settings, build, main, writable
-from interp_refiner.interpolator import Linear
-from interp_refiner.schedule import Uniform
-from interp_refiner.scheduled_sampling import Phase1
+from interp_refiner.forward.corruption import Corruption, Noiseless
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.forward.schedule import Uniform
+from interp_refiner.forward.scheduled_sampling import Phase1
+from interp_refiner.training.callback.preemption import EXIT_INTERRUPTED
 
 
 @dataclass

@@ -11,9 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from rich.console import Console
 
-from interp_refiner.comparison import Comparison, find_runs, read_runs, write_report
-from interp_refiner.comparison.page import headlines
-from interp_refiner.entry import Settings, main
+from interp_refiner.config import Settings, main
+from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
+from interp_refiner.evaluation.comparison.page import headlines
 
 
 @dataclass

@@ -15,14 +15,14 @@ from omegaconf import DictConfig
 from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.callback import LABELS
-from interp_refiner.codec import write_mp4
+from interp_refiner.assemble import Run, inference_overrides, load_run
+from interp_refiner.config import Settings, main, nothing_left, run_metadata
 from interp_refiner.core import BadValue, Corrupted
-from interp_refiner.entry import Settings, main, nothing_left, run_metadata
-from interp_refiner.from_storyboard import sample_storyboard
-from interp_refiner.metric import keyframe_report, missing_frame_mse
-from interp_refiner.pipeline import INDEX
-from interp_refiner.run import Run, inference_overrides, load_run
+from interp_refiner.data.codec import write_mp4
+from interp_refiner.evaluation import LABELS
+from interp_refiner.evaluation.measures import keyframe_report, missing_frame_mse
+from interp_refiner.storyboard import INDEX
+from interp_refiner.storyboard.sampling import sample_storyboard
 
 
 @dataclass

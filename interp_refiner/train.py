@@ -15,10 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 from rich.console import Console
 
-from interp_refiner.callback import SkipNonFinite, Throughput, level_rows
-from interp_refiner.checkpoint import resume_path
-from interp_refiner.core import BadValue
-from interp_refiner.entry import (
+from interp_refiner.assemble import LAST_CHECKPOINT, Run, assemble, start_from
+from interp_refiner.config import (
     Settings,
     build,
     call,
@@ -29,9 +27,11 @@ from interp_refiner.entry import (
     run_metadata,
     save_config,
 )
-from interp_refiner.record import Claimed
-from interp_refiner.recording import Recording, duplicate, recorded
-from interp_refiner.run import LAST_CHECKPOINT, Run, assemble, start_from
+from interp_refiner.core import BadValue
+from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
+from interp_refiner.training.checkpoint import resume_path
+from interp_refiner.training.record import Claimed
+from interp_refiner.training.record.recording import Recording, duplicate, recorded
 
 TENSORBOARD = "python -m tensorboard.main --logdir {run}"
 
@@ -97,7 +97,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     if cfg.initial_weights is not None and checkpoint is None:
         start_from(run, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)
-    recording.start(trainer, run)
+    recording.start(trainer, run.data)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     if trainer.interrupted:
         raise KeyboardInterrupt

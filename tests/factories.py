@@ -8,12 +8,12 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from interp_refiner.codec import PatchDCT
+from interp_refiner.config.check import locate_target, parameters
 from interp_refiner.core import Clip, Corrupted, Draws
-from interp_refiner.corruption import Corruption
-from interp_refiner.entry.check import locate_target, parameters
-from interp_refiner.interpolator import Interpolator, use_codec
-from interp_refiner.objective import Objective
+from interp_refiner.data.codec import PatchDCT
+from interp_refiner.forward.corruption import Corruption
+from interp_refiner.forward.interpolator import Interpolator, use_codec
+from interp_refiner.model.objective import Objective
 from tests.helpers import CONF, build, group_config
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp_refiner.codec import LatentPreview, PatchDCT
+from interp_refiner.assemble import build_text_encoder, check_codec
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata
-from interp_refiner.run import build_text_encoder, check_codec
-from interp_refiner.text import CaptionEncoder
+from interp_refiner.data.codec import LatentPreview, PatchDCT
+from interp_refiner.data.text import CaptionEncoder
 from tests.helpers import group_config
 
 

@@ -8,11 +8,11 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from interp_refiner.codec import write_mp4
-from interp_refiner.core import BadValue, Stopped
+from interp_refiner.core import BadValue, Stopped, load_embedding
 from interp_refiner.data import DatasetMetadata, VideoEncoder
+from interp_refiner.data.codec import write_mp4
+from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.prepare import COMMANDS, embed, encode
-from interp_refiner.text import CaptionEncoder, load_embedding
 from tests.helpers import CONF
 
 

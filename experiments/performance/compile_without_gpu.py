@@ -27,9 +27,9 @@ from torch._subclasses import fake_tensor
 from triton.backends.compiler import GPUTarget
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from interp_refiner.attention import SparseLinear
-from interp_refiner.backbone import Wan
-from interp_refiner.entry.describe import run_metadata
+from interp_refiner.config.describe import run_metadata
+from interp_refiner.model.attention import SparseLinear
+from interp_refiner.model.backbone import Wan
 from tests.factories import corrupted_clip
 
 H200 = SimpleNamespace(

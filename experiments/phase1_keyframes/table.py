@@ -4,9 +4,9 @@ import sys
 
 import torch
 
+from interp_refiner.assemble import load_run
 from interp_refiner.core import frame_mean, masked_mean
 from interp_refiner.evaluate import by_level
-from interp_refiner.run import load_run
 
 BATCH = 32
 

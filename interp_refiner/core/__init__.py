@@ -14,6 +14,7 @@ from interp_refiner.core.errors import (
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
+from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
@@ -31,12 +32,14 @@ __all__ = [
     "KeyframePlan",
     "Mark",
     "MissingExtra",
+    "NegativeEmbedding",
     "Neighbours",
     "Stopped",
     "choice",
     "derived_seed",
     "forget_peak_memory",
     "frame_mean",
+    "load_embedding",
     "masked_mean",
     "median_seconds",
     "move",

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from interp_refiner.codec import Codec, UnreadableVideo, still_gap
 from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data.codec import Codec, UnreadableVideo, still_gap
 from interp_refiner.data.settings import difference, fingerprint, plain
 from interp_refiner.data.shards import DatasetMetadata, Sample, write_shard
+from interp_refiner.data.text import TextEncoder
 from interp_refiner.data.videos import SPLITS, Cut, Pixels, Video, as_video, moments
-from interp_refiner.text import TextEncoder
 
 log = logging.getLogger(__name__)
 

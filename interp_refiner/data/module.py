@@ -4,16 +4,15 @@ import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import lightning as L
 import torch
 
-from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Clip, Corrupted
-from interp_refiner.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.batch_reader import BatchReader
+from interp_refiner.data.codec import Codec
 from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
 from interp_refiner.data.loader import EvalLoader, TrainLoader
 from interp_refiner.data.lock import locked
@@ -23,7 +22,10 @@ from interp_refiner.data.shards.remote import is_url
 from interp_refiner.data.still_keyframes import check_still_keyframes, with_still_keyframes
 from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
-from interp_refiner.medium import Medium
+from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
+
+if TYPE_CHECKING:
+    from interp_refiner.evaluation.medium import Medium
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.codec.patch_dct import PatchDCT
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.data.captions import Captions, FirstDirection
+from interp_refiner.data.codec.patch_dct import PatchDCT
 from interp_refiner.data.generated import Generated
 from interp_refiner.data.scene import MAX_OBJECTS, Scene, draw_scenes, render
 from interp_refiner.data.shards import DatasetMetadata, Sample
-from interp_refiner.text import CaptionEncoder
+from interp_refiner.data.text import CaptionEncoder
 
 FPS = 8.0
 SMALLEST_SIDE = 16  # the largest shape at the highest speed still has room to turn back

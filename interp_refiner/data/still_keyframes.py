@@ -2,9 +2,9 @@
 
 import torch
 
-from interp_refiner.codec import Codec
 from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
-from interp_refiner.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.data.codec import Codec
+from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 
 
 def check_still_keyframes(probability: float, codec: Codec | None) -> None:

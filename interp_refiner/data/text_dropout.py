@@ -5,8 +5,7 @@ from typing import final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip, Draws, per_sample
-from interp_refiner.text import NegativeEmbedding
+from interp_refiner.core import BadValue, Clip, Draws, NegativeEmbedding, per_sample
 
 STREAM = "train"
 

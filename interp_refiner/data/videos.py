@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from interp_refiner.codec import VIDEO_SUFFIXES, UnreadableVideo, read_video
 from interp_refiner.core import BadValue, derived_seed, suggestion
+from interp_refiner.data.codec import VIDEO_SUFFIXES, UnreadableVideo, read_video
 from interp_refiner.data.wan_synth import windows
 
 SPLITS = ("train", "val")

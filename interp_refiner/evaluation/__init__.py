@@ -12,9 +12,11 @@ from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.results import Evaluation, evaluations_of, figure
 from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
+from interp_refiner.evaluation.validation_video import LABELS, ValidationVideo
 
 __all__ = [
     "BASELINE",
+    "LABELS",
     "MEAN",
     "SHUFFLED",
     "BenchmarkPart",
@@ -30,6 +32,7 @@ __all__ = [
     "ReplacedKeyframes",
     "StepBenchmark",
     "Suite",
+    "ValidationVideo",
     "config_name",
     "correction_map",
     "error_by_gap",

@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted
-from interp_refiner.evaluation.methods import BASELINE, SHUFFLED, Methods
-from interp_refiner.evaluation.results import Evaluation
-from interp_refiner.medium import Medium, Table
-from interp_refiner.metric import (
+from interp_refiner.evaluation.measures import (
     Bootstrap,
     ErrorTable,
     KeyframeContract,
@@ -19,7 +16,10 @@ from interp_refiner.metric import (
     error_ratio,
     missing_frame_mse,
 )
-from interp_refiner.metric.bootstrap import DEFAULT_BOOTSTRAP
+from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
+from interp_refiner.evaluation.medium import Medium, Table
+from interp_refiner.evaluation.methods import BASELINE, SHUFFLED, Methods
+from interp_refiner.evaluation.results import Evaluation
 from interp_refiner.training import Refiner
 
 

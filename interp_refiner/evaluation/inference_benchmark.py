@@ -7,7 +7,7 @@ import torch
 from interp_refiner.core import BadValue, Clip, forget_peak_memory, median_seconds, peak_memory
 from interp_refiner.data import DatasetMetadata, ShardedDataModule
 from interp_refiner.evaluation.step_benchmark import MakeTrainer
-from interp_refiner.sampler import Sampler
+from interp_refiner.model.sampler import Sampler
 from interp_refiner.training import Refiner
 
 

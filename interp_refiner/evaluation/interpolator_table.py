@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.codec import Codec, declared_codec
 from interp_refiner.core import BadValue, masked_mean
 from interp_refiner.data import ShardDataset, Writer
+from interp_refiner.data.codec import Codec, declared_codec
+from interp_refiner.evaluation.measures import paired_bootstrap, psnr, rank_correlation
 from interp_refiner.evaluation.report import markdown_table
-from interp_refiner.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear, use_codec
-from interp_refiner.metric import paired_bootstrap, psnr, rank_correlation
+from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear, use_codec
 
 FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),

@@ -8,12 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws
-from interp_refiner.corruption import Corruption
+from interp_refiner.evaluation.measures import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
+from interp_refiner.evaluation.medium import Medium
 from interp_refiner.evaluation.results import Role
-from interp_refiner.interpolator import Linear
-from interp_refiner.medium import Medium
-from interp_refiner.metric import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
-from interp_refiner.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
+from interp_refiner.forward.corruption import Corruption
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.model.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
 from interp_refiner.training import Refiner
 
 STREAM = "val"  # the first sample starts from validation's noise

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from interp_refiner.evaluation.measures import Interval
 from interp_refiner.evaluation.results import Evaluation, figure
-from interp_refiner.metric import Interval
 
 # Okabe and Ito, then two of Tol: safe for colour blindness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from math import isnan
 from typing import Any
 
+from interp_refiner.evaluation.measures import Interval
 from interp_refiner.evaluation.results import Evaluation, figure
-from interp_refiner.metric import Interval
 
 NOTHING = "–"  # a figure that was not measured
 

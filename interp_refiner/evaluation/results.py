@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from interp_refiner.metric import Interval, Record
+from interp_refiner.evaluation.measures import Interval, Record
 
 Role = Literal["estimate", "baseline", "control"]
 FILE = "evaluation.json"

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from interp_refiner.core import BadValue, Corrupted, Draws, choice, frame_mean, masked_mean, neighbours
-from interp_refiner.corruption import TRAIN_STREAM
-from interp_refiner.interpolator import Interpolation, Interpolator, Learned
-from interp_refiner.metric import MissingFrameError
+from interp_refiner.forward.corruption import TRAIN_STREAM
+from interp_refiner.forward.interpolator import Interpolation, Interpolator, Learned
+from interp_refiner.training.missing_frame import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe
 
 LONGEST_GAP = 8  # of training by default, and of validation's figures by gap

@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.backbone import Backbone
 from interp_refiner.core import BadValue, Corrupted, Draws
-from interp_refiner.corruption import TRAIN_STREAM, Corruption
-from interp_refiner.metric import MissingFrameError
-from interp_refiner.objective import Objective
-from interp_refiner.sampler import Sampler
-from interp_refiner.scheduled_sampling import Proposals
+from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.forward.scheduled_sampling import Proposals
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.objective import Objective
+from interp_refiner.model.sampler import Sampler
+from interp_refiner.training.missing_frame import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe, steps
 
 
@@ -131,7 +131,7 @@ class Refiner(L.LightningModule):
     def step_flops(self, corrupted: Corrupted) -> float | None:
         """Operations of :meth:`training_step` and its backward pass on a batch; None where the backbone counts none.
 
-        The model's, see :mod:`interp_refiner.attention.flops`: nothing that is computed a second time is counted.
+        The model's, see :mod:`interp_refiner.model.attention.flops`: nothing that is computed a second time is counted.
         """
         text = corrupted.clip.text
         shape = corrupted.x.shape

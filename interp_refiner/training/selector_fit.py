@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws, KeyframePlan
-from interp_refiner.corruption import ClipContent, Corruption
-from interp_refiner.metric import ErrorByLevel, missing_frame_mse
-from interp_refiner.schedule import DynamicProgramming, Learned, Schedule, Uniform, log_likelihood
+from interp_refiner.forward.corruption import ClipContent, Corruption
+from interp_refiner.forward.schedule import DynamicProgramming, Learned, Schedule, Uniform, log_likelihood
+from interp_refiner.training.missing_frame import ErrorByLevel, missing_frame_mse
 from interp_refiner.training.optimizer import OptimizerRecipe
 
 

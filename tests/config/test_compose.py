@@ -11,9 +11,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner.config import Refused, build
+from interp_refiner.config.nodes import is_target, walk
 from interp_refiner.core import BadValue
-from interp_refiner.entry import Refused, build
-from interp_refiner.entry.nodes import is_target, walk
 from tests.helpers import CONF, group_members
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))

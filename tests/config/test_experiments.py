@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
-from interp_refiner.entry import check_config
+from interp_refiner.config import check_config
 from interp_refiner.train import TrainSettings, train
 from tests.config.small import QUICK, SMALL
 from tests.helpers import CONF, group_members

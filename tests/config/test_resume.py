@@ -4,10 +4,10 @@ import signal
 
 import pytest
 
-from interp_refiner.callback import Preemption, SkipNonFinite, Watchdog
-from interp_refiner.checkpoint import RollingCheckpoint
+from interp_refiner.config import Refused, build
 from interp_refiner.core import BadValue
-from interp_refiner.entry import Refused, build
+from interp_refiner.training.callback import Preemption, SkipNonFinite, Watchdog
+from interp_refiner.training.checkpoint import RollingCheckpoint
 from tests.config.test_compose import check, composed
 
 

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from interp_refiner.core import BadValue, save_weights
-from interp_refiner.interpolator import FlowWarp
-from interp_refiner.schedule import Selector
+from interp_refiner.forward.interpolator import FlowWarp
+from interp_refiner.forward.schedule import Selector
 
 WRONG = {
     "refiner.ckpt": ({"state_dict": {"backbone.w": torch.ones(2), "objective.v": torch.ones(1)}},

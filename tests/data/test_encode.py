@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.codec import PatchDCT, read_video, write_mp4
 from interp_refiner.core import BadValue
 from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos
+from interp_refiner.data.codec import PatchDCT, read_video, write_mp4
 from interp_refiner.data.dataset import check_fingerprints
 from interp_refiner.data.settings import difference
 from interp_refiner.data.shards import write_shard
-from interp_refiner.text import CaptionEncoder
+from interp_refiner.data.text import CaptionEncoder
 
 CUT = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.0, held_out_end=0.4)
 

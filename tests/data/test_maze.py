@@ -12,7 +12,7 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.data import BadSample, DatasetMetadata, ShardDataset, ShardedDataModule
 from interp_refiner.data.maze import Maze, Mazes, shortest_path
-from interp_refiner.metric import edge_collisions
+from interp_refiner.evaluation.measures import edge_collisions
 from tests.data.shards_on_disk import read_members, replace_member
 from tests.factories import make_corruption
 

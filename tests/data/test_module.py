@@ -11,11 +11,11 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp_refiner.core import BadValue, Clip
-from interp_refiner.corruption import BrownianBridge, Corruption
 from interp_refiner.data import Anchors, BadSample, DatasetMetadata, ImperfectSource, Reading, ShardedDataModule
-from interp_refiner.interpolator import Linear
-from interp_refiner.schedule import ClipPreview, Learned, Selector, Uniform
-from interp_refiner.scheduled_sampling import Phase1, Probability
+from interp_refiner.forward.corruption import BrownianBridge, Corruption
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.forward.schedule import ClipPreview, Learned, Selector, Uniform
+from interp_refiner.forward.scheduled_sampling import Phase1, Probability
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

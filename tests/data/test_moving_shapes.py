@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from interp_refiner.codec import PatchDCT
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.data.captions import FirstDirection, Turns
+from interp_refiner.data.codec import PatchDCT
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.scene import BRIGHTNESS, DIRECTIONS, SHAPES, draw_scenes
 from interp_refiner.data.shards import DatasetMetadata
-from interp_refiner.text import CaptionEncoder
+from interp_refiner.data.text import CaptionEncoder
 
 SMALL = {"num_train": 20, "num_val": 6, "num_frames": 5, "height": 16, "width": 24}
 

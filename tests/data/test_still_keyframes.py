@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from interp_refiner.codec import LatentPreview, PatchDCT
 from interp_refiner.core import BadValue
+from interp_refiner.data.codec import LatentPreview, PatchDCT
 from interp_refiner.data.still_keyframes import check_still_keyframes, with_still_keyframes
-from interp_refiner.scheduled_sampling import Proposals
+from interp_refiner.forward.scheduled_sampling import Proposals
 from tests.factories import make_corruption, random_clip
 
 

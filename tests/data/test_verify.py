@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from interp_refiner.config import check_config
 from interp_refiner.core import BadValue
 from interp_refiner.data import (
     AnchorShards,
@@ -20,7 +21,6 @@ from interp_refiner.data import (
     verify,
 )
 from interp_refiner.data.shards import LocalFolder, build_index, write_shards
-from interp_refiner.entry import check_config
 from interp_refiner.prepare import VerifySettings
 from interp_refiner.prepare import verify as program
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar

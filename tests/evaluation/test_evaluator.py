@@ -3,18 +3,19 @@
 import pytest
 import torch
 
-from interp_refiner.backbone import Backbone
-from interp_refiner.codec import LatentPreview, PatchDCT
 from interp_refiner.core import BadValue, Clip, Corrupted
+from interp_refiner.data.codec import LatentPreview, PatchDCT
 from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name, figure
-from interp_refiner.interpolator import Linear
-from interp_refiner.medium import Video
-from interp_refiner.metric import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
-from interp_refiner.objective import Adjacent, Correction, EnergyScore
-from interp_refiner.sampler import Bridge, Hierarchical, OneJump
-from interp_refiner.training import AdamW, Refiner
+from interp_refiner.evaluation.measures import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
+from interp_refiner.evaluation.medium import Video
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.objective import Adjacent, Correction, EnergyScore
+from interp_refiner.model.sampler import Bridge, Hierarchical, OneJump
+from interp_refiner.training import Refiner
+from interp_refiner.training.optimizer import AdamW
+from tests.evaluation.measures.moving import moving_textures
 from tests.factories import make_corruption
-from tests.metric.moving import moving_textures
 
 B, T, LEVELS = 6, 21, 4
 FEW = Bootstrap(num_resamples=20)

@@ -4,12 +4,12 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from interp_refiner.codec import PatchDCT
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata, Sample, write_shards
+from interp_refiner.data.codec import PatchDCT
 from interp_refiner.evaluation import InterpolatorBenchmark
-from interp_refiner.interpolator import FlowWarp, InPixels, Linear, MotionCompensated, Sinkhorn, Spline
-from interp_refiner.metric import psnr, rank_correlation
+from interp_refiner.evaluation.measures import psnr, rank_correlation
+from interp_refiner.forward.interpolator import FlowWarp, InPixels, Linear, MotionCompensated, Sinkhorn, Spline
 
 
 def shards(folder, codec="patch_dct", clips=3):

@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
+from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
-from interp_refiner.entry import save_config
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import Evaluation, figure
 from interp_refiner.export import export
-from interp_refiner.run import LAST_CHECKPOINT, assemble
 from interp_refiner.sample import sample
 from tests.evaluation.test_program import config
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.config import save_config
 from interp_refiner.core import BadValue, per_frame
-from interp_refiner.entry import save_config
 from interp_refiner.evaluate import by_level, describe, evaluate, load_for_evaluation, short, show
 from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, figure
-from interp_refiner.metric import missing_frame_mse
-from interp_refiner.run import LAST_CHECKPOINT, assemble
+from interp_refiner.evaluation.measures import missing_frame_mse
 from tests.helpers import CONF
 
 

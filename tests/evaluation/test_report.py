@@ -16,8 +16,7 @@ from interp_refiner.evaluation import (
     perception_distortion,
     temporal_ratios,
 )
-from interp_refiner.evaluation.report import markdown_table, shown
-from interp_refiner.metric import (
+from interp_refiner.evaluation.measures import (
     Bootstrap,
     ErrorTable,
     FrechetDistance,
@@ -29,6 +28,7 @@ from interp_refiner.metric import (
     ScoreTable,
     StochasticScores,
 )
+from interp_refiner.evaluation.report import markdown_table, shown
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 B, T = 12, 9

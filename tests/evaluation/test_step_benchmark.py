@@ -13,17 +13,17 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from interp_refiner.backbone import Wan
-from interp_refiner.callback import EMA, Throughput
-from interp_refiner.callback.progress import SHOWN, Progress
+from interp_refiner.assemble import assemble
+from interp_refiner.config import build
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.data import DatasetMetadata
 from interp_refiner.data.random_clips import RandomClips
-from interp_refiner.entry import build
 from interp_refiner.evaluation import InferenceBenchmark, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart
-from interp_refiner.run import assemble
-from interp_refiner.sampler import Bridge, OneJump
+from interp_refiner.model.backbone import Wan
+from interp_refiner.model.sampler import Bridge, OneJump
+from interp_refiner.training.callback import EMA, Throughput
+from interp_refiner.training.callback.progress import SHOWN, Progress
 from tests.factories import random_clip
 from tests.helpers import CONF
 

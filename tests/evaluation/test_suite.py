@@ -76,7 +76,7 @@ def test_tests_are_counted_by_outcome(tmp_path):
 
 def test_tests_for_a_gpu_are_found_in_every_file_that_holds_some(tmp_path):
     files = marked_files("gpu")
-    assert {"tests/attention/test_kernels.py", "tests/backbone/test_compile.py"} <= set(files)
+    assert {"tests/model/attention/test_kernels.py", "tests/model/backbone/test_compile.py"} <= set(files)
     assert "tests/test_house.py" not in files
     command = PytestPart(1.0).command(tmp_path, small=False)
     assert command[-len(files) :] == files

@@ -10,13 +10,13 @@ from ipywidgets import IntSlider
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
-from interp_refiner.callback import CHECKPOINT_KEY
+from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
-from interp_refiner.entry import save_config
-from interp_refiner.notebook import Animation, steered
-from interp_refiner.run import LAST_CHECKPOINT, assemble
-from tests.comparison.synthetic import sigma_sweep
+from interp_refiner.evaluation.notebook import Animation, steered
+from interp_refiner.training.callback import CHECKPOINT_KEY
 from tests.config.small import SMALL, small_config
+from tests.evaluation.comparison.synthetic import sigma_sweep
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
 SHOWN = {  # what each makes at least: tables, animated and still pictures

@@ -25,5 +25,5 @@ def test_a_program_runs_from_the_wheel(tmp_path: Path) -> None:
     done = subprocess.run(run, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"path: {tmp_path}/installed/interp_refiner/conf" in done.stdout
-    assert "_target_: interp_refiner.backbone.Wan" in done.stdout
+    assert "_target_: interp_refiner.model.backbone.Wan" in done.stdout
     assert not any(elsewhere.iterdir())

@@ -5,11 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from interp_refiner.core import BadValue, Draws, neighbours
-from interp_refiner.interpolator import FlowWarp, Interpolation, Linear
-from interp_refiner.objective import Correction
-from interp_refiner.sampler import OneJump
-from interp_refiner.training import AdamW, InterpolatorFit, Refiner
+from interp_refiner.forward.interpolator import FlowWarp, Interpolation, Linear
+from interp_refiner.model.objective import Correction
+from interp_refiner.model.sampler import OneJump
+from interp_refiner.training import InterpolatorFit, Refiner
 from interp_refiner.training.interpolator_fit import calibration, chain
+from interp_refiner.training.optimizer import AdamW
 from tests.factories import corrupted_clip, make_corruption
 from tests.helpers import build
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.training import AdamW, Muon, is_block_matrix, orthogonalised
-from tests.backbone.small_wan import small_wan
+from interp_refiner.training.optimizer import AdamW, Muon, is_block_matrix, orthogonalised
+from tests.model.backbone.small_wan import small_wan
 
 RECIPE = Muon(lr=0.01, warmup_steps=0)
 

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from interp_refiner.backbone import Wan
 from interp_refiner.core import BadValue
-from interp_refiner.training import AdamW, parameter_groups
+from interp_refiner.model.backbone import Wan
+from interp_refiner.training.optimizer import AdamW, parameter_groups
 
 
 def test_norms_biases_and_tables_do_not_decay():

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from interp_refiner.codec import LatentPreview, PatchDCT
+from interp_refiner.assemble import assemble, build_codec
 from interp_refiner.core import BadValue
-from interp_refiner.objective import Correction
-from interp_refiner.run import assemble, build_codec
+from interp_refiner.data.codec import LatentPreview, PatchDCT
+from interp_refiner.model.objective import Correction
 from interp_refiner.train import train
 from tests.config.small import small_config
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.callback import CHECKPOINT_KEY
-from interp_refiner.run import find_checkpoint, load_run
+from interp_refiner.assemble import find_checkpoint, load_run
+from interp_refiner.training.callback import CHECKPOINT_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = [

@@ -2,12 +2,13 @@
 
 import torch
 
-from interp_refiner.attention import Flops
-from interp_refiner.backbone import Backbone
 from interp_refiner.core import per_frame
-from interp_refiner.objective import Correction
-from interp_refiner.sampler import OneJump
-from interp_refiner.training import AdamW, Refiner
+from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.objective import Correction
+from interp_refiner.model.sampler import OneJump
+from interp_refiner.training import Refiner
+from interp_refiner.training.optimizer import AdamW
 from tests.factories import make_corruption, make_objective, random_clip
 
 

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue, Clip, save_weights
-from interp_refiner.metric import missing_frame_mse
-from interp_refiner.schedule import ClipPreview, Learned, Selector
-from interp_refiner.training import AdamW, SelectorFit
+from interp_refiner.evaluation.measures import missing_frame_mse
+from interp_refiner.forward.schedule import ClipPreview, Learned, Selector
+from interp_refiner.training import SelectorFit
+from interp_refiner.training.optimizer import AdamW
 from tests.factories import make_corruption
 
 SMALL = {"channels": 4, "grid": 2, "width": 8}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from interp_refiner.config import compose
 from interp_refiner.core import BadValue, Stopped
-from interp_refiner.entry import compose
 from interp_refiner.evaluation import Evaluation
-from interp_refiner.record import Claimed, LogBook, RunRecord, read_record, twin_folder, write_record
-from interp_refiner.record.log_book import facts
-from interp_refiner.recording import duplicate, follow, recorded
 from interp_refiner.train import train
+from interp_refiner.training.record import Claimed, LogBook, RunRecord, read_record, twin_folder, write_record
+from interp_refiner.training.record.log_book import facts
+from interp_refiner.training.record.recording import duplicate, follow, recorded
 from tests.config.small import SMALL, small_config
 
 QUIET = ["logger=none", "callback.progress=null", "callback.validation_video=null", "callback.validation_table=null"]
@@ -133,7 +133,7 @@ def test_a_run_is_evaluated_and_entered_at_its_end(tmp_path):
     record, summary = read_record(run), json.loads((run / "summary.json").read_text())
     assert (record.status, record.steps, record.data["samples"]) == ("finished", 2, 16)
     assert record.metrics == {name: value for name, value in summary.items() if name.startswith("val/")}
-    assert record.settings["corruption.noise._target_"] == "interp_refiner.corruption.Gauss"
+    assert record.settings["corruption.noise._target_"] == "interp_refiner.forward.corruption.Gauss"
     assert record.settings["trainer.max_steps"] == 2
     assert record.peak_memory_gb is None or record.peak_memory_gb > 0
     assert Evaluation.load(run / "evaluation" / "evaluation.json").levels == [1, 2, 3, 4]
@@ -150,7 +150,7 @@ def test_the_log_book_is_off_in_debug_runs_and_away_from_the_checkout_in_tests(t
 
 
 def test_later_processes_of_a_scheduler_do_what_the_first_one_does(monkeypatch, tmp_path):
-    monkeypatch.setattr("interp_refiner.recording.sweeping", lambda: True)
+    monkeypatch.setattr("interp_refiner.training.record.recording.sweeping", lambda: True)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     before = RunRecord("x", status="duplicate", duplicate_of="../0", job="6.0")  # of a job that was put back
     write_record(tmp_path / "1", before)

@@ -1,0 +1,45 @@
+"""What every entry point shares: how a program is started, configured, refused and described.
+
+An entry point is a function of the composed config:
+
+    @main("train", TrainSettings)
+    def train(cfg: DictConfig) -> None:
+        print_config(cfg)
+        corruption = build(cfg.corruption)
+        ...
+
+    if __name__ == "__main__":
+        train()
+"""
+
+from interp_refiner.config.call import call, compose
+from interp_refiner.config.check import Settings, check_config
+from interp_refiner.config.construct import build
+from interp_refiner.config.describe import print_config, run_metadata, save_config
+from interp_refiner.config.launch import CheckConfig, conf_dir, main
+from interp_refiner.config.memory import keep_freed_memory
+from interp_refiner.config.nothing_left import nothing_left
+from interp_refiner.config.option import option_name
+from interp_refiner.config.quiet import quiet_libraries
+from interp_refiner.config.refusal import Refused
+from interp_refiner.config.writable import writable
+
+__all__ = [
+    "CheckConfig",
+    "Refused",
+    "Settings",
+    "build",
+    "call",
+    "check_config",
+    "compose",
+    "conf_dir",
+    "keep_freed_memory",
+    "main",
+    "nothing_left",
+    "option_name",
+    "print_config",
+    "quiet_libraries",
+    "run_metadata",
+    "save_config",
+    "writable",
+]

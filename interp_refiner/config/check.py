@@ -1,0 +1,180 @@
+"""The resolved config is held against the signatures of what it names, before anything is built."""
+
+import inspect
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from interp_refiner.config.hints import rules
+from interp_refiner.config.nodes import Container, is_target, target_nodes, walk
+from interp_refiner.config.refusal import Refused, one_line
+from interp_refiner.core import BadValue, MissingExtra, suggestion
+
+_DIRECTIVES = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+_DOTTED_PATH = "the dotted path of a class or function"
+_NESTED = object()  # stands for an argument that is built from a node of its own
+
+
+@dataclass
+class Settings:
+    """The top-level values that every entry point has; an entry point with more of them extends this class.
+
+    Attributes:
+        seed: of weights, plans and noise.
+        scales: the scales that the chosen experiment can run at; None: all of them.
+    """
+
+    seed: int = 0
+    scales: list[str] | None = None
+
+
+def check_config(
+    cfg: DictConfig, settings: type[Settings] = Settings, choices: Mapping[str, str | None] | None = None
+) -> None:
+    """Refuses a config that cannot be built, naming the key, the value and what was expected.
+
+    Every node with a ``_target_`` is compared with the target's signature: unknown arguments, values that the type
+    hints do not allow, missing arguments. Not missed are those of a ``_partial_`` node and those that a config cannot
+    write (a module, a tensor): the program supplies them. Nothing is called.
+
+    Args:
+        cfg: the composed config; a ``hydra`` node in it is left out.
+        settings: the dataclass whose fields are the top-level values.
+        choices: the option chosen of every config group.
+
+    Raises:
+        BadValue, Refused: the first mistake found.
+    """
+    cfg = OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]) if "hydra" in cfg else cfg
+    for key, node, name in walk(cfg):
+        _check_resolves(key, node, name)
+    plain = {str(name): _plain(cfg[name]) for name in cfg if not isinstance(cfg[name], DictConfig)}
+    _check_values(settings, plain, key="")
+    _check_scale(plain.get("scales"), choices or {})
+    for key, node in target_nodes(cfg):
+        target = locate_target(key, node["_target_"])
+        names = [name for name in node if name not in _DIRECTIVES and not OmegaConf.is_missing(node, name)]
+        arguments = {str(name): _plain(node[name]) for name in names}
+        _check_values(target, arguments, key)
+        if not _is_partial(node):
+            _check_complete(target, arguments, key, positional=len(node.get("_args_", [])))
+
+
+def _is_partial(node: Any) -> bool:
+    return is_target(node) and bool(node.get("_partial_", False))
+
+
+def _check_resolves(key: str, node: Container, name: Any) -> None:
+    if OmegaConf.is_missing(node, name):
+        if not _is_partial(node):
+            raise Refused(f"{key} has no value: set {key}=<value>")
+        return
+    try:
+        node[name]
+    except OmegaConfBaseException as error:
+        raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index,call-overload]
+        raise Refused(f"{key}={raw}: cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A value as Python's own containers, or ``_NESTED``."""
+    if not isinstance(value, Container):
+        return value
+    if is_target(value) or target_nodes(value):
+        return _NESTED
+    return OmegaConf.to_container(value, resolve=True)
+
+
+def _check_scale(scales: list[str] | None, choices: Mapping[str, str | None]) -> None:
+    scale = choices.get("scale")
+    if scales is not None and scale is not None and scale not in scales:
+        raise BadValue("scale", scale, f"{' | '.join(scales)} with +experiment={choices.get('experiment')}", scales)
+
+
+def parameters(target: Callable) -> dict[str, inspect.Parameter]:
+    """The parameters of ``target`` that have a name of their own."""
+    return {name: p for name, p in _signature(target).items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+
+
+def taken(node: DictConfig, names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that the target of ``node`` has arguments for and ``node`` does not set."""
+    takes = parameters(locate_target(str(node._get_full_key(None)), node["_target_"]))
+    return [name for name in names if name in takes and name not in node]
+
+
+def _signature(target: Callable) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(target).parameters
+    except ValueError:  # a builtin that does not tell takes anything
+        return {"kwargs": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)}
+
+
+def _check_values(target: Callable, arguments: dict[str, Any], key: str) -> None:
+    """Refuses arguments that ``target`` does not have and values that its hints do not allow."""
+    prefix = f"{key}." if key else ""
+    named, hints = parameters(target), rules(target)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in _signature(target).values())
+    for name, value in arguments.items():
+        if name in named:
+            if value is not _NESTED and name in hints and not _is_default(value, named[name].default):
+                hints[name].check(f"{prefix}{name}", value)
+        elif not takes_any:
+            unknown = f"unknown argument of {_path(target)}" if key else "unknown key"
+            raise Refused(f"{prefix}{name}: {unknown}{suggestion(prefix + name, [prefix + n for n in named])}")
+
+
+def _check_complete(target: Callable, names: Collection[str], key: str, positional: int) -> None:
+    """Refuses what lacks an argument that a config can write; the first ``positional`` ones are given by ``_args_``."""
+    named, hints = parameters(target), rules(target)
+    for name in list(named)[positional:]:
+        by_config = name in hints and not hints[name].code_only
+        if by_config and name not in names and named[name].default is inspect.Parameter.empty:
+            raise Refused(f"{key}.{name} has no value: {_path(target)} needs it, set +{key}.{name}=<value>")
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    """Defaults are right whatever the hint says (``size: int = None``)."""
+    return value is default or (type(value) is type(default) and value == default)
+
+
+def _path(target: Callable) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+def locate_target(key: str, target: Any) -> Callable:
+    """The callable that a ``_target_`` names, looked up by Hydra under Hydra's own restrictions; it is not called."""
+    if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
+        raise BadValue(f"{key}._target_", target, _DOTTED_PATH)
+    try:
+        return hydra.utils.instantiate({"_target_": target, "_partial_": True}).func
+    except InstantiationException as error:
+        causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, MissingExtra):
+            raise Refused(f"{key}: {cause}") from cause
+    root = causes[-1]
+    if len(causes) == 1:  # Hydra's own objection
+        raise Refused(f"{key}._target_={target}: {one_line(root)}") from root
+    if isinstance(root, ModuleNotFoundError) and not f"{target}.".startswith(f"{root.name}."):
+        raise Refused(f"{key}: {target} needs the module {root.name}, which is not installed") from root
+    if isinstance(root, ModuleNotFoundError | AttributeError):
+        raise BadValue(f"{key}._target_", target, _DOTTED_PATH, _siblings(target)) from root
+    raise root  # the module itself is broken
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _siblings(target: str) -> list[str]:
+    """What the module that ``target`` should be in offers."""
+    module, _, _ = target.rpartition(".")
+    return [f"{module}.{name}" for name in dir(sys.modules.get(module)) if not name.startswith("_")]

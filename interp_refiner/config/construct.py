@@ -1,0 +1,62 @@
+"""Objects from config nodes."""
+
+import re
+from typing import Any, NoReturn
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig
+
+from interp_refiner.config.nodes import home, target_nodes
+from interp_refiner.config.refusal import Refused, with_key
+from interp_refiner.core import BadValue, MissingExtra
+
+
+def build(node: DictConfig, **arguments: Any) -> Any:
+    """The object that a node describes: ``_target_`` called with the node's values and ``arguments``.
+
+    Values arrive as plain Python lists and dicts. ``arguments`` are handed over as they are (Hydra would take a
+    dataclass among them for a config). A ``_partial_`` node lacks what only the program knows: with ``arguments`` it is
+    called like any other, without it is returned as a callable.
+
+    Raises:
+        BadValue: with the config path in front of the argument's name.
+        Refused: after the config path a missing extra, a path that cannot be read, or what the constructor of another
+            package has against its arguments.
+    """
+    key = node._get_full_key(None)
+    try:
+        factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, Exception):
+            raise Refused(f"{key}: {str(error).splitlines()[0]}") from error
+        found = re.search(r"^full_key: (.+)$", str(error), re.MULTILINE)
+        _raise_with_key(error.__cause__, found.group(1) if found else key, node)
+    if node.get("_partial_", False) and not arguments:
+        return factory
+    try:
+        return factory(**arguments)
+    except Exception as error:
+        _raise_with_key(error, key, node)
+
+
+def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> NoReturn:
+    """Raises ``error`` again: as the user's mistake with its config key where it is one, else as it is."""
+    root = node._get_root()
+    by_key = {n._get_full_key(None): (key, n) for key, n in target_nodes(root)}  # OmegaConf says "a.b0" for "a.b.0"
+    key, failed = by_key.get(home(root, omegaconf_key), (omegaconf_key, node))
+    if isinstance(error, BadValue):
+        raise with_key(error, key) from error
+    if isinstance(error, MissingExtra | ModuleNotFoundError):
+        raise Refused(f"{key}: {error}") from error
+    if isinstance(error, OSError) and error.filename is not None:
+        argument = next((f"{key}.{name!s}" for name, value in failed.items() if value == str(error.filename)), key)
+        raise Refused(f"{argument}={error.filename}: {error.strerror}") from error
+    of_lightning = type(error).__name__ == "MisconfigurationException"  # by name: Lightning takes seconds to import
+    if (isinstance(error, ValueError) or of_lightning) and not _is_ours(str(failed.get("_target_"))):
+        raise Refused(f"{key}: {error}") from error
+    raise error
+
+
+def _is_ours(target: str) -> bool:
+    return target.partition(".")[0] == __name__.partition(".")[0]

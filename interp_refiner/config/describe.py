@@ -1,0 +1,113 @@
+"""What is run: the config as a tree, and where the run came from."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from interp_refiner.config.hints import as_yaml
+from interp_refiner.config.refusal import later_process
+
+PACKAGES = ("interp_refiner", "torch", "lightning", "hydra-core", "diffusers")
+
+
+def print_config(cfg: DictConfig, title: str = "config") -> None:
+    """Prints the resolved config as a tree on stdout, once for all ranks.
+
+    On a terminal long lines fold at its width; in a file or a pipe every value stays whole on its own line.
+    """
+    if later_process():
+        return
+    tree = Tree(Text(title, style="bold"), guide_style="dim")
+    _grow(tree, cfg)
+    Console(highlight=False, width=None if sys.stdout.isatty() else 100_000).print(tree)
+
+
+def _grow(tree: Tree, node: DictConfig) -> None:
+    for name in map(str, node):
+        value = node[name]
+        if isinstance(value, DictConfig):
+            _grow(tree.add(Text(name, style="bold cyan")), value)
+        else:
+            value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
+            tree.add(Text.assemble((f"{name}: ", "cyan"), as_yaml(value)))
+
+
+def save_config(cfg: DictConfig, folder: str | Path) -> None:
+    """Writes the resolved config to ``config.yaml`` in a run's folder, once for all ranks."""
+    if later_process():
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+
+
+def run_metadata() -> dict[str, Any]:
+    """Where a run came from, as plain values for ``summary.json``.
+
+    Returns:
+        ``command``; ``git_commit`` and ``git_dirty`` (tracked files differ from it), None outside a checkout;
+        ``versions`` of Python and of the packages that decide the numbers; ``device`` and ``hostname``.
+    """
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "command": _command(),
+        "git_commit": commit,
+        "git_dirty": None if commit is None else bool(changes),
+        "versions": versions(),
+        "device": _device(),
+        "hostname": platform.node(),
+    }
+
+
+def _command() -> str:
+    """The command line as it can be typed again."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [sys.argv[0]]
+    return shlex.join(["python", *program, *sys.argv[1:]])
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says about the checkout that this package stands in; None where it stands in none."""
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python and of the packages that decide the numbers; torch's says what it was built for, too: 2.11.0+cu130."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "torch": torch.__version__,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a wheel on the path that was not installed
+        return None
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.machine()} CPU, {cores} cores"

@@ -1,0 +1,78 @@
+"""The user's mistakes, each told in one line.
+
+A mistake is a :class:`BadValue`, a :class:`MissingExtra` or a :class:`Refused`. Bad data, or a source that does not
+answer, are a :class:`DataFault`, told the same way. Everything else that a program raises is a bug of the program and
+keeps its stack trace.
+"""
+
+import os
+import sys
+import traceback
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from interp_refiner.config.nodes import walk
+from interp_refiner.core import BadValue, DataFault, MissingExtra, Stopped
+
+EXIT_REFUSED = 2
+_LAUNCHED = "train_ddp_process_"  # job names that Lightning gives to the processes it launches
+
+
+class Refused(Exception):
+    """A mistake of the user other than a bad value of one argument; the message names the config key, if any."""
+
+
+MISTAKES = (BadValue, MissingExtra, Refused, DataFault)
+
+
+def with_key(error: BadValue, key: str) -> BadValue:
+    """The same error with the config path in front of the argument's name."""
+    return BadValue(f"{key}.{error.name}" if key else error.name, error.value, error.allowed, error.options)
+
+
+def locate(error: Exception, cfg: DictConfig) -> Exception:
+    """Puts the config path in front of a bad argument's name, where only one place in the config has that name.
+
+    Objects are also refused long after they were built, where the key is no longer known (``DataModule.setup``).
+    """
+    if not isinstance(error, BadValue) or "." in error.name or error.name in cfg:
+        return error
+    names = [(key, node, name) for key, node, name in walk(cfg) if name == error.name]
+    entries = [(key, node[name]) for key, node, name in names if not OmegaConf.is_missing(node, name)]
+    same_value = [(key, value) for key, value in entries if str(value) == str(error.value)]
+    found = same_value or entries
+    return with_key(error, found[0][0].rpartition(".")[0]) if len(found) == 1 else error
+
+
+def one_line(text: object) -> str:
+    """The text without line breaks and runs of blanks."""
+    return " ".join(str(text).split())
+
+
+def later_process() -> str:
+    """``"RANK=3: "`` in a process of a run that is not its first, as its launcher's variables tell; else nothing."""
+    ranks = {name: os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")}
+    return next((f"{name}={rank}: " for name, rank in ranks.items() if rank != "0"), "")
+
+
+def stopped(error: Stopped) -> SystemExit:
+    """Prints why a run stopped and returns the exit to raise.
+
+    A process that Lightning's launcher started beside the first one, and that stops together with it, reports success:
+    the launcher kills everything, the first process too, as soon as one of its own fails.
+    """
+    print(one_line(f"{later_process()}{error}"), file=sys.stderr, flush=True)
+    launched = HydraConfig.initialized() and HydraConfig.get().job.name.startswith(_LAUNCHED)
+    return SystemExit(0 if launched and error.agreed else error.exit_code)
+
+
+def refuse(error: Exception, message: str | None = None, keep_trace: bool = False) -> SystemExit:
+    """Prints one line on stderr and returns the exit to raise; the stack trace stands above it where it was asked for.
+
+    Processes of one run say who they are, except the first.
+    """
+    if keep_trace:
+        traceback.print_exception(error)
+    print(one_line(f"{later_process()}{message or error}"), file=sys.stderr, flush=True)
+    return SystemExit(error.exit_code if isinstance(error, DataFault) else EXIT_REFUSED)

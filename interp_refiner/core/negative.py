@@ -1,0 +1,61 @@
+"""The embedding that stands for no prompt, or for what a video should not show."""
+
+import pickle
+from pathlib import Path
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core.errors import BadValue
+
+
+@final
+class NegativeEmbedding:
+    """One embedding ``[L, D]`` for every clip.
+
+    Args:
+        path: a tensor file ``[L, D]``, as ``prepare embed`` writes it; None for zeros, which is what the caption
+            encoder makes of an empty prompt (umT5 does not).
+
+    Raises:
+        BadValue: no such file, or something else in it.
+    """
+
+    def __init__(self, path: str | None = None):
+        self.path = path
+        self.embedding = None if path is None else load_embedding("negative", path)
+
+    @classmethod
+    def of(cls, embedding: Float[Tensor, "l d"]) -> "NegativeEmbedding":
+        """An embedding that is at hand, in place of a file's."""
+        made = cls()
+        made.embedding = embedding
+        return made
+
+    def like(self, text: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        """The embedding in the shape, dtype and on the device of a batch's prompts.
+
+        Raises:
+            BadValue: prompts of another length or width.
+        """
+        if self.embedding is None:
+            return torch.zeros_like(text)
+        if self.embedding.shape != text.shape[1:]:
+            found = f"an embedding {list(text.shape[1:])} like the prompts', it holds {list(self.embedding.shape)}"
+            raise BadValue("negative", self.path, found)
+        return self.embedding.to(text, non_blocking=True).expand_as(text)
+
+
+def load_embedding(name: str, path: str | Path) -> Float[Tensor, "l d"]:
+    """The embedding in a tensor file; ``name`` is the setting that names the file, for the error."""
+    try:
+        embedding = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else "no such content"
+        raise BadValue(name, path, f"a tensor file of one prompt embedding [L, D]: {reason}") from error
+    if not isinstance(embedding, Tensor) or embedding.ndim != 2:
+        found = list(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
+        raise BadValue(name, path, f"a tensor file of one prompt embedding [L, D], it holds {found}")
+    return embedding

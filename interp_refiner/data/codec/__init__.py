@@ -1,0 +1,32 @@
+"""Between pixels and latents, and pictures for people. ``wan_vae``, slow to load, is imported only where asked for."""
+
+from interp_refiner.data.codec.codec import Codec
+from interp_refiner.data.codec.contact_sheet import HEAD, contact_sheet, panel_size, side_by_side, stacked
+from interp_refiner.data.codec.declared import declared_codec
+from interp_refiner.data.codec.patch_dct import PatchDCT
+from interp_refiner.data.codec.preview import LatentPreview
+from interp_refiner.data.codec.still import Still
+from interp_refiner.data.codec.still_gap import still_gap
+from interp_refiner.data.codec.video_io import add_video, as_frames, gif_bytes, write_mp4
+from interp_refiner.data.codec.video_read import VIDEO_SUFFIXES, UnreadableVideo, read_video
+
+__all__ = [
+    "HEAD",
+    "VIDEO_SUFFIXES",
+    "Codec",
+    "LatentPreview",
+    "PatchDCT",
+    "Still",
+    "UnreadableVideo",
+    "add_video",
+    "as_frames",
+    "contact_sheet",
+    "declared_codec",
+    "gif_bytes",
+    "panel_size",
+    "read_video",
+    "side_by_side",
+    "stacked",
+    "still_gap",
+    "write_mp4",
+]

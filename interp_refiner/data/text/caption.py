@@ -1,0 +1,52 @@
+"""A caption encoder without weights, for data sets that need no real language."""
+
+import re
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data.text.text_encoder import TextEncoder
+
+WORD = re.compile(r"\w+(?:[-']\w+)*")
+
+
+@final
+class CaptionEncoder(TextEncoder):
+    """One fixed random vector a word and a place, with unit variance per entry:
+
+        e_i = (g(word_i) + g(i)) / sqrt(2),    g(.) ~ N(0, I) seeded by its argument's hash
+
+    Any word has a vector, the same one in every process; case and punctuation do not matter. The place ``i`` is there
+    because attention over the words alone could not tell whose colour is whose.
+
+    Args:
+        length: words a caption is padded or cut to.
+        dim: width of a word's vector.
+    """
+
+    name = "caption"
+
+    def __init__(self, length: int = 16, dim: int = 32):
+        for name, size in (("length", length), ("dim", dim)):
+            if size < 1:
+                raise BadValue(name, size, "at least 1")
+        self.length = length
+        self.dim = dim
+        self._vectors: dict[tuple[str, object], Float[Tensor, " d"]] = {}
+
+    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
+        embeddings = torch.zeros(len(prompts), self.length, self.dim)
+        for row, prompt in zip(embeddings, prompts, strict=True):
+            for place, word in enumerate(WORD.findall(prompt.lower())[: self.length]):
+                row[place] = (self._vector("word", word) + self._vector("place", place)) / 2**0.5
+        return embeddings
+
+    def _vector(self, kind: str, value: object) -> Float[Tensor, " d"]:
+        if (kind, value) not in self._vectors:
+            generator = torch.Generator().manual_seed(derived_seed("caption", kind, value))
+            self._vectors[kind, value] = torch.randn(self.dim, generator=generator)
+        return self._vectors[kind, value]

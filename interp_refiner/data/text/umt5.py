@@ -1,0 +1,85 @@
+"""The text encoder of Wan, from a local folder."""
+
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, final, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, MissingExtra, choice, one_fault
+from interp_refiner.data.text.text_encoder import TextEncoder
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@final
+class UMT5Encoder(TextEncoder):
+    """umT5's encoder as Wan uses it: the last hidden states, set to zero beyond the prompt, padded to ``length``.
+
+    Args:
+        folder: a pipeline's folder as diffusers saves it, with ``text_encoder/`` and ``tokenizer/``.
+        length: tokens, the end-of-sequence token among them.
+        precision: dtype of the weights; embeddings come out in it.
+        device: where the weights live.
+
+    Raises:
+        MissingExtra: transformers or ftfy is not installed.
+        BadValue: one of the two folders is missing, or what is in them is damaged or another model's.
+    """
+
+    name = "umt5"
+
+    def __init__(
+        self,
+        folder: str,
+        length: int = 512,
+        precision: Precision = "bfloat16",
+        device: str = "cpu",
+    ):
+        choice("precision", precision, get_args(Precision))
+        if length < 1:
+            raise BadValue("length", length, "at least 1")
+        root = Path(folder).expanduser()
+        for part in ("text_encoder", "tokenizer"):
+            if not (root / part).is_dir():
+                raise BadValue("folder", folder, "a pipeline's folder with text_encoder/ and tokenizer/ in it")
+        self.length = length
+        with one_fault("folder", folder, "a whole umT5 encoder and its tokenizer, as transformers saves them"):
+            self.tokenizer, self.model = _load(root, getattr(torch, precision))
+        self.model.to(device).eval().requires_grad_(False)
+        self.dim = self.model.config.d_model
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
+        tokens = self.tokenizer(
+            [clean(prompt) for prompt in prompts],
+            padding="max_length",
+            max_length=self.length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.model.device)
+        hidden = self.model(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        return hidden.masked_fill(tokens.attention_mask.unsqueeze(-1) == 0, 0.0)
+
+
+def clean(prompt: str) -> str:
+    """The text as umT5 was trained on it: encoding mistakes mended, HTML entities resolved, single spaces."""
+    try:
+        import ftfy
+    except ImportError as error:
+        raise MissingExtra("text=umt5", "ftfy", "wan") from error
+    return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    try:
+        from transformers import AutoTokenizer, UMT5EncoderModel
+    except ImportError as error:
+        raise MissingExtra("text=umt5", "transformers", "wan") from error
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    model = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=dtype)
+    return tokenizer, model

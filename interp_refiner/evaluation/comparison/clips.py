@@ -1,0 +1,101 @@
+"""The clips of a run to look at: its evaluation's best, median and worst, else those of its last validation."""
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from interp_refiner.data.codec import HEAD, panel_size, write_mp4
+from interp_refiner.evaluation.comparison.run_folder import RunFolder
+
+CRF = 24  # small enough for a page that holds dozens
+SHEET_WIDTH, SHEET_COLOURS = 1600, 128  # of pictures beside the Markdown
+
+
+@dataclass(frozen=True)
+class ClipVideo:
+    """A side-by-side video.
+
+    Attributes:
+        title: ``best``, ``median``, ``worst``; or where it is from.
+        caption: which clip it is, and how good.
+        mp4: the file's bytes.
+        videos: what stands beside each other, from the left; empty where the video itself says it.
+    """
+
+    title: str
+    caption: str
+    mp4: bytes
+    videos: list[str] = field(default_factory=list)
+
+    @property
+    def uri(self) -> str:
+        """The video inside a page."""
+        return f"data:video/mp4;base64,{base64.b64encode(self.mp4).decode()}"
+
+
+def clips_of(run: RunFolder) -> list[ClipVideo]:
+    """What there is to look at; nothing of a run that has shown nothing yet."""
+    if run.evaluated_in is not None and (evaluated := list(_evaluated(run.evaluated_in))):
+        return evaluated
+    for path in sorted((run.path / "samples").glob("step_*.mp4"), reverse=True):
+        if frames_of(path) is not None:
+            step = int(path.stem.removeprefix("step_"))
+            return [ClipVideo(f"after {step} steps", "held-out clips of the sparsest level", path.read_bytes())]
+    return []
+
+
+def sheet_of(run: RunFolder) -> Image.Image | None:
+    """The same clips as a contact sheet, in few colours."""
+    evaluated = [run.evaluated_in / "clips.png"] if run.evaluated_in is not None else []
+    for path in [*evaluated, *sorted((run.path / "samples").glob("step_*.png"), reverse=True)]:
+        try:
+            sheet = Image.open(path).convert("RGB")
+        except OSError:  # not there, or half written
+            continue
+        sheet.thumbnail((SHEET_WIDTH, sheet.height))
+        return sheet.quantize(SHEET_COLOURS)
+    return None
+
+
+def _evaluated(folder: Path) -> Iterator[ClipVideo]:
+    try:
+        chosen: dict[str, Any] = json.loads((folder / "clips.json").read_text())
+    except (OSError, ValueError):
+        return
+    for name, clip in chosen.items():
+        found = frames_of(folder / f"{name}.mp4")
+        if found is None:
+            continue
+        frames, fps = found
+        caption = f"{clip['key']}, level {clip['level']}: MSE / linear {clip['ratio']:.2f}"
+        videos, size = clip.get("videos", []), clip.get("frame_size")
+        if size is None:
+            yield ClipVideo(name, caption, _encoded(frames, fps))
+            continue
+        height, width = panel_size(*size)
+        panels = frames[:, HEAD : HEAD + height, : len(videos) * width]
+        yield ClipVideo(name, caption, _encoded(panels, fps), videos)
+
+
+def frames_of(path: Path) -> tuple[np.ndarray, float] | None:
+    """A video's frames ``[t, h, w, 3]`` and how many there are a second; None for a file that is not whole."""
+    try:
+        with av.open(str(path)) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+            return np.stack(frames), float(container.streams.video[0].average_rate or 8)
+    except (av.error.FFmpegError, OSError, ValueError, IndexError):
+        return None
+
+
+def _encoded(frames: np.ndarray, fps: float) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return write_mp4(Path(folder) / "clip.mp4", torch.from_numpy(frames), fps, crf=CRF).read_bytes()

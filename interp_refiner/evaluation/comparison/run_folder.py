@@ -1,0 +1,218 @@
+"""A run as it lies on disk, whether it has finished or not: what is missing or half written is not there yet."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from interp_refiner.core import BadValue
+from interp_refiner.evaluation import Evaluation, evaluations_of
+from interp_refiner.evaluation.comparison.curves import Curves, read_curves
+from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
+
+MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # one of them makes a folder a run's
+EXPECTED = "a run folder, or a folder with runs in it such as a multirun's"
+SIGMA = "corruption.sigma"
+DEEPEST = 3  # logs/train/multiruns/<date>_<time>/<job>: all sweeps of a program
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run.
+
+    Attributes:
+        path: its folder.
+        name: short, unique among the runs that are read together.
+        record: what it says about itself.
+        config: resolved; without the references that cannot be resolved any more, where it never started.
+        choices: the option chosen of every config group.
+        curves: what it logged, by name: steps and values.
+        evaluation: its newest one.
+        evaluated_in: the folder of that evaluation, where its clips are.
+    """
+
+    path: Path
+    name: str
+    record: RunRecord
+    config: DictConfig = field(default_factory=lambda: OmegaConf.create({}))
+    choices: dict[str, str] = field(default_factory=dict)
+    curves: Curves = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+    evaluated_in: Path | None = None
+
+    @cached_property
+    def overrides(self) -> dict[str, str]:
+        """The job's overrides by key, without ``+`` and ``~``."""
+        pairs = (item.lstrip("+~").partition("=") for item in self.record.overrides)
+        return {key.partition("@")[0]: value for key, _, value in pairs}
+
+    def value(self, key: str) -> Any:
+        """What ``key`` is in this run: the option of a group, else the resolved value, else as it was overridden."""
+        if key in self.choices:
+            return self.choices[key]
+        if key == SIGMA and self.choices.get("corruption") == "none":
+            return 0.0  # whatever the sweep said: this corruption has no noise
+        try:
+            found = OmegaConf.select(self.config, key)
+        except OmegaConfBaseException:
+            found = None
+        if OmegaConf.is_config(found):
+            found = str(OmegaConf.to_container(found, resolve=False))
+        return found if found is not None else self.overrides.get(key)
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps done; while it goes on, as last logged: training logs a step by its number from 0."""
+        logged, _ = self.curves.get("train/loss", ([], []))
+        return self.record.steps or (logged[-1] + 1 if logged else 0)
+
+    @property
+    def samples_per_second(self) -> float | None:
+        """Of training, over the whole run; while it goes on, as last logged."""
+        _, logged = self.curves.get("samples_per_s", ([], []))
+        return self.record.samples_per_second or (logged[-1] if logged else None)
+
+    @property
+    def status(self) -> str:
+        """For people: ``finished``, ``failed: <why>``, ``running: step 120 of 800``, ``duplicate of 0``."""
+        record, name = self.record, self.record.status
+        if record.duplicate_of is not None:
+            return f"duplicate of {Path(record.duplicate_of).name}"
+        if name == "running":
+            limit = self.value("trainer.max_steps")
+            end = f" of {limit}" if isinstance(limit, int) and limit > 0 else ""
+            return f"running: step {self.steps}{end}"
+        if not record.error or name == "finished":
+            return name
+        why = record.error.partition("; ")[0] if name == "interrupted" else record.error  # not how it could go on
+        return f"{name}: {without_folders(why)}"
+
+
+def find_runs(paths: Sequence[Path]) -> list[Path]:
+    """The run folders that paths mean, numbered jobs in the order of their numbers, each folder once.
+
+    Raises:
+        BadValue: no paths, no such folder, or no run in it.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            raise BadValue("runs", path, f"{EXPECTED}: no such folder")
+        inside = _runs_below(path.resolve(), DEEPEST)
+        if not inside:
+            raise BadValue("runs", path, f"{EXPECTED}: there is none")
+        found += inside
+    if not found:
+        raise BadValue("runs", "[]", EXPECTED)
+    return list(dict.fromkeys(found))
+
+
+def _runs_below(folder: Path, depth: int) -> list[Path]:
+    if _is_run(folder):
+        return [folder]
+    if depth == 0:
+        return []
+    inside = sorted((path for path in folder.iterdir() if path.is_dir()), key=_natural)
+    return [run for path in inside for run in _runs_below(path, depth - 1)]
+
+
+def _is_run(folder: Path) -> bool:
+    if any((folder / mark).exists() for mark in MARKS):
+        return True
+    return OmegaConf.select(_yaml(folder / ".hydra/hydra.yaml"), "hydra.job.name") == "train"  # failed at its start
+
+
+def _natural(path: Path) -> list[Any]:
+    """``job 9`` before ``job 10``."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
+    """What the folders tell, under the shortest names that tell them apart."""
+    depth = next(d for d in range(1, 99) if len({path.parts[-d:] for path in folders}) == len(folders))
+    runs = [read_run(path, "/".join(path.parts[-depth:])) for path in folders]
+    return [run if run.record.duplicate_of is None else _as_twin(run, folders) for run in runs]
+
+
+def read_run(folder: Path, name: str | None = None) -> RunFolder:
+    """What a folder tells; its own name if none is given."""
+    config = _yaml(folder / "config.yaml") or _yaml(folder / ".hydra/config.yaml")
+    choices = OmegaConf.select(_yaml(folder / ".hydra/hydra.yaml"), "hydra.runtime.choices", default={})
+    evaluation, evaluated_in = _newest_evaluation(folder)
+    return RunFolder(
+        path=folder,
+        name=name or folder.name,
+        record=_record(folder),
+        config=config,
+        choices={str(group): str(option) for group, option in choices.items() if option is not None},
+        curves=read_curves(folder),
+        evaluation=evaluation,
+        evaluated_in=evaluated_in,
+    )
+
+
+def _as_twin(run: RunFolder, folders: Sequence[Path]) -> RunFolder:
+    """A duplicate with the figures of its twin, unless the twin is in the report itself."""
+    folder = twin_folder(run.path, run.record)
+    if folder in folders or not folder.is_dir():
+        return run
+    twin = read_run(folder)
+    run.record.metrics, run.record.steps = twin.record.metrics, twin.steps
+    run.record.samples_per_second = twin.samples_per_second
+    return replace(run, curves=twin.curves, evaluation=twin.evaluation, evaluated_in=twin.evaluated_in)
+
+
+def _newest_evaluation(folder: Path) -> tuple[Evaluation | None, Path | None]:
+    for path in reversed(evaluations_of(folder)):
+        try:
+            return Evaluation.load(path), path.parent
+        except (OSError, ValueError, TypeError):
+            continue
+    return None, None
+
+
+def _record(folder: Path) -> RunRecord:
+    """The run's record; of a folder without one, from before there were records, what its files tell."""
+    try:
+        record = read_record(folder)
+    except BadValue:
+        record = None
+    if record is not None:
+        return record
+    summary = _json(folder / "summary.json")
+    overrides = _yaml(folder / ".hydra/overrides.yaml", "[]")
+    return RunRecord(
+        identity="",
+        experiment=str(summary.get("experiment", "")),
+        status="finished" if summary else "interrupted",
+        command=str(summary.get("command", "")),
+        overrides=[str(item) for item in overrides],
+        git_commit=summary.get("git_commit"),
+        git_dirty=summary.get("git_dirty"),
+        device=str(summary.get("device", "")),
+        steps=int(summary.get("steps") or 0),
+        samples_per_second=summary.get("samples_per_second") or None,
+        metrics={name: value for name, value in summary.items() if name.startswith("val/")},
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _yaml(path: Path, empty: str = "{}") -> Any:
+    try:
+        return OmegaConf.load(path) if path.stat().st_size > 0 else OmegaConf.create(empty)
+    except (OSError, YAMLError, OmegaConfBaseException):
+        return OmegaConf.create(empty)

@@ -1,0 +1,100 @@
+"""Does a clip have the sharpness and the motion of a real one? Energies on missing frames against the truth's."""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp_refiner.core import BadValue, frame_mean, masked_mean
+from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
+from interp_refiner.evaluation.measures.clip_table import ClipTable, check_methods
+
+QUANTITIES = ("high_frequency", "boundary_motion", "inside_motion", "flicker")
+
+
+def laplacian_energy(clips: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
+    """High-frequency energy of every frame: the mean square of the 5-point Laplacian at interior positions.
+
+    A wave of angular frequencies (k_y, k_x) counts with ``(4 - 2 cos k_y - 2 cos k_x)^2``: about k^4 for long waves.
+
+    Raises:
+        BadValue: frames smaller than 3x3.
+    """
+    h, w = clips.shape[3:]
+    if min(h, w) < 3:
+        raise BadValue("clips", f"{h}x{w} positions", "at least 3x3 for a Laplacian")
+    x = clips.float()
+    around = x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
+    return frame_mean((around - 4 * x[..., 1:-1, 1:-1]).square())
+
+
+def difference_energy(clips: Float[Tensor, "b c t *space"], order: int = 1) -> Float[Tensor, "b n"]:
+    """Mean square of the ``order``-th temporal difference, one number for each of the ``t - order`` differences."""
+    return frame_mean(clips.float().diff(n=order, dim=2).square())
+
+
+def energies(clips: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> dict[str, Float[Tensor, " b"]]:
+    """The energies that :class:`Realism` compares, one number per clip; 0 where a clip has no frame of the kind.
+
+    - ``high_frequency``: Laplacian energy, mean over missing frames;
+    - ``boundary_motion``: energy of the step between a keyframe and its missing neighbour, mean over such steps;
+    - ``inside_motion``: energy of the step between two missing frames, mean over such steps;
+    - ``flicker``: energy of ``x_{t+1} - 2 x_t + x_{t-1}``, mean over missing frames t.
+    """
+    missing, motion = ~known, difference_energy(clips)
+    return {
+        "high_frequency": masked_mean(laplacian_energy(clips), missing),
+        "boundary_motion": masked_mean(motion, known[:, 1:] ^ known[:, :-1]),
+        "inside_motion": masked_mean(motion, missing[:, 1:] & missing[:, :-1]),
+        "flicker": masked_mean(difference_energy(clips, order=2), missing[:, 1:-1]),
+    }
+
+
+class Realism(ClipTable):
+    """Energies of several methods relative to the truth's, by level.
+
+    For each quantity q of :func:`energies` and method m
+
+        q/m = mean_i q_i(m) / mean_i q_i(truth)         (NaN where the truth has none)
+
+    with i running over clips. 1 is the truth. Linear interpolation scores low on all of them: it blurs, moves by
+    ``1 / gap^2`` of the energy between its keyframes in every step, boundary and inside alike, and bends only at
+    keyframes. A boundary ratio below the inside ratio means frames that stick to their keyframes; an inside ratio or
+    flicker above 1 means jitter.
+
+    Meant for decoded pixels; in latents "high frequency" is what is high among latent positions.
+
+    Args:
+        methods: the estimates that every update brings.
+        bootstrap: of the intervals.
+    """
+
+    key_names = ("level",)
+    groupings = (("level",),)
+
+    def __init__(self, methods: list[str], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP):
+        super().__init__([f"{q}/{m}" for q in QUANTITIES for m in ("truth", *methods)], bootstrap)
+        self.methods = list(methods)
+
+    def update(
+        self,
+        estimates: dict[str, Float[Tensor, "b c t h w"]],
+        clean: Float[Tensor, "b c t h w"],
+        known: Bool[Tensor, "b t"],
+        level: Int[Tensor, " b"],
+        sample: Int[Tensor, " b"],
+    ) -> None:
+        """Adds one batch, without waiting for the device; ``known`` counts in the clips' own frames.
+
+        Raises:
+            BadValue: other estimates than ``methods``, or frames smaller than 3x3.
+        """
+        check_methods(estimates, self.methods)
+        clips = {"truth": clean, **estimates}
+        values = {f"{q}/{m}": x for m, clip in clips.items() for q, x in energies(clip, known).items()}
+        self.add_rows(sample, ~known.all(1), {"level": level}, values)
+
+    def clip_values(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        return means
+
+    def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        pairs = [(q, m) for q in QUANTITIES for m in self.methods]
+        return {f"{q}/{m}": means[f"{q}/{m}"] / means[f"{q}/truth"] for q, m in pairs}

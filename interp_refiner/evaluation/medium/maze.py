@@ -1,0 +1,159 @@
+"""Paths through mazes, judged on their maps."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from itertools import cycle
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from interp_refiner.core import BadValue, Clip, Corrupted, per_frame
+from interp_refiner.core.maps import WALLS
+from interp_refiner.evaluation.measures import Bootstrap, MazeScores
+from interp_refiner.evaluation.medium.medium import Figures, Medium, Table, Tables, Versions
+
+COLOURS = ("#333333", "#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for colour blindness
+SCALE = 6  # pixels a cell in a video
+BETWEEN = 8  # points drawn from one point of a path to the next
+WALL, PATH, HEAD = 0.25, (0.0, 0.45, 0.7), (0.84, 0.37, 0.0)  # grey; RGB of the path so far and of its last point
+
+
+@final
+class Maze(Medium):
+    """Latents ``[2, t]``: rows and columns of a path, normalised; the walls are in its context.
+
+    Args:
+        latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
+    """
+
+    measured_in = "the unit square of the map"
+
+    def __init__(self, latents_mean: Sequence[float] | None, latents_std: Sequence[float] | None):
+        self.mean = torch.tensor(latents_mean or [0.0, 0.0]).view(2, 1)
+        self.std = torch.tensor(latents_std or [1.0, 1.0]).view(2, 1)
+
+    def check(self, latent_shape: Sequence[int], context_shape: Sequence[int] | None) -> None:
+        if len(latent_shape) != 2 or latent_shape[0] != 2 or context_shape is None:
+            raise BadValue("medium", "maze", f"one for clips {list(latent_shape)}, such as medium=video")
+
+    def to(self, device: torch.device | str) -> "Maze":
+        self.mean, self.std = self.mean.to(device), self.std.to(device)
+        return self
+
+    def path(self, latents: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 2 t"]:
+        """Rows and columns in 0..1."""
+        return latents.float() * self.std.to(latents.device) + self.mean.to(latents.device)
+
+    def blurred(self, clean: Float[Tensor, "b 2 t"], known: Bool[Tensor, "b t"]) -> Float[Tensor, "b 2 t"]:
+        """Missing points averaged with their two neighbours: corners are cut."""
+        smooth = F.avg_pool1d(F.pad(clean, (1, 1), mode="replicate"), 3, stride=1)
+        return torch.where(per_frame(known, clean), clean, smooth)
+
+    def tables(
+        self, methods: list[str], baselines: list[str], bootstrap: Bootstrap, chosen: Mapping[str, Table]
+    ) -> Tables:
+        if chosen:
+            raise BadValue("metric", list(chosen), "none: they are measured on pixels, and paths have none")
+        return MazeTables(self, methods, baselines, bootstrap)
+
+    def sheet(self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip, title: str) -> Image.Image:
+        """All versions over each other on one map."""
+        paths = {name: self.path(version.cpu()) for name, version in versions.items()}
+        canvas = paths_on_maps(walls_of(clip).cpu(), paths, known.unsqueeze(0), [self.titled(title)])
+        file = BytesIO()
+        canvas.savefig(file, format="png", dpi=120)
+        return Image.open(file).convert("RGB")
+
+    def videos(
+        self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip
+    ) -> tuple[list[Float[Tensor, "3 _n h w"]], Bool[Tensor, " _n"]]:
+        """Each path growing on its map, point by point."""
+        walls = walls_of(clip)[0].cpu()
+        return [growing_path(walls, self.path(version.cpu())[0]) for version in versions.values()], known
+
+
+@final
+class MazeTables(Tables):
+    """:class:`MazeScores` of everything but the truth, which stands beside them for control.
+
+    Args:
+        maze: the medium.
+        methods, baselines, bootstrap: see :meth:`Medium.tables`.
+    """
+
+    def __init__(self, maze: Maze, methods: list[str], baselines: list[str], bootstrap: Bootstrap):
+        self.maze, self.methods = maze, [method for method in methods if method != "truth"]
+        self.scores = MazeScores(self.methods, baselines, bootstrap=bootstrap)
+
+    def update(
+        self, clips: Mapping[str, Float[Tensor, "n 2 t"]], corrupted: Corrupted, level: int, sample: Int[Tensor, " n"]
+    ) -> None:
+        n = len(sample)
+        estimates = {method: self.maze.path(clips[method]) for method in self.methods}
+        walls, clean = walls_of(corrupted.clip)[:n], self.maze.path(corrupted.clean[:n])
+        self.scores.to(clean.device).update(estimates, clean, walls, corrupted.known[:n], corrupted.level[:n], sample)
+
+    def compute(self) -> Figures:
+        return {"mazes": self.scores.compute()}
+
+
+def walls_of(clip: Clip) -> Bool[Tensor, "b g h"]:
+    """The walls in the context of clips; raises :class:`BadValue` for clips without."""
+    if clip.context is None:
+        raise BadValue("context", None, "the maps of every path's maze")
+    return clip.context[:, WALLS] > 0.5
+
+
+def paths_on_maps(
+    walls: Bool[Tensor, "n g h"],
+    paths: Mapping[str, Float[Tensor, "n 2 t"]],
+    known: Bool[Tensor, "n t"],
+    titles: Sequence[str] = (),
+) -> Figure:
+    """Paths over their maps, one panel per maze, keyframes as dots.
+
+    Args:
+        walls: the maps.
+        paths: coordinates in 0..1, rows then columns, by method; the first is drawn below the others.
+        known: the keyframes.
+        titles: of the panels.
+    """
+    canvas = Figure(figsize=(3.4 * len(walls), 3.9), layout="constrained")
+    panels = list(canvas.subplots(1, len(walls), squeeze=False)[0])
+    for i, axes in enumerate(panels):
+        axes.imshow(walls[i].cpu(), cmap="Greys", extent=(0, 1, 1, 0), vmax=1.6)
+        for (method, path), colour in zip(paths.items(), cycle(COLOURS), strict=False):
+            row, column = path[i].cpu()
+            axes.plot(column, row, color=colour, linewidth=1.4, label=method)
+        row, column = next(iter(paths.values()))[i].cpu()[:, known[i].cpu()]
+        axes.plot(column, row, ".", color=COLOURS[0], markersize=6)
+        axes.set_axis_off()
+        if i < len(titles):
+            axes.set_title(titles[i], fontsize=7)
+    handles, labels = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5), frameon=False, fontsize=8)
+    return canvas
+
+
+def growing_path(walls: Bool[Tensor, "g h"], path: Float[Tensor, "2 t"]) -> Float[Tensor, "3 t y x"]:
+    """RGB video of a path as far as each of its points; what leaves the map is held at its border."""
+    size = torch.tensor(walls.shape) * SCALE
+    steps = F.interpolate(path.unsqueeze(0), size=(path.shape[1] - 1) * BETWEEN + 1, mode="linear", align_corners=True)
+    pixel = (steps[0] * size.view(2, 1)).long().clamp(min=torch.zeros(2, 1).long(), max=(size - 1).view(2, 1))
+    drawn = torch.zeros(path.shape[1], *size.tolist())
+    frame = (torch.arange(steps.shape[2]) + BETWEEN - 1) // BETWEEN  # from which on a point is drawn
+    drawn[frame, pixel[0], pixel[1]] = 1
+    so_far, head = drawn.cummax(0).values, torch.zeros_like(drawn)
+    last = pixel[:, ::BETWEEN]
+    head[torch.arange(path.shape[1]), last[0], last[1]] = 1
+    thick, dot = (F.max_pool2d(mask.unsqueeze(0), k, stride=1, padding=k // 2) for mask, k in ((so_far, 3), (head, 7)))
+    ground = 1 - (1 - WALL) * walls.float().repeat_interleave(SCALE, 0).repeat_interleave(SCALE, 1)
+    video = ground.expand(3, *drawn.shape)
+    for mask, colour in ((thick, PATH), (dot, HEAD)):
+        video = torch.where(mask > 0, torch.tensor(colour).view(3, 1, 1, 1), video)
+    return video

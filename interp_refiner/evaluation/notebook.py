@@ -1,0 +1,181 @@
+"""What the notebooks start from: a run and a sweep to look at, clips under any forward process, and a player.
+
+``INTERP_REFINER_CHECKPOINT`` names the run (a run folder or a checkpoint file), ``INTERP_REFINER_SWEEP`` the sweep;
+without them a tiny one is made once, in about a minute.
+"""
+
+import base64
+import functools
+import html
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import lightning as L
+import pandas as pd
+import torch
+from hydra import compose, initialize_config_dir
+from ipywidgets import HTML, DOMWidget, Image, VBox, Widget
+from omegaconf import DictConfig
+from torch import Tensor
+
+from interp_refiner.assemble import LAST_CHECKPOINT, Run
+from interp_refiner.config import build, conf_dir
+from interp_refiner.core import Clip, Corrupted
+from interp_refiner.data import EVALUATION_STREAM
+from interp_refiner.data.codec import Codec, gif_bytes
+from interp_refiner.evaluation.medium import Medium
+from interp_refiner.forward.interpolator import use_codec
+from interp_refiner.training.callback import level_rows
+
+TINY = (
+    "+experiment=toy_video",
+    "callback.validation_video=null",
+    "trainer.enable_model_summary=false",
+    "log_book=null",
+)
+
+
+def config(*overrides: str, program: str = "train") -> DictConfig:
+    """The config of a program under overrides, as on its command line."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return compose(program, list(overrides))
+
+
+def trained_run() -> Path:
+    """The run to look at: ``$INTERP_REFINER_CHECKPOINT``, else a tiny one that is trained now if it was not before."""
+    if chosen := os.environ.get("INTERP_REFINER_CHECKPOINT"):
+        return Path(chosen).expanduser()
+    folder = Path(config().paths.log_dir) / "notebook" / "run"
+    if not (folder / LAST_CHECKPOINT).exists():
+        _train(*TINY, "duplicates=run", f"hydra.run.dir={folder}")
+    return folder
+
+
+def swept_runs() -> Path:
+    """The sweep to look at: ``$INTERP_REFINER_SWEEP``, else a tiny one over corruptions, made now if need be."""
+    if chosen := os.environ.get("INTERP_REFINER_SWEEP"):
+        return Path(chosen).expanduser()
+    folder = Path(config().paths.log_dir) / "notebook" / "sweep"
+    if not (folder / "multirun.yaml").exists():
+        grid = (
+            "corruption=none,dist,gauss",
+            "corruption.sigma=0.1,0.3",
+            "trainer.max_steps=20",
+            "trainer.val_check_interval=20",
+            "trainer.log_every_n_steps=1",
+        )
+        _train("-m", *TINY, *grid, f"hydra.sweep.dir={folder}")
+    return folder
+
+
+def _train(*arguments: str) -> None:
+    """Trains in a process of its own; what it says is shown only where it fails."""
+    done = subprocess.run([sys.executable, "-m", "interp_refiner.train", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"training ended with exit code {done.returncode}: {done.stderr[-2000:]}")
+
+
+def held_out_clips(run: Run, count: int) -> Clip:
+    """The first held-out clips of a run, clean, in float32."""
+    run.data.val_samples = count
+    run.data.val_batch_size = count * run.refiner.corruption.num_levels(run.data.metadata.num_frames)
+    clip = next(iter(run.data.val_dataloader()))
+    levels = clip.level.tolist() if clip.level is not None else []
+    once = clip.select([row for row, level in enumerate(levels) if level == 1])
+    return replace(once, latents=once.latents.float(), level=None)
+
+
+@functools.cache
+def _forward_process(*overrides: str) -> DictConfig:
+    """Composed once for all levels: that takes longer than what follows."""
+    return config(*overrides).corruption
+
+
+def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = None) -> Corrupted:
+    """Clips under the forward process that the overrides choose: ``schedule=dp corruption=gauss corruption.sigma=0.5``.
+
+    Args:
+        clip: clean.
+        codec: of its latents.
+        overrides: of ``interp_refiner.train``.
+        level: of sparsity; None for the sparsest.
+    """
+    corruption = build(_forward_process(*overrides))
+    use_codec(corruption.interpolator, codec)
+    sparsest = corruption.num_levels(clip.num_frames)
+    levels = torch.full((clip.batch_size,), min(level or sparsest, sparsest))
+    return corruption(replace(clip, level=levels), EVALUATION_STREAM)
+
+
+def errors_by_level(run: Run, count: int = 16) -> pd.DataFrame:
+    """The figures of validation on the first held-out clips: one row a level and one for the mean of the levels."""
+    run.data.val_samples = count
+    chatter = logging.getLogger("lightning.pytorch")
+    before, chatter.level = chatter.level, logging.WARNING  # a notebook shows what is logged in red
+    try:
+        trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
+        (metrics,) = trainer.validate(run.module, datamodule=run.data, verbose=False)
+    finally:
+        chatter.level = before
+    columns = ["interpolation_mse", "refined_mse", "ratio", "improved_share"]
+    return pd.DataFrame(level_rows(metrics)).T[columns]
+
+
+@dataclass(frozen=True)
+class Animation:
+    """A moving picture in a notebook: as HTML, for nbconvert leaves ``image/gif`` out."""
+
+    gif: bytes
+
+    def _repr_html_(self) -> str:
+        return f'<img src="data:image/gif;base64,{base64.b64encode(self.gif).decode()}">'
+
+
+def play(
+    medium: Medium, versions: Mapping[str, Tensor], corrupted: Corrupted, title: str = "", fps: float = 8.0
+) -> Animation:
+    """Versions of one clip beside each other, as an animated picture; keyframes have an orange border.
+
+    Args:
+        medium: of the run's clips, ``run.data.medium``.
+        versions: by name, each ``[1, c, t, *space]``; the first is the truth.
+        corrupted: the same clip, for its keyframes.
+        title: above all.
+        fps: frames a second.
+    """
+    shown = {name: value.detach().float().cpu() for name, value in versions.items()}
+    film = medium.film(shown, corrupted.known[0].cpu(), corrupted.clip.select([0]).to("cpu"), title)
+    return Animation(gif_bytes(film, fps))
+
+
+def steered(show: Callable[..., tuple[Animation, str]], **controls: Widget) -> DOMWidget:
+    """Controls with a picture and its caption below, which follow them.
+
+    ipywidgets' ``interact`` does the same through an ``Output`` widget. nbclient answers every change of one over the
+    socket on which it awaits the cell's end, and misses that end then: ``jupyter execute`` would hang.
+
+    Args:
+        show: of the controls' values, by name; returns the picture and one line about it.
+        controls: by the name of the argument that they set.
+    """
+    picture, caption = Image(format="gif"), HTML()
+
+    def draw() -> None:
+        animation, text = show(**{name: control.value for name, control in controls.items()})
+        picture.value, caption.value = animation.gif, html.escape(text)
+
+    def redraw(_: object) -> None:
+        try:
+            draw()
+        except Exception as error:  # of a callback nobody sees the stack trace
+            caption.value = html.escape(f"{type(error).__name__}: {error}")
+
+    draw()
+    for control in controls.values():
+        control.observe(redraw, "value")
+    return VBox([*controls.values(), picture, caption])

@@ -1,0 +1,85 @@
+"""Held-out clips to look at: truth, interpolation and refinement side by side."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
+
+from interp_refiner.core import Corrupted
+from interp_refiner.data.codec import add_video, stacked, write_mp4
+from interp_refiner.evaluation.measures import keyframe_report
+from interp_refiner.evaluation.medium import Medium
+
+LABELS = ("truth", "interpolation", "refined")
+FPS = 8.0  # slower than life: differences between frames are what one looks for
+
+
+class ValidationVideo(L.Callback):
+    """Shows the first held-out clips of the sparsest level, as the data module's medium does, after every validation.
+
+    Writes ``samples/step_<n>.png`` (contact sheet), ``samples/step_<n>.mp4`` and ``samples/step_<n>.json`` (what became
+    of every keyframe) in the run folder, and an animated picture per clip to TensorBoard.
+
+    Args:
+        output_dir: the run folder.
+        clips: how many.
+    """
+
+    def __init__(self, output_dir: str, clips: int = 4):
+        self.folder, self.clips = Path(output_dir) / "samples", clips
+        self.kept: list[dict[str, Any]] = []
+        self.contract: dict[str, list[dict[str, Any]]] = {}
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.kept, self.contract = [], {}
+
+    @rank_zero_only
+    def on_validation_batch_end(  # type: ignore[override] # validation_step returns a tensor
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Tensor, batch: Corrupted, *_: Any
+    ) -> None:
+        if len(self.kept) >= self.clips:
+            return
+        versions = batch.clean, batch.interpolation, outputs
+        sparsest = (batch.level == batch.plan.num_levels).tolist()
+        for index in [i for i, chosen in enumerate(sparsest) if chosen][: self.clips - len(self.kept)]:
+            one = slice(index, index + 1)
+            report = keyframe_report(outputs[one], batch.values[one], batch.known[one])
+            self.contract[batch.clip.keys[index]] = report.records()[0]
+            self.kept.append(
+                {
+                    "versions": dict(zip(LABELS, (v[one].float().cpu() for v in versions), strict=True)),
+                    "known": batch.known[index].cpu(),
+                    "clip": batch.clip.select([index]).to("cpu"),
+                    "title": f"{batch.clip.keys[index]}  level {batch.plan.num_levels}  {_prompt(batch, index)}",
+                }
+            )
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        quick = trainer.sanity_checking or trainer.fast_dev_run  # type: ignore[attr-defined]
+        if quick or not self.kept:
+            return
+        medium: Medium = trainer.datamodule.medium  # type: ignore[attr-defined]
+        sheets, videos = [], []
+        for number, clip in enumerate(self.kept):
+            sheets.append(medium.sheet(**clip))
+            videos.append(medium.film(**clip))
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    add_video(logger.experiment, f"val/clip_{number}", videos[-1], trainer.global_step, FPS)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = self.folder / f"step_{trainer.global_step:06d}"
+        stacked(sheets).save(name.with_suffix(".png"))
+        name.with_suffix(".json").write_text(json.dumps(self.contract, indent=1) + "\n")
+        width = max(video.shape[2] for video in videos)
+        padded = [torch.nn.functional.pad(v, (0, 0, 0, width - v.shape[2]), value=255) for v in videos]
+        write_mp4(name.with_suffix(".mp4"), torch.cat(padded, 1), FPS)
+
+
+def _prompt(batch: Corrupted, index: int) -> str:
+    return batch.clip.prompts[index] if batch.clip.prompts else ""

@@ -1,0 +1,1 @@
+"""The forward process: keyframe plans, interpolators, replaced keyframes, noise."""

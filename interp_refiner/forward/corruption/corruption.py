@@ -1,0 +1,266 @@
+"""The forward process: keyframes, interpolation, noise (DESIGN section 3)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp_refiner.core import (
+    BadValue,
+    Clip,
+    Corrupted,
+    Draws,
+    KeyframePlan,
+    neighbours,
+    non_negative,
+    per_frame,
+    per_sample,
+)
+from interp_refiner.forward.corruption.bridge_time import BridgeTime, FullyCorrupted
+from interp_refiner.forward.corruption.content import Blank, ClipContent
+from interp_refiner.forward.corruption.given import Given, NoGiven
+from interp_refiner.forward.corruption.noise import NoiseProfile
+from interp_refiner.forward.interpolator import Interpolator
+from interp_refiner.forward.schedule import Schedule
+from interp_refiner.forward.scheduled_sampling import Never, Proposals, ScheduledSampling
+
+TRAIN_STREAM = "train"
+
+
+class Corruption:
+    """Draws a plan, a level, a bridge time and noise for every sample and renders
+
+        x = (1 - tau) z0 + tau (zbar + sigma m eps)     on every frame that is not given
+        x = value, bit for bit                           on given frames
+
+    All draws are functions of (seed, stream, epoch, key), see :class:`Draws`. Outside the training stream ``tau = 1``,
+    where sampling starts.
+
+    Args:
+        schedule: which frames are keyframes at which level.
+        interpolator: rebuilds a sequence from its known frames.
+        noise: the noise profile ``m`` and the law of ``eps``.
+        scheduled_sampling: which keyframes are replaced by proposals; None for never.
+        bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
+        given: which keyframes are constraints; None for those that clips bring.
+        sigma: noise amplitude, in units of latent standard deviation.
+        keyframe_fraction: ``m`` on known frames that are not given.
+        level: the one level to train at; None draws it uniformly from 1..S.
+        seed: the run's seed.
+
+    Raises:
+        BadValue: a ``sigma`` that is negative or not finite, a ``keyframe_fraction`` outside 0..1, or a bridge without
+            noise.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        interpolator: Interpolator,
+        noise: NoiseProfile,
+        scheduled_sampling: ScheduledSampling | None = None,
+        bridge_time: BridgeTime | None = None,
+        given: Given | None = None,
+        sigma: float = 0.3,
+        keyframe_fraction: float = 0.0,
+        level: int | None = None,
+        seed: int = 0,
+    ):
+        non_negative("sigma", sigma, "in units of latent standard deviation")
+        if not 0 <= keyframe_fraction <= 1:
+            raise BadValue("keyframe_fraction", keyframe_fraction, "a number from 0 to 1")
+        if level is not None and level < 1:
+            raise BadValue("level", level, "a level from 1 (finest) to S (sparsest), or null to draw it")
+        self.schedule, self.interpolator, self.noise = schedule, interpolator, noise
+        self.scheduled_sampling = scheduled_sampling or Never()
+        self.bridge_time, self.given = bridge_time or FullyCorrupted(), given or NoGiven()
+        self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
+        self.level, self.seed = level, seed
+        if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
+            # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
+            allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
+            raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
+        if self.sigma == 0 and not self.bridge_time.fully_corrupted:
+            raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")
+
+    @property
+    def needs_anchors(self) -> bool:
+        """Whether clips have to bring phase-1 candidates: to replace keyframes, or for the schedule to look at."""
+        return self.scheduled_sampling.needs_anchors or self.schedule.needs_anchors
+
+    def num_levels(self, num_frames: int) -> int:
+        """S, the sparsest level of a clip of ``num_frames`` frames."""
+        return len(self.schedule.counts_for(num_frames)) - 1
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that this corruption is not defined for."""
+        self.given.check(latent_shape)
+        num_frames = latent_shape[1]
+        if self.level is not None and self.level > (sparsest := self.num_levels(num_frames)):
+            raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {num_frames} frames")
+        content = Blank(latent_shape, self.interpolator)
+        self.schedule.plan(torch.zeros(1, num_frames, dtype=torch.bool), Draws(0, "check", [""]), content)
+
+    @torch.no_grad()
+    def __call__(self, clip: Clip, stream: str) -> Corrupted:
+        """Corrupts a batch of mixed levels on its own device; ``clip`` is not changed.
+
+        Args:
+            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` missing frames are read by schedules that see
+                the clean clip only (``schedule.sees``): dp, and learned from ``preview=clip``.
+            stream: the name to draw under; :data:`TRAIN_STREAM` in training.
+        """
+        draws = Draws(self.seed, stream, clip.keys, clip.epochs)
+        clip, device = self.given(clip, draws), clip.latents.device
+        bridge_time = self.bridge_time if stream == TRAIN_STREAM else FullyCorrupted()
+        tau = bridge_time.draw(draws, device)
+        level = clip.level if clip.level is not None else self._draw_level(clip, draws)
+        given = clip.given
+        if given is None:
+            given = torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool, device=device)
+        plan = self.schedule.plan(given, draws, ClipContent(clip, self.interpolator))
+        bare = self._bare(clip, plan, level, tau, draws)
+        if not self.scheduled_sampling.replaces:
+            bare.given = bare.known
+        proposals = self.scheduled_sampling.propose(clip, draws)
+        return self._render(self._replace(bare, proposals, draws), bridged=not bridge_time.fully_corrupted)
+
+    @torch.no_grad()
+    def of_keyframes(self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], draws: Draws) -> Corrupted:
+        """The corruption at ``tau = 1`` of a clip that consists of keyframes alone, where sampling starts.
+
+        Known are the keyframes of ``plan`` at ``level``, given those of ``plan.given``; the other known ones are
+        proposals, with the confidence that this corruption gives to keyframes it may replace. Only noise is drawn.
+
+        Args:
+            clip: latents ``[b, c, t, *space]``; only known frames are read.
+            plan: from outside, such as a storyboard's; the schedule has no say.
+            level: at which the clip stands.
+            draws: where the noise comes from.
+        """
+        tau = torch.ones(clip.batch_size, device=clip.latents.device)
+        return self._render(self._bare(clip, plan, level, tau, draws), bridged=False)
+
+    def _bare(
+        self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], tau: Float[Tensor, " b"], draws: Draws
+    ) -> Corrupted:
+        """Everything that is drawn, with the clip itself in place of what is rendered."""
+        known = plan.mask_at(level)
+        return Corrupted(
+            x=clip.latents,
+            values=clip.latents,
+            interpolation=clip.latents,
+            confidence=known.to(clip.latents.dtype),
+            known=known,
+            given=plan.given,
+            replaced=torch.zeros_like(known),
+            level=level,
+            tau=tau,
+            noise_profile=self.noise(neighbours(known)),
+            sigma=self.sigma,
+            noise=self.noise.draw(draws, "noise", clip.latents) if self.sigma > 0 else None,
+            plan=plan,
+            clip=clip,
+        )
+
+    @torch.no_grad()
+    def recorrupt(self, corrupted: Corrupted, proposals: Proposals, stream: str = TRAIN_STREAM) -> Corrupted:
+        """The same plan, level, bridge time, noise and replacement draw, with proposals made since.
+
+        Pure: ``corrupted`` is not changed, and calling it twice gives the same.
+        """
+        draws = Draws(self.seed, stream, corrupted.clip.keys, corrupted.clip.epochs)
+        return self._render(self._replace(corrupted, proposals, draws), bridged=not self.bridge_time.fully_corrupted)
+
+    @torch.no_grad()
+    def with_values(
+        self, corrupted: Corrupted, values: Float[Tensor, "b c t *space"], stream: str = TRAIN_STREAM
+    ) -> Corrupted:
+        """The same draws with other keyframe values, those of given frames too. Pure."""
+        bridged = stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted
+        return self._render(replace(corrupted, values=values), bridged)
+
+    @torch.no_grad()
+    def renoised(self, corrupted: Corrupted, stream: str, name: str = "noise") -> Corrupted:
+        """The same plan, level, bridge time and keyframes with other noise, from the draw called ``name``. Pure."""
+        draws = Draws(self.seed, stream, corrupted.clip.keys, corrupted.clip.epochs)
+        drawn = replace(corrupted, noise=self.noise.draw(draws, name, corrupted.values))
+        return replace(drawn, x=self._state(drawn, stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted))
+
+    @torch.no_grad()
+    def at_level(
+        self, corrupted: Corrupted, level: Int[Tensor, " b"], values: Float[Tensor, "b c t *space"]
+    ) -> Corrupted:
+        """The same plan and noise at another level and ``tau = 1``, with keyframes taken from ``values``.
+
+        Given frames keep their values. This is how ``hierarchical`` sampling re-corrupts its own estimate.
+        """
+        known = corrupted.plan.mask_at(level)
+        moved = replace(
+            corrupted,
+            values=corrupted.keep_given(values),
+            known=known,
+            level=level,
+            tau=torch.ones_like(corrupted.tau),
+        )
+        return self._render(moved, bridged=False)
+
+    @torch.no_grad()
+    def with_finer(self, corrupted: Corrupted) -> Corrupted:
+        """``corrupted`` with ``finer``: ``x`` one level finer from the same plan, bridge time, noise and replacements.
+
+        One level finer than 1 is the clean clip.
+        """
+        level = (corrupted.level - 1).clamp(min=0)
+        known = corrupted.plan.mask_at(level)
+        given = corrupted.given if self.scheduled_sampling.replaces else known
+        moved = replace(corrupted, level=level, known=known, given=given)
+        finer = self._render(moved, bridged=not self.bridge_time.fully_corrupted).x
+        return replace(corrupted, finer=torch.where(per_sample(level == 0, finer), corrupted.clean, finer))
+
+    def _draw_level(self, clip: Clip, draws: Draws) -> Int[Tensor, " b"]:
+        sparsest, device = self.num_levels(clip.num_frames), clip.latents.device
+        if self.level is not None:
+            if self.level > sparsest:
+                raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {clip.num_frames} frames")
+            return torch.full((clip.batch_size,), self.level, device=device)
+        return 1 + (draws.uniform("level", 1, device).squeeze(1) * sparsest).long()
+
+    def _replace(self, corrupted: Corrupted, proposals: Proposals | None, draws: Draws) -> Corrupted:
+        """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do.
+
+        So do frames that are missing here and keyframes at a finer level, which reads them from the same ``values``.
+        """
+        if proposals is None:
+            return corrupted
+        chosen = self.scheduled_sampling.chosen(torch.ones_like(corrupted.known), draws, corrupted.clip.step)
+        chosen = chosen & ~corrupted.given & proposals.available
+        kept = corrupted.keep_given(corrupted.clean)  # given frames may be encoded from stills
+        values = torch.where(per_frame(chosen, kept), proposals.latents, kept)
+        return replace(corrupted, replaced=chosen & corrupted.known, values=values)
+
+    def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:
+        """Interpolates ``corrupted.values`` and renders ``x`` from the draws that ``corrupted`` carries."""
+        c = corrupted
+        zbar = self.interpolator(c.values, c.known)
+        may_be_replaced = c.known & ~c.given
+        profile = torch.where(may_be_replaced, self.keyframe_fraction, self.noise(neighbours(c.known)))
+        not_given = self.scheduled_sampling.confidence(c.level / c.plan.num_levels).unsqueeze(1)
+        of_keyframes = torch.where(c.given, 1.0, not_given)  # the same whether or not the draw replaced a keyframe
+        known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
+        confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
+        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
+        return replace(rendered, x=self._state(rendered, bridged))
+
+    def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:
+        """``x`` from the interpolation, the noise and the bridge time that ``c`` carries; those tensors stay."""
+        x = c.interpolation
+        if c.noise is not None:
+            x = torch.addcmul(x, c.noise, per_frame(self.sigma * c.noise_profile, x).to(x.dtype))
+        if bridged:
+            x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
+        if x is not c.interpolation:  # which has the given frames already; in place: a new batch costs more than a pass
+            torch.where(per_frame(c.given, x), c.values, x, out=x)
+        return x

@@ -1,0 +1,181 @@
+"""Displacement interpolation: optimal transport between the token grids of two keyframes."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.profiler import record_function
+
+from interp_refiner.core import BadValue, Neighbours, per_frame
+from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
+from interp_refiner.forward.interpolator.linear import lerp_frames
+from interp_refiner.forward.interpolator.segments import segments
+from interp_refiner.forward.interpolator.transport import transport_plan
+
+TINY = 1e-4  # beside deviations, lengths and masses of the order of 1 that are divided by
+
+
+class Sinkhorn(Interpolator):
+    """Moves patches along an entropic optimal transport plan between the two bracketing keyframes (DESIGN section 4).
+
+    Tokens ``z_i`` and ``z'_j`` are patches of the latents. With the plan ``P`` of :func:`transport_plan` for the scores
+    ``<f_i, f_j> - w |p_i - p_j|^2`` (``f`` features of unit length, ``p`` positions in tokens), the interpolation at
+    position q and time a is
+
+        D zbar(q) = sum_ij P_ij b(q - p_ij) ((1 - a) z_i + a z'_j) + (1 - a) (u_q + w0) z_q + a (u'_q + w0) z'_q
+        p_ij = (1 - a) p_i + a p_j
+
+    where ``b`` splats bilinearly, ``u`` and ``u'`` are the mass of either keyframe that has no partner and stays where
+    it is, ``w0`` is the weight of linear interpolation, and ``D`` is the same sum without the z.
+
+    The confidence is the matched share of ``D``, divided by ``1 + d`` with d the mean squared difference between what
+    arrives from the left and what arrives from the right: near 1 for equal keyframes, near 0 for unrelated ones.
+
+    Args:
+        patch: side of a token in latent positions; a grid that it does not divide is continued by its last row.
+        epsilon: temperature of the plan.
+        distance_weight: w, the cost of moving by one token.
+        dustbin: score above which a match is better than none.
+        prior_weight: ``w0``.
+        iterations: of Sinkhorn's algorithm.
+
+    Raises:
+        BadValue: an argument out of range; on use, latents that are not video.
+    """
+
+    segment_local: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        patch: int = 4,
+        epsilon: float = 0.05,
+        distance_weight: float = 0.1,
+        dustbin: float = 0.4,
+        prior_weight: float = 0.05,
+        iterations: int = 30,
+    ):
+        super().__init__()
+        positive = {"patch": patch, "epsilon": epsilon, "prior_weight": prior_weight, "iterations": iterations}
+        for name, value in positive.items():
+            if value <= 0:
+                raise BadValue(name, value, "a number > 0")
+        if distance_weight < 0:
+            raise BadValue("distance_weight", distance_weight, "a number >= 0")
+        self.patch, self.epsilon, self.distance_weight = patch, epsilon, distance_weight
+        self.dustbin, self.prior_weight, self.iterations = dustbin, prior_weight, iterations
+
+    def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
+        if values.ndim != 5:
+            raise BadValue("latents", tuple(values.shape), "video [b, c, t, h, w]: sinkhorn matches positions in space")
+        b, _, t, height, width = values.shape
+        gaps = segments(near)
+        left, right = gaps.keyframes(values)
+        with record_function(f"{PART}plan"):
+            plan = self.plan(left, right)
+        tokens, confidence = displace(
+            plan,
+            patches(left, self.patch),
+            patches(right, self.patch),
+            gaps.row_of_frame,
+            gaps.alpha.flatten().to(values.dtype),
+            self.prior_weight,
+        )
+        moved = from_patches(tokens, self.patch)[..., :height, :width].unflatten(0, (b, t)).transpose(1, 2)
+        confidence = confidence.repeat_interleave(self.patch, 1).repeat_interleave(self.patch, 2)
+        confidence = confidence[:, :height, :width].unflatten(0, (b, t))
+        latents = torch.where(per_frame(gaps.inside, values), moved, lerp_frames(values, near))
+        return Interpolation(latents, confidence * gaps.inside.view(b, t, 1, 1))
+
+    def plan(self, left: Float[Tensor, "n c h w"], right: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m m"]:
+        """How much of every token of ``left`` goes to every token of ``right``; the last ones are the dustbins."""
+        features, others = (patches(standardised(keyframe), self.patch) for keyframe in (left, right))
+        cost = self.distance_weight * squared_distances(features)
+        similarity = unit(features.flatten(1, 2)) @ unit(others.flatten(1, 2)).mT
+        return transport_plan(similarity - cost, self.epsilon, self.dustbin, self.iterations)
+
+
+def displace(
+    plan: Float[Tensor, "n m m"],
+    left: Float[Tensor, "n rows cols d"],
+    right: Float[Tensor, "n rows cols d"],
+    segment: Int[Tensor, " f"],
+    alpha: Float[Tensor, " f"],
+    prior_weight: float,
+) -> tuple[Float[Tensor, "f rows cols d"], Float[Tensor, "f rows cols"]]:
+    """Tokens and confidence of frames at ``alpha`` between the keyframes of their segments; see :class:`Sinkhorn`."""
+    grid = left.shape[1], left.shape[2]
+    with record_function(f"{PART}splat"):
+        to_left = splat_weights(plan[:, :-1, :-1], segment, alpha, grid)
+        to_right = splat_weights(plan[:, :-1, :-1].mT, segment, 1 - alpha, grid)
+    left, right = (tokens.flatten(1, 2).index_select(0, segment) for tokens in (left, right))
+    with record_function(f"{PART}move"):
+        from_left, from_right = to_left.mT @ left, to_right.mT @ right
+    mass, a = to_left.sum(1).unsqueeze(2), alpha.view(-1, 1, 1)
+    stays_left = (1 - a) * (plan[:, :-1, -1:].index_select(0, segment) + prior_weight)
+    stays_right = a * (plan[:, -1:, :-1].mT.index_select(0, segment) + prior_weight)
+    total = mass + stays_left + stays_right
+    moved = torch.lerp(from_left, from_right, a)
+    tokens = moved.addcmul_(stays_left, left).addcmul_(stays_right, right) / total
+    difference = (from_left - from_right).square().mean(2, keepdim=True) / mass.clamp(min=TINY).square()
+    confidence = mass / total / (1 + difference)
+    return tokens.unflatten(1, grid), confidence.squeeze(2).unflatten(1, grid)
+
+
+def splat_weights(
+    plan: Float[Tensor, "n k k"], segment: Int[Tensor, " f"], alpha: Float[Tensor, " f"], grid: tuple[int, int]
+) -> Float[Tensor, "f k k"]:
+    """``W[i, q] = sum_j P_ij b(q - p_ij)``: how much of token i arrives at q, at ``alpha`` of its way.
+
+    The grid is a product of rows and columns, and so is the bilinear kernel: with ``h(x) = max(0, 1 - |x|)``
+
+        b(q - p_ij) = h(q_y - (1 - a) i_y - a j_y) h(q_x - (1 - a) i_x - a j_x)
+
+    and the sum over j is two small matrix products, without a scatter.
+    """
+    rows, cols = grid
+    over_y, over_x = _hats(alpha, rows), _hats(alpha, cols)
+    plan = rearrange(plan, "n (iy ix) (jy jx) -> n ix (iy jy) jx", iy=rows, ix=cols, jy=rows, jx=cols)
+    weights = plan.index_select(0, segment) @ over_x
+    weights = over_y.mT @ rearrange(weights, "f ix (iy jy) qx -> f iy jy (ix qx)", iy=rows)
+    return rearrange(weights, "f iy qy (ix qx) -> f (iy ix) (qy qx)", ix=cols)
+
+
+def _hats(alpha: Float[Tensor, " f"], size: int) -> Float[Tensor, "f size size size"]:
+    """``h(q - (1 - a) i - a j)`` along one axis, as ``[f, i, j, q]``."""
+    axis = torch.arange(size, device=alpha.device, dtype=alpha.dtype)
+    a = alpha.view(-1, 1, 1)
+    position = (1 - a) * axis.view(-1, 1) + a * axis
+    return (1 - (axis - position.unsqueeze(3)).abs()).clamp(min=0)
+
+
+def patches(frame: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n rows cols d"]:
+    """Tokens of ``size x size`` positions, the last ones completed by repeating the edge."""
+    height, width = frame.shape[2:]
+    frame = F.pad(frame, (0, -width % size, 0, -height % size), mode="replicate")
+    return rearrange(frame, "n c (y i) (x j) -> n y x (c i j)", i=size, j=size)
+
+
+def from_patches(tokens: Float[Tensor, "n rows cols d"], size: int) -> Float[Tensor, "n c h w"]:
+    """The frame that :func:`patches` cut up, its completed edge included."""
+    return rearrange(tokens, "n y x (c i j) -> n c (y i) (x j)", i=size, j=size)
+
+
+def standardised(frame: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Every channel of every frame at mean 0 and deviation 1, so that none outweighs the others in a match."""
+    centred = frame - frame.mean((2, 3), keepdim=True)  # torch.var_mean takes ten times as long
+    return centred / (centred.square().mean((2, 3), keepdim=True) + TINY**2).sqrt()
+
+
+def unit(features: Float[Tensor, "n k d"]) -> Float[Tensor, "n k d"]:
+    """At length 1; a blank patch, which resembles nothing, stays at 0."""
+    return features / (features.square().sum(-1, keepdim=True) + TINY**2).sqrt()
+
+
+def squared_distances(tokens: Float[Tensor, "n rows cols d"]) -> Float[Tensor, "k k"]:
+    """``|p_i - p_j|^2`` between all positions of the grid, in tokens."""
+    y, x = (torch.arange(size, dtype=tokens.dtype, device=tokens.device) for size in tokens.shape[1:3])
+    position = torch.cartesian_prod(y, x)
+    return (position.unsqueeze(1) - position).square().sum(2)

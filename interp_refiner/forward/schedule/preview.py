@@ -1,0 +1,46 @@
+"""What a learned schedule sees of a clip before the clip is there."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.forward.schedule.content import Content
+
+
+class Preview(ABC):
+    """A coarse look at every frame of a batch of clips.
+
+    Attributes:
+        sees: what it is made of, for reports.
+        needs_anchors: it is made of phase-1 candidates, which the data module has to read.
+    """
+
+    sees: ClassVar[str]
+    needs_anchors: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(self, content: Content, grid: int) -> Float[Tensor, "b c n t"]:
+        """Means over ``n = grid^2`` cells of every frame (one cell for a path), in float32."""
+
+
+@final
+class AnchorPreview(Preview):
+    """Phase-1 candidates with straight lines between them; never the clip, so it is there when sampling starts."""
+
+    sees = "phase-1 candidates"
+    needs_anchors = True
+
+    def __call__(self, content: Content, grid: int) -> Float[Tensor, "b c n t"]:
+        return content.coarse_candidates(grid)
+
+
+@final
+class ClipPreview(Preview):
+    """The clean clip itself: only where it is there already, in training or to see what a better preview would give."""
+
+    sees = "the clean clip"
+
+    def __call__(self, content: Content, grid: int) -> Float[Tensor, "b c n t"]:
+        return content.coarse_clip(grid)

@@ -1,0 +1,19 @@
+"""Keyframes drawn at random."""
+
+from dataclasses import dataclass
+from typing import final
+
+from jaxtyping import Int
+from torch import Tensor
+
+from interp_refiner.forward.schedule.schedule import Request, Schedule, ranks
+
+
+@final
+@dataclass(kw_only=True, eq=False)
+class Random(Schedule):
+    """Keyframes drawn at random beside the forced ones; each level keeps a uniformly drawn subset of the next finer."""
+
+    def rank(self, request: Request) -> Int[Tensor, "b t"]:
+        order = request.draws.uniform("schedule/order", request.num_frames, request.given.device)
+        return ranks(order.masked_fill(request.forced, -1.0))

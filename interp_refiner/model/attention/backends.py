@@ -1,0 +1,173 @@
+"""Kernels of dense attention, through diffusers' dispatcher, and which of them is fastest here."""
+
+import functools
+import importlib.util
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, MissingExtra, choice, median_seconds
+from interp_refiner.model.attention.attention import Workload
+from interp_refiner.model.attention.flash4 import flash4_attention
+
+AUTO = "auto"
+HALF = (torch.bfloat16, torch.float16)
+REPEATS = 5  # of a trial
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+log = logging.getLogger(__name__)
+
+
+def dispatched(
+    q: Float[Tensor, "b n h d"], k: Float[Tensor, "b l h d"], v: Float[Tensor, "b l h d"], name: AttentionBackendName
+) -> Float[Tensor, "b n h d"]:
+    """Softmax attention by diffusers' backend ``name``."""
+    return dispatch_attention_fn(q, k, v, backend=name)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One kernel.
+
+    Attributes:
+        attend: queries, keys and values ``[b, n, h, d]`` to outputs.
+        module: what it imports; None where torch has it.
+        package, extra: what to install for it.
+        source: where to build the package from, for one that no index has.
+        anywhere: runs on every device and in every precision; else on CUDA in bfloat16 or float16 only.
+        trains: has a backward pass.
+    """
+
+    attend: Attend
+    module: str | None = None
+    package: str = ""
+    extra: str = ""
+    source: str = ""
+    anywhere: bool = False
+    trains: bool = True
+
+    @property
+    def installed(self) -> bool:
+        return self.module is None or _importable(self.module)
+
+
+def _through_diffusers(name: AttentionBackendName) -> Attend:
+    return functools.partial(dispatched, name=name)
+
+
+BACKENDS = {
+    "sdpa": Backend(_through_diffusers(AttentionBackendName.NATIVE), anywhere=True),
+    "cudnn": Backend(_through_diffusers(AttentionBackendName._NATIVE_CUDNN)),
+    "flash": Backend(  # its module: the folder flash_attn is there with flash-attn-4 alone, too
+        _through_diffusers(AttentionBackendName.FLASH), "flash_attn.flash_attn_interface", "flash-attn", "flash"
+    ),
+    "flash3": Backend(  # diffusers' operator over it is registered without a backward pass
+        _through_diffusers(AttentionBackendName._FLASH_3),
+        "flash_attn_interface",
+        "flash-attn-3",
+        source="the hopper folder of github.com/Dao-AILab/flash-attention",
+        trains=False,
+    ),
+    "flash4": Backend(flash4_attention, "flash_attn.cute", "flash-attn-4", "flash4"),
+}
+
+
+def check_backend(argument: str, name: str) -> str:
+    """Returns ``name`` if it is a backend that is installed.
+
+    Raises:
+        BadValue: there is no such backend.
+        MissingExtra: its package is not installed.
+    """
+    choice(argument, name, (AUTO, *BACKENDS))
+    if name != AUTO and not BACKENDS[name].installed:
+        backend = BACKENDS[name]
+        raise MissingExtra(f"{argument}={name}", backend.package, backend.extra, backend.source)
+    return name
+
+
+def resolve(argument: str, name: str, work: Workload) -> str:
+    """The backend that ``name`` means for a piece of work: itself, or for ``auto`` the fastest that works.
+
+    Where torch is told to be deterministic ``auto`` is sdpa: the fastest of one process may not be that of the next.
+
+    Raises:
+        BadValue: it does not run there, or has no backward pass and one follows.
+    """
+    if name == AUTO:
+        return "sdpa" if torch.are_deterministic_algorithms_enabled() else fastest(work)
+    if not BACKENDS[name].anywhere and not on_tensor_cores(work):
+        allowed = f"sdpa or auto on {work.device.type} in {work.dtype}; {name} is for CUDA in bfloat16 or float16"
+        raise BadValue(argument, name, allowed)
+    if work.training and not BACKENDS[name].trains:
+        able = " | ".join([AUTO, *(other for other, backend in BACKENDS.items() if backend.trains)])
+        raise BadValue(argument, name, f"{able} in training; diffusers' {name} has no backward pass")
+    return name
+
+
+@functools.cache
+def fastest(work: Workload) -> str:
+    """The backend that does the work fastest, by trial on CUDA at the very sizes; it is named in the log."""
+    if not on_tensor_cores(work):
+        return "sdpa"
+    seconds = {name: _trial(backend, work) for name, backend in BACKENDS.items()}
+    best = min(seconds, key=lambda name: seconds[name])
+    times = ", ".join(f"{name} {1e3 * s:.2f} ms" for name, s in seconds.items() if s < float("inf"))
+    log.info("attention backend auto: %s (%s; %s)", best, times or "no kernel passed its trial", work)
+    return best
+
+
+def on_tensor_cores(work: Workload) -> bool:
+    """Whether every kernel may take the work: CUDA, in bfloat16 or float16."""
+    return work.device.type == "cuda" and work.dtype in HALF
+
+
+def _trial(backend: Backend, work: Workload) -> float:
+    """Seconds of the work; infinite where the kernel is missing or fails."""
+    if not backend.installed:
+        return float("inf")
+    with (
+        torch.inference_mode(False),
+        torch.set_grad_enabled(work.training),
+        torch.autocast(work.device.type, enabled=False),
+    ):
+        q, k, v, grad = _random_inputs(work)
+
+        def run() -> object:
+            out = backend.attend(q, k, v)
+            return torch.autograd.grad(out, (q, k, v), grad) if work.training else out
+
+        try:
+            return median_seconds(run, work.device, REPEATS)
+        except Exception as error:  # whatever a kernel raises where it cannot run: it is not for this work
+            log.info("attention backend %s is out: %s (%s)", _name_of(backend), str(error).partition("\n")[0], work)
+            return float("inf")
+
+
+def _random_inputs(work: Workload) -> list[Tensor]:
+    """Queries, keys, values, and a gradient of the output."""
+    generator = torch.Generator(work.device).manual_seed(0)
+
+    def normal(tokens: int) -> Tensor:
+        size = (work.batch, tokens, work.heads, work.head_dim)
+        return torch.randn(size, generator=generator, device=work.device, dtype=work.dtype)
+
+    leaves = [normal(tokens).requires_grad_(work.training) for tokens in (work.queries, work.keys, work.keys)]
+    return [*leaves, normal(work.queries)]
+
+
+def _name_of(backend: Backend) -> str:
+    return next((name for name, known in BACKENDS.items() if known is backend), repr(backend.attend))
+
+
+@functools.cache
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # its parent package is missing, or is not for this machine
+        return False

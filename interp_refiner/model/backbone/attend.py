@@ -1,0 +1,78 @@
+"""Wan's attention modules with a kernel of our choosing: projections, norms and rotary embeddings around it."""
+
+import torch
+from diffusers import WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttention
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.model.attention import Attention, AttentionLayer
+from interp_refiner.model.backbone.spread import Spread, Together
+
+Rotary = tuple[Tensor, Tensor]
+
+
+class Attend(nn.Module):
+    """The processor of one of Wan's attention modules.
+
+    A module, so that parameters of the layer belong to its block: they are trained, sharded and saved with it.
+
+    Args:
+        layer: attention of queries, keys and values.
+
+    Attributes:
+        spread: where the tokens are.
+    """
+
+    def __init__(self, layer: AttentionLayer):
+        super().__init__()
+        self.layer = layer
+        self.spread: Spread = Together()
+
+    def forward(
+        self,
+        attention: WanAttention,
+        tokens: Float[Tensor, "b n d"],
+        context: Float[Tensor, "b l d"] | None = None,
+        attention_mask: None = None,
+        rotary: Rotary | None = None,
+    ) -> Float[Tensor, "b n d"]:
+        """Of ``tokens`` to ``context``, or to themselves where it is None; called by ``attention`` with itself."""
+        source = tokens if context is None else context
+        heads = (attention.heads, -1)
+        q = attention.norm_q(attention.to_q(tokens)).unflatten(2, heads)
+        k = attention.norm_k(attention.to_k(source)).unflatten(2, heads)
+        v = attention.to_v(source).unflatten(2, heads)
+        if rotary is not None:
+            q, k = rotated(q, rotary), rotated(k, rotary)
+        # Under autocast norms and rotary embeddings return float32, kernels want one precision.
+        q, k = q.to(v.dtype), k.to(v.dtype)
+        out = self.spread.attend(self.layer, q, k, v) if context is None else self.layer(q, k, v)
+        projection, dropout = attention.to_out
+        return dropout(projection(out.flatten(2)))
+
+
+def rotated(x: Float[Tensor, "b n h d"], rotary: Rotary) -> Float[Tensor, "b n h d"]:
+    """Rotary embedding (Su et al. 2021): every pair of channels is turned by its angle at the token's place.
+
+    ``rotary`` holds cosines and sines ``[1, n, 1, d]``, each angle twice.
+    """
+    cos, sin = (table[..., ::2] for table in rotary)
+    even, odd = x[..., ::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(3)
+
+
+def use_attention(
+    wan: WanTransformer3DModel, attention: Attention
+) -> tuple[tuple[AttentionLayer, ...], tuple[AttentionLayer, ...]]:
+    """Gives every block its own layers of a kind of attention; returns those of tokens among themselves and to text.
+
+    Weights of ``wan`` keep their names and values.
+    """
+    head_dim = wan.config.attention_head_dim
+    own = tuple(attention.self_attention(head_dim) for _ in wan.blocks)
+    cross = tuple(attention.cross_attention(head_dim) for _ in wan.blocks)
+    for block, own_layer, cross_layer in zip(wan.blocks, own, cross, strict=True):
+        block.attn1.set_processor(Attend(own_layer))
+        block.attn2.set_processor(Attend(cross_layer))
+    return own, cross

@@ -1,0 +1,63 @@
+"""What every backbone has in common: a corrupted clip in, the objective's quantity out."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone.spread import Spread
+
+
+class Backbone(nn.Module, ABC):
+    """A network from the corrupted clip to one output per latent value; tokens never leave it."""
+
+    @property
+    def divisor(self) -> tuple[int, int]:
+        """What rows and columns of latents must be divisible by."""
+        return 1, 1
+
+    @abstractmethod
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        """The modules that run one after the other, each of which a strategy shards as one; none: all as one."""
+        return ()
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that the network cannot take."""
+
+    def tokens(self, latent_shape: Sequence[int]) -> int | None:
+        """Tokens of a clip ``[c, t, *space]``; None where the network does not say."""
+        return None
+
+    def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops | None:
+        """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None where they are not counted."""
+        return None
+
+    def kernels(self) -> dict[str, str]:
+        """Which kernels the last forward pass ran, by what for; nothing where there is no choice."""
+        return {}
+
+    def spread_tokens(self, spread: Spread) -> None:
+        """Has every clip shared by several processes; refused, with :class:`BadValue`, by a network without tokens."""
+        raise BadValue(
+            "trainer.strategy", "sequence", f"fsdp2 or hsdp: a {type(self).__name__} has no tokens to spread"
+        )
+
+    @property
+    def unchanged(self) -> frozenset[str]:
+        """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
+        return frozenset()
+
+    def merge_adapters(self) -> bool:
+        """Adds adapters to the weights beside which they are, for good; says whether there were any."""
+        return False
+
+    @abstractmethod
+    def zero_output(self) -> None:
+        """Sets the head to zero, so that an untrained correction leaves the interpolation as it is."""

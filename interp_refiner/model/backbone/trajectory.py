@@ -1,0 +1,248 @@
+"""A small transformer that refines paths on a map."""
+
+from collections.abc import Sequence
+from math import pi
+from typing import final
+
+import torch
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
+from interp_refiner.model.backbone.backbone import Backbone
+from interp_refiner.model.backbone.conditioning import (
+    BracketingKeyframes,
+    FrameNumbers,
+    KeyframeChannels,
+    PerFrame,
+    Timestep,
+)
+
+
+def look_up(maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 *n"]) -> Float[Tensor, "b k *n"]:
+    """Maps at points, bilinear between the centres of cells; beyond the outermost centres their values are held.
+
+    Args:
+        maps: cell (i, j) covers ``[i/g, (i+1)/g] x [j/h, (j+1)/h]``.
+        points: rows and columns in 0..1.
+    """
+    # grid_sample takes columns first and -1..1 from border to border
+    grid = (2 * points.flatten(2).flip(1) - 1).transpose(1, 2).unsqueeze(2)
+    found = F.grid_sample(maps, grid.to(maps.dtype), padding_mode="border", align_corners=False)
+    return found.squeeze(3).unflatten(2, points.shape[2:])
+
+
+def slope(field: Float[Tensor, "b 1 g h"]) -> Float[Tensor, "b 2 g h"]:
+    """Gradient along rows and along columns per cell, by central differences."""
+    return torch.cat(torch.gradient(field, dim=(2, 3)), 1)
+
+
+class MapEncoder(nn.Module):
+    """Features of every cell: maps and the cell's own place through residual convolutions.
+
+    Args:
+        channels: maps that come in.
+        dim: features.
+        num_layers: residual blocks, every other one dilated by 2.
+    """
+
+    def __init__(self, channels: int, dim: int, num_layers: int):
+        super().__init__()
+        self.embed = nn.Conv2d(channels + 2, dim, 1)
+        self.blocks = nn.ModuleList(
+            nn.Conv2d(dim, dim, 3, padding=1 + i % 2, dilation=1 + i % 2) for i in range(num_layers)
+        )
+
+    def forward(self, maps: Float[Tensor, "b k g h"]) -> Float[Tensor, "b d g h"]:
+        rows, columns = (torch.linspace(-1, 1, size, device=maps.device, dtype=maps.dtype) for size in maps.shape[2:])
+        place = torch.stack(torch.meshgrid(rows, columns, indexing="ij")).expand(len(maps), -1, -1, -1)
+        x = self.embed(torch.cat([maps, place], 1))
+        for block in self.blocks:
+            x = x + F.silu(block(x))
+        return x
+
+
+class Glance(nn.Module):
+    """What every point sees of the encoded map at places of its own choice: the sampling of deformable attention.
+
+    The offsets learn through the bilinear look-up: Zhu et al., Deformable DETR, ICLR 2021.
+
+    Args:
+        dim: of a point's token.
+        map_dim: features of every cell.
+        places: looked at by every point, at the start on circles of one to four cells around it.
+    """
+
+    def __init__(self, dim: int, map_dim: int, places: int):
+        super().__init__()
+        self.offsets, self.out = nn.Linear(dim, 2 * places), nn.Linear(places * map_dim, dim)
+        angle = torch.arange(places) * (2 * pi / places)
+        radius = 1 + 3 * torch.arange(places).remainder(2)
+        nn.init.zeros_(self.offsets.weight)
+        with torch.no_grad():
+            self.offsets.bias.copy_(torch.cat([radius * angle.sin(), radius * angle.cos()]))
+
+    def forward(
+        self, x: Float[Tensor, "b t d"], features: Float[Tensor, "b m g h"], points: Float[Tensor, "b 2 t"]
+    ) -> Float[Tensor, "b t d"]:
+        cells = self.offsets(x).unflatten(2, (2, -1)).transpose(1, 2)
+        size = torch.tensor(features.shape[2:], device=x.device).view(2, 1, 1)
+        seen = look_up(features, points.unsqueeze(3) + cells / size)
+        return self.out(seen.permute(0, 2, 3, 1).flatten(2))
+
+
+class Block(nn.Module):
+    """A glance at the map, self-attention and an MLP.
+
+    The last two are normalised, shifted, scaled and gated by the embedding of every point's noise level and place:
+    adaLN-single of Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each.
+    """
+
+    def __init__(self, dim: int, num_heads: int, map_dim: int, places: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.glance = Glance(dim, map_dim, places)
+        self.before_glance = nn.LayerNorm(dim)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim, elementwise_affine=False) for _ in range(2))
+        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(approximate="tanh"), nn.Linear(4 * dim, dim))
+        # shift 0, scale 1 + 0, gate 1
+        self.table = nn.Parameter(torch.tensor([0.0, 0, 1, 0, 0, 1]).unsqueeze(1).repeat(1, dim))
+
+    def forward(
+        self,
+        x: Float[Tensor, "b t d"],
+        modulation: Float[Tensor, "b t 6 d"],
+        features: Float[Tensor, "b m g h"],
+        points: Float[Tensor, "b 2 t"],
+    ) -> Float[Tensor, "b t d"]:
+        x = x + self.glance(self.before_glance(x), features, points)
+        shift, scale, gate, shift_2, scale_2, gate_2 = (modulation + self.table).unbind(2)
+        x = x + gate * self._attend(self.norms[0](x) * (1 + scale) + shift)
+        return x + gate_2 * self.mlp(self.norms[1](x) * (1 + scale_2) + shift_2)
+
+    def _attend(self, x: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+@final
+class Trajectory(Backbone):
+    """A transformer over the points of a path, each told of the map around its place on the interpolated path.
+
+    A point's token holds the state, the keyframe channels, start and goal, and, looked up along ``zbar``: the encoded
+    map, the gradient of the signed distance, and the maps in a window around the point, walls and distance among them.
+    Every block takes another glance at the encoded map.
+
+    Args:
+        latent_channels: 2, rows and columns; the data's metadata says it.
+        context_channels: 4, the maps of a maze; the data's metadata says it.
+        latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
+        dim, num_layers, num_heads: of the transformer.
+        map_dim, map_layers: of the convolutions that encode the map.
+        window: cells along a side of the window around every point, odd.
+        places: of the encoded map that every point looks at in every block.
+        timestep: how noise levels become timesteps.
+        keyframe_channels: how keyframe content is shown.
+
+    Raises:
+        BadValue: other data than paths of two coordinates on maps, heads that do not divide ``dim``, an even window.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        latent_channels: int,
+        context_channels: int | None,
+        latents_mean: Sequence[float] | None,
+        latents_std: Sequence[float] | None,
+        dim: int = 96,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        map_dim: int = 32,
+        map_layers: int = 4,
+        window: int = 9,
+        places: int = 8,
+        timestep: Timestep | None = None,
+        keyframe_channels: KeyframeChannels | None = None,
+    ):
+        super().__init__()
+        if context_channels != COUNT:
+            raise BadValue("context_channels", context_channels, f"{COUNT}, the maps of a maze, as data=maze has")
+        if latent_channels != 2:
+            raise BadValue("latent_channels", latent_channels, "2, the coordinates of a path, as data=maze has")
+        if num_heads < 1 or dim % num_heads:
+            raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
+        if window < 1 or window % 2 == 0:
+            raise BadValue("window", window, "an odd number of cells")
+        self.register_buffer("mean", torch.tensor(latents_mean or [0.0, 0.0]), persistent=False)
+        self.register_buffer("std", torch.tensor(latents_std or [1.0, 1.0]), persistent=False)
+        self.window = window
+        self.timestep = timestep or PerFrame()
+        self.keyframe_channels = keyframe_channels or BracketingKeyframes()
+        self.map_encoder = MapEncoder(COUNT, map_dim, map_layers)
+        shown = 2 + self.keyframe_channels.count(2) + 4  # the state, keyframes, start and goal
+        looked_up = map_dim + 2 + COUNT * window**2
+        self.embed = nn.Linear(shown + looked_up, dim)
+        self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
+        self.place = Timesteps(dim, True, 0.0)
+        self.frame_numbers = FrameNumbers(dim, dim)
+        self.modulation = nn.Linear(dim, 6 * dim)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.blocks = nn.ModuleList(Block(dim, num_heads, map_dim, places) for _ in range(num_layers))
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 2)
+
+    def zero_output(self) -> None:
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses anything but paths ``[2, t]``."""
+        if len(latent_shape) != 2 or latent_shape[0] != 2:
+            raise BadValue("latent_shape", list(latent_shape), "[2, t], paths as data=maze has")
+
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b 2 t"]:
+        state = self.timestep.state(corrupted)
+        maps = corrupted.clip.context
+        if maps is None:
+            raise BadValue("context", None, "the maps of every path's maze")
+        maps, points = maps.to(state.dtype), self._on_map(corrupted.interpolation)
+        features = self.map_encoder(maps)
+        shown = [state, self.keyframe_channels(corrupted), self._ends(maps, state)]
+        shown += [look_up(features, points), self._around(maps, points)]
+        tokens = self.embed(torch.cat(shown, 1).transpose(1, 2))
+        tokens = tokens + self.place(torch.arange(tokens.shape[1], device=tokens.device)).to(tokens.dtype)
+        modulation = self.modulation(F.silu(self._embed_time(corrupted, tokens.dtype))).unflatten(2, (6, -1))
+        for block in self.blocks:
+            tokens = block(tokens, modulation, features, points)
+        return self.head(self.norm(tokens)).transpose(1, 2)
+
+    def _around(self, maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b n t"]:
+        """Gradient of the signed distance at points, and the maps in a window around each."""
+        cell = torch.arange(self.window, device=maps.device) - self.window // 2
+        offset = torch.stack(torch.meshgrid(cell / maps.shape[2], cell / maps.shape[3], indexing="ij")).flatten(1)
+        window = look_up(maps, points.unsqueeze(3) + offset.view(1, 2, 1, -1))
+        downhill = look_up(slope(maps[:, DISTANCE : DISTANCE + 1]), points)
+        return torch.cat([downhill, window.transpose(2, 3).flatten(1, 2)], 1)
+
+    def _ends(self, maps: Float[Tensor, "b k g h"], like: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 4 t"]:
+        """Start and goal of the path, marked on maps of their own, as latents beside every point."""
+        rows, columns = ((torch.arange(n, device=maps.device) + 0.5) / n for n in maps.shape[2:])
+        marks = maps[:, [START, GOAL]]
+        where = torch.stack([marks.sum(3) @ rows.to(maps.dtype), marks.sum(2) @ columns.to(maps.dtype)], 2)
+        return ((where - self.mean) / self.std).flatten(1).unsqueeze(2).expand(-1, -1, like.shape[2])
+
+    def _on_map(self, latents: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 2 t"]:
+        """Rows and columns in 0..1."""
+        return latents * self.std.view(2, 1) + self.mean.view(2, 1)
+
+    def _embed_time(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
+        times = self.timestep.times(corrupted)
+        embedded = self.time(self.sinusoids(times.flatten()).to(dtype)).unflatten(0, times.shape)
+        return embedded + self.frame_numbers(corrupted)

@@ -1,0 +1,288 @@
+"""The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, Corrupted, one_fault
+from interp_refiner.model.attention import Attention, Dense, Flops, Workload
+from interp_refiner.model.backbone.attend import use_attention
+from interp_refiner.model.backbone.backbone import Backbone
+from interp_refiner.model.backbone.conditioning import (
+    FrameNumbers,
+    KeyframeChannels,
+    MaskedKeyframes,
+    PerFrame,
+    Timestep,
+    frames_to_tokens,
+)
+from interp_refiner.model.backbone.flops import wan_flops
+from interp_refiner.model.backbone.lora import LoRA, merge
+from interp_refiner.model.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all, kept_bytes
+from interp_refiner.model.backbone.run_block import compiled_run_block, run_block
+from interp_refiner.model.backbone.spread import Spread, Together
+
+
+class Wan(Backbone):
+    """Wan2.1's transformer told about keyframes.
+
+    Everything that is added starts at zero: a second patch embedding for the keyframe channels (the columns a wider
+    patch embedding would have) and an MLP of per-frame numbers on the timestep embedding. So the first step of a
+    pretrained model is bit for bit the base model's.
+
+    Args:
+        latent_channels: channels of the clip; the data's metadata says it.
+        text_dim: width of the prompt embeddings; the data's metadata says it.
+        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
+        patch_size: frames, rows and columns of a token.
+        timestep: how noise levels become timesteps.
+        keyframe_channels: how keyframe content is shown.
+        pretrained: a folder saved by diffusers (the model's own or its pipeline's); its size replaces the one given.
+        attention: how tokens attend to one another; None for :class:`Dense`.
+        recomputation: what blocks keep for their backward pass; None for everything.
+        compile: blocks are compiled: one graph for all of them, for fixed shapes. Names of weights do not change.
+        lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
+            the transformer is trained either way.
+
+    Raises:
+        BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        text_dim: int,
+        num_layers: int = 30,
+        num_attention_heads: int = 12,
+        attention_head_dim: int = 128,
+        ffn_dim: int = 8960,
+        freq_dim: int = 256,
+        patch_size: Sequence[int] = (1, 2, 2),
+        timestep: Timestep | None = None,
+        keyframe_channels: KeyframeChannels | None = None,
+        pretrained: str | None = None,
+        attention: Attention | None = None,
+        recomputation: Recomputation | None = None,
+        compile: bool = False,
+        lora: LoRA | None = None,
+    ):
+        super().__init__()
+        shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
+        if attention_head_dim < 6 or attention_head_dim % 2:
+            raise BadValue("attention_head_dim", attention_head_dim, "an even number >= 6, for rotary embeddings")
+        self.pretrained = pretrained is not None
+        if pretrained is not None:
+            self.wan = load_pretrained(pretrained, **shape)
+        else:
+            self.wan = WanTransformer3DModel(
+                num_layers=num_layers,
+                num_attention_heads=num_attention_heads,
+                attention_head_dim=attention_head_dim,
+                ffn_dim=ffn_dim,
+                freq_dim=freq_dim,
+                patch_size=tuple(patch_size),
+                **shape,
+            )
+        self.attention = attention or Dense()
+        # tuples: the weights of the layers belong to their blocks
+        self.self_layers, self.cross_layers = use_attention(self.wan, self.attention)
+        (lora or LoRA()).attach(self.wan)
+        for layer in (*self.self_layers, *self.cross_layers):
+            layer.requires_grad_(True)
+        self.recomputation = recomputation or NoRecomputation()
+        run = compiled_run_block(self.attention.compiler_options) if compile else run_block
+        for block in self.wan.blocks:
+            block.forward = partial(run, block)  # below the hooks of a block, which a strategy that shards it needs
+        self.spread: Spread = Together()
+        self.timestep = timestep or PerFrame()
+        self.keyframe_channels = keyframe_channels or MaskedKeyframes()
+        patch = self.wan.patch_embedding
+        self.keyframe_embedding = nn.Conv3d(
+            self.keyframe_channels.count(latent_channels),
+            patch.out_channels,
+            kernel_size=patch.kernel_size,
+            stride=patch.stride,
+            bias=False,
+        )
+        nn.init.zeros_(self.keyframe_embedding.weight)
+        # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
+        # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
+        self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
+
+    @property
+    def divisor(self) -> tuple[int, int]:
+        _, rows, columns = self.wan.config.patch_size
+        return rows, columns
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        return tuple(self.wan.blocks)
+
+    def zero_output(self) -> None:
+        if self.pretrained:
+            advice = "objective=velocity keeps it"
+            warnings.warn(f"a zero head replaces the pretrained proj_out: {advice}", stacklevel=2)
+        self.wan.proj_out.requires_grad_(True)
+        nn.init.zeros_(self.wan.proj_out.weight)
+        nn.init.zeros_(self.wan.proj_out.bias)
+
+    def spread_tokens(self, spread: Spread) -> None:
+        self.spread = spread
+        for block in self.wan.blocks:
+            block.attn1.processor.spread = spread
+
+    @property
+    def unchanged(self) -> frozenset[str]:
+        frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
+        return frozenset(frozen if self.pretrained else ())
+
+    def merge_adapters(self) -> bool:
+        if merge(self.wan) == 0:
+            return False
+        self.requires_grad_(True)
+        return True
+
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
+        state = self.timestep.state(corrupted)
+        self.check(state.shape[1:])
+        patches = self.wan.patch_embedding(state) + self.keyframe_embedding(self.keyframe_channels(corrupted))
+        _, _, t, h, w = patches.shape
+        tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
+        time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(corrupted))
+        text = self.wan.condition_embedder.text_embedder(self._text(corrupted, tokens.dtype))
+        order, rotary = self.attention.order((t, h, w), tokens.device), self.wan.rope(state)
+        of_tokens = (tokens, time, modulation, *rotary)
+        if order is not None:
+            of_tokens = tuple(order.apply(x) for x in of_tokens)
+        self.spread.check(t * h * w, self.wan.config.num_attention_heads)
+        tokens, time, modulation, *rotary = (self.spread.part(x) for x in of_tokens)
+        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(rotary)), time))
+        return self._clip(values if order is None else order.undo(values), (t, h, w))
+
+    def grid(self, latent_shape: Sequence[int]) -> list[int]:
+        """Frames, rows and columns of the tokens of a clip ``[c, t, h, w]``."""
+        return [size // patch for size, patch in zip(latent_shape[1:], self.wan.config.patch_size, strict=True)]
+
+    def tokens(self, latent_shape: Sequence[int]) -> int:
+        return prod(self.grid(latent_shape))
+
+    def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops:
+        """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
+        grid = self.grid(latent_shape)
+        channels = self.keyframe_channels.count(latent_shape[0])
+        times = self.timestep.count(grid[0])
+        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
+
+    def kernels(self) -> dict[str, str]:
+        return {"self_attention": self.self_layers[0].chosen, "cross_attention": self.cross_layers[0].chosen}
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses what is no video, and sizes that ``WanTransformer3DModel`` would silently crop."""
+        patch = self.wan.config.patch_size
+        if len(latent_shape) != 4:
+            allowed = "[c, t, h, w], videos (paths through mazes have backbone=trajectory, as in +experiment=maze)"
+            raise BadValue("latent_shape", list(latent_shape), allowed)
+        if any(size % p for size, p in zip(latent_shape[1:], patch, strict=True)):
+            sizes = " x ".join(map(str, patch))
+            raise BadValue("latent_shape", list(latent_shape), f"frames, height and width divisible by {sizes}")
+
+    def _embed_time(self, corrupted: Corrupted) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
+        """Wan's embedding of the timesteps and its six projections, each plus that of every frame's numbers.
+
+        In the precision of the weights, whatever autocast says, as Wan was trained: a modulation rounded to bfloat16
+        would be off by up to 0.4% of ``1 + scale`` on every token of a frame alike, in every block.
+        """
+        embedder = self.wan.condition_embedder
+        times = self.timestep.times(corrupted)
+        with torch.autocast(times.device.type, enabled=False):
+            sinusoids = embedder.timesteps_proj(times.flatten()).to(embedder.time_embedder.linear_1.weight.dtype)
+            embedded = embedder.time_embedder(sinusoids.unflatten(0, times.shape))
+            projected = embedder.time_proj(embedder.act_fn(embedded))
+            numbers = rearrange(self.frame_numbers(corrupted), "b t (seven d) -> b t seven d", seven=7)
+            return embedded + numbers[:, :, 0], projected.unflatten(2, (6, -1)) + numbers[:, :, 1:]
+
+    def _text(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b l d"]:
+        text = corrupted.clip.text
+        if text is None:  # unconditional data: one empty token, so that cross-attention has something to attend to
+            text = torch.zeros(len(corrupted.known), 1, self.wan.config.text_dim, device=corrupted.x.device)
+        return text.to(dtype)
+
+    def _run_blocks(
+        self, tokens: Tensor, text: Tensor, modulation: Tensor, rotary: tuple[Tensor, ...]
+    ) -> Float[Tensor, "b n d"]:
+        work = self._workload(tokens)
+        seen, heads = self.spread.in_attention(work.queries, work.heads)
+        for own, cross in zip(self.self_layers, self.cross_layers, strict=True):
+            own.prepare(replace(work, queries=seen, keys=seen, heads=heads))
+            cross.prepare(replace(work, keys=text.shape[1]))
+        for block, runner in zip(self.wan.blocks, self._runners(work, text.shape[1]), strict=True):
+            tokens = block(tokens, text, modulation, rotary, runner=runner)
+        return tokens
+
+    def _workload(self, tokens: Float[Tensor, "b n d"]) -> Workload:
+        """Of self-attention in every block."""
+        (b, n, _), size = tokens.shape, self.wan.config
+        sizes = b, n, n, size.num_attention_heads, size.attention_head_dim
+        return Workload(*sizes, tokens.device, product_dtype(tokens), training=torch.is_grad_enabled())
+
+    def _runners(self, work: Workload, text_tokens: int) -> list[Runner]:
+        """How each block is run: recomputation is for training only."""
+        size = self.wan.config
+        if not work.training:
+            return [keep_all] * size.num_layers
+        sizes, itemsize = (work.batch, work.heads, work.queries, work.head_dim), work.dtype.itemsize
+        dim = work.heads * work.head_dim
+        kept = kept_bytes(work.batch, work.queries, text_tokens, dim, size.ffn_dim, itemsize)
+        return self.recomputation.runners(size.num_layers, kept + self.attention.kept_bytes(*sizes, itemsize))
+
+    def _head(self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
+        """Modulated norm, projection to the values of a patch."""
+        shift, scale = (self.wan.scale_shift_table.unsqueeze(1) + time.unsqueeze(2)).unbind(2)
+        tokens = (self.wan.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
+        return self.wan.proj_out(tokens)
+
+    def _clip(self, values: Float[Tensor, "b n v"], grid: tuple[int, int, int]) -> Float[Tensor, "b c t h w"]:
+        """Patches back to latents."""
+        (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
+        pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
+        return rearrange(values, pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The precision of matrix products with ``x``: that of autocast where it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
+def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
+    """Loads a transformer saved by diffusers in float32.
+
+    Args:
+        folder: a model folder, or a pipeline folder with a ``transformer`` sub-folder.
+        shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
+
+    Raises:
+        BadValue: no such folder, a damaged or foreign model in it, or another shape.
+    """
+    root = Path(folder).expanduser()
+    root = root / "transformer" if (root / "transformer").is_dir() else root
+    if not (root / "config.json").is_file():
+        raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
+    with one_fault("pretrained", folder, "a whole WanTransformer3DModel, as diffusers saves it"):
+        wan = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32)
+    for name, needed in shape.items():
+        if wan.config[name] != needed:
+            raise BadValue(
+                "pretrained", folder, f"{name}={needed}, which the data has; this model has {wan.config[name]}"
+            )
+    return wan

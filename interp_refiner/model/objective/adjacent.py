@@ -1,0 +1,34 @@
+"""From one level to the next: the step that a cascade of levels takes, kept for comparison."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import Corrupted
+from interp_refiner.model.objective.objective import Objective
+
+
+class Adjacent(Objective):
+    """Output ``x_{s-1} - x_s``, the next finer level minus this one, both rendered from the same draws.
+
+    The estimate ``x_s + output`` is the clean clip at level 1 only, where ``x_0 = z0``; from a sparser level the clean
+    clip is reached by going down level by level (``sampler=hierarchical``). An output of zero stays where it is.
+    """
+
+    zero_start = True
+    estimates_finer = True
+
+    def clean_estimate(
+        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+    ) -> Float[Tensor, "b c t *space"]:
+        return corrupted.x + output
+
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        return self.reference(corrupted) - corrupted.x
+
+    def reference(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        if corrupted.finer is None:
+            raise ValueError("corrupted.finer is None: expected what Corruption.with_finer renders")
+        return corrupted.finer
+
+    def unrefined(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        return corrupted.x

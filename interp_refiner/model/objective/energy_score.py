@@ -1,0 +1,129 @@
+"""A one-step sampler: the distribution itself is scored, not its mean."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, Corrupted, masked_mean
+from interp_refiner.model.objective.objective import Loss, Objective, squared_error
+from interp_refiner.model.objective.preconditioned import ResidualArc, check_noised
+
+TINY = 1e-12  # under square roots, where samples agree
+
+
+def patch_norm(x: Float[Tensor, "b c t *space"], patch: int) -> Float[Tensor, "b t *patches"]:
+    """Root mean square over the channels and positions of every patch of every frame.
+
+    Args:
+        x: video latents ``[b, c, t, h, w]``, or a path ``[b, c, t]`` of which every frame is a patch.
+        patch: side of a patch in positions; patches overlap, one starts in every position where one fits.
+    """
+    energy = x.float().square().mean(1)
+    if energy.ndim == 4:
+        energy = F.avg_pool2d(energy, [min(patch, size) for size in energy.shape[2:]], stride=1)
+    return (energy + TINY).sqrt()
+
+
+def local_energy_score(
+    samples: Float[Tensor, "m b c t *space"], clean: Float[Tensor, "b c t *space"], patch: int
+) -> Float[Tensor, "b t"]:
+    """Energy score of M samples, mean over patches (Gneiting and Raftery, JASA 2007, section 4.2),
+
+        1/M sum_m |x_m - y| - 1 / (2 M (M - 1)) sum_{m != l} |x_m - x_l|
+
+    of one frame each. Strictly proper for the joint law within a patch. One sample is scored as a forecast without
+    spread.
+    """
+    m = len(samples)
+    to_truth = torch.stack([patch_norm(x - clean, patch) for x in samples]).mean(0)
+    pairs = [patch_norm(samples[i] - samples[j], patch) for i in range(m) for j in range(i)]
+    spread = torch.stack(pairs).sum(0) / (m * (m - 1)) if pairs else torch.zeros_like(to_truth)
+    return (to_truth - spread).flatten(2).mean(2)
+
+
+class EnergyScore(Objective):
+    """The clean estimate at ``tau = 1`` as a sample of its own noise, trained with a strictly proper score.
+
+    The network starts from one that was trained on the bridge with ``objective=preconditioned`` (``initial_weights``),
+    whose estimate is the mean; the noise that it saw is added back, with a learned gain for every channel:
+
+        z0_hat = zbar + sd (g_c eps - v)        eps = (x - zbar) / (sigma m)
+
+    The loss is :func:`local_energy_score` of M samples plus ``temporal_weight`` times that of their frame-to-frame
+    differences, divided by the root of the level's running interpolation error.
+
+    Args:
+        num_levels: S, the sparsest level.
+        latent_channels: c.
+        temporal_weight: weight of the frame-to-frame differences.
+        variance: see :class:`Preconditioned`.
+        samples: M, drawn for every clip of a batch.
+        patch: side of a patch in positions.
+        gain: ``g_c`` at the start.
+
+    Raises:
+        BadValue: fewer than 2 samples, a patch without positions.
+    """
+
+    zero_start = True
+    fully_corrupted_only = True  # at tau < 1 what is added back as noise would hold the truth
+
+    def __init__(
+        self,
+        num_levels: int,
+        latent_channels: int,
+        temporal_weight: float = 1.0,
+        variance: float = 10.0,
+        samples: int = 2,
+        patch: int = 2,
+        gain: float = 0.5,
+    ):
+        super().__init__(num_levels, temporal_weight)
+        if samples < 2:
+            raise BadValue("samples", samples, "at least 2: one says nothing about spread")
+        if patch < 1:
+            raise BadValue("patch", patch, "a number of positions >= 1")
+        self.samples, self.patch = samples, patch
+        self.arc = ResidualArc(latent_channels, variance)
+        self.gain = nn.Parameter(torch.full((latent_channels,), float(gain)))
+
+    def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
+        """As :class:`Preconditioned`."""
+        check_noised("energy_score", sigma, keyframes_replaced, keyframe_fraction)
+
+    def clean_estimate(
+        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+    ) -> Float[Tensor, "b c t *space"]:
+        on = self.arc(corrupted)
+        return corrupted.interpolation + on.deviation * (self._of_channel(on.point) * on.point - output)
+
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """The output whose estimate is the truth: a sampler without spread, where there is nothing to be unsure of."""
+        on = self.arc(corrupted)
+        return self._of_channel(on.point) * on.point - (corrupted.clean - corrupted.interpolation) / on.deviation
+
+    def _of_channel(self, like: Tensor) -> Float[Tensor, "1 c *ones"]:
+        return self.gain.view(1, -1, *[1] * (like.ndim - 2))
+
+    def forward(
+        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted, *others: tuple[Tensor, Corrupted]
+    ) -> Loss:
+        """The score of the samples of one batch; observes the interpolation's error on the way."""
+        free = ~corrupted.given
+        states = [(output, corrupted), *others]
+        samples = torch.stack([s.keep_given(self.clean_estimate(o, s).float()) for o, s in states])
+        error, temporal = squared_error(samples[0], corrupted.clean, free)
+        score = self._score(samples, corrupted.clean, free)
+        observed, _ = squared_error(corrupted.interpolation, corrupted.clean, free)
+        scale = self.level_error(corrupted.level).sqrt()
+        self.level_error.observe(observed, corrupted.level)
+        return Loss((score / scale).mean(), error.detach().mean(), temporal.detach().mean())
+
+    def _score(
+        self, samples: Float[Tensor, "m b c t *space"], clean: Float[Tensor, "b c t *space"], free: Bool[Tensor, "b t"]
+    ) -> Float[Tensor, " b"]:
+        frames = masked_mean(local_energy_score(samples, clean, self.patch), free)
+        moving = free[:, 1:] | free[:, :-1]
+        steps = local_energy_score(samples.diff(dim=3), clean.diff(dim=2), self.patch)
+        return frames + self.temporal_weight * masked_mean(steps, moving)

@@ -1,0 +1,131 @@
+"""The bridge in units of the interpolation's own error: a network whose input and output have about unit variance."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, Corrupted, per_frame, per_sample
+from interp_refiner.model.objective.objective import Objective
+
+FASTER = (
+    10.0  # the log-variance is this many times its parameter: Adam moves every parameter by lr, this one needs more
+)
+TINY = 1e-6  # beside variances, so that their square roots have gradients on given frames
+
+
+@dataclass(frozen=True)
+class OnArc:
+    """Where a bridge state stands between the residual and the noise, position by position.
+
+    Attributes:
+        deviation: ``sd``, the residual's standard deviation; about 0 on given frames.
+        angle: ``phi``, from 0 (clean) to pi / 2 (noise).
+        point: ``(x - zbar) / |.|``, of about unit variance.
+
+    The first two have positions of size 1 where the interpolator's confidence is one number per frame.
+    """
+
+    deviation: Float[Tensor, "b c t *positions"]
+    angle: Float[Tensor, "b c t *positions"]
+    point: Float[Tensor, "b c t *space"]
+
+
+class ResidualArc(nn.Module):
+    """The bridge as an arc, in units of the residual's own standard deviation.
+
+    With ``z0 - zbar = sd u``, ``u`` of about unit variance, the bridge state is a point on an arc (Lu and Song,
+    Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models, 2024, section 3), with another angle in
+    every position:
+
+        x - zbar = (1 - tau) sd u + tau sigma m eps = |.| (cos(phi) u + sin(phi) eps)
+        phi      = atan2(tau sigma m, (1 - tau) sd)
+        sd^2     = w_c m^2 (1 - kappa)
+
+    ``kappa`` is the interpolator's confidence; the variance ``w_c`` of every channel is learned with the network.
+
+    Args:
+        latent_channels: c.
+        variance: ``w_c`` at the start.
+
+    Raises:
+        BadValue: a variance that is not positive.
+    """
+
+    def __init__(self, latent_channels: int, variance: float):
+        super().__init__()
+        if not variance > 0:
+            raise BadValue("variance", variance, "a number > 0")
+        self.variance = variance
+        self.log_variance = nn.Parameter(torch.zeros(latent_channels))
+
+    def deviation(self, corrupted: Corrupted) -> Float[Tensor, "b c t *positions"]:
+        """``sd``; about 0 on given frames. Axes of size 1 where the confidence has them."""
+        zbar = corrupted.interpolation
+        doubt = (1 - corrupted.confidence.float()).unsqueeze(1) * per_frame(corrupted.noise_profile, zbar).square()
+        of_channel = self.variance * (FASTER * self.log_variance.float()).exp()
+        return (of_channel.view(1, -1, *[1] * (zbar.ndim - 2)) * doubt + TINY).sqrt()
+
+    def forward(self, corrupted: Corrupted) -> OnArc:
+        zbar, sd = corrupted.interpolation, self.deviation(corrupted)
+        signal = (1 - per_sample(corrupted.tau, zbar)) * sd
+        noise = per_frame(corrupted.noise_level, zbar)
+        length = (signal.square() + noise.square() + TINY**2).sqrt()
+        angle = torch.atan2(noise + (noise == 0), signal)  # given frames, with neither, count as noise
+        return OnArc(sd, angle, (corrupted.x - zbar).float() / length)
+
+
+class Preconditioned(Objective):
+    """Output ``v``, the velocity along the arc of :class:`ResidualArc`,
+
+        z0_hat = zbar + sd (cos(phi) (x - zbar) / |.| - sin(phi) v)          v* = cos(phi) eps - sin(phi) u
+
+    so that the network is asked for as much as it can know (preconditioning: Karras et al. 2022, table 1): at
+    ``tau = 1`` for the whole residual, near ``tau = 0`` for nothing. Where the interpolator is confident, noise is
+    taken off without asking. An output of zero at ``tau = 1`` is the interpolation.
+
+    Args:
+        num_levels: S, the sparsest level.
+        latent_channels: c.
+        temporal_weight: weight of the frame-to-frame differences.
+        variance: of every channel's residual at the start, relative to ``m^2 (1 - kappa)``.
+
+    Raises:
+        BadValue: a variance that is not positive.
+    """
+
+    zero_start = True
+
+    def __init__(self, num_levels: int, latent_channels: int, temporal_weight: float = 1.0, variance: float = 10.0):
+        super().__init__(num_levels, temporal_weight)
+        self.arc = ResidualArc(latent_channels, variance)
+
+    def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
+        """Refuses free frames without noise, whose residual would have no scale.
+
+        Raises:
+            BadValue: ``sigma`` is 0, or keyframes may be replaced and ``keyframe_fraction`` is 0.
+        """
+        check_noised("preconditioned", sigma, keyframes_replaced, keyframe_fraction)
+
+    def clean_estimate(
+        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+    ) -> Float[Tensor, "b c t *space"]:
+        on = self.arc(corrupted)
+        return corrupted.interpolation + on.deviation * (on.angle.cos() * on.point - on.angle.sin() * output)
+
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        on = self.arc(corrupted)
+        residual = (corrupted.clean - corrupted.interpolation) / on.deviation
+        return (on.angle.cos() * on.point - residual) / on.angle.sin().clamp(min=TINY)
+
+
+def check_noised(name: str, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
+    """Refuses, with :class:`BadValue`, a corruption that leaves free frames without noise, by whose profile
+    ``objective=name`` scales what it corrects."""
+    if sigma <= 0:
+        raise BadValue("corruption.sigma", sigma, f"a number > 0 with objective={name} (or objective=correction)")
+    if keyframes_replaced and keyframe_fraction <= 0:
+        allowed = f"a number > 0 with objective={name} and scheduled sampling: it scales what is corrected"
+        raise BadValue("corruption.keyframe_fraction", keyframe_fraction, allowed)

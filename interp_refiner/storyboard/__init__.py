@@ -1,0 +1,23 @@
+"""A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
+
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.levels import with_keyframes_at
+from interp_refiner.storyboard.pipeline import RefinerOutput, RefinerPipeline
+from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
+from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, parse_storyboard
+
+__all__ = [
+    "INDEX",
+    "Components",
+    "Keyframe",
+    "PipelineConfig",
+    "Planner",
+    "RefinerOutput",
+    "RefinerPipeline",
+    "Storyboard",
+    "VideoPlan",
+    "load_storyboard",
+    "parse_storyboard",
+    "with_keyframes_at",
+]

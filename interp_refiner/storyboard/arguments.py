@@ -1,0 +1,65 @@
+"""What callers of the pipeline may hand over, and what they get back, as in diffusers."""
+
+import secrets
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec import as_frames
+
+OutputType = Literal["pil", "np", "pt", "latent"]
+Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was trained on
+
+
+def seed_of(generator: torch.Generator | int | None) -> int:
+    """What counts of a generator; another seed every time for None.
+
+    Raises:
+        BadValue: anything else.
+    """
+    if generator is None:
+        return secrets.randbits(63)
+    if isinstance(generator, bool) or not isinstance(generator, int | torch.Generator):
+        raise BadValue(
+            "generator", type(generator).__name__, "a torch.Generator, a seed, or None for another every time"
+        )
+    return generator if isinstance(generator, int) else generator.initial_seed()
+
+
+def prompt_or_embedding(
+    name: str, words: str | None, embedding: Embedding | None, trained: tuple[int, ...] | None
+) -> str | Float[Tensor, "l d"]:
+    """A prompt's words, or its embedding where it was computed before.
+
+    Args:
+        name: of the prompt, for the error.
+        words: None and "" say nothing.
+        embedding: in place of the words.
+        trained: ``(L, D)`` of the embeddings in training; None for a model without prompts.
+
+    Raises:
+        BadValue: both, or an embedding of another shape.
+    """
+    if embedding is None:
+        return words or ""
+    if words:
+        raise BadValue(f"{name}_embeds", list(embedding.shape), f"{name} or {name}_embeds, not both")
+    row = embedding[0] if embedding.ndim == 3 and len(embedding) == 1 else embedding
+    if trained is None or row.shape != trained:
+        allowed = "none: the model knows no prompts" if trained is None else f"{list(trained)} as trained on"
+        raise BadValue(f"{name}_embeds", list(embedding.shape), allowed)
+    return row.float()
+
+
+def as_output(video: Float[Tensor, "3 t h w"], output_type: OutputType) -> Any:
+    """Decoded RGB as a tensor, an array ``[t, h, w, 3]`` or PIL images."""
+    if output_type == "pt":
+        return video
+    if output_type == "np":
+        return np.ascontiguousarray(video.permute(1, 2, 3, 0).numpy())
+    return [Image.fromarray(frame) for frame in as_frames(video).numpy()]

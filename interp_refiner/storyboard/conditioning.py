@@ -1,0 +1,74 @@
+"""What turns a model's clean estimate into that of a storyboard: prompts a segment, guidance, proposals, steps."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp_refiner.core import Corrupted, per_frame
+from interp_refiner.model.sampler import CleanEstimate
+
+OnStep = Callable[[int, Corrupted, Tensor], Tensor]
+
+
+def prompted(
+    estimate: CleanEstimate, texts: Float[Tensor, "p l d"], prompt_of_frame: Int[Tensor, " t"]
+) -> CleanEstimate:
+    """Every frame from the estimate under its own prompt; one estimate a prompt that occurs."""
+    occurring = sorted(set(prompt_of_frame.tolist()))
+
+    def of_segments(corrupted: Corrupted) -> Tensor:
+        result = None
+        for index in occurring:
+            text = texts[index : index + 1].expand(corrupted.clip.batch_size, -1, -1)
+            made = estimate(replace(corrupted, clip=replace(corrupted.clip, text=text)))
+            here = per_frame((prompt_of_frame == index).unsqueeze(0), made)
+            result = made if result is None else torch.where(here, made, result)
+        assert result is not None
+        return result
+
+    return of_segments
+
+
+def with_proposals(
+    estimate: CleanEstimate, values: Float[Tensor, "1 c t *space"], strength: Float[Tensor, " t"]
+) -> CleanEstimate:
+    """``w v + (1 - w) z0_hat`` with a strength ``w`` per frame, 0 where there is no proposal; see :class:`Keyframe`."""
+    weight = per_frame(strength.unsqueeze(0), values)
+    return lambda corrupted: torch.lerp(estimate(corrupted), values, weight)
+
+
+def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
+    """Calls ``on_step(step, state, z0_hat)`` after every estimate and goes on with what it returns."""
+    step = -1
+
+    def estimated(corrupted: Corrupted) -> Tensor:
+        nonlocal step
+        step += 1
+        return on_step(step, corrupted, estimate(corrupted))
+
+    return estimated
+
+
+def prompt_segments(
+    base: str | None, changes: Sequence[tuple[int, str]], num_frames: int
+) -> tuple[list[str | None], list[int]]:
+    """The prompts that occur, and which of them each latent frame has.
+
+    Args:
+        base: until the first change; None for one that is no words.
+        changes: (latent frame, prompt) from that frame on.
+        num_frames: of the clip.
+    """
+    prompts: list[str | None] = [base]
+    of_frame, current = [], 0
+    at = dict(sorted(changes))
+    for frame in range(num_frames):
+        if frame in at:
+            if at[frame] not in prompts:
+                prompts.append(at[frame])
+            current = prompts.index(at[frame])
+        of_frame.append(current)
+    return prompts, of_frame

@@ -1,0 +1,99 @@
+"""Objects from the plain values in a pipeline's folder, which may come from a stranger."""
+
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec import Codec, Still, declared_codec
+from interp_refiner.data.text import TextEncoder, declared_text_encoder
+from interp_refiner.forward.corruption import BridgeTime, Corruption, Given, NoiseProfile
+from interp_refiner.forward.interpolator import Interpolator
+from interp_refiner.forward.schedule import Schedule, Selector
+from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
+from interp_refiner.model.attention import Attention
+from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
+from interp_refiner.model.objective import Objective
+from interp_refiner.model.sampler import Guidance, Sampler
+
+INSIDE = "./"  # in front of paths that are relative to the folder
+DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
+PACKAGE = __name__.partition(".")[0]
+DOTTED = re.compile(rf"{PACKAGE}(\.[a-z]\w*)+\.[A-Za-z]\w*")
+SLOTS: dict[str, type] = {
+    "backbone": Backbone,
+    "objective": Objective,
+    "sampler": Sampler,
+    "corruption": Corruption,
+    "codec": Codec,
+    "text": TextEncoder,
+}
+PARTS: tuple[type, ...] = (
+    *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
+    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
+)
+FUNCTIONS = (declared_codec, declared_text_encoder)
+ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
+
+
+def construct_components(nodes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The components of a pipeline, each of the kind that its name says.
+
+    Args:
+        nodes: by name; None for no text encoder.
+        folder: that paths are relative to.
+
+    Raises:
+        BadValue: an unknown or missing name, something of another kind, or as :func:`construct`.
+    """
+    if unknown := sorted(set(nodes) - set(SLOTS)):
+        raise BadValue("components", unknown[0], " | ".join(SLOTS), SLOTS)
+    parts: dict[str, Any] = {}
+    for name, base in SLOTS.items():
+        made = construct(nodes.get(name), folder)
+        if not isinstance(made, base) and not (name == "text" and made is None):
+            raise BadValue(f"components.{name}", type(made).__name__, f"a {base.__name__}")
+        parts[name] = made
+    return parts
+
+
+def construct(node: Any, folder: Path) -> Any:
+    """The object that a node of plain values describes.
+
+    Raises:
+        BadValue: a ``_target_`` that is no component, which a stranger's folder could use to run anything.
+    """
+    if isinstance(node, str) and node.startswith(INSIDE):
+        return str(folder / node)
+    if isinstance(node, list | tuple):
+        return [construct(value, folder) for value in node]
+    if not isinstance(node, Mapping):
+        return node
+    values = {name: value for name, value in node.items() if name not in DIRECTIVES}
+    if "_target_" not in values:
+        return {name: construct(value, folder) for name, value in values.items()}
+    made_by = component(values.pop("_target_"))
+    return made_by(**{name: construct(value, folder) for name, value in values.items()})
+
+
+def component(target: Any) -> Any:
+    """The class or function of a dotted name, looked up in one module and in nothing that it imports.
+
+    Raises:
+        BadValue: anything but a component that is defined in the module, or below the package, that the name says.
+    """
+    if not isinstance(target, str) or not DOTTED.fullmatch(target):
+        raise BadValue("_target_", target, ALLOWED)
+    module, _, name = target.rpartition(".")
+    try:
+        found = vars(import_module(module)).get(name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith(PACKAGE):
+            raise
+        raise BadValue("_target_", target, ALLOWED) from None
+    listed = issubclass(found, (*SLOTS.values(), *PARTS)) if isinstance(found, type) else found in FUNCTIONS
+    if not listed or not f"{found.__module__}.".startswith(f"{module}."):
+        raise BadValue("_target_", target, ALLOWED)
+    return found

@@ -1,0 +1,64 @@
+"""Keyframes to latents: pictures at the slot they will stand in."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec import Codec
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.media import as_tensor
+from interp_refiner.storyboard.timeline import Placed
+
+
+@torch.no_grad()
+def encode_keyframe(
+    codec: Codec, keyframe: Keyframe, placed: Placed, size: tuple[int, int, int], device: torch.device
+) -> Float[Tensor, "c n y x"]:
+    """The latents of a keyframe's slots.
+
+    A picture is encoded as the codec's own :class:`Still` says. A video is preceded by its own first frame, since a
+    causal codec codes the first frame it sees alone.
+
+    Args:
+        codec: of the pipeline.
+        keyframe: at the size of the video.
+        placed: where it stands.
+        size: ``(c, y, x)`` of the video's latents.
+        device: to encode on.
+
+    Raises:
+        BadValue: latents or pictures of another size, or a codec that cannot encode.
+    """
+    if keyframe.latents is not None:
+        found = (keyframe.latents.shape[0], *keyframe.latents.shape[2:])
+        if found != size:
+            raise BadValue("latents", list(keyframe.latents.shape), f"[c, n, y, x] with c, y, x = {list(size)}")
+        return keyframe.latents.to(device)
+    if codec.caveat:
+        allowed = "codec=wan_vae codec.folder=<folder>, or keyframes as latents: this one only shows previews"
+        raise BadValue("codec", codec.name, allowed)
+    frames = pixels(keyframe).to(device)
+    wanted = tuple(side * codec.spatial_factor for side in size[1:])
+    if tuple(frames.shape[2:]) != wanted:
+        raise BadValue("image", "x".join(map(str, frames.shape[2:])), f"{wanted[0]}x{wanted[1]} pixels, rows x columns")
+    if keyframe.image is not None:
+        return codec.encode_still(frames.transpose(0, 1), placed.slots.start).transpose(0, 1)
+    return _encode_video(codec, frames, placed)
+
+
+def pixels(keyframe: Keyframe) -> Float[Tensor, "3 n h w"]:
+    """The frames of an image or a video."""
+    if keyframe.image is not None:
+        return as_tensor(keyframe.image).unsqueeze(1)
+    assert isinstance(keyframe.video, Tensor)
+    return keyframe.video
+
+
+def _encode_video(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c slots y x"]:
+    slots, first = len(placed.slots), placed.slots.start
+    alone = int(codec.first_frame_alone)
+    lead = alone if first > 0 else 0  # a frame in front that is coded alone and dropped
+    needed = slots * codec.temporal_factor - (alone * (codec.temporal_factor - 1) if first == 0 else 0)
+    video = torch.cat([frames[:, :1].expand(-1, lead, -1, -1), frames[:, :needed]], 1)
+    return codec.encode(video.unsqueeze(0))[0, :, lead:]

@@ -1,0 +1,117 @@
+"""What a storyboard pins to a time of the video."""
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+from interp_refiner.storyboard.media import Footage, Picture, as_video
+
+Time = int | str
+TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>%|s|)")
+CLOCK = re.compile(r"((?P<hours>\d+):(?=\d\d:))?(?P<minutes>\d+):(?P<seconds>[0-5]\d(\.\d+)?)")
+TIMES = "a frame (12), seconds ('1.5s'), minutes and seconds (1:30) or percent ('50%')"
+
+
+@dataclass(frozen=True, eq=False)
+class Keyframe:
+    """A picture, a few frames or latents, and when the video shows them.
+
+    ``hard`` keyframes are given frames: a latent slot that has one comes out equal to it bit for bit. The others are
+    proposals: the model knows them but may change them. With ``v`` the encoded keyframe and ``w`` its strength, every
+    clean estimate that the sampler makes is replaced in their slots by
+
+        z0_hat' = w v + (1 - w) z0_hat
+
+    the mean of the two that weighs the proposal with ``w / (1 - w)`` times the precision of the estimate. At ``w = 0``
+    the model sees the proposal and is free to leave it, at ``w = 1`` the slot shows ``v``. Strength is told to the
+    model in no other way: its confidence input is that of keyframes which training may replace (0.5), or 1 for a model
+    trained with ``scheduled_sampling=never``, which knows no other.
+
+    Args:
+        image: one picture: PIL, an array ``[h, w, 3]`` or a tensor ``[3, h, w]``, RGB in 0..1 or bytes.
+        video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
+            ``[3, n, h, w]``.
+        latents: latents of about unit variance, one or more slots, the first of them at ``time``.
+        time: a pixel frame (12), seconds (``"1.5s"``), minutes and seconds (``"1:30"``, ``"0:01:30"``)
+            or percent of the way from first to last frame (``"50%"``).
+        hard: a constraint. Defaults to true where no strength is given.
+        strength: ``w`` of a proposal, 0 to 1.
+        prompt: for the frames from here to the next keyframe with a prompt; None keeps the one before.
+        name: for messages and reports.
+
+    Raises:
+        BadValue: not exactly one of image, video and latents; a strength outside 0..1 or beside ``hard=True``; a time
+            that is none.
+    """
+
+    image: Picture | None = None
+    video: Footage | None = None
+    latents: Float[Tensor, "c n y x"] | None = None
+    time: Time = 0
+    hard: bool | None = None
+    strength: float | None = None
+    prompt: str | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        content = [name for name in ("image", "video", "latents") if getattr(self, name) is not None]
+        if len(content) != 1:
+            raise BadValue("keyframe", " and ".join(content) or None, "exactly one of image, video and latents")
+        check_strength(self.hard, self.strength)
+        parse_time(self.time)
+        if self.video is not None:
+            object.__setattr__(self, "video", as_video(self.video))
+
+    @property
+    def given(self) -> bool:
+        """Whether it is a constraint."""
+        return self.strength is None
+
+    def at(self, num_frames: int, fps: float) -> int:
+        """The pixel frame of its time; raises :class:`BadValue` outside a clip of ``num_frames`` frames."""
+        return frame_at(self.time, num_frames, fps)
+
+
+def check_strength(hard: bool | None, strength: float | None) -> None:
+    """Refuses a strength outside 0..1, one beside ``hard=True``, and ``hard=False`` without one."""
+    if strength is not None and not 0 <= strength <= 1:
+        raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is shown)")
+    if strength is not None and hard:
+        raise BadValue("strength", strength, "hard: true or a strength, not both: what is hard is kept bit for bit")
+    if strength is None and hard is False:
+        raise BadValue("hard", "false", "a strength from 0 to 1 beside it, for a keyframe that may be changed")
+
+
+def parse_time(time: Time) -> tuple[float, str]:
+    """Number and unit of a time: ``""`` for frames, ``"s"`` for seconds, ``"%"`` for percent."""
+    if clock := CLOCK.fullmatch(str(time).strip()):
+        return 3600 * int(clock["hours"] or 0) + 60 * int(clock["minutes"]) + float(clock["seconds"]), "s"
+    match = TIME.fullmatch(str(time).strip()) if not isinstance(time, bool) else None
+    if match is None or (match["unit"] == "" and "." in match["number"]):
+        raise BadValue("time", time, TIMES)
+    return float(match["number"]), match["unit"]
+
+
+def frame_at(time: Time, num_frames: int, fps: float) -> int:
+    """The frame nearest to ``time``.
+
+    Frame ``n`` is shown from ``n / fps`` seconds on; 0% is the first frame and 100% the last.
+
+    Raises:
+        BadValue: outside the clip.
+    """
+    number, unit = parse_time(time)
+    last = num_frames - 1
+    if unit == "%":
+        frame, allowed = number / 100 * last, "0% to 100%"
+    elif unit == "s":
+        frame, allowed = number * fps, f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} a second"
+    else:
+        frame, allowed = number, f"a frame from 0 to {last}"
+    if not isfinite(frame) or round(frame) > last or (unit == "%" and number > 100):
+        raise BadValue("time", time, allowed)
+    return round(frame)

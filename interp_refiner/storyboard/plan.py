@@ -1,0 +1,145 @@
+"""What a storyboard will be made into, known before anything is sampled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec import Codec
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.levels import Levels
+from interp_refiner.storyboard.timeline import Grid, Placed, fits, nearest_lengths, place, refuse_collisions
+from interp_refiner.storyboard.windows import Window, windows
+
+
+@dataclass(frozen=True)
+class VideoPlan:
+    """A video's size, where its keyframes snap to, and how it is cut into windows.
+
+    Attributes:
+        latent_shape: ``(c, t, y, x)``.
+        fps: frames a second.
+        grid: pixel frames and latent slots.
+        placed: the keyframes on the grid.
+        level: at which the clip stands, 1 finest.
+        parts: windows of the model's length, one where the clip is no longer than it.
+        notes: what differs from training, one line each.
+    """
+
+    latent_shape: tuple[int, int, int, int]
+    fps: float
+    grid: Grid
+    placed: list[Placed]
+    level: int
+    parts: list[Window]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def known(self) -> list[int]:
+        """Latent frames that are keyframes."""
+        return sorted({slot for placed in self.placed for slot in placed.slots})
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans videos for one model.
+
+    Attributes:
+        codec: of the model's latents.
+        latent_shape: ``(c, t, y, x)`` of the clips it was trained on.
+        levels: how many keyframes each level had in training.
+        fps: of its data.
+        divisor: what the sides of latents must be divisible by, from the backbone's patches.
+        replaces: whether keyframes were replaced by proposals in training.
+    """
+
+    codec: Codec
+    latent_shape: Sequence[int]
+    levels: Levels
+    fps: float
+    divisor: tuple[int, int]
+    replaces: bool
+
+    def length(self, frames: int | None, seconds: float | None, fps: float | None) -> int:
+        """Pixel frames of a video: asked for, nearest to ``seconds``, or those of the model's clips."""
+        if frames is not None:
+            return frames
+        if seconds is None:
+            return len(self.codec.latent_frame(self.latent_shape[1]))
+        wanted = round(seconds * (fps or self.fps))
+        return wanted if fits(self.codec, wanted) else min(
+            nearest_lengths(self.codec, wanted), key=lambda n: abs(n - seconds * (fps or self.fps))
+        )  # fmt: skip
+
+    def size(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """Pixel rows and columns; raises :class:`BadValue` for what codec and backbone cannot divide."""
+        factor, sizes = self.codec.spatial_factor, []
+        for name, asked, latents, patch in zip(
+            ("height", "width"), (height, width), self.latent_shape[2:], self.divisor, strict=True
+        ):
+            side = latents * factor if asked is None else asked
+            if side <= 0 or side % (factor * patch):
+                step = factor * patch
+                near = [n for n in (side // step * step, (side // step + 1) * step) if n > 0] or [step]
+                allowed = (
+                    f"a multiple of {step} (codec {factor} x patch {patch}), such as {' or '.join(map(str, near))}"
+                )
+                raise BadValue(name, side, allowed)
+            sizes.append(side)
+        return sizes[0], sizes[1]
+
+    def plan(
+        self,
+        keyframes: Sequence[Keyframe],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+        collide: bool = False,
+    ) -> VideoPlan:
+        """Places the keyframes and cuts the clip into windows.
+
+        Args:
+            keyframes: at least one.
+            num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
+            collide: lets several keyframes want one slot, to look at the plan.
+
+        Raises:
+            BadValue: naming the setting or the keyframe.
+        """
+        if not keyframes:
+            raise BadValue("keyframes", [], "at least one keyframe")
+        rows, columns = self.size(height, width)
+        grid = Grid.of(self.codec, self.length(num_frames, None, None))
+        if fps is not None and not 0 < fps < inf:
+            raise BadValue("fps", fps, "a positive number")
+        rate = fps or self.fps
+        placed = place(keyframes, grid, rate, self.codec)
+        if not collide:
+            refuse_collisions(placed, keyframes)
+        known = sorted({slot for p in placed for slot in p.slots})
+        factor = self.codec.spatial_factor
+        shape = (self.latent_shape[0], grid.latent_frames, rows // factor, columns // factor)
+        return VideoPlan(
+            latent_shape=shape,
+            fps=rate,
+            grid=grid,
+            placed=placed,
+            level=self.levels.level(len(known), grid.latent_frames),
+            parts=windows(known, grid.latent_frames, self.latent_shape[1]),
+            notes=self._notes(shape, known, keyframes),
+        )
+
+    def _notes(self, shape: Sequence[int], known: Sequence[int], keyframes: Sequence[Keyframe]) -> list[str]:
+        notes = []
+        if list(shape[2:]) != list(self.latent_shape[2:]):
+            trained = "x".join(str(side * self.codec.spatial_factor) for side in reversed(self.latent_shape[2:]))
+            notes.append(f"the model was trained at {trained} pixels only")
+        if shape[1] < self.latent_shape[1]:
+            notes.append(f"the model was trained on {self.latent_shape[1]} latent frames, this clip has {shape[1]}")
+        ends = [name for name, slot in (("first", 0), ("last", shape[1] - 1)) if slot not in known]
+        if ends:
+            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame: the nearest one is held there")
+        if not self.replaces and not all(keyframe.given for keyframe in keyframes):
+            notes.append("the model was trained on true keyframes only: it takes proposals for true ones")
+        return notes

@@ -1,0 +1,133 @@
+"""What became of the keyframes and the joints, and a picture of it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from PIL import Image
+from torch import Tensor
+
+from interp_refiner.data.codec import contact_sheet, stacked
+from interp_refiner.evaluation.measures import keyframe_report, psnr
+from interp_refiner.storyboard.encoding import pixels
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.pipeline import RefinerOutput
+from interp_refiner.storyboard.timeline import Placed
+
+Video = Float[Tensor, "3 t h w"]
+EMPTY = 0.93  # grey of a frame that the storyboard leaves open
+COLUMNS, ROWS = 21, 6  # of a contact sheet; longer videos are shown in part
+
+
+def keyframe_records(result: RefinerOutput, keyframes: Sequence[Keyframe], video: Video) -> list[dict[str, Any]]:
+    """The contract of every keyframe, in time.
+
+    ``exact``: its latents are equal bit for bit; ``latent_rmse`` from what was asked. In pixels, at the frame that its
+    time means: ``psnr`` in decibels and ``colour_shift`` from the picture (codec losses included), ``seam_flicker`` as
+    in :class:`KeyframeReport`.
+
+    Args:
+        result: of the pipeline.
+        keyframes: as they were handed over.
+        video: the decoded frames.
+    """
+    latents = keyframe_report(result.latents, result.values, result.known)
+    error = (result.latents - result.values).float().square().transpose(1, 2).flatten(2).mean(2).sqrt()[0]
+    pictures, shown = storyboard_row(result, keyframes, video)
+    wanted = torch.where(shown.view(1, -1, 1, 1), pictures, video).unsqueeze(0)
+    seen = keyframe_report(video.unsqueeze(0), wanted, shown.unsqueeze(0))
+    quality, records = psnr(video.unsqueeze(0), wanted)[0], []
+    for placed in sorted(result.plan.placed, key=lambda placed: placed.slots.start):
+        keyframe, slots = keyframes[placed.index], slice(placed.slots.start, placed.slots.stop)
+        record = _where(keyframe, placed) | {
+            "exact": bool(latents.exact[0, slots].all()),
+            "latent_rmse": float(error[slots].square().mean().sqrt()),
+        }
+        if keyframe.latents is None:
+            inner = bool(seen.inner[placed.frame])
+            record |= {
+                "psnr": float(quality[placed.frame]),
+                "colour_shift": float(seen.colour_shift[0, placed.frame]),
+                "seam_flicker": float(seen.seam_flicker[0, placed.frame]) if inner else None,
+            }
+        records.append(record)
+    return records
+
+
+def _where(keyframe: Keyframe, placed: Placed) -> dict[str, Any]:
+    return {
+        "keyframe": placed.index,
+        "name": keyframe.name,
+        "time": keyframe.time,
+        "frame": placed.frame,
+        "latent_frames": list(placed.slots),
+        "hard": keyframe.given,
+        "strength": keyframe.strength,
+    }
+
+
+def joint_records(result: RefinerOutput) -> list[dict[str, Any]]:
+    """Where windows meet: how far their estimates of the overlap differ, and how the video bends there.
+
+    ``disagreement`` is the root mean square difference over the frames of the overlap that are not known, in the last
+    clean estimate; None where there is none. ``seam_flicker`` (see :class:`KeyframeReport`) is the mean over the
+    overlap: about 1 where the joint is like the rest of the video.
+    """
+    parts, records = result.plan.parts, []
+    for left, right, differ in zip(parts, parts[1:], result.disagreement, strict=False):
+        overlap = torch.zeros_like(result.known)
+        overlap[:, right.start : left.stop] = True
+        report = keyframe_report(result.latents, result.latents, overlap)
+        records.append(
+            {
+                "latent_frames": [right.start, left.stop - 1],
+                "disagreement": differ,
+                "seam_flicker": float(report.seam_flicker[overlap & report.inner].mean()),
+            }
+        )
+    return records
+
+
+def storyboard_row(
+    result: RefinerOutput, keyframes: Sequence[Keyframe], video: Video
+) -> tuple[Video, Bool[Tensor, " t"]]:
+    """The storyboard as a video: its pictures where they are shown, grey elsewhere; and which frames have one."""
+    row, shown = torch.full_like(video, EMPTY), torch.zeros(video.shape[1], dtype=torch.bool)
+    for placed in result.plan.placed:
+        keyframe = keyframes[placed.index]
+        if keyframe.latents is not None:
+            continue
+        frames = pixels(keyframe)
+        for offset, frame in enumerate(placed.shown):
+            row[:, frame] = frames[:, min(offset, frames.shape[1] - 1)]
+            shown[frame] = True
+    return row, shown
+
+
+def storyboard_sheet(
+    result: RefinerOutput,
+    keyframes: Sequence[Keyframe],
+    video: Video,
+    interpolation: Video,
+    title: str = "",
+    columns: int = COLUMNS,
+) -> Image.Image:
+    """Storyboard, interpolation and refined video below each other, keyframes bordered.
+
+    Videos longer than ``columns`` frames take several rows; of very long ones some frames are shown.
+    """
+    slots = torch.tensor(result.plan.grid.slots)
+    marked = result.known[0].cpu()[slots]
+    rows, labels = [storyboard_row(result, keyframes, video)[0], interpolation, video], _LABELS
+    if video.shape[1] > columns * ROWS:
+        return contact_sheet(rows, labels, marked, title, columns)
+    sheets = []
+    for start in range(0, video.shape[1], columns):
+        stop = min(start + columns, video.shape[1])
+        cut = [row[:, start:stop] for row in rows]
+        sheets.append(contact_sheet(cut, labels, marked[start:stop], title if start == 0 else "", first=start))
+    return stacked(sheets)
+
+
+_LABELS = ("storyboard", "interpolation", "refined")

@@ -1,0 +1,233 @@
+"""A storyboard file: what is wanted of a video, as YAML or JSON.
+
+    width: 56
+    height: 32
+    frames: 21            # or seconds: 2.625
+    fps: 8
+    prompt: a bright circle moving right
+    keyframes:
+      - {image: first.png, time: 0}
+      - {image: sketch.webp, time: 50%, strength: 0.6, prompt: the circle turns}
+      - {video: take_3.mp4, frame: 37, time: 2s, fit: pad}
+      - {clip: ending.mp4, time: 16}
+
+Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import yaml
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from interp_refiner.core import BadValue, suggestion
+from interp_refiner.storyboard.keyframe import TIMES, Keyframe, Time, check_strength, frame_at, parse_time
+from interp_refiner.storyboard.media import Fit, as_tensor, fitted, read_clip, read_frame, read_image
+from interp_refiner.storyboard.plain_yaml import read_json, read_yaml
+
+PLAIN = {  # what pydantic says less well
+    "time": TIMES,
+    "frame": TIMES,
+    "keyframes": "a list of at least one keyframe, such as - {image: first.png, time: 0}",
+}
+
+
+class Entry(BaseModel):
+    """One keyframe.
+
+    Attributes:
+        image: a picture: png, jpg or webp.
+        clip: a short video; its frames are keyframes, from ``time`` on, at the rate of the storyboard.
+        video: a video of which one ``frame`` is the keyframe, in frames, seconds or percent of that video.
+        time: when it is shown: a frame (12), seconds (``1.5s``), minutes and seconds (``1:30``) or percent (``50%``).
+        hard: kept bit for bit; the default unless there is a strength.
+        strength: of a proposal that the model may change, see :class:`Keyframe`.
+        fit: ``crop``, ``pad`` or ``stretch`` where the size differs; None for the storyboard's.
+        prompt: from here to the next keyframe that has one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    image: str | None = None
+    clip: str | None = None
+    video: str | None = None
+    frame: int | str | None = None
+    time: int | str
+    hard: bool | None = None
+    strength: float | None = None
+    fit: Fit | None = None
+    prompt: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The file it names."""
+        return self.image or self.clip or self.video or ""
+
+
+class Storyboard(BaseModel):
+    """What :func:`load_storyboard` reads.
+
+    Attributes:
+        width, height: pixels; None for the size that the model was trained at.
+        frames: length in pixel frames; None for the model's own, unless there are ``seconds``.
+        seconds: length, rounded to one that the codec can code.
+        fps: frames a second; None for that of the model's data.
+        prompt, negative_prompt: what the video should show, and what guidance leads away from.
+        fit: how pictures of another size are fitted.
+        keyframes: in any order.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    width: int | None = Field(None, gt=0)
+    height: int | None = Field(None, gt=0)
+    frames: int | None = Field(None, gt=0)
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)
+    fps: float | None = Field(None, gt=0, allow_inf_nan=False)
+    prompt: str = ""
+    negative_prompt: str = ""
+    fit: Fit = "crop"
+    keyframes: list[Entry] = Field(min_length=1)
+    _folder: Path = PrivateAttr(Path("."))  # that paths are relative to
+
+    @property
+    def files(self) -> list[Path]:
+        """What the entries name, in their order."""
+        return [self._folder / Path(entry.source).expanduser() for entry in self.keyframes]
+
+    def read(self, width: int, height: int, fps: float, longest: int) -> tuple[list[Keyframe], list[str]]:
+        """The keyframes at the size of the video, and a line for everything that had to be fitted.
+
+        Args:
+            width, height: pixels of the video.
+            fps: of the video, at which clips are read.
+            longest: frames that are read of a clip at most; that of the video and a latent frame more says enough.
+
+        Raises:
+            BadValue: naming the entry whose file is missing or cannot be read.
+        """
+        keyframes, notes = [], []
+        for index, entry in enumerate(self.keyframes):
+            with naming(f"keyframes[{index}]"):
+                pictures, rate = self._pictures(entry, fps, longest)
+            fit = entry.fit or self.fit
+            if pictures[0].size != (width, height):
+                found = "{}x{}".format(*pictures[0].size)
+                notes.append(f"keyframes[{index}] {entry.source} is {found}, the video {width}x{height}: {fit}")
+            if rate is not None and rate != fps:
+                notes.append(f"keyframes[{index}] {entry.source} has {rate:g} frames a second: read at {fps:g}")
+            tensors = [as_tensor(fitted(picture, width, height, fit)) for picture in pictures]
+            content: dict[str, Any] = {"image": tensors[0]}
+            if entry.clip is not None:
+                content = {"video": torch.stack(tensors, 1)}
+            time: Time = entry.time
+            keyframes.append(
+                Keyframe(
+                    **content, time=time, hard=entry.hard, strength=entry.strength, prompt=entry.prompt,
+                    name=entry.source,
+                )
+            )  # fmt: skip
+        return keyframes, notes
+
+    def _pictures(self, entry: Entry, fps: float, longest: int) -> tuple[list[Image.Image], float | None]:
+        """What an entry shows, and the frames a second of a clip that is read at ``fps``."""
+        path = self._folder / Path(entry.source).expanduser()
+        if entry.image is not None:
+            return [read_image(path)], None
+        if entry.clip is not None:
+            pictures, rate = read_clip("clip", path, fps, longest)
+            return pictures, rate or None
+        return [read_frame("video", path, partial(_numbered, entry.frame))], None
+
+
+def _numbered(frame: Time | None, count: int, rate: float) -> int:
+    assert frame is not None
+    with naming("frame", "time"):
+        return frame_at(frame, count, rate)
+
+
+class naming:
+    """Puts an entry's name in front of the setting that an error names, or in its place where that is ``instead``."""
+
+    def __init__(self, prefix: str, instead: str | None = None):
+        self.prefix, self.instead = prefix, instead
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, BadValue):
+            name = self.prefix if error.name == self.instead else f"{self.prefix}.{error.name}"
+            raise BadValue(name, error.value, error.allowed, error.options) from None
+
+
+def load_storyboard(path: str | Path) -> Storyboard:
+    """Reads a storyboard and checks everything that can be checked without the files it names.
+
+    Raises:
+        BadValue: no such file, no YAML or JSON, an unknown key, or a value that is not allowed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise BadValue("storyboard", path, "a YAML or JSON file: no such file")
+    try:
+        content = (read_json if path.suffix == ".json" else read_yaml)(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadValue("storyboard", path, f"a YAML or JSON file: {' '.join(str(error).split())}") from error
+    return parse_storyboard(content, path.parent)
+
+
+def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
+    """A storyboard from its content; raises as :func:`load_storyboard`."""
+    if not isinstance(content, dict):
+        raise BadValue("storyboard", type(content).__name__, "a mapping with keyframes in it")
+    try:
+        board = Storyboard.model_validate(content)
+    except ValidationError as error:
+        found = error.errors()
+        # a key with a typo is missing as well: the typo says more
+        raise _told(next((e for e in found if e["type"] == "extra_forbidden"), found[0])) from None
+    board._folder = folder
+    if board.frames is not None and board.seconds is not None:
+        raise BadValue("storyboard.seconds", board.seconds, f"frames or seconds, not both: frames={board.frames}")
+    for index, entry in enumerate(board.keyframes):
+        with naming(f"keyframes[{index}]"):
+            _check(entry)
+    return board
+
+
+def _check(entry: Entry) -> None:
+    sources = [name for name in ("image", "clip", "video") if getattr(entry, name) is not None]
+    if len(sources) != 1:
+        raise BadValue("image", " and ".join(sources) or None, "exactly one of image, clip and video")
+    if (entry.frame is None) == (entry.video is not None):
+        raise BadValue("frame", entry.frame, "a frame of the video, beside video and only there")
+    parse_time(entry.time)
+    if entry.frame is not None:
+        with naming("frame", "time"):
+            parse_time(entry.frame)
+    check_strength(entry.hard, entry.strength)
+
+
+def _told(error: Any) -> BadValue:
+    """A finding of pydantic as one line: the entry, what came, what is allowed."""
+    kind, loc, value = error["type"], error["loc"], error["input"]
+    if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # which member of a union it was held against
+        loc = loc[:-1]
+    name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    if kind == "extra_forbidden":
+        known = list((Entry if len(loc) > 1 else Storyboard).model_fields)
+        near = suggestion(loc[-1], known)
+        return BadValue(name, value, f"no such key, but {' | '.join(known)}{near}")
+    if kind == "literal_error":
+        return BadValue(name, value, " | ".join(get_args(Fit)), get_args(Fit))
+    if kind == "model_type":
+        return BadValue(name, value, "a mapping, such as {image: first.png, time: 0}")
+    if kind == "missing":
+        return BadValue(name, None, PLAIN.get(loc[-1], "a value"))
+    allowed = error["msg"].removeprefix("Input should be ")
+    shown = repr(value) if isinstance(value, str) else value  # "41" is no number, 41 is one
+    return BadValue(name, shown, PLAIN.get(loc[-1], allowed))

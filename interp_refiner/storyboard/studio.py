@@ -1,0 +1,154 @@
+"""What the demo page does with a storyboard, without the page."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from interp_refiner.data.codec import write_mp4
+from interp_refiner.model.sampler import Bridge, Sampler
+from interp_refiner.storyboard import RefinerPipeline, Storyboard, VideoPlan, parse_storyboard
+from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
+from interp_refiner.storyboard.sampling import CONTRACT, contract_row, read_board
+
+SHOWN_WIDTH = 448  # pixels of a video on the page, about
+SHEET_COLUMNS = 11  # frames in a row of the contact sheet, which is as wide as the page
+Progress = Callable[[int, int], None]
+Number = int | float
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A picture on the timeline.
+
+    Attributes:
+        image: its file.
+        percent: its time, 0 for the first frame and 100 for the last.
+        strength: of a proposal; None for a constraint.
+    """
+
+    image: str
+    percent: Number
+    strength: Number | None = None
+
+    def entry(self) -> dict[str, Any]:
+        """As a storyboard has it."""
+        hard = {} if self.strength is None else {"strength": float(self.strength)}
+        return {"image": self.image, "time": f"{self.percent:g}%", **hard}
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """What :meth:`Studio.interpolate` returns: the file of the video, its plan, and what to know about it."""
+
+    video: Path
+    plan: VideoPlan
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What :meth:`Studio.refine` returns.
+
+    Attributes:
+        video: its file.
+        sheet: storyboard, interpolation and refinement below each other.
+        contract: one row a keyframe, columns as in ``CONTRACT``.
+    """
+
+    video: Path
+    sheet: Image.Image
+    contract: list[list[str]]
+
+
+def pinned(images: Sequence[str], before: Sequence[Pinned] = ()) -> list[Pinned]:
+    """Pictures on the timeline: those that were there stay as they were if no new one came.
+
+    New pictures are spread evenly, and the others with them, in the order of the files.
+    """
+    there = {pin.image: pin for pin in before}
+    if all(image in there for image in images):
+        return [there[image] for image in images]
+    last = max(1, len(images) - 1)
+    return [Pinned(image, round(100 * n / last, 1), getattr(there.get(image), "strength", None))
+            for n, image in enumerate(images)]  # fmt: skip
+
+
+def storyboard(pins: Sequence[Pinned], frames: int | None, fps: Number | None, prompt: str) -> Storyboard:
+    """The storyboard of the page; raises :class:`BadValue` as a storyboard file does."""
+    length = {name: value for name, value in (("frames", frames), ("fps", fps)) if value is not None}
+    return parse_storyboard({"keyframes": [pin.entry() for pin in pins], "prompt": prompt, **length})
+
+
+class Studio:
+    """A pipeline with the samplers to choose from.
+
+    Args:
+        pipeline: on its device.
+        samplers: by the names that the page shows.
+        folder: where videos are written.
+        upscale: every pixel of a video so many pixels wide and high; None for about ``SHOWN_WIDTH`` in a row.
+    """
+
+    def __init__(
+        self, pipeline: RefinerPipeline, samplers: Mapping[str, Sampler], folder: Path, upscale: int | None = None
+    ):
+        self.pipeline, self.samplers, self.folder = pipeline, dict(samplers), folder
+        self.upscale = upscale
+        pipeline.set_progress_bar_config(disable=True)
+
+    @property
+    def own_sampler(self) -> str:
+        """The name of the sampler that the model comes with, or the first."""
+        same = [name for name, sampler in self.samplers.items() if type(sampler) is type(self.pipeline.sampler)]
+        return [*same, *self.samplers][0]
+
+    @property
+    def num_frames(self) -> int:
+        """Pixel frames of the clips that the model was trained on."""
+        return self.pipeline.planner.length(None, None, None)
+
+    def interpolate(self, board: Storyboard, session: str) -> Interpolated:
+        """The video that the refiner starts from; the network is not run."""
+        keyframes, size, fitted = read_board(self.pipeline, board)
+        plan = self.pipeline.planner.plan(keyframes, **size)
+        video = self.pipeline.interpolate(keyframes, **size)
+        file = write_mp4(self.folder / session / "interpolation.mp4", video, plan.fps, self._scale(video))
+        return Interpolated(file, plan, [*fitted, *plan.notes])
+
+    def refine(
+        self, board: Storyboard, sampler: str, steps: int, seed: int, session: str, progress: Progress
+    ) -> Refined:
+        """The refined video; ``progress(done, of)`` is called after every clean estimate and after decoding."""
+        keyframes, size, _ = read_board(self.pipeline, board)
+        pipeline = copy.copy(self.pipeline)
+        pipeline.sampler = self._sampler(sampler, steps)
+        total = pipeline.sampler.evaluations(pipeline.levels.sparsest) + 1
+
+        def on_step_end(_: RefinerPipeline, step: int, tau: float, tensors: dict[str, Any]) -> dict[str, Any]:
+            progress(step + 1, total)
+            return tensors
+
+        result = pipeline(
+            board.prompt, keyframes, **size, generator=seed, output_type="pt", callback_on_step_end=on_step_end
+        )
+        video = result.frames
+        file = write_mp4(self.folder / session / "refined.mp4", video, result.plan.fps, self._scale(video))
+        interpolation = pipeline.decode(result.interpolation, like=result.latents)
+        sheet = storyboard_sheet(result, keyframes, video, interpolation, columns=SHEET_COLUMNS)
+        progress(total, total)
+        contract = [contract_row(record) for record in keyframe_records(result, keyframes, video)]
+        return Refined(file, sheet, contract)
+
+    def _sampler(self, name: str, steps: int) -> Sampler:
+        sampler = self.samplers[name]
+        return sampler.of_steps(steps) if isinstance(sampler, Bridge) else sampler
+
+    def _scale(self, video: Any) -> int:
+        return self.upscale or max(1, SHOWN_WIDTH // video.shape[3])
+
+
+__all__ = ["CONTRACT", "Interpolated", "Number", "Pinned", "Refined", "Studio", "pinned", "storyboard"]

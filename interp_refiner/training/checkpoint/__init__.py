@@ -1,0 +1,34 @@
+"""Checkpoints that survive what happens in days: written whole or not at all, checked before they are used."""
+
+from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
+from interp_refiner.training.checkpoint.partial import write_whole
+from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
+from interp_refiner.training.checkpoint.sharded import (
+    OPTIMIZER,
+    REST,
+    by_name,
+    is_sharded,
+    read_checkpoint,
+    size_of,
+    stored_names,
+    write_sharded,
+)
+from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, resume_path
+
+__all__ = [
+    "LAST",
+    "OPTIMIZER",
+    "REST",
+    "AtomicCheckpointIO",
+    "RollingCheckpoint",
+    "by_name",
+    "fault",
+    "is_sharded",
+    "last_whole",
+    "read_checkpoint",
+    "resume_path",
+    "size_of",
+    "stored_names",
+    "write_sharded",
+    "write_whole",
+]

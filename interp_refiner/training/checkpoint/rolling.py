@@ -1,0 +1,95 @@
+"""The last checkpoints of a run, from which it can go on exactly."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any, final
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
+
+from interp_refiner.core import BadValue
+from interp_refiner.training.checkpoint.partial import PARTIAL
+from interp_refiner.training.checkpoint.whole import LAST
+
+log = logging.getLogger(__name__)
+
+
+@final
+class RollingCheckpoint(Checkpoint):
+    """Saves every so many optimizer steps and at the last one, and keeps the newest of these checkpoints.
+
+    Files are called ``step_<n>.ckpt``; ``last.ckpt`` links to the newest. They are only written between optimizer
+    steps, where no accumulated gradient is pending, so that a resumed run repeats the uninterrupted one bit for bit.
+    After a validation at such a step the file is written once more, now with what the validation changed.
+
+    Args:
+        folder: where they go.
+        every_n_steps: optimizer steps from one to the next.
+        keep_last: how many are kept.
+        save_optimizer: with the optimizer's state; without it files are a third to a half as large, and a resumed run
+            starts with fresh moments.
+    """
+
+    def __init__(self, folder: str, every_n_steps: int = 100, keep_last: int = 2, save_optimizer: bool = True):
+        for name, value in {"every_n_steps": every_n_steps, "keep_last": keep_last}.items():
+            if value < 1:
+                raise BadValue(name, value, "at least 1")
+        self.folder, self.every_n_steps, self.keep_last = Path(folder), every_n_steps, keep_last
+        self.save_optimizer = save_optimizer
+        self.saved_step = self.seen_step = 0
+        self.between_steps = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.saved_step = self.seen_step = trainer.global_step
+        if trainer.is_global_zero:
+            for left_over in self.folder.glob(f"*{PARTIAL}"):  # of a run that was killed while it wrote
+                shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        self.between_steps, self.seen_step = step != self.seen_step, step
+        if self.between_steps and (step % self.every_n_steps == 0 or step == trainer.max_steps):
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if fitting and self.between_steps and self.saved_step == trainer.global_step:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.saved_step != trainer.global_step:
+            self.save(trainer)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if not self.save_optimizer:
+            checkpoint["optimizer_states"] = []
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if not checkpoint.get("optimizer_states"):
+            log.warning("the checkpoint has no optimizer state: moments start from zero, and the run is not repeated")
+
+    def save(self, trainer: L.Trainer) -> Path:
+        """Writes the checkpoint of this moment; to be called by all processes."""
+        path = self.folder / f"step_{trainer.global_step:06d}.ckpt"
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return path
+        trainer.save_checkpoint(path, weights_only=False)
+        self.saved_step = trainer.global_step
+        if trainer.is_global_zero:
+            link(self.folder / LAST, path)
+            for old in sorted(self.folder.glob("step_*.ckpt"), key=os.path.getmtime)[: -self.keep_last]:
+                trainer.strategy.remove_checkpoint(old)
+        return path
+
+
+def link(name: Path, target: Path) -> None:
+    """Makes ``name`` a link to ``target`` beside it, at no time pointing nowhere."""
+    new = name.with_name(name.name + PARTIAL)
+    new.unlink(missing_ok=True)
+    new.symlink_to(target.name)
+    os.replace(new, name)

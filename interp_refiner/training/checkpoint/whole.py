@@ -1,0 +1,87 @@
+"""Which checkpoints of a folder are whole."""
+
+import logging
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+from interp_refiner.core import BadValue
+from interp_refiner.training.checkpoint.sharded import OLD, damage, is_sharded
+
+log = logging.getLogger(__name__)
+
+FOLDER = "checkpoints"  # in a run folder
+LAST = "last.ckpt"  # a link to the newest checkpoint
+
+
+def fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint; None for a whole one.
+
+    A file (a zip archive, as ``torch.save`` writes it) is read through and compared with the CRC-32 of every record;
+    so is every record of the folder of a sharded checkpoint.
+    """
+    try:
+        if path.is_dir():
+            return damage(path)
+        with ZipFile(path) as archive:
+            torn = archive.testzip()
+    except (BadZipFile, EOFError, NotImplementedError) as error:
+        return f"truncated, or no checkpoint: {error}"
+    except OSError as error:
+        return error.strerror or str(error)
+    return f"{torn} does not match its checksum" if torn is not None else None
+
+
+def candidates(folder: Path) -> Iterator[Path]:
+    """The checkpoints of a folder: what ``last.ckpt`` points to, then the others, newest step first.
+
+    Among them sharded ones that had stepped aside for a newer writing of themselves when the run was killed.
+    """
+    last = (folder / LAST).resolve()
+    if last.exists():
+        yield last
+    found = [*folder.glob("*.ckpt"), *folder.glob(f"*.ckpt{OLD}")]
+    others = [path for path in found if path.resolve() != last and not path.is_symlink()]
+    yield from sorted(others, key=lambda path: (_step(path), path.name), reverse=True)
+
+
+def _step(path: Path) -> int:
+    return int((re.findall(r"\d+", path.stem) or [-1])[0])
+
+
+def last_whole(folder: Path) -> Path | None:
+    """The newest checkpoint of a folder that is whole; says which ones are not. None where there is none."""
+    for path in candidates(folder):
+        reason = fault(path)
+        if reason is None:
+            return path
+        log.warning("%s is damaged (%s): the one before it is used", path, reason)
+    return None
+
+
+def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
+    """The checkpoint to go on from.
+
+    Args:
+        ckpt_path: ``"last"``: the newest whole one of this run's own folder, if there is one; another run's folder or
+            its ``last.ckpt``: the newest whole one there; any other file: that one; None: none.
+        run_folder: of this run.
+
+    Raises:
+        BadValue: nothing whole there.
+    """
+    if ckpt_path is None:
+        return None
+    if ckpt_path == "last":
+        found = last_whole(run_folder / FOLDER)
+        log.info("%s", f"going on from {found}" if found else f"no checkpoint in {run_folder / FOLDER}: a fresh start")
+        return found
+    path = Path(ckpt_path).expanduser()
+    if path.is_dir() and not is_sharded(path):  # a run folder, or its folder of checkpoints
+        path = path / FOLDER / LAST if (path / FOLDER).is_dir() else path / LAST
+    found = last_whole(path.parent) if path.name == LAST else path
+    reason = "no checkpoint there" if found is None else fault(found)
+    if reason is not None:
+        raise BadValue("ckpt_path", ckpt_path, f"last, a run folder, or a checkpoint file ({reason})")
+    return found

@@ -1,0 +1,135 @@
+"""Muon for the matrices of a network's blocks, AdamW for the rest, as one optimizer."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, choice
+from interp_refiner.training.optimizer.optimizer import AdamW
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Whether Muon takes it: a matrix inside a block. Embeddings, heads, kernels, tables and vectors are AdamW's."""
+    return parameter.ndim == 2 and ".blocks." in f".{name}"
+
+
+def orthogonalised(matrix: Float[Tensor, "m n"], dtype: torch.dtype, steps: int = 5) -> Float[Tensor, "m n"]:
+    """``U V^T`` of ``matrix = U S V^T``, roughly: singular values end between 0.7 and 1.2 (Jordan et al. 2024).
+
+    Newton-Schulz iterations ``X <- a X + (b G + c G^2) X`` with ``G = X X^T`` on ``X = matrix / |matrix|``, whose ``a``
+    is the slope at 0: small singular values, and what was rounded in them, grow 3.4-fold a step.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrix.shape[0] <= matrix.shape[1]
+    x = (matrix if wide else matrix.T).to(dtype)
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.T
+
+
+class MatrixMuon(torch.optim.Muon):
+    """torch's Muon, which orthogonalises in bfloat16, with a choice of the precision.
+
+    Args:
+        dtype: of :func:`orthogonalised`.
+        arguments: of ``torch.optim.Muon``.
+    """
+
+    def __init__(self, *arguments: Any, dtype: torch.dtype, **named: Any):
+        super().__init__(*arguments, **named)
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        with torch.enable_grad():
+            loss = closure() if closure is not None else None
+        for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            for weight in (p for p in group["params"] if p.grad is not None):
+                state = self.state[weight]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(weight.grad)
+                mean = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
+                update = orthogonalised(weight.grad.lerp(mean, momentum), self.dtype)
+                weight.mul_(1 - lr * group["weight_decay"])
+                weight.add_(update, alpha=-lr * 0.2 * math.sqrt(max(weight.shape)))
+        return loss
+
+
+class Joined(torch.optim.Optimizer):
+    """Several optimizers over different parameters, which look like one: one list of groups, one state.
+
+    Args:
+        optimizers: they share their groups and state with this one and are stepped by it.
+    """
+
+    def __init__(self, *optimizers: torch.optim.Optimizer):
+        self.optimizers = optimizers
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        self._share()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:  # of load_state_dict, which makes new groups and state
+        super().__setstate__(state)
+        self._share()
+
+    def _share(self) -> None:
+        start = 0
+        for optimizer in self.optimizers:
+            end = start + len(optimizer.param_groups)
+            optimizer.param_groups, optimizer.state = self.param_groups[start:end], self.state
+            start = end
+
+    def step(self, closure: Any = None) -> Any:
+        loss = closure() if closure is not None else None
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return loss
+
+
+@dataclass(eq=False)
+class Muon(AdamW):
+    """Muon (Jordan et al. 2024): the momentum of a matrix is orthogonalised by five Newton-Schulz iterations.
+
+    Its updates are scaled to the size of AdamW's, ``0.2 sqrt(max(rows, columns))`` (Liu et al. 2025, arXiv
+    2502.16982), so both share one learning rate. See :func:`is_block_matrix` for which weights it takes.
+
+    Attributes:
+        momentum: decay rate of Muon's momentum, which is Nesterov's.
+        orthogonalised_in: ``float32``, in which several processes train as one does, or ``bfloat16``, several times
+            faster on large matrices.
+    """
+
+    momentum: float = 0.95
+    orthogonalised_in: str = "float32"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.momentum < 1:
+            raise BadValue("momentum", self.momentum, "a number from 0 to below 1")
+        choice("orthogonalised_in", self.orthogonalised_in, PRECISIONS)
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        matrices = [p for name, p in trained if is_block_matrix(name, p)]
+        if not matrices:
+            return super().optimizer(module)
+        muon = MatrixMuon(
+            matrices,
+            dtype=getattr(torch, self.orthogonalised_in),
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            momentum=self.momentum,
+            adjust_lr_fn="match_rms_adamw",
+        )
+        taken = {id(p) for p in matrices}
+        joined = Joined(muon, self.adamw(module, lambda p: id(p) not in taken))
+        joined._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return joined

@@ -1,0 +1,27 @@
+"""What was run: the record in a run's folder, who may make which run, and the log book."""
+
+from interp_refiner.training.record.claim import Claimed, claim
+from interp_refiner.training.record.log_book import LogBook, without_folders
+from interp_refiner.training.record.run_record import (
+    STATUS_FILE,
+    STATUSES,
+    RunRecord,
+    Status,
+    read_record,
+    twin_folder,
+    write_record,
+)
+
+__all__ = [
+    "STATUSES",
+    "STATUS_FILE",
+    "Claimed",
+    "LogBook",
+    "RunRecord",
+    "Status",
+    "claim",
+    "read_record",
+    "twin_folder",
+    "without_folders",
+    "write_record",
+]

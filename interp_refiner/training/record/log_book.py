@@ -1,0 +1,203 @@
+"""The log book: one Markdown file for every run that has ended, and a table of them all.
+
+An entry begins with its facts as YAML, shows what came out, and ends with a decision, which is for a person to write:
+
+    ---
+    date: 2026-11-22T15:10:03+00:00
+    experiment: gt_keyframes
+    ...
+    ---
+    ## Against interpolation
+    | level | interpolation | refined | ratio | clips improved |
+    ## Decision
+
+An entry of its own for every run, so that processes at once lose nothing. Places are told as ``logs/...`` or by their
+last part: nothing in an entry depends on the machine's folders.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from interp_refiner.training.checkpoint import write_whole
+from interp_refiner.training.record.run_record import RunRecord
+
+INDEX = "README.md"
+UNDECIDED = "*open*"
+UNTOLD = ("experiment_name", "next_command", "scales", "log_book", "evaluation", "data.writer")
+# Names under which an entry tells the places of ``conf/paths``; the longest path is replaced first.
+PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
+_ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
+
+
+@dataclass(frozen=True)
+class LogBook:
+    """A folder of entries.
+
+    Args:
+        folder: made when the first entry is.
+        places: the paths of ``conf/paths``, which entries tell by name.
+    """
+
+    folder: Path
+    places: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def at(cls, folder: str | None, places: Mapping[str, str]) -> "LogBook | None":
+        """The book in ``folder``; None where there is to be none."""
+        return None if folder is None else cls(Path(folder), places)
+
+    def enter(self, record: RunRecord, run: Path) -> Path:
+        """Adds the entry of a run that has ended; returns the entry's file.
+
+        Args:
+            record: of the run.
+            run: its folder.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        when = record.started[:19].replace("T", "_").replace(":", "-")
+        path = reserved(self.folder, f"{when}_{record.experiment}_{record.identity[:8]}")
+        with write_whole(path) as file:
+            file.write(entry(self.told(asdict(record)), self.relative(str(run))).encode())
+        return path
+
+    def told(self, value: Any) -> Any:
+        """:meth:`relative` of every text in a value."""
+        if isinstance(value, Mapping):
+            return {key: self.told(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.told(item) for item in value]
+        return self.relative(value) if isinstance(value, str) else value
+
+    def relative(self, text: str) -> str:
+        """``text`` with known places told by name, and of other absolute paths the last part only."""
+        known = sorted(((str(self.places[n]), name) for n, name in PLACES.items() if n in self.places), reverse=True)
+        for path, name in sorted(known, key=lambda item: len(item[0]), reverse=True):
+            text = re.sub(rf"{re.escape(path.rstrip('/'))}(?=/|$|[\s'\"])", name, text)
+        return without_folders(text)
+
+    def write_index(self) -> Path:
+        """Writes the table of all entries, newest first."""
+        path = self.folder / INDEX
+        entries = [facts(p) for p in sorted(self.folder.glob("*.md"), reverse=True) if p.name != INDEX]
+        with write_whole(path) as file:
+            file.write(index(entries).encode())
+        return path
+
+
+def without_folders(text: str) -> str:
+    """``text`` with the last part only of every absolute path: ``.../name`` for ``/some/where/name``."""
+    return _ELSEWHERE.sub(".../", text)
+
+
+def reserved(folder: Path, name: str) -> Path:
+    """A new empty file called ``name.md``, or ``name-2.md`` and so on where another process was first."""
+    for number in range(1, 1_000_000):
+        path = folder / (f"{name}.md" if number == 1 else f"{name}-{number}.md")
+        try:
+            path.open("x").close()
+        except FileExistsError:
+            continue
+        return path
+    raise FileExistsError(name)
+
+
+def entry(record: Mapping[str, Any], run: str) -> str:
+    """The text of an entry.
+
+    Args:
+        record: the fields of a :class:`RunRecord`.
+        run: its folder, as the entry tells it.
+    """
+    metrics, speed, memory = record["metrics"], record["samples_per_second"], record["peak_memory_gb"]
+    about: dict[str, Any] = {
+        "date": record["started"],
+        "ended": record["ended"],
+        "experiment": record["experiment"],
+        "run": run,
+        "status": record["status"],
+        **({"error": record["error"]} if record["error"] else {}),
+        "identity": record["identity"],
+        "commit": record["git_commit"],
+        "uncommitted changes": record["git_dirty"],
+        "command": record["command"],
+        "data": record["data"],
+        "checkpoints": record["checkpoints"],
+        "settings": record["settings"],
+        "device": record["device"],
+        "processes": record["world_size"],
+        "steps": record["steps"],
+        "samples a second": speed and round(speed, 2),
+        "peak memory, GB": memory and round(memory, 2),
+        "ratio": metrics.get("val/mean/ratio"),
+    }
+    front = yaml.safe_dump(about, sort_keys=False, width=120, allow_unicode=True)
+    scope = "all held-out clips" if record["status"] == "finished" else "the clips validated on while training"
+    table = figures(metrics)
+    results = (
+        f"## Against interpolation\n\nMissing frames of {scope}, mean squared error.\n\n{table}\n" if table else ""
+    )
+    return f"---\n{front}---\n\n{results}## Decision\n\n{UNDECIDED}\n"
+
+
+def figures(metrics: Mapping[str, float | None]) -> str:
+    """Refined against interpolated error by level, as a Markdown table; empty where there is none."""
+    columns = ("interpolation_mse", "refined_mse", "ratio", "improved_share")
+    groups = sorted({name.split("/")[1] for name in metrics if name.count("/") == 2}, key=_order)
+    lines = ["| level | interpolation | refined | ratio | clips improved |", "|---|---|---|---|---|"]
+    for group in groups:
+        found = [metrics.get(f"val/{group}/{column}") for column in columns]
+        cells = ["" if v is None else f"{v:.0%}" if i == 3 else f"{v:.4f}" for i, v in enumerate(found)]
+        lines.append(f"| {group.removeprefix('level_')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n" if groups else ""
+
+
+def _order(group: str) -> tuple[bool, int, str]:
+    """``level_2`` before ``level_10`` before ``mean``."""
+    number = group.removeprefix("level_")
+    return group == "mean", int(number) if number.isdecimal() else 0, group
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """The facts of an entry, with its ``file`` and its ``decision``; what cannot be read says so in its status."""
+    _, _, rest = path.read_text().partition("---\n")
+    front, _, body = rest.partition("\n---\n")
+    try:
+        found = yaml.safe_load(front)
+    except yaml.YAMLError:
+        found = None
+    about = found if isinstance(found, dict) else {"status": "not an entry"}
+    return {**about, "file": path.name, "decision": body.partition("## Decision")[2].strip() or UNDECIDED}
+
+
+def telling(key: str) -> bool:
+    """Whether a setting says something of a run beside others: not what it is called and how it was judged."""
+    return not any(f"{key}.".startswith(f"{name}.") for name in UNTOLD)
+
+
+def short(key: str, value: Any) -> str:
+    """A setting in a table: ``noise=Gauss`` for ``noise._target_=interp_refiner.forward.corruption.Gauss``."""
+    if key.endswith("._target_"):
+        return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
+    return f"{key}={value}"
+
+
+def index(entries: Sequence[Mapping[str, Any]]) -> str:
+    """The table of entries, as ``make log`` writes it."""
+    lines = ["# Log book", "", "Made by `make log` from the entries in this folder.", ""]
+    lines += [
+        "| date | experiment | status | settings | error / interpolation | decision |",
+        "|---|---|---|---|---|---|",
+    ]
+    for about in entries:
+        ratio = about.get("ratio")
+        settings = ", ".join(short(key, value) for key, value in (about.get("settings") or {}).items() if telling(key))
+        cells = [f"[{str(about.get('date', about['file']))[:16].replace('T', ' ')}]({about['file']})"]
+        cells += [str(about.get("experiment", "")), str(about.get("status", "")), settings]
+        cells += ["" if ratio is None else f"{ratio:.3f}", about["decision"].splitlines()[0]]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"

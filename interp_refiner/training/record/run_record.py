@@ -1,0 +1,127 @@
+"""What a run says about itself while it runs and afterwards: ``status.json`` in its folder.
+
+It is there from the first second, written whole every time, and does not depend on how the run ends:
+
+    {"identity": "9f2c...", "status": "finished", "experiment": "gt_keyframes", "overrides": ["corruption=dist"], ...,
+     "metrics": {"val/level_1/ratio": 0.81, ...}}
+
+Beside it are ``config.yaml`` (resolved), the logger's files, ``summary.json`` once it has finished, and with
+``evaluation=[...]`` figures with intervals in ``evaluation/evaluation.json``.
+"""
+
+import json
+import math
+import os
+import platform
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from interp_refiner.core import BadValue
+from interp_refiner.training.checkpoint import write_whole
+
+STATUS_FILE = "status.json"
+Status = Literal["running", "finished", "failed", "interrupted", "duplicate"]
+STATUSES: tuple[Status, ...] = ("running", "finished", "failed", "interrupted", "duplicate")
+
+
+@dataclass
+class RunRecord:
+    """One run.
+
+    Attributes:
+        identity: hash of its normalised resolved config: runs of one identity compute the same thing.
+        experiment: ``experiment_name``.
+        status: ``running``; ``finished``; ``failed`` (``error`` says why); ``interrupted`` by a signal, and resumable;
+            ``duplicate`` of the run in ``duplicate_of``, and so nothing was computed here.
+        started, ended: ISO 8601 with the offset from UTC; ``ended`` is None while it runs.
+        command: as typed.
+        overrides: of this job, as Hydra has them; in a sweep with the swept values of this job.
+        settings: what differs from the program's defaults, by dotted key.
+        git_commit, git_dirty: of the checkout; None outside one.
+        versions: of Python and the packages that decide the numbers.
+        device, hostname, world_size, pid: where it runs; the process is that of rank zero.
+        job: of the scheduler that has started the processes; None where they are started by rank zero, or there is one.
+        error: one line.
+        duplicate_of: the other run's folder, relative to this one's.
+        data: ``pattern`` (where the shards are), ``shards``, ``samples``.
+        checkpoints: the weights that the run started from, by config key.
+        steps: optimizer steps done.
+        samples_per_second: of training, over all processes.
+        peak_memory_gb: of rank zero: of the GPU where there is one, else of the process.
+        metrics: of the last validation, on all held-out clips: for every level ``val/level_<s>/`` and for their mean
+            ``val/mean/``, ``refined_mse``, ``interpolation_mse``, ``ratio`` of the two and ``improved_share``.
+    """
+
+    identity: str
+    experiment: str = ""
+    status: Status = "running"
+    started: str = ""
+    ended: str | None = None
+    command: str = ""
+    overrides: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    git_commit: str | None = None
+    git_dirty: bool | None = None
+    versions: dict[str, str | None] = field(default_factory=dict)
+    device: str = ""
+    hostname: str = field(default_factory=platform.node)
+    world_size: int = 1
+    pid: int = field(default_factory=os.getpid)
+    job: str | None = None
+    error: str | None = None
+    duplicate_of: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    checkpoints: dict[str, str] = field(default_factory=dict)
+    steps: int = 0
+    samples_per_second: float | None = None
+    peak_memory_gb: float | None = None
+    metrics: dict[str, float | None] = field(default_factory=dict)
+
+
+def write_record(folder: Path, record: RunRecord) -> None:
+    """Writes ``status.json``; figures that are not finite become null."""
+    plain = asdict(record)
+    plain["metrics"] = {k: v if v is not None and math.isfinite(v) else None for k, v in record.metrics.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_whole(folder / STATUS_FILE) as file:
+        file.write(json.dumps(plain, indent=2).encode() + b"\n")
+
+
+def read_record(folder: Path) -> RunRecord | None:
+    """The record of a run folder; None where there is none.
+
+    A run that says it is running, on this machine, in a process that is gone, was killed: it is ``interrupted``.
+
+    Raises:
+        BadValue: something that is no record, with the name of the file.
+    """
+    path = folder / STATUS_FILE
+    try:
+        found = json.loads(path.read_text())
+        names = {f.name for f in fields(RunRecord)}
+        record = RunRecord(**{name: value for name, value in found.items() if name in names})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise BadValue("status.json", path, f"the record of a run ({error})") from error
+    if record.status not in STATUSES:
+        raise BadValue("status", record.status, f"{' | '.join(STATUSES)} in {path}", STATUSES)
+    if record.status == "running" and record.hostname == platform.node() and not _alive(record.pid):
+        record.status, record.error = "interrupted", f"process {record.pid} ended without a word"
+    return record
+
+
+def twin_folder(folder: Path, record: RunRecord) -> Path:
+    """Where the figures of a run are: the folder of the run that it is a duplicate of, else its own."""
+    return (folder / record.duplicate_of).resolve() if record.duplicate_of is not None else folder
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True

@@ -1,0 +1,7 @@
+"""How a backbone is spread over processes, beside Lightning's own strategies."""
+
+from interp_refiner.training.strategy.parallelize import gather, parallelize, release
+from interp_refiner.training.strategy.sharded import FSDP2, HSDP, SequenceParallel, Sharded
+from interp_refiner.training.strategy.ulysses import Ulysses
+
+__all__ = ["FSDP2", "HSDP", "SequenceParallel", "Sharded", "Ulysses", "gather", "parallelize", "release"]

@@ -1,0 +1,103 @@
+"""What a run says about itself: the tree, the saved config, where it came from."""
+
+import json
+import subprocess
+import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from interp_refiner.config import describe, print_config, run_metadata, save_config
+
+LONG = "x" * 500
+CONFIG = OmegaConf.create({"seed": 3, "a": {"b": "${seed}", "list": [1, "${seed}"], "none": None, "text": LONG}})
+
+
+def test_the_tree_shows_resolved_values_whole_when_piped(capsys: pytest.CaptureFixture[str]) -> None:
+    print_config(CONFIG)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    assert [line.lstrip("│├└─ ") for line in lines] == [
+        "config",
+        "seed: 3",
+        "a",
+        "b: 3",
+        "list: [1, 3]",
+        "none: null",
+        f"text: {LONG}",
+    ]
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"])
+def test_only_the_first_process_prints_and_saves(
+    variable: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv(variable, "0")
+    print_config(CONFIG)
+    assert capsys.readouterr().out != ""
+    monkeypatch.setenv(variable, "1")
+    print_config(CONFIG)
+    save_config(CONFIG, tmp_path / "run")
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_value_with_brackets_is_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_config(OmegaConf.create({"name": "[red]warm[/red]"}))
+    assert "name: [red]warm[/red]" in capsys.readouterr().out
+
+
+def test_the_saved_config_is_resolved(tmp_path: Path) -> None:
+    save_config(CONFIG, tmp_path / "run")
+    saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    assert OmegaConf.to_container(saved, resolve=False) == OmegaConf.to_container(CONFIG, resolve=True)
+
+
+def test_metadata_is_json_and_names_the_commit() -> None:
+    metadata = json.loads(json.dumps(run_metadata()))
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    assert metadata["git_commit"] == (head.stdout.strip() or None)
+    assert metadata["versions"]["torch"] == torch.__version__
+    assert set(metadata["versions"]) == {"python", "interp_refiner", "torch", "lightning", "hydra-core", "diffusers"}
+    assert metadata["device"]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git checkout of one file in which the package seems to stand."""
+    for command in ("init -q", "add file", "-c user.name=a -c user.email=a@b commit -qm first"):
+        (tmp_path / "file").write_text("first\n")
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    monkeypatch.setattr(describe, "__file__", str(tmp_path / "interp_refiner/config/describe.py"))
+    return tmp_path
+
+
+def test_a_changed_file_makes_the_checkout_dirty_and_a_new_one_does_not(checkout: Path) -> None:
+    (checkout / "new").write_text("untracked\n")
+    assert run_metadata()["git_dirty"] is False
+    (checkout / "file").write_text("second\n")
+    assert run_metadata()["git_dirty"] is True
+
+
+def test_outside_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(describe, "__file__", str(tmp_path / "interp_refiner/config/describe.py"))
+    metadata: dict[str, Any] = run_metadata()
+    assert metadata["git_commit"] is None
+    assert metadata["git_dirty"] is None
+
+
+def test_a_machine_without_git(monkeypatch: pytest.MonkeyPatch, checkout: Path) -> None:
+    monkeypatch.setenv("PATH", str(checkout / "nothing"))
+    assert run_metadata()["git_commit"] is None
+
+
+@pytest.mark.parametrize("spec", ["interp_refiner.train", "interp_refiner.train.__main__", None])
+def test_the_command_can_be_typed_again(spec: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec and ModuleSpec(spec, None))
+    monkeypatch.setattr(sys, "argv", ["scripts/tool.py", "a=b c", "d=${e}"])
+    program = "-m interp_refiner.train" if spec else "scripts/tool.py"
+    assert run_metadata()["command"] == f"python {program} 'a=b c' 'd=${{e}}'"

@@ -1,0 +1,33 @@
+"""Freed tensors leave their pages to the next ones."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = """
+import resource, torch
+from interp_refiner.config import keep_freed_memory
+torch.set_num_threads(1)
+if {keep}:
+    assert keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+    torch.ones(2**24)
+before = faults()
+for _ in range(5):
+    torch.ones(2**24)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc only")
+def test_large_tensors_reuse_pages():
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", SCRIPT.format(keep=keep)], capture_output=True, text=True).stdout)
+        for keep in (True, False)
+    )
+    assert given_back > 100  # 5 tensors of 64 MiB, freshly mapped (4 KiB or 2 MiB a page)
+    assert kept < given_back / 10

@@ -1,0 +1,18 @@
+"""Nodes are called what the command line calls them."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from interp_refiner.config import option_name
+from tests.helpers import group_config, group_members
+
+GROUPS = ["schedule", "interpolator", "corruption", "sampler", "scheduled_sampling", "objective"]
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in group_members(group)])
+def test_every_option_is_called_by_its_name(group, name):
+    assert option_name(group, group_config(group, name)) == name
+
+
+def test_a_class_of_ones_own_is_called_after_it():
+    assert option_name("schedule", OmegaConf.create({"_target_": "mine.EveryOther"})) == "every_other"

@@ -1,0 +1,87 @@
+"""What makes two runs the same run."""
+
+import pytest
+
+from interp_refiner.config import compose, conf_dir
+from interp_refiner.config.portable import changed, identity, portable
+from interp_refiner.train import train
+from interp_refiner.training.record.recording import normalised
+
+PROGRAM = train.program
+
+
+def of(*overrides):
+    return identity(normalised(compose(PROGRAM, *overrides)))
+
+
+@pytest.fixture(scope="module")
+def default():
+    return of()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["paths.root=/elsewhere", "paths.output_dir=/elsewhere/run", "paths.cache=/elsewhere/cache"],
+        ["logger=csv"],
+        ["logger=none", "log_book=null", "duplicates=run"],
+        ["hydra.run.dir=somewhere"],
+        ["+experiment=gt_keyframes"],
+        ["trainer=cpu", "strategy=ddp"],
+        ["trainer.devices=2", "data.batch_size=4"],
+        ["trainer.devices=[0,1]", "trainer.num_nodes=2", "data.batch_size=2"],
+        ["ckpt_path=last"],
+        ["corruption.sigma=0.3"],
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_change_the_result_does_not_change_the_identity(overrides, default):
+    assert of(*overrides) == default
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["corruption.sigma=0.31"],
+        ["seed=1"],
+        ["trainer.max_steps=801"],
+        ["trainer.devices=2"],
+        ["data.batch_size=9"],
+        ["data.root=/elsewhere"],
+        ["corruption=gauss"],
+        ["ckpt_path=somewhere.ckpt"],
+        ["evaluation={clips:8}"],
+        ["callback.ema=null"],
+    ],
+    ids=" ".join,
+)
+def test_what_changes_the_result_changes_the_identity(overrides, default):
+    assert of(*overrides) != default
+
+
+def test_without_noise_sigma_says_nothing():
+    assert len({of("corruption=none", f"corruption.sigma={sigma}") for sigma in (0, 0.1, 0.5)}) == 1
+    assert len({of("corruption=gauss", f"corruption.sigma={sigma}") for sigma in (0.1, 0.3, 0.5)}) == 3
+
+
+def test_places_are_told_by_name():
+    found = portable(compose(PROGRAM, "paths.root=/secret", "paths.output_dir=/secret/run"))
+    assert found["data"]["root"] == "<cache>/moving_shapes"
+    assert found["checkpoint"]["folder"] == "<output_dir>/checkpoints"
+    assert "/secret" not in str(found)
+    assert "hydra" not in found
+
+
+def test_what_differs_from_the_defaults():
+    defaults = compose(PROGRAM)
+    cfg = compose(PROGRAM, "corruption=gauss", "seed=3", "callback.ema=null", "+trainer.barebones=false")
+    assert changed(cfg, defaults) == {
+        "seed": 3,
+        "corruption.noise._target_": "interp_refiner.forward.corruption.Gauss",
+        "callback.ema": None,
+        "trainer.barebones": False,
+    }
+    assert changed(defaults, defaults) == {}
+    moved = compose(PROGRAM, "paths.root=/elsewhere", "paths.output_dir=/elsewhere/run")
+    assert changed(moved, defaults) == {}
+    assert conf_dir() == PROGRAM.conf_dir

@@ -1,0 +1,107 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLWan
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec.wan_vae import WanVAE
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("pipeline")
+    AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(root / "vae")
+    return root
+
+
+def test_encodes_as_the_autoencoder_does_with_its_own_statistics(folder: Path):
+    codec = WanVAE(str(folder))
+    video = torch.rand(1, 3, 5, 32, 48)
+    latents = codec.encode(video)
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    with torch.no_grad():
+        raw = vae.encode(2 * video - 1).latent_dist.mode()
+    mean, std = (torch.tensor(getattr(vae.config, f"latents_{name}")).view(-1, 1, 1, 1) for name in ("mean", "std"))
+    torch.testing.assert_close(latents, (raw - mean) / std)
+    assert tuple(latents.shape[1:]) == codec.latent_size(5, 32, 48) == (16, 2, 4, 6)
+
+
+def test_decodes_as_the_autoencoder_does(folder: Path):
+    codec = WanVAE(str(folder / "vae"), tiling=True)
+    latents = torch.randn(1, 16, 2, 4, 4)
+    decoded = codec.decode(latents)
+    vae = AutoencoderKLWan.from_pretrained(folder / "vae")
+    mean, std = (torch.tensor(getattr(vae.config, f"latents_{name}")).view(-1, 1, 1, 1) for name in ("mean", "std"))
+    with torch.no_grad():
+        expected = vae.decode(latents * std + mean).sample
+    torch.testing.assert_close(decoded, (expected / 2 + 0.5).clamp(0, 1))
+    assert decoded.shape == (1, 3, 5, 32, 32)
+
+
+def test_is_frozen_and_stays_in_evaluation_mode(folder: Path):
+    codec = WanVAE(str(folder), precision="bfloat16")
+    assert not any(p.requires_grad for p in codec.parameters())
+    assert {p.dtype for p in codec.parameters()} == {torch.bfloat16}
+    assert not codec.train().vae.training
+    assert codec.decode(torch.randn(1, 16, 1, 2, 2)).dtype == torch.float32
+
+
+def test_geometry(folder: Path):
+    codec = WanVAE(str(folder))
+    assert (codec.temporal_factor, codec.spatial_factor, codec.first_frame_alone) == (4, 8, True)
+    assert codec.latent_frame(3) == [0, 1, 1, 1, 1, 2, 2, 2, 2]
+    with pytest.raises(BadValue, match=r"video frames=16: expected 1 \+ a multiple of 4 frames"):
+        codec.encode(torch.rand(1, 3, 16, 32, 32))
+    with pytest.raises(BadValue, match=r"video size=32x36: expected .* divisible by 8"):
+        codec.encode(torch.rand(1, 3, 5, 32, 36))
+
+
+def test_refuses_a_folder_that_is_not_there():
+    with pytest.raises(BadValue, match=r"folder=/nowhere: expected a folder with config.json"):
+        WanVAE("/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("no weights", "no file named"),
+        ("torn", "Unable to load weights"),
+        ("another size", r"expected shape torch\.Size"),
+        ("no json", "valid JSON"),
+    ],
+)
+def test_damaged_and_foreign_folders_are_one_line(folder: Path, tmp_path: Path, fault: str, said: str):
+    shutil.copytree(folder / "vae", tmp_path, dirs_exist_ok=True)
+    config, weights = tmp_path / "config.json", tmp_path / "diffusion_pytorch_model.safetensors"
+    if fault == "no weights":
+        weights.unlink()
+    elif fault == "torn":
+        weights.write_bytes(weights.read_bytes()[:5000])
+    elif fault == "another size":
+        config.write_text(config.read_text().replace('"base_dim": 8', '"base_dim": 16'))
+    else:
+        config.write_text("{")
+    with pytest.raises(BadValue, match=rf"folder=.*: expected a whole AutoencoderKLWan, .*{said}") as error:
+        WanVAE(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_large_videos_go_through_in_tiles_and_come_out_much_alike(folder: Path):
+    whole, tiled = WanVAE(str(folder)), WanVAE(str(folder), tiling=True)
+    image = torch.nn.functional.interpolate(torch.rand(1, 3, 17, 17), size=(272, 272), mode="bilinear")
+    latents = [codec.encode(image.unsqueeze(2)) for codec in (whole, tiled)]
+    decoded = [codec.decode(latents[0]) for codec in (whole, tiled)]
+    for one, other in (latents, decoded):
+        assert one.shape == other.shape
+        assert not torch.equal(one, other)  # tiles do not see beyond their borders
+        assert (one - other).square().mean() < 0.05 * one.var()
+
+
+def test_autoencoders_are_told_apart_by_their_weights(folder: Path, tmp_path: Path):
+    torch.manual_seed(1)
+    AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(tmp_path)
+    one, same, other = (WanVAE(str(f)).describe()["weights"] for f in (folder, folder / "vae", tmp_path))
+    assert one == same != other

@@ -1,0 +1,79 @@
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.data.text.umt5 import UMT5Encoder, clean
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny umT5 with random weights and a word-level tokenizer, saved as a pipeline saves them."""
+    transformers = pytest.importorskip("transformers")
+    tokenizers = pytest.importorskip("tokenizers")
+    root = tmp_path_factory.mktemp("wan")
+    words = ["<pad>", "</s>", "<unk>", "a", "cat", "on", "the", "roof"]
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.post_processor = tokenizers.processors.TemplateProcessing("$A </s>", special_tokens=[("</s>", 1)])
+    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(root / "tokenizer")
+    config = transformers.UMT5Config(
+        vocab_size=len(words), d_model=24, d_kv=8, d_ff=32, num_layers=2, num_heads=3, pad_token_id=0, eos_token_id=1
+    )
+    torch.manual_seed(0)
+    transformers.UMT5EncoderModel(config).save_pretrained(root / "text_encoder")
+    return root
+
+
+def test_hidden_states_up_to_the_prompts_end_and_zero_beyond(folder: Path):
+    from transformers import UMT5EncoderModel
+
+    encoder = UMT5Encoder(str(folder), length=512, precision="float32")
+    embeddings = encoder.encode(["a cat", "a cat on the roof"])
+    assert embeddings.shape == (2, 512, 24)
+    assert (encoder.length, encoder.dim) == (512, 24)
+    model = UMT5EncoderModel.from_pretrained(folder / "text_encoder").eval()
+    with torch.no_grad():
+        expected = model(torch.tensor([[3, 4, 1]])).last_hidden_state
+    torch.testing.assert_close(embeddings[:1, :3], expected, atol=1e-5, rtol=1e-4)
+    assert embeddings.abs().sum(-1).bool().sum(1).tolist() == [3, 6]
+
+
+def test_long_prompts_are_cut_and_precision_is_kept(folder: Path):
+    embeddings = UMT5Encoder(str(folder), length=4, precision="bfloat16").encode(["a cat on the roof"])
+    assert embeddings.shape == (1, 4, 24)
+    assert embeddings.dtype == torch.bfloat16
+    assert embeddings.abs().sum(-1).bool().all()
+
+
+def test_prompts_are_cleaned():
+    pytest.importorskip("ftfy")
+    assert clean("  a &amp;amp; b\n\n c ") == "a & b c"
+
+
+def test_a_torn_model_is_one_line(folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "text_encoder" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(BadValue, match=r"folder=.*: expected a whole umT5 encoder") as error:
+        UMT5Encoder(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_refuses_a_folder_without_its_parts(tmp_path: Path):
+    with pytest.raises(BadValue, match=r"folder=.*expected a pipeline's folder with text_encoder/ and tokenizer/"):
+        UMT5Encoder(str(tmp_path))
+    with pytest.raises(BadValue, match="length=0: expected at least 1"):
+        UMT5Encoder(str(tmp_path), length=0)
+
+
+def test_names_the_extra_that_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(MissingExtra, match=r"text=umt5 needs transformers.*interp_refiner\[wan\]"):
+        UMT5Encoder(str(folder))

@@ -1,0 +1,112 @@
+"""Metrics that are asked for by name: built from their configs, or refused with what they need."""
+
+import pytest
+import torch
+
+from interp_refiner.config import build
+from interp_refiner.core import BadValue
+from interp_refiner.evaluation.measures import (
+    Bootstrap,
+    FrechetByLevel,
+    FrechetDistance,
+    InceptionFeatures,
+    RandomConvFeatures,
+)
+from tests.evaluation.measures.test_perceptual import (
+    I3D,
+    VGG16,
+    Inception,
+    needs_ffmpeg,
+    needs_stlpips,
+    noisy,
+    videos,
+    weights,
+)
+from tests.helpers import group_config, group_members
+
+__all__ = ["weights"]  # a fixture
+FEW = Bootstrap(num_resamples=20)
+PARTS = {"methods": ["good", "bad"], "baselines": ["bad"], "bootstrap": FEW}
+KNOWN = torch.tensor([[True, False, False, False, False, True]] * 4)
+
+
+def table(name, *overrides):
+    return build(group_config("metric", name, *overrides)[name], **PARTS)
+
+
+def measured(metric, t=6):
+    """Records of estimates with little and with much noise."""
+    clean = videos(b=4, t=t, h=64, w=96)
+    estimates = {"good": noisy(clean, 0.03), "bad": noisy(clean, 0.3)}
+    index = torch.arange(4)
+    metric.update(estimates, clean, KNOWN, torch.full((4,), 2), index, torch.arange(t).clamp(max=5))
+    return metric.compute()
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        pytest.param("st_lpips", -1, marks=needs_stlpips),
+        pytest.param("vmaf", 1, marks=needs_ffmpeg),
+    ],
+)
+def test_those_with_their_own_weights_rank_estimates(name, better):
+    values = next(r for r in measured(table(name)) if r.get("level") == 2 and "gap" not in r)["values"]
+    assert better * (values[f"{name}/good"]["value"] - values[f"{name}/bad"]["value"]) > 0
+
+
+@pytest.mark.parametrize(("name", "weights"), [("lpips", VGG16), ("fvd", I3D)], indirect=["weights"])
+def test_those_of_local_files_rank_estimates(name, weights):
+    metric = table(name, f"metric.{name}.weights={weights}")
+    values = next(r for r in measured(metric, t=10) if r.get("level") == 2 and "gap" not in r)["values"]
+    assert values[f"{name}/good"]["value"] < values[f"{name}/bad"]["value"]
+
+
+@pytest.mark.parametrize("weights", [Inception], indirect=True)
+def test_fid_compares_inception_features_as_published(weights):
+    metric = table("fid", f"metric.fid.weights={weights}")  # not computed: roots of 2048 x 2048 take minutes
+    assert isinstance(metric.features, InceptionFeatures)
+    assert (metric.name, metric.settings) == ("fid", {"standardise": False, "num_folds": 2})
+
+
+@pytest.mark.parametrize("name", ["lpips", "fid", "fvd"])
+def test_a_missing_file_is_said_with_its_key_and_what_is_needed(name):
+    said = rf"metric\.{name}\.weights=nowhere\.pt: expected the path of .*TorchScript.* never fetched"
+    with pytest.raises(BadValue, match=said):
+        table(name, f"metric.{name}.weights=nowhere.pt")
+
+
+@pytest.mark.parametrize("name", ["lpips", "fid", "fvd"])
+def test_asked_for_without_its_file_it_says_which_it_needs(name):
+    with pytest.raises(BadValue, match=rf"metric\.{name}\.weights=None: expected the path of .*never fetched"):
+        table(name)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("without", ["nowhere", "other"])
+def test_an_ffmpeg_without_libvmaf_is_refused_before_anything_is_measured(monkeypatch, tmp_path, without):
+    program = tmp_path / without
+    if without == "other":
+        program.write_text("#!/bin/sh\necho ' .. vmafmotion        V->V       Calculate the VMAF Motion score.'\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    with pytest.raises(BadValue, match=rf"IMAGEIO_FFMPEG_EXE={program}: expected the path of an ffmpeg with .*libvmaf"):
+        table("vmaf")
+
+
+def test_every_member_of_the_group_is_one_of_those():
+    assert set(group_members("metric")) == {"st_lpips", "vmaf", "lpips", "fid", "fvd"}
+
+
+def test_frechet_distances_by_level_are_those_of_each_level():
+    clean, by_level = videos(b=8, t=6), FrechetByLevel(["noisy"], [], name="other")
+    known, sample = torch.ones(8, 6, dtype=torch.bool), torch.arange(8)
+    for level, sigma in ((3, 0.2), (1, 0.05)):
+        estimate = {"noisy": noisy(clean, sigma)}
+        by_level.update(estimate, clean, known, torch.full((8,), level), sample)
+        alone = FrechetDistance(["noisy"], [], RandomConvFeatures(3))
+        alone.update(estimate, clean, sample)
+        record = next(r for r in by_level.compute() if r["level"] == level)
+        assert record["values"]["other/noisy"] == alone.compute()["frechet/noisy"]
+    assert [r["level"] for r in by_level.compute()] == [1, 3]
+    assert "other_floor" in record["values"]

@@ -1,0 +1,160 @@
+"""Collisions along edges against dense sampling, and the figures of paths against slow loops."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from interp_refiner.core import BadValue
+from interp_refiner.evaluation.measures import Bootstrap, MazeScores, edge_collisions, endpoint_error, path_length
+
+METHODS = ["refined", "linear"]
+
+
+def sampled_collision(walls: Tensor, p: Tensor, q: Tensor, steps: int = 4001) -> bool:
+    """Looks up the cell at many points of an edge."""
+    u = torch.linspace(0, 1, steps, dtype=torch.float64).unsqueeze(1)
+    points = (1 - u) * p + u * q
+    if ((points < 0) | (points > 1)).any():
+        return True
+    cell = (points * len(walls)).long().clamp(max=len(walls) - 1)
+    return bool(walls[cell[:, 0], cell[:, 1]].any())
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_equals_dense_sampling(seed, size):
+    g = torch.Generator().manual_seed(seed)
+    walls = torch.rand(1, size, size, generator=g) < 0.25
+    path = torch.rand(1, 2, 4, generator=g) * 1.04 - 0.02
+    exact = edge_collisions(walls, path)[0].tolist()
+    for e in range(3):
+        p, q = path[0, :, e].double(), path[0, :, e + 1].double()
+        if sampled_collision(walls[0], p, q):
+            assert exact[e]
+        elif exact[e]:  # a corner cut between two of the sampled points
+            assert sampled_collision(walls[0], p, q, steps=400_001)
+
+
+def test_known_edges():
+    walls = torch.zeros(1, 4, 4, dtype=torch.bool)
+    walls[0, 1, 2] = True  # rows 0.25..0.5, columns 0.5..0.75
+    edges = {
+        ((0.3, 0.1), (0.3, 0.9)): True,  # along its row
+        ((0.1, 0.6), (0.9, 0.6)): True,  # along its column
+        ((0.1, 0.3), (0.9, 0.3)): False,  # the same with the axes exchanged
+        ((0.3, 0.6), (0.4, 0.7)): True,  # inside
+        ((0.3, 0.6), (0.3, 0.6)): True,  # standing still inside
+        ((0.1, 0.1), (0.1, 0.1)): False,  # standing still outside
+        ((0.25, 0.1), (0.25, 0.9)): False,  # along its border
+        ((0.125, 0.375), (0.375, 0.125)): False,
+        ((0.0, 0.25), (0.5, 0.75)): True,  # its diagonal
+        ((0.25, 0.25), (0.75, 0.75)): False,  # through its corner
+        ((0.1, 0.1), (0.1, 1.1)): True,  # leaves the map
+    }
+    for (p, q), expected in edges.items():
+        path = torch.tensor([p, q]).T.unsqueeze(0)
+        assert edge_collisions(walls, path).item() is expected, (p, q)
+        assert edge_collisions(walls, path.flip(2)).item() is expected, (q, p)
+
+
+def test_moves_between_open_cell_centres_are_free():
+    g = torch.Generator().manual_seed(0)
+    walls = torch.rand(1, 21, 21, generator=g) < 0.3
+    free = (~walls[0]).nonzero().tolist()
+    checked = 0
+    for i, j in free:
+        for di, dj in ((0, 1), (1, 0)):
+            if [i + di, j + dj] in free:
+                path = (torch.tensor([[i, i + di], [j, j + dj]]) + 0.5).unsqueeze(0) / 21
+                assert not edge_collisions(walls, path).any()
+                checked += 1
+    assert checked > 100
+
+
+def test_length_and_endpoints():
+    square = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]]])
+    assert path_length(square).item() == 3.0
+    moved = square.clone()
+    moved[0, :, 0] += torch.tensor([0.3, 0.4])
+    assert endpoint_error(moved, square).item() == pytest.approx(0.25)
+    assert endpoint_error(square, square).item() == 0.0
+
+
+def batch(b: int = 12, t: int = 10, seed: int = 0) -> dict[str, object]:
+    g = torch.Generator().manual_seed(seed)
+    clean = 0.2 + 0.6 * torch.rand(b, 2, t, generator=g)
+    known = torch.rand(b, t, generator=g) < 0.3
+    known[:, 4] = False
+    scales = {"refined": 0.05, "linear": 0.08}
+    return {
+        "estimates": {m: clean + s * torch.randn(clean.shape, generator=g) for m, s in scales.items()},
+        "clean": clean,
+        "walls": torch.rand(b, 8, 8, generator=g) < 0.03,
+        "known": known,
+        "level": torch.randint(1, 3, (b,), generator=g),
+        "sample": torch.arange(b),
+    }
+
+
+def scores(*batches: dict[str, object], tolerance: float = 0.01) -> dict[int, dict[str, float]]:
+    metric = MazeScores(METHODS, ["linear"], tolerance, Bootstrap(num_resamples=20))
+    for one in batches:
+        metric.update(**one)
+    return {r["level"]: {name: figure["value"] for name, figure in r["values"].items()} for r in metric.compute()}
+
+
+def test_equals_the_definition():
+    one = batch()
+    found = scores(one)
+    paths = one["estimates"] | {"truth": one["clean"]}
+    for level in (1, 2):
+        clips = [i for i in range(12) if one["level"][i] == level]
+        error = {m: [] for m in METHODS}
+        for i in clips:
+            for m in METHODS:
+                points = [
+                    (paths[m] - one["clean"])[i, :, t].square().mean() for t in range(10) if not one["known"][i, t]
+                ]
+                error[m].append((sum(points) / len(points)).item())
+        for m, path in paths.items():
+            hits, lengths = [], []
+            for i in clips:
+                ends = [(path[i, :, t].double(), path[i, :, t + 1].double()) for t in range(9)]
+                hits.append([sampled_collision(one["walls"][i], p, q) for p, q in ends])
+                lengths.append(sum(math.dist(p.tolist(), q.tolist()) for p, q in ends))
+            assert found[level][f"collision_rate/{m}"] == pytest.approx(sum(any(h) for h in hits) / len(clips))
+            assert found[level][f"edge_collisions/{m}"] == pytest.approx(sum(sum(h) / 9 for h in hits) / len(clips))
+            if m != "truth":
+                true_lengths = sum(path_length(one["clean"][[i]]).item() for i in clips)
+                assert found[level][f"length_ratio/{m}"] == pytest.approx(sum(lengths) / true_lengths, rel=1e-5)
+                assert found[level][f"mse/{m}"] == pytest.approx(sum(error[m]) / len(clips), rel=1e-5)
+        pairs = list(zip(error["refined"], error["linear"], strict=True))
+        better, worse = sum(r < 0.99 * n for r, n in pairs), sum(r > 1.01 * n for r, n in pairs)
+        assert found[level]["mse_ratio/refined/linear"] == pytest.approx(sum(error["refined"]) / sum(error["linear"]))
+        assert found[level]["better/refined/linear"] == pytest.approx(better / len(clips))
+        assert found[level]["worse/refined/linear"] == pytest.approx(worse / len(clips))
+        assert found[level]["unchanged/refined/linear"] == pytest.approx(1 - (better + worse) / len(clips))
+
+
+def test_zero_output_is_unchanged_and_the_truth_is_better():
+    one = batch()
+    one["estimates"]["refined"] = one["estimates"]["linear"]
+    for figures in scores(one).values():
+        assert figures["mse_ratio/refined/linear"] == figures["unchanged/refined/linear"] == 1.0
+        assert figures["better/refined/linear"] == figures["worse/refined/linear"] == 0.0
+    one["estimates"]["refined"] = one["clean"]
+    for figures in scores(one).values():
+        assert figures["mse/refined"] == figures["endpoint_error/refined"] == 0.0
+        assert figures["better/refined/linear"] == figures["length_ratio/refined"] == 1.0
+        assert figures["collision_rate/refined"] == figures["collision_rate/truth"]
+
+
+def test_refuses_bad_settings():
+    with pytest.raises(BadValue, match=r"tolerance=-0\.1: expected 0 or more"):
+        MazeScores(METHODS, [], tolerance=-0.1)
+    with pytest.raises(BadValue, match=r"estimates=\['linear', 'refined'\]: expected exactly \['linear'\]"):
+        MazeScores(["linear"], []).update(**batch())

@@ -1,0 +1,98 @@
+"""Compiled blocks: one graph for all of them, compiled once, with the same results and names."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytestmark = pytest.mark.timeout(1800)  # seconds of work, many times that beside other work
+ROOT = Path(__file__).resolve().parents[3]
+
+
+BROKEN = """
+import torch
+from interp_refiner.model.backbone.run_block import compiled_run_block
+
+def broken(block, *inputs):
+    torch._dynamo.graph_break()
+    return inputs[0]
+
+compiled_run_block({})(torch.nn.Linear(2, 2), torch.randn(1, 2), runner=broken)
+"""
+
+
+MANY_SHAPES = """
+import functools, torch
+torch.compile = functools.partial(torch.compile, backend="eager")
+from interp_refiner.model.backbone.run_block import compiled_run_block
+
+def plain(block, *inputs):
+    return inputs[0] + 1
+
+run = compiled_run_block({})
+print([float(run(torch.nn.Identity(), torch.zeros(size), runner=plain).sum()) for size in range(2, 14)])
+"""
+
+
+def printed(*arguments: str) -> dict:
+    """What a program of these tests prints, from JSON."""
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def compilations():
+    return printed("tests.model.backbone.count_compilations")
+
+
+@pytest.mark.parametrize("attention", ["dense", "sparse_linear"])
+def test_blocks_share_one_graph_without_breaks_or_recompilations(compilations, attention):
+    found = compilations[attention]
+    assert found["graph_breaks"] == 0
+    assert found["graphs_after_each_step"] == [1, 1, 1]  # of three blocks, in three steps
+    assert found["graphs_after_validation"] == 2  # one more, without gradients
+    assert found["loss_error"] < 1e-6
+    assert found["gradient_error"] < 1e-5
+    assert found["same_names"]
+
+
+def test_flex_attention_with_selective_recomputation_is_one_graph_that_keeps_its_output_and_its_choice():
+    found = printed("tests.model.backbone.capture_flex")
+    assert found["graph_breaks"] == 0
+    (forward,), (backward,) = found["forward"], found["backward"]  # one graph for three blocks and two steps
+    assert forward["flex_attention"] == forward["topk"] == 1
+    assert backward["flex_attention"] == backward["topk"] == 0  # kept, not computed again
+    assert backward["flex_attention_backward"] == 1
+    assert backward["index_add"] == backward["scatter_add"] == 0
+
+
+def test_a_break_in_a_compiled_block_is_an_error_not_two_graphs():
+    """In a process of its own: here functions have their shapes checked, over which the compiler stumbles first."""
+    done = subprocess.run([sys.executable, "-c", BROKEN], cwd=ROOT, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 1
+    assert "Unsupported" in done.stderr
+    assert "graph_break()" in done.stderr
+
+
+def test_clips_of_a_dozen_sizes_each_have_their_graph():
+    """As many as a demo or an evaluation meets; in a process of its own, as above."""
+    done = subprocess.run([sys.executable, "-c", MANY_SHAPES], cwd=ROOT, capture_output=True, text=True, timeout=1700)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout) == list(range(2, 14))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("attention", ["dense", "sparse_linear"])
+def test_compiled_blocks_on_a_gpu_train_as_uncompiled_ones(attention):
+    found = printed("tests.model.backbone.count_on_gpu", attention)
+    assert found["graph_breaks"] == 0
+    assert len(set(found["graphs_after_each_step"])) == 1
+    assert 0 < found["kernels_of_a_block"] < found["launches_of_a_plain_block"] / 2  # forward and backward, fused
+    assert found["relative_loss_error"] < 1e-2
+    assert found["relative_gradient_error"] < 3e-2

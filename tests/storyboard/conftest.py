@@ -1,0 +1,38 @@
+"""A run folder with a tiny untrained refiner that adds something of its own."""
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from interp_refiner.assemble import LAST_CHECKPOINT, assemble, load_run
+from interp_refiner.config import save_config
+from interp_refiner.export import as_pipeline
+from tests.helpers import CONF
+
+
+def program_config(program: str, folder, *overrides: str):
+    places = [f"paths.{name}={folder / name}" for name in ("root", "cache", "log_dir")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(program, [*places, f"paths.output_dir={folder / program}", *overrides])
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    small = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.num_layers=1", "corruption.sigma=0.4"]
+    cfg = program_config("train", folder, "+experiment=toy_video", *small)
+    run = assemble(cfg)
+    with torch.no_grad():
+        for weight in run.refiner.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    (folder / "train" / "checkpoints").mkdir(parents=True)
+    save_config(cfg, folder / "train")
+    torch.save({"state_dict": run.refiner.state_dict()}, folder / "train" / LAST_CHECKPOINT)
+    return folder / "train"
+
+
+@pytest.fixture(scope="session")
+def pipe(run_folder):
+    made = as_pipeline(load_run(run_folder))
+    made.set_progress_bar_config(disable=True)
+    return made

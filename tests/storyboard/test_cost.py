@@ -1,0 +1,41 @@
+"""What a dry run says of time: by a clock that only the work that is timed moves on."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from interp_refiner.model.sampler import Bridge
+from interp_refiner.storyboard import Keyframe
+from interp_refiner.storyboard import cost as cost_module
+from interp_refiner.storyboard.cost import expected_cost
+
+
+@pytest.mark.parametrize("frames", [21, 31])
+def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames):
+    now = [0.0]
+    monkeypatch.setattr(cost_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    estimate, decode = type(pipe).clean_estimate, type(pipe.codec).decode
+    seen = []
+
+    def slow_estimate(self, corrupted):
+        now[0] += 0.1 * corrupted.x.shape[2]  # seconds a latent frame
+        return estimate(self, corrupted)
+
+    def slow_decode(self, latents):
+        seen.append(latents.shape[2])
+        now[0] += 0.5 * latents.shape[2]
+        return decode(self, latents)
+
+    monkeypatch.setattr(type(pipe), "clean_estimate", slow_estimate)
+    monkeypatch.setattr(type(pipe.codec), "decode", slow_decode)
+    monkeypatch.setattr(pipe, "sampler", Bridge(steps=4))
+    keyframes = [Keyframe(image=torch.rand(3, 16, 24), time=f"{percent}%") for percent in (0, 50, 100)]
+    plan = pipe.planner.plan(keyframes, frames)
+    found = expected_cost(pipe, plan, keyframes)
+    covered = sum(part.length for part in plan.parts)  # by windows, overlaps twice
+    assert found.estimates == 4 * len(plan.parts)
+    assert found.refining == pytest.approx(4 * 0.1 * covered)
+    assert found.decoding == pytest.approx(2 * 0.5 * frames)  # the video, and the interpolation beside it
+    assert found.seconds == pytest.approx(found.refining + found.decoding)
+    assert max(seen) < 21  # of which a few frames tell enough

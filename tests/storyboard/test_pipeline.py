@@ -1,0 +1,206 @@
+"""The pipeline: what it keeps, what it may change, and that it survives its own folder."""
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+
+from interp_refiner.core import BadValue
+from interp_refiner.storyboard import Keyframe, RefinerPipeline
+from interp_refiner.storyboard.conditioning import prompt_segments
+
+PROMPT = "dark square moving left"
+
+
+def picture(seed: int):
+    return torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(seed))
+
+
+def board(**middle):
+    return [
+        Keyframe(image=picture(0), time=0),
+        Keyframe(image=picture(1), time="50%", **middle),
+        Keyframe(image=picture(2), time="100%"),
+    ]
+
+
+def same_bits(a, b):
+    return torch.equal(a.contiguous().view(torch.int32), b.contiguous().view(torch.int32))
+
+
+@pytest.mark.parametrize("steps", [None, 1, 3])
+def test_hard_keyframes_are_kept_bit_for_bit(pipe, steps):
+    made = pipe(PROMPT, board(), num_inference_steps=steps, output_type="pt")
+    assert made.frames.shape == (3, 21, 16, 24)
+    for frame, seed in ((0, 0), (10, 1), (20, 2)):
+        encoded = pipe.codec.encode_still(picture(seed)[None], frame)[0]
+        assert same_bits(made.latents[0, :, frame], encoded)
+    assert not torch.allclose(made.latents, made.interpolation)
+
+
+def test_strength_weighs_the_proposal_in_every_estimate(pipe):
+    free, half, full = (
+        pipe(PROMPT, board(strength=w), num_inference_steps=1).latents[:, :, 10] for w in (0.0, 0.5, 1.0)
+    )
+    value = pipe.codec.encode_still(picture(1)[None], 10)
+    assert not torch.allclose(free, value)
+    torch.testing.assert_close(half, (free + value) / 2)
+    assert torch.equal(full, value)
+
+
+def test_the_seed_is_the_video(pipe):
+    samples = [pipe(PROMPT, board(), num_inference_steps=2, generator=g).latents for g in (0, 0, 1)]
+    assert same_bits(samples[0], samples[1])
+    assert not torch.allclose(samples[0], samples[2])
+    generator = torch.Generator().manual_seed(1)
+    assert same_bits(pipe(PROMPT, board(), num_inference_steps=2, generator=generator).latents, samples[2])
+
+
+def test_prompts_count_where_they_stand(pipe):
+    segments = board(prompt="bright ring moving up")
+    mixed = pipe(PROMPT, segments, num_inference_steps=1).latents
+    for prompt, frames in ((PROMPT, slice(0, 10)), ("bright ring moving up", slice(10, 21))):
+        alone = pipe(prompt, board(), num_inference_steps=1).latents
+        assert torch.equal(mixed[:, :, frames], alone[:, :, frames])
+    assert not torch.allclose(mixed[:, :, 11:20], pipe(PROMPT, board(), num_inference_steps=1).latents[:, :, 11:20])
+
+
+def test_prompt_segments():
+    prompts, of_frame = prompt_segments("a", [(3, "b"), (1, "c"), (5, "a")], 7)
+    assert [prompts[i] for i in of_frame] == ["a", "c", "c", "b", "b", "a", "a"]
+    assert sorted(prompts) == ["a", "b", "c"]
+
+
+def test_guidance_leads_away_from_the_negative_prompt(pipe):
+    def one(scale, prompt=PROMPT, negative="dim circle"):
+        return pipe(prompt, board(), num_inference_steps=1, guidance_scale=scale, negative_prompt=negative).latents
+
+    plain, away = one(1.0), one(1.0, prompt="dim circle")
+    torch.testing.assert_close(one(2.5), away + 2.5 * (plain - away), atol=1e-4, rtol=1e-4)
+
+
+def test_the_callback_sees_every_step_and_may_replace_the_estimate(pipe):
+    seen = []
+
+    def callback(pipeline, step, tau, tensors):
+        seen.append((step, tau))
+        return {"clean_estimate": torch.zeros_like(tensors["clean_estimate"])}
+
+    made = pipe(PROMPT, board(), num_inference_steps=4, callback_on_step_end=callback)
+    assert seen == [(0, 1.0), (1, 0.75), (2, 0.5), (3, 0.25)]
+    assert not made.latents[:, :, 1:10].any()
+    assert made.latents[:, :, 10].any()
+
+
+def test_output_types(pipe):
+    frames = {kind: pipe(PROMPT, board(), output_type=kind).frames for kind in ("pil", "np", "pt", "latent")}
+    assert (len(frames["pil"]), frames["pil"][0].size) == (21, (24, 16))
+    assert torch.equal(torch.from_numpy(frames["np"]), frames["pt"].permute(1, 2, 3, 0))
+    torch.testing.assert_close(pipe.codec.decode(frames["latent"])[0], frames["pt"])
+
+
+def test_longer_and_shorter_than_the_model(pipe):
+    for frames, parts in ((31, 2), (11, 1)):
+        keyframes = [Keyframe(image=picture(n), time=t) for n, t in enumerate(range(0, frames, 5))]
+        made = pipe(PROMPT, keyframes, num_frames=frames, num_inference_steps=2)
+        assert len(made.frames) == frames
+        assert len(made.plan.parts) == parts
+        assert same_bits(made.latents[:, :, ::5], made.values[:, :, ::5])
+        assert len(made.disagreement) == parts - 1
+
+
+def test_keyframes_as_latents(pipe):
+    latents = torch.randn(16, 2, 4, 6, generator=torch.Generator().manual_seed(5))
+    made = pipe(PROMPT, [Keyframe(latents=latents, time=4), Keyframe(image=picture(0), time=20)])
+    assert same_bits(made.latents[0, :, 4:6], latents)
+    assert "no keyframe in the first latent frame" in made.plan.notes[-1]
+
+
+def test_the_folder_gives_the_same_video_bit_for_bit(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path / "saved")
+    again = RefinerPipeline.from_pretrained(tmp_path / "saved")
+    again.set_progress_bar_config(disable=True)
+    for steps in (None, 3):
+        videos = [p(PROMPT, board(strength=0.4), num_inference_steps=steps).latents for p in (pipe, again)]
+        assert same_bits(*videos)
+    transformer = WanTransformer3DModel.from_pretrained(tmp_path / "saved" / "transformer")
+    for name, weight in transformer.state_dict().items():
+        assert torch.equal(weight, pipe.backbone.wan.state_dict()[name]), name
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert card.startswith("---\n")
+    assert "21 latent frames of 16 x 4 x 6" in card
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"keyframes": []}, r"keyframes=\[\]: expected at least one keyframe"),
+        ({"width": 20}, r"width=20: expected a multiple of 8 \(codec 4 x patch 2\), such as 16 or 24"),
+        ({"height": 8}, r"keyframes\[0\]\.image=16x24: expected 8x24 pixels"),
+        ({"num_inference_steps": 0}, "steps=0: expected a number of steps >= 1"),
+        ({"num_frames": 20}, r"keyframes\[1\].*"),
+    ],
+)
+def test_mistakes_are_named(pipe, settings, said):
+    arguments = {"keyframes": board(), **settings}
+    if "num_frames" in settings:
+        arguments["keyframes"] = [Keyframe(image=picture(0), time=0), Keyframe(image=picture(1), time=20)]
+    with pytest.raises(BadValue, match=said):
+        pipe(PROMPT, output_type=arguments.pop("output_type", "latent"), **arguments)
+
+
+def test_prompts_need_an_encoder(pipe, monkeypatch):
+    monkeypatch.setattr(pipe, "text", None)
+    assert pipe("", board(), output_type="latent").latents.isfinite().all()
+    with pytest.raises(BadValue, match=f"prompt={PROMPT}: expected no prompt"):
+        pipe(PROMPT, board(), output_type="latent")
+
+
+def test_embeddings_stand_in_for_prompts(pipe, monkeypatch):
+    def one(prompt=None, negative=None, **embeddings):
+        settings = {"num_inference_steps": 1, "guidance_scale": 3.0}
+        return pipe(
+            prompt, board(prompt="bright ring moving up"), negative_prompt=negative, **settings, **embeddings
+        ).latents
+
+    own, negative = pipe.embed([PROMPT, "dim circle"])
+    worded = one(PROMPT, "dim circle")
+    assert same_bits(one(prompt_embeds=own, negative_prompt_embeds=negative[None]), worded)
+    assert not torch.allclose(one(negative="dim circle"), worded)
+    assert same_bits(one(), one("", ""))
+    monkeypatch.setattr(pipe, "text", None)
+    alone = pipe(keyframes=board(), num_inference_steps=1, prompt_embeds=own).latents
+    monkeypatch.undo()
+    assert same_bits(alone, pipe(PROMPT, board(), num_inference_steps=1).latents)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"height": -32}, "height=-32: expected a multiple of 8"),
+        ({"width": 0}, "width=0: expected a multiple of 8"),
+        ({"fps": 0.0}, "fps=0.0: expected a positive number"),
+        ({"fps": float("nan")}, "fps=nan: expected a positive number"),
+        ({"num_frames": -3}, "frames=-3: expected a multiple of 1 frames"),
+        ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number >= 0"),
+        ({"prompt": "a", "prompt_embeds": torch.zeros(16, 32)}, "prompt_embeds=.*: expected prompt or prompt_embeds"),
+        (
+            {"negative_prompt_embeds": torch.zeros(2, 16, 32)},
+            r"negative_prompt_embeds=\[2, 16, 32\]: expected \[16, 32\]",
+        ),
+    ],
+)
+def test_bad_arguments_are_one_line(pipe, settings, said):
+    with pytest.raises(BadValue, match=said) as error:
+        pipe(keyframes=board(), **settings)
+    assert "\n" not in str(error.value)
+
+
+def test_no_generator_is_another_video_every_time(pipe):
+    one, two = (pipe(PROMPT, board(), num_inference_steps=2, generator=None).latents for _ in range(2))
+    assert not torch.allclose(one, two)
+
+
+def test_pictures_as_arrays(pipe):
+    pixels = [picture(seed).permute(1, 2, 0).numpy() for seed in range(3)]
+    keyframes = [Keyframe(image=array, time=time) for array, time in zip(pixels, (0, 10, 20), strict=True)]
+    assert same_bits(pipe(PROMPT, keyframes).latents, pipe(PROMPT, board()).latents)

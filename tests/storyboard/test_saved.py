@@ -1,0 +1,99 @@
+"""A pipeline's folder from a stranger, or with something missing."""
+
+import json
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+
+from interp_refiner.assemble import assemble
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec import PatchDCT
+from interp_refiner.export import as_pipeline
+from interp_refiner.storyboard import INDEX, RefinerPipeline
+from interp_refiner.storyboard.construct import component, construct, construct_components
+from interp_refiner.storyboard.saved import WEIGHTS
+
+
+@pytest.fixture(scope="module")
+def folder(pipe, tmp_path_factory):
+    return pipe.save_pretrained(tmp_path_factory.mktemp("saved"))
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments"),
+    [
+        ("os.system", {"command": "touch {}"}),
+        ("interp_refiner.data.encode.os.system", {"command": "touch {}"}),
+        ("interp_refiner.storyboard.saved.Path.touch", {"self": "{}"}),
+        ("interp_refiner.storyboard.saved.json.codecs.open", {"filename": "{}", "mode": "w"}),
+        ("interp_refiner.data.write_shard", {"path": "{}"}),
+        ("interp_refiner.core.save_weights", {"path": "{}"}),
+        ("interp_refiner.data.codec.patch_dct.Sequence", {}),
+        ("interp_refiner.data.codec.wan_vae.Codec", {}),  # a component, but not that module's own
+        ("interp_refiner.data.codec..PatchDCT", {}),
+        ("interp_refiner.data.codec:PatchDCT", {}),
+        (["interp_refiner.data.codec.PatchDCT"], {}),
+    ],
+)
+def test_a_folder_runs_nothing_but_components(tmp_path, target, arguments):
+    mark = tmp_path / "mark"
+    node = {"_target_": target, **{name: value.format(mark) for name, value in arguments.items()}}
+    with pytest.raises(BadValue, match=r"_target_=.*: expected a component of interp_refiner"):
+        construct({"inside": [node]}, tmp_path)
+    assert not mark.exists()
+
+
+def test_components_are_found_by_the_name_of_their_module_and_of_their_package(tmp_path):
+    for name in ("interp_refiner.data.codec.PatchDCT", "interp_refiner.data.codec.patch_dct.PatchDCT"):
+        assert component(name) is PatchDCT
+    node = {"_target_": "interp_refiner.data.codec.declared_codec", "name": "patch_dct", "latent_channels": 16}
+    assert isinstance(construct(node, tmp_path), PatchDCT)
+
+
+def test_a_component_of_another_kind_is_refused(pipe, folder):
+    nodes = json.loads((folder / INDEX).read_text())["components"]
+    with pytest.raises(BadValue, match=r"components\.codec=CaptionEncoder: expected a Codec"):
+        construct_components({**nodes, "codec": nodes["text"]}, folder)
+    with pytest.raises(BadValue, match=r"components=vae: expected backbone \| .*"):
+        construct_components({**nodes, "vae": None}, folder)
+
+
+@pytest.mark.parametrize("change", ["missing", "too many", "other size", "half a file", "no file"])
+def test_weights_that_do_not_fit_are_refused(pipe, tmp_path, change):
+    file = pipe.save_pretrained(tmp_path / "saved") / WEIGHTS
+    weights = load_file(file)
+    name = sorted(weights)[0]
+    if change == "missing":
+        del weights[name]
+    elif change == "too many":
+        weights["zzz"] = torch.ones(1)
+    elif change == "other size":
+        weights[name] = torch.ones(*weights[name].shape, 2)
+    save_file(weights, file)
+    if change == "half a file":
+        file.write_bytes(file.read_bytes()[:-100])
+    elif change == "no file":
+        file.unlink()
+    said = {"missing": f"{name} is missing", "too many": "zzz is too many", "other size": rf"{name} of \["}
+    with pytest.raises(
+        BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"
+    ):
+        RefinerPipeline.from_pretrained(tmp_path / "saved")
+
+
+def test_what_an_objective_has_learned_is_saved(run_folder, tmp_path):
+    """The estimate of the loaded pipeline is that of the run, bit for bit."""
+    config = OmegaConf.load(run_folder / "config.yaml")
+    node = {"_target_": "interp_refiner.model.objective.Preconditioned", "_partial_": True, "variance": 3.0}
+    config.objective = node
+    run = assemble(config)
+    with torch.no_grad():
+        for weight in run.refiner.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    made = as_pipeline(run)
+    again = RefinerPipeline.from_pretrained(made.save_pretrained(tmp_path / "saved"))
+    learned = made.objective.arc.log_variance
+    assert (learned != 0).all()
+    assert torch.equal(again.objective.arc.log_variance, learned)

@@ -1,0 +1,82 @@
+"""A run folder whose data or weights have moved, or that an older version wrote."""
+
+import shutil
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from interp_refiner.assemble import LAST_CHECKPOINT, assemble, load_run, start_from
+from interp_refiner.config import save_config
+from interp_refiner.config.nodes import dotted
+from interp_refiner.core import BadValue
+from interp_refiner.training.checkpoint import AtomicCheckpointIO
+from tests.config.small import small_config
+from tests.training.checkpoint.runs import TINY
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run folder with a checkpoint; its data has been moved to ``<folder>/moved``."""
+    place = tmp_path_factory.mktemp("run")
+    cfg = small_config(place, *TINY, f"paths.cache={place / 'cache'}")
+    save_config(cfg, place / "run")
+    run = assemble(cfg)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": run.module.state_dict()}, place / "run" / LAST_CHECKPOINT)
+    shutil.move(cfg.data.root, place / "moved")
+    config = OmegaConf.load(place / "run" / "config.yaml")
+    config.data.writer = None
+    OmegaConf.save(config, place / "run" / "config.yaml")
+    return place / "run"
+
+
+def test_the_error_names_the_key_to_override_and_the_override_works(run_folder):
+    old, new = run_folder.parent / "cache" / "moving_shapes", run_folder.parent / "moved"
+    with pytest.raises(BadValue) as caught:
+        load_run(run_folder)
+    assert str(caught.value).startswith(f"data.root={old}: expected a folder with train/ and val/")
+    assert str(caught.value).endswith(f"it is from {run_folder / 'config.yaml'}, override data.root")
+    run = load_run(run_folder, overrides=dotted(OmegaConf.create({"data": {"root": str(new)}})))
+    saved = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    assert all(torch.equal(value, saved[name]) for name, value in run.module.state_dict().items())
+
+
+def test_pretrained_weights_that_have_moved_are_named(run_folder):
+    overrides = {"data.root": str(run_folder.parent / "moved"), "backbone.pretrained": "/moved/wan"}
+    with pytest.raises(BadValue, match=r"^backbone\.pretrained=/moved/wan: expected .*override backbone\.pretrained$"):
+        load_run(run_folder, overrides=overrides)
+
+
+def test_a_config_without_a_newer_group_is_told(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "old")
+    config = OmegaConf.load(tmp_path / "old" / "config.yaml")
+    del config["training"]
+    OmegaConf.save(config, tmp_path / "old" / "config.yaml")
+    with pytest.raises(BadValue, match=r"training=None: expected a value in .*config\.yaml, which an older version"):
+        load_run(tmp_path / "old")
+
+
+KEYFRAMES = ["corruption.keyframe_fraction=0.5"]  # those that are replaced
+
+
+def test_a_new_run_starts_from_the_weights_of_another_objective(run_folder, tmp_path):
+    """Those that both have: the backbone, and what a bridge's objective has learned."""
+    moved = f"data.root={run_folder.parent / 'moved'}"
+    bridge = assemble(small_config(tmp_path, *TINY, moved, *KEYFRAMES, "objective=preconditioned"))
+    state = {name: value + 0.125 for name, value in bridge.module.state_dict().items()}
+    folder = tmp_path / "bridge"
+    save_config(bridge.config, folder)
+    AtomicCheckpointIO().save_checkpoint({"state_dict": state}, folder / LAST_CHECKPOINT)
+    fresh = assemble(small_config(tmp_path / "new", *TINY, moved, *KEYFRAMES, "objective=energy_score"))
+    start_from(fresh, folder)
+    for name, value in fresh.module.state_dict().items():
+        if name != "objective.gain":
+            assert torch.equal(value, state[name]), name
+    assert (fresh.refiner.objective.gain == 0.5).all()
+
+
+def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
+    moved = f"data.root={run_folder.parent / 'moved'}"
+    wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.ffn_dim=48"))
+    with pytest.raises(BadValue, match=r"initial_weights=.*same backbone: \d+ of its weights .*: \[.*48.*\] here, \["):
+        start_from(wider, run_folder)
