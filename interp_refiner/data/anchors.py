@@ -43,8 +43,8 @@ class AnchorShards:
         checksums: as in :class:`ShardDataset`.
 
     Raises:
-        BadValue: the folder holds no shards or fewer anchors than declared, or nothing declares how they are normalised.
-        BadSample: a damaged shard, a key that is there twice, or an anchor without its indices.
+        BadValue: the folder holds no shards, or nothing declares how they are normalised.
+        BadSample: fewer anchors than declared, a damaged shard, a key used twice, or an anchor without its indices.
     """
 
     def __init__(

@@ -201,7 +201,11 @@ class ShardDataset:
         return _named("prompt", self._reader.text(where, out, crc))
 
     def _good_rows(self, refuse_few: bool) -> list[int]:
-        damaged, faults, few = self.index.damaged_shards(), self.index.faults(self.required), few_samples(self.index, self.metadata)
+        damaged, faults, few = (
+            self.index.damaged_shards(),
+            self.index.faults(self.required),
+            few_samples(self.index, self.metadata),
+        )
         found = [*damaged, *faults.values(), *([few] if few is not None and refuse_few else [])]
         if found and (self.on_bad_sample == "error" or found == [few]):
             raise found[0] if len(found) == 1 else _several(found)
@@ -210,6 +214,7 @@ class ShardDataset:
         if faults:
             log.warning("skipped %d of %d samples of %s", len(faults), len(self.index), self.storage.name)
         return [row for row in range(len(self.index)) if row not in faults]
+
 
 def _named(kind: str, member: Member) -> Member:
     """A member whose faults say which one of a sample it is."""

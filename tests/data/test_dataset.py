@@ -12,6 +12,8 @@ from interp_refiner.data.dataset import check_declaration
 from interp_refiner.data.shards import LocalFolder, build_index, finite_rows, write_shards
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, replace_member, samples, saved, write
 
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
 
 def test_samples_come_back(tmp_path):
     written = write(tmp_path / "set", 6)
@@ -170,7 +172,7 @@ def test_a_set_of_bad_samples_only_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])])
 def test_rows_that_are_not_finite_are_found_by_their_bits(dtype, device):
     batch = torch.randn(5, 4, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
     batch[1, 2, 3], batch[3, 0, 0], batch[4, 3, 8] = float("nan"), float("-inf"), torch.finfo(dtype).min

@@ -34,7 +34,7 @@ def all_finite(tensor: Tensor) -> bool:
 
 
 def finite_rows(batch: Shaped[Tensor, "b *shape"]) -> Bool[Tensor, " b"]:
-    """Which rows of a contiguous batch hold neither infinities nor NaN, on the device of the batch and without waiting."""
+    """Which rows of a contiguous batch hold neither infinities nor NaN, on its device and without waiting for it."""
     if batch.device.type == "cpu":
         return torch.tensor([all_finite(row) for row in batch], dtype=torch.bool)
     integer, infinity = BITS[batch.dtype]

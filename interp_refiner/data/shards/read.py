@@ -121,6 +121,7 @@ class MemberReader:
             check_crc([content], crc)
         elif self.checksums:
             check_sums(content)
+        self._learn(content, tensor)
         return tensor
 
     def _parse_into(self, content: bytearray, out: Tensor, crc: int | None) -> None:
@@ -130,11 +131,15 @@ class MemberReader:
         if tensor.dtype != out.dtype:
             raise Unreadable(f"dtype {tensor.dtype}, expected {out.dtype}")
         out.copy_(tensor)
-        sizes = len(content), out.nbytes
-        if sizes not in self._frames:
-            self._frames[sizes] = _frame(content, out)
-        elif self._frames[sizes] is not None:
-            self._frames[sizes] = None  # sound, but unlike the one before
+
+    def _learn(self, content: bytearray, tensor: Tensor) -> None:
+        """Keeps the frame of a sound file for those of the same length."""
+        sizes = len(content), tensor.nbytes
+        if sizes in self._frames and self._frames[sizes] is None:
+            return
+        frame = _frame(content, tensor)
+        if self._frames.setdefault(sizes, frame) != frame:
+            self._frames[sizes] = None  # both are sound and differ: files of this length are parsed
 
 
 def check_crc(parts: Sequence[Buffer], crc: int) -> None:
@@ -180,12 +185,12 @@ class _Frame:
             raise Unreadable("the checksum of its numbers is wrong")
 
 
-def _frame(content: bytearray, out: Tensor) -> _Frame | None:
-    """The frame of a parsed file; None where the numbers do not lie in it as they do in ``out``."""
+def _frame(content: bytearray, tensor: Tensor) -> _Frame | None:
+    """The frame of a parsed file; None where the numbers do not lie in it one after the other."""
     stored, members = plain_tensor(content), zip_members(content)
-    if stored is None or members is None or stored.stride != out.stride():
+    if stored is None or members is None or not tensor.is_contiguous():
         return None
-    stop = stored.start + out.nbytes
+    stop = stored.start + tensor.nbytes
     varied = [member for member in members.values() if (member.start, member.stop) == (stored.start, stop)]
     identifier = next((member for name, member in members.items() if name.endswith(VARIED)), None)
     varied += [identifier] if identifier is not None else []

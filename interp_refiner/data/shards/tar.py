@@ -52,7 +52,7 @@ def split_member(name: str) -> tuple[str, str] | None:
 
 
 class TarIndex(NamedTuple):
-    """One shard: its samples' keys, their spans ``[n, kind, (offset, size, crc)]`` (-1: absent), and its damage, if any."""
+    """One shard: its samples' keys, their spans ``[n, kind, (offset, size, crc)]`` (-1: absent), and its damage."""
 
     keys: list[str]
     spans: np.ndarray

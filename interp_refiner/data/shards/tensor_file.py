@@ -73,7 +73,9 @@ def load_weights(content: bytearray) -> Tensor:
     if not isinstance(value, Tensor):
         raise Unreadable(f"holds a {type(value).__name__}, expected a tensor")
     if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-        kind = "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.").replace("strided", "meta")
+        kind = (
+            "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.").replace("strided", "meta")
+        )
         raise Unreadable(f"holds a {kind} tensor, expected a dense one")
     return value.detach()  # a Parameter would ask for gradients
 

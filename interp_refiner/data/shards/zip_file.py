@@ -17,7 +17,9 @@ DIRECTORY = struct.Struct("<4s6H3L5H2L")
 LOCAL = struct.Struct("<4s5H3L2H")  # signature; needs, flags, method, time, date; crc, stored, length; name, extra
 DESCRIPTOR = struct.Struct("<4s3L")  # signature; crc, stored, length: behind a member whose local header has zeros
 END = struct.Struct("<4s4H2LH")  # signature; disk, first disk, count here, count; size, offset; comment
-END_64 = struct.Struct("<4sQ2H2L4Q")  # signature; size; made by, needs; disk, first disk; count here, count; size, offset
+END_64 = struct.Struct(
+    "<4sQ2H2L4Q"
+)  # signature; size; made by, needs; disk, first disk; count here, count; size, offset
 LOCATOR_64 = struct.Struct("<4sLQL")  # signature; disk, offset of END_64, disks
 EXTRA = struct.Struct("<2sH")  # id, size
 STORED, DEFLATED = 0, 8
