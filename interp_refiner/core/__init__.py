@@ -20,6 +20,7 @@ from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
 from interp_refiner.core.timing import Mark, median_seconds
+from interp_refiner.core.weights import check_folder, check_not_original, save_tensors, state_faults, weight_faults
 
 __all__ = [
     "AVERAGED",
@@ -35,6 +36,8 @@ __all__ = [
     "NegativeEmbedding",
     "Neighbours",
     "Stopped",
+    "check_folder",
+    "check_not_original",
     "choice",
     "derived_seed",
     "forget_peak_memory",
@@ -50,7 +53,10 @@ __all__ = [
     "peak_memory",
     "per_frame",
     "per_sample",
+    "save_tensors",
     "save_weights",
+    "state_faults",
     "suggestion",
     "take_frames",
+    "weight_faults",
 ]
