@@ -20,7 +20,14 @@ from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
 from interp_refiner.core.timing import Mark, median_seconds
-from interp_refiner.core.weights import check_folder, check_not_original, save_tensors, state_faults, weight_faults
+from interp_refiner.core.weights import (
+    check_folder,
+    check_not_original,
+    save_tensors,
+    state_faults,
+    unreported,
+    weight_faults,
+)
 
 __all__ = [
     "AVERAGED",
@@ -58,5 +65,6 @@ __all__ = [
     "state_faults",
     "suggestion",
     "take_frames",
+    "unreported",
     "weight_faults",
 ]

@@ -1,6 +1,8 @@
 """Weights of a file held against those of a module: nothing missing, nothing left over, sizes and kinds alike."""
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,11 @@ from interp_refiner.core.errors import BadValue
 
 NAMED = 3  # tensors that a message names
 COMPILED = "_orig_mod."  # before the names of what torch.compile has wrapped
-# Tensors of Wan2.1's own checkpoints (github.com/Wan-Video/Wan2.1), under names that diffusers has changed.
+# Tensors and files of Wan2.1's own checkpoints (github.com/Wan-Video/Wan2.1), under names that diffusers has changed.
 ORIGINAL = {
     "transformer": ("blocks.0.self_attn.q.weight", "head.modulation", "time_projection.1.weight"),
-    "vae": ("encoder.downsamples.0.residual.0.gamma", "encoder.conv1.weight", "conv1.weight"),
-    "text_encoder": ("token_embedding.weight", "blocks.0.attn.q.weight"),
+    "VAE": ("encoder.downsamples.0.residual.0.gamma", "encoder.conv1.weight", "Wan2.1_VAE.pth"),
+    "text encoder": ("token_embedding.weight", "blocks.0.attn.q.weight", "models_t5_umt5-xxl-enc-bf16.pth"),
 }
 DIFFUSERS = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
@@ -37,7 +39,7 @@ def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits
     if any(COMPILED in name for name in left_over):
         parts.append(f"a compiled model was saved: take {COMPILED} out of the names")
     if (part := original(left_over)) is not None:
-        parts.append(f"this is Wan's own {part}, the one as diffusers names it is in {DIFFUSERS}")
+        parts.append(f"this is Wan's own {part}, {DIFFUSERS} has it as diffusers names it")
     return "; ".join(parts)
 
 
@@ -55,6 +57,18 @@ def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], option
         if name in stored and not _alike(own[name], stored[name])
     ]
     return weight_faults(own.keys() - stored.keys() - set(optional), stored.keys() - own.keys(), misfits)
+
+
+@contextmanager
+def unreported(library: str) -> Iterator[None]:
+    """Keeps a library from logging what :func:`check_folder` refuses in one line."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check_folder(name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any]) -> None:
@@ -81,18 +95,17 @@ def check_not_original(name: str, value: object, folder: Path) -> None:
     Raises:
         BadValue: naming the folder to use instead.
     """
-    part = original(stored_kinds(folder))
+    part = original([*stored_kinds(folder), *(file.name for file in folder.glob("*.pth"))])
     if part is not None:
-        raise BadValue(
-            name, value, f"the {part} as diffusers names it, as in {DIFFUSERS}; this is Wan's own checkpoint"
-        )
+        allowed = f"a folder as diffusers saves it, such as {DIFFUSERS}; this is Wan's own checkpoint (its {part})"
+        raise BadValue(name, value, allowed)
 
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; in others (F8_E4M3, I8) a scale is kept elsewhere
 
 
 def stored_kinds(folder: Path) -> dict[str, str]:
-    """The kind of every tensor in the ``.safetensors`` files of a folder, from their headers; damaged ones tell none."""
+    """The kind of every tensor in the ``.safetensors`` files of a folder, from their headers; a damaged one has none."""
     kinds: dict[str, str] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:

@@ -71,7 +71,7 @@ class ReaderBenchmark:
         self.repeats, self.indexed_members = repeats, indexed_members
 
     def run(self, device: str) -> dict[str, Any]:
-        """The speeds of readers and raw reads, their ratios, first batch, index, and what a look on ``device`` takes."""
+        """The speeds of readers and raw reads, their ratios, first batch, index, what a look on ``device`` takes."""
         self._write()
         with tempfile.TemporaryDirectory() as cache:
             dataset = ShardDataset(self.folder, cache_dir=cache)

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, check_folder, check_not_original, choice, one_fault
+from interp_refiner.core import BadValue, check_folder, check_not_original, choice, one_fault, unreported
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
@@ -37,10 +37,11 @@ class WanVAE(Codec):
 
     def __init__(self, folder: str, tiling: bool = False, precision: Precision = "float32", still: Still | None = None):
         choice("precision", precision, get_args(Precision))
+        check_not_original("folder", folder, Path(folder).expanduser())
         root = vae_folder(folder)
         check_not_original("folder", folder, root)
         allowed = "a whole AutoencoderKLWan, as diffusers saves it"
-        with one_fault("folder", folder, allowed):
+        with one_fault("folder", folder, allowed), unreported("diffusers"):
             vae, told = AutoencoderKLWan.from_pretrained(
                 root, torch_dtype=getattr(torch, precision), local_files_only=True, output_loading_info=True
             )

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, MissingExtra, check_folder, check_not_original, choice, one_fault
+from interp_refiner.core import BadValue, MissingExtra, check_folder, check_not_original, choice, one_fault, unreported
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 Precision = Literal["float32", "bfloat16"]
@@ -44,13 +44,14 @@ class UMT5Encoder(TextEncoder):
         if length < 1:
             raise BadValue("length", length, "at least 1")
         root = Path(folder).expanduser()
+        check_not_original("folder", folder, root)
         for part in ("text_encoder", "tokenizer"):
             if not (root / part).is_dir():
                 raise BadValue("folder", folder, "a pipeline's folder with text_encoder/ and tokenizer/ in it")
         self.length = length
         check_not_original("folder", folder, root / "text_encoder")
         allowed = "a whole umT5 encoder and its tokenizer, as transformers saves them"
-        with one_fault("folder", folder, allowed):
+        with one_fault("folder", folder, allowed), unreported("transformers"):
             self.tokenizer, self.model, told = _load(root, getattr(torch, precision))
         check_folder("folder", folder, allowed, root / "text_encoder", told)
         if fault := tokenizer_fault(self.tokenizer, self.model.config):

@@ -14,7 +14,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, check_folder, check_not_original, one_fault
+from interp_refiner.core import BadValue, Corrupted, check_folder, check_not_original, one_fault, unreported
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
 from interp_refiner.model.backbone.backbone import Backbone
@@ -276,11 +276,11 @@ def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
     """
     root = Path(folder).expanduser()
     root = root / "transformer" if (root / "transformer").is_dir() else root
+    check_not_original("pretrained", folder, root)
     if not (root / "config.json").is_file():
         raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
-    check_not_original("pretrained", folder, root)
     allowed = "a whole WanTransformer3DModel, as diffusers saves it"
-    with one_fault("pretrained", folder, allowed):
+    with one_fault("pretrained", folder, allowed), unreported("diffusers"):
         wan, told = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
     check_folder("pretrained", folder, allowed, root, told)
     for name, needed in shape.items():
