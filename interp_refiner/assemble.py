@@ -16,7 +16,7 @@ from interp_refiner.config import build
 from interp_refiner.config.check import taken
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, state_faults, weight_faults
 from interp_refiner.data import DatasetMetadata, ShardedDataModule, Writer
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
@@ -276,7 +276,10 @@ def load_checkpoint(folder: Path, file: Path, ema: bool, overrides: dict[str, An
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
-    run.module.load_state_dict(read_weights(file, run.module, ema))
+    weights = read_weights(file, run.module, ema)
+    if faults := state_faults(run.module.state_dict(), weights):
+        raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
+    run.module.load_state_dict(weights)
     if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()
@@ -312,6 +315,10 @@ def start_from(run: Run, path: str | Path) -> None:
         which = f"such as {lacking[0]}: {here} here, {there} there"
         allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
         raise BadValue("initial_weights", path, allowed)
+    taken_up = {name_without(name) for name in shared} | shared.keys()
+    unused = [n for n in weights.keys() - taken_up if not n.startswith("objective.")]
+    if unused:
+        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
     run.module.load_state_dict(shared, strict=False)
     run.checkpoint = checkpoint_file
 

@@ -29,7 +29,7 @@ from interp_refiner.config import (
 )
 from interp_refiner.core import BadValue
 from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
-from interp_refiner.training.checkpoint import resume_path
+from interp_refiner.training.checkpoint import check_same_run, check_state, resume_path
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 
@@ -64,6 +64,10 @@ class TrainSettings(Settings):
     duplicates: Literal["skip", "run"] = "skip"
     log_book: str | None = None
 
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        check_same_run(cfg)
+
 
 @main("train", TrainSettings)
 def train(cfg: DictConfig) -> float | None:
@@ -94,7 +98,9 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
-    if cfg.initial_weights is not None and checkpoint is None:
+    if checkpoint is not None:
+        check_state(checkpoint, run.module, run.module.recipe.optimizer(run.module))
+    elif cfg.initial_weights is not None:
         start_from(run, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)
     recording.start(trainer, run.data)

@@ -66,6 +66,7 @@ class Program:
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         """Refuses what cannot be run; see :func:`check_config`."""
         check_config(cfg, self.settings, choices)
+        self.settings.check(cfg)
 
     def check_before(self, config: DictConfig, output_dir: str) -> None:
         """Checks a config as Hydra composed it, before its run folder exists; ``${hydra:...}`` already resolves."""

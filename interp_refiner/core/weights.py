@@ -105,7 +105,7 @@ FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; in others (
 
 
 def stored_kinds(folder: Path) -> dict[str, str]:
-    """The kind of every tensor in the ``.safetensors`` files of a folder, from their headers; a damaged one has none."""
+    """The kind of every tensor in the ``.safetensors`` files of a folder, by their headers; none of damaged ones."""
     kinds: dict[str, str] = {}
     for file in sorted(folder.glob("*.safetensors")):
         try:

@@ -3,6 +3,7 @@
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
+from interp_refiner.training.checkpoint.same_run import check_same_run, check_state
 from interp_refiner.training.checkpoint.sharded import (
     OPTIMIZER,
     REST,
@@ -22,6 +23,8 @@ __all__ = [
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",
+    "check_same_run",
+    "check_state",
     "fault",
     "is_sharded",
     "last_whole",
