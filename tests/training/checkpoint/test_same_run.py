@@ -14,8 +14,6 @@ from interp_refiner.training.checkpoint import AtomicCheckpointIO, check_state
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
-OPTIMIZER = "optimizer.optimizer.AdamW"
-
 
 def config(place: Path, *overrides: str):
     return small_config(place, *TINY, f"paths.cache={place / 'cache'}", *overrides)
@@ -54,15 +52,14 @@ def fingerprint(folder: Path) -> dict[str, str]:
         (["attention=sparse_linear"], r"attention\._target_=.*: expected .*Dense"),
     ],
 )
-@pytest.mark.parametrize("ckpt_path", ["last", "folder", "file"])
-def test_another_run_is_refused_before_anything_is_touched(begun, overrides, said, ckpt_path):
+def test_another_run_is_refused_before_anything_is_touched(begun, overrides, said):
     place, folder = Path(begun.config.paths.log_dir).parent, Path(begun.config.paths.output_dir)
-    where = {"last": "last", "folder": str(folder), "file": str(folder / LAST_CHECKPOINT)}[ckpt_path]
-    cfg, before = config(place, f"ckpt_path={where}", *overrides), fingerprint(folder)
-    cfg.paths.output_dir = str(folder)
-    with pytest.raises(BadValue, match=said) as refused:
-        train.program.check(cfg, {})
-    assert "initial_weights=" in str(refused.value)
+    cfg, before = config(place, *overrides), fingerprint(folder)
+    for where in ("last", str(folder), str(folder / LAST_CHECKPOINT)):
+        cfg.ckpt_path, cfg.paths.output_dir = where, str(folder)
+        with pytest.raises(BadValue, match=said) as refused:
+            train.program.check(cfg, {})
+        assert "initial_weights=" in str(refused.value)
     assert fingerprint(folder) == before
 
 
@@ -96,9 +93,7 @@ def test_a_checkpoint_without_its_config_is_judged_by_its_tensors(begun, tmp_pat
     file = Path(begun.config.paths.output_dir) / LAST_CHECKPOINT
     check_state(file, begun.module, begun.module.recipe.optimizer(begun.module))
     deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
-    with pytest.raises(
-        BadValue, match=r"a checkpoint of this network: backbone\.wan\.blocks\.1\..* and \d+ more are m"
-    ):
+    with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
         check_state(file, deeper.module, deeper.module.recipe.optimizer(deeper.module))
     other = assemble(config(tmp_path, "optimizer=muon"))
     with pytest.raises(BadValue, match="with the state of Joined"):
@@ -112,12 +107,12 @@ def test_a_checkpoint_without_its_config_is_judged_by_its_tensors(begun, tmp_pat
         (lambda state, name: state.update(extra=torch.ones(2)), "extra is not its own"),
         (
             lambda state, name: state.update({name: torch.ones(3)}),
-            r"proj_out\.bias is \[3\] float32, not \[64\] float32",
+            r"bias is \[3\] float32, not \[64\] float32",
         ),
         (lambda state, name: state.update({name: state[name].to(torch.int8)}), r"\[64\] int8, not \[64\] float32"),
         (
             lambda state, name: state.update({"_orig_mod." + name: state.pop(name)}),
-            r"take _orig_mod\. out of the names",
+            r"take _orig_mod\. out",
         ),
     ],
 )
@@ -136,7 +131,5 @@ def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
     deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
     save(deeper, tmp_path / "deeper")
     fresh = assemble(config(Path(begun.config.paths.log_dir).parent))
-    with pytest.raises(
-        BadValue, match=r"initial_weights=.*: expected a run of the same backbone: .*blocks\.1\..*not its own"
-    ):
+    with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*not its own"):
         start_from(fresh, tmp_path / "deeper")
