@@ -30,6 +30,7 @@ from interp_refiner.config import (
 from interp_refiner.core import BadValue
 from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
 from interp_refiner.training.checkpoint import check_same_run, check_state, resume_path
+from interp_refiner.training.optimizer import OptimizerRecipe
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 
@@ -99,7 +100,8 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
     if checkpoint is not None:
-        check_state(checkpoint, run.module, run.module.recipe.optimizer(run.module))
+        recipe: OptimizerRecipe = run.module.recipe  # type: ignore[assignment]
+        check_state(checkpoint, run.module, recipe.optimizer(run.module))
     elif cfg.initial_weights is not None:
         start_from(run, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)

@@ -112,8 +112,8 @@ class BatchReader:
             BadSample: for such a sample, unless the dataset skips them.
         """
         stored = {"latent": clip.latents, "embed": clip.text, "context": clip.context}
-        kinds = [kind for kind, value in stored.items() if value is not None]
-        good = torch.stack([finite_rows(stored[kind]) for kind in kinds], 1).tolist()
+        finite = {kind: finite_rows(value) for kind, value in stored.items() if value is not None}
+        kinds, good = list(finite), torch.stack(list(finite.values()), 1).tolist()
         rows = [row for row, found in enumerate(good) if all(found)]
         for row, found in enumerate(good):
             if not all(found):

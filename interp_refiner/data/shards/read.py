@@ -79,16 +79,17 @@ class MemberReader:
         if frame is None:
             content = bytearray(size)
             return self._member(offset, [content], lambda: self._parse_into(content, out, crc))
+        head, tail = bytearray(len(frame.head)), bytearray(size - len(frame.head) - out.nbytes)
         numbers = memoryview(as_bytes(out).data)
-        parts = [bytearray(len(frame.head)), numbers, bytearray(size - len(frame.head) - out.nbytes)]
+        parts: list[Buffer] = [head, numbers, tail]
 
         def check() -> None:
-            if not frame.surrounds(parts[0], parts[2]):
+            if not frame.surrounds(head, tail):
                 self._parse_into(bytearray().join(parts), out, crc)
             elif self.checksums and crc is not None:
                 check_crc(parts, crc)
             elif self.checksums:
-                frame.check_sums(numbers, parts[2])
+                frame.check_sums(numbers, tail)
 
         return self._member(offset, parts, check)
 

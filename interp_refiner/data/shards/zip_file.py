@@ -77,7 +77,7 @@ def check_sums(content: bytes | bytearray) -> None:
     if not any(member.crc for member in members.values()):
         return
     for name, member in members.items():
-        found = memoryview(content)[member.start : member.stop]
+        found: bytes | memoryview = memoryview(content)[member.start : member.stop]
         if member.method == DEFLATED:
             try:
                 found = zlib.decompressobj(-zlib.MAX_WBITS).decompress(found, member.length + 1)
@@ -127,13 +127,13 @@ def _entry(content: bytes | bytearray, place: int) -> tuple[str, ZipMember, tupl
     if signature != b"PK\x03\x04" or local != shared or content[header + LOCAL.size :][:local_name] != name:
         raise _damaged(f"the header at byte {header} is not the one of {name.decode('latin-1')}")
     _check_extra(bytes(content[start - local_extra : start]))
-    said, place_of_said = (local_crc, local_stored, local_length), header + CRC_IN_LOCAL
+    said, place_of_said = [local_crc, local_stored, local_length], header + CRC_IN_LOCAL
     if shared[1] & DESCRIBED:
         if any(said):
             raise _damaged(f"the header at byte {header} says what stands behind its member")
         signature, *said = DESCRIPTOR.unpack_from(content, stop)
         place_of_said, end = stop + CRC_IN_DESCRIPTOR, stop + DESCRIPTOR.size
-    if tuple(said) != (crc, stored, length) or (shared[2] == STORED and stored != length):
+    if said != [crc, stored, length] or (shared[2] == STORED and stored != length):
         raise _damaged(f"two sizes or checksums of {name.decode('latin-1')}")
     if shared[1] & DESCRIBED and signature != b"PK\x07\x08":
         raise _damaged(f"no record behind {name.decode('latin-1')}")

@@ -90,7 +90,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(value, DictConfig):
         yield key, value
         return
-    for name in value:
+    for name in map(str, value):
         if not OmegaConf.is_missing(value, name):
             yield from _leaves(f"{key}.{name}", value[name])
 
