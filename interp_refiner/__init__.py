@@ -12,7 +12,7 @@ __all__ = ["Run", "load_run"]
 def __getattr__(name: str) -> Any:
     """``load_run`` and ``Run``, imported when they are asked for: they bring torch, Lightning and diffusers along."""
     if name in __all__:
-        from interp_refiner import run
+        from interp_refiner import assemble
 
-        return getattr(run, name)
+        return getattr(assemble, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

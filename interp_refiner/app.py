@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from omegaconf import DictConfig
 from rich.console import Console
 
+from interp_refiner.assemble import load_pipeline
 from interp_refiner.config import Settings, build, main, quiet_libraries
-from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.export import load_pipeline
+from interp_refiner.core import BadValue, MissingExtra, device
 from interp_refiner.storyboard.studio import Studio
 
 
@@ -54,9 +53,8 @@ def app(cfg: DictConfig) -> None:
         if (error.name or "").partition(".")[0] != "gradio":
             raise
         raise MissingExtra("the demo page", "gradio", "app") from error
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     studio = Studio(
-        load_pipeline(cfg.checkpoint, cfg).to(device),
+        load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)),
         samplers={name: build(node) for name, node in cfg.samplers.items()},
         folder=folder / "videos",
         upscale=cfg.upscale,

@@ -1,194 +1,20 @@
 """Measures the project: ``python -m interp_refiner.benchmark benchmark=corruption`` prints one JSON object."""
 
 import json
-import os
-import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
-from torch.autograd.profiler import profile, record_function
 
-from interp_refiner.assemble import Run, assemble
-from interp_refiner.config import build, conf_dir, keep_freed_memory, main, quiet_libraries, run_metadata
-from interp_refiner.core import BadValue, Clip, choice
+from interp_refiner.assemble import assemble
+from interp_refiner.config import build, keep_freed_memory, main, quiet_libraries, run_metadata
+from interp_refiner.core import BadValue
 from interp_refiner.data import ShardedDataModule
-from interp_refiner.data.codec import PatchDCT
-from interp_refiner.evaluation import MakeTrainer
-from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
-from interp_refiner.forward.interpolator import PART, Interpolator, use_codec
-from interp_refiner.train import TrainSettings
+from interp_refiner.evaluation import MakeTrainer, Run
 from interp_refiner.training import Refiner
-
-KEYFRAMES = 4  # of the one clip that an interpolator is timed on by its parts: the sparsest level of the defaults
-WARMUP = 2
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-
-
-class CorruptionBenchmark:
-    """Times the forward process for every mode, interpolator and dtype on random latents of mixed levels.
-
-    The floor is drawing the noise once plus one read and one write of the batch, timed in turn with the corruption, so
-    that the ratio holds on a machine whose speed drifts. On a CPU the process's own time is taken, not the clock's.
-    Learned interpolators are timed untrained.
-
-    Args:
-        modes: options of the group ``corruption``.
-        interpolators: options of the group ``interpolator``, each with how often it runs; the median is reported.
-        clip_by_clip: the same for those that take gigabytes a clip: they get a batch of one, and so does their floor.
-        one_clip: those that are also timed alone, on one float32 clip with :data:`KEYFRAMES` keyframes, and by their
-            parts; each with how often it runs.
-        dtypes: of the latents, some of :data:`DTYPES`.
-        shape: ``[b, c, t, h, w]``.
-        threads: CPU threads.
-
-    Raises:
-        BadValue: an unknown option or dtype, a shape that is none of clips, fewer than 1 thread or run.
-    """
-
-    def __init__(
-        self,
-        modes: list[str],
-        interpolators: dict[str, int],
-        clip_by_clip: dict[str, int],
-        one_clip: dict[str, int],
-        dtypes: list[str],
-        shape: list[int],
-        threads: int = 1,
-    ):
-        for name, chosen, allowed in (
-            ("modes", modes, options("corruption")),
-            ("interpolators", interpolators, options("interpolator")),
-            ("clip_by_clip", clip_by_clip, options("interpolator")),
-            ("one_clip", one_clip, options("interpolator")),
-            ("dtypes", dtypes, DTYPES),
-        ):
-            for value in chosen:
-                choice(name, value, allowed)
-        for name, number in {"threads": threads, **one_clip, **clip_by_clip, **interpolators}.items():
-            if number < 1:
-                raise BadValue(name, number, "at least 1")
-        if len(shape) != 5 or min(shape) < 1 or shape[2] <= KEYFRAMES:
-            raise BadValue("shape", shape, f"[b, c, t, h, w] with t above {KEYFRAMES}")
-        self.batched, self.clip_by_clip, self.one_clip = interpolators, clip_by_clip, one_clip
-        self.modes, self.dtypes, self.shape, self.threads = modes, dtypes, shape, threads
-
-    def run(self, device: str) -> dict[str, Any]:
-        """One row per mode, interpolator and dtype: milliseconds, bytes of the batch, ratio to the floor."""
-        torch.set_num_threads(self.threads)
-        rows = []
-        for dtype in self.dtypes:
-            latents = self.latents(self.shape).to(device, getattr(torch, dtype))
-            for mode in self.modes:
-                for members, batch in ((self.batched, latents), (self.clip_by_clip, latents[:1])):
-                    for name, repeats in members.items():
-                        figures = cost_of(default_corruption(mode, name), batch, repeats)
-                        rows.append({"mode": mode, "interpolator": name, "dtype": dtype, **figures})
-        one_clip = [self.parts(name, repeats, device) for name, repeats in self.one_clip.items()]
-        load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        return {"shape": self.shape, "threads": self.threads, "load_per_core": load, "rows": rows, "one_clip": one_clip}
-
-    @staticmethod
-    def latents(shape: list[int]) -> torch.Tensor:
-        """White noise, always the same."""
-        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-    def parts(self, name: str, repeats: int, device: str) -> dict[str, Any]:
-        """One interpolator on one clip with :data:`KEYFRAMES` keyframes: milliseconds, in all and of its parts."""
-        interpolator = default_corruption("none", name).interpolator.to(device)
-        shape = [1, *self.shape[1:]]
-        values = self.latents(shape).to(device)
-        known = torch.zeros(1, shape[2], dtype=torch.bool)
-        known[0, torch.linspace(0, shape[2] - 1, KEYFRAMES).round().long()] = True
-        known = known.to(device)
-        with torch.no_grad():
-            _, cost = alternating(lambda: None, lambda: interpolator(values, known), repeats)
-            runs = [shares(interpolator, values, known) for _ in range(repeats)]
-        figures = {part: round(1e3 * cost * median(run[part] for run in runs), 2) for part in runs[0]}
-        about = {"interpolator": name, "shape": shape, "keyframes": KEYFRAMES, "repeats": repeats}
-        return {**about, "ms": round(1e3 * cost, 2), **figures}
-
-
-def cost_of(corruption: Corruption, latents: torch.Tensor, repeats: int) -> dict[str, Any]:
-    """What corrupting a batch costs beside the floor; of mixed levels, the sparsest first."""
-    corruption.interpolator.to(latents.device)  # learned ones have weights
-    size, levels = len(latents), corruption.num_levels(latents.shape[2])
-    level = levels - torch.arange(size, device=latents.device) % levels
-    clip = Clip(latents, [str(index) for index in range(size)], [0] * size, level=level)
-    out = torch.empty_like(latents)
-
-    def floor() -> None:
-        torch.randn_like(latents)
-        out.copy_(latents)
-
-    least, cost = alternating(floor, lambda: corruption(clip, TRAIN_STREAM), repeats)
-    return {
-        "batch": size,
-        "ms": round(1e3 * cost, 2),
-        "floor_ms": round(1e3 * least, 2),
-        "bytes": latents.numel() * latents.element_size(),
-        "ratio": round(cost / least, 3),
-        "repeats": repeats,
-    }
-
-
-def shares(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
-    """The share of one run that an interpolator spends on every part that it names by :data:`PART`, by the clock."""
-    with profile(use_kineto=False) as recorded, record_function(f"{PART}whole"):
-        interpolator(values, known)
-    spent = {event.key.removeprefix(PART): event.cpu_time_total for event in recorded.key_averages()}
-    named = [event.key.removeprefix(PART) for event in recorded.key_averages() if event.key.startswith(PART)]
-    return {part: spent[part] / spent["whole"] for part in named if part != "whole"}
-
-
-def alternating(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of two functions run in turn: of the CPU's own time, or on a GPU of the clock.
-
-    They are warmed by up to :data:`WARMUP` runs before; a second that is to run once has no other run at all.
-    """
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    for _ in range(WARMUP):
-        first()
-    for _ in range(min(WARMUP, repeats - 1)):
-        second()
-    times: tuple[list[float], list[float]] = ([], [])
-    for _ in range(repeats):
-        for function, seconds in zip((first, second), times, strict=True):
-            start = clock()
-            function()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            seconds.append(clock() - start)
-    return median(times[0]), median(times[1])
-
-
-def options(group: str) -> list[str]:
-    """The options of a config group."""
-    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
-
-
-def default_corruption(mode: str, interpolator: str) -> Corruption:
-    """The corruption that training builds, a learned interpolator untrained, with the embedded clips' codec."""
-    composing = nullcontext() if GlobalHydra.instance().is_initialized() else hydra_at_home()
-    with composing:
-        cfg = compose("train", overrides=[f"corruption={mode}", f"interpolator={interpolator}"])
-    for key in [key for key in cfg.interpolator if OmegaConf.is_missing(cfg.interpolator, key)]:
-        cfg.interpolator[key] = None
-    corruption: Corruption = build(cfg.corruption)
-    use_codec(corruption.interpolator, PatchDCT())
-    return corruption
-
-
-def hydra_at_home() -> AbstractContextManager[None]:
-    """Hydra over the project's own config groups."""
-    return initialize_config_dir(str(conf_dir()), version_base="1.3")
+from interp_refiner.training.settings import TrainSettings
 
 
 @runtime_checkable
@@ -221,8 +47,7 @@ def measured_settings(cfg: DictConfig, run: Run) -> dict[str, Any]:
     speed = {name: cfg.backbone.get(name) for name in ("compile", "recomputation")}
     chosen = OmegaConf.to_container(OmegaConf.create({"attention": cfg.attention, **speed}), resolve=True)
     assert isinstance(chosen, dict)
-    metadata = run.data.metadata
-    return {"latent_shape": list(metadata.latent_shape), "text_shape": metadata.text_shape, **chosen}
+    return {"latent_shape": list(run.spec.latent_shape), "text_shape": run.spec.text_shape, **chosen}
 
 
 @runtime_checkable

@@ -1,36 +1,17 @@
 """What a forward process does to clips: ``python -m interp_refiner.diagnose schedule=dp corruption.sigma=0.5``."""
 
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from omegaconf import DictConfig
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from tqdm import tqdm
 
-from interp_refiner.assemble import build_codec
-from interp_refiner.config import (
-    Settings,
-    build,
-    keep_freed_memory,
-    main,
-    option_name,
-    quiet_libraries,
-    run_metadata,
-    save_config,
-)
-from interp_refiner.core import BadValue, Clip
-from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
-from interp_refiner.evaluation import Diagnosis, markdown_table
-from interp_refiner.evaluation.diagnosis import Row
+from interp_refiner.assemble import forward_process
+from interp_refiner.config import Settings, build, keep_freed_memory, main, option_name, quiet_libraries
+from interp_refiner.core import BadValue, device
+from interp_refiner.data import Clips, ShardedDataModule
+from interp_refiner.data.codec import Codec
+from interp_refiner.evaluation.forward_table import clean_clips, measure, write
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.forward.interpolator import use_codec
-from interp_refiner.forward.schedule import DynamicProgramming, Schedule
 
 
 @dataclass
@@ -55,158 +36,30 @@ def diagnose(cfg: DictConfig) -> None:
     keep_freed_memory()
     if cfg.batch_size < 1:
         raise BadValue("batch_size", cfg.batch_size, "at least 1")
-    if cfg.device == "cuda" and not torch.cuda.is_available():
-        raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    corruptions = compared(cfg)
-    data = open_data(cfg, corruptions)
-    rows = measure(clips(data, cfg.batch_size, device), corruptions)
+    place = device(cfg.device)
+    opened = build(cfg.data).open()
+    corruptions = compared(cfg, build(cfg.codec, spec=opened.spec))
+    data = checked(opened, corruptions)
+    rows = measure(clean_clips(data, cfg, place), corruptions)
     write(rows, corruptions, cfg)
 
 
-def compared(cfg: DictConfig) -> dict[str, Corruption]:
+def compared(cfg: DictConfig, codec: Codec) -> dict[str, Corruption]:
     """The same corruption under every schedule that is asked for, by name; the run's own schedule first."""
-    own = build(cfg.corruption)
+    own = forward_process(cfg.corruption, codec)
     corruptions = {option_name("schedule", cfg.schedule): own}
     for name, node in cfg.compare.items():
         if name in corruptions:
             raise BadValue(f"compare.{name}", node._target_, f"another name: schedule={name} is in the table already")
-        corruptions[str(name)] = build(cfg.corruption, schedule=build(node))
+        corruptions[str(name)] = forward_process(cfg.corruption, codec, schedule=build(node))
     return corruptions
 
 
-def open_data(cfg: DictConfig, corruptions: dict[str, Corruption]) -> ShardedDataModule:
-    """The data module; every corruption is checked against its clips, and gets its codec."""
-    neediest = max(corruptions.values(), key=lambda corruption: corruption.needs_anchors)
-    data = build(cfg.data, corruption=neediest, val_samples=cfg.clips)
-    shape = data.metadata.latent_shape
-    codec = build_codec(cfg.codec, data)
+def checked(opened: Clips, corruptions: dict[str, Corruption]) -> ShardedDataModule:
+    """The data module of the clips; every corruption is checked against them."""
     for corruption in corruptions.values():
-        corruption.check(shape)
-        use_codec(corruption.interpolator, codec)
-    return data
-
-
-def clips(data: ShardedDataModule, batch_size: int, device: str) -> Iterator[Clip]:
-    """Every held-out clip once, in float32 on ``device``."""
-    data.val_batch_size = batch_size * data.corruption.num_levels(data.metadata.num_frames)
-    for clip in data.val_dataloader():
-        levels = clip.level.tolist() if clip.level is not None else []
-        once = clip.select([row for row, level in enumerate(levels) if level == 1]).to(device)
-        proposals = once.proposals.float() if once.proposals is not None else None
-        yield replace(once, latents=once.latents.float(), proposals=proposals, level=None)
-
-
-@torch.no_grad()
-def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
-    """The figures of all clips, see :class:`Diagnosis`.
-
-    Where dp without a largest gap is among the schedules, the others' overlap with it is told, at equal numbers of
-    keyframes: levels of the same number may keep more or fewer.
-    """
-    diagnosis = Diagnosis()
-    bound = next((name for name, c in corruptions.items() if is_bound(c.schedule)), None)
-    # dp comes first, to be there for the others
-    order = sorted(corruptions, key=lambda name: name != bound)
-    for clip in tqdm(batches, desc="batches of clips"):
-        best: dict[int, torch.Tensor] = {}  # by K
-        for name in order:
-            for level, count in enumerate(corruptions[name].schedule.counts_for(clip.num_frames)[1:], 1):
-                levels = torch.full((clip.batch_size,), level, device=clip.latents.device)
-                corrupted = corruptions[name](replace(clip, level=levels), EVALUATION_STREAM)
-                if name == bound:
-                    best[count] = corrupted.known
-                diagnosis.update(name, level, corrupted, best.get(count))
-    places = {name: place for place, name in enumerate(corruptions)}
-    rows = [row | {"sees": corruptions[row["schedule"]].schedule.sees} for row in diagnosis.rows()]
-    return sorted(rows, key=lambda row: (row["level"], places[row["schedule"]]))
-
-
-def is_bound(schedule: Schedule) -> bool:
-    """Whether no keyframes have less interpolation error than those of a schedule."""
-    return isinstance(schedule, DynamicProgramming) and schedule.gap_ratio is None
-
-
-HEADINGS = {
-    "level": "level",
-    "schedule": "schedule",
-    "sees": "sees",
-    "keyframes": "K",
-    "mean_gap": "mean gap",
-    "missing_gap": "gap of a missing frame",
-    "largest_gap": "largest gap",
-    "longest_gap": "of all clips",
-    "corruption_rms": "RMS x - z0",
-    "noise_rms": "RMS noise",
-    "correction_rms": "RMS correction",
-    "interpolation_mse": "interpolation MSE",
-    "mse_ratio": "relative to the first [95%]",
-    "overlap": "overlap with dp",
-}
-ON_TERMINAL = {  # in 80 columns
-    "level": "",
-    "schedule": "schedule",
-    "keyframes": "K",
-    "missing_gap": "gap",
-    "largest_gap": "largest",
-    "corruption_rms": "x - z0",
-    "noise_rms": "noise",
-    "correction_rms": "z0 - zbar",
-    "interpolation_mse": "MSE",
-    "overlap": "as dp",
-}
-DECIMALS = {"keyframes": 1, "mean_gap": 2, "missing_gap": 2, "largest_gap": 2, "overlap": 2, "interpolation_mse": 4}
-
-
-def texts(rows: list[Row], names: Iterable[str]) -> list[list[str]]:
-    """The columns ``names`` of a table, as text."""
-
-    def text(name: str, value: str | float | int | dict[str, dict[str, float]] | None) -> str:
-        if name == "mse_ratio":
-            ratio = value.get(rows[0]["schedule"]) if isinstance(value, dict) else None
-            return "{value:.3f} [{low:.3f}, {high:.3f}]".format(**ratio) if ratio else ""
-        if value is None:
-            return "-"
-        return f"{value:.{DECIMALS.get(name, 3)}f}" if isinstance(value, float) else str(value)
-
-    return [[text(name, row[name]) for name in names] for row in rows]
-
-
-def measured(rows: list[Row], headings: dict[str, str]) -> dict[str, str]:
-    """Without the columns that hold nothing: the overlap, where there is no dp to overlap with."""
-    return {name: heading for name, heading in headings.items() if any(row[name] is not None for row in rows)}
-
-
-def write(rows: list[Row], corruptions: dict[str, Corruption], cfg: DictConfig) -> None:
-    """The table on the terminal, as Markdown and as JSON."""
-    folder, first = Path(cfg.paths.output_dir), next(iter(corruptions.values()))
-    save_config(cfg, folder)
-    names = {group: option_name(group, cfg[group]) for group in ("interpolator", "corruption")}
-    about = names | {"sigma": first.sigma} | {"data": str(cfg.data.root), "clips": rows[0]["clips"], "seed": cfg.seed}
-    facts = ", ".join(f"{name} {value}" for name, value in about.items())
-    about |= run_metadata()
-    (folder / "diagnosis.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1, allow_nan=False) + "\n")
-    columns = measured(rows, HEADINGS)
-    table = markdown_table(list(columns.values()), texts(rows, columns))
-    text = f"# Diagnosis\n\n{facts}, commit {about['git_commit']}\n\n`{about['command']}`\n\n{table}"
-    (folder / "diagnosis.md").write_text(text)
-    show(rows, facts, folder)
-
-
-def show(rows: list[Row], facts: str, folder: Path) -> None:
-    """Prints the table, and where the rest is."""
-    table = Table(title=facts, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    columns = measured(rows, ON_TERMINAL)
-    for name, heading in columns.items():
-        table.add_column(heading, justify="left" if name == "schedule" else "right")
-    lines = texts(rows, columns)
-    for line, after in zip(lines, [*lines[1:], None], strict=True):
-        table.add_row(*line, end_section=after is not None and after[0] != line[0])
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("gap: that a missing frame lies in; largest: of a clip; then RMS and MSE of missing frames\n")
-    for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json")):
-        console.print(f"{label:<8} {folder / name}", soft_wrap=True)
+        corruption.check(opened.spec.latent_shape)
+    return ShardedDataModule(opened, max(corruptions.values(), key=lambda corruption: corruption.needs_anchors))
 
 
 if __name__ == "__main__":

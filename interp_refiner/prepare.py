@@ -1,231 +1,60 @@
 """Makes and checks data sets: ``python -m interp_refiner.prepare clip source=<clip.pth> output=<folder>``."""
 
-import json
-import shlex
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal
 
-import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
-from tqdm import tqdm
 
-from interp_refiner.config import Settings, build, main, writable
-from interp_refiner.core import BadValue, Stopped, suggestion
-from interp_refiner.data import (
-    AnchorShards,
-    DatasetMetadata,
-    VideoEncoder,
-    find_videos,
-    inside,
-    summary,
-    write_clip_windows,
+from interp_refiner.config import Settings, main
+from interp_refiner.core import suggestion
+from interp_refiner.data.preparation import (
+    ClipSettings,
+    EmbedSettings,
+    EncodeSettings,
+    ShapesSettings,
+    VerifySettings,
+    cut_clip,
+    embed_prompts,
+    encode_videos,
+    make_anchors,
+    verify_folders,
+    write_shapes,
 )
-from interp_refiner.data import verify as verify_shards
-from interp_refiner.data.dataset import declared_metadata
-from interp_refiner.forward.corruption import Corruption, Noiseless
-from interp_refiner.forward.interpolator import Linear
-from interp_refiner.forward.schedule import Uniform
-from interp_refiner.forward.scheduled_sampling import Phase1
-from interp_refiner.training.callback.preemption import EXIT_INTERRUPTED
-
-
-@dataclass
-class ClipSettings(Settings):
-    """Top-level values of ``conf/prepare/clip.yaml``; see :func:`write_clip_windows`."""
-
-    source: str = ""
-    output: str = ""
-    size: list[int] = field(default_factory=list)
-    stride: list[int] = field(default_factory=list)
-    held_out_width: int = 16
-    text_shape: list[int] = field(default_factory=list)
-    normalised: bool = True
-
-
-@dataclass
-class ShapesSettings(Settings):
-    """Top-level values of ``conf/prepare/shapes.yaml``."""
-
-    output: str = ""
-
-
-@dataclass
-class EncodeSettings(Settings):
-    """Top-level values of ``conf/prepare/encode.yaml``; see :class:`VideoEncoder`."""
-
-    source: str = ""
-    captions: str | None = None
-    output: str = ""
-    videos_per_shard: int = 32
-    threads: int = 4
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-@dataclass
-class EmbedSettings(Settings):
-    """Top-level values of ``conf/prepare/embed.yaml``."""
-
-    prompts: str | None = None
-    negative: str = ""
-    output: str = ""
 
 
 @main("prepare/clip", ClipSettings)
 def clip(cfg: DictConfig) -> None:
     """One clip of Wan latents, cut into windows."""
-    source, output = Path(cfg.source).expanduser(), writable("output", Path(cfg.output).expanduser())
-    if not source.is_file():
-        raise BadValue("source", source, "a tensor file of one clip: no such file")
-    if output.is_dir() and any(output.iterdir()):
-        raise BadValue("output", output, "a new or empty folder: it holds files already")
-    cut = {"size": cfg.size, "stride": cfg.stride, "text_shape": cfg.text_shape}
-    write_clip_windows(
-        source,
-        output,
-        held_out_width=cfg.held_out_width,
-        normalised=cfg.normalised,
-        **{name: list(value) for name, value in cut.items()},
-    )
-    tell(output)
+    cut_clip(cfg)
 
 
 @main("prepare/shapes", ShapesSettings)
 def shapes(cfg: DictConfig) -> None:
     """The embedded moving-shapes clips."""
-    output = writable("output", Path(cfg.output).expanduser())
-    build(cfg.writer).write(output)
-    tell(output)
-
-
-@main("prepare/encode", EncodeSettings)
-def encode(cfg: DictConfig) -> None:
-    """A folder of videos with captions, encoded."""
-    captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
-    output = writable("output", Path(cfg.output).expanduser())
-    videos = find_videos(Path(cfg.source).expanduser(), captions)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
-    parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
-    encoder = VideoEncoder(*parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device)
-    try:
-        encoded = encoder.write(videos, output)
-    except KeyboardInterrupt:
-        raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
-    console = Console(highlight=False)
-    for name, reason in encoded.skipped.items():
-        console.print(f"skipped {name}: {reason}", soft_wrap=True)
-    for mode, distance in encoded.still_gap.items():
-        later = sum(distance[1:]) / max(1, len(distance) - 1)
-        console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
-    without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
-    counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
-    console.print(counted, soft_wrap=True)
-    tell(output)
-
-
-@main("prepare/embed", EmbedSettings)
-def embed(cfg: DictConfig) -> None:
-    """Prompts as tensor files."""
-    output = writable("output", Path(cfg.output).expanduser())
-    lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
-    prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
-    prompts["negative"] = cfg.negative
-    encoder = build(cfg.text)
-    output.mkdir(parents=True, exist_ok=True)
-    for name, prompt in prompts.items():
-        torch.save(encoder.encode([prompt])[0].cpu().clone(), output / f"{name}.pt")
-    about = {"text": encoder.describe(), "prompts": prompts}
-    (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    shape = [encoder.length, encoder.dim]
-    Console(highlight=False).print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
-
-
-def prompt_lines(file: Path) -> list[str]:
-    """The lines of a text file; raises :class:`BadValue` where it is none."""
-    try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else error
-        raise BadValue("prompts", file, f"a text file in UTF-8, one prompt a line: {reason}") from None
-
-
-@dataclass
-class VerifySettings(Settings):
-    """Top-level values of ``conf/prepare/verify.yaml``."""
-
-    root: str = ""
-    splits: list[str] = field(default_factory=list)
-    anchors: str | None = None
-    metadata: dict | None = None
-    threads: int = 4
-
-
-@main("prepare/verify", VerifySettings)
-def verify(cfg: DictConfig) -> None:
-    """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
-    stores = build(cfg.stores)
-    folders = [cfg.root, *(inside(cfg.root, split) for split in cfg.splits)]
-    storages = [storage for folder in folders if (storage := stores.open(folder)).holds_shards()]
-    if not storages:
-        raise BadValue("root", cfg.root, f"a folder with shards, or with {' or '.join(cfg.splits)} that have them")
-    metadata = build(cfg.metadata) if cfg.metadata is not None else None
-    anchors = None
-    if cfg.anchors is not None:
-        declared = declared_metadata(storages[0], metadata)
-        anchors = AnchorShards(Path(cfg.anchors).expanduser(), None, declared, checksums=True)
-    reports = []
-    for storage in storages:
-        with tqdm(desc=storage.name, unit="sample", mininterval=0.2 if sys.stderr.isatty() else 10.0) as bar:
-
-            def show(done: int, total: int, bar: tqdm = bar) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            reports.append(verify_shards(storage, metadata, anchors, cfg.threads, show))
-    output = Path(cfg.paths.output_dir, "verify.json")
-    output.write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
-    print(summary(reports), f"report: {output}", sep="\n")
-    if not all(report.clean for report in reports):
-        sys.exit(1)
-
-
-def tell(root: Path) -> None:
-    """Prints what was written, and the command that trains on it."""
-    console = Console(highlight=False)
-    for split in sorted(path.parent for path in root.glob("*/dataset.json")):
-        metadata = DatasetMetadata.load(split)
-        console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
-    console.print(
-        f"next: python -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root={root}", soft_wrap=True
-    )
+    write_shapes(cfg)
 
 
 @main("prepare/anchors", Settings)
 def anchors(cfg: DictConfig) -> None:
     """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
-    data = build(cfg.data, corruption=Corruption(Uniform(k_min=2), Linear(), Noiseless(), Phase1(), sigma=0.0))
-    data.prepare_data()  # makes what is missing
-    root = Path(cfg.data.anchors.root)
-    console = Console(highlight=False)
-    for split in sorted(path.parent for path in root.glob("*/dataset.json")):
-        console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    partial = cfg.data.anchors.source.get("frames") is not None
-    console.print(f"next: {training_command(overrides, root, partial)}", soft_wrap=True)
+    make_anchors(cfg)
 
 
-def training_command(overrides: list[str], root: Path, partial: bool) -> str:
-    """The command that trains on the anchors in ``root``, on the data that ``overrides`` chose to make them for.
+@main("prepare/encode", EncodeSettings)
+def encode(cfg: DictConfig) -> None:
+    """A folder of videos with captions, encoded."""
+    encode_videos(cfg)
 
-    Where they are ``partial``, validation has to show true keyframes beside them, and the command says so.
-    """
-    kept = [o for o in overrides if o.startswith(("data", "paths.")) and not o.startswith("data.anchors.")]
-    found = [f"data.anchors.root={root}", "data.anchors.source=null"]
-    found += ["scheduled_sampling.uncovered=truth"] if partial else []
-    return f"python -m interp_refiner.train +experiment=phase1_keyframes {shlex.join([*kept, *found])}"
+
+@main("prepare/embed", EmbedSettings)
+def embed(cfg: DictConfig) -> None:
+    """Prompts as tensor files."""
+    embed_prompts(cfg)
+
+
+@main("prepare/verify", VerifySettings)
+def verify(cfg: DictConfig) -> None:
+    """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
+    verify_folders(cfg)
 
 
 COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors, "encode": encode, "embed": embed, "verify": verify}

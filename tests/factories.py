@@ -8,11 +8,10 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from interp_refiner.config.check import locate_target, parameters
-from interp_refiner.core import Clip, Corrupted, Draws
+from interp_refiner.core import Clip, ClipSpec, Corrupted, Draws
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.forward.interpolator import Interpolator, use_codec
+from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.model.objective import Objective
 from tests.helpers import CONF, build, group_config
 
@@ -33,14 +32,17 @@ def random_clip(
     return Clip(latents, keys, **{"text": text, "epochs": [0] * batch, **fields})
 
 
+def spec_of(channels: int = 4, frames: int = 21, space: tuple[int, ...] = (4, 6), text_dim: int = 8) -> ClipSpec:
+    """The clips of :func:`random_clip`, as a data set declares them."""
+    return ClipSpec((channels, frames, *space), (5, text_dim))
+
+
 @cache
 def make_interpolator(name: str) -> Interpolator:
     """A member of the group for the embedded clips' latents (16 channels); learned ones as they are before training."""
     config = group_config("interpolator", name)
     needed = [key for key in config if OmegaConf.is_missing(config, key)]
-    interpolator = build("interpolator", name, *[f"interpolator.{key}=null" for key in needed])
-    use_codec(interpolator, PatchDCT())
-    return interpolator
+    return build("interpolator", name, *[f"interpolator.{key}=null" for key in needed]).with_codec(PatchDCT())
 
 
 def make_corruption(*overrides: str) -> Corruption:
@@ -52,10 +54,7 @@ def make_corruption(*overrides: str) -> Corruption:
 
 def make_objective(name: str, num_levels: int = 4, channels: int = 4) -> Objective:
     """A member of the group for clips of :func:`random_clip`."""
-    node = group_config("objective", name)
-    takes = parameters(locate_target("objective", node["_target_"]))
-    sizes = {"num_levels": num_levels, "latent_channels": channels}
-    return build("objective", name, **{key: size for key, size in sizes.items() if key in takes})
+    return build("objective", name, spec=spec_of(channels), num_levels=num_levels)
 
 
 def corrupted_clip(*overrides: str, stream: str = "val", **fields: Any) -> tuple[Corrupted, Corruption, Draws]:

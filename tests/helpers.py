@@ -27,9 +27,7 @@ def group_config(group: str, name: str, *overrides: str) -> DictConfig:
 
 def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:
     """One member of a group, instantiated from its config as the entry points do."""
-    config = group_config(group, name, *overrides)
-    built = instantiate(config, _convert_="all", **arguments)
-    return built() if config.get("_partial_") and arguments else built
+    return instantiate(group_config(group, name, *overrides), _partial_=True, _convert_="all")(**arguments)
 
 
 class NoHostSync(TorchDispatchMode):

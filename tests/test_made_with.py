@@ -1,47 +1,29 @@
 """A run's encoder of prompts, and its codec, held against what its data set was made with."""
 
 from dataclasses import replace
-from pathlib import Path
-from typing import final
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp_refiner.assemble import build_text_encoder, check_codec
-from interp_refiner.core import BadValue
-from interp_refiner.data import DatasetMetadata
+from interp_refiner.config import build
+from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import LatentPreview, PatchDCT
 from interp_refiner.data.text import CaptionEncoder
 from tests.helpers import group_config
 
 
-@final
-class Renderer:
-    """Makes a data set, and has the encoder of its captions."""
-
-    text = CaptionEncoder(6, 12)
-
-    def write(self, root: Path) -> None:
-        """Never called here."""
+def encoder_of(spec: ClipSpec, text: str, **values):
+    return build(OmegaConf.create({"text": {**group_config("text", text), **values}}).text, spec=spec)
 
 
-def encoder_of(metadata: DatasetMetadata, text: str | None, writer: Renderer | None = None, **values):
-    config = OmegaConf.create({**group_config("text", text), **values}) if text else None
-    return build_text_encoder(config, metadata, writer)
-
-
-def declared(**text) -> DatasetMetadata:
-    return DatasetMetadata(latent_shape=(4, 5, 2, 2), text_shape=(6, 12), text=text)
+def declared(**text) -> ClipSpec:
+    return ClipSpec(latent_shape=(4, 5, 2, 2), text_shape=(6, 12), text=text)
 
 
 def test_declared_by_the_data_set():
     encoder = encoder_of(declared(name="caption", length=6, dim=12), "declared")
     assert torch.equal(encoder.encode(["dark ring"]), CaptionEncoder(6, 12).encode(["dark ring"]))
-
-
-def test_brought_by_the_writer_of_a_set_that_declares_none():
-    assert isinstance(encoder_of(declared(), None, Renderer()), CaptionEncoder)
 
 
 def test_chosen_in_the_config_and_held_against_the_shards():
@@ -56,13 +38,16 @@ def test_says_what_to_type():
     with pytest.raises(BadValue, match=r"text=umt5 text.folder=<folder>"):
         encoder_of(declared(name="umt5"), "declared")
     with pytest.raises(BadValue, match="no prompt: the data set has no prompt embeddings"):
-        encoder_of(DatasetMetadata(latent_shape=(4, 5, 2, 2)), "declared")
+        encoder_of(ClipSpec((4, 5, 2, 2)), "declared")
 
 
 def test_latents_of_another_codec_are_refused_with_both_values():
     made_by = {"fingerprint": "abc"}
-    shards = DatasetMetadata((16, 5, 2, 2), codec={**PatchDCT().describe(), "name": "wan_vae"}, made_by=made_by)
+    shards = ClipSpec((16, 5, 2, 2), codec={**PatchDCT().describe(), "name": "wan_vae"}, made_by=made_by)
+    codec = OmegaConf.create({"codec": group_config("codec", "patch_dct")}).codec
     with pytest.raises(BadValue, match=r"codec\.name=patch_dct: expected wan_vae, which .*\(fingerprint abc\)"):
-        check_codec(PatchDCT(), shards)
-    check_codec(LatentPreview(), shards)
-    check_codec(PatchDCT(), replace(shards, codec=PatchDCT().describe()))
+        build(codec, spec=shards)
+    assert LatentPreview(spec=shards).latent_channels == 16
+    assert build(codec, spec=replace(shards, codec=PatchDCT().describe())).latent_channels == 16
+    with pytest.raises(BadValue, match=r"codec=patch_dct with 16: expected a codec of the clips' 4 latent channels"):
+        build(codec, spec=ClipSpec((4, 5, 2, 2)))

@@ -24,8 +24,8 @@ CAPTIONS = ("own", "another's", "none")
 @torch.no_grad()
 def errors(run: Run, clips: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean squared error in the first gap ``[clip, caption]``, and whether an object changes its heading inside it."""
-    writer, encoder = run.data.writer, load_text_encoder(run)
-    mean, std = (torch.tensor(v) for v in (run.data.metadata.latents_mean, run.data.metadata.latents_std))
+    writer, encoder = run.data.source.writer, load_text_encoder(run)
+    mean, std = (torch.tensor(v) for v in (run.spec.latents_mean, run.spec.latents_std))
     writer.codec.set_statistics(mean.tolist(), std.tolist())
     found, turning = [], []
     for keys, prompts, video in tqdm(writer.clips("val", clips), total=-(-clips // 16)):

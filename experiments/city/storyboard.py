@@ -9,10 +9,8 @@ the keyframes of ``board.yaml``; intervals by bootstrap over these frames.
 import sys
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
+from interp_refiner.assemble import load_pipeline
 from interp_refiner.evaluation.measures import Bootstrap, psnr, ssim
-from interp_refiner.export import load_pipeline
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.storyboard import load_storyboard
 from interp_refiner.storyboard.media import as_video, read_image
@@ -24,7 +22,7 @@ BOARD = Path(__file__).with_name("board.yaml")
 def main() -> None:
     """Prints the table."""
     board = load_storyboard(BOARD)
-    pipe = load_pipeline(sys.argv[1], OmegaConf.create())
+    pipe = load_pipeline(sys.argv[1])
     keyframes, size, _ = read_board(pipe, board)
     made = pipe(keyframes=keyframes, **size, output_type="pt")
     rows = {"its own interpolation": pipe.decode(made.interpolation), "refined": made.frames}

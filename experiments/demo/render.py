@@ -5,12 +5,12 @@ They come from the moving-shapes renderer under a stream of their own, so no tra
 
 from pathlib import Path
 
+from interp_refiner.data.captions import FirstDirection
+from interp_refiner.data.scene import draw_scenes, render
 from PIL import Image
 
 from interp_refiner.core import Draws
-from interp_refiner.data.captions import FirstDirection
 from interp_refiner.data.codec import as_frames
-from interp_refiner.data.scene import draw_scenes, render
 
 HERE = Path(__file__).parent
 HEIGHT, WIDTH = 32, 56

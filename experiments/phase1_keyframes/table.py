@@ -6,7 +6,7 @@ import torch
 
 from interp_refiner.assemble import load_run
 from interp_refiner.core import frame_mean, masked_mean
-from interp_refiner.evaluate import by_level
+from interp_refiner.evaluation import by_level
 
 BATCH = 32
 
@@ -18,8 +18,8 @@ def main(folders: list[str]) -> None:
     for folder in folders:
         for shown in (0.0, 1.0):
             key = "corruption.scheduled_sampling.probability.evaluation"
-            run = load_run(folder, overrides={key: shown, "data.val_samples": None})
-            run.data.val_batch_size = BATCH * run.refiner.corruption.num_levels(run.data.metadata.num_frames)
+            run = load_run(folder, overrides={key: shown})
+            run = run.showing(None, BATCH * run.num_levels)
             errors: dict[int, list[torch.Tensor]] = {}
             for _, level, corrupted in by_level(run):
                 known, clean = corrupted.known, corrupted.clean

@@ -2,7 +2,7 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,12 +104,6 @@ def _check_scale(scales: list[str] | None, choices: Mapping[str, str | None]) ->
 def parameters(target: Callable) -> dict[str, inspect.Parameter]:
     """The parameters of ``target`` that have a name of their own."""
     return {name: p for name, p in _signature(target).items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-
-
-def taken(node: DictConfig, names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that the target of ``node`` has arguments for and ``node`` does not set."""
-    takes = parameters(locate_target(str(node._get_full_key(None)), node["_target_"]))
-    return [name for name in names if name in takes and name not in node]
 
 
 def _signature(target: Callable) -> Mapping[str, inspect.Parameter]:

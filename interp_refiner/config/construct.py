@@ -1,11 +1,12 @@
 """Objects from config nodes."""
 
 import re
+from collections.abc import Collection
 from typing import Any, NoReturn
 
 import hydra.utils
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config.nodes import home, target_nodes
 from interp_refiner.config.refusal import Refused, with_key
@@ -16,8 +17,8 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     """The object that a node describes: ``_target_`` called with the node's values and ``arguments``.
 
     Values arrive as plain Python lists and dicts. ``arguments`` are handed over as they are (Hydra would take a
-    dataclass among them for a config). A ``_partial_`` node lacks what only the program knows: with ``arguments`` it is
-    called like any other, without it is returned as a callable.
+    dataclass among them for a config), in place of what the node says under their names, which is not built. A
+    ``_partial_`` node is returned as a callable where there are no ``arguments``.
 
     Raises:
         BadValue: with the config path in front of the argument's name.
@@ -26,7 +27,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     """
     key = node._get_full_key(None)
     try:
-        factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
+        factory = hydra.utils.instantiate(without(node, arguments), _partial_=True, _convert_="all")
     except InstantiationException as error:
         if not isinstance(error.__cause__, Exception):
             raise Refused(f"{key}: {str(error).splitlines()[0]}") from error
@@ -38,6 +39,16 @@ def build(node: DictConfig, **arguments: Any) -> Any:
         return factory(**arguments)
     except Exception as error:
         _raise_with_key(error, key, node)
+
+
+def without(node: DictConfig, names: Collection[str]) -> DictConfig:
+    """The node without some of its entries, in its place in the config."""
+    if not any(name in node for name in names):
+        return node
+    rest = OmegaConf.masked_copy(node, [name for name in node if name not in names])
+    rest._set_parent(node._get_parent())
+    rest._set_key(node._key())
+    return rest
 
 
 def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> NoReturn:

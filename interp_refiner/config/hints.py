@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import TypeAdapter, ValidationError
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import SUPPLIED, BadValue
 
 _SCALARS = {int: "an integer", float: "a number", str: "a string", bool: "true or false", types.NoneType: "null"}
 _PATHS = (os.PathLike, pathlib.PurePath, pathlib.Path)
@@ -69,7 +69,7 @@ def rule(hint: Any) -> Rule:
     hint = types.NoneType if hint is None else hint
     origin, args = get_origin(hint), get_args(hint)
     if origin is typing.Annotated:
-        return rule(args[0])
+        return _ANYTHING if SUPPLIED in args[1:] else rule(args[0])
     if isinstance(hint, typing.NewType):
         return rule(hint.__supertype__)
     if origin in _UNIONS:
@@ -110,7 +110,7 @@ def rules(target: Callable) -> dict[str, Rule]:
     if inspect.isclass(target):
         owner = target.__new__ if target.__init__ is object.__init__ else target.__init__  # type: ignore[misc]
     try:
-        hints = typing.get_type_hints(owner)
+        hints = typing.get_type_hints(owner, include_extras=True)
     except (NameError, TypeError, AttributeError, SyntaxError):  # hints that only a type checker can read
         annotations = getattr(owner, "__annotations__", {})
         hints = {name: hint for name, hint in annotations.items() if not isinstance(hint, str)}

@@ -27,8 +27,13 @@ MISTAKES = (BadValue, MissingExtra, Refused, DataFault)
 
 
 def with_key(error: BadValue, key: str) -> BadValue:
-    """The same error with the config path in front of the argument's name."""
-    return BadValue(f"{key}.{error.name}" if key else error.name, error.value, error.allowed, error.options)
+    """The same error with the config path in front of the argument's name.
+
+    A component that is wrong as a whole names itself after its group: ``text``, not ``text.text``.
+    """
+    whole = error.name == key.rpartition(".")[2]
+    name = key if whole else f"{key}.{error.name}" if key else error.name
+    return BadValue(name, error.value, error.allowed, error.options)
 
 
 def locate(error: Exception, cfg: DictConfig) -> Exception:

@@ -1,9 +1,11 @@
 """Types that every other folder speaks in: clips, keyframe plans, corrupted clips, derived randomness."""
 
 from interp_refiner.core.clip import Clip
-from interp_refiner.core.corrupted import Corrupted
-from interp_refiner.core.device import forget_peak_memory, peak_flops, peak_memory
+from interp_refiner.core.corrupted import Alternatives, Corrupted
+from interp_refiner.core.device import device, forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.core.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_PREEMPTED,
     BadValue,
     DataFault,
     MissingExtra,
@@ -19,6 +21,7 @@ from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
+from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumHypotheses, NumLevels, OutChannels
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
@@ -31,8 +34,13 @@ from interp_refiner.core.weights import (
 
 __all__ = [
     "AVERAGED",
+    "EXIT_INTERRUPTED",
+    "EXIT_PREEMPTED",
+    "SUPPLIED",
+    "Alternatives",
     "BadValue",
     "Clip",
+    "ClipSpec",
     "Corrupted",
     "DataFault",
     "Draws",
@@ -42,11 +50,15 @@ __all__ = [
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",
+    "NumHypotheses",
+    "NumLevels",
+    "OutChannels",
     "Stopped",
     "check_folder",
     "check_not_original",
     "choice",
     "derived_seed",
+    "device",
     "forget_peak_memory",
     "frame_mean",
     "load_embedding",

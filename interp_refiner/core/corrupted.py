@@ -12,6 +12,19 @@ from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.shapes import per_frame
 
 
+@dataclass(frozen=True)
+class Alternatives:
+    """What an interpolator offers beside ``zbar``: ``n = k - 1`` other laws of motion.
+
+    Attributes:
+        offsets: ``h_j - zbar`` for j = 2..k; 0 on known frames.
+        present: 0 where ``h_j`` is ``zbar``, up to 1 where it says something of its own.
+    """
+
+    offsets: Float[Tensor, "b n c t *space"]
+    present: Float[Tensor, "b n t *positions"]
+
+
 @dataclass
 class Corrupted:
     """A clip after the forward process of DESIGN section 3,
@@ -37,6 +50,9 @@ class Corrupted:
         plan: the keyframes of every level.
         clip: what was corrupted; its latents are ``z0`` in training and validation, and only keyframes when sampling.
         finer: ``x`` one level finer from the same draws, for objectives that aim at it; None for the others.
+        hypotheses: the sequence by k laws of motion, the first of which is ``interpolation``; None where the
+            interpolator offers only one.
+        present: 0 where a hypothesis is ``interpolation``, up to 1 where it says something of its own.
     """
 
     x: Float[Tensor, "b c t *space"]
@@ -54,6 +70,8 @@ class Corrupted:
     plan: KeyframePlan
     clip: Clip
     finer: Float[Tensor, "b c t *space"] | None = None
+    hypotheses: Float[Tensor, "b k c t *space"] | None = None
+    present: Float[Tensor, "b k t *positions"] | None = None
 
     @property
     def clean(self) -> Float[Tensor, "b c t *space"]:
@@ -84,14 +102,27 @@ class Corrupted:
         """``x_u = x / (1 + a)``: ``x`` as a flow-matching state, every frame at its own time ``u``."""
         return self.x / per_frame(1 + self.noise_level, self.x).to(self.x.dtype)
 
+    @property
+    def num_hypotheses(self) -> int:
+        """k, how many reconstructions the interpolator offers, ``interpolation`` among them."""
+        return 1 if self.hypotheses is None else self.hypotheses.shape[1]
+
+    @property
+    def alternatives(self) -> Alternatives | None:
+        """What the interpolator offers beside ``zbar``; None where it offers nothing else."""
+        if self.hypotheses is None or self.present is None:
+            return None
+        return Alternatives(self.hypotheses[:, 1:] - self.interpolation.unsqueeze(1), self.present[:, 1:])
+
     def keep_given(self, latents: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
-        """``latents`` with the given frames written back, bit for bit."""
-        return torch.where(per_frame(self.given, latents), self.values.to(latents.dtype), latents)
+        """``latents`` in the precision of the keyframes, with the given frames written back, bit for bit."""
+        return torch.where(per_frame(self.given, latents), self.values, latents.to(self.values.dtype))
 
     def frames(self, start: int, stop: int) -> "Corrupted":
         """Frames ``start`` to ``stop - 1``, as they are: nothing is interpolated or drawn anew."""
         along_time = {
-            2: ("x", "values", "interpolation", "noise", "finer"),
+            3: ("hypotheses",),
+            2: ("x", "values", "interpolation", "noise", "finer", "present"),
             1: ("confidence", "known", "given", "replaced", "noise_profile"),
         }
         cut = {

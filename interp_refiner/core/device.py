@@ -5,6 +5,8 @@ import sys
 
 import torch
 
+from interp_refiner.core.errors import BadValue
+
 # Dense bfloat16 matrix products with float32 sums, operations a second, as the makers state them. The first name that
 # is part of the device's own counts, so that longer ones stand before shorter ones.
 PEAK_FLOPS = {
@@ -19,6 +21,13 @@ PEAK_FLOPS = {
     "L40S": 362e12,
     "RTX 4090": 165e12,
 }
+
+
+def device(name: str) -> str:
+    """``auto`` is the GPU where there is one; raises :class:`BadValue` for ``cuda`` where there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
 def peak_flops(device: torch.device | str) -> float | None:

@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+EXIT_PREEMPTED, EXIT_INTERRUPTED = 75, 130  # EX_TEMPFAIL of sysexits.h; 128 + SIGINT, as a shell says it
+
 
 class BadValue(ValueError):
     """A setting has a value that is not allowed.

@@ -6,9 +6,10 @@ from interp_refiner.data.batch_reader import BatchReader
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.encode import VideoEncoder
 from interp_refiner.data.loader import EvalLoader, TrainLoader
-from interp_refiner.data.module import EVALUATION_STREAM, Reading, ShardedDataModule, Writer
+from interp_refiner.data.module import EVALUATION_STREAM, ShardedDataModule
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, Unavailable, write_shards
+from interp_refiner.data.source import Clips, ClipSource, Reading, Writer
 from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
 from interp_refiner.data.verify import summary, verify
@@ -22,6 +23,8 @@ __all__ = [
     "Anchors",
     "BadSample",
     "BatchReader",
+    "ClipSource",
+    "Clips",
     "Cut",
     "DatasetMetadata",
     "EvalLoader",

@@ -28,7 +28,7 @@ class Generated(ABC):
     """
 
     name: ClassVar[str]
-    version: ClassVar[int]
+    version: int
     unit: ClassVar[str]
 
     def __init__(self, settings: dict[str, Any]):

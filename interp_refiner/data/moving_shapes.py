@@ -9,17 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Draws
-from interp_refiner.data.captions import Captions, FirstDirection
-from interp_refiner.data.codec.patch_dct import PatchDCT
+from interp_refiner.data.codec.patch_dct import PatchDCT, channel_scales
 from interp_refiner.data.generated import Generated
-from interp_refiner.data.scene import MAX_OBJECTS, Scene, draw_scenes, render
 from interp_refiner.data.shards import DatasetMetadata, Sample
 from interp_refiner.data.text import CaptionEncoder
+from interp_refiner.data.world import Gliding, Scene, World, render
 
 FPS = 8.0
 SMALLEST_SIDE = 16  # the largest shape at the highest speed still has room to turn back
 CHUNK = 16  # clips rendered at a time: few enough for the processor's cache
-BEFORE = {"captions": FirstDirection.__name__, "max_objects": MAX_OBJECTS}
 STATISTICS_CLIPS = 512  # training clips that the latents' mean and deviation are estimated from
 
 
@@ -32,16 +30,13 @@ class MovingShapes(Generated):
         num_frames: of every clip.
         height, width: pixels, divisible by 4.
         seed: of the whole set.
-        captions: what they say; None for where every object sets out to.
-        max_objects: of a clip, 1 to 3.
+        world: what the clips show, and what their captions say; None for :class:`Gliding`.
 
     Raises:
-        BadValue: a count below 1, fewer than 2 frames, a size that is too small or not divisible by 4, or more than 3
-            objects.
+        BadValue: a count below 1, fewer than 2 frames, or a size that is too small or not divisible by 4.
     """
 
     name = "moving_shapes"
-    version = 1  # raise it whenever scenes, codec or captions change
     unit = "clip"
 
     def __init__(
@@ -52,8 +47,7 @@ class MovingShapes(Generated):
         height: int = 32,
         width: int = 56,
         seed: int = 0,
-        captions: Captions | None = None,
-        max_objects: int = MAX_OBJECTS,
+        world: World | None = None,
     ):
         least = {"num_train": 1, "num_val": 1, "num_frames": 2, "height": SMALLEST_SIDE, "width": SMALLEST_SIDE}
         settings = {
@@ -68,15 +62,12 @@ class MovingShapes(Generated):
         for name, minimum in least.items():
             if settings[name] < minimum:
                 raise BadValue(name, settings[name], f"at least {minimum}")
-        if not 1 <= max_objects <= MAX_OBJECTS:
-            raise BadValue("max_objects", max_objects, f"1 to {MAX_OBJECTS}")
-        self.captions, self.max_objects = captions or FirstDirection(), max_objects
-        # later settings count only where they are not what there was before them: old sets keep their fingerprint
-        later = {"captions": type(self.captions).__name__, "max_objects": max_objects}
-        self.settings |= {name: value for name, value in later.items() if value != BEFORE[name]}
+        self.world = world or Gliding()
+        self.version = self.world.version
+        self.settings |= self.world.settings()
         self.size = num_frames, height, width
         self.codec = PatchDCT()
-        self.text = CaptionEncoder(length=self.captions.words)
+        self.text = CaptionEncoder(length=self.world.captions.words)
         self.latent_shape = self.codec.latent_size(*self.size)
 
     def clips(self, split: str, count: int) -> Iterator[tuple[list[str], list[str], Float[Tensor, "b 3 t h w"]]]:
@@ -85,11 +76,11 @@ class MovingShapes(Generated):
         for start in range(0, count, CHUNK):
             chunk = keys[start : start + CHUNK]
             scene = self.scenes(split, chunk)
-            yield chunk, self.captions(scene), render(scene, *self.size[1:])
+            yield chunk, self.world.captions(scene), render(scene)
 
     def scenes(self, split: str, keys: Sequence[str]) -> Scene:
         """What the clips of a split show."""
-        return draw_scenes(Draws(self.seed, split, keys), *self.size, self.max_objects)
+        return self.world.draw(Draws(self.seed, split, keys), *self.size)
 
     def samples(self, split: str, count: int) -> Iterator[Sample]:
         mean, std = (moment.tolist() for moment in self.statistics)
@@ -100,14 +91,17 @@ class MovingShapes(Generated):
 
     @cached_property
     def statistics(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Per-channel mean and standard deviation of the raw latents of the first training clips."""
+        """Per-channel mean and scale of the raw latents: what stored latents are normalised by.
+
+        From the first training clips; the scale is their standard deviation, see :func:`channel_scales`.
+        """
         moments, count = torch.zeros(2, self.codec.latent_channels, dtype=torch.float64), 0
         for _, _, video in self.clips("train", min(self.counts["train"], STATISTICS_CLIPS)):
             raw = self.codec.transform(video).double().transpose(0, 1).flatten(1)
             moments += torch.stack([raw.sum(1), raw.square().sum(1)])
             count += raw.shape[1]
         mean, square = moments / count
-        return mean, (square - mean.square()).sqrt()
+        return mean, channel_scales((square - mean.square()).sqrt(), self.world.max_gain)
 
     def declare(self, made_by: dict[str, Any]) -> DatasetMetadata:
         mean, std = (moment.tolist() for moment in self.statistics)

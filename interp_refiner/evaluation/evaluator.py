@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.measures import (
     Bootstrap,
     ErrorTable,
@@ -17,9 +18,9 @@ from interp_refiner.evaluation.measures import (
     missing_frame_mse,
 )
 from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
-from interp_refiner.evaluation.medium import Medium, Table
 from interp_refiner.evaluation.methods import BASELINE, SHUFFLED, Methods
 from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.evaluation.tables import Table, tables_of
 from interp_refiner.training import Refiner
 
 
@@ -76,7 +77,7 @@ class Evaluator:
         names, baselines = list(self.roles), [m for m, role in self.roles.items() if role == "baseline"]
         self.errors = ErrorTable(names, baselines, bootstrap=bootstrap).to(self.device)
         self.looked_at = [name for name in names if name != SHUFFLED]
-        self.tables = medium.tables(self.looked_at, baselines, bootstrap, chosen or {})
+        self.tables = tables_of(medium, self.looked_at, baselines, bootstrap, chosen or {})
         self.stochastic = StochasticScores(num_samples, bootstrap).to(self.device) if num_samples > 1 else None
         self.contracted = [m for m, role in self.roles.items() if role != "control"] + ["truth"]
         self.contract: dict[int, dict[str, KeyframeContract]] = {}

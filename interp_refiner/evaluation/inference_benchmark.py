@@ -4,8 +4,8 @@ from typing import Any, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip, forget_peak_memory, median_seconds, peak_memory
-from interp_refiner.data import DatasetMetadata, ShardedDataModule
+from interp_refiner.core import BadValue, Clip, ClipSpec, forget_peak_memory, median_seconds, peak_memory
+from interp_refiner.data import ShardedDataModule
 from interp_refiner.evaluation.step_benchmark import MakeTrainer
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.training import Refiner
@@ -36,7 +36,7 @@ class InferenceBenchmark:
         trainer = make_trainer()
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
         precision.convert_module(module).to(device).eval()
-        clip = random_clip(data.metadata, self.batch_size).to(device)
+        clip = random_clip(data.spec, self.batch_size).to(device)
         rows: list[dict[str, Any]] = []
         with torch.inference_mode(), precision.forward_context():
             corrupted = module.corruption(precision.convert_input(clip), "sample")
@@ -60,11 +60,11 @@ class InferenceBenchmark:
         return {"batch_size": self.batch_size, "precision": trainer.precision, "rows": rows}
 
 
-def random_clip(metadata: DatasetMetadata, batch_size: int) -> Clip:
+def random_clip(spec: ClipSpec, batch_size: int) -> Clip:
     """Standard normal numbers in the shapes of a data set."""
     generator = torch.Generator().manual_seed(0)
-    latents = torch.randn(batch_size, *metadata.latent_shape, generator=generator)
-    text = torch.randn(batch_size, *metadata.text_shape, generator=generator) if metadata.text_shape else None
+    latents = torch.randn(batch_size, *spec.latent_shape, generator=generator)
+    text = torch.randn(batch_size, *spec.text_shape, generator=generator) if spec.text_shape else None
     return Clip(latents, [str(index) for index in range(batch_size)], text=text)
 
 

@@ -14,7 +14,7 @@ from interp_refiner.data import ShardDataset, Writer
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.evaluation.measures import paired_bootstrap, psnr, rank_correlation
 from interp_refiner.evaluation.report import markdown_table
-from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear, use_codec
+from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear
 
 FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
@@ -68,14 +68,12 @@ class InterpolatorBenchmark:
     def run(self, device: str) -> dict[str, Any]:
         """One row per interpolator and gap, with the keys of :data:`FIGURES`, ``mse`` and ``improved_share``."""
         torch.set_num_threads(self.threads)
-        clean, codec = self.load()
+        clean, codec = held_out_clips(self.root, self.split, self.clips, self.writer)
         clean, codec = clean.to(device), codec.to(device)
         if max(self.gaps) >= clean.shape[2]:
             raise BadValue("gaps", self.gaps, f"gaps below the {clean.shape[2]} frames of a clip")
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
-        taking_part = {name: i.to(device) for name, i in self.interpolators.items() if name not in left_out}
-        for interpolator in taking_part.values():
-            use_codec(interpolator, codec)
+        taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         rows = []
         for gap in self.gaps:
             known, missing = masks(clean, gap)
@@ -88,16 +86,6 @@ class InterpolatorBenchmark:
             "root": str(self.root / self.split), "shape": list(clean.shape), "threads": self.threads,
             "decoder": codec.caveat or codec.name, "left_out": left_out, "rows": rows,
         }  # fmt: skip
-
-    def load(self) -> tuple[Float[Tensor, "b c t h w"], Codec]:
-        """The clips in float32, and the codec that their data set declares."""
-        if self.writer is not None:
-            self.writer.write(self.root)
-        data = ShardDataset(self.root / self.split)
-        clips = torch.stack([data[index].latents.float() for index in range(min(self.clips, len(data)))])
-        metadata = data.metadata
-        statistics = metadata.latents_mean, metadata.latents_std
-        return clips, declared_codec(metadata.codec.get("name", ""), clips.shape[1], *statistics)
 
     def fill(
         self, interpolator: Interpolator, clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]
@@ -128,6 +116,20 @@ class InterpolatorBenchmark:
             if table:
                 parts.append(f"{title}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
         return "\n\n".join(part.rstrip() for part in parts)
+
+
+def held_out_clips(
+    root: Path, split: str, count: int, writer: Writer | None
+) -> tuple[Float[Tensor, "b c t h w"], Codec]:
+    """The first clips in ``root/split``, in float32, and the codec that their data set declares.
+
+    A writer makes them where they are not there yet.
+    """
+    if writer is not None:
+        writer.write(root)
+    data = ShardDataset(root / split)
+    clips = torch.stack([data[index].latents.float() for index in range(min(count, len(data)))])
+    return clips, declared_codec(data.metadata.spec)
 
 
 def unusable(interpolator: Interpolator, codec: Codec) -> str | None:

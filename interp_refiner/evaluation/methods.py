@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws
+from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.measures import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
-from interp_refiner.evaluation.medium import Medium
 from interp_refiner.evaluation.results import Role
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Linear
@@ -127,7 +127,9 @@ class Methods:
     ) -> dict[str, Float[Tensor, "b c t *space"]]:
         """Clips whose quality is known beforehand, one of them beside the estimate ``shown``."""
         refiner, clean, known = self.refiner, corrupted.clean, corrupted.known
-        silent = lambda state: refiner.objective.clean_estimate(torch.zeros_like(state.x), state)  # noqa: E731
+        channels = refiner.objective.out_channels(corrupted.x.shape[1], corrupted.num_hypotheses)
+        nothing = corrupted.x[:, :1].expand(-1, channels, *[-1] * (corrupted.x.ndim - 2)) * 0
+        silent = lambda state: refiner.objective.clean_estimate(nothing, state)  # noqa: E731
         lying = with_keyframes(corrupted, refiner.corruption, shuffled_keyframes(clean, known))
         controls = {
             "zero output": self._mean(silent, corrupted),

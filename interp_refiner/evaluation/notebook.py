@@ -23,14 +23,14 @@ from ipywidgets import HTML, DOMWidget, Image, VBox, Widget
 from omegaconf import DictConfig
 from torch import Tensor
 
-from interp_refiner.assemble import LAST_CHECKPOINT, Run
 from interp_refiner.config import build, conf_dir
 from interp_refiner.core import Clip, Corrupted
 from interp_refiner.data import EVALUATION_STREAM
 from interp_refiner.data.codec import Codec, gif_bytes
-from interp_refiner.evaluation.medium import Medium
-from interp_refiner.forward.interpolator import use_codec
+from interp_refiner.data.medium import Medium
+from interp_refiner.evaluation.run import Run
 from interp_refiner.training.callback import level_rows
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 
 TINY = (
     "+experiment=toy_video",
@@ -82,9 +82,7 @@ def _train(*arguments: str) -> None:
 
 def held_out_clips(run: Run, count: int) -> Clip:
     """The first held-out clips of a run, clean, in float32."""
-    run.data.val_samples = count
-    run.data.val_batch_size = count * run.refiner.corruption.num_levels(run.data.metadata.num_frames)
-    clip = next(iter(run.data.val_dataloader()))
+    clip = next(iter(run.data.validating(count, count * run.num_levels).val_dataloader()))
     levels = clip.level.tolist() if clip.level is not None else []
     once = clip.select([row for row, level in enumerate(levels) if level == 1])
     return replace(once, latents=once.latents.float(), level=None)
@@ -105,8 +103,8 @@ def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = Non
         overrides: of ``interp_refiner.train``.
         level: of sparsity; None for the sparsest.
     """
-    corruption = build(_forward_process(*overrides))
-    use_codec(corruption.interpolator, codec)
+    node = _forward_process(*overrides)
+    corruption = build(node, interpolator=build(node.interpolator).with_codec(codec))
     sparsest = corruption.num_levels(clip.num_frames)
     levels = torch.full((clip.batch_size,), min(level or sparsest, sparsest))
     return corruption(replace(clip, level=levels), EVALUATION_STREAM)
@@ -114,12 +112,11 @@ def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = Non
 
 def errors_by_level(run: Run, count: int = 16) -> pd.DataFrame:
     """The figures of validation on the first held-out clips: one row a level and one for the mean of the levels."""
-    run.data.val_samples = count
     chatter = logging.getLogger("lightning.pytorch")
     before, chatter.level = chatter.level, logging.WARNING  # a notebook shows what is logged in red
     try:
         trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
-        (metrics,) = trainer.validate(run.module, datamodule=run.data, verbose=False)
+        (metrics,) = trainer.validate(run.module, datamodule=run.data.validating(count), verbose=False)
     finally:
         chatter.level = before
     columns = ["interpolation_mse", "refined_mse", "ratio", "improved_share"]
@@ -142,7 +139,7 @@ def play(
     """Versions of one clip beside each other, as an animated picture; keyframes have an orange border.
 
     Args:
-        medium: of the run's clips, ``run.data.medium``.
+        medium: of the run's clips, ``run.medium``.
         versions: by name, each ``[1, c, t, *space]``; the first is the truth.
         corrupted: the same clip, for its keyframes.
         title: above all.

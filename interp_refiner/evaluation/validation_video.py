@@ -12,8 +12,8 @@ from torch import Tensor
 
 from interp_refiner.core import Corrupted
 from interp_refiner.data.codec import add_video, stacked, write_mp4
+from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.measures import keyframe_report
-from interp_refiner.evaluation.medium import Medium
 
 LABELS = ("truth", "interpolation", "refined")
 FPS = 8.0  # slower than life: differences between frames are what one looks for

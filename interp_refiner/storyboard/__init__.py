@@ -1,5 +1,6 @@
 """A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
 
+from interp_refiner.storyboard.export import as_pipeline, run_of
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import with_keyframes_at
 from interp_refiner.storyboard.pipeline import RefinerOutput, RefinerPipeline
@@ -17,7 +18,9 @@ __all__ = [
     "RefinerPipeline",
     "Storyboard",
     "VideoPlan",
+    "as_pipeline",
     "load_storyboard",
     "parse_storyboard",
+    "run_of",
     "with_keyframes_at",
 ]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+FPS = 8.0  # pixel frames a second, where the data set does not declare them
 CARD = """\
 ---
 library_name: interp_refiner
@@ -35,9 +36,9 @@ or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.ya
 def model_card(index: Mapping[str, Any]) -> str:
     """A README in the style of the Hugging Face hub from the content of ``model_index.json``."""
     parts, trained = index["components"], index["trained"]
-    c, t, y, x = index["latent_shape"]
+    (c, t, y, x), fps = index["spec"]["latent_shape"], index["spec"]["fps"] or FPS
     facts = {
-        "clips it was trained on": f"{t} latent frames of {c} x {y} x {x}, {index['fps']:g} pixel frames a second",
+        "clips it was trained on": f"{t} latent frames of {c} x {y} x {x}, {fps:g} pixel frames a second",
         "objective": _class(parts["objective"]),
         "noise": f"{_class(parts['corruption']['noise'])}, sigma {parts['corruption']['sigma']:g}",
         "sampler": _class(parts["sampler"]),

@@ -6,43 +6,46 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
 from interp_refiner.forward.corruption import BridgeTime, Corruption, Given, NoiseProfile
-from interp_refiner.forward.interpolator import Interpolator
+from interp_refiner.forward.interpolator import Fields, Interpolator, LawOfMotion
 from interp_refiner.forward.schedule import Schedule, Selector
 from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.model.attention import Attention
 from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
-from interp_refiner.model.objective import Objective
-from interp_refiner.model.sampler import Guidance, Sampler
+from interp_refiner.model.objective import Gate, Objective
+from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
 DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
 PACKAGE = __name__.partition(".")[0]
 DOTTED = re.compile(rf"{PACKAGE}(\.[a-z]\w*)+\.[A-Za-z]\w*")
 SLOTS: dict[str, type] = {
-    "backbone": Backbone,
-    "objective": Objective,
-    "sampler": Sampler,
     "corruption": Corruption,
+    "objective": Objective,
+    "backbone": Backbone,
+    "sampler": Sampler,
     "codec": Codec,
     "text": TextEncoder,
 }
+OF_CLIPS = ("backbone", "objective", "codec", "text")  # made of a ClipSpec
 PARTS: tuple[type, ...] = (
-    *(Attention, BridgeTime, Given, Guidance, Interpolator, KeyframeChannels, LoRA, NoiseProfile, Probability),
-    *(ProposalConfidence, Recomputation, Schedule, ScheduledSampling, Selector, Still, Timestep),
+    *(Attention, BridgeTime, Fields, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
+    *(NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
+    *(Selector, Spacing, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
 
 
-def construct_components(nodes: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
     """The components of a pipeline, each of the kind that its name says.
 
     Args:
         nodes: by name; None for no text encoder.
+        spec: of the clips that the pipeline was trained on.
         folder: that paths are relative to.
 
     Raises:
@@ -51,16 +54,24 @@ def construct_components(nodes: Mapping[str, Any], folder: Path) -> dict[str, An
     if unknown := sorted(set(nodes) - set(SLOTS)):
         raise BadValue("components", unknown[0], " | ".join(SLOTS), SLOTS)
     parts: dict[str, Any] = {}
+    known = {"spec": spec}
     for name, base in SLOTS.items():
-        made = construct(nodes.get(name), folder)
+        supplied = known if name in OF_CLIPS else {}
+        if name == "objective":
+            supplied = known | {"num_levels": parts["corruption"].num_levels(spec.num_frames)}
+        if name == "backbone":
+            offered = parts["corruption"].interpolator.num_hypotheses
+            out_channels = parts["objective"].out_channels(spec.channels, offered)
+            supplied = known | {"num_hypotheses": offered, "out_channels": out_channels}
+        made = construct(nodes.get(name), folder, **supplied)
         if not isinstance(made, base) and not (name == "text" and made is None):
             raise BadValue(f"components.{name}", type(made).__name__, f"a {base.__name__}")
         parts[name] = made
     return parts
 
 
-def construct(node: Any, folder: Path) -> Any:
-    """The object that a node of plain values describes.
+def construct(node: Any, folder: Path, **supplied: Any) -> Any:
+    """The object that a node of plain values describes, with arguments that no node holds.
 
     Raises:
         BadValue: a ``_target_`` that is no component, which a stranger's folder could use to run anything.
@@ -75,7 +86,7 @@ def construct(node: Any, folder: Path) -> Any:
     if "_target_" not in values:
         return {name: construct(value, folder) for name, value in values.items()}
     made_by = component(values.pop("_target_"))
-    return made_by(**{name: construct(value, folder) for name, value in values.items()})
+    return made_by(**{name: construct(value, folder) for name, value in values.items()}, **supplied)
 
 
 def component(target: Any) -> Any:

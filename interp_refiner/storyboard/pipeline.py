@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
@@ -77,8 +77,8 @@ class RefinerPipeline:
         self.text: TextEncoder | None = components.text
         self.config = config
         self.corruption: Corruption = copy.copy(components.corruption)
-        self.levels = Levels(self.corruption.schedule.counts_for(config.latent_shape[1]))
-        self.corruption.noise = self.corruption.noise.of_clips(config.latent_shape[1])
+        self.levels = Levels(self.corruption.schedule.counts_for(config.spec.num_frames))
+        self.corruption.noise = self.corruption.noise.of_clips(config.spec.num_frames)
         self.device = torch.device("cpu")
         self.progress: dict[str, Any] = {}
 
@@ -91,6 +91,22 @@ class RefinerPipeline:
         """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers."""
         parts = Components(self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text)
         return save_components(parts, self.config, Path(folder).expanduser())
+
+    def with_component(self, name: str, component: Any, node: dict[str, Any]) -> "RefinerPipeline":
+        """The same pipeline with another sampler, codec or text encoder.
+
+        Args:
+            name: which of them.
+            component: the new one, made for the pipeline's clips.
+            node: how to build it again.
+        """
+        other = copy.copy(self)
+        setattr(other, name, component)
+        other.config = replace(self.config, components={**self.config.components, name: node})
+        if name == "codec" and not component.caveat:
+            other.corruption = copy.copy(self.corruption)
+            other.corruption.interpolator = self.corruption.interpolator.with_codec(component)
+        return other
 
     def to(self, device: torch.device | str) -> "RefinerPipeline":
         """Moves the networks; returns itself."""
@@ -108,7 +124,7 @@ class RefinerPipeline:
         """Places keyframes on this model's latent grid, before anything is sampled."""
         return Planner(
             codec=self.codec,
-            latent_shape=self.config.latent_shape,
+            latent_shape=self.config.spec.latent_shape,
             levels=self.levels,
             fps=self.config.fps,
             divisor=self.backbone.divisor,
@@ -160,9 +176,9 @@ class RefinerPipeline:
         """
         choice("output_type", output_type, get_args(OutputType))
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.text_shape)
+        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
         negative = prompt_or_embedding(
-            "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.text_shape
+            "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.spec.text_shape
         )
         sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative)
         draws = Draws(seed_of(generator), STREAM, [KEY])
@@ -228,7 +244,7 @@ class RefinerPipeline:
 
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
         """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
-        shape = self.config.text_shape
+        shape = self.config.spec.text_shape
         if self.text is not None:
             return self.text.encode(prompts).to(self.device, torch.float32)
         if any(prompts):

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +18,6 @@ from rich.table import Table
 from interp_refiner.config import run_metadata, writable
 from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
-from interp_refiner.export import load_pipeline
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
     INDEX,
@@ -48,8 +47,12 @@ SUFFIXES = {
 Timings = dict[str, float]
 
 
-def sample_storyboard(cfg: DictConfig, device: str) -> None:
+def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
     """Makes the video of ``cfg.storyboard``, or prints its plan; nothing is written before everything is checked.
+
+    Args:
+        cfg: of ``interp_refiner.sample``.
+        load: gives the pipeline on its device, once the storyboard and the output are right.
 
     Raises:
         BadValue: naming the entry of the storyboard, or the setting.
@@ -58,7 +61,7 @@ def sample_storyboard(cfg: DictConfig, device: str) -> None:
     output = checked_output(cfg, board)
     seconds: Timings = {}
     with timed(seconds, "loading"):
-        pipeline = load_pipeline(cfg.checkpoint, cfg).to(device)
+        pipeline = load()
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard"):
         keyframes, size, notes = read_board(pipeline, board)

@@ -20,19 +20,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Freezable, save_tensors, save_weights, state_faults
+from interp_refiner.core import BadValue, ClipSpec, Freezable, save_tensors, save_weights, state_faults
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.forward.interpolator import use_codec
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
-from interp_refiner.storyboard.card import model_card
+from interp_refiner.storyboard.card import FPS, model_card
 from interp_refiner.storyboard.construct import INSIDE, construct_components
 
 INDEX, WEIGHTS, INTERPOLATOR = "model_index.json", "refiner.safetensors", "interpolator.safetensors"
 TRANSFORMER, VAE, CARD = "transformer", "vae", "README.md"
+
 OBJECTIVE = "objective."  # before the names of an objective's own parameters
 
 
@@ -53,19 +53,20 @@ class PipelineConfig:
     """What is stored beside the weights.
 
     Attributes:
-        latent_shape: ``(c, t, y, x)`` of the clips that the model was trained on.
-        text_shape: ``(L, D)`` of their prompt embeddings; None where there were none.
-        fps: their pixel frames a second.
+        spec: of the clips that the model was trained on, with the statistics of its codec.
         components: by name, a mapping with ``_target_`` (a component of this package) and its arguments, which
             may be such mappings again; strings that start with ``./`` are paths in the folder.
         trained: where the model came from, for the card.
     """
 
-    latent_shape: tuple[int, ...]
+    spec: ClipSpec
     components: dict[str, Any]
-    text_shape: tuple[int, ...] | None = None
-    fps: float = 8.0
     trained: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fps(self) -> float:
+        """Pixel frames a second."""
+        return self.spec.fps or FPS
 
 
 def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
@@ -73,15 +74,15 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     if not (folder / INDEX).is_file():
         raise BadValue("checkpoint", folder, f"a folder with {INDEX}, as save_pretrained or the export writes it")
     stored = json.loads((folder / INDEX).read_text())
-    values = {name: value for name, value in stored.items() if not name.startswith("_")}
-    shapes = {name: tuple(values[name]) for name in ("latent_shape", "text_shape") if values[name] is not None}
-    config = PipelineConfig(**{**values, **shapes})
-    parts = Components(**construct_components(config.components, folder))
+    if "spec" not in stored:
+        raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
+    config = PipelineConfig(ClipSpec.from_plain(stored["spec"]), stored["components"], stored["trained"])
+    parts = Components(**construct_components(config.components, config.spec, folder))
     _load_weights(parts, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
         interpolator.freeze(str(folder / INTERPOLATOR))
-    use_codec(interpolator, parts.codec)
+    parts.corruption.interpolator = interpolator.with_codec(parts.codec)
     return parts, config
 
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from interp_refiner.core import BadValue, Corrupted, Draws, choice, frame_mean, masked_mean, neighbours
-from interp_refiner.forward.corruption import TRAIN_STREAM
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, Draws, choice, frame_mean, masked_mean, neighbours
+from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.forward.interpolator import Interpolation, Interpolator, Learned
 from interp_refiner.training.missing_frame import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe
@@ -46,7 +46,8 @@ class InterpolatorFit(L.LightningModule):
     Args:
         interpolator: to be trained.
         optimizer: optimizer and learning-rate schedule.
-        num_levels: S, of the validation's schedule.
+        corruption: of the run; its schedule gives the keyframes of validation.
+        spec: of the clips.
         weights: w of the terms by name, ``l1``, ``confidence`` and the interpolator's ``penalised``; 0 if left out.
         max_gap: frames between two keyframes at most.
         seed: of the gaps.
@@ -59,7 +60,8 @@ class InterpolatorFit(L.LightningModule):
         self,
         interpolator: Interpolator,
         optimizer: OptimizerRecipe,
-        num_levels: int,
+        corruption: Corruption,
+        spec: ClipSpec,
         weights: Mapping[str, float],
         max_gap: int = LONGEST_GAP,
         seed: int = 0,
@@ -75,7 +77,7 @@ class InterpolatorFit(L.LightningModule):
             raise BadValue("max_gap", max_gap, "at least 2: a gap with a frame in it")
         self.interpolator, self.recipe = interpolator, optimizer
         self.weights, self.max_gap, self.seed = dict(weights), max_gap, seed
-        self.validation_error = MissingFrameError(num_levels)
+        self.validation_error = MissingFrameError(corruption.num_levels(spec.num_frames))
         self.gap_error = MissingFrameError(max_gap)
         self.held_out = nn.ModuleDict({name: MeanMetric() for name in interpolator.penalised})
 

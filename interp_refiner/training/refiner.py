@@ -48,9 +48,6 @@ class Refiner(L.LightningModule):
         optimizer: optimizer and learning-rate schedule.
         sampler: how validation and prediction make a clip.
         corruption: the forward process, for samplers that re-corrupt.
-        num_levels: S, the sparsest level.
-
-    Attributes:
         saves_frozen: checkpoints hold frozen weights, too, since these are not the pretrained ones but another run's.
 
     Raises:
@@ -64,7 +61,7 @@ class Refiner(L.LightningModule):
         optimizer: OptimizerRecipe,
         sampler: Sampler,
         corruption: Corruption,
-        num_levels: int,
+        saves_frozen: bool = False,
     ):
         super().__init__()
         check_method(corruption, objective, sampler)
@@ -72,8 +69,8 @@ class Refiner(L.LightningModule):
             backbone.zero_output()
         self.backbone, self.objective = backbone, objective
         self.recipe, self.sampler, self.corruption = optimizer, sampler, corruption
-        self.validation_error = MissingFrameError(num_levels)
-        self.saves_frozen = False
+        self.validation_error = MissingFrameError(objective.num_levels)
+        self.saves_frozen = saves_frozen
 
     def configure_model(self) -> None:
         """Hands the backbone to a strategy that spreads it over processes; Lightning calls it once they have met."""

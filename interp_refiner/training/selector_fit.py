@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, Draws, KeyframePlan
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, Draws, KeyframePlan
 from interp_refiner.forward.corruption import ClipContent, Corruption
 from interp_refiner.forward.schedule import DynamicProgramming, Learned, Schedule, Uniform, log_likelihood
 from interp_refiner.training.missing_frame import ErrorByLevel, missing_frame_mse
@@ -29,13 +29,13 @@ class SelectorFit(L.LightningModule):
         schedule: whose selector is trained.
         optimizer: optimizer and learning-rate schedule.
         corruption: whose schedule gives the labels, and whose interpolator the errors.
-        num_levels: S.
+        spec: of the clips.
 
     Raises:
         BadValue: a selector with frozen weights, or a corruption with another schedule than dp.
     """
 
-    def __init__(self, schedule: Learned, optimizer: OptimizerRecipe, corruption: Corruption, num_levels: int):
+    def __init__(self, schedule: Learned, optimizer: OptimizerRecipe, corruption: Corruption, spec: ClipSpec):
         super().__init__()
         if schedule.selector.frozen:
             raise BadValue("schedule.checkpoint", schedule.checkpoint, "null: a frozen selector cannot be trained")
@@ -44,6 +44,7 @@ class SelectorFit(L.LightningModule):
             raise BadValue("corruption.schedule", name, "dp: its keyframes are what a selector learns")
         self.schedule, self.selector = schedule, schedule.selector
         self.recipe, self.corruption = optimizer, corruption
+        num_levels = corruption.num_levels(spec.num_frames)
         self.validation_error, self.dp_error = ErrorByLevel(num_levels), ErrorByLevel(num_levels)
 
     def loss(self, preview: Float[Tensor, "b c n t"], labels: KeyframePlan) -> Float[Tensor, ""]:

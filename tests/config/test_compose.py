@@ -13,7 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import Refused, build
 from interp_refiner.config.nodes import is_target, walk
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.data.codec import PatchDCT
+from interp_refiner.model.attention import Dense
 from tests.helpers import CONF, group_members
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -43,22 +45,24 @@ NEEDED = {
     "interpolator=flow_warp": ["interpolator.checkpoint=null"],
     "interpolator=flow_warp_pixels": ["interpolator.checkpoint=null"],
     "objective=adjacent": ["sampler=hierarchical"],
+    "training=selector_fit": ["schedule=dp"],
     **{
         f"scheduled_sampling/confidence={name}": ["scheduled_sampling=noisy"]
         for name in group_members("scheduled_sampling/confidence")
     },
     "interpolator=straightened": ["interpolator.checkpoint=null"],
 }
-# What the programs supply to `_partial_` nodes.
+# What `assemble` hands to every option of a group, in the one call that it makes.
+VIDEOS = ClipSpec((16, 21, 8, 14), (16, 32), text={"name": "caption"}, codec=PatchDCT().describe())
+PATHS = ClipSpec((2, 64), context_shape=(4, 21, 21))
 SUPPLIED: dict[str, dict[str, Any]] = {
-    "backbone": {"latent_channels": 16, "text_dim": 32},
-    "objective": {"num_levels": 4},
+    "codec": {"spec": VIDEOS},
+    "text": {"spec": VIDEOS},
+    "medium": {"spec": VIDEOS, "codec": PatchDCT()},
+    "backbone": {"spec": VIDEOS, "attention": Dense()},
+    "objective": {"spec": VIDEOS, "num_levels": 4},
 }
-SUPPLIED_TO = {
-    "backbone=trajectory": {"latent_channels": 2, "context_channels": 4, "latents_mean": None, "latents_std": None},
-    "objective=preconditioned": {"num_levels": 4, "latent_channels": 16},
-    "objective=energy_score": {"num_levels": 4, "latent_channels": 16},
-}
+OF_PATHS = ("backbone=trajectory", "medium=maze")
 NOT_BUILT = {
     "logger=wandb": "needs an extra",
     "corruption/given=file": "needs a file of keyframes",
@@ -124,11 +128,25 @@ def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -
     group = option.split("=")[0]
     _, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
     node = OmegaConf.select(cfg, group.replace("/", "."))
-    supplied = SUPPLIED_TO.get(option, SUPPLIED.get(group, {}))
-    arguments = {"corruption": build(cfg.corruption)} if group == "data" else supplied
+    arguments = dict(SUPPLIED.get(group, {}))
+    if option in OF_PATHS:
+        arguments["spec"] = PATHS
+    if group == "training":
+        arguments = supplied_to_training(cfg, option)
     for part in [node] if is_target(node) else [part for part in node.values() if is_target(part)]:
         with torch.device("meta") if option in ON_META else nullcontext():
             assert build_or_skip(part, **arguments) is not None
+
+
+def supplied_to_training(cfg: DictConfig, option: str) -> dict[str, Any]:
+    """A refiner is made of the model's groups, whatever else is trained of the clips and the corruption."""
+    corruption = build(cfg.corruption)
+    if option != "training=refiner":
+        return {"spec": VIDEOS, "corruption": corruption}
+    backbone = build(cfg.backbone, spec=VIDEOS, attention=build(cfg.attention))
+    objective = build(cfg.objective, spec=VIDEOS, num_levels=4)
+    parts = {"optimizer": build(cfg.optimizer), "sampler": build(cfg.sampler)}
+    return {"backbone": backbone, "objective": objective, "corruption": corruption, **parts}
 
 
 def build_or_skip(node: DictConfig, **arguments: Any) -> Any:
@@ -142,7 +160,7 @@ def build_or_skip(node: DictConfig, **arguments: Any) -> Any:
 
 
 def test_the_lists_of_exceptions_name_options_that_exist() -> None:
-    assert {*NEEDED, *NOT_BUILT, *ON_META, *SUPPLIED_TO} <= set(options())
+    assert {*NEEDED, *NOT_BUILT, *ON_META, *OF_PATHS} <= set(options())
     assert set(SUPPLIED) <= {option.split("=")[0] for option in options()}
 
 

@@ -5,7 +5,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
 from interp_refiner.config import check_config
-from interp_refiner.train import TrainSettings, train
+from interp_refiner.train import train
+from interp_refiner.training.settings import TrainSettings
 from tests.config.small import QUICK, SMALL
 from tests.helpers import CONF, group_members
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import BadSample, DatasetMetadata, ShardDataset, ShardedDataModule
+from interp_refiner.data import BadSample, ClipSource, DatasetMetadata, ShardDataset, ShardedDataModule
 from interp_refiner.data.maze import Maze, Mazes, shortest_path
 from interp_refiner.evaluation.measures import edge_collisions
 from tests.data.shards_on_disk import read_members, replace_member
@@ -140,8 +140,8 @@ def test_what_is_read_is_what_was_made(root):
 
 
 def test_batches_bring_maps_along_at_every_level(root):
-    data = ShardedDataModule(str(root), make_corruption("schedule.counts=[8,4]"), batch_size=5, val_batch_size=7)
-    data.prepare_data()
+    clips = ClipSource(str(root), batch_size=5, val_batch_size=7)
+    data = ShardedDataModule(clips.open(), make_corruption("schedule.counts=[8,4]"))
     maps = {key: maze.maps() for key, maze in (Mazes(**SMALL).maze(*split_number(n)) for n in range(17))}
     for loader in (data.train_dataloader(), data.val_dataloader()):
         clip = next(iter(loader))

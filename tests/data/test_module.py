@@ -11,7 +11,15 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from interp_refiner.core import BadValue, Clip
-from interp_refiner.data import Anchors, BadSample, DatasetMetadata, ImperfectSource, Reading, ShardedDataModule
+from interp_refiner.data import (
+    Anchors,
+    BadSample,
+    ClipSource,
+    DatasetMetadata,
+    ImperfectSource,
+    Reading,
+    ShardedDataModule,
+)
 from interp_refiner.forward.corruption import BrownianBridge, Corruption
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.forward.schedule import ClipPreview, Learned, Selector, Uniform
@@ -68,8 +76,12 @@ def root(tmp_path_factory):
     return folder
 
 
-def module(root, **kwargs) -> ShardedDataModule:
-    return ShardedDataModule(str(root), Recording(), **{"batch_size": 4, "val_batch_size": 4, **kwargs})
+def source(root, **settings) -> ClipSource:
+    return ClipSource(str(root), **{"batch_size": 4, "val_batch_size": 4, **settings})
+
+
+def module(root, corruption=None, **settings) -> ShardedDataModule:
+    return ShardedDataModule(source(root, **settings).open(), corruption or Recording())
 
 
 def trainer(**kwargs) -> L.Trainer:
@@ -161,7 +173,6 @@ def test_overfitting_repeats_the_same_samples(root):
 def test_the_seed_orders_and_nothing_else_does(root):
     def order(seed, **kwargs):
         data = module(root, reading=Reading(seed=seed), **kwargs)
-        data.prepare_data()
         return [next(data.train_dataloader()).keys for _ in range(1)]
 
     torch.manual_seed(1)
@@ -174,7 +185,6 @@ def test_processes_that_see_different_data_are_the_strategys(root):
     seen, held_out = [], []
     for rank in range(2):
         data = module(root)
-        data.prepare_data()
         strategy = SimpleNamespace(distributed_sampler_kwargs={"num_replicas": 2, "rank": rank})
         data.trainer = SimpleNamespace(strategy=strategy, overfit_batches=0)
         loader = data.train_dataloader()
@@ -188,14 +198,13 @@ def test_processes_that_see_different_data_are_the_strategys(root):
 
 def test_validation_can_be_limited_and_widened_again(root):
     data = module(root, val_samples=2)
-    data.prepare_data()
     assert sum(clip.batch_size for clip in data.val_dataloader()) == 2 * LEVELS
-    data.val_samples = None
-    assert sum(clip.batch_size for clip in data.val_dataloader()) == VAL * LEVELS
+    everything = data.validating(samples=None).val_dataloader()
+    assert sum(clip.batch_size for clip in everything) == VAL * LEVELS
 
 
 def test_metadata_is_known_before_training(root):
-    assert module(root).metadata.latent_shape == SHAPE
+    assert module(root).spec.latent_shape == SHAPE
 
 
 def test_shared_read_only_data_is_left_alone(root, tmp_path):
@@ -220,7 +229,6 @@ def snapshot(folder):
 
 def test_shards_without_splits_are_split_by_key(root, tmp_path):
     data = module(root / "train", held_out=4)
-    data.prepare_data()
     held = {key for clip in data.val_dataloader() for key in clip.keys}
     loader = data.train_dataloader()
     trained = {key for _ in range(10) for key in next(loader).keys}
@@ -235,22 +243,21 @@ def test_a_missing_folder_is_named(tmp_path, present):
         folder.mkdir()
     if present == "train":
         write(folder / "train", 1)
-    data = module(folder)
     with pytest.raises(BadValue, match=r"nowhere: expected a folder with train/ and val/, each with shards") as error:
-        data.validate()
+        source(folder).validate()
     assert (error.value.name, error.value.value) == ("root", folder)
     assert ("no such folder" in str(error.value)) == (present is None)
     with pytest.raises(BadValue):
-        data.metadata  # noqa: B018
+        module(folder)
 
 
 class TestAnchors:
     """Proposals are joined to every clip by key, in training and in validation, and only where they are needed."""
 
     def module(self, root, anchors, **kwargs):
-        data = module(root, anchors=anchors, **kwargs)
-        data.corruption.scheduled_sampling = Phase1(Probability(end=1.0, evaluation=1.0))
-        return data
+        corruption = Recording()
+        corruption.scheduled_sampling = Phase1(Probability(end=1.0, evaluation=1.0))
+        return module(root, corruption, anchors=anchors, **kwargs)
 
     def test_every_stage_sees_the_proposals_of_its_own_clips(self, root, tmp_path):
         source = ImperfectSource(frames=[0, 2, 3], sigma=0.5)
@@ -265,14 +272,13 @@ class TestAnchors:
 
     def test_they_are_not_looked_at_where_nothing_needs_them(self, root, tmp_path):
         data = module(root, anchors=Anchors(str(tmp_path / "nowhere")))
-        data.prepare_data()
         assert next(data.train_dataloader()).proposals is None
 
     def test_they_are_read_for_a_schedule_that_looks_at_them_and_where_they_are_asked_for(self, root, tmp_path):
         def read(schedule, always):
-            data = module(root, anchors=Anchors(str(tmp_path / "anchors"), source=ImperfectSource(), always=always))
-            data.corruption.schedule = schedule
-            data.prepare_data()
+            corruption, source = Recording(), ImperfectSource()
+            corruption.schedule = schedule
+            data = module(root, corruption, anchors=Anchors(str(tmp_path / "anchors"), source=source, always=always))
             return next(data.train_dataloader()).proposals is not None
 
         selector = Selector(channels=SHAPE[0], grid=1)
@@ -284,11 +290,10 @@ class TestAnchors:
     def test_a_bad_sample_that_is_skipped_takes_its_proposals_along(self, tmp_path):
         write(tmp_path / "set" / "train", 4)
         write(tmp_path / "set" / "val", 2, prefix="held")
-        self.module(tmp_path / "set", Anchors(str(tmp_path / "anchors"), source=ImperfectSource())).prepare_data()
+        self.module(tmp_path / "set", Anchors(str(tmp_path / "anchors"), source=ImperfectSource()))
         bad = saved(torch.full(SHAPE, float("nan")).bfloat16())
         replace_member(tmp_path / "set" / "train" / "shard-00000.tar", "clip-0001.latent.pt", bad)
         data = self.module(tmp_path / "set", Anchors(str(tmp_path / "anchors")), reading=Reading(on_bad_sample="skip"))
-        data.prepare_data()
         clip = next(data.train_dataloader())
         assert clip.batch_size == 3
         for row, key in enumerate(clip.keys):
@@ -297,9 +302,9 @@ class TestAnchors:
 
     def test_a_method_that_needs_them_is_refused_without_any(self, root, tmp_path):
         with pytest.raises(BadValue, match=r"data\.anchors=None: expected a node with root="):
-            self.module(root, None).validate()
+            self.module(root, None)
         with pytest.raises(BadValue, match=r"data\.anchors\.root=.*nowhere: expected a folder with anchor shards"):
-            self.module(root, Anchors(str(tmp_path / "nowhere"))).validate()
+            self.module(root, Anchors(str(tmp_path / "nowhere")))
 
 
 def test_wrong_shapes_are_refused_before_training(tmp_path):
@@ -309,17 +314,17 @@ def test_wrong_shapes_are_refused_before_training(tmp_path):
         (tmp_path / "set" / split / "dataset.json").unlink()
     declared = DatasetMetadata(latent_shape=(4, 6, 2, 4), text_shape=METADATA.text_shape)
     with pytest.raises(BadValue, match=r"latent_shape=\[4, 6, 2, 4\]: expected what .*train holds, \[4, 5, 2, 4\]"):
-        module(tmp_path / "set", metadata=declared).prepare_data()
-    assert module(tmp_path / "set", metadata=METADATA).metadata is METADATA
+        module(tmp_path / "set", metadata=declared)
+    assert module(tmp_path / "set", metadata=METADATA).clips.train.metadata is METADATA
     with pytest.raises(BadValue, match=r"metadata=None"):
-        module(tmp_path / "set").prepare_data()
+        module(tmp_path / "set")
 
 
 def test_splits_of_different_shapes_are_refused(tmp_path):
     write(tmp_path / "set" / "train", 2)
     write(tmp_path / "set" / "val", 2, metadata=DatasetMetadata(latent_shape=SHAPE))
     with pytest.raises(BadValue, match="train and val of one shape"):
-        module(tmp_path / "set").prepare_data()
+        module(tmp_path / "set")
 
 
 def test_a_truncated_shard_is_refused_or_skipped_by_name(tmp_path, caplog):
@@ -328,9 +333,8 @@ def test_a_truncated_shard_is_refused_or_skipped_by_name(tmp_path, caplog):
     path = tmp_path / "set" / "train" / "shard-00001.tar"
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(BadValue, match=r"root=.*on_bad_sample=skip: shard-00001.tar: truncated"):
-        module(tmp_path / "set").prepare_data()
+        module(tmp_path / "set")
     data = module(tmp_path / "set", reading=Reading(on_bad_sample="skip"))
-    data.prepare_data()
     assert "shard-00001.tar: truncated" in caplog.text
     loader = data.train_dataloader()
     assert 4 <= loader.num_samples < 8
@@ -370,7 +374,7 @@ def test_a_data_set_is_written_once_by_many(tmp_path):
 
     def prepare():
         try:
-            assert module(tmp_path / "new" / "set", writer=writer).metadata.latent_shape == SHAPE
+            assert module(tmp_path / "new" / "set", writer=writer).spec.latent_shape == SHAPE
         except BaseException as error:
             failures.append(error)
 
@@ -385,20 +389,19 @@ def test_a_data_set_is_written_once_by_many(tmp_path):
 
 def test_a_set_that_stands_needs_no_lock(root, monkeypatch):
     monkeypatch.setattr("fcntl.flock", lambda *_: pytest.fail("a lock was taken on data that is there"))
-    module(root, writer=SlowWriter()).prepare_data()
+    module(root, writer=SlowWriter())
     assert not (root.parent / ".set.lock").exists()
 
 
 @pytest.mark.parametrize("name", ["batch_size", "val_batch_size", "held_out"])
 def test_bad_sizes_are_refused(root, name):
     with pytest.raises(BadValue, match=f"{name}=0: expected at least 1"):
-        module(root, **{name: 0})
+        source(root, **{name: 0})
 
 
 def test_files_are_closed_at_the_end_and_open_again(root):
     data = module(root)
-    data.prepare_data()
-    storage = data._readers["train"].clips.storage
+    storage = data.clips.train.storage
     loader = data.train_dataloader()
     next(loader)
     for _, pending in loader._ahead:  # a file is not closed under a thread that reads it

@@ -13,6 +13,7 @@ from fsspec.registry import _registry
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.data import (
     BatchReader,
+    ClipSource,
     EvalLoader,
     ShardDataset,
     ShardedDataModule,
@@ -246,13 +247,13 @@ def test_the_data_module_reads_a_url(root, tmp_path):
     write(tmp_path / "web" / "val", 3, prefix="held")
     with served(tmp_path / "web", share=0.2) as server:
         stores = Stores(attempts=8, first_wait=0.01, cache_dir=str(tmp_path / "cache"), cache_gb=0.01)
-        data = ShardedDataModule(server.url, make_corruption("schedule.k_min=2"), stores=stores, batch_size=3)
-        data.prepare_data()
+        data = ShardedDataModule(
+            ClipSource(server.url, stores=stores, batch_size=3).open(), make_corruption("schedule.k_min=2")
+        )
         keys = [key for clip in itertools.islice(data.train_dataloader(), 3) for key in clip.keys]
         assert sorted(keys) == [f"clip-{i:04d}" for i in range(9)]
-        nothing = ShardedDataModule(f"{server.url}/nowhere", make_corruption("schedule.k_min=2"))
         with pytest.raises(BadValue, match="nowhere: expected a folder with train/ and val/"):
-            nothing.validate()
+            ClipSource(f"{server.url}/nowhere").open()
 
 
 def test_an_unknown_store_and_a_missing_package_are_refused(monkeypatch):

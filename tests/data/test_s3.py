@@ -13,7 +13,15 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import BatchReader, ShardDataset, ShardedDataModule, Stores, TrainLoader, Unavailable
+from interp_refiner.data import (
+    BatchReader,
+    ClipSource,
+    ShardDataset,
+    ShardedDataModule,
+    Stores,
+    TrainLoader,
+    Unavailable,
+)
 from interp_refiner.data.shards import RemoteFolder
 from interp_refiner.data.shards.remote import Retries
 from tests.data.faulty_server import FAULTS
@@ -143,9 +151,9 @@ def test_the_error_names_shard_key_and_cause_after_the_attempts(served):
 def test_the_data_module_reads_a_bucket(served, tmp_path):
     _, options = served
     stores = Stores(options=options, cache_dir=str(tmp_path / "cache"), cache_gb=0.01)
-    data = ShardedDataModule("s3://clips/set", make_corruption("schedule.k_min=2"), stores=stores, held_out=4)
-    data.prepare_data()
+    clips = ClipSource("s3://clips/set", stores=stores, held_out=4)
+    data = ShardedDataModule(clips.open(), make_corruption("schedule.k_min=2"))
     clip = next(iter(data.train_dataloader()))
     assert torch.isfinite(clip.latents).all()
     with pytest.raises(BadValue, match="nowhere: expected a folder with train/ and val/"):
-        ShardedDataModule("s3://clips/nowhere", make_corruption("schedule.k_min=2"), stores=stores).validate()
+        ClipSource("s3://clips/nowhere", stores=stores).open()

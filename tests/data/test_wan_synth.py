@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import ShardDataset, ShardedDataModule, wan_synth_metadata, windows, write_clip_windows
+from interp_refiner.data import ClipSource, ShardDataset, wan_synth_metadata, windows, write_clip_windows
 from interp_refiner.data.dataset import check_declaration
-from tests.data.test_module import Recording
 from tests.helpers import CONF
 
 REAL_CLIP = Path(__file__).resolve().parents[3] / "shared" / "data" / "wan_clip.pth"
@@ -36,9 +35,9 @@ def test_the_declaration_is_the_autoencoders_own():
 def test_the_config_declares_the_same():
     config = OmegaConf.create({"paths": {"data_root": "/nowhere", "cache": "/nowhere"}, "seed": 3})
     config.data = OmegaConf.load(CONF / "data" / "wan_synth.yaml")
-    data = instantiate(config.data, corruption=Recording(), _convert_="all")
-    assert isinstance(data, ShardedDataModule)
-    assert data.declared == wan_synth_metadata()
+    data = instantiate(config.data, _convert_="all")
+    assert isinstance(data, ClipSource)
+    assert data.metadata == wan_synth_metadata()
     assert data.reading.seed == 3
     with pytest.raises(BadValue, match=r"root=/nowhere/wan_synth: expected a folder with train/ and val/"):
         data.validate()
@@ -91,8 +90,8 @@ def test_a_clip_becomes_a_data_set_whose_held_out_part_is_apart(tmp_path, batche
             assert torch.equal(sample.latents, region[:, t : t + 6, h : h + 8, w : w + 8])
     keys = [dataset.key(i) for dataset in sets.values() for i in range(len(dataset))]
     assert len(set(keys)) == len(keys), "randomness is drawn by key"
-    data = ShardedDataModule(str(root), Recording(), batch_size=2)
-    assert data.metadata.num_samples == 9
+    data = ClipSource(str(root), batch_size=2).open()
+    assert data.train.metadata.num_samples == 9
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.codec import PatchDCT
 from interp_refiner.diagnose import compared, diagnose
 from interp_refiner.evaluation.diagnosis import clip_figures
 from tests.factories import corrupted_clip, make_corruption, random_clip
@@ -124,6 +125,6 @@ def test_overlap_is_between_equal_numbers_of_keyframes_with_the_uncapped_dp(tmp_
 
 
 def test_schedules_share_everything_else(tmp_path):
-    corruptions = compared(config(tmp_path, *COMPARE, "corruption.sigma=0.5", "seed=3"))
+    corruptions = compared(config(tmp_path, *COMPARE, "corruption.sigma=0.5", "seed=3"), PatchDCT())
     assert list(corruptions) == ["uniform", "dp", "few"]
     assert {(c.sigma, c.seed) for c in corruptions.values()} == {(0.5, 3)}

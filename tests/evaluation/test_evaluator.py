@@ -5,9 +5,10 @@ import torch
 
 from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.data.codec import LatentPreview, PatchDCT
+from interp_refiner.data.medium import Video
+from interp_refiner.data.medium.soft import blurred
 from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name, figure
-from interp_refiner.evaluation.measures import Bootstrap, blurred, energies, energy_score, missing_frame_mse, psnr
-from interp_refiner.evaluation.medium import Video
+from interp_refiner.evaluation.measures import Bootstrap, energies, energy_score, missing_frame_mse, psnr
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Adjacent, Correction, EnergyScore
@@ -15,12 +16,12 @@ from interp_refiner.model.sampler import Bridge, Hierarchical, OneJump
 from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
 from tests.evaluation.measures.moving import moving_textures
-from tests.factories import make_corruption
+from tests.factories import make_corruption, spec_of
 
 B, T, LEVELS = 6, 21, 4
 FEW = Bootstrap(num_resamples=20)
 CODEC = PatchDCT()
-VIDEO = Video(CODEC)
+VIDEO = Video(CODEC, spec_of(16))
 
 
 class Echo(Backbone):
@@ -45,7 +46,7 @@ def videos() -> torch.Tensor:
 
 def make(gain: float = 0.0, sampler=None, *overrides: str) -> Refiner:
     corruption = make_corruption(*overrides)
-    refiner = Refiner(Echo(gain), Correction(LEVELS), AdamW(), sampler or OneJump(), corruption, LEVELS)
+    refiner = Refiner(Echo(gain), Correction(spec_of(), LEVELS), AdamW(), sampler or OneJump(), corruption)
     return refiner.eval()
 
 
@@ -76,7 +77,7 @@ def noisy() -> Evaluation:
 def test_an_objective_of_finer_levels_is_judged_by_its_way_down():
     refiner = make()
     adjacent = Refiner(
-        Echo(0.0), Adjacent(LEVELS), AdamW(), Hierarchical(), make_corruption("corruption=none"), LEVELS
+        Echo(0.0), Adjacent(spec_of(), LEVELS), AdamW(), Hierarchical(), make_corruption("corruption=none")
     ).eval()
     methods = Methods(adjacent, VIDEO)
     corrupted = corrupt(adjacent, 3)
@@ -220,7 +221,7 @@ def test_a_sampler_that_adds_nothing_but_noise_is_no_better_than_noise_of_its_si
 
 def test_a_one_step_sampler_has_several_samples():
     refiner = make(0.5)
-    refiner.objective = EnergyScore(LEVELS, latent_channels=16, samples=2)
+    refiner.objective = EnergyScore(spec_of(16), LEVELS, samples=2)
     evaluation, _ = evaluate(refiner, levels=[4], num_samples=2)
     assert evaluation.named("estimate") == ["one_jump", "one_jump sampled"]
     spread = figure(evaluation.stochastic["one_jump sampled"], "spread", level=4).value
@@ -254,7 +255,7 @@ def test_a_preview_is_never_taken_for_a_video():
     latents = CODEC.encode(torch.rand(3, 3, T, 16, 20, generator=torch.Generator().manual_seed(1)))
     clip = Clip(latents, ["a", "b", "c"], level=torch.full((3,), 2))
     c = refiner.corruption(clip, "val")
-    evaluator = Evaluator(refiner, Video(LatentPreview(16)), bootstrap=FEW)
+    evaluator = Evaluator(refiner, Video(LatentPreview(16), spec_of(16)), bootstrap=FEW)
     evaluator.update(c, 2, 0)
     evaluation = evaluator.compute({})
     assert evaluation.scores == []

@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import Evaluation, figure
 from interp_refiner.export import export
 from interp_refiner.sample import sample
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.evaluation.test_program import config
 
 SMALL = ["data.writer.num_train=4", "data.writer.num_val=5", "data.writer.size=11", "data.writer.min_distance=5"]

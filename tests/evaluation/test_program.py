@@ -7,12 +7,16 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue, per_frame
-from interp_refiner.evaluate import by_level, describe, evaluate, load_for_evaluation, short, show
-from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, figure
+from interp_refiner.evaluate import evaluate, load_for_evaluation
+from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, by_level, figure
+from interp_refiner.evaluation.about import describe
 from interp_refiner.evaluation.measures import missing_frame_mse
+from interp_refiner.evaluation.pictures import short
+from interp_refiner.evaluation.terminal import show
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.helpers import CONF
 
 
@@ -115,7 +119,7 @@ def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
         config("evaluate", place, f"checkpoint={place / 'train'}", "sampler=bridge", "split=train")
     )
     assert run.refiner.sampler.steps == 4
-    assert run.data.splits == ("train", "train")
+    assert run.data.source.splits == ("train", "train")
     assert {len(c.clip.keys) for _, _, c in by_level(run)} == {2}
 
 
@@ -124,8 +128,8 @@ def test_a_run_is_judged_on_other_data(place, cfg):
     other = ["data=small_shapes", "data.writer.num_train=2", "data.writer.num_val=3", "data.writer.seed=1"]
     run = load_for_evaluation(config("evaluate", place, checkpoint, *other, "clips=2", f"data.root={root}"))
     assert (root / "val" / "dataset.json").is_file()
-    assert run.data.root == root
-    assert run.data.anchors.root == f"{root}_anchors"  # its references are to what was asked for
+    assert run.data.source.root == str(root)
+    assert run.data.source.anchors.root == f"{root}_anchors"  # its references are to what was asked for
     theirs, ours = clean_clips(run), clean_clips(load_for_evaluation(cfg))
     shared = theirs.keys() & ours.keys()
     assert shared

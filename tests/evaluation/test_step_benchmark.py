@@ -24,7 +24,7 @@ from interp_refiner.model.backbone import Wan
 from interp_refiner.model.sampler import Bridge, OneJump
 from interp_refiner.training.callback import EMA, Throughput
 from interp_refiner.training.callback.progress import SHOWN, Progress
-from tests.factories import random_clip
+from tests.factories import random_clip, spec_of
 from tests.helpers import CONF
 
 PLAIN = [
@@ -137,7 +137,7 @@ def test_samplers_are_told_apart_by_their_evaluations_of_the_backbone(cfg):
 
 def test_weights_are_drawn_where_they_are_asked_for():
     with torch.device("meta"):
-        model = Wan(4, 8, num_layers=1, num_attention_heads=1, attention_head_dim=32, ffn_dim=32, freq_dim=32)
+        model = Wan(spec_of(), num_layers=1, num_attention_heads=1, attention_head_dim=32, ffn_dim=32, freq_dim=32)
     assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"meta"}
 
 

@@ -10,11 +10,12 @@ from ipywidgets import IntSlider
 from jupyter_client.manager import start_new_kernel
 from nbclient import NotebookClient
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation.notebook import Animation, steered
 from interp_refiner.training.callback import CHECKPOINT_KEY
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.config.small import SMALL, small_config
 from tests.evaluation.comparison.synthetic import sigma_sweep
 

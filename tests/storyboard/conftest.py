@@ -4,9 +4,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble, load_run
+from interp_refiner.assemble import assemble, load_pipeline
 from interp_refiner.config import save_config
-from interp_refiner.export import as_pipeline
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.helpers import CONF
 
 
@@ -33,6 +33,6 @@ def run_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def pipe(run_folder):
-    made = as_pipeline(load_run(run_folder))
+    made = load_pipeline(run_folder)
     made.set_progress_bar_config(disable=True)
     return made

@@ -80,9 +80,9 @@ def test_the_refinement_keeps_what_is_hard_and_tells_its_progress(studio, sample
 
 
 def test_settings_of_a_sampler_stay_when_steps_are_chosen(studio):
-    studio.samplers["bridge"].temperature, studio.samplers["bridge"].guidance = 0.8, ClassifierFree(3.0)
+    studio.samplers["bridge"].order, studio.samplers["bridge"].guidance = 1, ClassifierFree(3.0)
     chosen = studio._sampler("bridge", 2)
-    assert (chosen.steps, chosen.eta, chosen.temperature, chosen.guidance.scale) == (2, 0.5, 0.8, 3.0)
+    assert (chosen.steps, chosen.eta, chosen.order, chosen.guidance.scale) == (2, 0.5, 1, 3.0)
     assert studio.own_sampler == "one_jump"
 
 

@@ -9,10 +9,9 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import assemble
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
-from interp_refiner.export import as_pipeline
-from interp_refiner.storyboard import INDEX, RefinerPipeline
+from interp_refiner.storyboard import INDEX, RefinerPipeline, as_pipeline
 from interp_refiner.storyboard.construct import component, construct, construct_components
 from interp_refiner.storyboard.saved import WEIGHTS
 
@@ -49,16 +48,17 @@ def test_a_folder_runs_nothing_but_components(tmp_path, target, arguments):
 def test_components_are_found_by_the_name_of_their_module_and_of_their_package(tmp_path):
     for name in ("interp_refiner.data.codec.PatchDCT", "interp_refiner.data.codec.patch_dct.PatchDCT"):
         assert component(name) is PatchDCT
-    node = {"_target_": "interp_refiner.data.codec.declared_codec", "name": "patch_dct", "latent_channels": 16}
-    assert isinstance(construct(node, tmp_path), PatchDCT)
+    node = {"_target_": "interp_refiner.data.codec.declared_codec"}
+    spec = ClipSpec((16, 5, 2, 2), codec={"name": "patch_dct"})
+    assert isinstance(construct(node, tmp_path, spec=spec), PatchDCT)
 
 
 def test_a_component_of_another_kind_is_refused(pipe, folder):
     nodes = json.loads((folder / INDEX).read_text())["components"]
     with pytest.raises(BadValue, match=r"components\.codec=CaptionEncoder: expected a Codec"):
-        construct_components({**nodes, "codec": nodes["text"]}, folder)
-    with pytest.raises(BadValue, match=r"components=vae: expected backbone \| .*"):
-        construct_components({**nodes, "vae": None}, folder)
+        construct_components({**nodes, "codec": nodes["text"]}, pipe.config.spec, folder)
+    with pytest.raises(BadValue, match=r"components=vae: expected corruption \| .*"):
+        construct_components({**nodes, "vae": None}, pipe.config.spec, folder)
 
 
 @pytest.mark.parametrize("change", ["missing", "too many", "other size", "half a file", "no file"])
@@ -87,7 +87,7 @@ def test_weights_that_do_not_fit_are_refused(pipe, tmp_path, change):
 def test_what_an_objective_has_learned_is_saved(run_folder, tmp_path):
     """The estimate of the loaded pipeline is that of the run, bit for bit."""
     config = OmegaConf.load(run_folder / "config.yaml")
-    node = {"_target_": "interp_refiner.model.objective.Preconditioned", "_partial_": True, "variance": 3.0}
+    node = {"_target_": "interp_refiner.model.objective.Preconditioned", "variance": 3.0}
     config.objective = node
     run = assemble(config)
     with torch.no_grad():

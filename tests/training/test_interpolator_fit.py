@@ -11,7 +11,7 @@ from interp_refiner.model.sampler import OneJump
 from interp_refiner.training import InterpolatorFit, Refiner
 from interp_refiner.training.interpolator_fit import calibration, chain
 from interp_refiner.training.optimizer import AdamW
-from tests.factories import corrupted_clip, make_corruption
+from tests.factories import corrupted_clip, make_corruption, spec_of
 from tests.helpers import build
 
 
@@ -23,7 +23,8 @@ def small_fit(**options):
     torch.manual_seed(0)
     network = FlowWarp(channels=4, width=12, radius=2)
     weights = {"l1": 0.1, "confidence": 0.05, "roughness": 0.001} | options.pop("weights", {})
-    return InterpolatorFit(network, AdamW(lr=5e-3, warmup_steps=0), num_levels=4, weights=weights, **options)
+    recipe, corruption = AdamW(lr=5e-3, warmup_steps=0), make_corruption()
+    return InterpolatorFit(network, recipe, corruption, spec_of(), weights, **options)
 
 
 def moving(batch=4, frames=7, seed=0):
@@ -117,9 +118,9 @@ def test_validation_compares_by_level_and_by_gap():
 
 
 def test_the_refiner_holds_no_weight_of_its_corruptions_interpolator():
-    backbone = build("backbone", "wan_tiny", latent_channels=16, text_dim=8)
+    backbone = build("backbone", "wan_tiny", spec=spec_of(16))
     corruption = make_corruption("interpolator=flow_warp", "interpolator.checkpoint=null")
-    refiner = Refiner(backbone, Correction(num_levels=4), AdamW(), OneJump(), corruption, 4)
+    refiner = Refiner(backbone, Correction(spec_of(), 4), AdamW(), OneJump(), corruption)
     learned = {id(weight) for weight in corruption.interpolator.parameters()}
     assert learned
     assert not learned & {id(weight) for weight in refiner.parameters()}
@@ -136,4 +137,4 @@ def test_bad_settings_are_named():
     with pytest.raises(BadValue, match="max_gap=1: expected at least 2"):
         small_fit(max_gap=1)
     with pytest.raises(BadValue, match="interpolator=Linear: expected one with weights to train"):
-        InterpolatorFit(Linear(), AdamW(), 4, {})
+        InterpolatorFit(Linear(), AdamW(), make_corruption(), spec_of(), {})

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.assemble import find_checkpoint, load_run
+from interp_refiner.assemble import load_run
 from interp_refiner.training.callback import CHECKPOINT_KEY
+from interp_refiner.training.checkpoint import find_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = [

@@ -9,7 +9,7 @@ from interp_refiner.model.objective import Correction
 from interp_refiner.model.sampler import OneJump
 from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
-from tests.factories import make_corruption, make_objective, random_clip
+from tests.factories import make_corruption, make_objective, random_clip, spec_of
 
 
 class Shift(Backbone):
@@ -30,7 +30,7 @@ class Shift(Backbone):
 
 def refiner(*overrides):
     corruption = make_corruption("scheduled_sampling=self", "scheduled_sampling.probability.end=1.0", *overrides)
-    return Refiner(Shift(), Correction(4), AdamW(), OneJump(), corruption, 4), corruption
+    return Refiner(Shift(), Correction(spec_of(), 4), AdamW(), OneJump(), corruption), corruption
 
 
 def test_proposals_are_the_prediction_from_one_level_coarser():
@@ -74,7 +74,7 @@ def test_every_sample_of_a_loss_that_compares_some_costs_a_forward_and_a_backwar
         corruption = make_corruption(f"scheduled_sampling={scheduled}", "corruption.keyframe_fraction=0.5")
         for name, passes in (("correction", 1), ("energy_score", 2)):
             objective = make_objective(name)
-            model = Refiner(Counted(), objective, AdamW(), OneJump(), corruption, 4)
+            model = Refiner(Counted(), objective, AdamW(), OneJump(), corruption)
             corrupted = corruption(random_clip(batch=4, step=0), "train")
             assert model.step_flops(corrupted) == 4 * (passes * 3 * 7 + predicted), (scheduled, name)
 

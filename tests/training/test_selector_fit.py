@@ -8,7 +8,7 @@ from interp_refiner.evaluation.measures import missing_frame_mse
 from interp_refiner.forward.schedule import ClipPreview, Learned, Selector
 from interp_refiner.training import SelectorFit
 from interp_refiner.training.optimizer import AdamW
-from tests.factories import make_corruption
+from tests.factories import make_corruption, spec_of
 
 SMALL = {"channels": 4, "grid": 2, "width": 8}
 
@@ -17,7 +17,7 @@ def small_fit(*overrides, **schedule):
     torch.manual_seed(0)
     learned = Learned(selector=Selector(**SMALL), preview=ClipPreview(), **schedule)
     corruption = make_corruption("schedule=dp", "corruption=none", *overrides)
-    return SelectorFit(learned, AdamW(lr=2e-2, warmup_steps=0), corruption, num_levels=4)
+    return SelectorFit(learned, AdamW(lr=2e-2, warmup_steps=0), corruption, spec_of())
 
 
 def hidden_motion(batch=16, seed=0):

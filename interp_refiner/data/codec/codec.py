@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec.still import Still
 
 
@@ -32,7 +32,7 @@ class Codec(nn.Module, ABC):
         spatial_factor: pixels per latent position along height and along width.
         first_frame_alone: latent frame 0 codes one pixel frame, whatever the temporal factor.
         latent_channels: c.
-        has_statistics: whether it was made with a mean and a deviation; else they are those of a data set.
+        has_statistics: whether its config or its weights brought a mean and a deviation.
         caveat: what must be written beside anything decoded; empty for a true decoder.
 
     Raises:
@@ -143,6 +143,23 @@ class Codec(nn.Module, ABC):
     def fitted_to(self, latents: Float[Tensor, "b c n y x"]) -> "Codec":
         """The codec to decode these clips and every reconstruction of them with; itself, unless it adapts to a clip."""
         return self
+
+    def adopt(self, spec: ClipSpec) -> None:
+        """Takes over the statistics that a data set declares.
+
+        Raises:
+            BadValue: another codec made the latents. A preview shows any.
+        """
+        if self.latent_channels != spec.channels:
+            allowed = f"a codec of the clips' {spec.channels} latent channels"
+            raise BadValue("codec", f"{self.name} with {self.latent_channels}", allowed)
+        self.set_statistics(spec.latents_mean, spec.latents_std)
+        made_with, own = spec.codec, self.describe()
+        for key in [key for key in own if key in made_with and not self.caveat]:
+            if own[key] != made_with[key]:
+                fingerprint = spec.made_by.get("fingerprint")
+                which = f" (fingerprint {fingerprint})" if fingerprint else ""
+                raise BadValue(key, own[key], f"{made_with[key]}, which the shards were made with{which}")
 
     def set_statistics(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Codec":
         """Takes over the statistics of a dataset; None leaves one of them as it is."""

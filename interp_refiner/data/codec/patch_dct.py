@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
+from interp_refiner.core import ClipSpec
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
@@ -50,6 +51,24 @@ def patch_dct_matrix() -> Float[Tensor, "16 48"]:
     return torch.stack([full[index].flatten() for index in kept]).float()
 
 
+def channel_scales(deviation: Float[Tensor, " c"], max_gain: float) -> Float[Tensor, " c"]:
+    """What to divide the channels by, so that their mean variance is 1 and faint ones do not count too much.
+
+    A transform's high frequencies are far fainter than its means. At unit variance each they would make up most of
+    any error in latents, though hardly of one in pixels. The latents of a trained autoencoder are more even: Wan's
+    declared deviations lie within a factor of 2.9. So no channel is amplified by more than ``max_gain`` times what the
+    strongest one is:
+
+        s_c = a max(d_c, max_c d_c / max_gain),    a such that the mean of (d_c / s_c)^2 is 1
+
+    Args:
+        deviation: ``d``, standard deviations of raw latents.
+        max_gain: 1: all channels as they are in the picture; infinite: unit variance in each.
+    """
+    floored = deviation.clamp(min=deviation.max().item() / max_gain)
+    return floored * (deviation / floored).square().mean().sqrt()
+
+
 @final
 class PatchDCT(Codec):
     """Every 4 x 4 RGB patch of every frame becomes 16 channels, ``l = M p``; decoding is ``M^T l``.
@@ -61,6 +80,11 @@ class PatchDCT(Codec):
     Args:
         latents_mean, latents_std: per-channel statistics of the data set, see :class:`Codec`.
         still: see :class:`Codec`; frames are coded one by one, so that all choices are the same.
+        spec: of the clips, whose declared statistics stand in for those that are not given; None where a data set is
+            made.
+
+    Raises:
+        BadValue: another codec made the clips.
     """
 
     name = "patch_dct"
@@ -70,11 +94,15 @@ class PatchDCT(Codec):
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
         still: Still | None = None,
+        spec: ClipSpec | None = None,
     ):
         matrix = patch_dct_matrix()
         super().__init__(1, PATCH, False, matrix.shape[0], latents_mean, latents_std, still)
         self.matrix: Float[Tensor, "16 48"]
         self.register_buffer("matrix", matrix, persistent=False)
+        if spec is not None:
+            self.adopt(spec)
+            self.set_statistics(latents_mean, latents_std)
 
     def transform(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c n y x"]:
         patches = rearrange(video, "b p t (y i) (x j) -> b t y x (p i j)", i=PATCH, j=PATCH)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp_refiner.core import ClipSpec
 from interp_refiner.data.codec.codec import Codec
 
 # Three standard deviations either side of the mean fill the colour range.
@@ -25,6 +26,7 @@ class LatentPreview(Codec):
     Args:
         latent_channels: c of the latents that are shown.
         latents_mean, latents_std: accepted for a uniform interface; components are invariant to the mean.
+        spec: of the clips, whose channels and statistics go before the others.
     """
 
     name = "latent_preview"
@@ -35,10 +37,14 @@ class LatentPreview(Codec):
         latent_channels: int = 16,
         latents_mean: Sequence[float] | None = None,
         latents_std: Sequence[float] | None = None,
+        spec: ClipSpec | None = None,
     ):
-        super().__init__(1, 1, False, latent_channels, latents_mean, latents_std)
+        channels = spec.channels if spec is not None else latent_channels
+        super().__init__(1, 1, False, channels, latents_mean, latents_std)
         self.centre: Float[Tensor, "b c"] | None = None
         self.basis: Float[Tensor, "b c 3"] | None = None
+        if spec is not None:
+            self.adopt(spec)
 
     def transform(self, video: Float[Tensor, "b 3 t h w"]) -> NoReturn:
         raise NotImplementedError("LatentPreview cannot encode: latents do not follow from their preview")

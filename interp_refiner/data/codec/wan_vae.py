@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, check_folder, check_not_original, choice, one_fault, unreported
+from interp_refiner.core import BadValue, ClipSpec, check_folder, check_not_original, choice, one_fault, unreported
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
@@ -28,14 +28,23 @@ class WanVAE(Codec):
         tiling: decode and encode in overlapping tiles, for less memory at large sizes.
         precision: dtype of the weights; latents and pixels go in and come out in their own.
         still: how single pictures are encoded, see :class:`Codec`.
+        spec: of the clips, whose declared statistics replace the configuration's; None where a data set is made.
 
     Raises:
-        BadValue: no such folder, no configuration in it, or weights that are missing, damaged or another model's.
+        BadValue: no such folder, no configuration in it, weights that are missing, damaged or another model's, or
+            another codec made the clips.
     """
 
     name = "wan_vae"
 
-    def __init__(self, folder: str, tiling: bool = False, precision: Precision = "float32", still: Still | None = None):
+    def __init__(
+        self,
+        folder: str,
+        tiling: bool = False,
+        precision: Precision = "float32",
+        still: Still | None = None,
+        spec: ClipSpec | None = None,
+    ):
         choice("precision", precision, get_args(Precision))
         check_not_original("folder", folder, Path(folder).expanduser())
         root = vae_folder(folder)
@@ -59,6 +68,8 @@ class WanVAE(Codec):
         self.weights = weights_digest(root)
         if tiling:
             self.vae.enable_tiling()
+        if spec is not None:
+            self.adopt(spec)
 
     def describe(self) -> dict[str, Any]:
         """As for any codec, and which weights these are."""

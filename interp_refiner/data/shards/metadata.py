@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, choice
+from interp_refiner.core import BadValue, ClipSpec, choice
 
 DATASET_FILE = "dataset.json"
 LAYOUTS = {"cthw": 4, "ct": 2}
@@ -77,6 +77,11 @@ class DatasetMetadata:
         object.__setattr__(self, "codec", dict(self.codec))
         object.__setattr__(self, "text", dict(self.text))
         object.__setattr__(self, "made_by", dict(self.made_by))
+
+    @property
+    def spec(self) -> ClipSpec:
+        """What other parts of the project know of these clips."""
+        return ClipSpec.from_plain({f.name: getattr(self, f.name) for f in fields(ClipSpec)})
 
     @property
     def num_channels(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.core import BadValue, ClipSpec, derived_seed
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 WORD = re.compile(r"\w+(?:[-']\w+)*")
@@ -26,17 +26,23 @@ class CaptionEncoder(TextEncoder):
     Args:
         length: words a caption is padded or cut to.
         dim: width of a word's vector.
+        spec: of clips whose prompts it is to encode; None where a data set is made.
+
+    Raises:
+        BadValue: a size below 1, or clips with embeddings of another kind.
     """
 
     name = "caption"
 
-    def __init__(self, length: int = 16, dim: int = 32):
+    def __init__(self, length: int = 16, dim: int = 32, spec: ClipSpec | None = None):
         for name, size in (("length", length), ("dim", dim)):
             if size < 1:
                 raise BadValue(name, size, "at least 1")
         self.length = length
         self.dim = dim
         self._vectors: dict[tuple[str, object], Float[Tensor, " d"]] = {}
+        if spec is not None:
+            self.hold_against(spec)
 
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
         embeddings = torch.zeros(len(prompts), self.length, self.dim)

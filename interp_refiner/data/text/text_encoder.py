@@ -7,6 +7,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from interp_refiner.core import BadValue, ClipSpec
+
 
 class TextEncoder(ABC):
     """Turns prompts into embeddings ``[b, L, D]``, zero beyond each prompt.
@@ -24,6 +26,14 @@ class TextEncoder(ABC):
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
         """The embeddings of ``prompts``, one row each."""
+
+    def hold_against(self, spec: ClipSpec) -> None:
+        """Refuses, with :class:`BadValue`, clips whose prompt embeddings are of another kind than this encoder's."""
+        if (made_with := spec.text.get("name", self.name)) != self.name:
+            raise BadValue("text", self.name, f"{made_with}, which the shards' prompt embeddings were made with")
+        if spec.text_shape is not None and spec.text_shape != (self.length, self.dim):
+            found, wanted = [self.length, self.dim], list(spec.text_shape)
+            raise BadValue("text", self.name, f"embeddings {wanted} as trained on, not {found}")
 
     def describe(self) -> dict[str, Any]:
         """What a ``dataset.json`` says about this encoder."""

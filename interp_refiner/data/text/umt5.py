@@ -10,7 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, MissingExtra, check_folder, check_not_original, choice, one_fault, unreported
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    MissingExtra,
+    check_folder,
+    check_not_original,
+    choice,
+    one_fault,
+    unreported,
+)
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 Precision = Literal["float32", "bfloat16"]
@@ -25,10 +34,12 @@ class UMT5Encoder(TextEncoder):
         length: tokens, the end-of-sequence token among them.
         precision: dtype of the weights; embeddings come out in it.
         device: where the weights live.
+        spec: of clips whose prompts it is to encode; None where a data set is made.
 
     Raises:
         MissingExtra: transformers or ftfy is not installed.
-        BadValue: one of the two folders is missing, or what is in them is damaged, incomplete or another model's.
+        BadValue: one of the two folders is missing, or what is in them is damaged, incomplete or another model's, or
+            the clips' embeddings are of another kind.
     """
 
     name = "umt5"
@@ -39,6 +50,7 @@ class UMT5Encoder(TextEncoder):
         length: int = 512,
         precision: Precision = "bfloat16",
         device: str = "cpu",
+        spec: ClipSpec | None = None,
     ):
         choice("precision", precision, get_args(Precision))
         if length < 1:
@@ -52,12 +64,15 @@ class UMT5Encoder(TextEncoder):
         check_not_original("folder", folder, root / "text_encoder")
         allowed = "a whole umT5 encoder and its tokenizer, as transformers saves them"
         with one_fault("folder", folder, allowed), unreported("transformers"):
-            self.tokenizer, self.model, told = _load(root, getattr(torch, precision))
+            loaded = _load(root, getattr(torch, precision))
+        self.tokenizer, self.model, told = loaded
         check_folder("folder", folder, allowed, root / "text_encoder", told)
         if fault := tokenizer_fault(self.tokenizer, self.model.config):
             raise BadValue("folder", folder, f"{allowed}: {fault}")
         self.model.to(device).eval().requires_grad_(False)
         self.dim = self.model.config.d_model
+        if spec is not None:
+            self.hold_against(spec)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
@@ -87,10 +102,11 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     except ImportError as error:
         raise MissingExtra("text=umt5", "transformers", "wan") from error
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    model, told = UMT5EncoderModel.from_pretrained(
+    encoder: Any = UMT5EncoderModel
+    loaded = encoder.from_pretrained(
         folder / "text_encoder", local_files_only=True, dtype=dtype, output_loading_info=True
     )
-    return tokenizer, model, told
+    return tokenizer, *loaded
 
 
 def tokenizer_fault(tokenizer: Any, config: Any) -> str:

@@ -5,7 +5,6 @@ from interp_refiner.evaluation.measures.chosen import fid_table, fvd_table, lpip
 from interp_refiner.evaluation.measures.clip_features import ClipFeatures, RandomConvFeatures
 from interp_refiner.evaluation.measures.clip_table import ClipTable, Record
 from interp_refiner.evaluation.measures.controls import (
-    blurred,
     nearest_keyframe_copy,
     noise_of_its_size,
     shuffled_keyframes,
@@ -54,7 +53,6 @@ __all__ = [
     "Record",
     "ScoreTable",
     "StochasticScores",
-    "blurred",
     "difference_energy",
     "edge_collisions",
     "endpoint_error",

@@ -238,7 +238,7 @@ class Corruption:
         chosen = self.scheduled_sampling.chosen(torch.ones_like(corrupted.known), draws, corrupted.clip.step)
         chosen = chosen & ~corrupted.given & proposals.available
         kept = corrupted.keep_given(corrupted.clean)  # given frames may be encoded from stills
-        values = torch.where(per_frame(chosen, kept), proposals.latents, kept)
+        values = torch.where(per_frame(chosen, kept), proposals.latents.to(kept.dtype), kept)
         return replace(corrupted, replaced=chosen & corrupted.known, values=values)
 
     def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:
@@ -251,7 +251,8 @@ class Corruption:
         of_keyframes = torch.where(c.given, 1.0, not_given)  # the same whether or not the draw replaced a keyframe
         known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
         confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
-        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence)
+        offered = {"hypotheses": zbar.hypotheses, "present": zbar.present}
+        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence, **offered)
         return replace(rendered, x=self._state(rendered, bridged))
 
     def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:

@@ -1,7 +1,7 @@
 """Any interpolator, in the pixels that a codec decodes latents to."""
 
 from copy import deepcopy
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,23 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Neighbours, move
-from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator
+from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator, PixelCodec
 from interp_refiner.forward.interpolator.learned import Learned
 from interp_refiner.forward.interpolator.linear import lerp_frames
-
-
-@runtime_checkable
-class PixelCodec(Protocol):
-    """What is needed of a codec: a differentiable way to pixels and back, one pixel frame per latent frame."""
-
-    temporal_factor: int
-    caveat: str
-
-    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t y x"]:
-        """Latents of about unit variance."""
-
-    def decode(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b 3 t h w"]:
-        """RGB in 0..1."""
 
 
 class InPixels(Learned):
@@ -38,7 +24,7 @@ class InPixels(Learned):
 
     Args:
         inner: the interpolator in pixels, ``[b, 3, t, H, W]`` in 0..1.
-        codec: with one pixel frame per latent frame; None until :func:`use_codec` hands over that of the data set.
+        codec: with one pixel frame per latent frame; None for that of the clips, see :meth:`Interpolator.with_codec`.
         checkpoint: weights to load and freeze, ``inner``'s included, see :meth:`Freezable.freeze`; None to train it.
 
     Raises:
@@ -51,14 +37,18 @@ class InPixels(Learned):
         super().__init__()
         self.inner = inner
         self.segment_local = inner.segment_local  # type: ignore[misc]
+        self.num_hypotheses = inner.num_hypotheses
         self.penalised = inner.penalised if isinstance(inner, Learned) else ()
         self._codec: list[PixelCodec] = []  # in a list, since a codec's weights are none of an interpolator's
         if codec is not None:
-            self.set_codec(codec)
+            self.take_codec(codec)
+        self.has_own_codec = codec is not None
         self.freeze(checkpoint)
 
-    def set_codec(self, codec: PixelCodec) -> None:
-        """Takes a copy, which follows the device of the batch."""
+    def take_codec(self, codec: PixelCodec) -> None:
+        """Takes a copy, which follows the device of the batch; a codec that the constructor was given stays."""
+        if getattr(self, "has_own_codec", False):
+            return
         if codec.temporal_factor != 1 or codec.caveat:
             name = getattr(codec, "name", type(codec).__name__)
             allowed = "a codec that encodes and has one pixel frame per latent frame, for interpolation in pixels"
@@ -81,11 +71,19 @@ class InPixels(Learned):
         codec = self.codec_on(values.device)
         pixels = codec.decode(values)
         filled = self.inner(pixels, near.known)
-        gain = codec.encode(filled.latents) - codec.encode(lerp_frames(pixels, near))
-        confidence = F.adaptive_avg_pool2d(filled.confidence, (values.shape[3], values.shape[4]))
-        inside = (~near.known & ~near.one_sided).view(*near.known.shape, 1, 1)
-        latents = lerp_frames(values, near) + torch.where(inside.unsqueeze(1), gain, 0.0)
-        return Interpolation(latents, confidence, filled.roughness)
+        space = (values.shape[3], values.shape[4])
+        linear, linear_encoded = lerp_frames(values, near), codec.encode(lerp_frames(pixels, near))
+        inside = (~near.known & ~near.one_sided).view(near.known.shape[0], 1, -1, 1, 1)
+
+        def encode(rebuilt: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t y x"]:
+            return linear + torch.where(inside, codec.encode(rebuilt) - linear_encoded, 0.0)
+
+        latents, confidence = encode(filled.latents), F.adaptive_avg_pool2d(filled.confidence, space)
+        if filled.hypotheses is None or filled.present is None:
+            return Interpolation(latents, confidence, filled.roughness)
+        others = [encode(rebuilt) for rebuilt in filled.hypotheses[:, 1:].unbind(1)]
+        present = F.adaptive_avg_pool2d(filled.present.flatten(0, 1), space).unflatten(0, filled.present.shape[:2])
+        return Interpolation(latents, confidence, filled.roughness, torch.stack([latents, *others], 1), present)
 
     def penalties(
         self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation
@@ -93,10 +91,3 @@ class InPixels(Learned):
         if not isinstance(self.inner, Learned):
             return {}
         return self.inner.penalties(self.codec_on(clean.device).decode(clean), known, filled)
-
-
-def use_codec(interpolator: Interpolator, codec: PixelCodec, instead: bool = False) -> None:
-    """Hands a codec to every part of an interpolator that works in pixels and has none, or ``instead`` of its own."""
-    for part in interpolator.modules():
-        if isinstance(part, InPixels) and (instead or not part._codec):
-            part.set_codec(codec)

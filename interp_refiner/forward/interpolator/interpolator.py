@@ -1,8 +1,9 @@
 """What every interpolator shares: known frames untouched, float32 inside, missing frames never read."""
 
 from abc import ABC, abstractmethod
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,11 +23,30 @@ class Interpolation:
         confidence: 1 on known frames; on missing ones what the interpolator thinks of its own guess, 0 if nothing. Per
             position, or with axes of size 1 where it is one number per frame.
         roughness: of the flow that it was made with; None where there is no flow.
+        hypotheses: the sequence by k laws of motion, the first of which is ``latents``; None where there is only one.
+        present: 0 where a hypothesis has nothing of its own to say and is ``latents``; up to 1 where it has, by how
+            much it is to be trusted. 1 for the first hypothesis. Per position, or with axes of size 1.
     """
 
     latents: Float[Tensor, "b c t *space"]
     confidence: Float[Tensor, "b t *ones"]
     roughness: Float[Tensor, ""] | None = None
+    hypotheses: Float[Tensor, "b k c t *space"] | None = None
+    present: Float[Tensor, "b k t *positions"] | None = None
+
+
+@runtime_checkable
+class PixelCodec(Protocol):
+    """What is needed of a codec: a differentiable way to pixels and back, one pixel frame per latent frame."""
+
+    temporal_factor: int
+    caveat: str
+
+    def encode(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c t y x"]:
+        """Latents of about unit variance."""
+
+    def decode(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b 3 t h w"]:
+        """RGB in 0..1."""
 
 
 class Interpolator(nn.Module, ABC):
@@ -35,12 +55,14 @@ class Interpolator(nn.Module, ABC):
     Before the first and after the last known frame the nearest one is held; nothing is extrapolated.
 
     Attributes:
-        segment_local: whether a missing frame depends on its two bracketing keyframes only.
+        segment_local: whether a missing frame of ``latents`` depends on its two bracketing keyframes only.
         keeps_known: whether :meth:`fill` itself returns known frames bit for bit, which saves a pass over memory.
+        num_hypotheses: k, how many reconstructions it offers; with 1 there are no ``hypotheses`` beside ``latents``.
     """
 
     segment_local: ClassVar[bool]
     keeps_known: ClassVar[bool] = False
+    num_hypotheses: int = 1
 
     @final
     def forward(self, values: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]) -> Interpolation:
@@ -52,7 +74,8 @@ class Interpolator(nn.Module, ABC):
 
         Returns:
             ``latents`` in the dtype of ``values``, equal to it bit for bit on known frames. Half precision is computed
-            in float32 and rounded once, also under autocast.
+            in float32 and rounded once, also under autocast. The same holds for all ``hypotheses``; each is ``latents``
+            bit for bit outside gaps and where ``present`` is 0.
         """
         near = neighbours(known)
         exact = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
@@ -62,13 +85,40 @@ class Interpolator(nn.Module, ABC):
         if not self.keeps_known:
             latents = torch.where(per_frame(known, latents), exact, latents)
         on_known = known.view(*known.shape, *[1] * (filled.confidence.ndim - 2))
-        return Interpolation(latents.to(values.dtype), filled.confidence.masked_fill(on_known, 1.0), filled.roughness)
+        confidence = filled.confidence.masked_fill(on_known, 1.0)
+        hypotheses, present = filled.hypotheses, filled.present
+        if hypotheses is not None and present is not None:
+            present = inside_gaps(present, near)
+            own = (present > 0).view(*present.shape[:2], 1, *present.shape[2:])
+            hypotheses = torch.where(own, hypotheses, latents.unsqueeze(1)).to(values.dtype)
+            present = torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1)
+        return Interpolation(latents.to(values.dtype), confidence, filled.roughness, hypotheses, present)
+
+    def with_codec(self, codec: PixelCodec) -> "Interpolator":
+        """The same interpolator for the clips of a codec, which its parts that work in pixels take."""
+        made = deepcopy(self)
+        for part in made.modules():
+            if isinstance(part, Interpolator):
+                part.take_codec(codec)
+        return made
+
+    def take_codec(self, codec: PixelCodec) -> None:  # nothing to do in latents
+        """Takes the codec of the clips, for interpolators that work in pixels."""
 
     @abstractmethod
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
-        """Fills the missing frames of ``values`` (float32 or float64); known frames may come out as anything."""
+        """Fills the missing frames of ``values`` (float32 or float64); known frames may come out as anything.
+
+        The first of its ``hypotheses``, if there are several, is its ``latents``.
+        """
 
 
 def no_confidence(values: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b t *ones"]:
     """0 for every frame: the interpolator has no opinion on its own guesses."""
     return values.new_zeros(values.shape[0], values.shape[2], *[1] * (values.ndim - 3))
+
+
+def inside_gaps(present: Float[Tensor, "b k t ..."], near: Neighbours) -> Float[Tensor, "b k t ..."]:
+    """``present``, 0 on known frames and outside the outermost keyframes: no motion has a say there."""
+    inside = (~near.known & ~near.one_sided).unsqueeze(1)
+    return torch.where(inside.view(*inside.shape, *[1] * (present.ndim - 3)), present, 0.0)

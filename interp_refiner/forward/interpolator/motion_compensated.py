@@ -4,17 +4,16 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from interp_refiner.core import BadValue, Neighbours, per_frame, take_frames
+from interp_refiner.core import BadValue, Neighbours, per_frame
 from interp_refiner.forward.interpolator.block_matching import cheapest, displacements, matching_cost, read_at, regret
 from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.linear import lerp_frames
-from interp_refiner.forward.interpolator.segments import segments
+from interp_refiner.forward.interpolator.segments import rows_inside, segments
 
 TINY = 1e-6  # beside variances and squared differences that are divided by
 
@@ -60,12 +59,10 @@ class MotionCompensated(Interpolator):
             needed = "video [b, c, t, h, w]: motion_compensated matches positions in space"
             raise BadValue("latents", tuple(values.shape), needed)
         b, _, t = values.shape[:3]
-        gaps = segments(near)
-        keyframes, row = gaps.keyframes(values), gaps.row_of_frame
-        alpha = gaps.alpha.flatten().to(values.dtype).view(-1, 1, 1, 1)
-        left, right = (
-            rearrange(take_frames(values, index), "b c t h w -> (b t) c h w") for index in (near.left, near.right)
-        )
+        gaps, frame = segments(near), rows_inside(near)
+        keyframes, row = gaps.keyframes(values), gaps.row_of_frame.index_select(0, frame)
+        alpha = gaps.alpha.flatten().index_select(0, frame).to(values.dtype).view(-1, 1, 1, 1)
+        left, right = (side.index_select(0, row) for side in keyframes)
         with record_function(f"{PART}match"):
             vectors = self.motion(*keyframes, row, alpha)
         with record_function(f"{PART}compensate"):
@@ -74,8 +71,10 @@ class MotionCompensated(Interpolator):
         change = change * (1 - (moved / (unmoved + TINY)).square()).clamp(min=0)
         confidence = 1 / (1 + moved / variance(*keyframes).index_select(0, row))
 
+        change = change.new_zeros(b * t, *change.shape[1:]).index_copy(0, frame, change)
+        confidence = confidence.new_zeros(b * t, *values.shape[3:]).index_copy(0, frame, confidence.squeeze(1))
         change = change.unflatten(0, (b, t)).transpose(1, 2) * per_frame(gaps.inside, values)
-        confidence = confidence.squeeze(1).unflatten(0, (b, t)) * gaps.inside.view(b, t, 1, 1)
+        confidence = confidence.unflatten(0, (b, t)) * gaps.inside.view(b, t, 1, 1)
         return Interpolation(lerp_frames(values, near) + change, confidence)
 
     @torch.no_grad()

@@ -13,9 +13,10 @@ from interp_refiner.core import Neighbours, take_frames
 class Segments:
     """Pairs of neighbouring keyframes with missing frames between them, in a table of fixed size.
 
-    The number of such pairs differs from sample to sample and is known to the device only. But each holds a missing
-    frame and the last frame of one may only be the first of the next, so T frames have room for ``(T - 1) // 2`` of
-    them: a bound from the shape alone. Rows are filled from the front; unused ones hold a keyframe twice.
+    The number of such pairs differs from sample to sample, and on a GPU it is known to the device only. But each holds
+    a missing frame and the last frame of one may only be the first of the next, so T frames have room for
+    ``(T - 1) // 2`` of them: a bound from the shape alone. On the CPU the table is as long as the sample with the most
+    needs. Rows are filled from the front; unused ones hold a keyframe twice.
 
     Attributes:
         left, right: the keyframes of every segment.
@@ -46,9 +47,9 @@ class Segments:
 
 def segments(near: Neighbours) -> Segments:
     """Numbers the segments of every sample from left to right."""
-    size = max(1, (near.known.shape[1] - 1) // 2)
     inside = ~near.known & ~near.one_sided
     begins = inside & near.known.roll(1, 1)
+    size = max(1, most(begins, (near.known.shape[1] - 1) // 2))
     of_frame = (begins.cumsum(1) - 1).clamp(0, size - 1)
     row = torch.arange(size, device=inside.device).view(1, -1, 1)
     member = inside.unsqueeze(1) & (of_frame.unsqueeze(1) == row)
@@ -60,3 +61,41 @@ def segments(near: Neighbours) -> Segments:
         inside=inside,
         alpha=torch.where(inside, near.alpha, 0.0),
     )
+
+
+def most(marked: Bool[Tensor, "b t"], bound: int) -> int:
+    """How many frames of a sample are marked at most; ``bound`` where only the device knows: nothing waits for it."""
+    return int(marked.numpy().sum(1).max()) if marked.device.type == "cpu" else bound
+
+
+def rows_inside(near: Neighbours) -> Int[Tensor, " f"]:
+    """Of all ``b t`` frames those inside gaps; all frames where only the device knows."""
+    inside = (~near.known & ~near.one_sided).flatten()
+    if inside.device.type == "cpu":
+        return torch.from_numpy(inside.numpy().nonzero()[0])
+    return torch.arange(inside.numel(), device=inside.device)
+
+
+@dataclass(frozen=True)
+class Keyframes:
+    """The keyframes of every sample in a table, from left to right; unused rows repeat the last one.
+
+    Attributes:
+        frame: the frame of every keyframe.
+        before: the row of the last keyframe at or before every frame; 0 where there is none.
+    """
+
+    frame: Int[Tensor, "b k"]
+    before: Int[Tensor, "b t"]
+
+
+def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
+    """Numbers the keyframes of every sample; the table has a row for every frame where only the device knows more."""
+    num_frames = known.shape[1]
+    rows = most(known, num_frames)
+    rank = known.cumsum(1) - 1
+    row = torch.arange(max(rows, 2), device=known.device)
+    frame = torch.arange(num_frames, device=known.device)
+    position = torch.where(known.unsqueeze(1) & (rank.unsqueeze(1) == row.view(1, -1, 1)), frame, 0).amax(2)
+    last = torch.where(known, frame, 0).amax(1, keepdim=True)
+    return Keyframes(torch.where(row < known.sum(1, keepdim=True), position, last), rank.clamp(min=0))

@@ -10,6 +10,7 @@ from interp_refiner.model.backbone.conditioning import (
     Timestep,
 )
 from interp_refiner.model.backbone.dropout import DroppedKeyframes
+from interp_refiner.model.backbone.factorised import Factorised
 from interp_refiner.model.backbone.lora import LoRA, is_adapter, name_without
 from interp_refiner.model.backbone.recomputation import (
     FullRecomputation,
@@ -25,6 +26,7 @@ __all__ = [
     "Backbone",
     "BracketingKeyframes",
     "DroppedKeyframes",
+    "Factorised",
     "FullRecomputation",
     "Global",
     "KeyframeChannels",

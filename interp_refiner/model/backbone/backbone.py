@@ -12,7 +12,8 @@ from interp_refiner.model.backbone.spread import Spread
 
 
 class Backbone(nn.Module, ABC):
-    """A network from the corrupted clip to one output per latent value; tokens never leave it."""
+    """A network from the corrupted clip to one output per latent value, and more per position where the objective asks
+    for it; tokens never leave it."""
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -20,8 +21,12 @@ class Backbone(nn.Module, ABC):
         return 1, 1
 
     @abstractmethod
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read."""
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
+        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read.
+
+        Float32, whatever the precision of weights and autocast: clean estimates, losses and samples are computed from
+        it, and half precision would round latents.
+        """
 
     @property
     def units(self) -> Sequence[nn.Module]:

@@ -14,12 +14,26 @@ class KeyframeChannels(ABC):
     """Keyframe content as extra input channels. Without state."""
 
     @abstractmethod
-    def count(self, latent_channels: int) -> int:
+    def count(self, latent_channels: int, num_hypotheses: int) -> int:
         """How many channels there are."""
 
     @abstractmethod
     def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
         """The channels, in the dtype of ``corrupted.x``."""
+
+
+def hypothesis_channels(latent_channels: int, num_hypotheses: int) -> int:
+    """How many channels :func:`_hypotheses` makes."""
+    return (num_hypotheses - 1) * (latent_channels + 1)
+
+
+def _hypotheses(corrupted: Corrupted) -> list[Float[Tensor, "b k t *space"]]:
+    """What the other hypotheses differ from ``zbar`` by, and where they are present; nothing where none is offered."""
+    offered, x = corrupted.alternatives, corrupted.x
+    if offered is None:
+        return []
+    present = offered.present.to(x.dtype).expand(-1, -1, -1, *x.shape[3:])
+    return [offered.offsets.flatten(1, 2), present]
 
 
 def _masks(corrupted: Corrupted) -> Float[Tensor, "b 2 t *space"]:
@@ -31,26 +45,26 @@ def _masks(corrupted: Corrupted) -> Float[Tensor, "b 2 t *space"]:
 
 
 class MaskedKeyframes(KeyframeChannels):
-    """Mask, confidence, keyframe latents (0 where missing) and ``zbar``: the channels of inpainting models."""
+    """Mask, confidence, keyframe latents (0 where missing), ``zbar`` and hypotheses: as inpainting models have them."""
 
-    def count(self, latent_channels: int) -> int:
-        return 2 + 2 * latent_channels
+    def count(self, latent_channels: int, num_hypotheses: int) -> int:
+        return 2 + 2 * latent_channels + hypothesis_channels(latent_channels, num_hypotheses)
 
     def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
         keyframes = torch.where(per_frame(corrupted.known, corrupted.x), corrupted.values, 0.0)
-        return torch.cat([_masks(corrupted), keyframes, corrupted.interpolation], 1)
+        return torch.cat([_masks(corrupted), keyframes, corrupted.interpolation, *_hypotheses(corrupted)], 1)
 
 
 class BracketingKeyframes(KeyframeChannels):
-    """Mask, confidence, the keyframes left and right of every frame, and ``zbar``."""
+    """Mask, confidence, the keyframes left and right of every frame, ``zbar`` and hypotheses."""
 
-    def count(self, latent_channels: int) -> int:
-        return 2 + 3 * latent_channels
+    def count(self, latent_channels: int, num_hypotheses: int) -> int:
+        return 2 + 3 * latent_channels + hypothesis_channels(latent_channels, num_hypotheses)
 
     def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
         near = corrupted.neighbours
         left, right = (take_frames(corrupted.values, side) for side in (near.left, near.right))
-        return torch.cat([_masks(corrupted), left, right, corrupted.interpolation], 1)
+        return torch.cat([_masks(corrupted), left, right, corrupted.interpolation, *_hypotheses(corrupted)], 1)
 
 
 class Timestep(ABC):

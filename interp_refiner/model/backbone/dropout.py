@@ -37,8 +37,8 @@ class DroppedKeyframes(KeyframeChannels):
         self.channels, self.probability = channels or MaskedKeyframes(), probability
         self.shown, self.seed = shown, seed
 
-    def count(self, latent_channels: int) -> int:
-        return self.channels.count(latent_channels)
+    def count(self, latent_channels: int, num_hypotheses: int) -> int:
+        return self.channels.count(latent_channels, num_hypotheses)
 
     def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
         channels, clip = self.channels(corrupted), corrupted.clip

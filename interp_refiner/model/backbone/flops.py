@@ -14,7 +14,7 @@ def wan_flops(
     batch: int,
     grid: Sequence[int],
     text_tokens: int,
-    keyframe_channels: int,
+    more_channels: int,
     times: int,
 ) -> Flops:
     """Operations of a forward pass.
@@ -25,7 +25,7 @@ def wan_flops(
         batch: clips.
         grid: frames, rows and columns of tokens.
         text_tokens: of a prompt, padding included.
-        keyframe_channels: extra input channels.
+        more_channels: of the input and of the output, beside those of ``wan``.
         times: timesteps of a clip: its frames, or 1.
     """
     size, tokens, frames = wan.config, prod(grid), grid[0]
@@ -38,7 +38,7 @@ def wan_flops(
         cross_attention=attention_flops(batch, heads, tokens, text_tokens, head_dim),
     )
     embeddings = (
-        linear_flops(rows, patch * (size.in_channels + keyframe_channels), dim)
+        linear_flops(rows, patch * (size.in_channels + more_channels), dim)
         + linear_flops(rows, dim, patch * size.out_channels)
         + linear_flops(batch * times, size.freq_dim + dim + 6 * dim, dim)
         + linear_flops(batch * text_tokens, size.text_dim + dim, dim)

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels
 from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
+from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone
 from interp_refiner.model.backbone.conditioning import (
     BracketingKeyframes,
@@ -138,15 +139,17 @@ class Trajectory(Backbone):
     Every block takes another glance at the encoded map.
 
     Args:
-        latent_channels: 2, rows and columns; the data's metadata says it.
-        context_channels: 4, the maps of a maze; the data's metadata says it.
-        latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
+        spec: of the clips: 2 channels, rows and columns, with the 4 maps of a maze as context; its statistics are
+            those by which coordinates in 0..1 became latents.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        out_channels: of the output, 2 or more; the objective says it. None for 2.
         dim, num_layers, num_heads: of the transformer.
         map_dim, map_layers: of the convolutions that encode the map.
         window: cells along a side of the window around every point, odd.
         places: of the encoded map that every point looks at in every block.
         timestep: how noise levels become timesteps.
         keyframe_channels: how keyframe content is shown.
+        attention: dense; None for that, too. A path has too few points to leave any out.
 
     Raises:
         BadValue: other data than paths of two coordinates on maps, heads that do not divide ``dim``, an even window.
@@ -157,10 +160,9 @@ class Trajectory(Backbone):
 
     def __init__(
         self,
-        latent_channels: int,
-        context_channels: int | None,
-        latents_mean: Sequence[float] | None,
-        latents_std: Sequence[float] | None,
+        spec: ClipSpec,
+        num_hypotheses: NumHypotheses = 1,
+        out_channels: OutChannels = None,
         dim: int = 96,
         num_layers: int = 4,
         num_heads: int = 4,
@@ -170,23 +172,27 @@ class Trajectory(Backbone):
         places: int = 8,
         timestep: Timestep | None = None,
         keyframe_channels: KeyframeChannels | None = None,
+        attention: Attention | None = None,
     ):
         super().__init__()
-        if context_channels != COUNT:
-            raise BadValue("context_channels", context_channels, f"{COUNT}, the maps of a maze, as data=maze has")
-        if latent_channels != 2:
-            raise BadValue("latent_channels", latent_channels, "2, the coordinates of a path, as data=maze has")
+        if attention is not None and not isinstance(attention, Dense):
+            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points to leave any out")
+        maps = spec.context_shape[0] if spec.context_shape is not None else None
+        if maps != COUNT:
+            raise BadValue("context_channels", maps, f"{COUNT}, the maps of a maze, as data=maze has")
+        if spec.channels != 2:
+            raise BadValue("latent_channels", spec.channels, "2, the coordinates of a path, as data=maze has")
         if num_heads < 1 or dim % num_heads:
             raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
         if window < 1 or window % 2 == 0:
             raise BadValue("window", window, "an odd number of cells")
-        self.register_buffer("mean", torch.tensor(latents_mean or [0.0, 0.0]), persistent=False)
-        self.register_buffer("std", torch.tensor(latents_std or [1.0, 1.0]), persistent=False)
+        self.register_buffer("mean", torch.tensor(spec.latents_mean or [0.0, 0.0]), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.latents_std or [1.0, 1.0]), persistent=False)
         self.window = window
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()
         self.map_encoder = MapEncoder(COUNT, map_dim, map_layers)
-        shown = 2 + self.keyframe_channels.count(2) + 4  # the state, keyframes, start and goal
+        shown = 2 + self.keyframe_channels.count(2, num_hypotheses) + 4  # the state, keyframes, start and goal
         looked_up = map_dim + 2 + COUNT * window**2
         self.embed = nn.Linear(shown + looked_up, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
@@ -196,7 +202,7 @@ class Trajectory(Backbone):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.blocks = nn.ModuleList(Block(dim, num_heads, map_dim, places) for _ in range(num_layers))
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, 2)
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, out_channels or 2)
 
     def zero_output(self) -> None:
         nn.init.zeros_(self.head.weight)
@@ -207,7 +213,7 @@ class Trajectory(Backbone):
         if len(latent_shape) != 2 or latent_shape[0] != 2:
             raise BadValue("latent_shape", list(latent_shape), "[2, t], paths as data=maze has")
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b 2 t"]:
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t"]:
         state = self.timestep.state(corrupted)
         maps = corrupted.clip.context
         if maps is None:
@@ -221,7 +227,7 @@ class Trajectory(Backbone):
         modulation = self.modulation(F.silu(self._embed_time(corrupted, tokens.dtype))).unflatten(2, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation, features, points)
-        return self.head(self.norm(tokens)).transpose(1, 2)
+        return self.head(self.norm(tokens)).transpose(1, 2).float()
 
     def _around(self, maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b n t"]:
         """Gradient of the signed distance at points, and the maps in a window around each."""

@@ -14,7 +14,17 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, check_folder, check_not_original, one_fault, unreported
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    Corrupted,
+    NumHypotheses,
+    OutChannels,
+    check_folder,
+    check_not_original,
+    one_fault,
+    unreported,
+)
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
 from interp_refiner.model.backbone.backbone import Backbone
@@ -37,12 +47,13 @@ class Wan(Backbone):
     """Wan2.1's transformer told about keyframes.
 
     Everything that is added starts at zero: a second patch embedding for the keyframe channels (the columns a wider
-    patch embedding would have) and an MLP of per-frame numbers on the timestep embedding. So the first step of a
-    pretrained model is bit for bit the base model's.
+    patch embedding would have), an MLP of per-frame numbers on the timestep embedding, and a second head for what the
+    output has beside latent channels. So the first step of a pretrained model is bit for bit the base model's.
 
     Args:
-        latent_channels: channels of the clip; the data's metadata says it.
-        text_dim: width of the prompt embeddings; the data's metadata says it.
+        spec: of the clips: their channels, and the width of their prompt embeddings.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
         num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
         patch_size: frames, rows and columns of a token.
         timestep: how noise levels become timesteps.
@@ -60,8 +71,9 @@ class Wan(Backbone):
 
     def __init__(
         self,
-        latent_channels: int,
-        text_dim: int,
+        spec: ClipSpec,
+        num_hypotheses: NumHypotheses = 1,
+        out_channels: OutChannels = None,
         num_layers: int = 30,
         num_attention_heads: int = 12,
         attention_head_dim: int = 128,
@@ -77,7 +89,7 @@ class Wan(Backbone):
         lora: LoRA | None = None,
     ):
         super().__init__()
-        shape = {"in_channels": latent_channels, "out_channels": latent_channels, "text_dim": text_dim}
+        shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
         if attention_head_dim < 6 or attention_head_dim % 2:
             raise BadValue("attention_head_dim", attention_head_dim, "an even number >= 6, for rotary embeddings")
         self.pretrained = pretrained is not None
@@ -107,8 +119,9 @@ class Wan(Backbone):
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or MaskedKeyframes()
         patch = self.wan.patch_embedding
+        self.num_hypotheses = num_hypotheses
         self.keyframe_embedding = nn.Conv3d(
-            self.keyframe_channels.count(latent_channels),
+            self.keyframe_channels.count(spec.channels, num_hypotheses),
             patch.out_channels,
             kernel_size=patch.kernel_size,
             stride=patch.stride,
@@ -118,6 +131,9 @@ class Wan(Backbone):
         # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
         # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
         self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
+        self.out_channels = out_channels or spec.channels
+        more = prod(patch.kernel_size) * (self.out_channels - spec.channels)
+        self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -133,8 +149,9 @@ class Wan(Backbone):
             advice = "objective=velocity keeps it"
             warnings.warn(f"a zero head replaces the pretrained proj_out: {advice}", stacklevel=2)
         self.wan.proj_out.requires_grad_(True)
-        nn.init.zeros_(self.wan.proj_out.weight)
-        nn.init.zeros_(self.wan.proj_out.bias)
+        zeroed(self.wan.proj_out)
+        if self.second_head is not None:
+            zeroed(self.second_head)
 
     def spread_tokens(self, spread: Spread) -> None:
         self.spread = spread
@@ -152,7 +169,7 @@ class Wan(Backbone):
         self.requires_grad_(True)
         return True
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t h w"]:
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t h w"]:
         state = self.timestep.state(corrupted)
         self.check(state.shape[1:])
         patches = self.wan.patch_embedding(state) + self.keyframe_embedding(self.keyframe_channels(corrupted))
@@ -179,7 +196,8 @@ class Wan(Backbone):
     def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops:
         """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
         grid = self.grid(latent_shape)
-        channels = self.keyframe_channels.count(latent_shape[0])
+        channels = self.keyframe_channels.count(latent_shape[0], self.num_hypotheses)
+        channels += self.out_channels - latent_shape[0]
         times = self.timestep.count(grid[0])
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
 
@@ -246,16 +264,28 @@ class Wan(Backbone):
         return self.recomputation.runners(size.num_layers, kept + self.attention.kept_bytes(*sizes, itemsize))
 
     def _head(self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
-        """Modulated norm, projection to the values of a patch."""
+        """Modulated norm, projection to the values of a patch, latent channels first in every position."""
         shift, scale = (self.wan.scale_shift_table.unsqueeze(1) + time.unsqueeze(2)).unbind(2)
         tokens = (self.wan.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
-        return self.wan.proj_out(tokens)
+        values = self.wan.proj_out(tokens)
+        if self.second_head is None:
+            return values
+        positions = (prod(self.wan.config.patch_size), -1)
+        both = [part.unflatten(2, positions) for part in (values, self.second_head(tokens))]
+        return torch.cat(both, 3).flatten(2)
 
-    def _clip(self, values: Float[Tensor, "b n v"], grid: tuple[int, int, int]) -> Float[Tensor, "b c t h w"]:
+    def _clip(self, values: Float[Tensor, "b n v"], grid: tuple[int, int, int]) -> Float[Tensor, "b o t h w"]:
         """Patches back to latents."""
         (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
-        return rearrange(values, pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+        return rearrange(values.float(), pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
+
+
+def zeroed(head: nn.Linear) -> nn.Linear:
+    """The layer, whose output is 0 from now on until it is trained."""
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
 
 
 def product_dtype(x: Tensor) -> torch.dtype:

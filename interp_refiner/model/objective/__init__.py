@@ -4,8 +4,20 @@ from interp_refiner.model.objective.adjacent import Adjacent
 from interp_refiner.model.objective.clean import Clean
 from interp_refiner.model.objective.correction import Correction
 from interp_refiner.model.objective.energy_score import EnergyScore
+from interp_refiner.model.objective.mixture import Gate, Mixture
 from interp_refiner.model.objective.objective import Loss, Objective
 from interp_refiner.model.objective.preconditioned import Preconditioned
 from interp_refiner.model.objective.velocity import Velocity
 
-__all__ = ["Adjacent", "Clean", "Correction", "EnergyScore", "Loss", "Objective", "Preconditioned", "Velocity"]
+__all__ = [
+    "Adjacent",
+    "Clean",
+    "Correction",
+    "EnergyScore",
+    "Gate",
+    "Loss",
+    "Mixture",
+    "Objective",
+    "Preconditioned",
+    "Velocity",
+]

@@ -4,18 +4,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import Corrupted
-from interp_refiner.model.objective.objective import Objective
+from interp_refiner.model.objective.mixture import Mixture
 
 
-class Correction(Objective):
+class Correction(Mixture):
     """Output ``z0 - zbar``, added to the *clean* interpolation; zero output reproduces the interpolation."""
 
-    zero_start = True
-
     def clean_estimate(
-        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b c t *space"]:
-        return corrupted.interpolation + output
+        correction, chosen = self.chosen(output, corrupted)
+        return corrupted.interpolation + chosen + correction
 
-    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        return corrupted.clean - corrupted.interpolation
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
+        return self.undecided(corrupted.clean - corrupted.interpolation, corrupted)

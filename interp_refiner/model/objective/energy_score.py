@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, masked_mean
-from interp_refiner.model.objective.objective import Loss, Objective, squared_error
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, masked_mean
+from interp_refiner.model.objective.mixture import Gate, Mixture
+from interp_refiner.model.objective.objective import Loss, squared_error
 from interp_refiner.model.objective.preconditioned import ResidualArc, check_noised
 
 TINY = 1e-12  # under square roots, where samples agree
@@ -42,72 +43,75 @@ def local_energy_score(
     return (to_truth - spread).flatten(2).mean(2)
 
 
-class EnergyScore(Objective):
+class EnergyScore(Mixture):
     """The clean estimate at ``tau = 1`` as a sample of its own noise, trained with a strictly proper score.
 
     The network starts from one that was trained on the bridge with ``objective=preconditioned`` (``initial_weights``),
     whose estimate is the mean; the noise that it saw is added back, with a learned gain for every channel:
 
-        z0_hat = zbar + sd (g_c eps - v)        eps = (x - zbar) / (sigma m)
+        z0_hat = sum_k w_k h_k + sd (g_c eps - v)        eps = (x - zbar) / (sigma m)
 
     The loss is :func:`local_energy_score` of M samples plus ``temporal_weight`` times that of their frame-to-frame
     differences, divided by the root of the level's running interpolation error.
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
-        latent_channels: c.
         temporal_weight: weight of the frame-to-frame differences.
         variance: see :class:`Preconditioned`.
         samples: M, drawn for every clip of a batch.
         patch: side of a patch in positions.
         gain: ``g_c`` at the start.
+        gate: see :class:`Mixture`.
 
     Raises:
         BadValue: fewer than 2 samples, a patch without positions.
     """
 
-    zero_start = True
     fully_corrupted_only = True  # at tau < 1 what is added back as noise would hold the truth
 
     def __init__(
         self,
-        num_levels: int,
-        latent_channels: int,
+        spec: ClipSpec,
+        num_levels: NumLevels,
         temporal_weight: float = 1.0,
         variance: float = 10.0,
         samples: int = 2,
         patch: int = 2,
         gain: float = 0.5,
+        gate: Gate | None = None,
     ):
-        super().__init__(num_levels, temporal_weight)
+        super().__init__(spec, num_levels, temporal_weight, gate)
         if samples < 2:
             raise BadValue("samples", samples, "at least 2: one says nothing about spread")
         if patch < 1:
             raise BadValue("patch", patch, "a number of positions >= 1")
         self.samples, self.patch = samples, patch
-        self.arc = ResidualArc(latent_channels, variance)
-        self.gain = nn.Parameter(torch.full((latent_channels,), float(gain)))
+        self.arc = ResidualArc(spec.channels, variance)
+        self.gain = nn.Parameter(torch.full((spec.channels,), float(gain)))
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """As :class:`Preconditioned`."""
         check_noised("energy_score", sigma, keyframes_replaced, keyframe_fraction)
 
     def clean_estimate(
-        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b c t *space"]:
+        velocity, chosen = self.chosen(output, corrupted)
         on = self.arc(corrupted)
-        return corrupted.interpolation + on.deviation * (self._of_channel(on.point) * on.point - output)
+        return corrupted.interpolation + chosen + on.deviation * (self._of_channel(on.point) * on.point - velocity)
 
-    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
         """The output whose estimate is the truth: a sampler without spread, where there is nothing to be unsure of."""
         on = self.arc(corrupted)
-        return self._of_channel(on.point) * on.point - (corrupted.clean - corrupted.interpolation) / on.deviation
+        residual = (corrupted.clean - corrupted.interpolation) / on.deviation
+        return self.undecided(self._of_channel(on.point) * on.point - residual, corrupted)
 
     def _of_channel(self, like: Tensor) -> Float[Tensor, "1 c *ones"]:
         return self.gain.view(1, -1, *[1] * (like.ndim - 2))
 
     def forward(
-        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted, *others: tuple[Tensor, Corrupted]
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted, *others: tuple[Tensor, Corrupted]
     ) -> Loss:
         """The score of the samples of one batch; observes the interpolation's error on the way."""
         free = ~corrupted.given

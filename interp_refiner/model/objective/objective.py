@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_frame
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, frame_mean, masked_mean, per_frame
 
 
 @dataclass
@@ -106,6 +106,7 @@ class Objective(nn.Module, ABC):
     interpolation error, plus ``temporal_weight`` times the squared error of the frame-to-frame differences.
 
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
 
@@ -122,21 +123,35 @@ class Objective(nn.Module, ABC):
     estimates_finer: ClassVar[bool] = False
     fully_corrupted_only: ClassVar[bool] = False
 
-    def __init__(self, num_levels: int, temporal_weight: float = 1.0):
+    def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0):
         super().__init__()
         if temporal_weight < 0:
             raise BadValue("temporal_weight", temporal_weight, "a number >= 0")
-        self.temporal_weight = temporal_weight
+        self.num_levels, self.temporal_weight = num_levels, temporal_weight
         self.level_error = LevelError(num_levels)
+
+    def out_channels(self, latent_channels: int, num_hypotheses: int) -> int:
+        """How many channels the network's output has.
+
+        Raises:
+            BadValue: the interpolator offers hypotheses, which the objective has no use for.
+        """
+        if num_hypotheses > 1:
+            allowed = (
+                f"correction | preconditioned | energy_score, whose estimate is zbar and a correction, with an"
+                f" interpolator of {num_hypotheses} hypotheses (or an interpolator without)"
+            )
+            raise BadValue("objective", type(self).__name__, allowed)
+        return latent_channels
 
     @abstractmethod
     def clean_estimate(
-        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b c t *space"]:
         """``z0_hat``: what the output says about the clean clip."""
 
     @abstractmethod
-    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
         """The output whose estimate is the :meth:`reference`."""
 
     def reference(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -150,7 +165,7 @@ class Objective(nn.Module, ABC):
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses, with :class:`BadValue`, a corruption under which the objective is not defined."""
 
-    def forward(self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Loss:
+    def forward(self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted) -> Loss:
         """The loss of one batch; observes the interpolation's error on the way."""
         free, reference = ~corrupted.given, self.reference(corrupted)
         error, temporal = squared_error(self.clean_estimate(output, corrupted), reference, free)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, per_frame, per_sample
-from interp_refiner.model.objective.objective import Objective
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample
+from interp_refiner.model.objective.mixture import Gate, Mixture
 
 FASTER = (
     10.0  # the log-variance is this many times its parameter: Adam moves every parameter by lr, this one needs more
@@ -76,7 +76,7 @@ class ResidualArc(nn.Module):
         return OnArc(sd, angle, (corrupted.x - zbar).float() / length)
 
 
-class Preconditioned(Objective):
+class Preconditioned(Mixture):
     """Output ``v``, the velocity along the arc of :class:`ResidualArc`,
 
         z0_hat = zbar + sd (cos(phi) (x - zbar) / |.| - sin(phi) v)          v* = cos(phi) eps - sin(phi) u
@@ -85,21 +85,32 @@ class Preconditioned(Objective):
     ``tau = 1`` for the whole residual, near ``tau = 0`` for nothing. Where the interpolator is confident, noise is
     taken off without asking. An output of zero at ``tau = 1`` is the interpolation.
 
+    What the gate chooses is the mean of the residual before ``x`` is seen. Seeing ``x``, a Gaussian residual of that
+    mean and variance ``sd^2`` has the mean ``cos^2`` of what ``x`` says plus ``sin^2`` of the choice:
+
+        z0_hat = ... + sin(phi)^2 (sum_k w_k h_k - zbar)
+
     Args:
+        spec: of the clips.
         num_levels: S, the sparsest level.
-        latent_channels: c.
         temporal_weight: weight of the frame-to-frame differences.
         variance: of every channel's residual at the start, relative to ``m^2 (1 - kappa)``.
+        gate: see :class:`Mixture`.
 
     Raises:
         BadValue: a variance that is not positive.
     """
 
-    zero_start = True
-
-    def __init__(self, num_levels: int, latent_channels: int, temporal_weight: float = 1.0, variance: float = 10.0):
-        super().__init__(num_levels, temporal_weight)
-        self.arc = ResidualArc(latent_channels, variance)
+    def __init__(
+        self,
+        spec: ClipSpec,
+        num_levels: NumLevels,
+        temporal_weight: float = 1.0,
+        variance: float = 10.0,
+        gate: Gate | None = None,
+    ):
+        super().__init__(spec, num_levels, temporal_weight, gate)
+        self.arc = ResidualArc(spec.channels, variance)
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses free frames without noise, whose residual would have no scale.
@@ -110,15 +121,17 @@ class Preconditioned(Objective):
         check_noised("preconditioned", sigma, keyframes_replaced, keyframe_fraction)
 
     def clean_estimate(
-        self, output: Float[Tensor, "b c t *space"], corrupted: Corrupted
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b c t *space"]:
+        velocity, chosen = self.chosen(output, corrupted)
         on = self.arc(corrupted)
-        return corrupted.interpolation + on.deviation * (on.angle.cos() * on.point - on.angle.sin() * output)
+        cos, sin = on.angle.cos(), on.angle.sin()
+        return corrupted.interpolation + on.deviation * (cos * on.point - sin * velocity) + sin.square() * chosen
 
-    def target(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
         on = self.arc(corrupted)
         residual = (corrupted.clean - corrupted.interpolation) / on.deviation
-        return (on.angle.cos() * on.point - residual) / on.angle.sin().clamp(min=TINY)
+        return self.undecided((on.angle.cos() * on.point - residual) / on.angle.sin().clamp(min=TINY), corrupted)
 
 
 def check_noised(name: str, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:

@@ -1,19 +1,26 @@
 """From keyframes and a trained refiner to a video."""
 
+from interp_refiner.model.sampler.bridge import Bridge, Step, bridge, steps_along
 from interp_refiner.model.sampler.guidance import ClassifierFree, CleanEstimate, Guidance, NoGuidance, classifier_free
-from interp_refiner.model.sampler.sampler import Bridge, Hierarchical, OneJump, Sampler, bridge, hierarchical, one_jump
+from interp_refiner.model.sampler.sampler import Hierarchical, OneJump, Sampler, hierarchical, one_jump
+from interp_refiner.model.sampler.spacing import Arc, Even, Spacing
 
 __all__ = [
+    "Arc",
     "Bridge",
     "ClassifierFree",
     "CleanEstimate",
+    "Even",
     "Guidance",
     "Hierarchical",
     "NoGuidance",
     "OneJump",
     "Sampler",
+    "Spacing",
+    "Step",
     "bridge",
     "classifier_free",
     "hierarchical",
     "one_jump",
+    "steps_along",
 ]

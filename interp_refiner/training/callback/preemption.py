@@ -14,12 +14,10 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from interp_refiner.core import BadValue, Stopped
+from interp_refiner.core import EXIT_INTERRUPTED, EXIT_PREEMPTED, BadValue, Stopped
 from interp_refiner.training.checkpoint import RollingCheckpoint
 
 log = logging.getLogger(__name__)
-
-EXIT_PREEMPTED, EXIT_INTERRUPTED = 75, 130  # EX_TEMPFAIL of sysexits.h; 128 + SIGINT, as a shell says it
 
 
 @final

@@ -3,6 +3,13 @@
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
+from interp_refiner.training.checkpoint.run_folder import (
+    CONFIG_FILE,
+    LAST_CHECKPOINT,
+    find_checkpoint,
+    read_weights,
+    start_from,
+)
 from interp_refiner.training.checkpoint.same_run import check_same_run, check_state
 from interp_refiner.training.checkpoint.sharded import (
     OPTIMIZER,
@@ -17,7 +24,9 @@ from interp_refiner.training.checkpoint.sharded import (
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, resume_path
 
 __all__ = [
+    "CONFIG_FILE",
     "LAST",
+    "LAST_CHECKPOINT",
     "OPTIMIZER",
     "REST",
     "AtomicCheckpointIO",
@@ -26,11 +35,14 @@ __all__ = [
     "check_same_run",
     "check_state",
     "fault",
+    "find_checkpoint",
     "is_sharded",
     "last_whole",
     "read_checkpoint",
+    "read_weights",
     "resume_path",
     "size_of",
+    "start_from",
     "stored_names",
     "write_sharded",
     "write_whole",

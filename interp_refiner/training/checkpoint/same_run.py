@@ -11,10 +11,11 @@ from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from interp_refiner.core import BadValue, state_faults
+from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE
 from interp_refiner.training.checkpoint.sharded import read_checkpoint
 from interp_refiner.training.checkpoint.whole import FOLDER
+from interp_refiner.training.optimizer import OptimizerRecipe
 
-CONFIG = "config.yaml"
 # What a run is: with another of these a checkpoint's weights or its optimizer's state mean something else.
 KEPT = ("training._target_", "objective._target_", "optimizer._target_", "backbone", "attention._target_")
 # Of the backbone: how it is computed, and where its first weights lie.
@@ -39,7 +40,7 @@ def check_same_run(cfg: DictConfig) -> None:
     folder = config_folder(cfg.ckpt_path, Path(cfg.paths.output_dir))
     if folder is None:
         return
-    before = cast(DictConfig, OmegaConf.load(folder / CONFIG))
+    before = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     for key, now in _settings(cfg):
         then = OmegaConf.select(before, key, default=now)  # a setting that is newer than the run
         if then != now:
@@ -51,18 +52,17 @@ def config_folder(ckpt_path: str, run_folder: Path) -> Path | None:
     """The run folder of a checkpoint; None where there is no checkpoint yet, or no ``config.yaml`` beside it."""
     if ckpt_path == "last":
         begun = any((run_folder / FOLDER).glob("*.ckpt*"))
-        return run_folder if begun and (run_folder / CONFIG).is_file() else None
+        return run_folder if begun and (run_folder / CONFIG_FILE).is_file() else None
     path = Path(ckpt_path).expanduser().absolute()
-    return next((folder for folder in (path, *path.parents[:2]) if (folder / CONFIG).is_file()), None)
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / CONFIG_FILE).is_file()), None)
 
 
-def check_state(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def check_state(checkpoint: Path, module: nn.Module) -> None:
     """Refuses a checkpoint of another network, or of another optimizer, before Lightning loads it.
 
     Args:
         checkpoint: a file, or the folder of a sharded one.
-        module: that is to go on.
-        optimizer: a fresh one of it.
+        module: that is to go on, with the ``recipe`` of its optimizer.
 
     Raises:
         BadValue: naming the first tensors that are missing, left over or of another size.
@@ -72,6 +72,8 @@ def check_state(checkpoint: Path, module: nn.Module, optimizer: torch.optim.Opti
     left_out = {f"backbone.{name}" for name in getattr(getattr(module, "backbone", None), "unchanged", ())}
     if faults := state_faults(own, stored, optional=left_out):
         raise BadValue("ckpt_path", checkpoint, f"a checkpoint of this network: {faults}")
+    recipe: OptimizerRecipe = module.recipe  # type: ignore[assignment]
+    optimizer = recipe.optimizer(module)
     fresh = optimizer.state_dict()["param_groups"]
     if groups is not None and [_shape(group) for group in groups] != [_shape(group) for group in fresh]:
         raise BadValue("ckpt_path", checkpoint, f"a checkpoint with the state of {type(optimizer).__name__}")

@@ -5,7 +5,8 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures import blurred, nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
+from interp_refiner.data.medium.soft import blurred
+from interp_refiner.evaluation.measures import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
 
 
 def clips_and_known(space=(5, 6)):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import LatentPreview, PatchDCT
-from interp_refiner.forward.interpolator import FlowWarp, InPixels, Linear, use_codec
+from interp_refiner.forward.interpolator import FlowWarp, InPixels, Linear
 from interp_refiner.forward.interpolator.flow_warp import (
     NUM_FIELDS,
     appearance,
@@ -186,7 +186,7 @@ def test_the_codec_comes_later_and_is_a_copy():
     interpolator, codec = InPixels(Linear()), PatchDCT()
     with pytest.raises(BadValue, match="codec=None: expected a codec"):
         interpolator(randn(1, 16, 3, 2, 2), known_at([0, 2], 3))
-    use_codec(interpolator, codec)
+    interpolator = interpolator.with_codec(codec)
     values, known = randn(1, 16, 3, 2, 2), known_at([0, 2], 3)
     before = interpolator(values, known).latents
     codec.set_statistics([1.0] * 16, [3.0] * 16)

@@ -153,8 +153,7 @@ def shapes():
 def test_moving_shapes_in_pixels(shapes, gap, bar):
     """Error relative to linear interpolation; block-transform latents themselves do not shift."""
     latents, codec = shapes
-    interpolator = build("interpolator", "motion_compensated_pixels")
-    interpolator.set_codec(codec)
+    interpolator = build("interpolator", "motion_compensated_pixels").with_codec(codec)
     known = torch.arange(21).remainder(gap).eq(0)
     clip = latents[:, :, : 20 // gap * gap + 1]
     known = known[: clip.shape[2]].expand(12, -1)

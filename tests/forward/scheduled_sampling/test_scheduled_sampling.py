@@ -21,7 +21,7 @@ from interp_refiner.forward.scheduled_sampling import (
     Self,
 )
 from interp_refiner.model.objective import Correction
-from tests.factories import make_corruption, random_clip
+from tests.factories import make_corruption, random_clip, spec_of
 from tests.helpers import build, group_members
 
 ALL_PROPOSALS = make_corruption("scheduled_sampling=phase1", "scheduled_sampling.probability.end=1.0")
@@ -227,7 +227,7 @@ class TestConfidence:
     def test_the_loss_does_not_know_it(self):
         clip, output = clip_with_proposals(), torch.randn(3, 4, 21, 4, 6)
         losses = [
-            Correction(num_levels=4)(output, corrupt("phase1", clip, 1.0, f"scheduled_sampling/confidence={name}"))
+            Correction(spec_of(), 4)(output, corrupt("phase1", clip, 1.0, f"scheduled_sampling/confidence={name}"))
             for name in self.ANNEALED
         ]
         assert all(torch.equal(losses[0].total, loss.total) for loss in losses)

@@ -2,11 +2,13 @@
 
 import torch
 
+from interp_refiner.core import ClipSpec
 from interp_refiner.model.backbone import Trajectory
 from tests.factories import corrupted_clip
 
 SIZES = {"dim": 32, "num_layers": 2, "num_heads": 2, "map_dim": 8, "map_layers": 2, "window": 3, "places": 4}
 MEAN, STD = [0.47, 0.51], [0.2, 0.25]
+SPEC = ClipSpec((2, 21), context_shape=(4, 11, 11), latents_mean=MEAN, latents_std=STD)
 
 
 def path(batch=3, size=11):
@@ -24,7 +26,7 @@ def path(batch=3, size=11):
 
 def trajectory(**overrides):
     torch.manual_seed(0)
-    return Trajectory(2, 4, MEAN, STD, **{**SIZES, **overrides})
+    return Trajectory(SPEC, **{**SIZES, **overrides})
 
 
 def perturbed(model):

@@ -6,10 +6,10 @@ from diffusers import WanTransformer3DModel
 
 from interp_refiner.assemble import load_run
 from interp_refiner.core import BadValue
-from interp_refiner.export import as_pipeline
 from interp_refiner.model.attention import SparseLinear
 from interp_refiner.model.backbone import LoRA
 from interp_refiner.model.backbone.lora import merge
+from interp_refiner.storyboard import as_pipeline
 from tests.model.backbone.small_wan import SIZE, clip, loss_and_gradients, save_base, small_wan
 from tests.training.checkpoint.runs import fit
 

@@ -8,9 +8,10 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from interp_refiner.core import BadValue
+from interp_refiner.model.attention import SparseLinear
 from interp_refiner.model.backbone import Trajectory
 from interp_refiner.model.backbone.trajectory import look_up, slope
-from tests.model.backbone.small_trajectory import MEAN, SIZES, STD, path, perturbed, trajectory
+from tests.model.backbone.small_trajectory import MEAN, SIZES, SPEC, STD, path, perturbed, trajectory
 
 
 def test_maps_are_looked_up_bilinearly():
@@ -59,16 +60,16 @@ def test_the_order_of_points_matters():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"latent_channels": 16}, "latent_channels=16: expected 2, the coordinates of a path"),
-        ({"context_channels": None}, "context_channels=None: expected 4, the maps of a maze"),
+        ({"spec": replace(SPEC, latent_shape=(16, 21))}, "latent_channels=16: expected 2, the coordinates of a path"),
+        ({"spec": replace(SPEC, context_shape=None)}, "context_channels=None: expected 4, the maps of a maze"),
         ({"num_heads": 5}, "num_heads=5: expected a divisor of dim=32"),
+        ({"attention": SparseLinear(ratio=0.5)}, "attention=SparseLinear: expected dense"),
         ({"window": 4}, "window=4: expected an odd number of cells"),
     ],
 )
 def test_other_data_and_sizes_are_refused(arguments, message):
-    fitting = {"latent_channels": 2, "context_channels": 4, "latents_mean": MEAN, "latents_std": STD}
     with pytest.raises(BadValue, match=message):
-        Trajectory(**{**fitting, **SIZES, **arguments})
+        Trajectory(**{"spec": SPEC, **SIZES, **arguments})
     with pytest.raises(BadValue, match=r"latent_shape=\[16, 21, 8, 14\]: expected \[2, t\], paths"):
         trajectory().check((16, 21, 8, 14))
 

@@ -7,7 +7,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.model.objective import EnergyScore
 from interp_refiner.model.objective.energy_score import local_energy_score, patch_norm
 from interp_refiner.training import check_method
-from tests.factories import corrupted_clip, make_corruption, make_objective
+from tests.factories import corrupted_clip, make_corruption, make_objective, spec_of
 from tests.helpers import build
 
 
@@ -50,7 +50,7 @@ def test_samples_of_one_clip_enter_the_loss_together_and_given_frames_do_not():
     other = corruption.renoised(corrupted, "train", "noise_1")
     assert not torch.equal(other.x, corrupted.x)
     assert torch.equal(other.interpolation, corrupted.interpolation)
-    objective = EnergyScore(4, latent_channels=4, gain=1.0)
+    objective = EnergyScore(spec_of(), 4, gain=1.0)
     outputs = torch.randn(2, *corrupted.x.shape, generator=torch.Generator().manual_seed(0))
     loss = objective(outputs[0], corrupted, (outputs[1], other)).total
     swapped = objective(outputs[1], other, (outputs[0], corrupted)).total
@@ -65,7 +65,7 @@ def test_samples_of_one_clip_enter_the_loss_together_and_given_frames_do_not():
 
 def test_the_estimate_at_zero_output_is_the_interpolation_with_noise_of_the_residuals_size():
     corrupted, _, _ = corrupted_clip("corruption.sigma=0.5", batch=2)
-    objective = EnergyScore(4, latent_channels=4, gain=0.7)
+    objective = EnergyScore(spec_of(), 4, gain=0.7)
     estimate = objective.clean_estimate(torch.zeros_like(corrupted.x), corrupted)
     sd = objective.arc.deviation(corrupted).expand_as(corrupted.x)
     missing = corrupted.missing.view(2, 1, 21, 1, 1).expand_as(sd)
@@ -76,7 +76,7 @@ def test_the_estimate_at_zero_output_is_the_interpolation_with_noise_of_the_resi
 @pytest.mark.parametrize(("name", "value"), [("samples", 1), ("patch", 0)])
 def test_bad_arguments_are_refused(name, value):
     with pytest.raises(BadValue, match=f"{name}={value}"):
-        EnergyScore(4, latent_channels=4, **{name: value})
+        EnergyScore(spec_of(), 4, **{name: value})
 
 
 def test_bridge_times_and_steps_away_from_the_start_are_refused():

@@ -8,7 +8,7 @@ import torch
 from interp_refiner.core import BadValue, per_frame
 from interp_refiner.model.objective import Correction, Velocity
 from interp_refiner.training import check_method
-from tests.factories import corrupted_clip, make_corruption, make_objective, random_clip
+from tests.factories import corrupted_clip, make_corruption, make_objective, random_clip, spec_of
 from tests.helpers import build, group_members
 
 MEMBERS = group_members("objective")
@@ -42,7 +42,7 @@ def test_loss_is_zero_at_the_target_and_not_elsewhere(name):
 
 def test_loss_equals_a_slow_loop():
     corrupted, _, _ = corrupted_clip(batch=4)
-    objective = Correction(num_levels=4, temporal_weight=0.7)
+    objective = Correction(spec_of(), 4, temporal_weight=0.7)
     objective.level_error.totals += torch.tensor([0.0, 2.0, 3.0, 8.0, 10.0])
     objective.level_error.counts += torch.tensor([0.0, 4.0, 0.0, 4.0, 5.0])
     variance = {1: 0.5, 2: 1.0, 3: 2.0, 4: 2.0}  # level 2 was never seen: 1
@@ -61,7 +61,7 @@ def test_loss_equals_a_slow_loop():
 
 def test_given_frames_do_not_enter_the_loss():
     corrupted, _, _ = corrupted_clip()
-    objective = Correction(num_levels=4)
+    objective = Correction(spec_of(), 4)
     output = torch.randn_like(corrupted.x)
     spoiled = torch.where(per_frame(corrupted.given, output), 1e3, output)
     assert torch.equal(objective(output, corrupted).total, objective(spoiled, corrupted).total)
@@ -69,7 +69,7 @@ def test_given_frames_do_not_enter_the_loss():
 
 def test_level_error_is_the_mean_over_samples_and_waits_for_the_step():
     corrupted, _, _ = corrupted_clip(batch=6, level=torch.tensor([1, 1, 2, 2, 2, 4]))
-    objective = Correction(num_levels=4)
+    objective = Correction(spec_of(), 4)
     first = objective(torch.zeros_like(corrupted.x), corrupted).total
     again = objective(torch.zeros_like(corrupted.x), corrupted).total
     assert torch.equal(first, again)  # observed, not yet committed
@@ -84,7 +84,7 @@ def test_level_error_is_the_mean_over_samples_and_waits_for_the_step():
 
 
 def test_velocity_is_refused_where_a_free_frame_has_no_noise():
-    objective = Velocity(num_levels=4)
+    objective = Velocity(spec_of(), 4)
     objective.check(sigma=0.3, keyframes_replaced=False, keyframe_fraction=0.0)
     objective.check(sigma=0.3, keyframes_replaced=True, keyframe_fraction=0.5)
     with pytest.raises(BadValue, match=r"corruption\.sigma=0"):
@@ -95,7 +95,7 @@ def test_velocity_is_refused_where_a_free_frame_has_no_noise():
 
 def test_negative_temporal_weight_is_refused():
     with pytest.raises(BadValue, match="temporal_weight=-1"):
-        Correction(num_levels=4, temporal_weight=-1.0)
+        Correction(spec_of(), 4, temporal_weight=-1.0)
 
 
 class TestAdjacent:

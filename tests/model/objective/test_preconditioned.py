@@ -8,7 +8,7 @@ import torch
 
 from interp_refiner.core import BadValue, per_frame, per_sample
 from interp_refiner.model.objective import Preconditioned
-from tests.factories import corrupted_clip, make_objective
+from tests.factories import corrupted_clip, make_objective, spec_of
 from tests.helpers import build
 
 BRIDGE = ["corruption/bridge_time=uniform", "corruption.sigma=0.7"]
@@ -17,7 +17,7 @@ BRIDGE = ["corruption/bridge_time=uniform", "corruption.sigma=0.7"]
 @pytest.mark.parametrize("space", [(4, 6), ()])
 def test_a_state_on_the_arc_is_the_mix_of_residual_and_noise(space):
     corrupted, _, _ = corrupted_clip(*BRIDGE, stream="train", space=space, batch=6)
-    arc = Preconditioned(4, latent_channels=4, variance=2.0).arc
+    arc = Preconditioned(spec_of(), 4, variance=2.0).arc
     on = arc(corrupted)
     missing = per_frame(corrupted.missing, corrupted.x).expand_as(corrupted.x)
     residual = (corrupted.clean - corrupted.interpolation) / on.deviation
@@ -31,7 +31,7 @@ def test_a_state_on_the_arc_is_the_mix_of_residual_and_noise(space):
 
 def test_the_deviation_falls_with_confidence_and_rises_with_the_channels_variance():
     corrupted, _, _ = corrupted_clip(batch=2)
-    arc = Preconditioned(4, latent_channels=4, variance=3.0).arc
+    arc = Preconditioned(spec_of(), 4, variance=3.0).arc
     confidence = torch.rand(2, 21, 4, 6)
     corrupted = replace(corrupted, confidence=confidence)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_the_deviation_falls_with_confidence_and_rises_with_the_channels_varianc
 
 def test_one_jump_ignores_the_noise_and_a_nearly_clean_state_ignores_the_network():
     corrupted, _, _ = corrupted_clip("corruption.sigma=0.7")
-    objective = Preconditioned(4, latent_channels=4)
+    objective = Preconditioned(spec_of(), 4)
     zero = torch.zeros_like(corrupted.x)
     torch.testing.assert_close(objective.clean_estimate(zero, corrupted), corrupted.interpolation, atol=1e-5, rtol=0)
     nearly = corrupted.at(torch.full((3,), 1e-5), torch.lerp(corrupted.clean, corrupted.x, 1e-5))
@@ -55,7 +55,7 @@ def test_of_a_gaussian_residual_the_estimate_at_zero_output_is_the_posterior_mea
     """u ~ N(0, 1): E[u | x] = cos(phi) point, the known value of linear-Gaussian regression."""
     generator = torch.Generator().manual_seed(1)
     corrupted, _, _ = corrupted_clip(*BRIDGE, batch=3, space=(64, 64))
-    objective = Preconditioned(4, latent_channels=4, variance=2.0)
+    objective = Preconditioned(spec_of(), 4, variance=2.0)
     sd = objective.arc.deviation(corrupted).detach().expand_as(corrupted.x)
     residual = sd * torch.randn(sd.shape, generator=generator)
     clean = corrupted.interpolation + residual
@@ -71,7 +71,7 @@ def test_of_a_gaussian_residual_the_estimate_at_zero_output_is_the_posterior_mea
 
 def test_given_frames_and_gradients_are_finite():
     corrupted, _, _ = corrupted_clip(*BRIDGE, stream="train", batch=4)
-    objective = Preconditioned(4, latent_channels=4)
+    objective = Preconditioned(spec_of(), 4)
     output = torch.randn_like(corrupted.x, requires_grad=True)
     objective(output, corrupted).total.backward()
     assert output.grad.isfinite().all()
@@ -91,4 +91,4 @@ def test_a_corruption_that_leaves_free_frames_without_noise_is_refused(name):
 
 def test_variances_that_are_not_positive_are_refused():
     with pytest.raises(BadValue, match="variance=0"):
-        build("objective", "preconditioned", "objective.variance=0.0", num_levels=4, latent_channels=4)
+        build("objective", "preconditioned", "objective.variance=0.0", spec=spec_of(), num_levels=4)

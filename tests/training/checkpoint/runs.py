@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from interp_refiner.assemble import assemble, start_from
+from interp_refiner.assemble import assemble
 from interp_refiner.config import build, save_config
 from interp_refiner.core import Stopped
 from interp_refiner.training.callback import EMA
-from interp_refiner.training.checkpoint import check_state, resume_path
+from interp_refiner.training.checkpoint import check_state, resume_path, start_from
 from tests.config.small import small_config
 
 FORK = multiprocessing.get_context("fork")
@@ -115,9 +115,9 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
     run = assemble(cfg)
     checkpoint = resume_path("last", folder / "run")
     if checkpoint is not None:
-        check_state(checkpoint, run.module, run.module.recipe.optimizer(run.module))
+        check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:
-        start_from(run, cfg.initial_weights)
+        start_from(run.module, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     return trainer

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 import interp_refiner
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble
+from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation import Evaluation, evaluations_of
-from interp_refiner.export import as_pipeline
+from interp_refiner.storyboard import as_pipeline
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
@@ -58,7 +59,7 @@ def test_an_exported_folder_loads_with_the_same_weights_and_no_data(trained, tmp
     corrupted = run.data.on_after_batch_transfer(clip, 0)
     torch.testing.assert_close(exported.refiner.sample(corrupted), run.refiner.sample(corrupted))
     torch.testing.assert_close(exported.codec.decode(clip.latents.float()), run.codec.decode(clip.latents.float()))
-    assert exported.config.latent_shape == list(run.data.metadata.latent_shape)
+    assert exported.spec.latent_shape == run.spec.latent_shape
     assert exported.evaluation is None
     with pytest.raises(BadValue, match=r"checkpoint=.*: expected a run folder: an exported folder has no data$"):
         _ = exported.data

@@ -6,11 +6,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble, load_run, start_from
+from interp_refiner.assemble import assemble, load_run
 from interp_refiner.config import save_config
 from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue
-from interp_refiner.training.checkpoint import AtomicCheckpointIO
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, start_from
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
@@ -47,12 +47,12 @@ def test_pretrained_weights_that_have_moved_are_named(run_folder):
         load_run(run_folder, overrides=overrides)
 
 
-def test_a_config_without_a_newer_group_is_told(run_folder, tmp_path):
+def test_a_run_of_an_older_version_is_refused_in_one_line(run_folder, tmp_path):
     shutil.copytree(run_folder, tmp_path / "old")
     config = OmegaConf.load(tmp_path / "old" / "config.yaml")
-    del config["training"]
+    config.data._target_ = "interp_refiner.data.ShardedDataModule"
     OmegaConf.save(config, tmp_path / "old" / "config.yaml")
-    with pytest.raises(BadValue, match=r"training=None: expected a value in .*config\.yaml, which an older version"):
+    with pytest.raises(BadValue, match=r"^checkpoint=.*old: expected a run of this version: an older one wrote it"):
         load_run(tmp_path / "old")
 
 
@@ -68,7 +68,7 @@ def test_a_new_run_starts_from_the_weights_of_another_objective(run_folder, tmp_
     save_config(bridge.config, folder)
     AtomicCheckpointIO().save_checkpoint({"state_dict": state}, folder / LAST_CHECKPOINT)
     fresh = assemble(small_config(tmp_path / "new", *TINY, moved, *KEYFRAMES, "objective=energy_score"))
-    start_from(fresh, folder)
+    start_from(fresh.module, folder)
     for name, value in fresh.module.state_dict().items():
         if name != "objective.gain":
             assert torch.equal(value, state[name]), name
@@ -79,4 +79,4 @@ def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
     moved = f"data.root={run_folder.parent / 'moved'}"
     wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.ffn_dim=48"))
     with pytest.raises(BadValue, match=r"initial_weights=.*same backbone: \d+ of its weights .*: \[.*48.*\] here, \["):
-        start_from(wider, run_folder)
+        start_from(wider.module, run_folder)

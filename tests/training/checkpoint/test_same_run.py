@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp_refiner.assemble import LAST_CHECKPOINT, assemble, load_run, start_from
+from interp_refiner.assemble import assemble, load_run
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.train import train
-from interp_refiner.training.checkpoint import AtomicCheckpointIO, check_state
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, check_state, start_from
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
@@ -91,13 +91,13 @@ def test_a_fresh_start_has_nothing_to_be_held_against(tmp_path):
 
 def test_a_checkpoint_without_its_config_is_judged_by_its_tensors(begun, tmp_path):
     file = Path(begun.config.paths.output_dir) / LAST_CHECKPOINT
-    check_state(file, begun.module, begun.module.recipe.optimizer(begun.module))
+    check_state(file, begun.module)
     deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
     with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
-        check_state(file, deeper.module, deeper.module.recipe.optimizer(deeper.module))
+        check_state(file, deeper.module)
     other = assemble(config(tmp_path, "optimizer=muon"))
     with pytest.raises(BadValue, match="with the state of Joined"):
-        check_state(file, other.module, other.module.recipe.optimizer(other.module))
+        check_state(file, other.module)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_run_whose_checkpoint_was_tampered_with_is_refused(begun, tmp_path, ch
         load_run(tmp_path / "run")
     assert "\n" not in str(refused.value)
     with pytest.raises(BadValue, match=said):
-        check_state(tmp_path / "run" / LAST_CHECKPOINT, begun.module, begun.module.recipe.optimizer(begun.module))
+        check_state(tmp_path / "run" / LAST_CHECKPOINT, begun.module)
 
 
 def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
@@ -132,4 +132,4 @@ def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
     save(deeper, tmp_path / "deeper")
     fresh = assemble(config(Path(begun.config.paths.log_dir).parent))
     with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*not its own"):
-        start_from(fresh, tmp_path / "deeper")
+        start_from(fresh.module, tmp_path / "deeper")

@@ -5,7 +5,7 @@ import torch
 from diffusers import WanTransformer3DModel
 
 from interp_refiner.assemble import load_run
-from interp_refiner.export import as_pipeline
+from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training.checkpoint import resume_path, stored_names
 from tests.model.backbone.small_wan import save_base
 from tests.training.strategy.groups import Fit, dealt, difference, fits_together

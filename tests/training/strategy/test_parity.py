@@ -5,7 +5,7 @@ from diffusers import WanTransformer3DModel
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 
 from interp_refiner.assemble import load_run
-from interp_refiner.export import as_pipeline
+from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training.checkpoint import resume_path
 from tests.training.strategy.groups import Fit, dealt, difference, fits_together
 

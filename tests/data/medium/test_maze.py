@@ -3,15 +3,18 @@
 import pytest
 import torch
 
-from interp_refiner.core import BadValue, Clip
+from interp_refiner.core import BadValue, Clip, ClipSpec
 from interp_refiner.data.codec import PatchDCT, as_frames
+from interp_refiner.data.medium import Maze, Video, paths_on_maps
+from interp_refiner.data.medium.maze import HEAD, SCALE, growing_path
 from interp_refiner.evaluation.measures import Bootstrap, MazeScores, edge_collisions
-from interp_refiner.evaluation.medium import Maze, Video, paths_on_maps
-from interp_refiner.evaluation.medium.maze import HEAD, SCALE, growing_path
+from interp_refiner.evaluation.tables import tables_of
 from tests.factories import corrupted_clip
 
 MEAN, STD = [0.45, 0.55], [0.2, 0.25]
 T = 9
+PATHS = ClipSpec((2, T), context_shape=(4, 7, 7), latents_mean=MEAN, latents_std=STD)
+VIDEOS = ClipSpec((16, 21, 4, 4))
 
 
 def maze_batch(batch=4, size=7):
@@ -22,12 +25,12 @@ def maze_batch(batch=4, size=7):
 
 
 def test_tables_measure_paths_in_map_coordinates():
-    c, medium = maze_batch(), Maze(MEAN, STD)
+    c, medium = maze_batch(), Maze(None, PATHS)
     index, few = torch.arange(4), Bootstrap(num_resamples=20)
     noisy = c.clean + 0.3 * torch.randn(c.clean.shape, generator=torch.Generator().manual_seed(0))
     clips = {"refined": noisy, "linear": c.interpolation, "truth": c.clean}
     level = torch.full((4,), 2)
-    tables = medium.tables(list(clips), ["linear"], few, {})
+    tables = tables_of(medium, list(clips), ["linear"], few, {})
     tables.update(clips, replace_level(c, level), 2, index)
     expected = MazeScores(["refined", "linear"], ["linear"], bootstrap=few)
     raw = {name: x * torch.tensor(STD).view(2, 1) + torch.tensor(MEAN).view(2, 1) for name, x in clips.items()}
@@ -47,7 +50,7 @@ def replace_level(corrupted, level):
 
 def test_the_blurred_truth_is_the_mean_of_three_points_where_missing():
     c = maze_batch()
-    soft = Maze(MEAN, STD).blurred(c.clean, c.known)
+    soft = Maze(None, PATHS).blurred(c.clean, c.known)
     for b in range(4):
         for t in range(21):
             near = c.clean[b, :, [max(t - 1, 0), t, min(t + 1, 20)]].mean(1)
@@ -90,7 +93,7 @@ def test_paths_have_their_rows_downwards():
 
 
 def test_pictures_show_every_version():
-    c, medium = maze_batch(batch=1), Maze(MEAN, STD)
+    c, medium = maze_batch(batch=1), Maze(None, PATHS)
     shown = {"truth": c.clean, "linear": c.interpolation}, c.known[0], c.clip, "a title"
     sheet, film = medium.sheet(*shown), medium.film(*shown)
     assert min(sheet.size) > 200
@@ -99,15 +102,15 @@ def test_pictures_show_every_version():
 
 
 def test_other_clips_and_metrics_are_refused():
-    medium = Maze(MEAN, STD)
+    medium = Maze(None, PATHS)
     with pytest.raises(BadValue, match=r"medium=maze: expected one for clips \[16, 21, 4, 4\], such as medium=video"):
-        medium.check((16, 21, 4, 4), None)
+        Maze(None, VIDEOS)
     with pytest.raises(BadValue, match=r"medium=maze: expected one for clips \[2, 64\]"):
-        medium.check((2, 64), None)
+        Maze(None, ClipSpec((2, 64)))
     with pytest.raises(BadValue, match=r"medium=video: expected one for clips \[2, 64\], such as medium=maze"):
-        Video(PatchDCT()).check((2, 64), (4, 21, 21))
+        Video(PatchDCT(), ClipSpec((2, 64), context_shape=(4, 21, 21)))
     with pytest.raises(BadValue, match=r"metric=\['vmaf'\]: expected none: they are measured on pixels"):
-        medium.tables(["linear"], ["linear"], Bootstrap(), {"vmaf": lambda *_: None})
+        tables_of(medium, ["linear"], ["linear"], Bootstrap(), {"vmaf": lambda *_: None})
     still = torch.zeros(1, 2, T)
     with pytest.raises(BadValue, match="context=None: expected the maps"):
         medium.sheet({"truth": still}, torch.ones(T, dtype=torch.bool), Clip(still, ["a"]), "")

@@ -1,4 +1,4 @@
-"""Paths through mazes, judged on their maps."""
+"""Paths through mazes, shown on their maps."""
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -6,16 +6,16 @@ from itertools import cycle
 from typing import final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, Clip, Corrupted, per_frame
+from interp_refiner.core import BadValue, Clip, ClipSpec, per_frame
 from interp_refiner.core.maps import WALLS
-from interp_refiner.evaluation.measures import Bootstrap, MazeScores
-from interp_refiner.evaluation.medium.medium import Figures, Medium, Table, Tables, Versions
+from interp_refiner.data.codec import Codec
+from interp_refiner.data.medium.medium import Medium, Versions
 
 COLOURS = ("#333333", "#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for colour blindness
 SCALE = 6  # pixels a cell in a video
@@ -28,18 +28,21 @@ class Maze(Medium):
     """Latents ``[2, t]``: rows and columns of a path, normalised; the walls are in its context.
 
     Args:
-        latents_mean, latents_std: by which coordinates in 0..1 become latents; the data's metadata says it.
+        codec: accepted as by every medium; coordinates need none.
+        spec: of the clips; its statistics are those by which coordinates in 0..1 became latents.
+
+    Raises:
+        BadValue: clips that are no paths on maps.
     """
 
+    domain = "paths"
     measured_in = "the unit square of the map"
 
-    def __init__(self, latents_mean: Sequence[float] | None, latents_std: Sequence[float] | None):
-        self.mean = torch.tensor(latents_mean or [0.0, 0.0]).view(2, 1)
-        self.std = torch.tensor(latents_std or [1.0, 1.0]).view(2, 1)
-
-    def check(self, latent_shape: Sequence[int], context_shape: Sequence[int] | None) -> None:
-        if len(latent_shape) != 2 or latent_shape[0] != 2 or context_shape is None:
-            raise BadValue("medium", "maze", f"one for clips {list(latent_shape)}, such as medium=video")
+    def __init__(self, codec: Codec | None, spec: ClipSpec):
+        if len(spec.latent_shape) != 2 or spec.channels != 2 or spec.context_shape is None:
+            raise BadValue("medium", "maze", f"one for clips {list(spec.latent_shape)}, such as medium=video")
+        self.mean = torch.tensor(spec.latents_mean or [0.0, 0.0]).view(2, 1)
+        self.std = torch.tensor(spec.latents_std or [1.0, 1.0]).view(2, 1)
 
     def to(self, device: torch.device | str) -> "Maze":
         self.mean, self.std = self.mean.to(device), self.std.to(device)
@@ -53,13 +56,6 @@ class Maze(Medium):
         """Missing points averaged with their two neighbours: corners are cut."""
         smooth = F.avg_pool1d(F.pad(clean, (1, 1), mode="replicate"), 3, stride=1)
         return torch.where(per_frame(known, clean), clean, smooth)
-
-    def tables(
-        self, methods: list[str], baselines: list[str], bootstrap: Bootstrap, chosen: Mapping[str, Table]
-    ) -> Tables:
-        if chosen:
-            raise BadValue("metric", list(chosen), "none: they are measured on pixels, and paths have none")
-        return MazeTables(self, methods, baselines, bootstrap)
 
     def sheet(self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip, title: str) -> Image.Image:
         """All versions over each other on one map."""
@@ -75,31 +71,6 @@ class Maze(Medium):
         """Each path growing on its map, point by point."""
         walls = walls_of(clip)[0].cpu()
         return [growing_path(walls, self.path(version.cpu())[0]) for version in versions.values()], known
-
-
-@final
-class MazeTables(Tables):
-    """:class:`MazeScores` of everything but the truth, which stands beside them for control.
-
-    Args:
-        maze: the medium.
-        methods, baselines, bootstrap: see :meth:`Medium.tables`.
-    """
-
-    def __init__(self, maze: Maze, methods: list[str], baselines: list[str], bootstrap: Bootstrap):
-        self.maze, self.methods = maze, [method for method in methods if method != "truth"]
-        self.scores = MazeScores(self.methods, baselines, bootstrap=bootstrap)
-
-    def update(
-        self, clips: Mapping[str, Float[Tensor, "n 2 t"]], corrupted: Corrupted, level: int, sample: Int[Tensor, " n"]
-    ) -> None:
-        n = len(sample)
-        estimates = {method: self.maze.path(clips[method]) for method in self.methods}
-        walls, clean = walls_of(corrupted.clip)[:n], self.maze.path(corrupted.clean[:n])
-        self.scores.to(clean.device).update(estimates, clean, walls, corrupted.known[:n], corrupted.level[:n], sample)
-
-    def compute(self) -> Figures:
-        return {"mazes": self.scores.compute()}
 
 
 def walls_of(clip: Clip) -> Bool[Tensor, "b g h"]:

@@ -1,0 +1,60 @@
+"""What the rest of the project knows of a data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+SUPPLIED = "supplied by the program"
+NumLevels = Annotated[int, SUPPLIED]
+"""S, the sparsest level: the schedule and the length of the clips decide it, so no config says it."""
+NumHypotheses = Annotated[int, SUPPLIED]
+"""k, the hypotheses of every missing frame: the interpolator decides it."""
+OutChannels = Annotated[int | None, SUPPLIED]
+"""Channels of a network's output: the objective decides it."""
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The clips of a data set, read once from its metadata. Other parts get nothing else of the data.
+
+    Attributes:
+        latent_shape: ``(c, t, *space)`` of a clip.
+        text_shape: ``(L, D)`` of a prompt embedding; None where there are none.
+        context_shape: ``(k, *grid)`` of the maps that come with a clip; None where there are none.
+        latents_mean, latents_std: per channel, of the codec's own output; None where they are not declared.
+        fps: pixel frames a second; None where it is not declared.
+        codec: the codec that made the latents: its name, its factors and what else it says of itself.
+        text: the encoder that made the prompt embeddings, as it describes itself.
+        made_by: how the data set was made.
+    """
+
+    latent_shape: tuple[int, ...]
+    text_shape: tuple[int, int] | None = None
+    context_shape: tuple[int, ...] | None = None
+    latents_mean: Sequence[float] | None = None
+    latents_std: Sequence[float] | None = None
+    fps: float | None = None
+    codec: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "ClipSpec":
+        """From what JSON keeps of it, where shapes are lists."""
+        shapes = {name: tuple(value) for name, value in values.items() if name.endswith("_shape") and value is not None}
+        return cls(**{**values, **shapes})
+
+    @property
+    def channels(self) -> int:
+        """c."""
+        return self.latent_shape[0]
+
+    @property
+    def num_frames(self) -> int:
+        """t."""
+        return self.latent_shape[1]
+
+    @property
+    def text_dim(self) -> int:
+        """D; 1 where there are no prompts."""
+        return self.text_shape[1] if self.text_shape is not None else 1

@@ -1,0 +1,7 @@
+"""What clips are to people: videos, paths on maps."""
+
+from interp_refiner.data.medium.maze import Maze, paths_on_maps, walls_of
+from interp_refiner.data.medium.medium import Medium, Versions
+from interp_refiner.data.medium.video import Video
+
+__all__ = ["Maze", "Medium", "Versions", "Video", "paths_on_maps", "walls_of"]

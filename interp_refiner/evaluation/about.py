@@ -1,0 +1,61 @@
+"""What is evaluated, and whether it can be."""
+
+from math import inf
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from interp_refiner.config import run_metadata
+from interp_refiner.config.nodes import dotted
+from interp_refiner.core import BadValue, device
+from interp_refiner.data.shards.remote import is_url
+from interp_refiner.evaluation.methods import config_name
+from interp_refiner.evaluation.replaced import ReplacedKeyframes
+from interp_refiner.evaluation.run import Run
+from interp_refiner.forward.scheduled_sampling import Replacing
+from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint
+
+
+def check(cfg: DictConfig) -> None:
+    """Refuses what can be refused before anything is loaded."""
+    if cfg.batch_size < 2:
+        raise BadValue("batch_size", cfg.batch_size, "at least 2: keyframes are shuffled among the clips of a batch")
+    if not 0 < cfg.fps < inf:
+        raise BadValue("fps", cfg.fps, "a finite number > 0")
+    if cfg.clips is not None and cfg.clips < 2:
+        raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null for all")
+    device(cfg.device)
+    config = OmegaConf.load(find_checkpoint(cfg.checkpoint)[0] / CONFIG_FILE)
+    data = cfg.get("data") or config.data
+    place = dotted(cfg.overrides).get("data.root", data.root)
+    root = Path(place).expanduser()
+    if cfg.split is None or cfg.split == data.get("val_split", "val") or is_url(place) or (root / cfg.split).is_dir():
+        return
+    splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    raise BadValue("split", cfg.split, f"a folder below {root}: {' | '.join(splits) or 'there is none'}", splits)
+
+
+def describe(cfg: DictConfig, run: Run, clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:
+    """What was evaluated and how."""
+    sampler = run.refiner.sampler
+    metadata, corruption = run_metadata(), run.refiner.corruption
+    replacing, schedule = corruption.scheduled_sampling, corruption.schedule
+    how = f"{config_name(replacing)}, p={replacing.probability(None)}" if isinstance(replacing, Replacing) else None
+    facts = {
+        "checkpoint": str(run.checkpoint),
+        "experiment": run.config.experiment_name,
+        "data": f"{run.data.source.root}/{run.data.source.val_split}",
+        "clips": clips,
+        "clips decoded": min(clips, cfg.scores_clips or clips),
+        "sampler": ", ".join([config_name(sampler), *(f"{name}={value}" for name, value in vars(sampler).items())]),
+        "keyframes chosen by": f"{config_name(schedule)}, which sees {schedule.sees}",
+        "keyframes replaced": how and f"{how}: {replaced}",
+        "samples a clip": cfg.num_samples,
+        "intervals": "95%, paired bootstrap over clips (Frechet distance: jackknife)",
+        "command": metadata["command"],
+        "commit": metadata["git_commit"] and metadata["git_commit"] + " with changes" * metadata["git_dirty"],
+        "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
+        "device": metadata["device"],
+    }
+    return {name: value for name, value in facts.items() if value is not None}

@@ -1,0 +1,79 @@
+"""The programs one after another on tiny data, and what each of them must leave."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+from omegaconf import DictConfig
+
+from interp_refiner.config import call
+from interp_refiner.core import Stopped
+from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.training.record import read_record
+
+Step: TypeAlias = Callable[[Path, list[str]], None]
+
+
+def tiny(cfg: DictConfig) -> list[str]:
+    """Data and sizes with which a training takes seconds."""
+    sizes = {"num_train": cfg.clips, "num_val": max(4, cfg.clips // 8)}
+    data = [f"data.root={cfg.paths.output_dir}/data", *(f"data.writer.{name}={n}" for name, n in sizes.items())]
+    length = [f"trainer.max_steps={cfg.steps}", f"trainer.val_check_interval={cfg.steps}", "data.val_samples=4"]
+    quiet = ["log_book=null", "callback.progress=null", "trainer.enable_model_summary=false", f"seed={cfg.seed}"]
+    return ["data=small_shapes", *data, *length, *quiet, "backbone.num_layers=2", "trainer.detect_anomaly=true"]
+
+
+def train_interpolator(folder: Path, overrides: list[str]) -> None:
+    """``+experiment=flow_warp``."""
+    _train(folder / "interpolator", "+experiment=flow_warp", *overrides)
+
+
+def train_refiner(folder: Path, overrides: list[str]) -> None:
+    """``+experiment=gt_keyframes`` on the interpolator before it."""
+    learned = ["interpolator=flow_warp_pixels", f"interpolator.checkpoint={folder / 'interpolator'}"]
+    _train(folder / "refiner", "+experiment=gt_keyframes", *learned, *overrides)
+
+
+def _train(run: Path, *overrides: str) -> None:
+    call("train", run, *overrides)
+    record = read_record(run)
+    require(record is not None and record.status == "finished", f"{run}: the run has not finished")
+    wrong = [name for name, value in (record.metrics if record else {}).items() if not math.isfinite(value or 0.0)]
+    require(not wrong, f"{run}: not finite: {', '.join(wrong)}")
+
+
+def evaluate(folder: Path, _: list[str]) -> None:
+    """``interp_refiner.evaluate`` on the held-out clips."""
+    call("evaluate", folder / "evaluation", f"checkpoint={folder / 'refiner'}", "batch_size=4")
+    found = Evaluation.load(folder / "evaluation" / "evaluation.json")
+    require(bool(found.errors and found.realism), f"{folder}/evaluation/evaluation.json holds no figures")
+
+
+def sample(folder: Path, _: list[str]) -> None:
+    """``interp_refiner.sample`` of two held-out clips, whose keyframes have to be exact."""
+    call("sample", folder / "samples", f"checkpoint={folder / 'refiner'}", "clips=2")
+    rows = json.loads((folder / "samples" / "samples.json").read_text())["samples"]
+    require(len(rows) == 2 and all(row["given_frames_exact"] for row in rows), "a given frame has been changed")
+
+
+def report(folder: Path, _: list[str]) -> None:
+    """``interp_refiner.report`` of the refiner's run."""
+    call("report", folder / "report", f"runs=['{folder / 'refiner'}']")
+    require((folder / "report" / "report.html").stat().st_size > 0, "the report is empty")
+
+
+def require(holds: bool, otherwise: str) -> None:
+    """Stops the line where something is wrong that no program has found."""
+    if not holds:
+        raise Stopped(otherwise)
+
+
+LINE: dict[str, Step] = {
+    "train the interpolator": train_interpolator,
+    "train the refiner": train_refiner,
+    "evaluate": evaluate,
+    "sample": sample,
+    "report": report,
+}

@@ -1,0 +1,76 @@
+"""What of an evaluation there is to look at: plots, and the worst, median and best clips."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from interp_refiner.data.codec import side_by_side, stacked, write_mp4
+from interp_refiner.evaluation.evaluator import ClipError
+from interp_refiner.evaluation.held_out import by_level
+from interp_refiner.evaluation.measures import keyframe_report
+from interp_refiner.evaluation.methods import Methods
+from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
+from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.evaluation.run import Run
+
+PLOTS = {  # name: (what draws it, the figures without which there is nothing to draw)
+    "error_by_gap": (error_by_gap, "errors"),
+    "perception_distortion": (perception_distortion, "frechet"),
+    "temporal": (temporal_ratios, "realism"),
+}
+
+
+def write_figures(evaluation: Evaluation, folder: Path) -> list[str]:
+    """``evaluation.json`` and the plots; returns the names of the pictures."""
+    evaluation.save(folder / "evaluation.json")
+    drawn = {f"{name}.png": plot for name, (plot, needed) in PLOTS.items() if getattr(evaluation, needed)}
+    for name, plot in drawn.items():
+        plot(evaluation).savefig(folder / name, dpi=120)
+    return list(drawn)
+
+
+def examples(ranking: list[ClipError]) -> dict[str, ClipError]:
+    """The best, the median and the worst clip of a ranking, best first."""
+    return {"best": ranking[0], "median": ranking[len(ranking) // 2], "worst": ranking[-1]}
+
+
+@torch.no_grad()
+def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder: Path, fps: float) -> list[str]:
+    """Makes the chosen clips once more and writes each side by side as mp4, and all as contact sheets.
+
+    ``clips.json`` holds, for each of them, the error ratio and the contract of every keyframe. Returns the names of the
+    pictures.
+    """
+    report, sheets = {}, {}
+    for _, level, batch in by_level(run, {error.key for error in chosen.values()}):
+        if level != chosen["best"].level:
+            continue
+        samples = methods.samples(batch)
+        made = methods.estimates(batch, samples)
+        clips = {"truth": batch.clean, **{name: made[name] for name in sorted(made, key=methods.is_estimate)}}
+        for name, error in chosen.items():  # of two clips, one is both the median and the worst
+            if error.key not in batch.clip.keys:
+                continue
+            row = batch.clip.keys.index(error.key)
+            prompt = batch.clip.prompts[row] if batch.clip.prompts else ""
+            title = f"{name}: {error.key}  level {level}  MSE / linear {short(error.ratio)}  {prompt}"
+            versions = {method: clip[row : row + 1].float() for method, clip in clips.items()}
+            shown, title = (versions, batch.known[row].cpu(), batch.clip.select([row])), title.rstrip()
+            sheets[name] = run.medium.sheet(*shown, title)
+            sheets[name].save(folder / f"{name}.png")
+            rows, keyframes = run.medium.videos(*shown)
+            film = side_by_side(rows, list(versions), keyframes, run.medium.titled(title))
+            write_mp4(folder / f"{name}.mp4", film, fps)
+            one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
+            beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # of <name>.mp4, for who cuts it up
+            report[name] = {**asdict(error), **beside, "keyframes": keyframe_report(*one).records()[0]}
+    stacked([sheets[name] for name in chosen]).save(folder / "clips.png")
+    (folder / "clips.json").write_text(json.dumps({name: report[name] for name in chosen}, indent=1) + "\n")
+    return ["clips.png"]
+
+
+def short(ratio: float) -> str:
+    """``0.552``, and ``over 100`` where the baseline is all but exact."""
+    return f"{ratio:.3g}" if ratio <= 100 else "over 100"

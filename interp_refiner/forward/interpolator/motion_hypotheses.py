@@ -1,0 +1,109 @@
+"""Several reconstructions of a gap, each by another law of motion."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.profiler import record_function
+
+from interp_refiner.core import BadValue, Neighbours, take_frames
+from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
+from interp_refiner.forward.interpolator.laws_of_motion import Gap, LawOfMotion
+from interp_refiner.forward.interpolator.motion_fields import Fields, Motion
+from interp_refiner.forward.interpolator.segments import rows_inside, table_of_keyframes
+
+
+class MotionHypotheses(Interpolator):
+    """Any interpolator, beside which stand other ways in which the same keyframes may be joined.
+
+    ``zbar`` is that of ``base``, whose own hypotheses come first: other fields may stand below these, since fields err
+    each in their own way. Every law of motion adds a hypothesis
+
+        h = zbar + present (guess - zbar)
+
+    with its guess and ``present`` from the keyframes around the gap and from the displacements between neighbouring
+    keyframes, which all laws share. In a frame in which nothing moves, h is ``zbar``.
+
+    Args:
+        base: rebuilds ``zbar``.
+        fields: finds the displacements.
+        laws: of motion, one hypothesis each.
+
+    Raises:
+        BadValue: no law; on use, latents that are not video.
+    """
+
+    segment_local: ClassVar[bool]  # as base: hypotheses look further, zbar does not
+
+    def __init__(self, base: Interpolator, fields: Fields, laws: Sequence[LawOfMotion]):
+        super().__init__()
+        if not laws:
+            raise BadValue("laws", list(laws), "at least one law of motion")
+        self.base, self.fields, self.laws = base, fields, list(laws)
+        self.segment_local = base.segment_local  # type: ignore[misc]
+        self.num_hypotheses = base.num_hypotheses + len(self.laws)
+
+    def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
+        if values.ndim != 5:
+            needed = "video [b, c, t, h, w]: motion_hypotheses matches positions in space"
+            raise BadValue("latents", tuple(values.shape), needed)
+        filled = self.base(values, near.known)
+        with record_function(f"{PART}fields"):
+            gap = self.gap(values, near)
+        b, _, t = values.shape[:3]
+        zbar, row = filled.latents.transpose(1, 2).flatten(0, 1), rows_inside(near)
+        of_gap, nothing = zbar.index_select(0, row), zbar.new_zeros(zbar[:, :1].shape)
+        hypotheses, present = [], []
+        with record_function(f"{PART}laws"):
+            for law in self.laws:
+                guess = law(gap)
+                hypotheses.append(zbar.index_copy(0, row, torch.lerp(of_gap, guess.frames, guess.present)))
+                present.append(nothing.index_copy(0, row, guess.present))
+        before = filled.latents.unsqueeze(1), torch.ones_like(filled.latents[:, :1])
+        if filled.hypotheses is not None and filled.present is not None:
+            before = filled.hypotheses, filled.present
+        more = torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5)
+        trust = torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2)
+        return replace(filled, hypotheses=torch.cat([before[0], more], 1), present=torch.cat([before[1], trust], 1))
+
+    def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
+        """What the laws are told of all missing frames; every pair of neighbouring keyframes is matched once."""
+        table = table_of_keyframes(near.known)
+        keyframes, row = take_frames(values, table.frame).transpose(1, 2), rows_inside(near)
+        num_keyframes, last_pair = near.known.sum(1, keepdim=True), table.frame.shape[1] - 2
+        earlier, later = keyframes[:, :-1].flatten(0, 1), keyframes[:, 1:].flatten(0, 1)
+        length = table.frame.diff(dim=1).flatten().clamp(min=1).to(values.dtype).view(-1, 1, 1, 1)
+        to_later, to_earlier = self.fields(earlier, later, length)
+        first = torch.arange(len(values), device=row.device).view(-1, 1) * (last_pair + 1)
+
+        def pick(frames: Tensor) -> Tensor:
+            return frames.flatten().index_select(0, row)
+
+        def of_pair(motion: Motion, offset: int) -> Motion:
+            return motion.rows(pick(first + (table.before + offset).clamp(0, last_pair)))
+
+        def number(frames: Tensor) -> Float[Tensor, "f 1 1 1"]:
+            return pick(frames).to(values.dtype).clamp(min=1).view(-1, 1, 1, 1)
+
+        def frame_of(offset: int) -> Int[Tensor, "b t"]:
+            return table.frame.gather(1, (table.before + offset).clamp(0, last_pair + 1))
+
+        around = of_pair(to_later, 0), of_pair(to_earlier, 0), of_pair(to_earlier, -1), of_pair(to_later, 1)
+        moves = torch.stack([(motion.way != 0).flatten(1).any(1) for motion in around]).any(0).view(-1, 1, 1, 1)
+        return Gap(
+            left=earlier.index_select(0, pick(first + table.before.clamp(max=last_pair))),
+            right=later.index_select(0, pick(first + table.before.clamp(max=last_pair))),
+            since=number(near.distance_left),
+            until=number(near.distance_right),
+            before=number(frame_of(0) - frame_of(-1)),
+            after=number(frame_of(2) - frame_of(1)),
+            has_before=pick(table.before > 0).view(-1, 1, 1, 1) & moves,
+            has_after=pick(table.before + 2 < num_keyframes).view(-1, 1, 1, 1) & moves,
+            to_right=around[0],
+            to_left=around[1],
+            to_before=around[2],
+            to_after=around[3],
+        )

@@ -1,0 +1,95 @@
+"""An interpolator that keeps what it has made: motion is matched once per clip and plan, not in every epoch."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp_refiner.core import Neighbours, non_negative
+from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of one sample: ``zbar`` and confidence as they are, ``h_j - zbar`` and ``present`` in float16."""
+
+    latents: Float[Tensor, "c t *space"]
+    confidence: Float[Tensor, "t *ones"]
+    offsets: Float[Tensor, "n c t *space"] | None
+    present: Float[Tensor, "k t *ones"] | None
+
+    @property
+    def nbytes(self) -> int:
+        parts = (self.latents, self.confidence, self.offsets, self.present)
+        return sum(tensor.nbytes for tensor in parts if tensor is not None)
+
+
+class Remembered(Interpolator):
+    """Any interpolator; on the CPU what it returns is kept in memory, by the content of the keyframes.
+
+    Whoever asks, the same keyframes have the same interpolation, so nothing ever has to be dropped. Hypotheses are
+    rounded to float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching
+    is fast, nothing is kept.
+
+    Args:
+        inner: the interpolator; it is not trained.
+        gigabytes: of memory, at most; once they are full, what is new is made anew every time.
+
+    Raises:
+        BadValue: a size below 0.
+    """
+
+    segment_local: ClassVar[bool]  # as inner
+
+    def __init__(self, inner: Interpolator, gigabytes: float = 4.0):
+        super().__init__()
+        self.inner = inner.requires_grad_(False)
+        self.segment_local = inner.segment_local  # type: ignore[misc]
+        self.num_hypotheses = inner.num_hypotheses
+        self.room = int(1e9 * non_negative("gigabytes", gigabytes, "the memory that interpolations may take"))
+        self.kept: dict[bytes, Kept] = {}
+
+    def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
+        if values.device.type != "cpu":
+            return self.inner(values, near.known)
+        names = [fingerprint(sample, known) for sample, known in zip(values, near.known, strict=True)]
+        new = [row for row, name in enumerate(names) if name not in self.kept]
+        made = {}
+        if new:
+            filled = self.inner(values[new], near.known[new])
+            made = {names[row]: sample(filled, place) for place, row in enumerate(new)}
+        for name, one in made.items():
+            if one.nbytes <= self.room:
+                self.kept[name], self.room = one, self.room - one.nbytes
+        return batch([made[name] if name in made else self.kept[name] for name in names])
+
+
+def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) -> bytes:
+    """Of the keyframes and of where they are."""
+    keyframes = values[:, known].contiguous()
+    return blake2b(keyframes.numpy().tobytes() + known.numpy().tobytes(), digest_size=16).digest()
+
+
+def sample(filled: Interpolation, row: int) -> Kept:
+    """One sample of a batch; the roughness of a flow, one number for all, is left out."""
+    latents, confidence = filled.latents[row].clone(), filled.confidence[row].clone()
+    if filled.hypotheses is None or filled.present is None:
+        return Kept(latents, confidence, None, None)
+    offsets = filled.hypotheses[row, 1:] - filled.latents[row]
+    return Kept(latents, confidence, offsets.half(), filled.present[row].half())
+
+
+def batch(samples: list[Kept]) -> Interpolation:
+    """Samples side by side, of one interpolator."""
+    latents = torch.stack([one.latents for one in samples])
+    confidence = torch.stack([one.confidence for one in samples])
+    offsets = [one.offsets for one in samples if one.offsets is not None]
+    present = [one.present for one in samples if one.present is not None]
+    if not offsets:
+        return Interpolation(latents, confidence)
+    zbar = latents.unsqueeze(1)
+    hypotheses = torch.cat([zbar, zbar + torch.stack(offsets).to(latents.dtype)], 1)
+    return Interpolation(latents, confidence, None, hypotheses, torch.stack(present).to(latents.dtype))

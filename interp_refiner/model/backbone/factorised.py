@@ -1,0 +1,175 @@
+"""Convolutions in space and attention over time, in turn: a small network that keeps every position of the latents."""
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels
+from interp_refiner.model.attention import Attention, Dense
+from interp_refiner.model.backbone.backbone import Backbone
+from interp_refiner.model.backbone.conditioning import (
+    BracketingKeyframes,
+    FrameNumbers,
+    KeyframeChannels,
+    PerFrame,
+    Timestep,
+)
+
+
+class Kernel(nn.Module):
+    """A convolution over space whose kernel is kept as the matrix ``[out, in * size * size]``, as Muon takes it."""
+
+    def __init__(self, channels: int, out: int, size: int = 3):
+        super().__init__()
+        self.size = size
+        self.weight = nn.Parameter(torch.randn(out, channels * size**2) * (channels * size**2) ** -0.5)
+        self.bias = nn.Parameter(torch.zeros(out))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
+        kernel = self.weight.unflatten(1, (-1, self.size, self.size))
+        kernel = kernel.contiguous(memory_format=torch.channels_last)
+        return F.conv2d(x, kernel, self.bias, padding=self.size // 2)
+
+
+class SpaceBlock(nn.Module):
+    """A 3 x 3 and a 1 x 1 convolution of every frame, shifted and scaled by its noise level and place: adaLN-single of
+    Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.around, self.out = Kernel(dim, dim), nn.Linear(dim, dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.table = nn.Parameter(torch.tensor([0.0, 1.0]).unsqueeze(1).repeat(1, dim))  # shift, scale
+
+    def forward(self, x: Float[Tensor, "n h w d"], modulation: Float[Tensor, "n 2 d"]) -> Float[Tensor, "n h w d"]:
+        shift, scale = (modulation + self.table)[:, :, None, None].unbind(1)
+        y = F.rms_norm(x, x.shape[-1:]) * scale + shift
+        return x + self.out(F.silu(self.around(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
+
+
+class TimeBlock(nn.Module):
+    """Self-attention along time, for every position of space apart."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.RMSNorm(dim)
+        self.place = nn.Linear(dim, dim, bias=False)
+        self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Float[Tensor, "b t h w d"], places: Float[Tensor, "t d"]) -> Float[Tensor, "b t h w d"]:
+        b, t, h, w, d = x.shape
+        y = self.norm(x) + self.place(places).view(1, t, 1, 1, d)
+        q, k, v = self.qkv(y).view(b, t, h * w, 3, self.num_heads, -1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
+        seen = F.scaled_dot_product_attention(q, k, v).unflatten(0, (b, h * w))  # [b, positions, heads, t, d / heads]
+        return x + self.out(seen.permute(0, 3, 1, 2, 4).reshape(b, t, h, w, d))
+
+
+@final
+class Factorised(Backbone):
+    """A residual network over space, between whose blocks every position attends to itself along time.
+
+    Space and time are factorised as in Ho et al., Video Diffusion Models, 2022, without any change of resolution: which
+    hypothesis is right shows in small neighbourhoods, and holds for whole gaps.
+
+    Args:
+        spec: of the clips: their channels, and the width of their prompts' embeddings; the mean over a prompt is added
+            to every frame's embedding.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
+        dim: channels of every block.
+        num_layers: blocks over space, each followed by one over time.
+        num_heads: of attention over time; it divides ``dim``.
+        timestep: how noise levels become timesteps.
+        keyframe_channels: how keyframe content is shown.
+        attention: dense; None for that, too. A position attends to few others.
+
+    Raises:
+        BadValue: sparse attention, heads that do not divide ``dim``, an odd ``dim``; on use, latents of no video.
+    """
+
+    def __init__(
+        self,
+        spec: ClipSpec,
+        num_hypotheses: NumHypotheses = 1,
+        out_channels: OutChannels = None,
+        dim: int = 64,
+        num_layers: int = 3,
+        num_heads: int = 2,
+        timestep: Timestep | None = None,
+        keyframe_channels: KeyframeChannels | None = None,
+        attention: Attention | None = None,
+    ):
+        super().__init__()
+        if attention is not None and not isinstance(attention, Dense):
+            allowed = "dense: along time there is nothing to leave out"
+            raise BadValue("attention", type(attention).__name__, allowed)
+        if dim % 2:
+            raise BadValue("dim", dim, "an even number of channels")
+        if num_heads < 1 or dim % num_heads:
+            raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
+        self.timestep = timestep or PerFrame()
+        self.keyframe_channels = keyframe_channels or BracketingKeyframes()
+        shown = spec.channels + self.keyframe_channels.count(spec.channels, num_hypotheses)
+        self.embed = Kernel(shown, dim)
+        self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
+        self.frame_numbers = FrameNumbers(dim, dim)
+        self.text = nn.Linear(spec.text_dim, dim, bias=False)
+        self.modulation = nn.Linear(dim, 2 * dim)
+        nn.init.zeros_(self.text.weight)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.places = Timesteps(dim, True, 0.0)
+        blocks = ((SpaceBlock(dim), TimeBlock(dim, num_heads)) for _ in range(num_layers))
+        self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
+        self.norm, self.head = nn.RMSNorm(dim), nn.Linear(dim, out_channels or spec.channels)
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        return tuple(self.blocks)
+
+    def zero_output(self) -> None:
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def check(self, latent_shape: Sequence[int]) -> None:
+        """Refuses what is no video ``[c, t, h, w]``."""
+        if len(latent_shape) != 4:
+            allowed = "[c, t, h, w], videos (paths through mazes have backbone=trajectory, as in +experiment=maze)"
+            raise BadValue("latent_shape", list(latent_shape), allowed)
+
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t h w"]:
+        state = self.timestep.state(corrupted)
+        self.check(state.shape[1:])
+        b, _, t = state.shape[:3]
+        shown = torch.cat([state, self.keyframe_channels(corrupted)], 1)
+        frames = shown.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = self.embed(frames).permute(0, 2, 3, 1)  # [(b t), h, w, d]
+        modulation = self.modulation(F.silu(self._embed_time(corrupted, x.dtype))).view(b * t, 2, -1)
+        places = self.places(torch.arange(t, device=x.device)).to(x.dtype)
+        for block in self.blocks:
+            if isinstance(block, SpaceBlock):
+                x = block(x, modulation)
+            else:
+                x = block(x.unflatten(0, (b, t)), places).flatten(0, 1)
+        return self.head(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
+
+    def _embed_time(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
+        """Of every frame's timestep and numbers, and of the prompt: the mean over its words, without padding."""
+        times = self.timestep.times(corrupted)
+        if times.shape[1] == 1:
+            times = times.expand(-1, corrupted.known.shape[1])
+        embedded = self.time(self.sinusoids(times.flatten()).to(dtype)).unflatten(0, times.shape)
+        embedded = embedded + self.frame_numbers(corrupted)
+        text = corrupted.clip.text
+        if text is None:
+            return embedded
+        words = (text != 0).any(2, keepdim=True).sum(1).clamp(min=1)
+        return embedded + self.text((text.float().sum(1) / words).to(dtype)).unsqueeze(1)

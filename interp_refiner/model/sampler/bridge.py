@@ -1,0 +1,168 @@
+"""A sample along the bridge: its steps as numbers, the function that takes them, and the sampler with its settings."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
+from interp_refiner.forward.corruption import Corruption
+from interp_refiner.model.sampler.guidance import CleanEstimate, Guidance
+from interp_refiner.model.sampler.sampler import Sampler
+from interp_refiner.model.sampler.spacing import Even, Spacing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a bridge, ``y' = keep y + pull u + fresh s xi`` with ``y = x - zbar`` and ``s = sigma m``.
+
+    Attributes:
+        tau: where it starts, and the clean estimate is made.
+        ahead: W, how far the estimate ``u`` is extrapolated: ``u = u_i + W (u_i - u_{i-1})``; 0 in the first step.
+        keep, pull, fresh: functions of ``tau`` alone, so frames without noise follow like the others.
+    """
+
+    tau: float
+    ahead: float
+    keep: float
+    pull: float
+    fresh: float
+
+
+def steps_along(taus: Sequence[float], eta: float = 0.0, clock: Callable[[float], float] | None = None) -> list[Step]:
+    """The steps of the reverse process of the bridge, whose state is ``y = a u + b e``, ``a = 1 - tau``, ``b = tau s``.
+
+    From ``tau`` to ``tau'`` with a share ``eta`` of fresh noise (DDIM: Song et al. 2021, equation 16):
+
+        c  = eta b' sqrt(1 - (a b' / (a' b))^2)
+        y' = a' u + sqrt(b'^2 - c^2) (y - a u) / b + c xi
+
+    ``eta = 0`` is the probability-flow ODE, ``eta = 1`` the ancestral sampler; both end at the law of the clean clip.
+    With a clock q, ``u`` is the estimate extrapolated from the last two (two-step multistep: Lu et al. 2022,
+    algorithm 2) to the middle of the step, and to its end in the last one, after which no noise is left:
+
+        W = ((q + q') / 2 - q) / (q - q_before)        W = (q(0) - q) / (q - q_before)
+
+    Args:
+        taus: bridge times, falling from 1 to 0.
+        eta: from 0 to 1.
+        clock: None leaves the estimates as they are: first order.
+    """
+    steps, before = [], None
+    for tau, after in pairwise(taus):
+        ratio = (1 - tau) * after / ((1 - after) * tau)  # a b' / (a' b), in which s cancels
+        keep = after / tau * math.sqrt(1 - eta**2 * (1 - ratio**2))
+        fresh = eta * after * math.sqrt(1 - ratio**2)
+        ahead = 0.0
+        if clock is not None and before is not None:
+            here, there = clock(tau), clock(after)
+            ahead = ((there if after == 0 else (here + there) / 2) - here) / (here - clock(before))
+        steps.append(Step(tau, ahead, keep, pull=(1 - after) - keep * (1 - tau), fresh=fresh))
+        before = tau
+    return steps
+
+
+def bridge(
+    clean_estimate: CleanEstimate,
+    corrupted: Corrupted,
+    draws: Draws,
+    steps: Sequence[Step],
+    noise: Callable[[Draws, str, Tensor], Tensor] = Draws.normal,
+) -> Float[Tensor, "b c t *space"]:
+    """A sample along the bridge from ``tau = 1`` to 0, one clean estimate a step, given frames exact.
+
+    The state is kept in float32; the model sees it in the precision of the clip.
+
+    Args:
+        clean_estimate: ``z0_hat`` of a corrupted clip.
+        corrupted: a clip at ``tau = 1``.
+        draws: randomness for ``xi``.
+        steps: of :func:`steps_along`.
+        noise: the law of ``xi``, that of the corruption's ``eps``.
+
+    Raises:
+        BadValue: several steps without noise.
+    """
+    _check_steps(len(steps), corrupted.sigma)
+    zbar, one = corrupted.interpolation.float(), torch.ones_like(corrupted.tau)
+    s = per_frame(corrupted.sigma * corrupted.noise_profile, zbar)
+    y, before = corrupted.x.float() - zbar, None
+    for number, step in enumerate(steps):
+        u = clean_estimate(corrupted.at(step.tau * one, zbar + y)) - zbar
+        extrapolated = u if before is None else u + step.ahead * (u - before)
+        y = step.keep * y + step.pull * extrapolated
+        if step.fresh > 0:
+            y = y + step.fresh * s * noise(draws, f"bridge_{number}", zbar)
+        before = u
+    return corrupted.at(0 * one, zbar + y).x
+
+
+class Bridge(Sampler):
+    """:func:`bridge`: a sample in few clean estimates.
+
+    Of a Gaussian residual of deviation .3 it keeps .98 to 1.06 of the variance in 8 steps and .88 to 1.02 in 4, at
+    sigma .2, .4 and .8 and ``eta`` 0 and 1; with ``order=1`` .51 to .72 and .33 to .51 (experiments/sampler).
+
+    Args:
+        steps: number of clean estimates, N.
+        order: 2 extrapolates the last two clean estimates, at no further evaluation; 1 does not.
+        eta: share of fresh noise, 0 (deterministic given the start) to 1.
+        spacing: where the steps stand; None for even ones.
+        guidance: what becomes of every clean estimate; None leaves it as it is.
+
+    Raises:
+        BadValue: no step, another order, a share outside 0..1.
+    """
+
+    def __init__(
+        self,
+        steps: int = 8,
+        order: int = 2,
+        eta: float = 0.0,
+        spacing: Spacing | None = None,
+        guidance: Guidance | None = None,
+    ):
+        super().__init__(guidance)
+        if steps < 1:
+            raise BadValue("steps", steps, "a number of steps >= 1")
+        if order not in (1, 2):
+            raise BadValue("order", order, "1 or 2")
+        if not 0 <= eta <= 1:
+            raise BadValue("eta", eta, "a share of fresh noise from 0 to 1")
+        self.steps, self.order, self.eta, self.spacing = steps, order, eta, spacing or Even()
+
+    @property
+    def leaves_start(self) -> bool:
+        return self.steps > 1
+
+    def of_steps(self, steps: int) -> "Bridge":
+        """The same sampler with another number of steps."""
+        return Bridge(steps, self.order, self.eta, self.spacing, self.guidance)
+
+    def evaluations(self, num_levels: int) -> int:
+        return self.steps
+
+    def check(self, corruption: Corruption) -> None:
+        """Refuses several steps without noise."""
+        _check_steps(self.steps, corruption.sigma)
+
+    def along(self, sigma: float) -> list[Step]:
+        """Its steps under noise of this amplitude."""
+        clock = (lambda tau: self.spacing.clock(tau, sigma)) if self.order == 2 else None
+        return steps_along(self.spacing(self.steps, sigma), self.eta, clock)
+
+    def __call__(
+        self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
+    ) -> Float[Tensor, "b c t *space"]:
+        steps = self.along(corrupted.sigma)
+        return bridge(self.guidance(clean_estimate), corrupted, draws, steps, corruption.noise.draw)
+
+
+def _check_steps(steps: int, sigma: float) -> None:
+    if steps > 1 and sigma == 0:
+        allowed = "1 on corruption=none: without noise no step adds anything (use sampler=one_jump, or corruption=dist)"
+        raise BadValue("sampler.steps", steps, allowed)

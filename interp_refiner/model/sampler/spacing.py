@@ -1,0 +1,84 @@
+"""Where the steps of a bridge stand, and the clock by which their clean estimates are extrapolated."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+from interp_refiner.core import BadValue
+
+
+class Spacing(ABC):
+    """Bridge times from 1 to 0.
+
+    With ``sd m`` the deviation of the residual ``z0 - zbar``, whose noise has the deviation ``sigma m``, a state stands
+    on an arc at the angle ``phi``, pi / 2 at the start and 0 at the clean clip,
+
+        tan(phi) = tau sigma / ((1 - tau) sd)
+
+    The profile ``m`` cancels, so one bridge time serves all frames.
+
+    Attributes:
+        known_within: R, the factor within which ``sd`` is known.
+    """
+
+    known_within: ClassVar[float]
+
+    @abstractmethod
+    def __call__(self, steps: int, sigma: float) -> list[float]:
+        """``steps + 1`` bridge times, falling from 1 to 0."""
+
+    def relative_deviation(self, sigma: float) -> float:
+        """``sd / sigma``; 1 where nothing is known of the residual, since sigma is chosen near it."""
+        return 1.0
+
+    def clock(self, tau: float, sigma: float) -> float:
+        """A clock in which clean estimates move evenly, from 0 at ``tau = 1`` to ``2 log R`` at ``tau = 0``:
+
+            asinh(R cot(phi)) - asinh(cot(phi) / R)
+
+        In between it is the logarithm of the signal-to-noise ratio, in which Lu et al. (DPM-Solver++, 2022)
+        extrapolate. That one is infinite at both ends of a bridge; this one stops there, as estimates do. Those of a
+        Gaussian residual move as ``cos(phi)``, and this is the integral of ``cos(phi)`` over every ``log sd`` within
+        ``log R`` of the one assumed.
+        """
+        if tau == 0:
+            return 2 * math.log(self.known_within)
+        cotangent = (1 - tau) / tau * self.relative_deviation(sigma)
+        return math.asinh(self.known_within * cotangent) - math.asinh(cotangent / self.known_within)
+
+
+@final
+class Even(Spacing):
+    """Steps of equal size in ``tau``. The default: it needs to know nothing of the residual."""
+
+    known_within = 8.0
+
+    def __call__(self, steps: int, sigma: float) -> list[float]:
+        return [1 - step / steps for step in range(steps + 1)]
+
+
+@final
+class Arc(Spacing):
+    """Steps of equal size in ``phi``: for a residual of known deviation, the same figures at every sigma.
+
+    Args:
+        deviation: ``sd`` of the residual where ``m = 1``, in latent standard deviations; None takes sigma's.
+
+    Raises:
+        BadValue: a deviation that is not a finite number > 0.
+    """
+
+    known_within = 4.0
+
+    def __init__(self, deviation: float | None = None):
+        if deviation is not None and not 0 < deviation < math.inf:
+            raise BadValue("deviation", deviation, "a finite number > 0, or null for that of the noise")
+        self.deviation = deviation
+
+    def relative_deviation(self, sigma: float) -> float:
+        return 1.0 if self.deviation is None or sigma == 0 else self.deviation / sigma
+
+    def __call__(self, steps: int, sigma: float) -> list[float]:
+        angles = [math.pi / 2 * (1 - step / steps) for step in range(1, steps)]
+        tangents = [self.relative_deviation(sigma) * math.tan(angle) for angle in angles]
+        return [1.0, *(tangent / (1 + tangent) for tangent in tangents), 0.0]

@@ -1,0 +1,91 @@
+"""From a run to a pipeline that needs no data set, and back."""
+
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from interp_refiner.config import run_metadata
+from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.data.text import TextEncoder
+from interp_refiner.evaluation import Run
+from interp_refiner.storyboard.pipeline import RefinerPipeline
+from interp_refiner.storyboard.saved import Components, PipelineConfig
+from interp_refiner.training import Refiner
+from interp_refiner.training.optimizer import AdamW
+
+FACTORS = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
+
+
+def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
+    """A pipeline around a run's own networks.
+
+    Args:
+        run: of a refiner of videos.
+        text: encodes prompts; None where the pipeline takes embeddings only.
+
+    Raises:
+        BadValue: the run's clips are no videos.
+    """
+    refiner, clips = run.refiner, list(run.spec.latent_shape)
+    if len(clips) != 4:
+        raise BadValue("checkpoint", run.checkpoint, f"a run on videos, of which storyboards are made, not on {clips}")
+    parts = Components(
+        backbone=refiner.backbone,
+        objective=refiner.objective,
+        sampler=refiner.sampler,
+        corruption=refiner.corruption,
+        codec=run.codec,
+        text=text,
+    )
+    nodes = component_nodes(run) | {"text": text and OmegaConf.to_container(run.config.text, resolve=True)}
+    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run)))
+
+
+def spec_of(run: Run) -> ClipSpec:
+    """The clips as the run's own codec has them."""
+    codec = run.codec
+    if codec.caveat:
+        return run.spec
+    factors = {name: value for name, value in codec.describe().items() if name in FACTORS}
+    mean, std = codec.latents_mean.tolist(), codec.latents_std.tolist()
+    return replace(run.spec, latents_mean=mean, latents_std=std, codec=factors)
+
+
+def component_nodes(run: Run) -> dict[str, Any]:
+    """The run's config as nodes, each complete with the clips' :class:`ClipSpec`."""
+    names = ("backbone", "objective", "sampler", "corruption", "codec")
+    nodes: dict[str, Any] = {name: OmegaConf.to_container(run.config[name], resolve=True) for name in names}
+    nodes["backbone"]["attention"] = OmegaConf.to_container(run.config.attention, resolve=True)
+    # a storyboard says what is known and given; of the schedule only the counts of its levels are left
+    counts = run.refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
+    nodes["corruption"] |= {
+        "schedule": {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts},
+        "given": None,
+    }
+    return nodes
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """Where the weights came from."""
+    metadata = run_metadata()
+    return {
+        "experiment": run.config.experiment_name,
+        "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
+        "trained on": run.spec.made_by.get("generator") or Path(run.data.source.root).name,
+        "parameters": f"{sum(weight.numel() for weight in run.refiner.backbone.parameters()):,}",
+        "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
+    }
+
+
+def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
+    """An exported pipeline as a run without data."""
+    trained = {name: weight.clone() for name, weight in pipe.backbone.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a new refiner silences the head of its backbone: it is trained
+        module = Refiner(pipe.backbone, pipe.objective, AdamW(), pipe.sampler, pipe.corruption)
+    module.backbone.load_state_dict(trained)
+    config = OmegaConf.create(asdict(pipe.config))
+    return Run(config, module.eval(), pipe.codec, pipe.config.spec, folder=folder, checkpoint=folder)

@@ -1,0 +1,68 @@
+"""From the name of a run to its folder, its newest whole checkpoint and the weights in it."""
+
+from pathlib import Path
+
+import lightning as L
+from torch import Tensor
+
+from interp_refiner.core import AVERAGED, BadValue, weight_faults
+from interp_refiner.model.backbone import is_adapter, name_without
+from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
+from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
+from interp_refiner.training.refiner import Refiner
+
+CONFIG_FILE = "config.yaml"
+LAST_CHECKPOINT = f"checkpoints/{LAST}"
+
+
+def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
+    """The run folder and the checkpoint that ``path`` means: a run's last one that is whole, or that very one.
+
+    Raises:
+        BadValue: neither a run folder nor a checkpoint inside one, or a damaged checkpoint.
+    """
+    path = Path(path).expanduser().absolute()
+    file = path / LAST_CHECKPOINT if path.is_dir() and not is_sharded(path) else path
+    folder = next((parent for parent in file.parents if (parent / CONFIG_FILE).is_file()), None)
+    found = last_whole(file.parent) if file.name == LAST else file
+    reason = "no such file" if found is None or not found.exists() else fault(found)
+    if found is None or reason is not None or folder is None:
+        allowed = f"a run folder with {CONFIG_FILE} and {LAST_CHECKPOINT}, or a checkpoint file inside one"
+        raise BadValue("checkpoint", path, f"{allowed}{f' ({reason})' if reason else ''}")
+    return folder.resolve(), found.resolve()
+
+
+def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> dict[str, Tensor]:
+    """The module's state in a checkpoint, the averaged weights in place of the raw ones, with what it leaves out."""
+    checkpoint = read_checkpoint(checkpoint_file)
+    weights = dict(checkpoint["state_dict"])
+    if ema:
+        average = checkpoint.get(AVERAGED, {})
+        weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
+    return module.with_unchanged(weights) if isinstance(module, Refiner) else weights
+
+
+def start_from(module: L.LightningModule, path: str | Path) -> Path:
+    """Gives a fresh module the averaged weights of another run, whose objective may be another; returns their file.
+
+    Adapters of a module that has them start as they are beside the weights of a run that has none.
+
+    Raises:
+        BadValue: no checkpoint there, or of another backbone.
+    """
+    _, checkpoint_file = find_checkpoint(path)
+    weights, own = read_weights(checkpoint_file, module), module.state_dict()
+    found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
+    shared = {name: value for name, value in found.items() if value is not None and own[name].shape == value.shape}
+    fresh = set() if any(map(is_adapter, weights)) else set(filter(is_adapter, own))
+    lacking = sorted(n for n in own.keys() - shared.keys() - fresh if not n.startswith("objective."))
+    if lacking:
+        here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))
+        which = f"such as {lacking[0]}: {here} here, {there} there"
+        allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
+        raise BadValue("initial_weights", path, allowed)
+    taken = {name_without(name) for name in shared} | shared.keys()
+    if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
+        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
+    module.load_state_dict(shared, strict=False)
+    return checkpoint_file
