@@ -12,10 +12,9 @@ from omegaconf import DictConfig
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from safetensors.torch import save_file
 
 from interp_refiner.config import run_metadata, terminal, writable
-from interp_refiner.core import BadValue, choice
+from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
@@ -192,7 +191,7 @@ def write(
         for number, frame in enumerate(as_frames(video).numpy()):
             Image.fromarray(frame).save(output["frames"] / f"{number:05d}.png")
     if "latents" in output:
-        save_file({"latents": result.latents[0].cpu().contiguous()}, output["latents"])
+        save_tensors({"latents": result.latents[0]}, output["latents"])
     interpolation = pipeline.decode(result.interpolation, like=result.latents)
     title = "   ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat, prompt]))
     storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])

@@ -10,6 +10,7 @@ from interp_refiner.training.checkpoint.run_folder import (
     read_weights,
     start_from,
 )
+from interp_refiner.training.checkpoint.same_run import check_same_run, check_state
 from interp_refiner.training.checkpoint.sharded import (
     OPTIMIZER,
     REST,
@@ -31,6 +32,8 @@ __all__ = [
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",
+    "check_same_run",
+    "check_state",
     "fault",
     "find_checkpoint",
     "is_sharded",

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning as L
 from torch import Tensor
 
-from interp_refiner.core import AVERAGED, BadValue
+from interp_refiner.core import AVERAGED, BadValue, weight_faults
 from interp_refiner.model.backbone import is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
@@ -41,7 +41,8 @@ def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     checkpoint = read_checkpoint(checkpoint_file)
     weights = dict(checkpoint["state_dict"])
     if ema:
-        weights |= {name: value.to(weights[name].dtype) for name, value in checkpoint.get(AVERAGED, {}).items()}
+        average = checkpoint.get(AVERAGED, {})
+        weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
     return module.with_unchanged(weights) if isinstance(module, Refiner) else weights
 
 
@@ -64,5 +65,8 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
         which = f"such as {lacking[0]}: {here} here, {there} there"
         allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
         raise BadValue("initial_weights", path, allowed)
+    taken = {name_without(name) for name in shared} | shared.keys()
+    if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
+        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
     module.load_state_dict(shared, strict=False)
     return checkpoint_file
