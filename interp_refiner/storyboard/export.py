@@ -81,11 +81,14 @@ def provenance(run: Run) -> dict[str, Any]:
 
 
 def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
-    """An exported pipeline as a run without data."""
+    """An exported pipeline as a run without data; its config has the nodes that a run's has, and what was exported."""
     trained = {name: weight.clone() for name, weight in pipe.backbone.state_dict().items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a new refiner silences the head of its backbone: it is trained
         module = Refiner(pipe.backbone, pipe.objective, AdamW(), pipe.sampler, pipe.corruption)
     module.backbone.load_state_dict(trained)
-    config = OmegaConf.create(asdict(pipe.config))
+    stored = asdict(pipe.config)
+    nodes = stored["components"]
+    own = {"interpolator": nodes["corruption"]["interpolator"], "experiment_name": stored["trained"].get("experiment")}
+    config = OmegaConf.create(nodes | own | stored)
     return Run(config, module.eval(), pipe.codec, pipe.config.spec, folder=folder, checkpoint=folder)

@@ -29,8 +29,9 @@ from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.card import FPS, model_card
 from interp_refiner.storyboard.construct import INSIDE, construct_components
+from interp_refiner.training.checkpoint import INDEX, is_exported
 
-INDEX, WEIGHTS, INTERPOLATOR = "model_index.json", "refiner.safetensors", "interpolator.safetensors"
+WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
 TRANSFORMER, VAE, CARD = "transformer", "vae", "README.md"
 
 OBJECTIVE = "objective."  # before the names of an objective's own parameters
@@ -71,7 +72,7 @@ class PipelineConfig:
 
 def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     """Reads what :func:`save_components` wrote; raises :class:`BadValue` where there is no pipeline."""
-    if not (folder / INDEX).is_file():
+    if not is_exported(folder):
         raise BadValue("checkpoint", folder, f"a folder with {INDEX}, as save_pretrained or the export writes it")
     stored = json.loads((folder / INDEX).read_text())
     if "spec" not in stored:
