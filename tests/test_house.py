@@ -4,6 +4,7 @@ import ast
 import re
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -26,6 +27,17 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
     "training": "training",
     "metric": "evaluation/measures",
 }
+MOST_ARGUMENTS = 7  # of a constructor; dataclasses of data aside
+WITH_MORE = {
+    "Corruption",
+    "EnergyScore",
+    "Factorised",
+    "InterpolatorBenchmark",
+    "Mazes",
+    "ReaderBenchmark",
+    "Trajectory",
+    "Wan",
+}  # yet
 LONGEST_PROGRAM = 80  # lines
 FLOORS = 8
 
@@ -92,6 +104,27 @@ def test_nothing_imports_a_program(part):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_is_short(program):
     assert len((PACKAGE / f"{program}.py").read_text().splitlines()) <= LONGEST_PROGRAM
+
+
+def constructors() -> dict[str, int]:
+    """How many arguments every class of the package is constructed with."""
+    classes = (
+        node for file in PACKAGE.rglob("*.py") for node in ast.walk(ast.parse(file.read_text())) if is_class(node)
+    )
+    return {
+        c.name: len(f.args.args) - 1 + len(f.args.kwonlyargs)
+        for c in classes
+        for f in c.body
+        if isinstance(f, ast.FunctionDef) and f.name == "__init__"
+    }
+
+
+def is_class(node: ast.AST) -> TypeGuard[ast.ClassDef]:
+    return isinstance(node, ast.ClassDef)
+
+
+def test_constructors_have_few_arguments():
+    assert {name for name, count in constructors().items() if count > MOST_ARGUMENTS} == WITH_MORE
 
 
 def floors() -> int:

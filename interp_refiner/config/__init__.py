@@ -12,11 +12,10 @@ An entry point is a function of the composed config:
         train()
 """
 
-from interp_refiner.config.call import call, compose
 from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.construct import build
 from interp_refiner.config.describe import print_config, run_metadata, save_config
-from interp_refiner.config.launch import CheckConfig, conf_dir, main
+from interp_refiner.config.launch import Program, call, conf_dir, main
 from interp_refiner.config.memory import keep_freed_memory
 from interp_refiner.config.nothing_left import nothing_left
 from interp_refiner.config.option import option_name
@@ -25,13 +24,12 @@ from interp_refiner.config.refusal import Refused
 from interp_refiner.config.writable import writable
 
 __all__ = [
-    "CheckConfig",
+    "Program",
     "Refused",
     "Settings",
     "build",
     "call",
     "check_config",
-    "compose",
     "conf_dir",
     "keep_freed_memory",
     "main",

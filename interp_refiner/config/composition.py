@@ -1,103 +1,128 @@
-"""What Hydra has against a command line, in one line that names the override and the nearest match."""
+"""Composing a program's config by Hydra's public interface, and saying in one line why that did not work."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import locate_target, parameters
-from interp_refiner.config.nodes import is_target, is_written, walk
+from interp_refiner.config.command_line import parsed
+from interp_refiner.config.nodes import is_target, walk
+from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, MissingExtra
 
-# Hydra 1.3 tells its errors apart by their text only.
-_NO_SUCH_KEY = re.compile(r"Could not override '([^']+)'\.\nTo append to your config")
-_NO_DEFAULT = re.compile(r"Could not override '([^']+)'\. No match in the defaults list")
-_ALREADY_THERE = re.compile(r"Multiple values for (\S+)\.|^(\S+) appears more than once|item is already at '([^']+)'")
-_LIST_OR_SWEEP = re.compile(r"Ambiguous value for argument '(.+)'")
-_PLUGINS = {  # options that other packages bring, and the extra that installs them
+NOT_COMPOSED = (HydraException, OmegaConfBaseException)
+PLUGINS = {  # options that other packages bring, and the extra that installs them
     ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "sweep"),
     ("hydra/sweeper", "optuna"): ("hydra-optuna-sweeper", "sweep"),
     ("hydra/launcher", "submitit_slurm"): ("hydra-submitit-launcher", "slurm"),
     ("hydra/launcher", "submitit_local"): ("hydra-submitit-launcher", "slurm"),
 }
-_SWEEP = re.compile(r"Sweep parameters '(.+)' requires --multirun")
 
 
-def explain(error: Exception, overrides: Sequence[str], conf_dir: Path, config_name: str) -> str:
-    """What Hydra or OmegaConf raised while the config was composed: the override, what is wrong with it, the cure.
+def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
+    """A config with Hydra's own part; a program that is running in this process notices nothing.
 
-    Args:
-        error: the error.
-        overrides: the arguments of the program.
-        conf_dir: the folder with the config groups.
-        config_name: the primary config.
+    Raises:
+        BadValue, MissingExtra, Refused: the first override that is wrong, and what it should be.
     """
-    message = str(error)
-    if isinstance(error, OverrideParseException):
-        reason = error.message.splitlines()[1:2] or [error.message]
-        return f"{error.override}: expected key=value, +key=value, ~key or group=option ({reason[0]})"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return str(_unknown_option(error, overrides, conf_dir))
-    if found := _NO_SUCH_KEY.match(message):
-        return _unknown_key(found[1], _override_of(found[1], overrides), _known(overrides, conf_dir, config_name))
-    if found := _NO_DEFAULT.match(message):
-        override = _override_of(found[1], overrides)
-        return f"{override}: the defaults list has no {found[1]} that could be replaced; use +{override}"
-    if found := _ALREADY_THERE.search(message):
-        override = _override_of(next(filter(None, found.groups())), overrides)
-        return f"{override}: there already, and can be replaced; use {override.lstrip('+')}"
-    if found := _SWEEP.match(message):
-        return f"{found[1]}: a sweep needs --multirun"
-    if found := _LIST_OR_SWEEP.match(message):
-        key, _, value = found[1].partition("=")
-        return f"{found[1]}: a list is written {key}=[{value}], a sweep needs --multirun"
-    if not isinstance(error, HydraException):
-        return message.splitlines()[0] if isinstance(error, OmegaConfBaseException) else message
-    if isinstance(error.__cause__, OmegaConfBaseException):
-        message = f"{message}: {str(error.__cause__).splitlines()[0]}"
-    return message.partition("Config search path:")[0].removeprefix("None: ")
+    running, job = GlobalHydra.instance(), JobRuntime.instance().get("name")
+    before, running.hydra = running.hydra, None
+    try:
+        with hydra.initialize_config_dir(str(folder), version_base="1.3", job_name=config_name):
 
+            def compose(chosen: Sequence[str]) -> DictConfig:
+                return hydra.compose(config_name, list(chosen), return_hydra_config=True)
 
-def _override_of(key: str, overrides: Sequence[str]) -> str:
-    """The argument that sets ``key``."""
-    return next((item for item in overrides if item.partition("=")[0].lstrip("+~") == key), key)
-
-
-def _unknown_option(error: MissingConfigException, overrides: Sequence[str], conf_dir: Path) -> Exception:
-    group, _, option = str(error.missing_cfg_file).rpartition("/")
-    if (group, option) in _PLUGINS:
-        return MissingExtra(f"{group}={option}", *_PLUGINS[group, option])
-    options = sorted(error.options or (path.stem for path in (conf_dir / group).glob("*.yaml")))
-    sign = "+" if _override_of(group, overrides).startswith("+") else ""
-    return BadValue(f"{sign}{group}" if group else "--config-name", option, " | ".join(options), options)
-
-
-def _unknown_key(key: str, override: str, known: dict[str, Any]) -> str:
-    parent, _, name = key.rpartition(".")
-    if is_target(known.get(parent)) and name in parameters(locate_target(parent, known[parent]["_target_"])):
-        return f"{override}: no such key yet; use +{override}"
-    near = nearest_key(key, list(known))
-    return f"{override}: no such key" + (f"; did you mean '{near}'?" if near else f"; +{override} would add it")
-
-
-def _known(overrides: Sequence[str], conf_dir: Path, config_name: str) -> dict[str, Any]:
-    """Every key that the command line could have set and its value, and every group, given the options it chooses."""
-    groups = [str(path.relative_to(conf_dir)) for path in conf_dir.rglob("*") if path.is_dir()]
-    chosen = [item for item in overrides if item.partition("=")[0].lstrip("+") in groups]
-    with hydra.initialize_config_dir(str(conf_dir), version_base="1.3"):
-        for choice in (chosen, []):
             try:
-                cfg = hydra.compose(config_name, choice)
-            except (HydraException, OmegaConfBaseException):
-                continue
-            entries = {key: node[name] if is_written(node, name) else None for key, node, name in walk(cfg)}
-            return dict.fromkeys(groups) | entries
-    return dict.fromkeys(groups)
+                return compose(overrides)
+            except NOT_COMPOSED as error:
+                raise explained(error, overrides, compose, GlobalHydra.instance().config_loader()) from None
+    finally:
+        running.hydra = before
+        JobRuntime.instance().set("name", job)
+
+
+def explained(
+    error: Exception,
+    overrides: Sequence[str],
+    compose: Callable[[Sequence[str]], DictConfig],
+    loader: ConfigLoader,
+) -> Exception:
+    """The mistake behind an error of :func:`composed`: the override, what is wrong with it, the cure.
+
+    Composes with one override more at a time, groups first, until it fails: that override is the wrong one.
+    """
+    items = []
+    for text in overrides:
+        try:
+            items.append(parsed(text))
+        except OverrideParseException as fault:
+            reason = (fault.message.splitlines()[1:2] or [fault.message])[0]
+            return Refused(f"{text}: expected key=value, +key=value, ~key or group=option ({reason})")
+    sound = [str(item.input_line) for item in items if item.key_or_group == "hydra.searchpath"]
+    before: Any = None
+    for item in sorted(items, key=lambda item: not loader.get_group_options(item.key_or_group)):
+        if item.input_line in sound:
+            continue
+        assert item.input_line is not None
+        try:
+            before = before or compose(sound)
+            before, sound = compose([*sound, item.input_line]), [*sound, item.input_line]
+        except NOT_COMPOSED as found:
+            return _unsound(item, found, before, loader)
+    return _other(error, loader, overrides)
+
+
+def _unsound(item: Override, error: Exception, before: DictConfig | None, loader: ConfigLoader) -> Exception:
+    """What is wrong with an override, given the config before it."""
+    text, key = str(item.input_line), item.key_or_group
+    options = loader.get_group_options(key)
+    if before is None or (isinstance(error, MissingConfigException) and error.missing_cfg_file):
+        return _other(error, loader, [text])
+    if item.is_sweep_override():
+        values = text.partition("=")[2]
+        a_list = f"a list is written {key}=[{values}], " if item.is_choice_sweep() and "(" not in values else ""
+        return Refused(f"{text}: {a_list}a sweep needs --multirun")
+    there = OmegaConf.select(before, key, default=None) is not None
+    if item.is_add() and (there or options):
+        return Refused(f"{text}: there already, and can be replaced; use {text.lstrip('+')}")
+    if options and isinstance(item.value(), str) and not item.is_delete():
+        return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
+    if not options and not there:
+        return _unknown_key(key, text, before, loader)
+    return _other(error, loader, [text])
+
+
+def _other(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> Exception:
+    if not isinstance(error, MissingConfigException) or not error.missing_cfg_file:
+        return Refused(f"{error}".partition("\nConfig search path:")[0].splitlines()[0])
+    group, _, option = str(error.missing_cfg_file).rpartition("/")
+    if (group, option) in PLUGINS:
+        return MissingExtra(f"{group}={option}", *PLUGINS[group, option])
+    found = error.options or loader.get_group_options(group)
+    options = sorted(name for name in found if not name.startswith("_"))
+    added = any(text.startswith(f"+{group}=") for text in overrides)
+    return BadValue(f"{'+' * added}{group}" if group else "--config-name", option, " | ".join(options), options)
+
+
+def _unknown_key(key: str, text: str, before: DictConfig, loader: ConfigLoader) -> Exception:
+    parent, _, name = key.rpartition(".")
+    owner: Any = OmegaConf.select(before, parent) if parent else None
+    if is_target(owner) and name in parameters(locate_target(parent, owner["_target_"])):
+        return Refused(f"{text}: no such key yet; use +{text}")
+    keys = [place for place, _, _ in walk(OmegaConf.masked_copy(before, [name for name in before if name != "hydra"]))]
+    near = nearest_key(key, [*loader.list_groups(""), *keys])
+    return Refused(f"{text}: no such key" + (f"; did you mean '{near}'?" if near else f"; +{text} would add it"))
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str | None:

@@ -38,10 +38,11 @@ class ClipSpec:
     text: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        for name in ("latent_shape", "text_shape", "context_shape"):  # lists, where they come from JSON
-            if (shape := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(shape))
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> "ClipSpec":
+        """From what JSON keeps of it, where shapes are lists."""
+        shapes = {name: tuple(value) for name, value in values.items() if name.endswith("_shape") and value is not None}
+        return cls(**{**values, **shapes})
 
     @property
     def channels(self) -> int:

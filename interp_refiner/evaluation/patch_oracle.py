@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, masked_mean
+from interp_refiner.core import BadValue, choice, masked_mean
 from interp_refiner.data import Writer
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.interpolator_table import held_out_clips, unusable
@@ -17,26 +17,28 @@ from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
+BATCH = 8  # clips at a time
 ORACLE = "the best at every position"
 
 
 class PatchOracle:
-    """The best of several interpolations at every position of every missing frame, against the first of them.
+    """The best of several interpolations at every position of every missing frame, against one of them.
 
     An interpolator with hypotheses offers them all, numbered from 2. The figure is a bound for a refiner that chooses
     between interpolations and does nothing else; a gate that mixes them can do better still.
 
     Args:
-        interpolators: by name; the first is the base. Learned ones without a checkpoint, and where the clips' decoder
-            is not at hand those that work in pixels, are left out and named.
+        interpolators: by name. Learned ones without a checkpoint are left out and named; where the clips' decoder is
+            not at hand, those that work in pixels, too.
         root, split: the clips, in the folder ``split`` below ``root``.
         counts: K, evenly spaced keyframes.
         clips: so many, the first ones.
-        batch_size: clips at a time.
         writer: makes the clips where they are not there yet; None: they are.
+        base: the interpolator that errors are relative to; None for the first.
 
     Raises:
-        BadValue: no interpolator that can take part, a count that leaves no frame missing, fewer than 1 clip.
+        BadValue: a base that is not among the interpolators or cannot take part, a count that leaves no frame missing,
+            fewer than 1 clip.
     """
 
     def __init__(
@@ -46,19 +48,19 @@ class PatchOracle:
         split: str = "val",
         counts: Sequence[int] = (5, 8),
         clips: int = 64,
-        batch_size: int = 8,
         writer: Writer | None = None,
+        base: str | None = None,
     ):
-        for name, number in {"clips": clips, "batch_size": batch_size}.items():
-            if number < 1:
-                raise BadValue(name, number, "at least 1")
+        if clips < 1:
+            raise BadValue("clips", clips, "at least 1")
         if not interpolators:
             raise BadValue("interpolators", None, "at least one, the base")
+        self.base = next(iter(interpolators)) if base is None else choice("base", base, interpolators)
         if not counts or min(counts) < 2:
             raise BadValue("counts", list(counts), "numbers of keyframes of at least 2")
         self.interpolators, self.counts = dict(interpolators), list(counts)
         self.root, self.split, self.writer = Path(root).expanduser(), split, writer
-        self.clips, self.batch_size = clips, batch_size
+        self.clips = clips
 
     @torch.no_grad()
     def run(self, device: str) -> dict[str, Any]:
@@ -73,10 +75,13 @@ class PatchOracle:
             raise BadValue("counts", self.counts, f"numbers of keyframes below {clean.shape[2]}, the frames of a clip")
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
         taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
-        if not taking_part:
-            raise BadValue("interpolators", left_out, "at least one that can take part")
-        rows = [row for count in self.counts for row in judge(taking_part, clean, count, codec, self.batch_size)]
-        return {"root": str(self.root / self.split), "shape": list(clean.shape), "left_out": left_out, "rows": rows}
+        if self.base in left_out:
+            raise BadValue("base", self.base, f"one that can take part, this has {left_out[self.base]}")
+        rows = [row for count in self.counts for row in judge(taking_part, self.base, clean, count, codec)]
+        return {
+            "root": str(self.root / self.split), "shape": list(clean.shape), "base": self.base, "left_out": left_out,
+            "rows": rows,
+        }  # fmt: skip
 
     def markdown(self, result: dict[str, Any]) -> str:
         """A Markdown table for every K."""
@@ -94,43 +99,44 @@ class PatchOracle:
                 for row in result["rows"]
                 if row["keyframes"] == count
             ]
-            head = ["interpolation", "MSE relative to the first", "95%", "in pixels", "chosen"]
+            head = ["interpolation", f"MSE relative to {self.base}", "95%", "in pixels", "chosen"]
             parts.append(f"{count} keyframes:\n\n{markdown_table(head, lines)}")
         return "\n\n".join(part.rstrip() for part in parts)
 
 
 def judge(
     interpolators: Mapping[str, Interpolator],
+    base: str,
     clean: Float[Tensor, "b c t h w"],
     count: int,
     codec: Codec,
-    batch_size: int,
 ) -> list[dict[str, Any]]:
     """The rows of one number of keyframes."""
     known = torch.zeros(clean.shape[0], clean.shape[2], dtype=torch.bool, device=clean.device)
     known[:, evenly_spaced(clean.shape[2], count)] = True
     latents, pixels, shares, names = [], [], [], []
-    for truth, keyframes in zip(clean.split(batch_size), known.split(batch_size), strict=True):
+    for truth, keyframes in zip(clean.split(BATCH), known.split(BATCH), strict=True):
         offers = candidates(interpolators, truth, keyframes)
-        best, choice = choose(torch.stack(list(offers.values()), 1), truth)
+        best, chosen = choose(torch.stack(list(offers.values()), 1), truth)
         names = [*offers, ORACLE]
         decoded, missing = codec.decode(truth), ~keyframes
         every = [*offers.values(), best]
         latents.append(torch.stack([mse(video, truth, missing) for video in every], 1))
         pixels.append(torch.stack([mse(codec.decode(video), decoded, missing) for video in every], 1))
         shares.append(
-            torch.stack([masked_mean((choice == k).float().mean((2, 3)), missing) for k in range(len(offers))], 1)
+            torch.stack([masked_mean((chosen == k).float().mean((2, 3)), missing) for k in range(len(offers))], 1)
         )
-    error, in_pixels, chosen = torch.cat(latents), torch.cat(pixels).mean(0), torch.cat(shares).mean(0)
+    first = names.index(base)
+    error, in_pixels, share = torch.cat(latents), torch.cat(pixels).mean(0), torch.cat(shares).mean(0)
     return [
         {
             "keyframes": count,
             "interpolation": name,
             "mse": error[:, k].mean().item(),
-            "ratio": (ratio := paired_bootstrap(error[:, k], error[:, 0])).value,
+            "ratio": (ratio := paired_bootstrap(error[:, k], error[:, first])).value,
             "ratio_interval": [ratio.low, ratio.high],
-            "pixels": (in_pixels[k] / in_pixels[0]).item(),
-            "chosen": chosen[k].item() if name != ORACLE else 1.0,
+            "pixels": (in_pixels[k] / in_pixels[first]).item(),
+            "chosen": share[k].item() if name != ORACLE else 1.0,
         }
         for k, name in enumerate(names)
     ]
@@ -153,8 +159,8 @@ def choose(
     offered: Float[Tensor, "b k c t h w"], truth: Float[Tensor, "b c t h w"]
 ) -> tuple[Float[Tensor, "b c t h w"], Int[Tensor, "b t h w"]]:
     """At every position the offer of least squared error over the channels, the first of equals, and its number."""
-    choice = (offered - truth.unsqueeze(1)).square().mean(2).argmin(1)
-    return offered.take_along_dim(choice[:, None, None], 1).squeeze(1), choice
+    best = (offered - truth.unsqueeze(1)).square().mean(2).argmin(1)
+    return offered.take_along_dim(best[:, None, None], 1).squeeze(1), best
 
 
 def mse(

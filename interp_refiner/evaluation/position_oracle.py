@@ -86,8 +86,8 @@ class PositionOracle:
         world: World,
         counts: Sequence[int] = (5, 8),
         size: Sequence[int] = (21, 32, 56),
-        scenes: int = 100_000,
-        steps: int = 4000,
+        scenes: int = 60_000,
+        steps: int = 2500,
         batch_size: int = 1024,
         seed: int = 0,
     ):

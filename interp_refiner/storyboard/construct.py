@@ -10,7 +10,7 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
 from interp_refiner.forward.corruption import BridgeTime, Corruption, Given, NoiseProfile
-from interp_refiner.forward.interpolator import BlockFields, Interpolator, LawOfMotion, MotionFields
+from interp_refiner.forward.interpolator import Fields, Interpolator, LawOfMotion
 from interp_refiner.forward.schedule import Schedule, Selector
 from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.model.attention import Attention
@@ -32,8 +32,8 @@ SLOTS: dict[str, type] = {
 }
 OF_CLIPS = ("backbone", "objective", "codec", "text")  # made of a ClipSpec
 PARTS: tuple[type, ...] = (
-    *(Attention, BlockFields, BridgeTime, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
-    *(MotionFields, NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
+    *(Attention, BridgeTime, Fields, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
+    *(NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
     *(Selector, Spacing, Still, Timestep),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)

@@ -77,7 +77,7 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     stored = json.loads((folder / INDEX).read_text())
     if "spec" not in stored:
         raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
-    config = PipelineConfig(ClipSpec(**stored["spec"]), stored["components"], stored["trained"])
+    config = PipelineConfig(ClipSpec.from_plain(stored["spec"]), stored["components"], stored["trained"])
     parts = Components(**construct_components(config.components, config.spec, folder))
     _load_weights(parts, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator

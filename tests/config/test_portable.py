@@ -2,7 +2,7 @@
 
 import pytest
 
-from interp_refiner.config import compose, conf_dir
+from interp_refiner.config import conf_dir
 from interp_refiner.config.portable import changed, identity, portable
 from interp_refiner.train import train
 from interp_refiner.training.record.recording import normalised
@@ -11,7 +11,7 @@ PROGRAM = train.program
 
 
 def of(*overrides):
-    return identity(normalised(compose(PROGRAM, *overrides)))
+    return identity(normalised(PROGRAM.compose(*overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_without_noise_sigma_says_nothing():
 
 
 def test_places_are_told_by_name():
-    found = portable(compose(PROGRAM, "paths.root=/secret", "paths.output_dir=/secret/run"))
+    found = portable(PROGRAM.compose("paths.root=/secret", "paths.output_dir=/secret/run"))
     assert found["data"]["root"] == "<cache>/moving_shapes"
     assert found["checkpoint"]["folder"] == "<output_dir>/checkpoints"
     assert "/secret" not in str(found)
@@ -73,8 +73,8 @@ def test_places_are_told_by_name():
 
 
 def test_what_differs_from_the_defaults():
-    defaults = compose(PROGRAM)
-    cfg = compose(PROGRAM, "corruption=gauss", "seed=3", "callback.ema=null", "+trainer.barebones=false")
+    defaults = PROGRAM.compose()
+    cfg = PROGRAM.compose("corruption=gauss", "seed=3", "callback.ema=null", "+trainer.barebones=false")
     assert changed(cfg, defaults) == {
         "seed": 3,
         "corruption.noise._target_": "interp_refiner.forward.corruption.Gauss",
@@ -82,6 +82,6 @@ def test_what_differs_from_the_defaults():
         "trainer.barebones": False,
     }
     assert changed(defaults, defaults) == {}
-    moved = compose(PROGRAM, "paths.root=/elsewhere", "paths.output_dir=/elsewhere/run")
+    moved = PROGRAM.compose("paths.root=/elsewhere", "paths.output_dir=/elsewhere/run")
     assert changed(moved, defaults) == {}
     assert conf_dir() == PROGRAM.conf_dir

@@ -135,7 +135,7 @@ REFUSED = {
     ),
     "sweep, unknown key": (
         "--multirun trainer.max_step=1,2",
-        "trainer.max_step=1,2: no such key; did you mean 'trainer.max_steps'?",
+        "trainer.max_step=1: no such key; did you mean 'trainer.max_steps'?",
     ),
 }
 
@@ -346,3 +346,9 @@ def _process(arguments: list[str], folder: Path, timeout: float = 120) -> subpro
     command = [sys.executable, "-m", "tests.config.toy_program", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.mark.parametrize("name", ["josé", "a=b,c", "runs (1) [2]"])
+def test_a_folder_may_have_any_name(name: str, run: Run, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    assert run(f"data.root={name}") == (0, "done: sigma 0.3, 3 steps\n", "")

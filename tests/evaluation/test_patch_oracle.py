@@ -32,7 +32,7 @@ class Shifted(Interpolator):
 
 
 def rows_of(folder: Any, interpolators: dict[str, Interpolator], **options: Any) -> tuple[dict[Any, Any], str]:
-    oracle = PatchOracle(interpolators, str(folder), **{"counts": [3, 5], "batch_size": 2, **options})
+    oracle = PatchOracle(interpolators, str(folder), **{"counts": [3, 5], **options})
     result = oracle.run("cpu")
     return {(row["interpolation"], row["keyframes"]): row for row in result["rows"]}, oracle.markdown(result)
 
@@ -73,6 +73,16 @@ def test_alone_the_base_is_its_own_oracle(tmp_path):
     assert rows[ORACLE, 3]["ratio"] == rows["linear", 3]["chosen"] == 1
 
 
+def test_errors_are_relative_to_the_base_that_is_chosen(tmp_path):
+    shards(tmp_path)
+    members = {"linear": Linear(), "spline": Spline()}
+    (first, _), (second, text) = (rows_of(tmp_path, members, base=base) for base in (None, "spline"))
+    assert second["spline", 3]["ratio"] == second["spline", 3]["pixels"] == 1
+    expected = first[ORACLE, 3]["ratio"] / first["spline", 3]["ratio"]
+    assert second[ORACLE, 3]["ratio"] == pytest.approx(expected, rel=1e-5)
+    assert "MSE relative to spline" in text
+
+
 def test_all_hypotheses_are_offered():
     values, known = noise(2, 4, 5, 2, 3), torch.tensor([[True, False, False, False, True]]).expand(2, -1)
     offers = candidates({"spline": Spline(), "shifted": Shifted()}, values, known)
@@ -84,6 +94,8 @@ def test_all_hypotheses_are_offered():
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(BadValue, match="interpolators=None: expected at least one, the base"):
         PatchOracle({}, str(tmp_path))
+    with pytest.raises(BadValue, match=r"base=splin: expected linear \| spline"):
+        PatchOracle({"linear": Linear(), "spline": Spline()}, str(tmp_path), base="splin")
     with pytest.raises(BadValue, match=r"counts=\[1\]: expected numbers of keyframes of at least 2"):
         PatchOracle({"linear": Linear()}, str(tmp_path), counts=[1])
     shards(tmp_path)

@@ -53,7 +53,7 @@ def test_given_frames_are_bit_for_bit_in_every_precision(precision, objective):
     latents = clip.latents.clone()
     latents.view(-1)[::5] = -0.0
     corrupted = forward()(replace(clip, latents=latents.to(half), text=clip.text.to(half)), "val")
-    model = Refiner(small_wan(num_layers=1), make_objective(objective, 2), AdamW(), Hierarchical(), forward(), 2)
+    model = Refiner(small_wan(num_layers=1), make_objective(objective, 2), AdamW(), Hierarchical(), forward())
     torch.nn.init.normal_(model.backbone.wan.proj_out.weight, std=0.1)  # not the zeros that some objectives start from
     model = model.to(half).eval()
     kind = {"bf16 autocast": torch.bfloat16, "fp16 autocast": torch.float16}.get(precision)

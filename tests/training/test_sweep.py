@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from interp_refiner.config import compose
 from interp_refiner.core import BadValue, Stopped
 from interp_refiner.evaluation import Evaluation
 from interp_refiner.train import train
@@ -145,7 +144,7 @@ def test_a_run_is_evaluated_and_entered_at_its_end(tmp_path):
 
 def test_the_log_book_is_off_in_debug_runs_and_away_from_the_checkout_in_tests(tmp_path):
     assert small_config(tmp_path).log_book is None
-    cfg = compose(train.program, f"paths.output_dir={tmp_path}")
+    cfg = train.program.compose(f"paths.output_dir={tmp_path}")
     assert not Path(cfg.log_book).is_relative_to(Path(__file__).resolve().parents[2])
 
 

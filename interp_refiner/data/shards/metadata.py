@@ -81,7 +81,7 @@ class DatasetMetadata:
     @property
     def spec(self) -> ClipSpec:
         """What other parts of the project know of these clips."""
-        return ClipSpec(**{f.name: getattr(self, f.name) for f in fields(ClipSpec)})
+        return ClipSpec.from_plain({f.name: getattr(self, f.name) for f in fields(ClipSpec)})
 
     @property
     def num_channels(self) -> int:

@@ -3,7 +3,13 @@
 from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.flow_warp import FlowWarp
 from interp_refiner.forward.interpolator.in_pixels import InPixels
-from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator, PixelCodec
+from interp_refiner.forward.interpolator.interpolator import (
+    PART,
+    Interpolation,
+    Interpolator,
+    PixelCodec,
+    no_confidence,
+)
 from interp_refiner.forward.interpolator.laws_of_motion import (
     Backward,
     Forward,
@@ -15,7 +21,7 @@ from interp_refiner.forward.interpolator.laws_of_motion import (
 from interp_refiner.forward.interpolator.learned import Learned
 from interp_refiner.forward.interpolator.linear import Linear
 from interp_refiner.forward.interpolator.motion_compensated import MotionCompensated
-from interp_refiner.forward.interpolator.motion_fields import MotionFields
+from interp_refiner.forward.interpolator.motion_fields import Fields, MotionFields
 from interp_refiner.forward.interpolator.motion_hypotheses import MotionHypotheses
 from interp_refiner.forward.interpolator.remembered import Remembered
 from interp_refiner.forward.interpolator.sinkhorn import Sinkhorn
@@ -27,6 +33,7 @@ __all__ = [
     "PART",
     "Backward",
     "BlockFields",
+    "Fields",
     "FlowWarp",
     "Forward",
     "InPixels",
@@ -47,4 +54,5 @@ __all__ = [
     "Slerp",
     "Spline",
     "Straightened",
+    "no_confidence",
 ]

@@ -9,9 +9,10 @@ from interp_refiner.core import BadValue
 from interp_refiner.forward.interpolator.block_matching import cheapest, displacements, matching_cost, regret
 from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.motion_compensated import variance
+from interp_refiner.forward.interpolator.motion_fields import Fields
 
 
-class BlockFields:
+class BlockFields(Fields):
     """Dense displacements between two keyframes, an alternative to :class:`MotionFields` with errors of its own.
 
     A block takes the displacement of least :func:`regret`, so both keyframes have to agree on it. A position takes that
@@ -23,12 +24,21 @@ class BlockFields:
         block: side of a block in positions; it is matched together with the 8 blocks around it.
         pooling: matches means of so many positions squared; it divides radius and block.
         smoothness: cost of a displacement by one position, in units of the keyframes' variance.
+        tolerance: see :class:`Fields`.
 
     Raises:
         BadValue: an argument out of range.
     """
 
-    def __init__(self, radius: int = 3, block: int = 2, pooling: int = 1, smoothness: float = 0.03):
+    def __init__(
+        self,
+        radius: int = 3,
+        block: int = 2,
+        pooling: int = 1,
+        smoothness: float = 0.03,
+        tolerance: float | None = None,
+    ):
+        super().__init__(tolerance)
         for name, value in {"radius": radius, "block": block, "pooling": pooling, "smoothness": smoothness}.items():
             if value <= 0:
                 raise BadValue(name, value, "a number > 0")
@@ -37,8 +47,7 @@ class BlockFields:
         self.radius, self.block, self.pooling, self.smoothness = radius, block, pooling, smoothness
 
     @torch.no_grad()
-    def __call__(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """By how many positions (x, y) what is at every position of ``start`` has moved in ``end``."""
+    def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         height, width = start.shape[2:]
         pad = (0, -width % self.block, 0, -height % self.block)
         start, end = (F.pad(z, pad, mode="replicate") for z in (start, end))
@@ -48,11 +57,12 @@ class BlockFields:
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]
     ) -> Float[Tensor, "n 2 rows cols"]:
         """The displacement of every block."""
-        cells = [F.avg_pool2d(z, self.pooling) for z in (start, end)]
+        start, end = (F.avg_pool2d(z, self.pooling) for z in (start, end))
         radius, block = self.radius // self.pooling, self.block // self.pooling
         step = displacements(radius, start) / block
         length = torch.linalg.vector_norm(displacements(radius, start), dim=0).view(-1, 1, 1)
-        cost = matching_cost(*cells, radius, block) + self.smoothness * self.pooling * variance(*cells) * length
+        cost = matching_cost(start, end, radius, block)
+        cost = cost + self.smoothness * self.pooling * variance(start, end) * length
         return self.pooling * cheapest(regret(cost, step), radius)
 
     def fitting(

@@ -8,10 +8,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp_refiner.forward.interpolator.flow_warp import warp
+from interp_refiner.forward.interpolator.motion_fields import Motion
 from interp_refiner.forward.interpolator.splatting import splat
 
-COVERING = 2.0  # e to this times a way in positions: what goes further covers what goes less far
-FURTHEST = 4.0  # beyond so many positions everything covers alike
 FAINT = 0.1  # of the weight of one standing position: a place that gets less of it is a hole
 
 
@@ -19,15 +18,15 @@ FAINT = 0.1  # of the weight of one standing position: a place that gets less of
 class Gap:
     """Missing frames, each with what its keyframes tell: ``l' < l < t < r < r'``.
 
-    Times are in frames, fields in positions (x, y). Where there is no keyframe l' or r', its field is 0.
+    Times are in frames.
 
     Attributes:
         left, right: the keyframes l and r.
         since, until: ``t - l`` and ``r - t``.
         before, after: ``l - l'`` and ``r' - r``; 1 where there is none.
         has_before, has_after: whether there is, and anything moves at all.
-        to_right, to_left: fields from l to r, at l, and from r to l, at r.
-        to_before, to_after: fields from l to l', at l, and from r to r', at r.
+        to_right, to_left: from l to r, and from r to l.
+        to_before, to_after: from l to l', and from r to r'.
     """
 
     left: Float[Tensor, "f c h w"]
@@ -38,10 +37,10 @@ class Gap:
     after: Float[Tensor, "f 1 1 1"]
     has_before: Bool[Tensor, "f 1 1 1"]
     has_after: Bool[Tensor, "f 1 1 1"]
-    to_right: Float[Tensor, "f 2 h w"]
-    to_left: Float[Tensor, "f 2 h w"]
-    to_before: Float[Tensor, "f 2 h w"]
-    to_after: Float[Tensor, "f 2 h w"]
+    to_right: Motion
+    to_left: Motion
+    to_before: Motion
+    to_after: Motion
 
     @property
     def length(self) -> Float[Tensor, "f 1 1 1"]:
@@ -69,16 +68,16 @@ class Forward(LawOfMotion):
     """The left keyframe goes on with the velocity that it had in the gap before: ``p + v (t - l)``."""
 
     def __call__(self, gap: Gap) -> Guess:
-        velocity = -gap.to_before / gap.before
-        return carried(splat(gap.left, velocity * gap.since, covering(velocity)), gap.has_before)
+        way = gap.to_before.way * (-gap.since / gap.before)
+        return carried(splat(gap.left, way, gap.to_before.weight), gap.has_before)
 
 
 class Backward(LawOfMotion):
     """The right keyframe came with the velocity that it has in the gap after: ``p - v (r - t)``."""
 
     def __call__(self, gap: Gap) -> Guess:
-        velocity = gap.to_after / gap.after
-        return carried(splat(gap.right, -velocity * gap.until, covering(velocity)), gap.has_after)
+        way = gap.to_after.way * (-gap.until / gap.after)
+        return carried(splat(gap.right, way, gap.to_after.weight), gap.has_after)
 
 
 class Quadratic(LawOfMotion):
@@ -92,21 +91,17 @@ class Quadratic(LawOfMotion):
     """
 
     def __call__(self, gap: Gap) -> Guess:
-        a = gap.since / gap.length
-        at_left = (gap.to_right / gap.length + gap.to_before / gap.before) / (gap.length + gap.before)
-        at_right = (gap.to_after / gap.after + gap.to_left / gap.length) / (gap.length + gap.after)
-        weight_left = torch.where(gap.has_after, 1 - a, 1.0) * gap.has_before
-        weight_right = torch.where(gap.has_before, a, 1.0) * gap.has_after
-        bend_left = weight_left * at_left + weight_right * warp(at_right, gap.to_right)
-        bend_right = weight_left * warp(at_left, gap.to_left) + weight_right * at_right
-        bulge = gap.since * gap.until
-        sides = (
-            (gap.left, a * gap.to_right - bulge * bend_left, gap.to_right / gap.length, 1 - a),
-            (gap.right, (1 - a) * gap.to_left - bulge * bend_right, gap.to_left / gap.length, a),
-        )
-        parts = [splat(image, way, share * covering(velocity)) for image, way, velocity, share in sides]
-        total = parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
-        return carried(total, gap.has_before | gap.has_after)
+        a, bulge = gap.since / gap.length, gap.since * gap.until
+        to_right, to_left, before, after = (m.way for m in (gap.to_right, gap.to_left, gap.to_before, gap.to_after))
+        at_left = (to_right / gap.length + before / gap.before) / (gap.length + gap.before)
+        at_right = (after / gap.after + to_left / gap.length) / (gap.length + gap.after)
+        of_left = torch.where(gap.has_after, 1 - a, 1.0) * gap.has_before
+        of_right = torch.where(gap.has_before, a, 1.0) * gap.has_after
+        from_left = a * to_right - bulge * (of_left * at_left + of_right * warp(at_right, to_right))
+        from_right = (1 - a) * to_left - bulge * (of_left * warp(at_left, to_left) + of_right * at_right)
+        left, weight_left = splat(gap.left, from_left, (1 - a) * gap.to_right.weight)
+        right, weight_right = splat(gap.right, from_right, a * gap.to_left.weight)
+        return carried((left + right, weight_left + weight_right), gap.has_before | gap.has_after)
 
 
 class LinearBlend(LawOfMotion):
@@ -123,13 +118,6 @@ class Nearest(LawOfMotion):
     def __call__(self, gap: Gap) -> Guess:
         nearest = torch.where(gap.since <= gap.until, gap.left, gap.right)
         return Guess(nearest, torch.ones_like(nearest[:, :1]))
-
-
-def covering(velocity: Float[Tensor, "f 2 h w"]) -> Float[Tensor, "f 1 h w"]:
-    """Weights of a splat in which what moves covers what stands; what most of the picture does is standing."""
-    ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
-    x, y = (velocity - ground).split(1, 1)
-    return (COVERING * (x * x + y * y).sqrt()).clamp(max=FURTHEST).exp()
 
 
 def carried(

@@ -1,8 +1,11 @@
-"""Where everything in a picture has gone in another picture."""
+"""Where everything in a keyframe is in the one before it and in the one after it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp_refiner.core import BadValue
@@ -12,10 +15,67 @@ from interp_refiner.forward.interpolator.flow_warp import warp
 TINY = 1e-6  # beside variances that are divided by
 DAMPING = 0.02  # of Gauss-Newton, relative to the mean square of the gradient: flat windows stay where they are
 REACH = 2.0  # positions that Gauss-Newton may go from where it starts
+COVERING = 2.0  # e to this times a velocity in positions a frame: what is faster covers what is slower
+FASTEST = 2.0  # beyond so many positions a frame everything covers alike
 
 
-class MotionFields:
-    """Dense displacements between two keyframes, by block matching and Gauss-Newton steps.
+@dataclass(frozen=True)
+class Motion:
+    """Where everything in a keyframe is in another one.
+
+    Attributes:
+        way: displacements (x, y) in positions.
+        weight: of every position wherever several arrive at one place: what moves covers what stands, and what the
+            other keyframe does not confirm counts little.
+    """
+
+    way: Float[Tensor, "n 2 h w"]
+    weight: Float[Tensor, "n 1 h w"]
+
+    def rows(self, index: Int[Tensor, " f"]) -> "Motion":
+        return Motion(self.way.index_select(0, index), self.weight.index_select(0, index))
+
+
+class Fields(ABC):
+    """Finds the motion between two keyframes, either way.
+
+    With f from one keyframe to the other and b back (forward-backward check, Sundaram et al. 2010),
+
+        weight(p) = covering(f) exp(-|f(p) + b(p + f(p))|^2 / (2 tolerance^2))
+
+    Args:
+        tolerance: by how many positions there and back may end beside the start; None for no check.
+
+    Raises:
+        BadValue: a tolerance that is not positive.
+    """
+
+    def __init__(self, tolerance: float | None = None):
+        if tolerance is not None and tolerance <= 0:
+            raise BadValue("tolerance", tolerance, "a number > 0, or null for no check")
+        self.tolerance = tolerance
+
+    @abstractmethod
+    def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+        """By how many positions (x, y) what is at every position of ``start`` has moved in ``end``."""
+
+    @torch.no_grad()
+    def __call__(
+        self, earlier: Float[Tensor, "n c h w"], later: Float[Tensor, "n c h w"], frames: Float[Tensor, "n 1 1 1"]
+    ) -> tuple[Motion, Motion]:
+        """From the earlier keyframe to the later one, ``frames`` away, and back."""
+        way = self.way(torch.cat([earlier, later]), torch.cat([later, earlier]))
+        weight = covering(way / frames.repeat(2, 1, 1, 1))
+        if self.tolerance is not None:
+            back = torch.cat(way.chunk(2)[::-1])
+            miss = (way + warp(back, way)).square().sum(1, keepdim=True)
+            weight = weight * (miss / (-2 * self.tolerance**2)).exp()
+        (forth, forth_weight), (back, back_weight) = zip(way.chunk(2), weight.chunk(2), strict=True)
+        return Motion(forth, forth_weight), Motion(back, back_weight)
+
+
+class MotionFields(Fields):
+    """Dense motion, by block matching and Gauss-Newton steps.
 
     Means over ``pooling^2`` positions, the cells, are matched: a cell at x takes the displacement v of least
 
@@ -23,19 +83,28 @@ class MotionFields:
 
     see :func:`matching_cost`, refined by a parabola. Every position starts with the displacement of its cell and
     descends the squared difference of ``start(p)`` and ``end(p + v)`` over the window around it (Lucas, Kanade 1981).
-
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
         pooling: side of a cell in positions; it divides ``radius``.
         smoothness: cost of a displacement by one position, in units of the keyframes' variance.
         window: side of what Gauss-Newton looks at, in positions; odd.
         steps: of Gauss-Newton.
+        tolerance: see :class:`Fields`.
 
     Raises:
         BadValue: an argument out of range.
     """
 
-    def __init__(self, radius: int = 3, pooling: int = 1, smoothness: float = 0.1, window: int = 3, steps: int = 2):
+    def __init__(
+        self,
+        radius: int = 3,
+        pooling: int = 1,
+        smoothness: float = 0.1,
+        window: int = 3,
+        steps: int = 2,
+        tolerance: float | None = 1.0,
+    ):
+        super().__init__(tolerance)
         for name, value in {"radius": radius, "pooling": pooling, "smoothness": smoothness, "window": window}.items():
             if value <= 0:
                 raise BadValue(name, value, "a number > 0")
@@ -45,11 +114,11 @@ class MotionFields:
             raise BadValue("window", window, "an odd number of positions")
         if steps < 0:
             raise BadValue("steps", steps, "0 or more")
-        self.radius, self.pooling, self.smoothness, self.window, self.steps = radius, pooling, smoothness, window, steps
+        self.radius, self.pooling, self.smoothness = radius, pooling, smoothness
+        self.window, self.steps = window, steps
 
     @torch.no_grad()
-    def __call__(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """By how many positions (x, y) what is at every position of ``start`` has moved in ``end``."""
+    def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         return self.refine(start, end, self.match(start, end))
 
     def match(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
@@ -68,10 +137,14 @@ class MotionFields:
     def refine(
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"], field: Float[Tensor, "n 2 h w"]
     ) -> Float[Tensor, "n 2 h w"]:
-        """Gauss-Newton: ``(G + mu) dv = -sum_window g (end(p + v) - start(p))``, g the gradient of ``start``."""
+        """Gauss-Newton: ``(G + mu) dv = -mean(g (end(p + v) - start(p)))`` over the window, g the gradient at p.
+
+        After every step v becomes the mean of the 3 x 3 vectors around it: the step damps no difference between
+        neighbours, and they drift apart.
+        """
         gradient = torch.stack(spatial_gradient(start), 2)  # [n, c, 2, h, w]
         xx, xy, yy = (
-            self.mean((gradient[:, :, i] * gradient[:, :, j]).mean(1, keepdim=True))
+            local_mean((gradient[:, :, i] * gradient[:, :, j]).mean(1, keepdim=True), self.window)
             for i, j in ((0, 0), (0, 1), (1, 1))
         )
         damping = DAMPING * (xx + yy).mean((2, 3), keepdim=True) + TINY**2
@@ -80,15 +153,22 @@ class MotionFields:
         first = field
         for _ in range(self.steps):
             error = (warp(end, field) - start).unsqueeze(2)
-            x, y = self.mean((gradient * error).mean(1)).split(1, 1)
+            x, y = local_mean((gradient * error).mean(1), self.window).split(1, 1)
             step = torch.cat([xy * y - yy * x, xy * x - xx * y], 1) * scale
-            field = first + (field + step - first).clamp(-REACH, REACH)
+            field = local_mean(first + (field + step - first).clamp(-REACH, REACH), 3)
         return field
 
-    def mean(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Over the window around every position."""
-        around = F.pad(values, (self.window // 2,) * 4, mode="replicate")
-        return F.avg_pool2d(around, self.window, stride=1)
+
+def local_mean(values: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c h w"]:
+    """Over the ``side`` x ``side`` positions around every position."""
+    return F.avg_pool2d(F.pad(values, (side // 2,) * 4, mode="replicate"), side, stride=1)
+
+
+def covering(velocity: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 1 h w"]:
+    """Weights of a splat in which what moves covers what stands; what most of the picture does is standing."""
+    ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
+    x, y = (velocity - ground).split(1, 1)
+    return (COVERING * (x * x + y * y).sqrt().clamp(max=FASTEST)).exp()
 
 
 def spatial_gradient(z: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:

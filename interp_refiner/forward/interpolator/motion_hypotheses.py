@@ -10,10 +10,9 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from interp_refiner.core import BadValue, Neighbours, take_frames
-from interp_refiner.forward.interpolator.block_fields import BlockFields
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.laws_of_motion import Gap, LawOfMotion
-from interp_refiner.forward.interpolator.motion_fields import MotionFields
+from interp_refiner.forward.interpolator.motion_fields import Fields, Motion
 from interp_refiner.forward.interpolator.segments import rows_inside, table_of_keyframes
 
 
@@ -39,7 +38,7 @@ class MotionHypotheses(Interpolator):
 
     segment_local: ClassVar[bool]  # as base: hypotheses look further, zbar does not
 
-    def __init__(self, base: Interpolator, fields: MotionFields | BlockFields, laws: Sequence[LawOfMotion]):
+    def __init__(self, base: Interpolator, fields: Fields, laws: Sequence[LawOfMotion]):
         super().__init__()
         if not laws:
             raise BadValue("laws", list(laws), "at least one law of motion")
@@ -76,14 +75,15 @@ class MotionHypotheses(Interpolator):
         keyframes, row = take_frames(values, table.frame).transpose(1, 2), rows_inside(near)
         num_keyframes, last_pair = near.known.sum(1, keepdim=True), table.frame.shape[1] - 2
         earlier, later = keyframes[:, :-1].flatten(0, 1), keyframes[:, 1:].flatten(0, 1)
-        to_later, to_earlier = self.fields(torch.cat([earlier, later]), torch.cat([later, earlier])).chunk(2)
+        length = table.frame.diff(dim=1).flatten().clamp(min=1).to(values.dtype).view(-1, 1, 1, 1)
+        to_later, to_earlier = self.fields(earlier, later, length)
         first = torch.arange(len(values), device=row.device).view(-1, 1) * (last_pair + 1)
 
         def pick(frames: Tensor) -> Tensor:
             return frames.flatten().index_select(0, row)
 
-        def of_pair(fields: Float[Tensor, "n 2 h w"], offset: int) -> Float[Tensor, "f 2 h w"]:
-            return fields.index_select(0, pick(first + (table.before + offset).clamp(0, last_pair)))
+        def of_pair(motion: Motion, offset: int) -> Motion:
+            return motion.rows(pick(first + (table.before + offset).clamp(0, last_pair)))
 
         def number(frames: Tensor) -> Float[Tensor, "f 1 1 1"]:
             return pick(frames).to(values.dtype).clamp(min=1).view(-1, 1, 1, 1)
@@ -91,8 +91,8 @@ class MotionHypotheses(Interpolator):
         def frame_of(offset: int) -> Int[Tensor, "b t"]:
             return table.frame.gather(1, (table.before + offset).clamp(0, last_pair + 1))
 
-        fields = of_pair(to_later, 0), of_pair(to_earlier, 0), of_pair(to_earlier, -1), of_pair(to_later, 1)
-        moves = torch.stack([(field != 0).flatten(1).any(1) for field in fields]).any(0).view(-1, 1, 1, 1)
+        around = of_pair(to_later, 0), of_pair(to_earlier, 0), of_pair(to_earlier, -1), of_pair(to_later, 1)
+        moves = torch.stack([(motion.way != 0).flatten(1).any(1) for motion in around]).any(0).view(-1, 1, 1, 1)
         return Gap(
             left=earlier.index_select(0, pick(first + table.before.clamp(max=last_pair))),
             right=later.index_select(0, pick(first + table.before.clamp(max=last_pair))),
@@ -102,8 +102,8 @@ class MotionHypotheses(Interpolator):
             after=number(frame_of(2) - frame_of(1)),
             has_before=pick(table.before > 0).view(-1, 1, 1, 1) & moves,
             has_after=pick(table.before + 2 < num_keyframes).view(-1, 1, 1, 1) & moves,
-            to_right=fields[0],
-            to_left=fields[1],
-            to_before=fields[2],
-            to_after=fields[3],
+            to_right=around[0],
+            to_left=around[1],
+            to_before=around[2],
+            to_after=around[3],
         )

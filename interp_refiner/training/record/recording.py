@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from interp_refiner.config import build, compose, run_metadata
+from interp_refiner.config import build, run_metadata
 from interp_refiner.config.launch import Program
 from interp_refiner.config.memory import peak_memory_gb, reset_peak_memory
 from interp_refiner.config.nodes import walk
@@ -196,7 +196,7 @@ def new_record(cfg: DictConfig, program: Program) -> RunRecord:
         started=now(),
         job=scheduler_job(),
         overrides=list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
-        settings=changed(exact, compose(program)),
+        settings=changed(exact, program.compose()),
         checkpoints=found,
         **{name: about[name] for name in ("command", "git_commit", "git_dirty", "versions", "device", "hostname")},
     )

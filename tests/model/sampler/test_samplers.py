@@ -12,9 +12,8 @@ from interp_refiner.model.sampler import Arc, Bridge, Even
 from tests.factories import corrupted_clip, make_corruption, make_objective, random_clip
 from tests.helpers import build, group_members
 
-MEMBERS = {name: build("sampler", name) for name in group_members("sampler")}
 SAMPLERS = {
-    **MEMBERS,
+    **{name: build("sampler", name) for name in group_members("sampler")},
     **{
         f"{steps} steps of order {order}, eta {eta}, {type(spacing).__name__}": Bridge(steps, order, eta, spacing)
         for steps, order, eta, spacing in product(range(1, 9), (1, 2), (0.0, 0.5, 1.0), (Even(), Arc(0.4)))

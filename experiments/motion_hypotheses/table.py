@@ -1,0 +1,87 @@
+"""What each part of the motion fields is worth: ``python experiments/motion_hypotheses/table.py table.json``.
+
+One row per variant of ``interpolator=motion_hypotheses_pixels`` and number of keyframes, by ``benchmark=patch_oracle``.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+
+from interp_refiner.config import build, conf_dir
+from interp_refiner.evaluation.interpolator_table import held_out_clips
+from interp_refiner.evaluation.patch_oracle import ORACLE
+from interp_refiner.forward.schedule.uniform import evenly_spaced
+
+CLIPS, SEEDS = 128, (0, 1, 2)
+FIELDS = "benchmark.interpolators.hypotheses.inner.fields"
+VARIANTS: dict[str, list[str]] = {  # beside the default: what is changed
+    "as it is": [],
+    "no forward-backward check": [f"{FIELDS}.tolerance=null"],
+    "a strict check": [f"{FIELDS}.tolerance=1.0"],
+    "blocks only, no Gauss-Newton": [f"{FIELDS}.steps=0"],
+    "hardly any smoothness": [f"{FIELDS}.smoothness=0.01"],
+    "three times the smoothness": [f"{FIELDS}.smoothness=0.3"],
+    "matched at full resolution": [f"{FIELDS}.pooling=1"],
+    "base linear": ["interpolator@benchmark.interpolators.hypotheses.inner.base=linear"],
+}
+
+
+def variant(overrides: list[str], seed: int) -> Any:
+    """The oracle of one variant, on the embedded world of a seed."""
+    chosen = ["motion_hypotheses_pixels", *overrides]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose(
+            "benchmark",
+            overrides=[
+                "benchmark=patch_oracle",
+                f"+interpolator@benchmark.interpolators.hypotheses={chosen[0]}",
+                "~benchmark.interpolators.spline",
+                f"benchmark.clips={CLIPS}",
+                f"benchmark.writer.seed={seed}",
+                "benchmark.writer.num_train=512",  # of which the latents' statistics are made
+                f"benchmark.root=cache/motion_hypotheses_{seed}",
+                *chosen[1:],
+            ],
+        )
+    return build(config.benchmark)
+
+
+def milliseconds(oracle: Any, count: int) -> float:
+    """Of the CPU's own time, a clip, of the median of three batches of eight."""
+    clean, _ = held_out_clips(oracle.root, oracle.split, 8, None)
+    known = torch.zeros(8, clean.shape[2], dtype=torch.bool)
+    known[:, evenly_spaced(clean.shape[2], count)] = True
+    times = []
+    for _ in range(4):
+        start = time.process_time()
+        oracle.interpolators["hypotheses"](clean, known)
+        times.append(time.process_time() - start)
+    return 1e3 * sorted(times[1:])[1] / 8
+
+
+def main(path: str) -> None:
+    """Measures every variant and writes the rows to ``path``."""
+    torch.set_num_threads(1)
+    table = []
+    for name, overrides in VARIANTS.items():
+        for seed in SEEDS if not overrides else SEEDS[:1]:
+            oracle = variant(overrides, seed)
+            with torch.no_grad():
+                rows = oracle.run("cpu")["rows"]
+                cost = {count: milliseconds(oracle, count) for count in oracle.counts}
+            for count in oracle.counts:
+                figures = {r["interpolation"]: r for r in rows if r["keyframes"] == count}
+                row = {"variant": name, "seed": seed, "keyframes": count, "ms": cost[count], "figures": figures}
+                table.append(row)
+                print(name, seed, count, {n: round(f["ratio"], 3) for n, f in figures.items()}, flush=True)
+            Path(path).write_text(json.dumps(table, indent=1))
+    assert all(ORACLE in row["figures"] for row in table)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

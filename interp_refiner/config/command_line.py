@@ -1,0 +1,144 @@
+"""The arguments of a program: what Hydra is asked for, with values taken as their user means them."""
+
+import re
+import types
+import typing
+from argparse import SUPPRESS, ArgumentParser
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import OverrideParseException
+
+SHOWN = "shown"  # Hydra's own commands: nothing is run
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What the arguments ask Hydra for.
+
+    Attributes:
+        arguments: all of them, as Hydra reads them.
+        overrides: those that change the config.
+        multirun: a sweep was asked for.
+        config_name: another primary config than the program's own, or None.
+        config_dir: a folder with more config groups, or None.
+        only_shown: nothing is run: help, a look at the config, shell completion.
+        unread: not to be composed: shell completion, or the config of a saved run (``--config-path``), which Lightning
+            hands to the processes that it starts.
+    """
+
+    arguments: list[str]
+    overrides: list[str]
+    multirun: bool
+    config_name: str | None
+    config_dir: str | None
+    only_shown: bool
+    unread: bool
+
+    @classmethod
+    def read(cls, arguments: Sequence[str], texts: Collection[str]) -> "CommandLine":
+        """Reads arguments; ``texts`` are the settings whose values are plain text, see :func:`as_meant`."""
+        parser = ArgumentParser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
+        parser.add_argument("overrides", nargs="*", default=[])
+        parser.add_argument("--multirun", "-m", action="store_true", default=False)
+        for name, short in (("--config-name", "-cn"), ("--config-dir", "-cd"), ("--config-path", "-cp")):
+            parser.add_argument(name, short, default=None)
+        parser.add_argument("--experimental-rerun", default=None)
+        parser.add_argument("--package", "-p", default=None)
+        for name, short in (("--cfg", "-c"), ("--info", "-i")):
+            parser.add_argument(name, short, nargs="?", dest=SHOWN)
+        parser.add_argument("--shell-completion", "-sc", action="store_true", default=False)
+        for names in (("--help", "-h"), ("--hydra-help",), ("--version",)):
+            parser.add_argument(*names, action="store_true", dest=SHOWN)
+        found, _ = parser.parse_known_intermixed_args(list(arguments))
+        words = [] if found.shell_completion else found.overrides
+        meant = {text: as_meant(text, texts, found.multirun) for text in words}
+        return cls(
+            arguments=[meant.get(argument, argument) for argument in arguments],
+            overrides=list(meant.values()),
+            multirun=found.multirun,
+            config_name=found.config_name,
+            config_dir=found.config_dir,
+            only_shown=hasattr(found, SHOWN),
+            unread=bool(found.config_path or found.experimental_rerun or found.shell_completion),
+        )
+
+    @property
+    def composable(self) -> list[str]:
+        """The overrides, with ``config_dir`` as a folder of ``hydra.searchpath``."""
+        if self.config_dir is None:
+            return self.overrides
+        added = [text for text in self.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
+        folders = [f"file://{Path(self.config_dir).absolute()}"]
+        for text in added:
+            value = parsed(text).value()
+            folders += [str(folder) for folder in (value if isinstance(value, list) else [value])]
+        rest = [text for text in self.overrides if text not in added]
+        return [*rest, f"hydra.searchpath=[{','.join(map(quoted, folders))}]"]
+
+
+def parsed(text: str) -> Override:
+    """One override; raises :class:`OverrideParseException` where it is not in Hydra's grammar."""
+    return OverridesParser.create().parse_overrides([text])[0]
+
+
+def text_settings(settings: type) -> list[str]:
+    """The settings of a program whose values are plain text: a prompt, a path, a name."""
+    hints = typing.get_type_hints(settings)
+    return [name for name, hint in hints.items() if hint is str or set(typing.get_args(hint)) == {str, types.NoneType}]
+
+
+def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
+    """An override whose value Hydra reads as its user means it.
+
+    In the grammar commas and brackets have a meaning; few letters beyond ASCII are known. A value is quoted, so that
+    it is taken as it stands, if it belongs to one of ``texts``, names a file or folder that exists, or is not in the
+    grammar. ``null``, interpolations, quoted values and the sweeps of a multirun stay as they are.
+    """
+    key, equals, value = text.partition("=")
+    if not equals or value in ("", "null") or value[0] in "'\"" or "${" in value:
+        return text
+    try:
+        override = parsed(text)
+    except OverrideParseException:
+        return f"{key}={quoted(value)}"
+    plain = key.lstrip("+") in texts and not (multirun and override.is_sweep_override())
+    structured = override.is_sweep_override() or isinstance(override.value(), list | dict)
+    return f"{key}={quoted(value)}" if plain or (structured and _exists(value)) else text
+
+
+def quoted(value: str) -> str:
+    """A string in Hydra's grammar: in quotes, inner quotes and the backslashes before quotes escaped."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
+    return f"'{escaped}'"
+
+
+def fixed(overrides: Sequence[str]) -> list[str]:
+    """The overrides that every job of a sweep has."""
+    return [text for text in overrides if not parsed(text).is_sweep_override()]
+
+
+def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The overrides of every job of a grid; an open interval stands at its start."""
+    choices = {}
+    for text in overrides:
+        override = parsed(text)
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            choices[key] = [text]
+        elif override.is_discrete_sweep():
+            choices[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            choices[key] = [f"{key}={override.value().start}"]  # type: ignore[union-attr]
+    return map(list, product(*choices.values()))
+
+
+def _exists(value: str) -> bool:
+    try:
+        return Path(value).exists()
+    except OSError:  # longer than names may be
+        return False

@@ -1,0 +1,144 @@
+"""Parts of a user's own package: a class and a YAML beside it, no edit of the project."""
+
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from interp_refiner.config import Refused, build
+from interp_refiner.config.command_line import CommandLine
+from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.evaluate import evaluate
+from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.train import train
+from tests.factories import random_clip, spec_of
+
+CODE = """
+import torch
+from torch import nn
+from interp_refiner.core import BadValue
+from interp_refiner.evaluation.measures import ErrorTable
+from interp_refiner.forward.corruption import NoiseProfile
+from interp_refiner.forward.interpolator import Interpolation, Interpolator, no_confidence
+from interp_refiner.model.backbone import Backbone
+
+class Hold(Interpolator):
+    segment_local = True
+
+    def __init__(self, gain: float = 1.0):
+        super().__init__()
+        if gain < 0:
+            raise BadValue("gain", gain, "a number >= 0")
+        self.gain = gain
+
+    def fill(self, values, near):
+        index = near.left.view(*near.left.shape[:1], 1, -1, *[1] * (values.ndim - 3)).expand_as(values)
+        return Interpolation(self.gain * values.gather(2, index), no_confidence(values))
+
+class Late(NoiseProfile):
+    def missing(self, neighbours):
+        return neighbours.alpha
+
+class PerPosition(Backbone):
+    def __init__(self, spec, num_hypotheses=1, out_channels=None, attention=None, width: int = 4):
+        super().__init__()
+        self.head = nn.Conv3d(2 * spec.channels, out_channels or spec.channels, 1)
+
+    def forward(self, corrupted):
+        return self.head(torch.cat([corrupted.x, corrupted.interpolation], 1))
+
+    def zero_output(self):
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+def distance(estimate, clean):
+    return (estimate - clean).abs().mean((1, 3, 4))
+
+def mine(methods, baselines, bootstrap):
+    return ErrorTable(methods, baselines, {"mine": distance}, bootstrap)
+"""
+OPTIONS = {
+    "interpolator/hold": "_target_: throw_away.parts.Hold\ngain: 0.5\n",
+    "corruption/late": "defaults:\n  - dist\n  - _self_\nnoise:\n  _target_: throw_away.parts.Late\n",
+    "backbone/per_position": "_target_: throw_away.parts.PerPosition\n",
+    "metric/mine": "mine:\n  _target_: throw_away.parts.mine\n  _partial_: true\n",
+}
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    """A package that is installed for the length of this module, and its folder of options."""
+    root = tmp_path_factory.mktemp("package")
+    (root / "throw_away").mkdir()
+    (root / "throw_away" / "__init__.py").touch()
+    (root / "throw_away" / "parts.py").write_text(textwrap.dedent(CODE))
+    for option, text in OPTIONS.items():
+        file = root / "conf" / f"{option}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    sys.path.insert(0, str(root))
+    yield root
+    sys.path.remove(str(root))
+    for name in [name for name in sys.modules if name.startswith("throw_away")]:
+        del sys.modules[name]
+
+
+def config(package, program, *arguments):
+    line = CommandLine.read(["--config-dir", str(package / "conf"), *arguments], [])
+    return program.program.compose(*line.composable)
+
+
+def test_an_interpolator(package):
+    cfg = config(package, train, "interpolator=hold")
+    known = torch.tensor([[True, False, False, True]])
+    values = random_clip(batch=1, frames=4).latents
+    filled = build(cfg.interpolator)(values, known).latents
+    assert torch.equal(filled[:, :, 1], 0.5 * values[:, :, 0])
+    assert torch.equal(filled[:, :, 3], values[:, :, 3])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("interpolator.gain=much", r"interpolator\.gain=much: expected a number"),
+        ("interpolator.gain=-1", r"interpolator\.gain=-1(\.0)?: expected a number >= 0"),
+        ("interpolator.gian=1", r"interpolator\.gian=1: no such key; did you mean 'interpolator.gain'"),
+    ],
+)
+def test_its_values_are_checked_like_any_other(override, message, package):
+    def start():
+        cfg = config(package, train, "interpolator=hold", override)
+        train.program.check_before(cfg, str(package / "run"))
+        build(cfg.interpolator)
+
+    with pytest.raises((BadValue, Refused), match=message):
+        start()
+
+
+def test_it_stands_among_the_options_of_its_group(package):
+    with pytest.raises(BadValue, match=r"interpolator=holdd: expected .*\bhold\b.*did you mean 'hold'"):
+        config(package, train, "interpolator=holdd")
+
+
+def test_a_corruption_mode(package):
+    cfg = config(package, train, "corruption=late", "corruption/bridge_time=fully_corrupted", "corruption.sigma=0.2")
+    corruption = build(cfg.corruption, interpolator=Linear())
+    corrupted = corruption(random_clip(), "val")
+    expected = corrupted.neighbours.alpha.masked_fill(corrupted.known, 0)
+    assert torch.equal(corrupted.noise_profile, expected)
+
+
+def test_a_backbone(package):
+    cfg = config(package, train, "backbone=per_position")
+    spec: ClipSpec = spec_of(16)
+    backbone = build(cfg.backbone, spec=spec, attention=None)
+    corrupted = build(cfg.corruption, interpolator=Linear())(random_clip(channels=16), "val")
+    assert backbone(corrupted).shape == corrupted.x.shape
+
+
+def test_a_metric(package):
+    cfg = config(package, evaluate, "metric=[mine]", "checkpoint=none")
+    table = build(cfg.metric.mine, methods=["refined", "linear"], baselines=["linear"], bootstrap=DEFAULT_BOOTSTRAP)
+    assert ("mine", "refined", "linear") in table.compared
