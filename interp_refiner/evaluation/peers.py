@@ -3,6 +3,7 @@
 import subprocess
 from collections import defaultdict
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar, Literal, final
 
@@ -27,7 +28,7 @@ def gaps(near: Neighbours) -> dict[int, list[Gap]]:
     found: dict[int, list[Gap]] = defaultdict(list)
     for row, known in enumerate(near.known.cpu()):
         frames = known.nonzero().flatten().tolist()
-        for left, right in zip(frames, frames[1:], strict=False):
+        for left, right in pairwise(frames):
             if right - left > 1:
                 found[right - left].append((row, left, right))
     return found
