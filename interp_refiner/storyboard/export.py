@@ -11,6 +11,7 @@ from interp_refiner.config import run_metadata
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
+from interp_refiner.storyboard.card import figures
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved import Components, PipelineConfig
 from interp_refiner.training import Refiner
@@ -41,7 +42,10 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
         text=text,
     )
     nodes = component_nodes(run) | {"text": text and OmegaConf.to_container(run.config.text, resolve=True)}
-    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run)))
+    evaluation = run.evaluation and figures(
+        run.evaluation, refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
+    )
+    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run), evaluation))
 
 
 def spec_of(run: Run) -> ClipSpec:

@@ -58,11 +58,13 @@ class PipelineConfig:
         components: by name, a mapping with ``_target_`` (a component of this package) and its arguments, which
             may be such mappings again; strings that start with ``./`` are paths in the folder.
         trained: where the model came from, for the card.
+        evaluation: what an evaluation found, see :func:`card.figures`; None where there was none.
     """
 
     spec: ClipSpec
     components: dict[str, Any]
     trained: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
 
     @property
     def fps(self) -> float:
@@ -77,7 +79,8 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     stored = json.loads((folder / INDEX).read_text())
     if "spec" not in stored:
         raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
-    config = PipelineConfig(ClipSpec.from_plain(stored["spec"]), stored["components"], stored["trained"])
+    spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
+    config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
     _load_weights(parts, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
