@@ -42,8 +42,8 @@ EVALUATION = """\
 ## Evaluation
 
 {clips} held-out clips, missing frames only, with 95% intervals. Errors are relative to the model's own interpolation,
-`{own}`; motion, flicker and high frequencies to the truth. `{noise}` is that interpolation with noise as large as what the
-sample adds to it. Command: `{command}`.
+`{own}`; motion, flicker and high frequencies to the truth. `{noise}` is that interpolation with noise as large as what
+the sample adds to it. Command: `{command}`.
 
 {table}
 """
@@ -70,9 +70,7 @@ def model_card(index: Mapping[str, Any]) -> str:
         "noise": f"{_class(parts['corruption']['noise'])}, sigma {parts['corruption']['sigma']:g}",
         "sampler": _class(parts["sampler"]),
         "codec": index["spec"]["codec"].get("name") or _name(parts["codec"]),
-        "text encoder": index["spec"]["text"].get("name") or _name(parts["text"])
-        if parts.get("text")
-        else "none: prompt embeddings are zero",
+        "text encoder": _text_encoder(index),
         **trained,
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value is not None)
@@ -122,6 +120,12 @@ def evaluated(stored: Mapping[str, Any] | None) -> str:
 def _name(node: Mapping[str, Any]) -> str:
     """What a data set declared it as, or its class."""
     return node.get("name") or _class(node)
+
+
+def _text_encoder(index: Mapping[str, Any]) -> str:
+    """Of the prompts, as the data set declared it."""
+    node = index["components"].get("text")
+    return index["spec"]["text"].get("name") or _name(node) if node else "none: prompt embeddings are zero"
 
 
 def _class(node: Mapping[str, Any]) -> str:

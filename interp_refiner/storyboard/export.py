@@ -42,9 +42,8 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
         text=text,
     )
     nodes = component_nodes(run) | {"text": text and OmegaConf.to_container(run.config.text, resolve=True)}
-    evaluation = run.evaluation and figures(
-        run.evaluation, refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
-    )
+    counts = refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
+    evaluation = run.evaluation and figures(run.evaluation, counts)
     return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run), evaluation))
 
 
