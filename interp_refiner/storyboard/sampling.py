@@ -18,7 +18,6 @@ from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
-    INDEX,
     Keyframe,
     RefinerOutput,
     RefinerPipeline,
@@ -30,6 +29,7 @@ from interp_refiner.storyboard.cost import expected_cost
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.storyboard import naming
 from interp_refiner.storyboard.timeline import collisions, refuse_collisions
+from interp_refiner.training.checkpoint import is_exported, located
 
 CONTRACT = ("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker")
 EXTRAS = ("gif", "frames", "latents")
@@ -134,8 +134,8 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     if not cfg.dry_run:
         writable("output", output)
     files = {name: output.with_suffix(suffix) for name, suffix in SUFFIXES.items() if name in (*ALWAYS, *cfg.also)}
-    folder = Path(cfg.checkpoint).expanduser()
-    model = [file for file in folder.rglob("*") if file.is_file()] if (folder / INDEX).is_file() else []
+    folder = located(cfg.checkpoint)
+    model = [file for file in folder.rglob("*") if file.is_file()] if is_exported(folder) else []
     sources = [Path(cfg.storyboard).expanduser(), *board.files, *model]
     read = {file.resolve() for file in sources}
     for file in files.values():

@@ -29,8 +29,9 @@ from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.card import FPS, model_card
 from interp_refiner.storyboard.construct import INSIDE, construct_components
+from interp_refiner.training.checkpoint import INDEX, is_exported
 
-INDEX, WEIGHTS, INTERPOLATOR = "model_index.json", "refiner.safetensors", "interpolator.safetensors"
+WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
 TRANSFORMER, VAE, CARD = "transformer", "vae", "README.md"
 
 OBJECTIVE = "objective."  # before the names of an objective's own parameters
@@ -57,11 +58,13 @@ class PipelineConfig:
         components: by name, a mapping with ``_target_`` (a component of this package) and its arguments, which
             may be such mappings again; strings that start with ``./`` are paths in the folder.
         trained: where the model came from, for the card.
+        evaluation: what an evaluation found, see :func:`card.figures`; None where there was none.
     """
 
     spec: ClipSpec
     components: dict[str, Any]
     trained: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
 
     @property
     def fps(self) -> float:
@@ -71,12 +74,13 @@ class PipelineConfig:
 
 def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     """Reads what :func:`save_components` wrote; raises :class:`BadValue` where there is no pipeline."""
-    if not (folder / INDEX).is_file():
+    if not is_exported(folder):
         raise BadValue("checkpoint", folder, f"a folder with {INDEX}, as save_pretrained or the export writes it")
     stored = json.loads((folder / INDEX).read_text())
     if "spec" not in stored:
         raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
-    config = PipelineConfig(ClipSpec.from_plain(stored["spec"]), stored["components"], stored["trained"])
+    spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
+    config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
     _load_weights(parts, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator

@@ -217,6 +217,18 @@ def test_an_experiment_leaves_size_to_the_scale(experiment: str, scale: str) -> 
         assert cfg.hydra.runtime.choices[group] == choice
 
 
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_scale_says_where_motion_is_matched(scale: str) -> None:
+    """A latent frame of Wan is no frame of pixels: there hypotheses are made in latents."""
+    cfg = composed("train", "+experiment=gt_keyframes", f"scale={scale}")
+    targets = {str(node._get_node(name)) for _, node, name in walk(cfg.interpolator) if name == "_target_"}
+    classes = {target.rpartition(".")[2] for target in targets}
+    assert "MotionHypotheses" in classes
+    assert ("InPixels" in classes) == (scale == "laptop")
+    chosen = composed("train", "+experiment=gt_keyframes", f"scale={scale}", "interpolator=linear")
+    assert chosen.interpolator._target_.endswith(".Linear")
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_large_scale_leaves_nothing_in_another_strategy(strategy: str, tmp_path: Path) -> None:
     """What belongs to one strategy would be an argument too many of another, which may take any by ``**kwargs``."""

@@ -133,9 +133,11 @@ def test_benchmark_interpolators_prints_markdown_and_writes_json(tmp_path):
     done = program(tmp_path, "interp_refiner.benchmark", "benchmark=interpolators", *small[:-1], *run)
     assert done.returncode == 0, done.stderr
     assert "Left out: flow_warp, no checkpoint." in done.stdout
+    assert "Left out: rife, not measured: folder=<folder with its weights> is not set." in done.stdout
     rows = json.loads((tmp_path / "run" / "benchmark.json").read_text())["rows"]
     assert {row["interpolator"] for row in rows} == {
-        "linear", "slerp", "spline", "sinkhorn", "motion_compensated", "motion_compensated_pixels"
+        "linear", "slerp", "spline", "sinkhorn", "motion_compensated", "motion_compensated_pixels",
+        "minterpolate",
     }  # fmt: skip
     assert all(f"| {row['interpolator']} | {row['ratio']:.3f} |" in done.stdout for row in rows)
 
