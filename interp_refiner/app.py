@@ -6,14 +6,14 @@ Pictures dropped on a timeline become a video: the interpolation at once, the re
 import logging
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from interp_refiner.assemble import load_pipeline
-from interp_refiner.config import Settings, build, main, quiet_libraries
+from interp_refiner.config import Settings, build, main, quiet_libraries, terminal
 from interp_refiner.core import BadValue, MissingExtra, device
 from interp_refiner.storyboard.studio import Studio
 
@@ -47,20 +47,18 @@ def app(cfg: DictConfig) -> None:
     folder = Path(cfg.paths.output_dir)
     # gradio reads these when it is imported: no calls home, and uploads stay in the run's folder
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads")}
-    try:
-        from interp_refiner.storyboard.page import open_page
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "gradio":
-            raise
-        raise MissingExtra("the demo page", "gradio", "app") from error
+    if find_spec("gradio") is None:
+        raise MissingExtra("the demo page", "gradio", "app")
     studio = Studio(
         load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)),
         samplers={name: build(node) for name, node in cfg.samplers.items()},
         folder=folder / "videos",
         upscale=cfg.upscale,
     )
+    from interp_refiner.storyboard.page import open_page  # here, since gradio takes seconds to import
+
     page, url = open_page(studio, cfg.host, cfg.port, cfg.seed)
-    Console(highlight=False).print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)
+    terminal().print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)
     page.block_thread()
 
 

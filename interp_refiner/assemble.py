@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.config import build
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, state_faults
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.data.medium import Video
@@ -116,7 +116,10 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
-    run.module.load_state_dict(read_weights(file, run.module, ema))
+    weights = read_weights(file, run.module, ema)
+    if faults := state_faults(run.module.state_dict(), weights):
+        raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
+    run.module.load_state_dict(weights)
     if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()

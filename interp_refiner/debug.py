@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
-from interp_refiner.config import Refused, Settings, main
+from interp_refiner.config import Refused, Settings, main, terminal
 from interp_refiner.config.refusal import MISTAKES, one_line
 from interp_refiner.core import BadValue, Stopped
 from interp_refiner.evaluation.line import LINE, tiny
@@ -37,9 +36,9 @@ def debug(cfg: DictConfig) -> None:
     if cfg.steps < 1 or cfg.clips < 8:
         raise BadValue("steps" if cfg.steps < 1 else "clips", min(cfg.steps, cfg.clips), "at least 1 step and 8 clips")
     folder, overrides = Path(cfg.paths.output_dir), [*tiny(cfg), *cfg.overrides]
-    console, start = Console(highlight=False), time.perf_counter()
+    console, start = terminal(), time.perf_counter()
     for number, (name, step) in enumerate(LINE.items(), 1):
-        console.print(f"\n[bold]step {number} of {len(LINE)}, {name}[/bold]")
+        console.print(f"\nstep {number} of {len(LINE)}, {name}", style="bold")
         try:
             step(folder, overrides)
         except Exception as error:

@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
 from interp_refiner.assemble import load_pipeline
-from interp_refiner.config import Settings, main, writable
+from interp_refiner.config import Settings, main, terminal, writable
 from interp_refiner.core import BadValue
 
 
@@ -33,7 +32,7 @@ def export(cfg: DictConfig) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadValue("output", output, "a new or empty folder: something is there already")
     folder = load_pipeline(cfg.checkpoint, cfg, ema=cfg.ema).save_pretrained(output)
-    console = Console(highlight=False)
+    console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
     console.print(
         f"next: python -m interp_refiner.sample checkpoint={folder} storyboard=<board.yaml> output=out.mp4",

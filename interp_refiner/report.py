@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.console import Console
 
-from interp_refiner.config import Settings, main
+from interp_refiner.config import Settings, main, terminal
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
 from interp_refiner.evaluation.comparison.page import headlines
 
@@ -41,7 +40,7 @@ def report(cfg: DictConfig) -> None:
     names = ", ".join(folder.resolve().name for folder in folders)
     title = cfg.title or f"{'Runs of' if len(comparison.runs) > 1 else 'Run'} {names}"
     written = write_report(comparison, Path(cfg.output).expanduser(), title)
-    console = Console(highlight=False)
+    console = terminal()
     for headline in headlines(comparison):
         console.print(headline.sentence, soft_wrap=True, markup=False)
     for kind, path in written.items():

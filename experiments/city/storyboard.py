@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 from interp_refiner.assemble import load_pipeline
+from interp_refiner.data.codec import read_image
 from interp_refiner.evaluation.measures import Bootstrap, psnr, ssim
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.storyboard import load_storyboard
-from interp_refiner.storyboard.media import as_video, read_image
+from interp_refiner.storyboard.media import as_video
 from interp_refiner.storyboard.sampling import read_board
 
 BOARD = Path(__file__).with_name("board.yaml")
@@ -29,7 +30,7 @@ def main() -> None:
     pipe.corruption.interpolator = Linear()
     rows = {"linear": pipe.interpolate(keyframes, **size), **rows}
     missing = ~made.known[0]
-    truth = as_video([read_image(file) for file in sorted(board.files[0].parent.glob("*.png"))])[None]
+    truth = as_video([read_image(file)[0] for file in sorted(board.files[0].parent.glob("*.png"))])[None]
     error = {name: (video[None] - truth).square().mean((0, 1, 3, 4))[missing] for name, video in rows.items()}
     weights = Bootstrap().weights(int(missing.sum())).float()
     print("| | MSE / linear | PSNR of the mean MSE, dB | mean PSNR, dB | SSIM |\n|---|---|---|---|---|")

@@ -21,7 +21,8 @@ from interp_refiner.config.nothing_left import nothing_left
 from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
 from interp_refiner.config.refusal import Refused
-from interp_refiner.config.writable import writable
+from interp_refiner.config.terminal import terminal
+from interp_refiner.config.writable import writable, writable_folder
 
 __all__ = [
     "Program",
@@ -39,5 +40,7 @@ __all__ = [
     "quiet_libraries",
     "run_metadata",
     "save_config",
+    "terminal",
     "writable",
+    "writable_folder",
 ]

@@ -30,7 +30,7 @@ def print_config(cfg: DictConfig, title: str = "config") -> None:
         return
     tree = Tree(Text(title, style="bold"), guide_style="dim")
     _grow(tree, cfg)
-    Console(highlight=False, width=None if sys.stdout.isatty() else 100_000).print(tree)
+    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 100_000).print(tree)
 
 
 def _grow(tree: Tree, node: DictConfig) -> None:

@@ -41,11 +41,14 @@ class Rule:
 
     Attributes:
         hint: the hint with every part dropped that only code can supply; None where nothing is left of it.
-        code_only: whether there was such a part (a tensor, a module, a callable): then a dict is not judged.
+        code_only: whether there was such a part (a tensor, a module, a callable).
+        built: all such parts are classes: a dict is none of them, unless it has a ``_target_``. Otherwise a dict is not
+            judged.
     """
 
     hint: Any
     code_only: bool
+    built: bool = False
 
     def check(self, name: str, value: object) -> None:
         """Raises :class:`BadValue` where the value is none that the hint allows.
@@ -53,6 +56,9 @@ class Rule:
         Checked as strict JSON: an int serves as a float, a list as a tuple, a string as a path or an enum's value, but
         ``"3"`` is no number, 1 is no boolean and 1.0 no integer.
         """
+        if isinstance(value, dict) and self.built and not _takes_dicts(self.hint):
+            allowed = "" if self.hint is None else f"{_describe(self.hint)}, or "
+            raise BadValue(name, as_yaml(value), f"{allowed}what has a _target_: these keys are of another option")
         if self.hint is None or (self.code_only and isinstance(value, dict)):
             return
         try:
@@ -84,7 +90,16 @@ def rule(hint: Any) -> Rule:
     if kind in _DICTS:
         values = rule(args[1]) if len(args) == 2 else _ANYTHING
         return Rule(dict[Any, Any if values.hint is None else values.hint], values.code_only)
-    return _ANYTHING
+    return Rule(None, code_only=True, built=_is_built(kind))
+
+
+def _is_built(kind: Any) -> bool:
+    """Whether objects of a type are built from a node with a ``_target_``."""
+    return inspect.isclass(kind) and kind not in (Any, object) and not issubclass(kind, dict | collections.abc.Callable)
+
+
+def _takes_dicts(hint: Any) -> bool:
+    return any(get_origin(part) is dict for part in (hint, *get_args(hint)))
 
 
 def _is_enum(hint: Any) -> bool:
@@ -93,7 +108,9 @@ def _is_enum(hint: Any) -> bool:
 
 def _union(members: list[Rule]) -> Rule:
     plain = [member.hint for member in members if member.hint is not None]
-    return Rule(functools.reduce(operator.or_, plain) if plain else None, any(member.code_only for member in members))
+    coded = [member for member in members if member.code_only]
+    hint = functools.reduce(operator.or_, plain) if plain else None
+    return Rule(hint, bool(coded), bool(coded) and all(member.built for member in coded))
 
 
 def _sequence(kind: type, args: tuple) -> Rule:

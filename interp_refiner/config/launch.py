@@ -34,7 +34,9 @@ from omegaconf.errors import OmegaConfBaseException
 from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.command_line import CommandLine, fixed, jobs, text_settings
 from interp_refiner.config.composition import composed
+from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.refusal import MISTAKES, locate, refuse, stopped
+from interp_refiner.config.terminal import print_any_name
 from interp_refiner.core import Stopped
 
 PACKAGE = __name__.partition(".")[0]
@@ -66,8 +68,10 @@ class Program:
         return composed(self.conf_dir, self.config_name, *overrides)
 
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
-        """Refuses what cannot be run; see :func:`check_config`."""
+        """Refuses what cannot be run; see :func:`check_config` and :func:`check_machine`."""
         check_config(cfg, self.settings, choices)
+        self.settings.check(cfg)
+        check_machine(cfg)
 
     def check_before(self, config: DictConfig, output_dir: str) -> None:
         """Checks a config as Hydra composed it, before its run folder exists; ``${hydra:...}`` already resolves."""
@@ -78,6 +82,7 @@ class Program:
                 config.hydra.job.num, config.hydra.job.id = 0, "0"
         with hydra_config(config):
             self.check(config, config.hydra.runtime.choices)
+            check_output(config, output_dir)
 
     def check_line(self, line: CommandLine) -> None:
         """Composes and checks everything that a command line asks for.
@@ -153,6 +158,7 @@ def main(config_name: str, settings: type[Settings] = Settings, conf: Path | Non
 def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
     asked = os.environ.get(FULL_ERROR)
     job = Job(program, task, asked)
+    print_any_name()
     run = hydra.main(config_path=str(program.conf_dir), config_name=program.config_name, version_base="1.3")(job)
     try:
         line = CommandLine.read(sys.argv[1:], text_settings(program.settings))

@@ -1,5 +1,6 @@
 """Places that cannot be written to, told before the work and not after it."""
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -17,9 +18,16 @@ def writable(name: str, path: Path) -> Path:
         BadValue: a file stands where a folder has to be, or the folder refuses.
     """
     try:
-        folder = path if path.is_dir() else next(above for above in path.absolute().parents if above.exists())
+        folder = path if path.is_dir() else next(above for above in path.absolute().parents if os.path.lexists(above))
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise BadValue(name, path, f"a place that can be written to: {error.strerror}") from None
     return path
+
+
+def writable_folder(name: str, path: Path) -> Path:
+    """:func:`writable`, for a folder: it may be there already, but not as a file."""
+    if path.exists() and not path.is_dir():
+        raise BadValue(name, path, "a folder: a file is there already")
+    return writable(name, path)

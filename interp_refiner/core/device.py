@@ -26,7 +26,7 @@ PEAK_FLOPS = {
 def device(name: str) -> str:
     """``auto`` is the GPU where there is one; raises :class:`BadValue` for ``cuda`` where there is none."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise BadValue("device", "cuda", "auto or cpu: no GPU is available")
+        raise BadValue("device", "cuda", "auto or cpu: this machine has no GPU that torch can use")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 

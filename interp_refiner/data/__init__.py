@@ -13,7 +13,7 @@ from interp_refiner.data.source import Clips, ClipSource, Reading, Writer
 from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
 from interp_refiner.data.verify import summary, verify
-from interp_refiner.data.videos import Cut, find_videos
+from interp_refiner.data.videos import Cut, find_videos, walked
 from interp_refiner.data.wan_synth import wan_synth_metadata, windows, write_clip_windows
 
 __all__ = [
@@ -44,6 +44,7 @@ __all__ = [
     "inside",
     "summary",
     "verify",
+    "walked",
     "wan_synth_metadata",
     "windows",
     "write_clip_windows",

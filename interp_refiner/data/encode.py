@@ -20,7 +20,7 @@ from interp_refiner.data.codec import Codec, UnreadableVideo, still_gap
 from interp_refiner.data.settings import difference, fingerprint, plain
 from interp_refiner.data.shards import DatasetMetadata, Sample, write_shard
 from interp_refiner.data.text import TextEncoder
-from interp_refiner.data.videos import SPLITS, Cut, Pixels, Video, as_video, moments
+from interp_refiner.data.videos import SPLITS, Cut, Footage, Pixels, Video, as_video, moments
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +30,18 @@ SETTINGS_FILE = "encode.json"
 
 @dataclass(frozen=True)
 class Encoded:
-    """Clips of every split, why videos were left out, by their paths below the source, and the :func:`still_gap`."""
+    """What was written.
+
+    Attributes:
+        clips: of every split.
+        skipped: why videos were left out, by their paths below the source.
+        remarks: what was converted or ignored of the others, see :attr:`Film.remarks`.
+        still_gap: see :func:`still_gap`.
+    """
 
     clips: dict[str, int]
     skipped: dict[str, str]
+    remarks: dict[str, list[str]]
     still_gap: dict[str, list[float]]
 
 
@@ -189,25 +197,29 @@ class VideoEncoder:
         done: Callable[[], Any] = lambda: None,
     ) -> Iterator[Pixels]:
         """The clips of some splits; notes the ``faults`` of videos, and calls ``done`` after each of them."""
-        for video, parts in self._read(videos):
-            if isinstance(parts, UnreadableVideo):
-                faults[video.name] = str(parts)
+        for video, read in self._read(videos):
+            if isinstance(read, UnreadableVideo):
+                faults[video.name] = str(read)
             else:
-                for split in (s for s in splits if s in parts):
-                    yield from (clip for _, clip in self.cut.clips(parts[split], split))
+                for split in (s for s in splits if s in read.parts):
+                    yield from (clip for _, clip in self.cut.clips(read.parts[split], split))
             done()
 
     def _encode(self, partial: Path, number: int, chunk: Sequence[Video], progress: "tqdm[Any]") -> dict[str, Any]:
         """Writes the shards of a chunk; returns its record."""
         samples: dict[str, list[Sample]] = {split: [] for split in SPLITS}
         skipped: dict[str, str] = {}
-        for video, parts in self._read(chunk):
-            if isinstance(parts, UnreadableVideo):
-                skipped[video.name] = str(parts)
-                log.warning("skipped: %s: %s", video.name, parts)
+        remarks: dict[str, list[str]] = {}
+        for video, read in self._read(chunk):
+            if isinstance(read, UnreadableVideo):
+                skipped[video.name] = str(read)
+                log.warning("skipped: %s: %s", video.name, read)
             else:
+                if read.remarks:
+                    remarks[video.name] = read.remarks
+                    log.info("%s: %s", video.name, "; ".join(read.remarks))
                 embedding = self.text.encode([video.caption])[0].float().cpu()
-                for split, frames in parts.items():
+                for split, frames in read.parts.items():
                     samples[split] += self._samples(video, split, frames, embedding)
             progress.update()
         for split, found in samples.items():
@@ -215,14 +227,15 @@ class VideoEncoder:
                 path = partial / split / f"shard-{number:05d}.tar"
                 write_shard(path.with_suffix(".part"), found, self._metadata(None, None), set())
                 os.replace(path.with_suffix(".part"), path)
-        return {"clips": {split: len(found) for split, found in samples.items()}, "skipped": skipped}
+        clips = {split: len(found) for split, found in samples.items()}
+        return {"clips": clips, "skipped": skipped, "remarks": remarks}
 
     def _samples(self, video: Video, split: str, frames: Pixels, embedding: Tensor) -> Iterator[Sample]:
         for (t, h, w), clip in self.cut.clips(frames, split):
             latents = self.codec.encode(as_video(clip).to(self.device))[0].bfloat16().cpu()
             yield Sample(f"{video.key}-t{t:05d}-h{h:04d}-w{w:04d}", latents, embedding, video.caption)
 
-    def _read(self, videos: Sequence[Video]) -> Iterator[tuple[Video, dict[str, Pixels] | UnreadableVideo]]:
+    def _read(self, videos: Sequence[Video]) -> Iterator[tuple[Video, Footage | UnreadableVideo]]:
         """Decoded videos in their order, ``threads`` of them being decoded ahead."""
         waiting, ahead = iter(videos), deque[tuple[Video, Future[Any]]]()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
@@ -256,7 +269,7 @@ class VideoEncoder:
         if empty := [split for split, count in encoded.clips.items() if count == 0]:
             self._refuse_empty(empty, partial)
         made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}
-        made_by |= {"skipped": encoded.skipped, "still_gap": state["still_gap"]}
+        made_by |= {"skipped": encoded.skipped, "remarks": encoded.remarks, "still_gap": state["still_gap"]}
         metadata = self._metadata(state["statistics"], made_by)
         for split, count in encoded.clips.items():
             replace(metadata, num_samples=count).save(partial / split)
@@ -274,8 +287,9 @@ def _nothing_to_read(videos: Sequence[Video], faults: dict[str, str], wanted: st
 def _summary(state: dict[str, Any]) -> Encoded:
     chunks = state["chunks"].values()
     skipped = {name: reason for chunk in chunks for name, reason in chunk["skipped"].items()}
+    remarks = {name: found for chunk in chunks for name, found in chunk.get("remarks", {}).items()}
     clips = {split: sum(chunk["clips"][split] for chunk in chunks) for split in SPLITS}
-    return Encoded(clips, skipped, state["still_gap"])
+    return Encoded(clips, skipped, remarks, state["still_gap"])
 
 
 def _save(folder: Path, state: dict[str, Any]) -> None:

@@ -10,11 +10,10 @@ from typing import Literal
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.config import Settings, build, writable
-from interp_refiner.core import EXIT_INTERRUPTED, BadValue, Stopped
+from interp_refiner.config import Settings, build, terminal, writable, writable_folder
+from interp_refiner.core import EXIT_INTERRUPTED, BadValue, Stopped, device
 from interp_refiner.data import (
     AnchorShards,
     DatasetMetadata,
@@ -22,6 +21,7 @@ from interp_refiner.data import (
     find_videos,
     inside,
     summary,
+    walked,
     write_clip_windows,
 )
 from interp_refiner.data import verify as verify_shards
@@ -89,7 +89,7 @@ def cut_clip(cfg: DictConfig) -> None:
 
 def write_shapes(cfg: DictConfig) -> None:
     """The embedded moving-shapes clips."""
-    output = writable("output", Path(cfg.output).expanduser())
+    output = writable_folder("output", Path(cfg.output).expanduser())
     build(cfg.writer).write(output)
     tell(output)
 
@@ -99,28 +99,42 @@ def encode_videos(cfg: DictConfig) -> None:
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser())
     videos = find_videos(Path(cfg.source).expanduser(), captions)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if cfg.device == "auto" else cfg.device
     parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
-    encoder = VideoEncoder(*parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device)
+    encoder = VideoEncoder(
+        *parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device(cfg.device)
+    )
     try:
         encoded = encoder.write(videos, output)
     except KeyboardInterrupt:
         raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
-    console = Console(highlight=False)
+    console = terminal()
     for name, reason in encoded.skipped.items():
         console.print(f"skipped {name}: {reason}", soft_wrap=True)
     for mode, distance in encoded.still_gap.items():
         later = sum(distance[1:]) / max(1, len(distance) - 1)
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
+    for remark, names in grouped(encoded.remarks).items():
+        console.print(f"{remark}: {len(names)} videos, such as {names[0]}", soft_wrap=True)
+    for reason, names in walked(Path(cfg.source).expanduser())[1].items():
+        console.print(f"left out, {reason}: {len(names)}, such as {names[0]}", soft_wrap=True)
     without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
     counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
     console.print(counted, soft_wrap=True)
     tell(output)
 
 
+def grouped(remarks: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The names of the videos that a remark is made of, for every remark."""
+    names: dict[str, list[str]] = {}
+    for name, said in remarks.items():
+        for remark in said:
+            names.setdefault(remark, []).append(name)
+    return names
+
+
 def embed_prompts(cfg: DictConfig) -> None:
     """Prompts as tensor files."""
-    output = writable("output", Path(cfg.output).expanduser())
+    output = writable_folder("output", Path(cfg.output).expanduser())
     lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
     prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
     prompts["negative"] = cfg.negative
@@ -131,7 +145,7 @@ def embed_prompts(cfg: DictConfig) -> None:
     about = {"text": encoder.describe(), "prompts": prompts}
     (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     shape = [encoder.length, encoder.dim]
-    Console(highlight=False).print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
+    terminal().print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
 
 
 def prompt_lines(file: Path) -> list[str]:
@@ -165,7 +179,7 @@ def verify_folders(cfg: DictConfig) -> None:
     anchors = None
     if cfg.anchors is not None:
         declared = declared_metadata(storages[0], metadata)
-        anchors = AnchorShards(Path(cfg.anchors).expanduser(), cfg.paths.cache, declared)
+        anchors = AnchorShards(Path(cfg.anchors).expanduser(), None, declared, checksums=True)
     reports = []
     for storage in storages:
         with tqdm(desc=storage.name, unit="sample", mininterval=0.2 if sys.stderr.isatty() else 10.0) as bar:
@@ -184,7 +198,7 @@ def verify_folders(cfg: DictConfig) -> None:
 
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
-    console = Console(highlight=False)
+    console = terminal()
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
@@ -197,7 +211,7 @@ def make_anchors(cfg: DictConfig) -> None:
     """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
     build(cfg.data).open().anchors()  # makes what is missing
     root = Path(cfg.data.anchors.root)
-    console = Console(highlight=False)
+    console = terminal()
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

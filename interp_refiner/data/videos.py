@@ -1,24 +1,27 @@
 """A folder of videos with captions, and how a video is cut into clips."""
 
 import csv
+import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from interp_refiner.core import BadValue, derived_seed, suggestion
-from interp_refiner.data.codec import VIDEO_SUFFIXES, UnreadableVideo, read_video
+from interp_refiner.core import BadValue, choice, derived_seed, suggestion
+from interp_refiner.data.codec import VIDEO_SUFFIXES, UnreadableVideo, decode_video
 from interp_refiner.data.wan_synth import windows
 
 SPLITS = ("train", "val")
 Pixels = UInt8[Tensor, "c t h w"]
+Incomplete = Literal["skip", "use"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class Video:
 
 
 @dataclass(frozen=True)
+class Footage:
+    """What was read of a video: the frames of every split, and :attr:`Film.remarks`."""
+
+    parts: dict[str, Pixels]
+    remarks: list[str]
+
+
+@dataclass(frozen=True)
 class Cut:
     """How videos become clips.
 
@@ -61,6 +72,7 @@ class Cut:
         held_out_videos: share of the videos that are held out, chosen by their keys.
         held_out_end: share of the frames of every other video that is held out, at its end.
         max_frames: read of a video; None for all.
+        incomplete: ``skip`` a video that was cut off or that has damaged frames, or ``use`` what there is.
 
     Raises:
         BadValue: sizes that do not fit, or shares outside 0..1.
@@ -74,6 +86,7 @@ class Cut:
     held_out_videos: float = 0.05
     held_out_end: float = 0.0
     max_frames: int | None = None
+    incomplete: Incomplete = "skip"
 
     def __post_init__(self) -> None:
         for name, parts in (("frame_size", 2), ("size", 3), ("stride", 3)):
@@ -89,19 +102,22 @@ class Cut:
             raise BadValue("fps", self.fps, "frames a second, more than 0, or null")
         if self.shot_change is not None and not 0 < self.shot_change <= 1:
             raise BadValue("shot_change", self.shot_change, "a difference above 0 and up to 1, or null")
+        choice("incomplete", self.incomplete, get_args(Incomplete))
         if self.max_frames is not None and self.max_frames < self.size[0]:
             raise BadValue("max_frames", self.max_frames, f"the {self.size[0]} frames of a clip or more, or null")
 
-    def read(self, video: Video) -> dict[str, Pixels]:
+    def read(self, video: Video) -> Footage:
         """The frames of every split.
 
         Raises:
-            UnreadableVideo: no video, one with a fault, or one that is too short for a clip.
+            UnreadableVideo: no video, one with a fault, one that is not whole, or one that is too short for a clip.
         """
         if video.fault:
             raise UnreadableVideo(video.fault)
         height, width = self.frame_size
-        frames = read_video(video.path, height, width, self.fps, self.max_frames).permute(3, 0, 1, 2)
+        use = self.incomplete == "use"
+        frames, remarks = decode_video(video.path, height, width, self.fps, self.max_frames, incomplete=use)
+        frames = frames.permute(3, 0, 1, 2)
         if self.is_held_out(video):
             parts = {"val": frames}
         else:
@@ -109,7 +125,7 @@ class Cut:
             parts = {"train": frames[:, : frames.shape[1] - held_out], "val": frames[:, frames.shape[1] - held_out :]}
         if all(next(self.clips(part, split), None) is None for split, part in parts.items()):
             raise UnreadableVideo(f"no shot has the {self.size[0]} frames of a clip ({frames.shape[1]} in all)")
-        return parts
+        return Footage(parts, remarks)
 
     def is_held_out(self, video: Video) -> bool:
         """Whether the whole video is."""
@@ -140,7 +156,7 @@ def as_video(clip: Pixels) -> Float[Tensor, "1 c t h w"]:
 
 
 def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
-    """The videos below a folder in the order of their names.
+    """The videos below a folder in the order of their names, those alone that :func:`walked` finds.
 
     A caption is the ``.txt`` beside its video, or the ``caption`` in the row of a csv whose ``file`` is the video's
     path below ``source``.
@@ -150,7 +166,7 @@ def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
     """
     if not source.is_dir():
         raise BadValue("source", source, "a folder of videos: no such folder")
-    paths = sorted(path for path in source.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    paths, _ = walked(source)
     if not paths:
         raise BadValue("source", source, f"a folder of videos ({' '.join(VIDEO_SUFFIXES)})")
     names = [str(path.relative_to(source)) for path in paths]
@@ -165,6 +181,65 @@ def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
             allowed = f"names that differ in letters or digits: '{other}' and '{video.name}' would both be {video.key}"
             raise BadValue("source", source, allowed)
     return videos
+
+
+def walked(source: Path) -> tuple[list[Path], dict[str, list[str]]]:
+    """The video files below a folder in the order of their names, and what was left out: names by reason.
+
+    Links are followed, to files and folders, but nothing is read twice: of several ways to one file or folder the one
+    without a link counts, then the first. Hidden files and folders are left out, and all but one of the names that
+    differ in case only, which other file systems take for one.
+    """
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    files = list(_files(source, left_out))
+    captioned = {path.with_suffix("") for path in files if path.suffix.lower() in VIDEO_SUFFIXES}
+    same: set[tuple[int, int]] = set()
+    names: set[str] = set()
+    found = []
+    for path in sorted(files, key=lambda path: (path.is_symlink(), path)):
+        name = str(path.relative_to(source))
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            if path.suffix != ".txt":
+                left_out[f"no video ({path.suffix or 'no suffix'})"].append(name)
+            elif path.with_suffix("") not in captioned:
+                left_out["a caption without a video"].append(name)
+            continue
+        stat = path.stat() if path.exists() else path.lstat()  # of a dangling link its own
+        if (identity := (stat.st_dev, stat.st_ino)) in same:
+            left_out["the same file as another"].append(name)
+        elif name.lower() in names:
+            left_out["the name of another but for case"].append(name)
+        else:
+            same.add(identity)
+            names.add(name.lower())
+            found.append(path)
+    return sorted(found), dict(left_out)
+
+
+def _files(source: Path, left_out: defaultdict[str, list[str]]) -> Iterator[Path]:
+    """Every file below a folder that is not hidden; each folder once, those without a link first."""
+    seen: set[str] = set()
+    waiting = [source]
+    linked: list[Path] = []
+    while waiting or linked:
+        folder = waiting.pop(0) if waiting else linked.pop(0)
+        name = str(folder.relative_to(source))
+        if (real := os.path.realpath(folder)) in seen:
+            left_out["the same folder as another"].append(name)
+            continue
+        seen.add(real)
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            left_out[f"a folder that cannot be read ({error.strerror})"].append(name)
+            continue
+        for path in entries:
+            if path.name.startswith("."):
+                left_out["hidden"].append(str(path.relative_to(source)))
+            elif path.is_dir():
+                (linked if path.is_symlink() else waiting).append(path)
+            else:
+                yield path
 
 
 def _video(path: Path, name: str, said: str) -> Video:

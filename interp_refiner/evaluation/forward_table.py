@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from interp_refiner.config import option_name, run_metadata, save_config
+from interp_refiner.config import option_name, run_metadata, save_config, terminal
 from interp_refiner.core import Clip
 from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
 from interp_refiner.evaluation.diagnosis import Diagnosis, Row
@@ -136,7 +135,7 @@ def show(rows: list[Row], facts: str, folder: Path) -> None:
     lines = texts(rows, columns)
     for line, after in zip(lines, [*lines[1:], None], strict=True):
         table.add_row(*line, end_section=after is not None and after[0] != line[0])
-    console = Console(highlight=False)
+    console = terminal()
     console.print(table)
     console.print("gap: that a missing frame lies in; largest: of a clip; then RMS and MSE of missing frames\n")
     for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json")):

@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from tqdm import tqdm
 
-from interp_refiner.config import run_metadata
+from interp_refiner.config import run_metadata, terminal
 from interp_refiner.core import Corrupted
 from interp_refiner.data.codec import write_mp4
 from interp_refiner.evaluation.held_out import held_out
@@ -31,7 +30,7 @@ def write_samples(run: Run, clips: int, level: int | None, folder: Path, fps: fl
     report = [refine_one(run, corrupted, folder, fps) for corrupted in chosen]
     text = {"checkpoint": str(run.checkpoint), "samples": report, **run_metadata()}
     (folder / "samples.json").write_text(json.dumps(text, indent=2) + "\n")
-    console = Console(highlight=False)
+    console = terminal()
     for row in report:
         console.print(f"{row['key']}: refined / interpolated error {row['ratio']:.3f}   {row['video']}", soft_wrap=True)
 

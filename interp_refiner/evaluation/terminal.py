@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
+from interp_refiner.config import terminal
 from interp_refiner.evaluation.report import NOTHING, shown
 from interp_refiner.evaluation.results import Evaluation, figure
 
@@ -29,7 +29,7 @@ NARROWEST_NAME = 12  # letters
 
 def show(evaluation: Evaluation, folder: Path) -> None:
     """Prints estimates and baselines of every level, and where the rest is."""
-    console = Console(highlight=False)
+    console = terminal()
     methods, base = evaluation.named("estimate", "baseline"), evaluation.baseline
     cells = {(level, m): compact_row(evaluation, level, m) for level in evaluation.levels for m in methods}
     measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]

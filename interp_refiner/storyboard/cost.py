@@ -1,13 +1,18 @@
-"""What a video will cost, from one clean estimate and a few decoded frames, made and timed."""
+"""What a video will cost: a small part of it is made and timed, and the rest told from shapes."""
 
 import resource
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
-from interp_refiner.core import Draws
+from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.model.sampler import NoGuidance
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.pipeline import KEY, STREAM, RefinerPipeline
@@ -17,6 +22,8 @@ from interp_refiner.storyboard.windows import Window
 KIB = 2**10
 DECODED = 3  # latent frames; a causal codec's first one is cheaper than the others
 DECODINGS = 2  # the refined video, and the interpolation beside it on the contact sheet
+RGB_BYTES = 12  # of a pixel: three floats
+COPIES = 8  # of the video's pixels at a time, when its report is made
 
 
 @dataclass(frozen=True)
@@ -27,8 +34,7 @@ class Cost:
         estimates: passes of the network, over all steps, windows and prompts.
         refining: seconds for them.
         decoding: seconds for the video, and for the interpolation on its contact sheet.
-        gigabytes: the most that was held so far, the model, one estimate and a few decoded frames included: on the
-            device, or by the process.
+        gigabytes: the most that is held at a time, the model included: on the device, or by the process.
     """
 
     estimates: int
@@ -44,32 +50,106 @@ class Cost:
 
 @torch.no_grad()
 def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
-    """Runs the network once on the longest window, decodes a few latent frames, and multiplies.
+    """Runs the network once and decodes a few latent frames, at the size that the model was trained at or below.
+
+    The network's time grows with its operations, that of the codec with the pixels, and memory with both. Nothing of
+    the size of a larger video is computed.
 
     Args:
         pipeline: with the sampler that will be used.
         plan: of the video, without collisions.
-        keyframes: of the video.
+        keyframes: of the video; their pictures are not looked at.
     """
-    corrupted = pipeline.corrupt(plan, keyframes, Draws(0, STREAM, [KEY]))
     longest = max(plan.parts, key=lambda part: part.length)
-    texts = pipeline.embed([""])
-    window = corrupted.frames(longest.start, longest.stop)
-    window.clip.text = texts
-    of_estimate = _timed(lambda: pipeline.clean_estimate(window), pipeline.device)
-    stretch = corrupted.interpolation[:, :, :DECODED]
-    of_stretch = _timed(lambda: pipeline.decode(stretch), pipeline.device)
-    pixel_frames = len(pipeline.codec.latent_frame(stretch.shape[2]))
-    steps = pipeline.sampler.evaluations(corrupted.plan.num_levels)
+    probe = _probe(pipeline, plan, keyframes)
+    window = probe.frames(longest.start, longest.stop)
+    window.clip.text = pipeline.embed([""])
+    of_estimate, held_by_estimate = _measured(lambda: pipeline.clean_estimate(window), pipeline.device)
+    stretch = probe.interpolation[:, :, :DECODED]
+    of_stretch, held_by_stretch = _measured(lambda: pipeline.decode(stretch), pipeline.device)
+
+    steps = pipeline.sampler.evaluations(probe.plan.num_levels)
     a_prompt = 1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2
     passes = [steps * a_prompt * _prompts_in(plan, keyframes, part) for part in plan.parts]
     whole = sum(count * part.length / longest.length for count, part in zip(passes, plan.parts, strict=True))
+    area = prod(plan.latent_shape[2:]) / prod(probe.x.shape[3:])
+    larger = _operations(pipeline, plan.latent_shape[2:], window) / _operations(pipeline, probe.x.shape[3:], window)
+    stretches = plan.grid.num_frames / len(pipeline.codec.latent_frame(stretch.shape[2]))
+    sides = (side * pipeline.codec.spatial_factor for side in plan.latent_shape[2:])
+    video = RGB_BYTES * plan.grid.num_frames * prod(sides)
+    held_by_decoding = held_by_stretch * area * stretches + (COPIES * video if pipeline.device.type == "cpu" else 0)
     return Cost(
         estimates=sum(passes),
-        refining=of_estimate * whole,
-        decoding=DECODINGS * of_stretch * plan.grid.num_frames / pixel_frames,
-        gigabytes=_peak(pipeline.device) / 2**30,
+        refining=of_estimate * larger * whole,
+        decoding=DECODINGS * of_stretch * area * stretches,
+        gigabytes=(_peak(pipeline.device) + max(held_by_estimate * area, held_by_decoding)) / 2**30,
     )
+
+
+def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Corrupted:
+    """A clip of zeros with the plan's frames and keyframes, no larger than those that the model was trained on."""
+    c, t, *space = plan.latent_shape
+    y, x = (min(side, trained) for side, trained in zip(space, pipeline.config.spec.latent_shape[2:], strict=True))
+    known = torch.zeros(1, t, dtype=torch.bool, device=pipeline.device)
+    given = known.clone()
+    for placed in plan.placed:
+        slots = slice(placed.slots.start, placed.slots.stop)
+        known[:, slots], given[:, slots] = True, keyframes[placed.index].given
+    level = torch.full((1,), plan.level, device=pipeline.device)
+    clip = Clip(torch.zeros(1, c, t, y, x, device=pipeline.device), [KEY])
+    draws = Draws(0, STREAM, [KEY])
+    return pipeline.corruption.of_keyframes(clip, pipeline.levels.plan(known, given), level, draws)
+
+
+def _operations(pipeline: RefinerPipeline, space: Sequence[int], window: Corrupted) -> float:
+    """Of a pass of the network over a window of another size; positions where it does not count them."""
+    text = window.clip.text
+    counted = pipeline.backbone.flops(1, (*window.x.shape[1:3], *space), 1 if text is None else text.shape[1])
+    return float(prod(space)) if counted is None else counted.total
+
+
+class Held(TorchDispatchMode):
+    """Counts the bytes of tensors that are made and not freed.
+
+    Attributes:
+        most: bytes at a time.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self.now = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(made):
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        return made
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if (key := storage._cdata) not in self._known:
+            self._known.add(key)
+            self.now += (size := storage.nbytes())
+            self.most = max(self.most, self.now)
+            weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def _measured(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
+    """Seconds, and bytes held beyond those before."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        seconds = _timed(work, device)
+        return seconds, float(torch.cuda.max_memory_allocated(device) - before)
+    seconds = _timed(work, device)
+    with Held() as held:
+        work()
+    return seconds, float(held.most)
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
@@ -92,5 +172,5 @@ def _prompts_in(plan: VideoPlan, keyframes: Sequence[Keyframe], part: Window) ->
 
 def _peak(device: torch.device) -> float:
     if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated(device))
+        return float(torch.cuda.memory_allocated(device))
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB)

@@ -1,13 +1,16 @@
 """Keyframes to latents: pictures at the slot they will stand in."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import Codec
 from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.media import as_tensor
+from interp_refiner.storyboard.media import as_tensor, fitted, fitted_frames
 from interp_refiner.storyboard.timeline import Placed
 
 
@@ -22,13 +25,13 @@ def encode_keyframe(
 
     Args:
         codec: of the pipeline.
-        keyframe: at the size of the video.
+        keyframe: of any size; its own ``fit`` says how it is fitted.
         placed: where it stands.
         size: ``(c, y, x)`` of the video's latents.
         device: to encode on.
 
     Raises:
-        BadValue: latents or pictures of another size, or a codec that cannot encode.
+        BadValue: latents of another size, or a codec that cannot encode.
     """
     if keyframe.latents is not None:
         found = (keyframe.latents.shape[0], *keyframe.latents.shape[2:])
@@ -38,21 +41,39 @@ def encode_keyframe(
     if codec.caveat:
         allowed = "codec=wan_vae codec.folder=<folder>, or keyframes as latents: this one only shows previews"
         raise BadValue("codec", codec.name, allowed)
-    frames = pixels(keyframe).to(device)
-    wanted = tuple(side * codec.spatial_factor for side in size[1:])
-    if tuple(frames.shape[2:]) != wanted:
-        raise BadValue("image", "x".join(map(str, frames.shape[2:])), f"{wanted[0]}x{wanted[1]} pixels, rows x columns")
+    height, width = (side * codec.spatial_factor for side in size[1:])
+    frames = pixels(keyframe, width, height).to(device)
     if keyframe.image is not None:
         return codec.encode_still(frames.transpose(0, 1), placed.slots.start).transpose(0, 1)
     return _encode_video(codec, frames, placed)
 
 
-def pixels(keyframe: Keyframe) -> Float[Tensor, "3 n h w"]:
-    """The frames of an image or a video."""
-    if keyframe.image is not None:
-        return as_tensor(keyframe.image).unsqueeze(1)
-    assert isinstance(keyframe.video, Tensor)
-    return keyframe.video
+def pixels(keyframe: Keyframe, width: int, height: int) -> Float[Tensor, "3 n h w"]:
+    """The frames of an image or a video, fitted to a size."""
+    if isinstance(keyframe.image, Image.Image):
+        return as_tensor(fitted(keyframe.image.convert("RGB"), width, height, keyframe.fit)).unsqueeze(1)
+    frames = as_tensor(keyframe.image).unsqueeze(1) if keyframe.image is not None else keyframe.video
+    assert isinstance(frames, Tensor)
+    return fitted_frames(frames, width, height, keyframe.fit)
+
+
+def fit_notes(keyframes: Sequence[Keyframe], width: int, height: int) -> list[str]:
+    """A line for every keyframe that is fitted to the size of the video."""
+    notes = []
+    for index, keyframe in enumerate(keyframes):
+        if keyframe.latents is None and (size := _size(keyframe)) != (width, height):
+            about = f"{size[0]}x{size[1]}, the video {width}x{height}: {keyframe.fit}"
+            notes.append(f"keyframes[{index}] {keyframe.name} is {about}".replace("  ", " "))
+    return notes
+
+
+def _size(keyframe: Keyframe) -> tuple[int, int]:
+    """Width and height of the pictures of a keyframe."""
+    picture = keyframe.image if keyframe.image is not None else keyframe.video
+    if isinstance(picture, Image.Image):
+        return picture.size
+    height, width = picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2]
+    return width, height
 
 
 def _encode_video(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c slots y x"]:

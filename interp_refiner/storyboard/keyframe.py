@@ -1,14 +1,17 @@
 """What a storyboard pins to a time of the video."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
+from typing import get_args
 
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue
-from interp_refiner.storyboard.media import Footage, Picture, as_video
+from interp_refiner.core import BadValue, choice
+from interp_refiner.storyboard.media import Fit, Footage, Picture, as_video
 
 Time = int | str
 TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>%|s|)")
@@ -42,6 +45,7 @@ class Keyframe:
         strength: ``w`` of a proposal, 0 to 1.
         prompt: for the frames from here to the next keyframe with a prompt; None keeps the one before.
         name: for messages and reports.
+        fit: how pictures of another size than the video's are fitted, see :func:`fitted`.
 
     Raises:
         BadValue: not exactly one of image, video and latents; a strength outside 0..1 or beside ``hard=True``; a time
@@ -56,6 +60,7 @@ class Keyframe:
     strength: float | None = None
     prompt: str | None = None
     name: str = ""
+    fit: Fit = "crop"
 
     def __post_init__(self) -> None:
         content = [name for name in ("image", "video", "latents") if getattr(self, name) is not None]
@@ -63,6 +68,7 @@ class Keyframe:
             raise BadValue("keyframe", " and ".join(content) or None, "exactly one of image, video and latents")
         check_strength(self.hard, self.strength)
         parse_time(self.time)
+        choice("fit", self.fit, get_args(Fit))
         if self.video is not None:
             object.__setattr__(self, "video", as_video(self.video))
 
@@ -115,3 +121,18 @@ def frame_at(time: Time, num_frames: int, fps: float) -> int:
     if not isfinite(frame) or round(frame) > last or (unit == "%" and number > 100):
         raise BadValue("time", time, allowed)
     return round(frame)
+
+
+def frame_shown_at(time: Time, times: Sequence[float]) -> int:
+    """The frame nearest to ``time`` of a video whose frames are shown at ``times``, in seconds, the first one at 0.
+
+    Raises:
+        BadValue: outside the video.
+    """
+    number, unit = parse_time(time)
+    if unit != "s":
+        return frame_at(time, len(times), 1.0)
+    longest = max((after - before for before, after in pairwise(times)), default=0.0)
+    if number > times[-1] + longest:
+        raise BadValue("time", time, f"0s to {times[-1]:.4g}s, of {len(times)} frames")
+    return min(range(len(times)), key=lambda index: abs(times[index] - number))

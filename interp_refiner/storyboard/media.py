@@ -1,57 +1,45 @@
-"""Pictures and video frames from files, brought to the size of the video."""
+"""Pictures and frames of videos for keyframes, brought to the size of the video."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-import av
 import numpy as np
 import torch
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from jaxtyping import Float
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from interp_refiner.core import BadValue
-from interp_refiner.data.codec.video_read import UnreadableVideo, at_rate, opened, picture, pixel_aspect
+from interp_refiner.data.codec.video_read import Film, UnreadableVideo, at_rate, opened
 
 Fit = Literal["crop", "pad", "stretch"]
 Picture = Image.Image | np.ndarray | Tensor
 Footage = np.ndarray | Tensor | Sequence[Picture]
 INDEXED = ("mp4", "matroska")  # formats whose seeking is exact; in mpeg the times of frames are guessed anew
 SLACK = 0.02  # resampling overshoots a little
-IMAGES = ("png", "jpg", "jpeg", "webp")
 
 
-def read_image(path: Path) -> Image.Image:
-    """An image file as RGB, turned as its EXIF data says, transparency over black.
+@dataclass(frozen=True)
+class Shown:
+    """What a file shows.
 
-    Raises:
-        BadValue: no such file, or no picture in it.
+    Attributes:
+        pictures: in time, of one size.
+        remarks: what was converted, left out or missing, one phrase each.
+        rate: frames a second of a video, 0 where it does not say.
     """
-    _check_file("image", path, f"an image file ({' | '.join(IMAGES)})")
-    try:
-        with Image.open(path) as opened:
-            image = _eight_bits(ImageOps.exif_transpose(opened))
-            if image.has_transparency_data:
-                image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA"))
-            return image.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
-        reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
-        raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {reason}") from error
+
+    pictures: list[Image.Image]
+    remarks: list[str] = field(default_factory=list)
+    rate: float = 0.0
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as grey of 8, which Pillow itself would clip instead of scaling; other modes as they are."""
-    if not image.mode.startswith("I;16"):
-        return image
-    return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
-
-
-def read_clip(key: str, path: Path, fps: float, limit: int) -> tuple[list[Image.Image], float]:
-    """The first frames of a video file at another rate, and its own frames a second (0 where it does not say).
+def read_clip(key: str, path: Path, fps: float, limit: int) -> Shown:
+    """The first frames of a video file at another rate.
 
     Args:
         key: of the entry that names the file, for the error.
@@ -62,59 +50,66 @@ def read_clip(key: str, path: Path, fps: float, limit: int) -> tuple[list[Image.
     Raises:
         BadValue: no such file, or no video in it.
     """
-    with _opened(key, path) as (container, stream):
-        rate = float(stream.average_rate or 0)
-        frames = at_rate(decoded(container, stream), fps if rate else None, limit)
-        pictures = [picture(frame, pixel_aspect(stream)) for frame in frames]
+    with _film(key, path) as film:
+        frames = at_rate(film.frames(), fps if film.rate else None, limit)
+        pictures = [film.picture(frame) for frame in frames]
+        remarks = film.remarks
     if not pictures:
         raise BadValue(key, path, "a video with at least one frame")
-    return pictures, rate
+    return Shown(pictures, remarks, film.rate)
 
 
-def read_frame(key: str, path: Path, which: Callable[[int, float], int]) -> Image.Image:
+def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) -> Shown:
     """One frame of a video file; from the last intra-coded frame before it on, if the file has an index of them.
 
     Args:
         key: of the entry that names the file, for the error.
         path: the file.
-        which: the number of the frame, from how many there are and how many a second.
+        which: the number of the frame, from the seconds at which all of them are shown, the first one at 0.
 
     Raises:
         BadValue: no such file, no video in it, or a damaged one.
     """
-    with _opened(key, path) as (container, stream):
-        packets = [packet.pts for packet in container.demux(stream) if packet.size]  # nothing is decoded here
-        if not packets:
-            raise BadValue(key, path, "a video with at least one frame")
-        number = which(len(packets), float(stream.average_rate or 1))
-        times = sorted(time for time in packets if time is not None)
-        if len(times) == len(packets) and any(name in container.format.name for name in INDEXED):
-            container.seek(times[number], stream=stream)
-            for frame in decoded(container, stream):
-                if frame.pts is None or frame.pts >= times[number]:
+    with _film(key, path) as film:
+        stamps = film.stamps()  # nothing is decoded here
+        number = which(_from_first(key, path, stamps))
+        found = Shown([], [], film.rate)
+        if any(name in film.container.format.name for name in INDEXED):
+            film.container.seek(round(stamps[number] / film.stream.time_base), stream=film.stream)
+            for frame in film.frames():
+                if frame.pts is None or frame.pts * film.stream.time_base >= stamps[number]:
                     break
-            if frame.pts == times[number]:
-                return picture(frame, pixel_aspect(stream))
-    with _opened(key, path) as (container, stream):
-        for index, frame in enumerate(decoded(container, stream)):
+            if frame.pts is not None and frame.pts * film.stream.time_base == stamps[number]:
+                return replace(found, pictures=[film.picture(frame)], remarks=film.remarks)
+    with _film(key, path) as film:
+        for index, frame in enumerate(film.frames()):
             if index == number:
-                return picture(frame, pixel_aspect(stream))
+                return replace(found, pictures=[film.picture(frame)], remarks=film.remarks)
     raise BadValue(key, path, f"a video that can be decoded up to frame {number}")
 
 
-def decoded(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames in the order in which they are shown."""
-    return container.decode(stream)
+def frame_start(key: str, path: Path, which: Callable[[Sequence[float]], int]) -> float:
+    """Seconds from the first frame of a video to the one that is chosen as :func:`read_frame` chooses it."""
+    with _film(key, path) as film:
+        times = _from_first(key, path, film.stamps())
+    return times[which(times)]
+
+
+def _from_first(key: str, path: Path, stamps: Sequence[Fraction]) -> list[float]:
+    if not stamps:
+        raise BadValue(key, path, "a video with at least one frame")
+    return [float(stamp - stamps[0]) for stamp in stamps]
 
 
 @contextmanager
-def _opened(key: str, path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    _check_file(key, path, "a video file")
+def _film(key: str, path: Path) -> Iterator[Film]:
+    if not path.is_file():
+        raise BadValue(key, path, "a video file: no such file")
     try:
-        with opened(path) as (container, stream):
-            yield container, stream
-    except (av.FFmpegError, UnreadableVideo) as error:
-        raise BadValue(key, path, "a video that can be decoded") from error
+        with opened(path) as film:
+            yield film
+    except UnreadableVideo as error:
+        raise BadValue(key, path, f"a video that can be decoded: {error}") from error
 
 
 def fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
@@ -131,6 +126,17 @@ def fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image
     if fit == "pad":
         return ImageOps.pad(image, size, Image.Resampling.LANCZOS)
     return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def fitted_frames(
+    frames: Float[Tensor, "3 n h w"], width: int, height: int, fit: Fit
+) -> Float[Tensor, "3 n height width"]:
+    """Frames at another size, as :func:`fitted` does it, without rounding to bytes; themselves where they have it."""
+    if frames.shape[2:] == (height, width):
+        return frames
+    planes = [Image.fromarray(plane.numpy()) for plane in frames.float().cpu().flatten(0, 1)]
+    made = np.stack([np.asarray(fitted(plane, width, height, fit)) for plane in planes])
+    return torch.from_numpy(made).unflatten(0, frames.shape[:2]).clamp(0, 1).to(frames.device)
 
 
 def as_tensor(image: Picture) -> Float[Tensor, "3 h w"]:
@@ -161,8 +167,3 @@ def as_video(video: Footage) -> Float[Tensor, "3 n h w"]:
     if not pictures or len({picture.shape for picture in pictures}) > 1:
         raise BadValue("video", f"{len(pictures)} frames", "at least one frame, all of one size")
     return torch.stack(pictures, 1)
-
-
-def _check_file(key: str, path: Path, allowed: str) -> None:
-    if not path.is_file():
-        raise BadValue(key, path, f"{allowed}: no such file")

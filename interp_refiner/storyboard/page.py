@@ -12,7 +12,6 @@ import gradio as gr
 
 from interp_refiner.core import BadValue
 from interp_refiner.storyboard import VideoPlan
-from interp_refiner.storyboard.media import read_image
 from interp_refiner.storyboard.studio import CONTRACT, Number, Pinned, Studio, pinned, storyboard
 
 TITLE = "Storyboard to video"
@@ -271,7 +270,7 @@ def thumbnail(pin: Pinned) -> str:
 def picture_uri(file: str, side: int = 160) -> str:
     """A small version of an image file, as a data URI; an empty one for what is no image."""
     try:
-        small = read_image(Path(file))
+        small, _ = read_image(Path(file))
     except BadValue:
         return BLANK
     small.thumbnail((side, side))

@@ -21,7 +21,7 @@ from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Bridge, ClassifierFree, CleanEstimate, Guidance, NoGuidance, OneJump, Sampler
 from interp_refiner.storyboard.arguments import Embedding, OutputType, as_output, prompt_or_embedding, seed_of
 from interp_refiner.storyboard.conditioning import OnStep, counted, prompt_segments, prompted, with_proposals
-from interp_refiner.storyboard.encoding import encode_keyframe
+from interp_refiner.storyboard.encoding import encode_keyframe, fit_notes
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.plan import Planner, VideoPlan
@@ -161,7 +161,7 @@ class RefinerPipeline:
 
         Args:
             prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
-            keyframes: at least one, at the size of the video.
+            keyframes: at least one; pictures of another size are fitted, see :class:`Keyframe`.
             num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
                 that the model comes with.
@@ -180,6 +180,8 @@ class RefinerPipeline:
         """
         choice("output_type", output_type, get_args(OutputType))
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
+        rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
+        plan = replace(plan, notes=[*plan.notes, *fit_notes(keyframes, columns, rows)])
         base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
         negative = prompt_or_embedding(
             "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.spec.text_shape

@@ -98,7 +98,7 @@ def storyboard_row(
         keyframe = keyframes[placed.index]
         if keyframe.latents is not None:
             continue
-        frames = pixels(keyframe)
+        frames = pixels(keyframe, video.shape[3], video.shape[2])
         for offset, frame in enumerate(placed.shown):
             row[:, frame] = frames[:, min(offset, frames.shape[1] - 1)]
             shown[frame] = True

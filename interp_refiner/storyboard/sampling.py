@@ -1,7 +1,6 @@
 """The part of ``interp_refiner.sample`` that makes a video of a storyboard."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +11,10 @@ from typing import Any
 from omegaconf import DictConfig
 from PIL import Image
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
-from safetensors.torch import save_file
 
-from interp_refiner.config import run_metadata, writable
-from interp_refiner.core import BadValue, choice
+from interp_refiner.config import run_metadata, terminal, writable
+from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
@@ -65,9 +62,10 @@ def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
         pipeline = load()
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard"):
-        keyframes, size, notes = read_board(pipeline, board)
+        keyframes, size, notes = read_board(pipeline, board, only_looks=cfg.dry_run)
         notes += unguided(board, pipeline)
         plan = pipeline.planner.plan(keyframes, **size, collide=cfg.dry_run)
+        sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
             refuse_collisions(plan.placed, keyframes)
@@ -86,6 +84,7 @@ def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
         "joints": joint_records(result),
     }
     with timed(seconds, "writing"):
+        write_mp4(output["video"], result.frames, plan.fps, cfg.upscale, sound=sound)
         write(cfg, pipeline, result, keyframes, board.prompt, output)
     files = [str(file) for name, file in output.items() if name != "report"]
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
@@ -93,8 +92,12 @@ def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
     show_result(report, output["report"])
 
 
-def read_board(pipeline: RefinerPipeline, board: Storyboard) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
+def read_board(
+    pipeline: RefinerPipeline, board: Storyboard, only_looks: bool = False
+) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
     """The keyframes at the size of the video, length and size as the pipeline's arguments, and what had to be fitted.
+
+    With ``only_looks`` the files are read, but no picture is kept: enough for a plan.
 
     Raises:
         BadValue: naming the entry or the setting.
@@ -103,7 +106,7 @@ def read_board(pipeline: RefinerPipeline, board: Storyboard) -> tuple[list[Keyfr
     height, width = planner.size(board.height, board.width)
     frames = planner.length(board.frames, board.seconds, board.fps)
     longest = frames + pipeline.codec.temporal_factor
-    keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest)
+    keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
     return keyframes, {"num_frames": frames, "height": height, "width": width, "fps": board.fps}, fitted
 
 
@@ -179,9 +182,8 @@ def write(
     prompt: str,
     output: dict[str, Path],
 ) -> None:
-    """The video, its contact sheet, and the extras asked for."""
+    """The contact sheet and the extras asked for."""
     video, fps, scale = result.frames, result.plan.fps, cfg.upscale
-    write_mp4(output["video"], video, fps, scale)
     if "gif" in output:
         output["gif"].write_bytes(gif_bytes(video, fps, scale))
     if "frames" in output:
@@ -189,7 +191,7 @@ def write(
         for number, frame in enumerate(as_frames(video).numpy()):
             Image.fromarray(frame).save(output["frames"] / f"{number:05d}.png")
     if "latents" in output:
-        save_file({"latents": result.latents[0].cpu().contiguous()}, output["latents"])
+        save_tensors({"latents": result.latents[0]}, output["latents"])
     interpolation = pipeline.decode(result.interpolation, like=result.latents)
     title = "   ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat, prompt]))
     storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])
@@ -197,7 +199,7 @@ def write(
 
 def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> None:
     """Prints where every keyframe snaps to, what collides and what does not match."""
-    console = wide_console()
+    console = terminal(wide=True)
     c, t, y, x = plan.latent_shape
     console.print(
         f"{plan.grid.num_frames} frames at {plan.fps:g} a second, latents {c} x {t} x {y} x {x}, level {plan.level}"
@@ -221,7 +223,7 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
     """Prints what the video will take, from one estimate and a few decoded frames that are timed now."""
     cost = expected_cost(pipeline, plan, keyframes)
-    wide_console().print(
+    terminal(wide=True).print(
         f"about {cost.seconds:.1f} s on {pipeline.device}: {cost.refining:.1f} s for {cost.estimates} passes of the "
         f"network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
         soft_wrap=True,
@@ -230,7 +232,7 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
 
 def show_result(report: dict[str, Any], file: Path) -> None:
     """Prints the keyframe contract and where everything is."""
-    console = wide_console()
+    console = terminal(wide=True)
     table = Table(*CONTRACT, box=SIMPLE_HEAD)
     for row in report["keyframes"]:
         table.add_row(*contract_row(row))
@@ -249,11 +251,6 @@ def contract_row(record: dict[str, Any]) -> list[str]:
     shown = ["" if value is None else f"{value:.3g}" for value in numbers]
     kind = "hard" if record["hard"] else f"strength {record['strength']:g}"
     return [record["name"], str(record["frame"]), kind, "yes" if record["exact"] else "no", *shown]
-
-
-def wide_console() -> Console:
-    """Tables fold at a terminal's width, and nowhere in a file or a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def span(numbers: range) -> str:

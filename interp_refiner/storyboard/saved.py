@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, Freezable, save_weights
+from interp_refiner.core import BadValue, ClipSpec, Freezable, save_tensors, save_weights, state_faults
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
@@ -98,8 +98,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if isinstance(transformer, WanTransformer3DModel):
         _save_transformer(transformer, folder / TRANSFORMER)
         components["backbone"]["pretrained"] = INSIDE + TRANSFORMER
-    own = {name: weight.detach().cpu().contiguous() for name, weight in _own(parts).items()}
-    save_file(own, folder / WEIGHTS)
+    save_tensors(_own(parts), folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
         save_weights(interpolator, folder / INTERPOLATOR)
@@ -110,6 +109,9 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     index = {"_class_name": "RefinerPipeline", **asdict(config), "components": components}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (folder / CARD).write_text(model_card(index))
+    mode = (folder / INDEX).stat().st_mode & 0o777
+    for file in folder.rglob("*.safetensors"):  # diffusers leaves them at 0600
+        file.chmod(mode)
     return folder
 
 
@@ -162,12 +164,8 @@ def _load_weights(parts: Components, file: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise BadValue("checkpoint", file, f"a whole .safetensors file: {error}") from None
     own = _own(parts)
-    if wrong := sorted(set(stored) ^ set(own)):
-        what = "missing" if wrong[0] in own else "too many"
-        raise BadValue("checkpoint", file, f"the {len(own)} weights beside {TRANSFORMER}/: {wrong[0]} is {what}")
-    for name, weight in own.items():
-        if stored[name].shape != weight.shape:
-            raise BadValue("checkpoint", file, f"{name} of {list(weight.shape)}, not {list(stored[name].shape)}")
+    if faults := state_faults(own, stored):
+        raise BadValue("checkpoint", file, f"the {len(own)} weights beside {TRANSFORMER}/: {faults}")
     with torch.no_grad():
         for name, weight in own.items():  # a module's state shares its memory
             weight.copy_(stored[name])

@@ -9,23 +9,25 @@
       - {image: first.png, time: 0}
       - {image: sketch.webp, time: 50%, strength: 0.6, prompt: the circle turns}
       - {video: take_3.mp4, frame: 37, time: 2s, fit: pad}
-      - {clip: ending.mp4, time: 16}
+      - {clip: ending.mp4, time: 16, sound: true}
 
 Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 import yaml
-from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from interp_refiner.core import BadValue, suggestion
-from interp_refiner.storyboard.keyframe import TIMES, Keyframe, Time, check_strength, frame_at, parse_time
-from interp_refiner.storyboard.media import Fit, as_tensor, fitted, read_clip, read_frame, read_image
+from interp_refiner.data.codec import Sound, has_sound, read_image
+from interp_refiner.data.codec.video_read import SOUNDLESS
+from interp_refiner.storyboard.keyframe import TIMES, Keyframe, Time, check_strength, frame_shown_at, parse_time
+from interp_refiner.storyboard.media import Fit, Shown, as_tensor, fitted, frame_start, read_clip, read_frame
 from interp_refiner.storyboard.plain_yaml import read_json, read_yaml
 
 PLAIN = {  # what pydantic says less well
@@ -47,6 +49,7 @@ class Entry(BaseModel):
         strength: of a proposal that the model may change, see :class:`Keyframe`.
         fit: ``crop``, ``pad`` or ``stretch`` where the size differs; None for the storyboard's.
         prompt: from here to the next keyframe that has one.
+        sound: the video has the sound of this clip or video from here on, until one of them ends.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -60,6 +63,7 @@ class Entry(BaseModel):
     strength: float | None = None
     fit: Fit | None = None
     prompt: str | None = None
+    sound: bool = False
 
     @property
     def source(self) -> str:
@@ -96,57 +100,87 @@ class Storyboard(BaseModel):
     @property
     def files(self) -> list[Path]:
         """What the entries name, in their order."""
-        return [self._folder / Path(entry.source).expanduser() for entry in self.keyframes]
+        return [self._path(entry) for entry in self.keyframes]
 
-    def read(self, width: int, height: int, fps: float, longest: int) -> tuple[list[Keyframe], list[str]]:
-        """The keyframes at the size of the video, and a line for everything that had to be fitted.
+    def read(
+        self, width: int, height: int, fps: float, longest: int, only_looks: bool = False
+    ) -> tuple[list[Keyframe], list[str]]:
+        """The keyframes at the size of the video, and a line for everything that had to be fitted or converted.
 
         Args:
             width, height: pixels of the video.
             fps: of the video, at which clips are read.
             longest: frames that are read of a clip at most; that of the video and a latent frame more says enough.
+            only_looks: the files are read, but every picture is replaced by one pixel: enough for a plan.
 
         Raises:
             BadValue: naming the entry whose file is missing or cannot be read.
         """
         keyframes, notes = [], []
         for index, entry in enumerate(self.keyframes):
-            with naming(f"keyframes[{index}]"):
-                pictures, rate = self._pictures(entry, fps, longest)
-            fit = entry.fit or self.fit
-            if pictures[0].size != (width, height):
-                found = "{}x{}".format(*pictures[0].size)
-                notes.append(f"keyframes[{index}] {entry.source} is {found}, the video {width}x{height}: {fit}")
-            if rate is not None and rate != fps:
-                notes.append(f"keyframes[{index}] {entry.source} has {rate:g} frames a second: read at {fps:g}")
-            tensors = [as_tensor(fitted(picture, width, height, fit)) for picture in pictures]
+            name, fit = f"keyframes[{index}]", entry.fit or self.fit
+            with naming(name):
+                shown = self._shown(entry, fps, longest)
+            found = shown.pictures[0].size
+            if found != (width, height):
+                notes.append(f"{name} {entry.source} is {found[0]}x{found[1]}, the video {width}x{height}: {fit}")
+            if entry.clip is not None and shown.rate not in (0, fps):
+                notes.append(f"{name} {entry.source} has {shown.rate:g} frames a second: read at {fps:g}")
+            notes += [
+                f"{name} {entry.source}: {remark}"
+                for remark in shown.remarks
+                if not (entry.sound and remark == SOUNDLESS)
+            ]
+            if only_looks:
+                tensors = [torch.zeros(3, 1, 1)] * len(shown.pictures)
+            else:
+                tensors = [as_tensor(fitted(picture, width, height, fit)) for picture in shown.pictures]
             content: dict[str, Any] = {"image": tensors[0]}
             if entry.clip is not None:
                 content = {"video": torch.stack(tensors, 1)}
-            time: Time = entry.time
-            keyframes.append(
-                Keyframe(
-                    **content, time=time, hard=entry.hard, strength=entry.strength, prompt=entry.prompt,
-                    name=entry.source,
-                )
-            )  # fmt: skip
+            settings = {"hard": entry.hard, "strength": entry.strength, "prompt": entry.prompt}
+            keyframes.append(Keyframe(**content, **settings, time=entry.time, name=entry.source, fit=fit))
         return keyframes, notes
 
-    def _pictures(self, entry: Entry, fps: float, longest: int) -> tuple[list[Image.Image], float | None]:
-        """What an entry shows, and the frames a second of a clip that is read at ``fps``."""
-        path = self._folder / Path(entry.source).expanduser()
+    def sound(self, seconds: Sequence[float]) -> Sound | None:
+        """The sound that the video has, of the entry that asks for its own to be carried over.
+
+        Args:
+            seconds: when the video shows every keyframe.
+
+        Raises:
+            BadValue: naming the entry whose file has no sound.
+        """
+        for index, entry in enumerate(self.keyframes):
+            if entry.sound:
+                with naming(f"keyframes[{index}]"):
+                    path = self._path(entry)
+                    if not has_sound(path):
+                        raise BadValue("sound", entry.sound, f"a file with sound, or false: {entry.source} has none")
+                    start = (
+                        0.0 if entry.clip is not None else frame_start("video", path, partial(_numbered, entry.frame))
+                    )
+                    return Sound(path, seconds[index], start)
+        return None
+
+    def _path(self, entry: Entry) -> Path:
+        return self._folder / Path(entry.source).expanduser()
+
+    def _shown(self, entry: Entry, fps: float, longest: int) -> Shown:
+        """What an entry shows."""
+        path = self._path(entry)
         if entry.image is not None:
-            return [read_image(path)], None
+            image, remarks = read_image(path)
+            return Shown([image], remarks)
         if entry.clip is not None:
-            pictures, rate = read_clip("clip", path, fps, longest)
-            return pictures, rate or None
-        return [read_frame("video", path, partial(_numbered, entry.frame))], None
+            return read_clip("clip", path, fps, longest)
+        return read_frame("video", path, partial(_numbered, entry.frame))
 
 
-def _numbered(frame: Time | None, count: int, rate: float) -> int:
+def _numbered(frame: Time | None, times: Sequence[float]) -> int:
     assert frame is not None
     with naming("frame", "time"):
-        return frame_at(frame, count, rate)
+        return frame_shown_at(frame, times)
 
 
 class naming:
@@ -196,6 +230,8 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
     for index, entry in enumerate(board.keyframes):
         with naming(f"keyframes[{index}]"):
             _check(entry)
+            if entry.sound and any(other.sound for other in board.keyframes[:index]):
+                raise BadValue("sound", entry.sound, "one keyframe whose sound is carried over, there is one before")
     return board
 
 
@@ -205,6 +241,8 @@ def _check(entry: Entry) -> None:
         raise BadValue("image", " and ".join(sources) or None, "exactly one of image, clip and video")
     if (entry.frame is None) == (entry.video is not None):
         raise BadValue("frame", entry.frame, "a frame of the video, beside video and only there")
+    if entry.sound and entry.image is not None:
+        raise BadValue("sound", entry.sound, "a clip or a video beside it: pictures have no sound")
     parse_time(entry.time)
     if entry.frame is not None:
         with naming("frame", "time"):

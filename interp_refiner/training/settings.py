@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
 from interp_refiner.config import Settings
+from interp_refiner.training.checkpoint import check_same_run
 
 
 @dataclass
@@ -16,7 +19,7 @@ class TrainSettings(Settings):
         initial_weights: a run folder or checkpoint whose averaged weights a new run starts from.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
-        gathered_dtype: ``"float32"`` or ``"bfloat16"``, of the blocks of sharded strategies.
+        gathered_dtype: of the blocks of sharded strategies.
         activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
         evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
@@ -28,8 +31,12 @@ class TrainSettings(Settings):
     initial_weights: str | None = None
     next_command: str = "python -m interp_refiner.sample checkpoint={run}"
     optimized_metric: str | None = None
-    gathered_dtype: str = "float32"
+    gathered_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_gb: float | None = None
     evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"
     log_book: str | None = None
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        check_same_run(cfg)

@@ -36,6 +36,8 @@ NEEDED = {
         f"schedule/preview={name}": ["schedule=learned", "schedule.checkpoint=null"]
         for name in group_members("schedule/preview")
     },
+    **{f"backbone/recomputation={name}": ["backbone=wan_tiny"] for name in group_members("backbone/recomputation")},
+    **{f"sampler/spacing={name}": ["sampler=bridge"] for name in group_members("sampler/spacing")},
     **{f"metric={name}": ["checkpoint=somewhere"] for name in ("st_lpips", "vmaf")},
     **{
         f"metric={name}": ["checkpoint=somewhere", f"metric.{name}.weights=somewhere"]

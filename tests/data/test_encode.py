@@ -2,13 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos
+from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos, walked
 from interp_refiner.data.codec import PatchDCT, read_video, write_mp4
 from interp_refiner.data.dataset import check_fingerprints
 from interp_refiner.data.settings import difference
@@ -259,3 +261,56 @@ def test_rates_repeat_and_leave_out_frames(source: Path) -> None:
 def test_frames_cover_the_size_and_are_cropped_to_the_middle(source: Path) -> None:
     wide, square = read_video(source / "a.mp4", 16, 32), read_video(source / "a.mp4", 16, 16)
     assert torch.equal(square, wide[:, :, 8:24])
+
+
+def test_a_folder_is_walked_once_and_what_is_left_out_is_counted(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    shutil.copytree(source / "below", folder / "deep" / "er")
+    shutil.copy(source / "a.mp4", folder / "Cats [dQw4w9WgXcQ].mp4")
+    shutil.copy(source / "b.mp4", folder / "cats [dqw4W9wgxcq].MP4")
+    for hidden in ("._a.mp4", ".trash/a.mp4"):
+        (folder / hidden).parent.mkdir(exist_ok=True)
+        shutil.copy(source / "a.mp4", folder / hidden)
+    (folder / "a_link.mp4").symlink_to(folder / "deep" / "er" / "c.mp4")
+    (folder / "a_loop").symlink_to(folder)
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(source / "a.mp4", tmp_path / "elsewhere" / "d.mp4")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "notes.txt").write_text("of nothing")
+    (folder / "Cats [dQw4w9WgXcQ].txt").write_text("cats")
+    (folder / "cover.jpg").write_bytes(b"")
+    paths, left_out = walked(folder)
+    names = [str(path.relative_to(folder)) for path in paths]
+    assert names == ["Cats [dQw4w9WgXcQ].mp4", "deep/er/c.mp4", "linked/d.mp4"]
+    assert left_out == {
+        "hidden": ["._a.mp4", ".trash"],
+        "the same folder as another": ["a_loop"],
+        "the same file as another": ["a_link.mp4"],
+        "the name of another but for case": ["cats [dqw4W9wgxcq].MP4"],
+        "a caption without a video": ["notes.txt"],
+        "no video (.jpg)": ["cover.jpg"],
+    }
+    assert [video.caption for video in find_videos(folder)] == ["cats", "", ""]
+
+
+def test_what_is_not_whole_is_skipped_and_what_is_converted_is_told(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    shutil.copy(source / "a.mp4", folder / "a.mp4")
+    frames = torch.rand(20, 8, 16, 3, generator=torch.Generator().manual_seed(0)).mul(255).byte().numpy()
+    with av.open(str(folder / "torn.avi"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
+        for pixels in frames.repeat(2, 1).repeat(2, 2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+    content = (folder / "torn.avi").read_bytes()
+    (folder / "torn.avi").write_bytes(content[: len(content) * 3 // 4])
+    encoded = encoder().write(find_videos(folder), tmp_path / "set")
+    assert encoded.skipped["torn.avi"].startswith("truncated: ")
+    assert " of 20 frames are there" in encoded.skipped["torn.avi"]
+    use = encoder(replace(CUT, incomplete="use", shot_change=None)).write(find_videos(folder), tmp_path / "rest")
+    assert not use.skipped
+    assert use.remarks["torn.avi"][0] == encoded.skipped["torn.avi"].partition(";")[0]
+    made_by = DatasetMetadata.load(tmp_path / "rest" / "train").made_by
+    assert made_by["remarks"] == use.remarks

@@ -12,6 +12,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 from interp_refiner.assemble import load_pipeline
 from interp_refiner.config import nothing_left
@@ -21,6 +23,7 @@ from interp_refiner.forward.interpolator import InPixels, Linear
 from interp_refiner.sample import sample
 from interp_refiner.storyboard import INDEX, Components, RefinerPipeline
 from interp_refiner.storyboard.saved import save_components
+from tests.data.codec.test_properties import tone
 from tests.storyboard.conftest import program_config
 
 
@@ -78,6 +81,51 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys)
     assert "window 1: latent frames 8-23" in printed
     assert "note: keyframes[3] 3.png is 48x16, the video 24x16: crop" in printed
     assert re.search(r"about \d+\.\d s on cpu: .* passes of the network, \d+\.\d s of decoding; and .* GB", printed)
+
+
+def test_names_are_what_they_are_and_sound_is_carried_over(place, run_folder, capsys):
+    take, output = place / "take:1 [/b] c.mp4", place / "2026-01-01T12:30:00 [x].mp4"
+    tone(take)
+    board = [{"clip": take.name, "time": 0, "sound": True}, {"image": "4.png", "time": 30}]
+    (place / "board.yaml").write_text(json.dumps({"frames": 31, "fps": 8, "keyframes": board}))
+    sample(config(place, run_folder, f"output='{output}'"))
+    with av.open(str(output)) as container:
+        assert [stream.type for stream in container.streams] == ["video", "audio"]
+    report = json.loads(output.with_suffix(".report.json").read_text())
+    assert not any("sound" in note for note in report["notes"])
+    printed = capsys.readouterr().out
+    for name in (take.name, output.name):
+        assert name in printed.replace("\n", "")
+
+
+def test_a_dry_run_of_a_large_video_computes_nothing_of_its_size(place, run_folder, capsys, monkeypatch):
+    """The cost is told from shapes: no tensor is larger than what the model was trained on asks for."""
+    text = (place / "board.yaml").read_text()
+    (place / "board.yaml").write_text(f"width: 4096\nheight: 4096\n{text}")
+    with Largest() as seen:
+        sample(config(place, run_folder, "dry_run=true"))
+    assert seen.numel < 10**7  # the video has 1.6 * 10^9
+    printed = capsys.readouterr().out
+    found = re.search(r"about ([\d.]+) s on cpu: .* and ([\d.]+) GB", printed)
+    assert float(found[2]) > 31 * 4096 * 4096 * 12 / 2**30
+    (place / "board.yaml").write_text(text)
+    sample(config(place, run_folder, "dry_run=true"))
+    small = re.search(r"about ([\d.]+) s on cpu", capsys.readouterr().out)
+    assert float(found[1]) > 1000 * float(small[1])
+
+
+class Largest(TorchDispatchMode):
+    """The elements of the largest tensor that is made."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        sizes = [
+            tensor.untyped_storage().nbytes() // 4 for tensor in tree_iter(made) if isinstance(tensor, torch.Tensor)
+        ]
+        self.numel = max([self.numel, *sizes])
+        return made
 
 
 def test_a_dry_run_shows_collisions_before_it_refuses_them(place, run_folder, capsys):

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from interp_refiner.core import BadValue
-from interp_refiner.data.codec import write_mp4
-from interp_refiner.storyboard import load_storyboard, media, parse_storyboard
+from interp_refiner.data.codec import read_image, write_mp4
+from interp_refiner.data.codec.video_read import Film, opened
+from interp_refiner.storyboard import load_storyboard, parse_storyboard
 from interp_refiner.storyboard.keyframe import frame_at
-from interp_refiner.storyboard.media import as_tensor, as_video, fitted, read_clip, read_frame, read_image
+from interp_refiner.storyboard.media import as_tensor, as_video, fitted, read_clip, read_frame
 
 ONE = {"image": "a.png", "time": 0}
 
@@ -190,7 +191,7 @@ def test_files_of_entries_that_are_missing_or_broken_are_named(tmp_path, entry, 
 def test_grey_of_16_bits_is_scaled(tmp_path):
     grey = np.linspace(0, 65535, 24 * 16).reshape(16, 24).astype(np.uint16)
     Image.fromarray(grey).save(tmp_path / "a.png")
-    read = np.asarray(read_image(tmp_path / "a.png")).astype(float)
+    read = np.asarray(read_image(tmp_path / "a.png")[0]).astype(float)
     assert read.shape == (16, 24, 3)
     assert np.abs(read - grey[..., None] / 257).max() <= 1
 
@@ -211,14 +212,14 @@ def test_lengths_and_rates_are_finite(key):
 @pytest.fixture
 def counted_frames(monkeypatch):
     """How many frames were decoded so far."""
-    decoded, count = media.decoded, []
+    frames, count = Film.frames, []
 
-    def counting(container, stream):
-        for frame in decoded(container, stream):
+    def counting(film):
+        for frame in frames(film):
             count.append(frame.pts)
             yield frame
 
-    monkeypatch.setattr(media, "decoded", counting)
+    monkeypatch.setattr(Film, "frames", counting)
     return count
 
 
@@ -239,26 +240,26 @@ def long_video(path, codec: str, frames: int = 60) -> None:
 def test_one_frame_of_a_long_video_decodes_few(tmp_path, counted_frames, name, codec, number):
     long_video(tmp_path / name, codec)
     asked = []
-    picture = read_frame("video", tmp_path / name, lambda count, rate: asked.append((count, rate)) or number)
-    assert asked == [(60, 24.0)]
+    picture = read_frame("video", tmp_path / name, lambda times: asked.extend(times) or number).pictures[0]
+    assert asked == pytest.approx([n / 24 for n in range(60)], abs=1e-3)
     decoded = len(counted_frames)
-    with av.open(str(tmp_path / name)) as container:
-        frames = [frame.to_image() for frame in container.decode(video=0)]
+    with opened(tmp_path / name) as film:
+        frames = [film.picture(frame) for frame in film.frames()]
     assert np.array_equal(picture, frames[number])
     assert decoded <= (14 if name.endswith("mp4") else 61)
 
 
 def test_a_clip_is_read_at_the_rate_of_the_storyboard_and_no_further_than_needed(tmp_path, counted_frames):
     long_video(tmp_path / "a.mp4", "libx264")
-    pictures, rate = read_clip("clip", tmp_path / "a.mp4", 8.0, 5)
-    assert rate == 24
-    shown = [round((np.asarray(picture).mean() - 20) / 3) for picture in pictures]
+    clip = read_clip("clip", tmp_path / "a.mp4", 8.0, 5)
+    assert clip.rate == 24
+    shown = [round((np.asarray(picture).mean() - 20) / 3) for picture in clip.pictures]
     assert shown == [0, 3, 6, 9, 12]
     assert len(counted_frames) < 20
     board = parse_storyboard({"fps": 12, "keyframes": [{"clip": "a.mp4", "time": 2}]}, tmp_path)
     (keyframe,), notes = board.read(32, 32, 12.0, 41)
     assert keyframe.video.shape == (3, 30, 32, 32)
-    assert notes == ["keyframes[0] a.mp4 has 24 frames a second: read at 12"]
+    assert notes[0] == "keyframes[0] a.mp4 has 24 frames a second: read at 12"
 
 
 def test_pictures_of_every_kind_are_the_same():

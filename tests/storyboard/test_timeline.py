@@ -121,11 +121,9 @@ def test_a_video_is_encoded_frame_by_frame_where_it_stands():
         torch.testing.assert_close(latents, wanted)
 
 
-def test_pictures_and_latents_of_another_size_are_refused():
+def test_latents_of_another_size_are_refused():
     codec, device = PatchDCT(), torch.device("cpu")
     (placed,) = place([still(0)], Grid.of(codec, 5), 8.0, codec)
-    with pytest.raises(BadValue, match="image=4x4: expected 16x24 pixels"):
-        encode_keyframe(codec, still(0), placed, (16, 4, 6), device)
     wrong = Keyframe(latents=torch.rand(16, 1, 4, 4))
     with pytest.raises(BadValue, match=r"latents=\[16, 1, 4, 4\]: expected \[c, n, y, x\]"):
         encode_keyframe(codec, wrong, placed, (16, 4, 6), device)

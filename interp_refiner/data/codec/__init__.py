@@ -3,12 +3,14 @@
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.contact_sheet import HEAD, contact_sheet, panel_size, side_by_side, stacked
 from interp_refiner.data.codec.declared import declared_codec
+from interp_refiner.data.codec.image_read import read_image
 from interp_refiner.data.codec.patch_dct import PatchDCT
 from interp_refiner.data.codec.preview import LatentPreview
+from interp_refiner.data.codec.sound import Sound, has_sound
 from interp_refiner.data.codec.still import Still
 from interp_refiner.data.codec.still_gap import still_gap
 from interp_refiner.data.codec.video_io import add_video, as_frames, gif_bytes, write_mp4
-from interp_refiner.data.codec.video_read import VIDEO_SUFFIXES, UnreadableVideo, read_video
+from interp_refiner.data.codec.video_read import VIDEO_SUFFIXES, UnreadableVideo, decode_video, read_video
 
 __all__ = [
     "HEAD",
@@ -16,14 +18,18 @@ __all__ = [
     "Codec",
     "LatentPreview",
     "PatchDCT",
+    "Sound",
     "Still",
     "UnreadableVideo",
     "add_video",
     "as_frames",
     "contact_sheet",
     "declared_codec",
+    "decode_video",
     "gif_bytes",
+    "has_sound",
     "panel_size",
+    "read_image",
     "read_video",
     "side_by_side",
     "stacked",

@@ -16,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import Summary
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.codec.sound import Sound
+from interp_refiner.data.codec.video_read import file_url
 
 # Macroblock-tree rate control reads memory that nobody wrote where a frame is a few macroblocks wide: two encodings of
 # the same frames differ. Without it the same frames give the same bytes.
@@ -46,7 +48,9 @@ def as_frames(video: Video, scale: int = 1) -> Frames:
     return video.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)
 
 
-def write_mp4(path: Path | str, video: Video, fps: float, scale: int = 1, crf: int = 16) -> Path:
+def write_mp4(
+    path: Path | str, video: Video, fps: float, scale: int = 1, crf: int = 16, sound: Sound | None = None
+) -> Path:
     """Writes H.264 in yuv420p, which every browser plays; odd sizes are padded by repeating the last row or column.
 
     Colours are converted by BT.709 and tagged so; players take untagged video of this size for BT.601 or BT.709 as they
@@ -58,6 +62,7 @@ def write_mp4(path: Path | str, video: Video, fps: float, scale: int = 1, crf: i
         fps: frames a second.
         scale: see :func:`as_frames`.
         crf: the quality of x264, 0 (without loss) to 51; 6 more are about half the bytes.
+        sound: what is heard beside it; None for silence.
     """
     if fps <= 0:
         raise BadValue("fps", fps, "a positive number")
@@ -66,17 +71,20 @@ def write_mp4(path: Path | str, video: Video, fps: float, scale: int = 1, crf: i
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     options = X264 | {"crf": str(crf)}
-    with av.open(str(path), "w") as container:
+    with av.open(file_url(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001), options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = TV_RANGE
+        audio = None if sound is None else sound.stream(container)
         for frame in frames:
             rgb = av.VideoFrame.from_ndarray(frame, format="rgb24")
             container.mux(stream.encode(rgb.reformat(**YUV)))
         container.mux(stream.encode())
+        if sound is not None and audio is not None:
+            container.mux(sound.packets(audio, len(frames) / fps))
     return path
 
 

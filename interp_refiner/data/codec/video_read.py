@@ -1,85 +1,332 @@
-"""Video files to frames of one size."""
+"""Video files to frames as a player shows them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice
+from math import atan2, degrees, inf
 from pathlib import Path
 
 import av
+import av.stream
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.video.reformatter import Interpolation
-from av.video.stream import VideoStream
+from av.sidedata.sidedata import Type as SideData
+from av.video.reformatter import ColorRange, Interpolation
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from interp_refiner.data.codec import colour
+
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 TICK = 1e-6  # seconds, below any time base
+WHOLE_INDEX = ("mp4", "avi")  # formats with an index of all frames; that of others is of some
+MATRICES = (1, 4, 5, 6, 7, 9)  # of H.273, from which RGB is made
+SD = (1279, 576)  # the largest picture that is taken for BT.601 where a file does not say
+SOUNDLESS = "its sound is left out"
+UPRIGHT = (1.0, 0.0, 0.0, 1.0)
 
 
 class UnreadableVideo(ValueError):
-    """A file is no video, or a damaged one; says why."""
+    """A file is no video, a damaged one, or one whose colours are not understood; says why."""
+
+
+def file_url(path: Path | str) -> str:
+    """A path that ffmpeg takes for one: in ``take:1.mp4`` it would see the protocol ``take``."""
+    return str(Path(path).absolute())
 
 
 def read_video(
     path: Path | str, height: int, width: int, fps: float | None = None, max_frames: int | None = None
 ) -> UInt8[Tensor, "t h w 3"]:
-    """RGB frames as a player shows them, scaled to cover ``height x width`` and cropped to its middle.
+    """The frames alone, of whatever is there; see :func:`decode_video`."""
+    return decode_video(path, height, width, fps, max_frames)[0]
+
+
+def decode_video(
+    path: Path | str,
+    height: int,
+    width: int,
+    fps: float | None = None,
+    max_frames: int | None = None,
+    incomplete: bool = True,
+) -> tuple[UInt8[Tensor, "t h w 3"], list[str]]:
+    """RGB frames as a player shows them, scaled to cover ``height x width`` and cropped to its middle; and remarks.
 
     Args:
         path: of the file.
         height, width: of the frames.
         fps: frames a second, by repeating or leaving out frames; None takes all of them as they are.
         max_frames: the first so many; None for all.
+        incomplete: takes what there is of a file that was cut off or that has damaged frames.
+
+    Returns:
+        The frames, and :attr:`Film.remarks`.
 
     Raises:
-        UnreadableVideo: the file cannot be opened, holds no picture, or ends in the middle of one.
+        UnreadableVideo: the file cannot be opened, holds no picture, or is not whole and ``incomplete`` is false.
     """
-    try:
-        with opened(path) as (container, stream):
-            stream.thread_type = "AUTO"
-            aspect = pixel_aspect(stream)
-            frames = [_covering(f, height, width, aspect) for f in at_rate(container.decode(stream), fps, max_frames)]
-    except (av.error.FFmpegError, OSError) as error:
-        raise UnreadableVideo(getattr(error, "strerror", None) or str(error)) from error
+    with opened(path) as film:
+        frames = [film.covering(frame, height, width) for frame in at_rate(film.frames(), fps, max_frames)]
+    if film.faults and not incomplete:
+        raise UnreadableVideo("; ".join(film.faults))
     if not frames:
         raise UnreadableVideo("it has no frames")
-    return torch.from_numpy(np.stack(frames))
+    return torch.from_numpy(np.stack(frames)), film.remarks
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """A video file and its first video stream; raises :class:`UnreadableVideo` where it has none."""
-    with av.open(str(path), metadata_errors="replace") as container:  # titles need not be UTF-8
-        if not container.streams.video:
-            raise UnreadableVideo("it has no video stream")
-        yield container, container.streams.video[0]
+def opened(path: Path | str) -> Iterator["Film"]:
+    """A video file; whatever ffmpeg says of it is an :class:`UnreadableVideo`."""
+    try:
+        with av.open(file_url(path), metadata_errors="replace") as container:  # titles need not be UTF-8
+            yield Film(Path(path), container)
+    except (av.error.FFmpegError, OSError) as error:
+        raise UnreadableVideo(getattr(error, "strerror", None) or str(error)) from error
 
 
-def pixel_aspect(stream: VideoStream) -> Fraction:
-    """Width of a stored pixel over its height, as the file says; 1 where it does not."""
-    return stream.sample_aspect_ratio or Fraction(1)
+class Film:
+    """The best video stream of an opened file.
 
+    Attributes:
+        rate: frames a second, 0 where the file does not say.
+        aspect: width of a stored pixel over its height.
 
-def quarter_turns(frame: av.VideoFrame) -> int:
-    """Quarter turns to the left that bring a frame upright; telephones store what they film upright lying down."""
-    return round(frame.rotation / 90) % 4
-
-
-def picture(frame: av.VideoFrame, aspect: Fraction) -> Image.Image:
-    """A frame as a player shows it: upright, with square pixels.
-
-    Args:
-        frame: as it is stored.
-        aspect: see :func:`pixel_aspect`.
+    Raises:
+        UnreadableVideo: no video stream.
     """
-    image = frame.to_image()
-    if aspect != 1:
-        image = image.resize((round(image.width * aspect), image.height), Image.Resampling.LANCZOS)
-    return image.rotate(90 * quarter_turns(frame), expand=True)
+
+    def __init__(self, path: Path, container: InputContainer):
+        stream = container.streams.best("video")  # never a cover picture, if there is another
+        if stream is None:
+            raise UnreadableVideo("it has no video stream")
+        self.path, self.container, self.stream = path, container, stream
+        self.rate = float(stream.average_rate or 0)
+        self.aspect = stream.sample_aspect_ratio or Fraction(1)
+        self._said: list[str] = []
+        self._truncated = ""
+        self._damaged = 0
+        self._intervals = inf, 0.0  # shortest and longest time from frame to frame
+        self._about_the_file()
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the video is not whole, as far as it has been read: it was cut off, or frames are damaged."""
+        damaged = f"damaged: {self._damaged} frames" if self._damaged else ""
+        return [fault for fault in (self._truncated, damaged) if fault]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is converted, left out or missing, as far as it has been read, one phrase each."""
+        shortest, longest = self._intervals
+        uneven = longest > 1.5 * shortest and longest - shortest > 0.003  # beyond the rounding of time bases
+        rate = f"variable frame rate, {1000 * shortest:.0f} to {1000 * longest:.0f} ms a frame"
+        return [*self.faults, *self._said, *([rate] if uneven else [])]
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """In the order in which they are shown; a file that was cut off ends before the first frame it lacks.
+
+        Raises:
+            UnreadableVideo: colours that are not understood.
+        """
+        there, last = 0, None
+        if not self._truncated:
+            self.stream.thread_type = "AUTO"  # with an error, threads lose the frames under way
+        try:
+            for frame in self.container.decode(self.stream):
+                self._about(frame, last)
+                there, last = there + 1, frame
+                yield frame
+        except av.error.InvalidDataError:
+            if not self._truncated:
+                raise
+        self._about_the_end(there, last)
+
+    def stamps(self) -> list[Fraction]:
+        """When every frame is shown, in seconds of the file; from ``rate`` where the file does not say."""
+        packets = [packet for packet in self.container.demux(self.stream) if packet.size and not packet.is_discard]
+        times = [packet.pts * self.stream.time_base for packet in packets if packet.pts is not None]
+        if len(times) == len(packets):
+            return sorted(times)
+        return [number / Fraction(self.rate or 1).limit_denominator(1001) for number in range(len(packets))]
+
+    def picture(self, frame: av.VideoFrame) -> Image.Image:
+        """A frame as a player shows it: upright, with square pixels."""
+        image = Image.fromarray(self._rgb(frame))
+        if self.aspect != 1:
+            image = image.resize((round(image.width * self.aspect), image.height), Image.Resampling.LANCZOS)
+        return Image.fromarray(np.ascontiguousarray(upright(np.asarray(image), display_matrix(frame))))
+
+    def covering(self, frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A frame as a player shows it, scaled to cover a size and cropped to its middle."""
+        matrix = display_matrix(frame)
+        if lies(matrix):  # scaled as it is stored, then turned
+            height, width = width, height
+        stored = frame.height, float(frame.width * self.aspect)
+        scale = max(height / stored[0], width / stored[1])
+        high, wide = (max(round(size * scale), least) for size, least in zip(stored, (height, width), strict=True))
+        pixels = self._rgb(frame, wide, high, Interpolation.AREA)
+        top, left = (high - height) // 2, (wide - width) // 2
+        return upright(pixels[top : top + height, left : left + width], matrix)
+
+    def _rgb(
+        self,
+        frame: av.VideoFrame,
+        width: int | None = None,
+        height: int | None = None,
+        how: Interpolation | None = None,
+    ) -> UInt8[np.ndarray, "h w 3"]:
+        """sRGB of a frame as it is stored; transparency over black."""
+        how = (how or Interpolation.BILINEAR) | Interpolation.FULL_CHR_H_INT  # without, white comes out at 253
+        size = {"width": width, "height": height, "interpolation": how, "src_colorspace": _matrix(frame)}
+        primaries, transfer = colour_of(frame)
+        if primaries == 1 and transfer in colour.SDR:
+            if not has_alpha(frame):
+                return frame.reformat(**size, format="rgb24").to_ndarray()
+            rgba = frame.reformat(**size, format="rgba").to_ndarray().astype(np.uint16)
+            return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
+        rgba = frame.reformat(**size, format="rgba64le").to_ndarray()
+        exact = (rgba[..., :3] * (65535 / white_of(frame))).round().clip(0, 65535).astype(np.uint16)
+        rgb = colour.to_srgb(exact, primaries, transfer)
+        return (rgb * (rgba[..., 3:] / 65535)).round().astype(np.uint8) if has_alpha(frame) else rgb
+
+    def _about_the_file(self) -> None:
+        streams = self.container.streams
+        pictures = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if len(pictures) > 1:
+            self._said.append(f"{len(pictures)} video streams: the best is read")
+        if streams.audio:
+            self._said.append(SOUNDLESS)
+        if self.aspect != 1:
+            self._said.append(f"pixels {float(self.aspect):.4g} times as wide as high are made square")
+        if self.stream.metadata.get("alpha_mode") == "1":
+            self._said.append("its transparency is ignored")
+        entries = self.stream.index_entries
+        if any(name in self.container.format.name for name in WHOLE_INDEX) and len(entries):
+            size = self.path.stat().st_size
+            if any(entry.pos + entry.size > size for entry in entries):
+                self._truncated = f"truncated: {_whole_frames(self.path)} of {len(entries)} frames are there"
+
+    def _about_the_end(self, there: int, last: av.VideoFrame | None) -> None:
+        """Compares what was read to the end with what the header says."""
+        declared = self.stream.frames if "avi" in self.container.format.name else 0
+        duration = _seconds(self.stream.metadata.get("DURATION"))
+        missing = declared - there
+        if duration and last is not None and self.rate:
+            rest = duration - (last.time or 0)  # the last frame may be shown for as long as any other
+            missing = round(rest * self.rate) - 1 if rest > 2 * max(self._intervals[1], 1 / self.rate) else 0
+        if missing > 0 and not self._truncated:
+            about = "about " if duration else ""
+            self._truncated = f"truncated: {there} of {about}{there + missing} frames are there"
+
+    def _about(self, frame: av.VideoFrame, last: av.VideoFrame | None) -> None:
+        self._damaged += frame.is_corrupt
+        if last is not None and frame.time is not None and last.time is not None:
+            interval = frame.time - last.time
+            self._intervals = min(self._intervals[0], interval), max(self._intervals[1], interval)
+        if last is None:
+            self._about_the_first(frame)
+
+    def _about_the_first(self, frame: av.VideoFrame) -> None:
+        if SideData.DOVI_METADATA in frame.side_data and frame.color_trc in colour.UNSPECIFIED:
+            raise UnreadableVideo("Dolby Vision without a picture for other players: it cannot be shown")
+        primaries, transfer = colour_of(frame)
+        if transfer in (colour.PQ, colour.HLG):
+            what = f"HDR ({colour.TRANSFERS[transfer]}, {colour.PRIMARIES[primaries][0]})"
+            self._said.append(f"{what} is tone-mapped to sRGB, {colour.WHITE:g} nits as white")
+        elif primaries != 1 or transfer not in colour.SDR:
+            curve = "" if transfer in colour.SDR else f", {colour.TRANSFERS[transfer]}"
+            self._said.append(f"{colour.PRIMARIES[primaries][0]}{curve} is converted to sRGB")
+        if not _is_rgb(frame) and frame.colorspace in colour.UNSPECIFIED:
+            self._said.append(f"colours without a matrix are taken for BT.{709 if _matrix(frame) == 1 else 601}")
+        if (bits := max(part.bits for part in frame.format.components)) > 8:
+            self._said.append(f"{bits} bits are rounded to 8")
+        if has_alpha(frame):
+            self._said.append("transparency is shown over black")
+        if frame.interlaced_frame:
+            self._said.append("interlaced: both fields are shown at once")
+        if SideData.ICC_PROFILE in frame.side_data:
+            self._said.append("its ICC profile is ignored")
+        if (matrix := display_matrix(frame)) != UPRIGHT:
+            a, b, c, d = matrix
+            angle, mirrored = degrees(atan2(-b, a)) % 360, a * d - b * c < 0
+            nearest = "" if round(angle) % 90 == 0 else ", by quarters only"
+            self._said.append(f"turned upright by {angle:.0f} degrees{' and mirrored' if mirrored else ''}{nearest}")
+        if frame.time and self.rate and frame.time * self.rate > 1.5:
+            self._said.append(f"begins at {frame.time:.3g} s: times count from its first frame")
+
+
+def colour_of(frame: av.VideoFrame) -> tuple[int, int]:
+    """Primaries and transfer function of a frame, BT.709's where it does not say.
+
+    Raises:
+        UnreadableVideo: one of them is not understood, or the matrix to RGB is not.
+    """
+    primaries, transfer, matrix = int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)
+    primaries = 1 if primaries in colour.UNSPECIFIED else primaries
+    for name, value, known in (
+        ("primaries", primaries, colour.PRIMARIES),
+        ("transfer function", transfer, (*colour.SDR, colour.LINEAR, colour.PQ, colour.HLG)),
+        ("matrix", matrix, (*MATRICES, *colour.UNSPECIFIED) if not _is_rgb(frame) else (matrix,)),
+    ):
+        if value not in known:
+            said = f" ({colour.TRANSFERS[value]})" if name.startswith("transfer") and value in colour.TRANSFERS else ""
+            raise UnreadableVideo(f"colour {name} {value}{said} of H.273 is not supported: convert it to BT.709 first")
+    return primaries, transfer
+
+
+def _matrix(frame: av.VideoFrame) -> int:
+    """From YCbCr to RGB, as a number of H.273; players take small pictures that do not say for BT.601."""
+    if frame.colorspace not in colour.UNSPECIFIED:
+        return int(frame.colorspace)
+    return 5 if frame.width <= SD[0] and frame.height <= SD[1] else 1
+
+
+def _is_rgb(frame: av.VideoFrame) -> bool:
+    return frame.format.is_rgb or frame.format.name in ("pal8", "gray")
+
+
+def white_of(frame: av.VideoFrame) -> int:
+    """Which of 65535 ffmpeg makes of white: it shifts bits, where it ought to multiply."""
+    bits = frame.format.components[0].bits
+    if bits == 8:
+        return 255 << 8
+    if _is_rgb(frame):
+        return 65535
+    return (255 << 8) + 3 if frame.color_range != ColorRange.JPEG else ((1 << bits) - 1) << (16 - bits)
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Whether a frame has transparency."""
+    return any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8"
+
+
+def display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
+    """``a, b, c, d`` of ``(x, y) -> (a x + c y, b x + d y)``, y downwards, from storage to display.
+
+    Telephones store what they film upright lying down.
+    """
+    if (side := frame.side_data.get(SideData.DISPLAYMATRIX)) is None:
+        return UPRIGHT
+    a, b, _, c, d, *_ = (value / 65536 for value in np.frombuffer(bytes(side), np.int32).tolist())
+    return a, b, c, d
+
+
+def lies(matrix: tuple[float, float, float, float]) -> bool:
+    """Whether a display matrix exchanges rows and columns."""
+    return abs(matrix[0]) < abs(matrix[1])
+
+
+def upright(
+    pixels: UInt8[np.ndarray, "h w 3"], matrix: tuple[float, float, float, float]
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """Pixels turned and mirrored by a display matrix, to the nearest quarter turn."""
+    a, b, c, d = matrix
+    if lies(matrix):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:
@@ -102,13 +349,22 @@ def _shown_at(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoF
         yield last
 
 
-def _covering(frame: av.VideoFrame, height: int, width: int, aspect: Fraction) -> UInt8[np.ndarray, "h w 3"]:
-    turns = quarter_turns(frame)
-    if turns % 2:  # scaled as it is stored, then turned
-        height, width = width, height
-    stored = frame.height, float(frame.width * aspect)
-    scale = max(height / stored[0], width / stored[1])
-    high, wide = (max(round(size * scale), least) for size, least in zip(stored, (height, width), strict=True))
-    pixels = frame.reformat(wide, high, "rgb24", interpolation=Interpolation.AREA).to_ndarray()
-    top, left = (high - height) // 2, (wide - width) // 2
-    return np.rot90(pixels[top : top + height, left : left + width], turns)
+def _whole_frames(path: Path) -> int:
+    """Frames that can be decoded before the first one that is missing."""
+    count = 0
+    with av.open(file_url(path), metadata_errors="replace") as container:
+        try:
+            for _ in container.decode(container.streams.best("video")):
+                count += 1
+        except av.error.InvalidDataError:
+            pass
+    return count
+
+
+def _seconds(clock: str | None) -> float:
+    """Of ``00:01:02.5``; 0 for None and what is no time."""
+    try:
+        hours, minutes, seconds = (clock or "").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    except ValueError:
+        return 0.0

@@ -22,7 +22,7 @@ class Sinkhorn(Interpolator):
     """Moves patches along an entropic optimal transport plan between the two bracketing keyframes (DESIGN section 4).
 
     Tokens ``z_i`` and ``z'_j`` are patches of the latents. With the plan ``P`` of :func:`transport_plan` for the scores
-    ``<f_i, f_j> - w |p_i - p_j|^2`` (``f`` features of unit length, ``p`` positions in tokens), the interpolation at
+    ``<f_i, f_j> - c(|p_i - p_j|)`` (``f`` features of unit length, ``p`` positions in tokens), the interpolation at
     position q and time a is
 
         D zbar(q) = sum_ij P_ij b(q - p_ij) ((1 - a) z_i + a z'_j) + (1 - a) (u_q + w0) z_q + a (u'_q + w0) z'_q
@@ -31,13 +31,17 @@ class Sinkhorn(Interpolator):
     where ``b`` splats bilinearly, ``u`` and ``u'`` are the mass of either keyframe that has no partner and stays where
     it is, ``w0`` is the weight of linear interpolation, and ``D`` is the same sum without the z.
 
+    The cost of moving by d tokens is ``c(d) = w d^2 / (1 + w d^2 / limit)``: quadratic near by, so that still pictures
+    stay still, and never more than ``limit``, so that what moved far is still found.
+
     The confidence is the matched share of ``D``, divided by ``1 + d`` with d the mean squared difference between what
     arrives from the left and what arrives from the right: near 1 for equal keyframes, near 0 for unrelated ones.
 
     Args:
         patch: side of a token in latent positions; a grid that it does not divide is continued by its last row.
         epsilon: temperature of the plan.
-        distance_weight: w, the cost of moving by one token.
+        distance_weight: w, about the cost of moving by one token.
+        distance_limit: the most that moving costs, however far; ``inf`` for a cost that grows with the square.
         dustbin: score above which a match is better than none.
         prior_weight: ``w0``.
         iterations: of Sinkhorn's algorithm.
@@ -51,20 +55,23 @@ class Sinkhorn(Interpolator):
     def __init__(
         self,
         patch: int = 4,
-        epsilon: float = 0.05,
+        epsilon: float = 0.03,
         distance_weight: float = 0.1,
+        distance_limit: float = 0.25,
         dustbin: float = 0.4,
         prior_weight: float = 0.05,
         iterations: int = 30,
     ):
         super().__init__()
         positive = {"patch": patch, "epsilon": epsilon, "prior_weight": prior_weight, "iterations": iterations}
+        positive["distance_limit"] = distance_limit
         for name, value in positive.items():
             if value <= 0:
                 raise BadValue(name, value, "a number > 0")
         if distance_weight < 0:
             raise BadValue("distance_weight", distance_weight, "a number >= 0")
         self.patch, self.epsilon, self.distance_weight = patch, epsilon, distance_weight
+        self.distance_limit = distance_limit
         self.dustbin, self.prior_weight, self.iterations = dustbin, prior_weight, iterations
 
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
@@ -92,7 +99,8 @@ class Sinkhorn(Interpolator):
     def plan(self, left: Float[Tensor, "n c h w"], right: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m m"]:
         """How much of every token of ``left`` goes to every token of ``right``; the last ones are the dustbins."""
         features, others = (patches(standardised(keyframe), self.patch) for keyframe in (left, right))
-        cost = self.distance_weight * squared_distances(features)
+        quadratic = self.distance_weight * squared_distances(features)
+        cost = quadratic / (1 + quadratic / self.distance_limit)
         similarity = unit(features.flatten(1, 2)) @ unit(others.flatten(1, 2)).mT
         return transport_plan(similarity - cost, self.epsilon, self.dustbin, self.iterations)
 

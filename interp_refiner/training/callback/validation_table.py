@@ -22,7 +22,7 @@ class ValidationTable(L.Callback):
         for name, row in rows.items():
             errors = (f"{row['interpolation_mse']:.4f}", f"{row['refined_mse']:.4f}", f"{row['ratio']:.3f}")
             table.add_row(name, *errors, f"{row['improved_share']:.0%}")
-        Console().print(table)
+        Console(markup=False, emoji=False).print(table)
 
 
 def level_rows(metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:

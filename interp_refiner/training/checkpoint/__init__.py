@@ -11,6 +11,7 @@ from interp_refiner.training.checkpoint.run_folder import (
     read_weights,
     start_from,
 )
+from interp_refiner.training.checkpoint.same_run import check_same_run, check_state
 from interp_refiner.training.checkpoint.sharded import (
     OPTIMIZER,
     REST,
@@ -35,6 +36,8 @@ __all__ = [
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",
+    "check_same_run",
+    "check_state",
     "fault",
     "find_checkpoint",
     "is_exported",

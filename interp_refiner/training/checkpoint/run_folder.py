@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning as L
 from torch import Tensor
 
-from interp_refiner.core import AVERAGED, BadValue
+from interp_refiner.core import AVERAGED, BadValue, weight_faults
 from interp_refiner.model.backbone import is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
@@ -15,8 +15,12 @@ CONFIG_FILE = "config.yaml"
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
-def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
+def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, Path]:
     """The run folder and the checkpoint that ``path`` means: a run's last one that is whole, or that very one.
+
+    Args:
+        path: of either.
+        name: of the setting, for the error.
 
     Raises:
         BadValue: neither a run folder nor a checkpoint inside one, or a damaged checkpoint.
@@ -28,7 +32,7 @@ def find_checkpoint(path: str | Path) -> tuple[Path, Path]:
     reason = "no such file" if found is None or not found.exists() else fault(found)
     if found is None or reason is not None or folder is None:
         allowed = f"a run folder with {CONFIG_FILE} and {LAST_CHECKPOINT}, or a checkpoint file inside one"
-        raise BadValue("checkpoint", path, f"{allowed}{f' ({reason})' if reason else ''}")
+        raise BadValue(name, path, f"{allowed}{f' ({reason})' if reason else ''}")
     return folder.resolve(), found.resolve()
 
 
@@ -37,7 +41,8 @@ def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     checkpoint = read_checkpoint(checkpoint_file)
     weights = dict(checkpoint["state_dict"])
     if ema:
-        weights |= {name: value.to(weights[name].dtype) for name, value in checkpoint.get(AVERAGED, {}).items()}
+        average = checkpoint.get(AVERAGED, {})
+        weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
     return module.with_unchanged(weights) if isinstance(module, Refiner) else weights
 
 
@@ -49,7 +54,7 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
     Raises:
         BadValue: no checkpoint there, or of another backbone.
     """
-    _, checkpoint_file = find_checkpoint(path)
+    _, checkpoint_file = find_checkpoint(path, "initial_weights")
     weights, own = read_weights(checkpoint_file, module), module.state_dict()
     found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
     shared = {name: value for name, value in found.items() if value is not None and own[name].shape == value.shape}
@@ -60,5 +65,8 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
         which = f"such as {lacking[0]}: {here} here, {there} there"
         allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
         raise BadValue("initial_weights", path, allowed)
+    taken = {name_without(name) for name in shared} | shared.keys()
+    if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
+        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
     module.load_state_dict(shared, strict=False)
     return checkpoint_file

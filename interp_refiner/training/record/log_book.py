@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 
+from interp_refiner.config import writable_folder
 from interp_refiner.training.checkpoint import write_whole
 from interp_refiner.training.record.run_record import RunRecord
 
@@ -48,8 +49,12 @@ class LogBook:
 
     @classmethod
     def at(cls, folder: str | None, places: Mapping[str, str]) -> "LogBook | None":
-        """The book in ``folder``; None where there is to be none."""
-        return None if folder is None else cls(Path(folder), places)
+        """The book in ``folder``; None where there is to be none.
+
+        Raises:
+            BadValue: a place that cannot be written to.
+        """
+        return None if folder is None else cls(writable_folder("log_book", Path(folder)), places)
 
     def enter(self, record: RunRecord, run: Path) -> Path:
         """Adds the entry of a run that has ended; returns the entry's file.

@@ -10,9 +10,8 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
-from interp_refiner.config import run_metadata
+from interp_refiner.config import run_metadata, terminal
 from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 
@@ -46,7 +45,7 @@ def write_summary(trainer: L.Trainer, folder: Path, about: dict[str, Any], final
         **run_metadata(),
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    console = Console(highlight=False)
+    console = terminal()
     for name, row in level_rows(final).items():
         console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
     console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)

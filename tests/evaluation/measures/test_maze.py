@@ -75,6 +75,30 @@ def test_moves_between_open_cell_centres_are_free():
     assert checked > 100
 
 
+@pytest.mark.parametrize("size", [3, 7, 21, 64])
+def test_rounding_decides_nothing_on_borders(size):
+    """Paths along every border and corner of a map of walls, moved by the rounding of float32 to either side."""
+    walls = torch.ones(1, size, size, dtype=torch.bool)
+    line = torch.arange(size + 1) / size
+    for nudge in (-1, 0, 1):
+        border = torch.nextafter(line, line + nudge)
+        for k in border:
+            along = torch.stack([k.expand(size + 1), line])[None]
+            inside = edge_collisions(walls, along)[0]
+            assert not inside.any()
+            assert not edge_collisions(walls, along.flip(1)).any()
+    across = torch.stack([line + 0.5 / size, line])[:, :-1][None]
+    assert edge_collisions(walls, across).all()
+
+
+def test_a_path_that_is_no_number_collides():
+    walls = torch.zeros(1, 4, 4, dtype=torch.bool)
+    for bad in (math.nan, math.inf, -math.inf):
+        path = torch.full((1, 2, 4), 0.5)
+        path[0, 1, 2] = bad
+        assert edge_collisions(walls, path)[0].tolist() == [False, True, True]
+
+
 def test_length_and_endpoints():
     square = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 0.0]]])
     assert path_length(square).item() == 3.0

@@ -58,7 +58,7 @@ def test_equal_keyframes_do_not_move(h, w, make):
 @pytest.mark.parametrize(("dy", "dx"), [(0, 2), (2, 0), (-2, 2)])
 def test_a_shift_is_followed(h, w, dy, dx):
     """By two tokens, and so by one in the middle frame."""
-    world, sinkhorn = noise(1, 16, h + 32, w + 32), Sinkhorn(distance_weight=0.02)
+    world, sinkhorn = noise(1, 16, h + 32, w + 32), Sinkhorn()
     left, middle, right = (crop(world, h, w, k * SIDE * dy // 2, k * SIDE * dx // 2) for k in (0, 1, 2))
     flow = mean_displacement(sinkhorn.plan(left, right), h // SIDE, w // SIDE)[2:-2, 2:-2]
     torch.testing.assert_close(flow, torch.tensor([float(dy), dx]).expand_as(flow), atol=0.02, rtol=0)
@@ -78,13 +78,29 @@ def test_unrelated_keyframes_are_interpolated_linearly(h, w):
 
 
 def test_a_partner_too_far_away_is_none():
-    """A perfect match costs ``w |dp|^2``: where it is worth less than the dustbin it is not made."""
+    """Where a perfect match, less the cost of its distance, is worth less than the dustbin it is not made."""
     world = noise(1, 16, 64, 64)
     left, right = crop(world, 32, 32, 0, 0), crop(world, 32, 32, 0, 2 * SIDE)
+    limits = (0.25, 0.6, 1.0)
     matched = [
-        Sinkhorn(distance_weight=weight).plan(left, right)[:, :-1, :-1].sum() / 64 for weight in (0.05, 0.15, 0.3)
+        Sinkhorn(distance_weight=1.0, distance_limit=limit).plan(left, right)[:, :-1, :-1].sum() / 64
+        for limit in limits
     ]
     assert matched[0] > 0.6 > 0.5 > matched[1] > 0.05 > matched[2]
+
+
+@pytest.mark.parametrize("make", [smooth, lambda h, w: noise(1, 16, h, w)], ids=["smooth", "noise"])
+@pytest.mark.parametrize(("dy", "dx"), [(0, 2), (3, 0), (2, -4), (0, 6), (-3, 6)])
+def test_shifts_up_to_a_quarter_of_wans_grid_are_followed(make, dy, dx):
+    """15 x 26 tokens, at the defaults: what stays in the picture finds its partner, and little of its mass does not."""
+    h, w = 60, 104
+    world = make(h + 32, w + 64)
+    left, right = (world[..., y : y + h, x : x + w] for y, x in ((16, 32), (16 - SIDE * dy, 32 - SIDE * dx)))
+    plan = Sinkhorn().plan(left, right)
+    rows, columns = (slice(max(0, -d), size - max(0, d)) for d, size in ((dy, 15), (dx, 26)))
+    assert plan[0, :-1, :-1].sum(1).view(15, 26)[rows, columns].mean() > 0.9
+    flow = mean_displacement(plan, 15, 26)[rows, columns]
+    torch.testing.assert_close(flow, torch.tensor([float(dy), dx]).expand_as(flow), atol=0.05, rtol=0)
 
 
 def test_confidence_tells_where_the_error_is():
@@ -92,7 +108,7 @@ def test_confidence_tells_where_the_error_is():
     world = noise(1, 16, 64, 64)
     frames = [torch.cat([crop(world, 32, 32, SIDE * k, 0), noise(1, 16, 32, 32, seed=1 + k)], 3) for k in range(3)]
     truth, known = torch.stack(frames, 2), torch.tensor([[True, False, True]])
-    result = Sinkhorn(distance_weight=0.02)(truth, known)
+    result = Sinkhorn()(truth, known)
     error, confidence = (result.latents - truth).square().mean(1)[:, 1], result.confidence[:, 1]
     assert confidence[..., 12:-12, 4:28].min() > 0.8 > 0.2 > confidence[..., 36:].max()
     assert spearmanr(confidence.flatten(), error.flatten()).statistic < -0.7
@@ -115,7 +131,7 @@ def test_confidence_falls_with_the_error_on_random_moving_content():
     found = []
     for seed in range(6):
         truth = wandering(seed)
-        result = Sinkhorn(distance_weight=0.02)(truth, torch.tensor([[True, False, True]]))
+        result = Sinkhorn()(truth, torch.tensor([[True, False, True]]))
         error = (result.latents - truth).square().mean(1)[:, 1]
         found.append(spearmanr(result.confidence[:, 1].flatten(), error.flatten()).statistic)
     assert max(found) < -0.2

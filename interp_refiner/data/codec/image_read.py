@@ -1,0 +1,172 @@
+"""Image files to RGB as a viewer shows them."""
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec import colour
+
+IMAGES = ("png", "jpg", "jpeg", "webp")
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # Pillow reads more, some by starting programs
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK")
+UPRIGHT = {  # by the value of EXIF's orientation
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+SRGB = ImageCms.createProfile("sRGB")
+NEAR = 2  # of 255: a profile that changes no colour by more is sRGB itself
+ADOBE_GAMMA, SRGB_GAMMA = 563 / 256, 0.45455
+
+
+def read_image(path: Path) -> tuple[Image.Image, list[str]]:
+    """An image file as 8-bit sRGB, turned as its EXIF data says, transparency over black; and what was converted.
+
+    Raises:
+        BadValue: no such file, no picture in it, or one whose colours are not understood.
+    """
+    if not path.is_file():
+        raise BadValue("image", path, f"an image file ({' | '.join(IMAGES)}): no such file")
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            return _as_shown(opened, path)
+    except (OSError, Image.DecompressionBombError, UnreadableImage) as error:
+        reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
+        raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {reason}") from error
+
+
+class UnreadableImage(ValueError):
+    """A picture whose colours are not understood; says why."""
+
+
+def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
+    remarks: list[str] = []
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        remarks.append(f"the first of its {frames} pictures is read")
+    primaries, transfer = _coding(path)
+    if transfer in (colour.PQ, colour.HLG):
+        raise UnreadableImage(f"HDR ({colour.TRANSFERS[transfer]}) is not supported, convert it to sRGB first")
+    deep = image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in image.tile)
+    image.load()
+    if deep:
+        remarks.append("16 bits are rounded to 8")
+        image = _eight_bits(image)
+    if image.mode not in MODES:
+        raise UnreadableImage(f"pictures of mode {image.mode} are not supported, convert it to sRGB of 8 bits first")
+    orientation, adobe = _exif(image, remarks)
+    horizontal, vertical = image.info.get("dpi", (1, 1))
+    if abs(horizontal - vertical) > 0.01 * abs(vertical):
+        remarks.append(f"pixels of {horizontal:.0f} x {vertical:.0f} dpi are taken for square")
+    rgb = _srgb(image, adobe, primaries, remarks)
+    if (turn := UPRIGHT.get(orientation)) is not None:
+        rgb = rgb.transpose(turn)
+        remarks.append("turned upright, as its EXIF says")
+    if image.has_transparency_data and rgb.mode == "RGBA":
+        if rgb.getchannel("A").getextrema()[0] < 255:
+            remarks.append("transparency is shown over black")
+        rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, (0, 0, 0, 255)), rgb)
+    return rgb.convert("RGB"), remarks
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits as grey of 8, which Pillow itself would clip instead of scaling; other modes as they are."""
+    if not image.mode.startswith("I;16"):
+        return image
+    grey = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
+    grey.info = image.info
+    return grey
+
+
+def _exif(image: Image.Image, remarks: list[str]) -> tuple[int, bool]:
+    """Orientation (1: upright), and whether the camera wrote Adobe RGB; of damaged EXIF neither."""
+    try:
+        exif = image.getexif()
+        has_interop = ExifTags.IFD.Interop in exif.get_ifd(ExifTags.IFD.Exif)
+        interop = exif.get_ifd(ExifTags.IFD.Interop) if has_interop else {}
+        return exif.get(ExifTags.Base.Orientation, 1), interop.get(1) == "R03"
+    except Exception:
+        remarks.append("its EXIF cannot be read and is ignored")
+        return 1, False
+
+
+def _srgb(image: Image.Image, adobe: bool, primaries: int, remarks: list[str]) -> Image.Image:
+    """RGB or RGBA in sRGB, by the first that there is: ICC profile, coding of the format, EXIF, gamma of a PNG."""
+    transparent = image.has_transparency_data
+    if profile := image.info.get("icc_profile"):
+        return _by_profile(image, profile, remarks)
+    if image.mode == "CMYK":
+        remarks.append("CMYK without a profile is converted by rule of thumb")
+    image = image.convert("RGBA" if transparent else "RGB")
+    if primaries not in (1, *colour.UNSPECIFIED):
+        if primaries not in colour.PRIMARIES:
+            raise UnreadableImage(f"colour primaries {primaries} of H.273 are not supported, convert it to sRGB first")
+        remarks.append(f"{colour.PRIMARIES[primaries][0]} is converted to sRGB")
+        return _converted(image, colour.PRIMARIES[primaries][1], 13)
+    if adobe:
+        remarks.append("Adobe RGB, as its EXIF says, is converted to sRGB")
+        return _converted(image, colour.ADOBE_RGB, ADOBE_GAMMA)
+    gamma = image.info.get("gamma")
+    if gamma and "srgb" not in image.info and abs(gamma - SRGB_GAMMA) > 0.01:
+        remarks.append(f"gamma {gamma:g} is converted to sRGB")
+        return _converted(image, colour.BT709, 1 / gamma)
+    return image
+
+
+def _converted(image: Image.Image, primaries: tuple[colour.XY, ...], transfer: int | float) -> Image.Image:
+    pixels = np.asarray(image)
+    rgb = Image.fromarray(colour.to_srgb(pixels[..., :3].astype(np.uint16) * 257, primaries, transfer))
+    if image.mode == "RGBA":
+        rgb.putalpha(image.getchannel("A"))
+    return rgb
+
+
+def _by_profile(image: Image.Image, profile: bytes, remarks: list[str]) -> Image.Image:
+    """Out of the colours of an ICC profile, relative colorimetric with black point compensation; alpha stays."""
+    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    kind = {"1": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
+    opaque = image.convert(kind)
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        name = ImageCms.getProfileDescription(source).strip() or "without a name"
+        transform = ImageCms.buildTransform(
+            source, SRGB, kind, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Flags.BLACKPOINTCOMPENSATION
+        )
+    except (ImageCms.PyCMSError, OSError) as error:
+        remarks.append(f"its ICC profile is ignored: {error}")
+        rgb = opaque.convert("RGB")
+    else:
+        if kind == "CMYK" or not _changes_nothing(transform, kind):
+            opaque = ImageCms.applyTransform(opaque, transform)
+            remarks.append(f"ICC profile '{name}' is converted to sRGB")
+        rgb = opaque.convert("RGB")
+    if alpha is not None:
+        rgb.putalpha(alpha)
+    return rgb
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform, kind: str) -> bool:
+    """Whether a transform leaves a cube of colours as they are."""
+    levels = np.linspace(0, 255, 6).round().astype(np.uint8)
+    channels = len(kind)
+    cube = np.stack(np.meshgrid(*[levels] * channels), -1).reshape(1, -1, channels)
+    before = Image.fromarray(cube.squeeze(-1) if channels == 1 else cube)
+    after = np.asarray(ImageCms.applyTransform(before, transform)).astype(int)
+    return bool(np.abs(after - np.asarray(before.convert("RGB"))).max() <= NEAR)
+
+
+def _coding(path: Path) -> tuple[int, int]:
+    """Primaries and transfer function by H.273, of PNG's ``cICP`` or AVIF's ``nclx``; 2 where there is neither."""
+    head = path.open("rb").read(1 << 16)
+    if head.startswith(b"\x89PNG") and 0 <= (at := head.find(b"cICP")) < head.find(b"IDAT"):
+        return head[at + 4], head[at + 5]
+    if head[4:8] == b"ftyp" and (at := head.find(b"colrnclx")) >= 0:
+        return struct.unpack(">HH", head[at + 8 : at + 12])  # type: ignore[return-value]
+    return 2, 2

@@ -1,0 +1,70 @@
+"""The sound of a video, carried over to another one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from jaxtyping import Float32
+
+from interp_refiner.data.codec.video_read import file_url, opened
+
+RATE, CHANNELS, FRAME = 48_000, 2, 1024  # samples a second; samples that AAC codes at a time
+LAYOUT = "stereo"
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Sound of a file, from a time of that file on, at a time of the video that gets it.
+
+    Attributes:
+        path: the file.
+        at: seconds of the video that gets it.
+        start: seconds of the file that are left out, from its first picture on.
+    """
+
+    path: Path
+    at: float = 0.0
+    start: float = 0.0
+
+    def samples(self, seconds: float) -> Float32[np.ndarray, "2 n"]:
+        """Both channels of a video of so many seconds; silence where the file has none."""
+        made = np.zeros((CHANNELS, round(seconds * RATE)), np.float32)
+        with opened(self.path) as film:
+            first = float(next(iter(film.stamps()), 0)) + self.start - self.at  # of the file, at 0 s of the video
+        with av.open(file_url(self.path), metadata_errors="replace") as container:
+            resampler, place = av.AudioResampler("fltp", LAYOUT, RATE), None
+            for frame in container.decode(container.streams.best("audio")):
+                if place is None:
+                    place = round(((frame.time or 0.0) - first) * RATE)
+                for part in resampler.resample(frame):
+                    block = part.to_ndarray()[:, max(0, -place) : max(0, made.shape[1] - place)]
+                    begin = max(0, place)
+                    made[:, begin : begin + block.shape[1]] = block
+                    place += part.samples
+                if place >= made.shape[1]:
+                    break
+        return made
+
+    def stream(self, container: OutputContainer) -> AudioStream:
+        """A stream for it, to be added before anything is written."""
+        return container.add_stream("aac", rate=RATE, layout=LAYOUT)
+
+    def packets(self, stream: AudioStream, seconds: float) -> Iterator[av.Packet]:
+        """The coded sound of a video of so many seconds."""
+        samples = self.samples(seconds)
+        for start in range(0, samples.shape[1], FRAME):
+            block = np.ascontiguousarray(samples[:, start : start + FRAME])
+            frame = av.AudioFrame.from_ndarray(block, "fltp", LAYOUT)
+            frame.sample_rate, frame.pts = RATE, start
+            yield from stream.encode(frame)
+        yield from stream.encode()
+
+
+def has_sound(path: Path) -> bool:
+    """Whether a video file has sound that can be carried over."""
+    with opened(path) as film:
+        return film.container.streams.best("audio") is not None

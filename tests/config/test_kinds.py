@@ -1,0 +1,183 @@
+"""Every program and every kind of mistake: one line that names the setting, before any work.
+
+The cases are made of the programs' own settings: a new setting or program is tested unlisted. A program's config is
+composed once; then its function is called in this process, as ``main`` calls it.
+"""
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_origin
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+import interp_refiner
+from interp_refiner.config import build
+from interp_refiner.config.machine import check_output
+from interp_refiner.config.refusal import MISTAKES, locate
+from interp_refiner.core import BadValue
+from tests.helpers import CONF, group_members
+
+# Strings of settings that name no file: any text is right, or is told later.
+TEXTS = {"experiment_name", "next_command", "negative", "title", "host", "against", "optimized_metric"}
+# What a program writes need not be there; these write beside what there is.
+MADE = {("output", "missing"), ("log_book", "missing"), ("log_book", "a folder")}
+BESIDE = {("prepare/shapes", "a folder"), ("prepare/embed", "a folder")}
+NEEDED = {"checkpoint": "nowhere", "storyboard": "nowhere.yaml", "source": "nowhere", "output": "out.mp4"}
+
+
+def programs() -> dict[str, Callable]:
+    """By name, every function that ``main`` made a program of."""
+    found = {}
+    for module in pkgutil.iter_modules(interp_refiner.__path__):
+        if module.name != "debug" and not module.ispkg:  # debug runs the others
+            for task in vars(importlib.import_module(f"interp_refiner.{module.name}")).values():
+                if hasattr(task, "program"):
+                    found[task.program.config_name] = task
+    return found
+
+
+PROGRAMS = programs()
+
+
+@cache
+def composed(name: str, *overrides: str) -> tuple[DictConfig, dict[str, Any]]:
+    """The config of a program as Hydra composes it, and the chosen options."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(name, [*overrides], return_hydra_config=True)
+    choices = dict(cfg.hydra.runtime.choices)
+    return OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), choices
+
+
+@contextmanager
+def config(name: str, folder: Path, **values: Any) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
+    """With everything in ``folder``, the settings that have no value set, and some values replaced, while it lasts."""
+    cfg, choices = composed(name)
+    places = {f"paths.{place}": str(folder / place) for place in ("root", "cache", "log_dir", "output_dir")}
+    needed = {str(key): str(folder / NEEDED.get(key, "nowhere")) for key in cfg if OmegaConf.is_missing(cfg, key)}
+    values = places | needed | values
+    parents = [(cfg if "." not in key else cfg[key.partition(".")[0]], key.rpartition(".")[2]) for key in values]
+    before = [OmegaConf.to_container(node, resolve=False)[key] for node, key in parents]
+    with open_dict(cfg):
+        for (node, key), value in zip(parents, values.values(), strict=True):
+            node[key] = value
+        yield cfg, choices
+        for (node, key), value in zip(parents, before, strict=True):
+            node[key] = value
+
+
+def told(name: str, cfg: DictConfig, work: Callable[[], object]) -> str:
+    """The one line of a refusal; fails for every other end."""
+    with pytest.raises(MISTAKES) as caught:
+        work()
+    return " ".join(str(locate(caught.value, cfg)).split())
+
+
+def settings(program: str, kinds: Callable[[Any], bool]) -> list[str]:
+    """The settings of a program whose hint is of a kind."""
+    entries = dataclasses.fields(PROGRAMS[program].program.settings)
+    return [entry.name for entry in entries if kinds(entry.type) and entry.name in list(composed(program)[0])]
+
+
+def has(task: Callable, name: str) -> bool:
+    """Whether a program has a setting."""
+    return any(entry.name == name for entry in dataclasses.fields(task.program.settings))
+
+
+def is_checked(hint: Any) -> bool:
+    """Whether a list of a dict is no value of it."""
+    return get_origin(hint) is Literal or not any(part in (dict, list) for part in (get_origin(hint), hint))
+
+
+KINDS = {"missing": "missing", "garbage": "garbage", "a folder": "folder", "below a file": "garbage/below"}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_paths_that_are_none(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Missing, unreadable, a folder for a file and the other way round, in place of every string that is no text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "garbage").write_bytes(bytes(range(256)) * 4)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "file").write_text("mine")
+    (tmp_path / "output_dir").mkdir()
+    for name in settings(program, lambda hint: hint in (str, str | None)):
+        for kind, path in KINDS.items():
+            if name in TEXTS or (name, kind) in MADE or (program, kind) in BESIDE:
+                continue
+            with config(program, tmp_path, **{name: str(tmp_path / path)}) as (cfg, _):
+                line = told(program, cfg, lambda cfg=cfg: PROGRAMS[program](cfg))
+            assert line.startswith((f"{name}=", *(f"{key}=" for key in NEEDED))), (name, kind, line)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_values_of_a_wrong_type_are_named(program: str, tmp_path: Path):
+    """Of every setting, and of every number below the top level."""
+    cfg, _ = composed(program)
+    wrong = {name: [{"wrong": "type"}] for name in settings(program, is_checked)}
+    wrong |= {
+        f"{top}.{key}": "many" for top, node in cfg.items()
+        if isinstance(node, DictConfig) and "_target_" in node
+        for key in node
+        if not OmegaConf.is_missing(node, key) and type(node[key]) in (int, float)
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with config(program, tmp_path, **{name: value}) as (cfg, choices):
+            line = told(program, cfg, lambda cfg=cfg: PROGRAMS[program].program.check(cfg, choices))
+        assert line.startswith(f"{name}="), line
+
+
+@pytest.mark.parametrize("program", [name for name, task in PROGRAMS.items() if has(task, "device")])
+def test_no_gpu(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with config(program, tmp_path, device="cuda") as (cfg, choices):
+        line = told(program, cfg, lambda: PROGRAMS[program].program.check(cfg, choices))
+    assert line.startswith("device=cuda: expected auto or cpu")
+
+
+@pytest.mark.parametrize("overrides", [("trainer=gpu",), ("trainer.accelerator=cuda",), ("scale=h200",)], ids=str)
+def test_no_gpu_to_train_on(overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg, choices = composed("train", *overrides)
+    with pytest.raises(BadValue, match=r"^trainer\.accelerator=(gpu|cuda): expected auto or cpu .*no GPU"):
+        PROGRAMS["train"].program.check(cfg, choices)
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cfg, choices = composed("train", "trainer=gpu", "trainer.devices=8")
+    with pytest.raises(BadValue, match=r"^trainer\.devices=8: expected at most 2, the GPUs of this machine"):
+        PROGRAMS["train"].program.check(cfg, choices)
+
+
+@pytest.mark.parametrize("data", group_members("data"))
+@pytest.mark.parametrize("experiment", group_members("experiment"))
+def test_any_experiment_on_any_data_is_refused_or_built(experiment: str, data: str, tmp_path: Path):
+    """What passes the check has a data module that can be built."""
+    cfg, choices = composed("train", f"+experiment={experiment}", f"data={data}", f"paths.cache={tmp_path}")
+    with suppress(*MISTAKES):
+        PROGRAMS["train"].program.check(cfg, choices)
+        build(cfg.data, corruption=build(cfg.corruption))
+
+
+def test_what_another_data_set_is_made_of_is_refused():
+    cfg, choices = composed("train", "+experiment=toy_video", "data=wan_synth")
+    with pytest.raises(BadValue, match=r"^data\.writer=.*: expected null, or what has a _target_"):
+        PROGRAMS["train"].program.check(cfg, choices)
+
+
+@pytest.mark.parametrize("blocked", ["log_dir", "output"])
+def test_a_place_that_cannot_be_made_names_its_key(tmp_path: Path, blocked: str):
+    (tmp_path / "file").write_text("")
+    cfg = OmegaConf.create({"paths": {"log_dir": str(tmp_path / ("file" if blocked == "log_dir" else "logs"))}})
+    output = f"{cfg.paths.log_dir}/train/runs/a" if blocked == "log_dir" else str(tmp_path / "file" / "run")
+    key = r"paths\.log_dir" if blocked == "log_dir" else r"hydra\.run\.dir"
+    with pytest.raises(BadValue, match=rf"^{key}=.*file.*: expected a place that can be written to: Not a directory"):
+        check_output(cfg, output)
