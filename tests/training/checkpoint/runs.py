@@ -46,6 +46,7 @@ TINY = [
     "data.batch_size=1",
     "data.val_samples=2",
     "backbone.num_layers=1",
+    "backbone=wan_tiny",
     "backbone.num_attention_heads=1",
     "backbone.ffn_dim=32",
     "optimizer.warmup_steps=2",
