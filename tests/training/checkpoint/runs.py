@@ -45,6 +45,7 @@ TINY = [
     "data.writer.width=16",
     "data.batch_size=1",
     "data.val_samples=2",
+    "backbone=wan_tiny",
     "backbone.num_layers=1",
     "backbone=wan_tiny",
     "backbone.num_attention_heads=1",
