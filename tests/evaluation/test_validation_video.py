@@ -1,7 +1,6 @@
 """Pictures of validation show, where asked for, what another sampler makes of the same network."""
 
-from types import SimpleNamespace
-
+import lightning as L
 import torch
 
 from interp_refiner.evaluation import ValidationVideo
@@ -18,7 +17,7 @@ def shown(tmp_path, sampler):
     batch, _, _ = corrupted_clip(*LEVEL)
     refiner = make(0.3, None, *LEVEL)
     video = ValidationVideo(str(tmp_path), clips=2, sampler=sampler)
-    trainer = SimpleNamespace(is_global_zero=True)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
     video.on_validation_epoch_start(trainer, refiner)
     video.on_validation_batch_end(trainer, refiner, refiner.sample(batch), batch, 0)
     return video.kept, refiner, batch

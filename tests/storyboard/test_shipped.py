@@ -4,11 +4,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from interp_refiner import Keyframe, RefinerPipeline
 from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation import by_level
 from interp_refiner.evaluation.measures import missing_frame_mse
-from interp_refiner.storyboard import Keyframe, RefinerPipeline
 from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_FOLDER, is_exported, located
 from tests.storyboard.conftest import program_config
 
