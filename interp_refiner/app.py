@@ -1,4 +1,4 @@
-"""The demo page: ``python -m interp_refiner.app checkpoint=<run folder | file | exported folder>``.
+"""The demo page: ``python -m interp_refiner.app [checkpoint=<run folder | file | exported folder>]``.
 
 Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button.
 """
@@ -23,14 +23,14 @@ class AppSettings(Settings):
     """Top-level values of ``conf/app.yaml``.
 
     Attributes:
-        checkpoint: a run folder, a checkpoint file inside one, or an exported folder.
+        checkpoint: a run folder, a checkpoint file inside one, an exported folder, or ``shipped``.
         device: ``auto``, ``cpu`` or ``cuda``.
         host: where the page is served; ``0.0.0.0`` for every network that the machine is in.
         port: of the page; None for a free one from 7860 on.
         upscale: every pixel of the videos shown so many pixels wide and high; None for about 448 in a row.
     """
 
-    checkpoint: str = ""
+    checkpoint: str = "shipped"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: int | None = 7860

@@ -12,15 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.config import build
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, state_faults
 from interp_refiner.data import ShardedDataModule
-from interp_refiner.data.codec import Codec
+from interp_refiner.data.codec import Codec, declared_codec
+from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.storyboard import INDEX, RefinerPipeline, as_pipeline, run_of
+from interp_refiner.storyboard import RefinerPipeline, as_pipeline, run_of
 from interp_refiner.training import Refiner, check_method
-from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, read_weights
+from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located, read_weights
 
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
 
@@ -85,11 +86,12 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         run.config.corruption.sigma, run.refiner, run.codec, run.data.val_dataloader(), run.evaluation
 
     Args:
-        path: a run folder, a checkpoint inside one (a file, or the folder of a sharded one), or a folder that
-            ``interp_refiner.export`` wrote.
+        path: a run folder, a checkpoint inside one (a file, or the folder of a sharded one), a folder that
+            ``interp_refiner.export`` wrote, or ``"shipped"``.
         ema: the averaged weights, which validation used; False for the raw ones. An exported folder has one kind.
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
-            ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` where those have been moved.
+            ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` where those have been moved. Of an
+            exported folder the ``data`` to judge it on, and its ``sampler``.
 
     Returns:
         The run, its module in evaluation mode on the CPU, its adapters (LoRA) merged.
@@ -98,13 +100,10 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         BadValue: nothing of that kind there; a run of an older version; or a value of its config that is not right any
             more, with its key.
     """
-    place = Path(path).expanduser()
-    if (place / INDEX).is_file():
-        for name, value in (overrides or {}).items():
-            allowed = f"no override: {place.resolve()} is an exported folder, which is used as it is"
-            raise BadValue(name, value, allowed)
-        return run_of(RefinerPipeline.from_pretrained(place.resolve()), place.resolve())
-    folder, file = find_checkpoint(path)
+    place = located(path)
+    if is_exported(place):
+        return exported_run(place.resolve(), overrides or {})
+    folder, file = find_checkpoint(place)
     config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     if OmegaConf.select(config, "data._target_") in (None, OLDER):
         raise BadValue("checkpoint", path, "a run of this version: an older one wrote it, train it again")
@@ -117,11 +116,35 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
-    run.module.load_state_dict(read_weights(file, run.module, ema))
+    weights = read_weights(file, run.module, ema)
+    if faults := state_faults(run.module.state_dict(), weights):
+        raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
+    run.module.load_state_dict(weights)
     if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()
     run.folder, run.checkpoint = folder, file
+    return run
+
+
+def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
+    """An exported pipeline as a run: with another sampler, and on clips, where the overrides name them."""
+    node = overrides.get("data") and OmegaConf.create(OmegaConf.to_container(overrides["data"], resolve=True))
+    for key, value in overrides.items():
+        if node is not None and key.startswith("data."):
+            OmegaConf.update(node, key.removeprefix("data."), value)
+        elif key not in ("data", "sampler", "medium"):
+            raise BadValue(key, value, f"no override: {folder} is an exported folder, which is used as it is")
+    chosen = {"sampler": overrides["sampler"]} if "sampler" in overrides else {}
+    pipe = load_pipeline(folder, OmegaConf.create(chosen))
+    if node is None:
+        return run_of(pipe, folder)
+    clips = build(cast(DictConfig, node)).open()
+    if clips.spec.latent_shape != pipe.config.spec.latent_shape:
+        raise BadValue("data", list(clips.spec.latent_shape), f"clips {list(pipe.config.spec.latent_shape)}")
+    codec = declared_codec(clips.spec)
+    run = run_of(pipe.with_component("codec", codec, pipe.config.components["codec"]), folder)
+    run.spec, run.loader = clips.spec, ShardedDataModule(clips, run.refiner.corruption, codec, Video(codec, clips.spec))
     return run
 
 
@@ -151,7 +174,7 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
         BadValue: there is none of them, the run did not train a refiner of videos, or a component does not fit.
     """
     nodes = {name: chosen[name] for name in ("sampler", "codec", "text") if chosen and chosen.get(name) is not None}
-    if not (Path(path).expanduser() / INDEX).is_file():
+    if not is_exported(located(path)):
         run = load_run(path, ema=ema, overrides=nodes)
         return as_pipeline(run, text_or_none(run))
     pipeline = RefinerPipeline.from_pretrained(path)

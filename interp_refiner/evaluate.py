@@ -23,7 +23,7 @@ class EvaluateSettings(Settings):
     """Top-level values of ``conf/evaluate.yaml``.
 
     Attributes:
-        checkpoint: a run folder, or a checkpoint file inside one.
+        checkpoint: a run folder, a checkpoint file inside one, or, with ``data``, an exported folder or ``shipped``.
         overrides: values of the run's own config to replace.
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.

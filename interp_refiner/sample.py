@@ -14,8 +14,8 @@ from interp_refiner.assemble import inference_overrides, load_pipeline, load_run
 from interp_refiner.config import Settings, main, nothing_left
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation.samples import write_samples
-from interp_refiner.storyboard import INDEX
 from interp_refiner.storyboard.sampling import sample_storyboard
+from interp_refiner.training.checkpoint import is_exported, located
 
 
 @dataclass
@@ -23,7 +23,7 @@ class SampleSettings(Settings):
     """Top-level values of ``conf/sample.yaml``.
 
     Attributes:
-        checkpoint: a run folder, a checkpoint file inside one, or, with a storyboard, an exported folder.
+        checkpoint: a run folder, a checkpoint file inside one, or, with a storyboard, an exported one or ``shipped``.
         device: ``auto``, ``cpu`` or ``cuda``.
         storyboard: a YAML or JSON file; None for held-out clips.
         output: the mp4 of a storyboard.
@@ -62,7 +62,7 @@ def sample(cfg: DictConfig) -> None:
             sample_storyboard(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(place))
     elif cfg.output is not None or cfg.dry_run:
         raise BadValue("storyboard", None, "a YAML or JSON file with output and dry_run")
-    elif (Path(cfg.checkpoint).expanduser() / INDEX).is_file():
+    elif is_exported(located(cfg.checkpoint)):
         raise BadValue("storyboard", None, "a YAML or JSON file: an exported folder has no held-out clips")
     else:
         run = load_run(cfg.checkpoint, overrides=inference_overrides(cfg)).to(place)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import Run, assemble
 from interp_refiner.config import build, call, keep_freed_memory, main, print_config, quiet_libraries, save_config
 from interp_refiner.core import BadValue
-from interp_refiner.training.checkpoint import find_checkpoint, resume_path, start_from
+from interp_refiner.training.checkpoint import check_state, find_checkpoint, resume_path, start_from
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 from interp_refiner.training.record.summary import write_summary
@@ -46,7 +46,9 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
-    if cfg.initial_weights is not None and checkpoint is None:
+    if checkpoint is not None:
+        check_state(checkpoint, run.module)
+    elif cfg.initial_weights is not None:
         start_from(run.module, cfg.initial_weights)
     save_config(cfg, folder)
     recording.start(trainer, run.data)

@@ -14,7 +14,7 @@ INSIDE = {  # the folders of a room in the order in which they may import each o
     "forward": ["schedule", "interpolator", "scheduled_sampling", "corruption"],
     "model": ["attention", "backbone", "objective", "sampler"],
     "data": ["shards", "codec", "text", "medium", "world", "."],
-    "training": ["optimizer", ".", "checkpoint", "callback", "strategy", "record"],
+    "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
     "evaluation": ["measures", ".", "comparison"],
 }
 ASSEMBLY = "assemble"

@@ -5,12 +5,11 @@ They come from the moving-shapes renderer under a stream of their own, so no tra
 
 from pathlib import Path
 
-from interp_refiner.data.captions import FirstDirection
-from interp_refiner.data.scene import draw_scenes, render
 from PIL import Image
 
 from interp_refiner.core import Draws
 from interp_refiner.data.codec import as_frames
+from interp_refiner.data.world import Gliding, render
 
 HERE = Path(__file__).parent
 HEIGHT, WIDTH = 32, 56
@@ -19,13 +18,14 @@ BOARDS = {"short": (21, 5, "scene-0"), "long": (41, 5, "scene-10")}  # frames, d
 
 def main() -> None:
     """Writes ``<board>/<frame>.png`` and prints the scene's caption."""
+    world = Gliding()
     for board, (num_frames, step, key) in BOARDS.items():
-        scene = draw_scenes(Draws(0, "demo", [key]), num_frames, HEIGHT, WIDTH)
-        frames = as_frames(render(scene, HEIGHT, WIDTH)[0]).numpy()
+        scene = world.draw(Draws(0, "demo", [key]), num_frames, HEIGHT, WIDTH)
+        frames = as_frames(render(scene)[0]).numpy()
         (HERE / board).mkdir(exist_ok=True)
         for number in range(0, num_frames, step):
             Image.fromarray(frames[number]).save(HERE / board / f"{number:02d}.png")
-        print(f"{board}: {FirstDirection()(scene)[0]}")
+        print(f"{board}: {world.captions(scene)[0]}")
 
 
 if __name__ == "__main__":

@@ -33,19 +33,18 @@ VARIANTS: dict[str, list[str]] = {  # beside the default: what is changed
 
 def variant(overrides: list[str], seed: int) -> Any:
     """The oracle of one variant, on the embedded world of a seed."""
-    chosen = ["motion_hypotheses_pixels", *overrides]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(
             "benchmark",
             overrides=[
                 "benchmark=patch_oracle",
-                f"+interpolator@benchmark.interpolators.hypotheses={chosen[0]}",
+                "+interpolator@benchmark.interpolators.hypotheses=motion_hypotheses_pixels",
                 "~benchmark.interpolators.spline",
                 f"benchmark.clips={CLIPS}",
                 f"benchmark.writer.seed={seed}",
                 "benchmark.writer.num_train=512",  # of which the latents' statistics are made
                 f"benchmark.root=cache/motion_hypotheses_{seed}",
-                *chosen[1:],
+                *overrides,
             ],
         )
     return build(config.benchmark)
@@ -65,7 +64,7 @@ def milliseconds(oracle: Any, count: int) -> float:
 
 
 def main(path: str) -> None:
-    """Measures every variant and writes the rows to ``path``."""
+    """Writes and prints the table row by row."""
     torch.set_num_threads(1)
     table = []
     for name, overrides in VARIANTS.items():

@@ -33,6 +33,10 @@ class Settings:
     seed: int = 0
     scales: list[str] | None = None
 
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        """Refuses what no signature tells, before a run has a folder; nothing is built. Raises as the config check."""
+
 
 def check_config(
     cfg: DictConfig, settings: type[Settings] = Settings, choices: Mapping[str, str | None] | None = None

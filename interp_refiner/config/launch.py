@@ -70,6 +70,7 @@ class Program:
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         """Refuses what cannot be run; see :func:`check_config` and :func:`check_machine`."""
         check_config(cfg, self.settings, choices)
+        self.settings.check(cfg)
         check_machine(cfg)
 
     def check_before(self, config: DictConfig, output_dir: str) -> None:

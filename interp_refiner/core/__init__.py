@@ -23,6 +23,14 @@ from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
 from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumHypotheses, NumLevels, OutChannels
 from interp_refiner.core.timing import Mark, median_seconds
+from interp_refiner.core.weights import (
+    check_folder,
+    check_not_original,
+    save_tensors,
+    state_faults,
+    unreported,
+    weight_faults,
+)
 
 __all__ = [
     "AVERAGED",
@@ -46,6 +54,8 @@ __all__ = [
     "NumLevels",
     "OutChannels",
     "Stopped",
+    "check_folder",
+    "check_not_original",
     "choice",
     "derived_seed",
     "device",
@@ -62,7 +72,11 @@ __all__ = [
     "peak_memory",
     "per_frame",
     "per_sample",
+    "save_tensors",
     "save_weights",
+    "state_faults",
     "suggestion",
     "take_frames",
+    "unreported",
+    "weight_faults",
 ]

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from interp_refiner.core.errors import BadValue
+from interp_refiner.core.weights import save_tensors, state_faults
 
 AVERAGED = "ema_state_dict"  # where a fit's checkpoint keeps the averaged weights, which its validation used
 RUN_CHECKPOINT = "checkpoints/last.ckpt"
@@ -38,13 +39,9 @@ class Freezable(nn.Module):
         if checkpoint is None:
             return
         weights = read_weights(checkpoint, self.prefix)
-        try:
-            self.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).splitlines()[1:2]).strip()
-            raise BadValue(
-                "checkpoint", checkpoint, f"weights of {type(self).__name__} at this size: {reason}"
-            ) from error
+        if faults := state_faults(self.state_dict(), weights):
+            raise BadValue("checkpoint", checkpoint, f"weights of {type(self).__name__} at this size: {faults}")
+        self.load_state_dict(weights)
         self.requires_grad_(False).eval()
         self.frozen = True
 
@@ -112,4 +109,4 @@ def of_run(file: Path, prefix: str) -> dict[str, Tensor]:
 
 def save_weights(module: nn.Module, path: Path | str) -> None:
     """Writes the weights as a ``.safetensors`` file, for ``checkpoint=<path>``."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}, path)
+    save_tensors(module.state_dict(), path)

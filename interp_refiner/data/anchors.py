@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, final
 
@@ -12,16 +12,17 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, choice
 from interp_refiner.data.anchor_source import AnchorSource, check_digests
-from interp_refiner.data.dataset import ShardDataset, declared_metadata
+from interp_refiner.data.dataset import ShardDataset, declared_metadata, few_samples
 from interp_refiner.data.shards import (
     BadSample,
     DatasetMetadata,
     LocalFolder,
-    TensorReader,
+    MemberReader,
     Unreadable,
     all_finite,
     build_index,
 )
+from interp_refiner.data.shards.finite import BITS
 from interp_refiner.data.shards.storage import holds_shards
 
 log = logging.getLogger(__name__)
@@ -39,22 +40,31 @@ class AnchorShards:
         root: the folder.
         cache_dir: a local folder that keeps the index; None makes the index anew every time.
         metadata: of the clips; says how the anchors are normalised where they have no ``dataset.json`` of their own.
+        checksums: as in :class:`ShardDataset`.
 
     Raises:
         BadValue: the folder holds no shards, or nothing declares how they are normalised.
-        BadSample: a damaged shard, a key that is there twice, or an anchor without its indices.
+        BadSample: fewer anchors than declared, a damaged shard, a key used twice, or an anchor without its indices.
     """
 
-    def __init__(self, root: Path | str, cache_dir: Path | str | None = None, metadata: DatasetMetadata | None = None):
+    def __init__(
+        self,
+        root: Path | str,
+        cache_dir: Path | str | None = None,
+        metadata: DatasetMetadata | None = None,
+        checksums: bool = False,
+    ):
         self.storage = LocalFolder(root)
         self.index = build_index(self.storage, cache_dir)
         if not self.index.shards:
             raise BadValue("data.anchors.root", root, "a folder with anchor shards, shard-*.tar or shard_*.tar")
         for fault in [*self.index.damaged_shards(), *self.index.faults(["anchor", "anchor_idx"]).values()]:
             raise fault
-        self.metadata = declared_metadata(self.storage, metadata)
+        self.metadata = declared_metadata(self.storage, replace(metadata, num_samples=None) if metadata else None)
+        if (few := few_samples(self.index, self.metadata)) is not None:
+            raise few
         self.rows = {key: row for row, key in enumerate(self.index.keys)}
-        self._reader = TensorReader(self.storage)
+        self._reader = MemberReader(self.storage, checksums)
 
     def check(self, keys: Iterable[str], missing: OnMissing = "error") -> None:
         """Compares the anchors with the clips they are for.
@@ -83,11 +93,10 @@ class AnchorShards:
         if (row := self.rows.get(key)) is None:
             return
         try:
-            frames = self._reader.read(self.index.locate(row, "anchor_idx"))
-            values = self._reader.read(self.index.locate(row, "anchor"))
+            frames, values = (self._reader.read(self.index.locate(row, kind)) for kind in ("anchor_idx", "anchor"))
             _check(frames, values, latents)
         except (Unreadable, EOFError, OSError) as error:
-            raise BadSample(self.index.locate(row, "anchor")[0], key, f"anchor: {error}") from error
+            raise BadSample(self.index.locate(row, "anchor").shard, key, f"anchor: {error}") from error
         latents[:, frames] = self.metadata.normalise(values).to(latents.dtype)
         proposed[frames] = True
 
@@ -105,7 +114,9 @@ def _check(frames: Tensor, values: Tensor, latents: Tensor) -> None:
     wanted = (latents.shape[0], len(found), *latents.shape[2:])
     if tuple(values.shape) != wanted:
         raise Unreadable(f"shape {list(values.shape)}, expected {list(wanted)}")
-    if not all_finite(values):
+    if values.dtype not in BITS:
+        raise Unreadable(f"dtype {values.dtype}, expected one of {', '.join(map(str, BITS))}")
+    if not all_finite(values.contiguous()):
         raise Unreadable("NaN or infinite numbers")
 
 

@@ -12,7 +12,7 @@ from interp_refiner.core import BadValue, Clip
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.dataset import ShardDataset
-from interp_refiner.data.shards import BadSample, Unavailable
+from interp_refiner.data.shards import BadSample, Unavailable, finite_rows
 from interp_refiner.data.threads import DaemonPool
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ class BatchReader:
     def collect(self, pending: Pending) -> tuple[Clip, list[int]]:
         """Waits for a batch; returns the clip of its good samples and their places in the batch.
 
+        Numbers that are not finite are still in it, see :meth:`finite`.
+
         Raises:
             BadSample: for a bad sample, unless the dataset skips them.
             Unavailable: naming the sample that did not arrive, and the read that has been waiting the longest.
@@ -95,14 +97,37 @@ class BatchReader:
                 prompts[place] = prompt.result(self.timeout)
                 places.append(place)
             except BadSample as fault:
-                if self.clips.on_bad_sample == "error":
-                    raise
-                self.skipped += 1
-                log.warning("skipped: %s (%d so far)", fault, self.skipped)
+                self._bad(fault)
             except TimeoutError:
                 raise self._not_arrived(sample) from None
         clip = replace(pending.clip, prompts=prompts)
         return (clip if len(places) == clip.batch_size else clip.select(places)), places
+
+    def finite(self, clip: Clip) -> Clip | None:
+        """The clips of a batch without NaN or infinities, looked at where the batch lies; None where none is left.
+
+        On a GPU this waits for what the current stream has been given, see :func:`beside`.
+
+        Raises:
+            BadSample: for such a sample, unless the dataset skips them.
+        """
+        stored = {"latent": clip.latents, "embed": clip.text, "context": clip.context}
+        finite = {kind: finite_rows(value) for kind, value in stored.items() if value is not None}
+        kinds, good = list(finite), torch.stack(list(finite.values()), 1).tolist()
+        rows = [row for row, found in enumerate(good) if all(found)]
+        for row, found in enumerate(good):
+            if not all(found):
+                self._bad(self.clips.not_finite(clip.keys[row], kinds[found.index(False)]))
+        if len(rows) == clip.batch_size:
+            return clip
+        return clip.select(rows) if rows else None
+
+    def _bad(self, fault: BadSample) -> None:
+        """Raises the fault of a sample, or counts and logs it, as the dataset is told to."""
+        if self.clips.on_bad_sample == "error":
+            raise fault
+        self.skipped += 1
+        log.warning("skipped: %s (%d so far)", fault, self.skipped)
 
     def subset(self, samples: Sequence[int]) -> "BatchReader":
         """A reader of these samples only, numbered from 0, with threads of its own."""

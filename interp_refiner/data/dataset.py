@@ -2,12 +2,11 @@
 
 import heapq
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,10 +17,10 @@ from interp_refiner.data.shards import (
     BadSample,
     DatasetMetadata,
     LocalFolder,
-    Member,
+    MemberReader,
     Sample,
+    ShardIndex,
     Storage,
-    TensorReader,
     Unavailable,
     Underway,
     Unreadable,
@@ -33,7 +32,6 @@ from interp_refiner.data.shards import (
 log = logging.getLogger(__name__)
 
 OnBadSample = Literal["error", "skip"]
-FiniteCheck = Literal["once", "always"]
 StoredTensor = Literal["latent", "embed", "context"]
 
 
@@ -50,12 +48,12 @@ class ShardDataset:
         on_bad_sample: what to do about samples that the index shows to be bad (a truncated shard, a missing member, a
             key used twice): ``"error"`` raises, ``"skip"`` leaves them out, the same ones for every process.
         threads: shards indexed at the same time.
-        min_samples: fewer whole samples than this are refused.
-        finite_check: whether a sample's numbers are looked at whenever it is read, or ``"once"`` in a process: looking
-            costs about as much as reading from memory, and what was finite stays so in a shard that does not change.
+        min_samples: fewer whole samples than this are refused, and so are fewer samples than are declared, unless a
+            shard that is named as damaged explains it and is skipped; 0 refuses nothing.
+        checksums: hold all that is read against its checksums.
 
     Raises:
-        BadValue: the folder holds no shards or too few whole samples, or nothing declares its shapes.
+        BadValue: the folder holds no shards or too few samples, or nothing declares its shapes.
         BadSample: with ``on_bad_sample="error"``.
     """
 
@@ -67,22 +65,20 @@ class ShardDataset:
         on_bad_sample: OnBadSample = "error",
         threads: int = 8,
         min_samples: int = 1,
-        finite_check: FiniteCheck = "once",
+        checksums: bool = False,
     ):
         self.storage = storage if isinstance(storage, Storage) else LocalFolder(storage)
         self.on_bad_sample = choice("on_bad_sample", on_bad_sample, ("error", "skip"))
-        self.finite_check = choice("finite_check", finite_check, ("once", "always"))
         self.metadata = declared_metadata(self.storage, metadata)
         self.index = build_index(self.storage, cache_dir, threads)
         if not self.index.shards:
             raise BadValue("root", self.storage.name, "a folder with shards, shard-*.tar or shard_*.tar")
-        self.rows = self._good_rows()
+        self.rows = self._good_rows(refuse_few=min_samples > 0)
         if len(self.rows) < min_samples:
             allowed = f"shards with at least {min_samples} whole sample" + "s" * (min_samples > 1)
             raise BadValue("root", self.storage.name, allowed)
         self.underway = Underway()
-        self._found_finite = np.zeros(len(self.index), np.bool_)
-        self._reader = TensorReader(self.storage)
+        self._reader = MemberReader(self.storage, checksums)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -94,7 +90,7 @@ class ShardDataset:
     def where(self, sample: int) -> tuple[str, str]:
         """The shard and the key of a sample, for messages."""
         row = self.rows[sample]
-        return self.index.locate(row, "latent")[0], self.index.keys[row]
+        return self.index.shards[self.index.shard_of[row]], self.index.keys[row]
 
     @property
     def required(self) -> list[str]:
@@ -123,22 +119,25 @@ class ShardDataset:
     def read_into(self, sample: int, latents: Tensor, text: Tensor | None, context: Tensor | None = None) -> str:
         """Reads one sample into memory of the declared shapes and of this dataset's dtypes; returns the prompt.
 
+        Its numbers are not looked at: see :meth:`BatchReader.finite`.
+
         Raises:
-            BadSample: something about the sample is not as declared, or a number is not finite.
+            BadSample: something about the sample is not as declared.
             Unavailable: the storage does not answer.
         """
-        row = self.rows[sample]
-        shard, offset, size = self.index.locate(row, "prompt")
-        prompt = bytearray(size if offset >= 0 else 0)
+        row, reader = self.rows[sample], self._reader
+        spans = self.index.members(row)
+        shard = spans["latent"].shard
         stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
+        prompt = bytearray()
         try:
-            members = [self._member(row, "latent", stored)]
-            for kind, out in (("embed", text), ("context", context)):
-                members += [self._member(row, kind, out)] if out is not None else []
-            members += [Member(offset, [prompt], lambda: None)] if offset >= 0 else []
+            wanted = (("latent", stored), ("embed", text), ("context", context))
+            members = [reader.tensor(kind, spans[kind], out) for kind, out in wanted if out is not None]
+            if "prompt" in spans:
+                prompt = bytearray(spans["prompt"].size)
+                members.append(reader.text("prompt", spans["prompt"], prompt))
             with self.underway(shard, min(m.offset for m in members), max(m.end for m in members)):
                 read_members(self.storage, shard, members)
-            self._found_finite[row] = True
             if stored is not latents:
                 self.metadata.normalise(stored, latents)
             return prompt.decode()
@@ -152,7 +151,15 @@ class ShardDataset:
         shapes = ((self.metadata.text_shape, self.text_dtype), (self.metadata.context_shape, self.context_dtype))
         text, context = (torch.empty(shape, dtype=dtype) if shape is not None else None for shape, dtype in shapes)
         prompt = self.read_into(sample, latents, text, context)
+        for kind, tensor in (("latent", latents), ("embed", text), ("context", context)):
+            if tensor is not None and not all_finite(tensor):
+                raise self.not_finite(self.key(sample), kind)
         return Sample(self.key(sample), latents, text, prompt, context)
+
+    def not_finite(self, key: str, kind: str) -> BadSample:
+        """What is wrong with a sample of which one tensor holds NaN or infinities."""
+        shard = self.index.locate(self.index.keys.index(key), kind).shard
+        return BadSample(shard, key, f"{kind}: NaN or infinite numbers")
 
     def split(self, held_out: int) -> tuple["ShardDataset", "ShardDataset"]:
         """(all others, ``held_out`` samples), chosen by their keys: the same ones in every run and order of shards."""
@@ -169,45 +176,30 @@ class ShardDataset:
 
     def stored(self, sample: int, kind: StoredTensor) -> Tensor:
         """One tensor as it is stored, whatever its shape and dtype; raises EOFError or :class:`Unreadable`."""
-        return self._reader.read(self.index.locate(self.rows[sample], kind))
+        row = self.rows[sample]
+        return self._reader.read(self.index.locate(row, kind))
 
     def extent(self, sample: int) -> tuple[str, int, int]:
         """(shard, start, stop) of the bytes that a sample's required members lie in."""
         spans = [self.index.locate(self.rows[sample], kind) for kind in self.required]
-        return spans[0][0], min(start for _, start, _ in spans), max(start + size for _, start, size in spans)
+        return spans[0].shard, min(s.offset for s in spans), max(s.offset + s.size for s in spans)
 
-    def raw(self, sample: int) -> Iterator[tuple[str, bytearray]]:
-        """(kind, content) of the required members, as they are stored; raises :class:`BadSample`."""
-        shard, key = self.where(sample)
-        for kind in self.required:
-            try:
-                yield kind, self.storage.read(*self.index.locate(self.rows[sample], kind))
-            except (EOFError, OSError) as error:
-                raise BadSample(shard, key, f"{kind}: {error}") from error
+    def num_bytes(self, sample: int) -> int:
+        """Of the sample's required members together."""
+        return sum(self.index.locate(self.rows[sample], kind).size for kind in self.required)
 
     def close(self) -> None:
         """Closes the files; reading opens them again."""
         self.storage.close()
 
-    def _member(self, row: int, kind: str, out: Tensor) -> Member:
-        """One tensor of a sample, held against its declaration once it is read."""
-        member = self._reader.member(self.index.locate(row, kind), out)
-
-        def done() -> None:
-            try:
-                member.done()
-            except Unreadable as error:
-                raise Unreadable(f"{kind}: {error}") from error
-            seen = self.finite_check == "once" and self._found_finite[row]
-            if not seen and not all_finite(out):
-                raise Unreadable(f"{kind}: NaN or infinite numbers")
-
-        return member._replace(done=done)
-
-    def _good_rows(self) -> list[int]:
-        damaged, faults = self.index.damaged_shards(), self.index.faults(self.required)
-        found = [*damaged, *faults.values()]
-        if found and self.on_bad_sample == "error":
+    def _good_rows(self, refuse_few: bool) -> list[int]:
+        damaged, faults, few = (
+            self.index.damaged_shards(),
+            self.index.faults(self.required),
+            few_samples(self.index, self.metadata),
+        )
+        found = [*damaged, *faults.values(), *([few] if few is not None and refuse_few else [])]
+        if found and (self.on_bad_sample == "error" or found == [few]):
             raise found[0] if len(found) == 1 else _several(found)
         for fault in found:
             log.warning("skipped: %s", fault)
@@ -220,6 +212,17 @@ def _several(faults: Sequence[BadSample]) -> BadSample:
     first, others = faults[0], "; ".join(map(str, faults[1:4]))
     more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
     return BadSample(first.shard, first.key, f"{first.reason}; {others}{more}")
+
+
+def few_samples(index: ShardIndex, metadata: DatasetMetadata) -> BadSample | None:
+    """What is wrong where a folder holds fewer samples than its metadata declares; more are only told."""
+    declared, found = metadata.num_samples, len(index)
+    if declared is not None and declared < found:
+        log.warning("num_samples is %d, but the %d shards hold %d", declared, len(index.shards), found)
+    if declared is None or declared <= found:
+        return None
+    reason = f"num_samples is {declared}, but the {len(index.shards)} shards hold {found}"
+    return BadSample(DATASET_FILE, "", f"{reason}: some are missing, or the number is wrong")
 
 
 def check_declaration(dataset: ShardDataset) -> None:

@@ -7,13 +7,14 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, final
 
 import torch
 
 from interp_refiner.core import BadValue, Clip
 from interp_refiner.data.batch_reader import BatchReader, Pending
+from interp_refiner.data.copying import beside
 from interp_refiner.data.order import dealt, fixed_order, stream
 from interp_refiner.data.shards import BadSample
 
@@ -31,7 +32,7 @@ class TrainLoader:
 
     A bad sample that is skipped makes its batch smaller and moves no other sample. Where nothing is left of a rank's
     batch, the next good sample behind the global batch stands in, since all ranks must take the step; it comes once
-    more in its own turn.
+    more in its own turn. Numbers that are not finite are found on the device, see :meth:`to_device`.
 
     Iterating again goes on where the last iteration was (Lightning does so at every epoch and after loading).
 
@@ -81,12 +82,28 @@ class TrainLoader:
             self._ahead.append((positions, self._submit(positions)))
         try:
             positions, pending = self._ahead.popleft()
-            clip = self._collect(positions, pending) or self._stand_in(positions.stop)
+            clip = self._collect(positions, pending) or next(self._others(positions.stop))
         except BaseException:
             self._forget()  # what failed is tried again if asked for again
             raise
         self._position += self.global_batch_size
         return clip
+
+    def to_device(self, clip: Clip, device: torch.device) -> Clip:
+        """The batch that was handed out last, on its device, without samples whose numbers are not finite.
+
+        There looking at them costs nothing: reading threads that look at what they have read are half as fast.
+        """
+        try:
+            for candidate in chain([clip], self._others(self._position)):
+                moved = beside(device, lambda: self.reader.finite(candidate.to(device, non_blocking=True)))  # noqa: B023
+                if moved is not None:
+                    return moved
+        except BaseException:
+            self._forget()
+            self._position -= self.global_batch_size
+            raise
+        raise AssertionError("the last of the others raises")
 
     def state_dict(self) -> dict[str, int]:
         """The position after the last batch that was handed out, however many have been read."""
@@ -107,12 +124,12 @@ class TrainLoader:
         clip, places = self.reader.collect(pending)
         return replace(clip, epochs=[positions[place] // self.num_samples for place in places]) if places else None
 
-    def _stand_in(self, start: int) -> Clip:
-        """The first good sample of the stream from ``start`` on."""
+    def _others(self, start: int) -> Iterator[Clip]:
+        """The samples of the stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
         for position in range(start, start + self.num_samples):
             if (clip := self._collect([position], self._submit([position]))) is not None:
                 log.warning("nothing is left of a batch: '%s' stands in", clip.keys[0])
-                return clip
+                yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
 
     def _forget(self) -> None:
@@ -184,10 +201,12 @@ class EvalLoader:
 
     def _collect(self, pairs: list[tuple[int, int | None]], pending: Pending) -> Clip | None:
         clip, places = self.reader.collect(pending)
-        row = {pending.samples[place]: number for number, place in enumerate(places)}
-        kept = [(row[sample], level) for sample, level in pairs if sample in row]
-        if not kept:
+        finite = self.reader.finite(clip) if places else None
+        if finite is None:
             return None
+        clip, row = finite, {key: number for number, key in enumerate(finite.keys)}
+        named = [(self.reader.clips.key(sample), level) for sample, level in pairs]
+        kept = [(row[key], level) for key, level in named if key in row]
         rows = [number for number, _ in kept]
         levels = [level for _, level in kept if level is not None]
         if rows != list(range(clip.batch_size)):

@@ -46,6 +46,7 @@ class ShardedDataModule(L.LightningDataModule):
         anchors, reading = self.source.anchors, self.source.reading
         wanted = corruption.needs_anchors or (anchors is not None and anchors.always)
         proposals = clips.anchors() if wanted else (None, None)
+        self._loader: TrainLoader | None = None  # of training
         self._train, self._val = (
             BatchReader(dataset, reading.threads, reading.timeout, of_split)
             for dataset, of_split in zip((clips.train, clips.val), proposals, strict=True)
@@ -76,7 +77,8 @@ class ShardedDataModule(L.LightningDataModule):
             few = fixed_order(len(reader.clips), overfit * source.batch_size * world_size)
             reader = reader.subset(few)
         dealt = (source.batch_size, source.reading.seed, rank, world_size, source.reading.read_ahead)
-        return TrainLoader(reader, *dealt, accumulated=getattr(self.trainer, "accumulate_grad_batches", 1))
+        self._loader = TrainLoader(reader, *dealt, accumulated=getattr(self.trainer, "accumulate_grad_batches", 1))
+        return self._loader
 
     def val_dataloader(self) -> EvalLoader:
         """This process's part of the held-out clips at every level."""
@@ -93,8 +95,10 @@ class ShardedDataModule(L.LightningDataModule):
         return self.val_dataloader()
 
     def transfer_batch_to_device(self, batch: Clip, device: torch.device, dataloader_idx: int) -> Clip:
-        """Copies a batch to the device; from pinned memory without waiting for it."""
-        return batch.to(device, non_blocking=True)
+        """Copies a batch to the device, where training clips are looked at for numbers that are not finite."""
+        if batch.epochs is None or self._loader is None:
+            return batch.to(device, non_blocking=True)
+        return self._loader.to_device(batch, device)
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Corrupted:

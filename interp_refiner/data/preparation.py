@@ -179,7 +179,7 @@ def verify_folders(cfg: DictConfig) -> None:
     anchors = None
     if cfg.anchors is not None:
         declared = declared_metadata(storages[0], metadata)
-        anchors = AnchorShards(Path(cfg.anchors).expanduser(), cfg.paths.cache, declared)
+        anchors = AnchorShards(Path(cfg.anchors).expanduser(), None, declared, checksums=True)
     reports = []
     for storage in storages:
         with tqdm(desc=storage.name, unit="sample", mininterval=0.2 if sys.stderr.isatty() else 10.0) as bar:

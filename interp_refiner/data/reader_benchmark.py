@@ -18,7 +18,7 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.batch_reader import BatchReader
-from interp_refiner.data.dataset import FiniteCheck, ShardDataset
+from interp_refiner.data.dataset import ShardDataset, check_declaration
 from interp_refiner.data.loader import TrainLoader
 from interp_refiner.data.order import epoch_order
 from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, LocalFolder, Sample, build_index, write_shards
@@ -29,12 +29,16 @@ SHARDS = 43
 
 
 class ReaderBenchmark:
-    """Reads one epoch in its shuffled order, in turn with raw reads of the same bytes, all from a warm page cache.
+    """Reads two epochs in their shuffled order, in turn with raw reads of the same bytes, all from a warm page cache.
+
+    The first epoch is that of a new reader, which has to open files and to parse them; the second one is its next. A
+    third reader verifies checksums. Whether numbers are finite is not the readers' concern (see
+    :meth:`TrainLoader.to_device`); what finding out costs on the device is timed apart.
 
     The raw reads are ``preadv`` of whole samples by as many threads, with no look at what was read, in two kinds: into
     one buffer a thread, which stays in the processor's cache and which no one could use, since the next sample is
     written over it; and into as much memory as the reader's batches take, the most that any reader could reach. Ratios
-    are medians of those of single rounds, in which all three follow one another and meet the same load.
+    are medians of those of single rounds, in which all follow one another and meet the same load.
 
     Args:
         folder: where the samples are written if they are not there; 8.4 MB each at the full shapes.
@@ -42,7 +46,6 @@ class ReaderBenchmark:
         num_samples, samples_per_shard: of the set.
         batch_size, threads, read_ahead: of the loader.
         repeats: epochs of each, of which the medians are reported.
-        finite_check: as of :class:`ShardDataset`; the first round, which is not counted, is also the first look.
         indexed_members: of the shards that are indexed for timing it.
     """
 
@@ -58,7 +61,6 @@ class ReaderBenchmark:
         read_ahead: int = 8,
         repeats: int = 7,
         indexed_members: int = INDEXED_MEMBERS,
-        finite_check: FiniteCheck = "once",
     ):
         for name, size in {"num_samples": num_samples, "repeats": repeats, "indexed_members": indexed_members}.items():
             if size < 1:
@@ -66,42 +68,56 @@ class ReaderBenchmark:
         self.folder, self.num_samples, self.samples_per_shard = Path(folder), num_samples, samples_per_shard
         self.metadata = DatasetMetadata(tuple(latent_shape), text_shape=(text_shape[0], text_shape[1]))
         self.batch_size, self.threads, self.read_ahead = batch_size, threads, read_ahead
-        self.repeats, self.indexed_members, self.finite_check = repeats, indexed_members, finite_check
+        self.repeats, self.indexed_members = repeats, indexed_members
 
     def run(self, device: str) -> dict[str, Any]:
-        """Samples and MB a second of reader and raw reads, their ratio, first batch, index; any ``device`` will do."""
+        """The speeds of readers and raw reads, their ratios, first batch, index, what a look on ``device`` takes."""
         self._write()
         with tempfile.TemporaryDirectory() as cache:
-            dataset = ShardDataset(self.folder, cache_dir=cache, finite_check=self.finite_check)
+            dataset = ShardDataset(self.folder, cache_dir=cache)
             held = -(-self.batch_size * (self.read_ahead + 2) // self.threads)  # samples in memory, by thread
             raw, kept = (_RawReads(dataset, self.threads, buffers) for buffers in (1, held))
-            reader = BatchReader(dataset, self.threads)
-            wall, cpu = self._alternating([raw.epoch, kept.epoch, lambda: self._epoch(reader)])
+            verifying = BatchReader(ShardDataset(self.folder, cache_dir=cache, checksums=True), self.threads)
+            new: list[BatchReader] = []
+
+            def first() -> None:
+                found = ShardDataset(self.folder, cache_dir=cache)
+                check_declaration(found)
+                new[:] = [BatchReader(found, self.threads)]
+                self._epoch(new[0])
+
+            readers = [first, lambda: self._epoch(new[0]), lambda: self._epoch(verifying)]
+            wall, cpu = self._alternating([raw.epoch, kept.epoch, *readers])
             first_batch = [self._first_batch(cache) for _ in range(self.repeats)]
-        mb = raw.num_bytes / len(dataset) / 1e6
-        read = np.array([len(dataset), len(dataset), len(dataset) // self.batch_size * self.batch_size])
-        seconds, used = wall / read, cpu / read  # a sample, [repeats, 3]
-        typical, typical_used = np.median(seconds, 0), np.median(used, 0)
+            look = self._look(verifying, torch.device(device))
+        samples = len(dataset)
+        wall, cpu = (
+            seconds / np.array([samples] * 2 + [samples // self.batch_size * self.batch_size] * 3)
+            for seconds in (wall, cpu)
+        )
         return {
-            "samples_per_s": round(1 / typical[2], 1),
-            "mb_per_s": round(mb / typical[2]),
-            "raw_samples_per_s": round(1 / typical[0], 1),
-            "raw_mb_per_s": round(mb / typical[0]),
-            "ratio_wall": _ratio(seconds, 0),
-            "ratio_cpu": _ratio(used, 0),
-            "ratio_to_kept_wall": _ratio(seconds, 1),
-            "ratio_to_kept_cpu": _ratio(used, 1),
-            "cpu_ms_a_sample": round(1e3 * typical_used[2], 3),
-            "raw_cpu_ms_a_sample": round(1e3 * typical_used[0], 3),
-            "kept_cpu_ms_a_sample": round(1e3 * typical_used[1], 3),
+            "mb_a_sample": round(raw.num_bytes / samples / 1e6, 3),
+            "raw": _speed(wall[:, 0], cpu[:, 0]),
+            "raw_into_memory_that_is_kept": _speed(wall[:, 1], cpu[:, 1]),
+            **{
+                name: {**_speed(wall[:, column], cpu[:, column]), **_ratios(wall, cpu, column)}
+                for column, name in enumerate(("first_epoch", "later_epoch", "checksums"), 2)
+            },
+            "look_on_the_device": {"device": device, "ms_a_sample": look},
             "first_batch_s": round(median(first_batch), 3),
-            "mb_a_sample": round(mb, 3),
-            "batch_size": self.batch_size,
-            "threads": self.threads,
-            "repeats": self.repeats,
-            "finite_check": self.finite_check,
+            **{name: getattr(self, name) for name in ("batch_size", "threads", "read_ahead", "repeats")},
             **self._index(),
         }
+
+    def _look(self, reader: BatchReader, device: torch.device) -> float:
+        """Milliseconds that looking for numbers that are not finite takes on the device, a sample."""
+        clip, _ = reader.collect(reader.submit(range(self.batch_size)))
+        clip, seconds = clip.to(device), []
+        for _ in range(2 * self.repeats):
+            start = time.perf_counter()
+            reader.finite(clip)
+            seconds.append(time.perf_counter() - start)
+        return round(1e3 * median(seconds) / self.batch_size, 3)
 
     def _write(self) -> None:
         """Random samples, once: a set of another size in the same folder is an error."""
@@ -163,9 +179,21 @@ class ReaderBenchmark:
         }
 
 
-def _ratio(seconds: np.ndarray, against: int) -> float:
-    """The speed of the reader, the last column, as a share of that of another one: the median over the rounds."""
-    return round(float(np.median(seconds[:, against] / seconds[:, -1])), 3)
+def _speed(wall: np.ndarray, cpu: np.ndarray) -> dict[str, float]:
+    """Medians of rounds, of seconds a sample."""
+    return {
+        "samples_per_s": round(1 / float(np.median(wall)), 1),
+        "cpu_ms_a_sample": round(1e3 * float(np.median(cpu)), 3),
+    }
+
+
+def _ratios(wall: np.ndarray, cpu: np.ndarray, column: int) -> dict[str, float]:
+    """The speed of a reader as a share of both raw reads': medians over the rounds."""
+    return {
+        f"ratio_{name}": round(float(np.median(seconds[:, against] / seconds[:, column])), 3)
+        for against, to in enumerate(("", "to_kept_"))
+        for name, seconds in ((f"{to}wall", wall), (f"{to}cpu", cpu))
+    }
 
 
 class _RawReads:

@@ -1,5 +1,6 @@
 """The clips of a data set: where they are, how they are read, and what they are."""
 
+import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,8 @@ from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata
 from interp_refiner.data.shards.remote import is_url
 from interp_refiner.data.stores import Stores, inside
 from interp_refiner.data.text_dropout import TextDropout
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -35,7 +38,7 @@ class Reading:
         timeout: seconds after which a sample that does not arrive is an error.
         seed: of the order of training samples.
         index_threads: shards indexed at the same time; a remote store that is slow to answer wants more.
-        finite_check: look for NaN and infinities ``"once"`` for every sample and process, or ``"always"``.
+        checksums: hold all that is read against its checksums, which takes longer than reading it from memory.
     """
 
     cache_dir: str | None = None
@@ -45,7 +48,7 @@ class Reading:
     timeout: float = 600.0
     seed: int = 0
     index_threads: int = 8
-    finite_check: Literal["once", "always"] = "once"
+    checksums: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class ClipSource:
         if shapes[0] != shapes[1]:
             raise BadValue("root", place, "train and val of one shape, not {} {}".format(*shapes))
         check_fingerprints(self.fingerprint, train.metadata, val.metadata)
+        shards = len(train.index.shards)
+        log.info("%s: %d samples in %d shards to train on, %d held out", place, len(train), shards, len(val))
         return Clips(self, train, val)
 
     def _datasets(self) -> tuple[ShardDataset, ShardDataset]:
@@ -154,7 +159,7 @@ class ClipSource:
                 reading.cache_dir,
                 reading.on_bad_sample,
                 reading.index_threads,
-                finite_check=reading.finite_check,
+                checksums=reading.checksums,
             )
             for folder in folders
         ]

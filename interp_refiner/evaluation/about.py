@@ -14,7 +14,7 @@ from interp_refiner.evaluation.methods import config_name
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.run import Run
 from interp_refiner.forward.scheduled_sampling import Replacing
-from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint
+from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located
 
 
 def check(cfg: DictConfig) -> None:
@@ -26,14 +26,21 @@ def check(cfg: DictConfig) -> None:
     if cfg.clips is not None and cfg.clips < 2:
         raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null for all")
     device(cfg.device)
-    config = OmegaConf.load(find_checkpoint(cfg.checkpoint)[0] / CONFIG_FILE)
-    data = cfg.get("data") or config.data
+    data = cfg.get("data") or own_data(cfg.checkpoint)
     place = dotted(cfg.overrides).get("data.root", data.root)
     root = Path(place).expanduser()
     if cfg.split is None or cfg.split == data.get("val_split", "val") or is_url(place) or (root / cfg.split).is_dir():
         return
     splits = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     raise BadValue("split", cfg.split, f"a folder below {root}: {' | '.join(splits) or 'there is none'}", splits)
+
+
+def own_data(checkpoint: str) -> DictConfig:
+    """The node of a run's own clips; raises :class:`BadValue` for an exported folder, which has none."""
+    place = located(checkpoint)
+    if is_exported(place):
+        raise BadValue("data", None, f"a data set such as data=moving_shapes: the exported folder {place} has none")
+    return OmegaConf.load(find_checkpoint(place)[0] / CONFIG_FILE).data
 
 
 def describe(cfg: DictConfig, run: Run, clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from interp_refiner.core import BadValue, masked_mean
 from interp_refiner.data import ShardDataset, Writer
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.evaluation.measures import paired_bootstrap, psnr, rank_correlation
+from interp_refiner.evaluation.peers import Peer
 from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear
 
@@ -133,9 +134,11 @@ def held_out_clips(
 
 
 def unusable(interpolator: Interpolator, codec: Codec) -> str | None:
-    """Why an interpolator cannot be judged, or None: weights without a checkpoint, pixels without a decoder."""
+    """Why an interpolator cannot be judged, or None: weights that are not here, or pixels without a decoder."""
     if isinstance(interpolator, Learned) and any(weight.requires_grad for weight in interpolator.parameters()):
         return "no checkpoint"
+    if absent := next((part.absent for part in interpolator.modules() if isinstance(part, Peer) and part.absent), None):
+        return absent
     in_pixels = any(isinstance(part, InPixels) for part in interpolator.modules())
     return "no decoder for its pixels" if in_pixels and codec.caveat else None
 

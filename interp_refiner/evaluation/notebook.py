@@ -1,7 +1,7 @@
 """What the notebooks start from: a run and a sweep to look at, clips under any forward process, and a player.
 
-``INTERP_REFINER_CHECKPOINT`` names the run (a run folder or a checkpoint file), ``INTERP_REFINER_SWEEP`` the sweep;
-without them a tiny one is made once, in about a minute.
+``INTERP_REFINER_CHECKPOINT`` names the run (a run folder or a checkpoint file), without it that is the model in the
+package; ``INTERP_REFINER_SWEEP`` names the sweep, without it a tiny one is made once, in about a minute.
 """
 
 import base64
@@ -30,7 +30,7 @@ from interp_refiner.data.codec import Codec, gif_bytes
 from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.run import Run
 from interp_refiner.training.callback import level_rows
-from interp_refiner.training.checkpoint import LAST_CHECKPOINT
+from interp_refiner.training.checkpoint import SHIPPED
 
 TINY = (
     "+experiment=toy_video",
@@ -46,14 +46,14 @@ def config(*overrides: str, program: str = "train") -> DictConfig:
         return compose(program, list(overrides))
 
 
-def trained_run() -> Path:
-    """The run to look at: ``$INTERP_REFINER_CHECKPOINT``, else a tiny one that is trained now if it was not before."""
+def chosen_run() -> tuple[str, dict[str, DictConfig]]:
+    """The run to look at and the overrides to load it with: ``load_run(path, overrides=overrides)``.
+
+    ``$INTERP_REFINER_CHECKPOINT``, else the weights in the package, with the embedded clips.
+    """
     if chosen := os.environ.get("INTERP_REFINER_CHECKPOINT"):
-        return Path(chosen).expanduser()
-    folder = Path(config().paths.log_dir) / "notebook" / "run"
-    if not (folder / LAST_CHECKPOINT).exists():
-        _train(*TINY, "duplicates=run", f"hydra.run.dir={folder}")
-    return folder
+        return chosen, {}
+    return SHIPPED, {"data": config().data}
 
 
 def swept_runs() -> Path:

@@ -1,4 +1,4 @@
-"""Held-out clips to look at: truth, interpolation and refinement side by side."""
+"""Held-out clips to look at: truth, interpolation, refinement and, where asked for, a sample, side by side."""
 
 import json
 from pathlib import Path
@@ -10,10 +10,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from interp_refiner.core import Corrupted
+from interp_refiner.core import Corrupted, Draws
 from interp_refiner.data.codec import add_video, stacked, write_mp4
 from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.measures import keyframe_report
+from interp_refiner.model.sampler import Sampler
 
 LABELS = ("truth", "interpolation", "refined")
 FPS = 8.0  # slower than life: differences between frames are what one looks for
@@ -28,10 +29,11 @@ class ValidationVideo(L.Callback):
     Args:
         output_dir: the run folder.
         clips: how many.
+        sampler: makes one more version, ``sample``, beside the one of the module's own sampler; None: no more.
     """
 
-    def __init__(self, output_dir: str, clips: int = 4):
-        self.folder, self.clips = Path(output_dir) / "samples", clips
+    def __init__(self, output_dir: str, clips: int = 4, sampler: Sampler | None = None):
+        self.folder, self.clips, self.sampler = Path(output_dir) / "samples", clips, sampler
         self.kept: list[dict[str, Any]] = []
         self.contract: dict[str, list[dict[str, Any]]] = {}
 
@@ -44,20 +46,31 @@ class ValidationVideo(L.Callback):
     ) -> None:
         if len(self.kept) >= self.clips:
             return
-        versions = batch.clean, batch.interpolation, outputs
         sparsest = (batch.level == batch.plan.num_levels).tolist()
+        if not any(sparsest):
+            return
+        versions = dict(zip(LABELS, (batch.clean, batch.interpolation, outputs), strict=True))
+        if self.sampler is not None:
+            versions["sample"] = self.sample(pl_module, self.sampler, batch)
         for index in [i for i, chosen in enumerate(sparsest) if chosen][: self.clips - len(self.kept)]:
             one = slice(index, index + 1)
             report = keyframe_report(outputs[one], batch.values[one], batch.known[one])
             self.contract[batch.clip.keys[index]] = report.records()[0]
             self.kept.append(
                 {
-                    "versions": dict(zip(LABELS, (v[one].float().cpu() for v in versions), strict=True)),
+                    "versions": {name: clips[one].float().cpu() for name, clips in versions.items()},
                     "known": batch.known[index].cpu(),
                     "clip": batch.clip.select([index]).to("cpu"),
                     "title": f"{batch.clip.keys[index]}  level {batch.plan.num_levels}  {_prompt(batch, index)}",
                 }
             )
+
+    @staticmethod
+    @torch.no_grad()
+    def sample(refiner: Any, sampler: Sampler, batch: Corrupted) -> Tensor:
+        """What another sampler makes of the same network."""
+        draws = Draws(refiner.corruption.seed, "sample", batch.clip.keys)
+        return sampler(refiner.clean_estimate, batch, draws, refiner.corruption)
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -1,7 +1,11 @@
 """The model card of a saved pipeline."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from interp_refiner.evaluation import Evaluation, figure
+from interp_refiner.evaluation.methods import NOISE
+from interp_refiner.evaluation.report import markdown_table, shown
 
 FPS = 8.0  # pixel frames a second, where the data set does not declare them
 CARD = """\
@@ -28,9 +32,34 @@ or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.ya
 |---|---|
 {facts}
 
-`transformer/` is diffusers' `WanTransformer3DModel`; on its own it lacks what tells it about keyframes, which is in
-`refiner.safetensors`.{text}
+{evaluation}{files}{text}
 """
+WAN = """\
+`transformer/` is diffusers' `WanTransformer3DModel`; on its own it lacks what tells it about keyframes, which is in
+`refiner.safetensors`."""
+OTHER = "All weights are in `refiner.safetensors`."
+EVALUATION = """\
+## Evaluation
+
+{clips} held-out clips, missing frames only, with 95% intervals. Errors are relative to the model's own interpolation,
+`{own}`; motion, flicker and high frequencies to the truth. `{noise}` is that interpolation with noise as large as what
+the sample adds to it. Command: `{command}`.
+
+{table}
+"""
+FIGURES: dict[
+    str, tuple[str, str, dict[str, Any]]
+] = {  # of the card: records of an evaluation, the figure, how it is shown
+    "MSE": ("errors", "mse_ratio/{method}/{own}", {}),
+    "clips better": ("errors", "mse_better/{method}/{own}", {"percent": True}),
+    "PSNR dB": ("scores", "psnr/{method}", {"digits": 1, "interval": False}),
+    "SSIM": ("scores", "ssim/{method}", {"interval": False}),
+    "Frechet": ("frechet", "frechet/{method}", {"interval": False}),
+    "motion at keyframes": ("realism", "boundary_motion/{method}", {"digits": 2, "interval": False}),
+    "inside gaps": ("realism", "inside_motion/{method}", {"digits": 2, "interval": False}),
+    "flicker": ("realism", "flicker/{method}", {"digits": 2, "interval": False}),
+    "high frequencies": ("realism", "high_frequency/{method}", {"digits": 2, "interval": False}),
+}
 
 
 def model_card(index: Mapping[str, Any]) -> str:
@@ -42,8 +71,8 @@ def model_card(index: Mapping[str, Any]) -> str:
         "objective": _class(parts["objective"]),
         "noise": f"{_class(parts['corruption']['noise'])}, sigma {parts['corruption']['sigma']:g}",
         "sampler": _class(parts["sampler"]),
-        "codec": _name(parts["codec"]),
-        "text encoder": _name(parts["text"]) if parts.get("text") else "none: prompt embeddings are zero",
+        "codec": index["spec"]["codec"].get("name") or _name(parts["codec"]),
+        "text encoder": _text_encoder(index),
         **trained,
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value is not None)
@@ -53,13 +82,52 @@ def model_card(index: Mapping[str, Any]) -> str:
         interpolator=_class(parts["corruption"]["interpolator"]),
         prompt="" if not parts.get("text") else "what the video shows",
         facts=rows,
+        evaluation=evaluated(index.get("evaluation")),
+        files=WAN if "pretrained" in parts["backbone"] else OTHER,
         text=f" The text encoder is not in this folder: it is read from `{folder}`." if folder else "",
     )
+
+
+def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
+    """What a card says of an evaluation, as plain values.
+
+    Args:
+        evaluation: of the model.
+        counts: of keyframes at levels 1, 2 and so on.
+    """
+    own = evaluation.baselines[-1]
+    methods = [*evaluation.named("estimate", "baseline"), *[NOISE] * (NOISE in evaluation.methods)]
+    rows = []
+    for level in evaluation.levels:
+        for method in methods:
+            found = [
+                shown(figure(getattr(evaluation, records), name.format(method=method, own=own), level=level), **how)
+                for records, name, how in FIGURES.values()
+            ]
+            rows.append([str(counts[level - 1]), method, *found])
+    about = evaluation.about
+    return {"clips": about.get("clips"), "command": about.get("command"), "own": own, "rows": rows}
+
+
+def evaluated(stored: Mapping[str, Any] | None) -> str:
+    """The card's section about :func:`figures`; empty where nothing was evaluated."""
+    if stored is None:
+        return ""
+    numbers = [True, False, *[True] * len(FIGURES)]
+    table = markdown_table(["keyframes", "", *FIGURES], stored["rows"], numbers)
+    named = {name: stored[name] for name in ("clips", "own", "command")}
+    return EVALUATION.format(**named, noise=NOISE, table=table)
 
 
 def _name(node: Mapping[str, Any]) -> str:
     """What a data set declared it as, or its class."""
     return node.get("name") or _class(node)
+
+
+def _text_encoder(index: Mapping[str, Any]) -> str:
+    """Of the prompts, as the data set declared it."""
+    node = index["components"].get("text")
+    return index["spec"]["text"].get("name") or _name(node) if node else "none: prompt embeddings are zero"
 
 
 def _class(node: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from interp_refiner.config import run_metadata
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
+from interp_refiner.storyboard.card import figures
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved import Components, PipelineConfig
 from interp_refiner.training import Refiner
@@ -41,7 +42,9 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
         text=text,
     )
     nodes = component_nodes(run) | {"text": text and OmegaConf.to_container(run.config.text, resolve=True)}
-    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run)))
+    counts = refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
+    evaluation = figures(run.evaluation, counts) if run.evaluation is not None else None
+    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run), evaluation))
 
 
 def spec_of(run: Run) -> ClipSpec:
@@ -81,11 +84,14 @@ def provenance(run: Run) -> dict[str, Any]:
 
 
 def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
-    """An exported pipeline as a run without data."""
+    """An exported pipeline as a run without data; its config has the nodes that a run's has, and what was exported."""
     trained = {name: weight.clone() for name, weight in pipe.backbone.state_dict().items()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a new refiner silences the head of its backbone: it is trained
         module = Refiner(pipe.backbone, pipe.objective, AdamW(), pipe.sampler, pipe.corruption)
     module.backbone.load_state_dict(trained)
-    config = OmegaConf.create(asdict(pipe.config))
+    stored = asdict(pipe.config)
+    nodes = stored["components"]
+    own = {"interpolator": nodes["corruption"]["interpolator"], "experiment_name": stored["trained"].get("experiment")}
+    config = OmegaConf.create(nodes | own | stored)
     return Run(config, module.eval(), pipe.codec, pipe.config.spec, folder=folder, checkpoint=folder)

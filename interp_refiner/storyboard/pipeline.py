@@ -28,6 +28,7 @@ from interp_refiner.storyboard.plan import Planner, VideoPlan
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.storyboard.windows import CrossFaded
 from interp_refiner.training import check_method
+from interp_refiner.training.checkpoint import located
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
@@ -84,8 +85,11 @@ class RefinerPipeline:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> "RefinerPipeline":
-        """The pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` where there is none."""
-        return cls(*load_components(Path(folder).expanduser()))
+        """The pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` where there is none.
+
+        ``from_pretrained("shipped")`` is the one that comes with the package.
+        """
+        return cls(*load_components(located(folder)))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers."""

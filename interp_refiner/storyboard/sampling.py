@@ -12,14 +12,12 @@ from omegaconf import DictConfig
 from PIL import Image
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
-from safetensors.torch import save_file
 
 from interp_refiner.config import run_metadata, terminal, writable
-from interp_refiner.core import BadValue, choice
+from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
-    INDEX,
     Keyframe,
     RefinerOutput,
     RefinerPipeline,
@@ -31,6 +29,7 @@ from interp_refiner.storyboard.cost import expected_cost
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.storyboard import naming
 from interp_refiner.storyboard.timeline import collisions, refuse_collisions
+from interp_refiner.training.checkpoint import is_exported, located
 
 CONTRACT = ("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker")
 EXTRAS = ("gif", "frames", "latents")
@@ -135,8 +134,8 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     if not cfg.dry_run:
         writable("output", output)
     files = {name: output.with_suffix(suffix) for name, suffix in SUFFIXES.items() if name in (*ALWAYS, *cfg.also)}
-    folder = Path(cfg.checkpoint).expanduser()
-    model = [file for file in folder.rglob("*") if file.is_file()] if (folder / INDEX).is_file() else []
+    folder = located(cfg.checkpoint)
+    model = [file for file in folder.rglob("*") if file.is_file()] if is_exported(folder) else []
     sources = [Path(cfg.storyboard).expanduser(), *board.files, *model]
     read = {file.resolve() for file in sources}
     for file in files.values():
@@ -192,7 +191,7 @@ def write(
         for number, frame in enumerate(as_frames(video).numpy()):
             Image.fromarray(frame).save(output["frames"] / f"{number:05d}.png")
     if "latents" in output:
-        save_file({"latents": result.latents[0].cpu().contiguous()}, output["latents"])
+        save_tensors({"latents": result.latents[0]}, output["latents"])
     interpolation = pipeline.decode(result.interpolation, like=result.latents)
     title = "   ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat, prompt]))
     storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])

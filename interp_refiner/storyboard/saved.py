@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, Freezable, save_weights
+from interp_refiner.core import BadValue, ClipSpec, Freezable, save_tensors, save_weights, state_faults
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
@@ -29,8 +29,9 @@ from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.card import FPS, model_card
 from interp_refiner.storyboard.construct import INSIDE, construct_components
+from interp_refiner.training.checkpoint import INDEX, is_exported
 
-INDEX, WEIGHTS, INTERPOLATOR = "model_index.json", "refiner.safetensors", "interpolator.safetensors"
+WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
 TRANSFORMER, VAE, CARD = "transformer", "vae", "README.md"
 
 OBJECTIVE = "objective."  # before the names of an objective's own parameters
@@ -57,11 +58,13 @@ class PipelineConfig:
         components: by name, a mapping with ``_target_`` (a component of this package) and its arguments, which
             may be such mappings again; strings that start with ``./`` are paths in the folder.
         trained: where the model came from, for the card.
+        evaluation: what an evaluation found, see :func:`card.figures`; None where there was none.
     """
 
     spec: ClipSpec
     components: dict[str, Any]
     trained: dict[str, Any] = field(default_factory=dict)
+    evaluation: dict[str, Any] | None = None
 
     @property
     def fps(self) -> float:
@@ -71,12 +74,13 @@ class PipelineConfig:
 
 def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     """Reads what :func:`save_components` wrote; raises :class:`BadValue` where there is no pipeline."""
-    if not (folder / INDEX).is_file():
+    if not is_exported(folder):
         raise BadValue("checkpoint", folder, f"a folder with {INDEX}, as save_pretrained or the export writes it")
     stored = json.loads((folder / INDEX).read_text())
     if "spec" not in stored:
         raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
-    config = PipelineConfig(ClipSpec.from_plain(stored["spec"]), stored["components"], stored["trained"])
+    spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
+    config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
     _load_weights(parts, folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
@@ -94,8 +98,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if isinstance(transformer, WanTransformer3DModel):
         _save_transformer(transformer, folder / TRANSFORMER)
         components["backbone"]["pretrained"] = INSIDE + TRANSFORMER
-    own = {name: weight.detach().cpu().contiguous() for name, weight in _own(parts).items()}
-    save_file(own, folder / WEIGHTS)
+    save_tensors(_own(parts), folder / WEIGHTS)
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
         save_weights(interpolator, folder / INTERPOLATOR)
@@ -106,6 +109,9 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     index = {"_class_name": "RefinerPipeline", **asdict(config), "components": components}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (folder / CARD).write_text(model_card(index))
+    mode = (folder / INDEX).stat().st_mode & 0o777
+    for file in folder.rglob("*.safetensors"):  # diffusers leaves them at 0600
+        file.chmod(mode)
     return folder
 
 
@@ -158,12 +164,8 @@ def _load_weights(parts: Components, file: Path) -> None:
     except (OSError, SafetensorError) as error:
         raise BadValue("checkpoint", file, f"a whole .safetensors file: {error}") from None
     own = _own(parts)
-    if wrong := sorted(set(stored) ^ set(own)):
-        what = "missing" if wrong[0] in own else "too many"
-        raise BadValue("checkpoint", file, f"the {len(own)} weights beside {TRANSFORMER}/: {wrong[0]} is {what}")
-    for name, weight in own.items():
-        if stored[name].shape != weight.shape:
-            raise BadValue("checkpoint", file, f"{name} of {list(weight.shape)}, not {list(stored[name].shape)}")
+    if faults := state_faults(own, stored):
+        raise BadValue("checkpoint", file, f"the {len(own)} weights beside {TRANSFORMER}/: {faults}")
     with torch.no_grad():
         for name, weight in own.items():  # a module's state shares its memory
             weight.copy_(stored[name])

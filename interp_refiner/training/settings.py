@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
 from interp_refiner.config import Settings
+from interp_refiner.training.checkpoint import check_same_run
 
 
 @dataclass
@@ -33,3 +36,7 @@ class TrainSettings(Settings):
     evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"
     log_book: str | None = None
+
+    @classmethod
+    def check(cls, cfg: DictConfig) -> None:
+        check_same_run(cfg)

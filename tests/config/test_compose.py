@@ -36,6 +36,8 @@ NEEDED = {
         f"schedule/preview={name}": ["schedule=learned", "schedule.checkpoint=null"]
         for name in group_members("schedule/preview")
     },
+    **{f"backbone/recomputation={name}": ["backbone=wan_tiny"] for name in group_members("backbone/recomputation")},
+    **{f"sampler/spacing={name}": ["sampler=bridge"] for name in group_members("sampler/spacing")},
     **{f"metric={name}": ["checkpoint=somewhere"] for name in ("st_lpips", "vmaf")},
     **{
         f"metric={name}": ["checkpoint=somewhere", f"metric.{name}.weights=somewhere"]
@@ -213,6 +215,18 @@ def test_an_experiment_leaves_size_to_the_scale(experiment: str, scale: str) -> 
         assert at(raw, key) == value, f"experiment {experiment} overrides {key} of scale {scale}"
     for group, choice in own_choices("scale", scale).items():
         assert cfg.hydra.runtime.choices[group] == choice
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_scale_says_where_motion_is_matched(scale: str) -> None:
+    """A latent frame of Wan is no frame of pixels: there hypotheses are made in latents."""
+    cfg = composed("train", "+experiment=gt_keyframes", f"scale={scale}")
+    targets = {str(node._get_node(name)) for _, node, name in walk(cfg.interpolator) if name == "_target_"}
+    classes = {target.rpartition(".")[2] for target in targets}
+    assert "MotionHypotheses" in classes
+    assert ("InPixels" in classes) == (scale == "laptop")
+    chosen = composed("train", "+experiment=gt_keyframes", f"scale={scale}", "interpolator=linear")
+    assert chosen.interpolator._target_.endswith(".Linear")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

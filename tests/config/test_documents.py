@@ -20,8 +20,8 @@ def commands_of(text: str) -> list[tuple[str, list[str]]]:
         for line in [] if language else block.replace("\\\n", " ").splitlines():
             plain = re.sub(r"<[^<>]*>", "somewhere", line.partition(" #")[0])
             plain = re.sub(r"(?<= )\[([^\]]*)\]", r"\1", plain)  # [optional]
-            if line.startswith("$") or (command := COMMAND.search(plain)) is None:
-                continue
+            if line.startswith("$") or "--config-dir" in plain or (command := COMMAND.search(plain)) is None:
+                continue  # what a program answers; options of a user's own folder
             program, words = command[1], shlex.split(command[2])
             if program == "prepare":
                 program, words = f"prepare/{words[0]}", words[1:]

@@ -26,7 +26,6 @@ def default():
         ["logger=csv"],
         ["logger=none", "log_book=null", "duplicates=run"],
         ["hydra.run.dir=somewhere"],
-        ["+experiment=gt_keyframes"],
         ["trainer=cpu", "strategy=ddp"],
         ["trainer.devices=2", "data.batch_size=4"],
         ["trainer.devices=[0,1]", "trainer.num_nodes=2", "data.batch_size=2"],

@@ -1,6 +1,7 @@
 """Datasets: numbers of unit variance, bad samples named, declarations held against what is stored."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.data import BadSample, DatasetMetadata, ShardDataset
 from interp_refiner.data.dataset import check_declaration
-from interp_refiner.data.shards import write_shards
+from interp_refiner.data.shards import LocalFolder, build_index, finite_rows, write_shards
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, replace_member, samples, saved, write
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def test_samples_come_back(tmp_path):
@@ -168,23 +171,62 @@ def test_a_set_of_bad_samples_only_is_refused(tmp_path):
         ShardDataset(tmp_path / "set", on_bad_sample="skip")
 
 
-@pytest.mark.parametrize("finite_check", ["once", "always"])
-def test_numbers_are_looked_at_once_or_always(tmp_path, finite_check):
-    write(tmp_path / "set", 3)
-    dataset = ShardDataset(tmp_path / "set", finite_check=finite_check)
-    for sample in (0, 1):
-        dataset[sample]
-    shard, offset, size = dataset.index.locate(1, "latent")
-    with open(tmp_path / "set" / shard, "r+b") as file:  # numbers that change under the reader
-        file.seek(offset)
-        content = file.read(size)
-        place = content.index(dataset[1].latents.view(torch.int16).numpy().tobytes())
-        file.seek(offset + place)
-        file.write(b"\xff\xff")
-    if finite_check == "once":
-        assert torch.isnan(dataset[1].latents.flatten()[0])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])])
+def test_rows_that_are_not_finite_are_found_by_their_bits(dtype, device):
+    batch = torch.randn(5, 4, 9, generator=torch.Generator().manual_seed(0)).to(dtype)
+    batch[1, 2, 3], batch[3, 0, 0], batch[4, 3, 8] = float("nan"), float("-inf"), torch.finfo(dtype).min
+    assert finite_rows(batch.to(device)).tolist() == [True, False, True, False, True]
+
+
+def test_fewer_samples_than_declared_are_refused(tmp_path, caplog):
+    write(tmp_path / "set", 8)
+    lost = (tmp_path / "set" / "shard-00001.tar").rename(tmp_path / "elsewhere")
+    message = r"dataset.json: num_samples is 8, but the 1 shards hold 4"
+    for mode in ("error", "skip"):
+        with pytest.raises(BadSample, match=message):
+            ShardDataset(tmp_path / "set", on_bad_sample=mode)
+    content = lost.read_bytes()  # a shard that is named as damaged explains what is missing
+    (tmp_path / "set" / "shard-00001.tar").write_bytes(content[: len(content) // 2])
+    assert 4 < len(ShardDataset(tmp_path / "set", on_bad_sample="skip")) < 8
+    assert "num_samples is 8" in caplog.text
+    with pytest.raises(BadSample, match="truncated"):
+        ShardDataset(tmp_path / "set")
+
+
+def test_more_samples_than_declared_are_told(tmp_path, caplog):
+    write(tmp_path / "set", 8)
+    declared = json.loads((tmp_path / "set" / "dataset.json").read_text())
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps({**declared, "num_samples": 7}))
+    assert len(ShardDataset(tmp_path / "set")) == 8
+    assert "num_samples is 7, but the 2 shards hold 8" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["error", "skip"])
+@pytest.mark.parametrize("lost", [1, 3, 5])
+def test_zeros_inside_a_shard_are_no_end(tmp_path, mode, lost):
+    write(tmp_path / "set", 6, per_shard=6)
+    path = tmp_path / "set" / "shard-00000.tar"
+    header = build_index(LocalFolder(tmp_path / "set")).locate(6 - lost, "latent")[1] - 512
+    content = bytearray(path.read_bytes())
+    content[header : header + 512] = bytes(512)
+    path.write_bytes(content)
+    damage = rf"damaged: the archive ends at byte {header}, .*behind clip-000{5 - lost}.prompt.txt"
+    (found,) = build_index(LocalFolder(tmp_path / "set")).damaged_shards()
+    assert re.search(damage, found.reason)
+    if mode == "error":
+        with pytest.raises(BadSample, match=damage):
+            ShardDataset(tmp_path / "set")
     else:
-        with pytest.raises(BadSample, match="latent: NaN"):
-            dataset[1]
-    with pytest.raises(BadSample, match="latent: NaN"):
-        ShardDataset(tmp_path / "set")[1]
+        assert len(ShardDataset(tmp_path / "set", on_bad_sample="skip")) == 6 - lost
+
+
+def test_checksums_find_a_prompt_that_rots(tmp_path):
+    write(tmp_path / "set", 3)
+    path = tmp_path / "set" / "shard-00000.tar"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"prompt 1")] ^= 1
+    path.write_bytes(content)
+    assert ShardDataset(tmp_path / "set")[1].prompt == "qrompt 1 — é"
+    with pytest.raises(BadSample, match="'clip-0001': prompt: its checksum is wrong"):
+        ShardDataset(tmp_path / "set", checksums=True)[1]

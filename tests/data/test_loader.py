@@ -29,9 +29,13 @@ def reader(root):
     return BatchReader(ShardDataset(root), threads=2)
 
 
+CPU = torch.device("cpu")
+
+
 def take(loader, batches):
-    """(key, epoch) of the next batches, batch by batch."""
-    return [list(zip(clip.keys, clip.epochs, strict=True)) for clip in itertools.islice(loader, batches)]
+    """(key, epoch) of the next batches, batch by batch, as they arrive on the device."""
+    clips = (loader.to_device(clip, CPU) for clip in itertools.islice(loader, batches))
+    return [list(zip(clip.keys, clip.epochs, strict=True)) for clip in clips]
 
 
 def interleaved(ranks):
@@ -157,21 +161,26 @@ def test_an_error_names_the_sample_and_comes_again(tmp_path):
     bad = torch.full((4, 5, 2, 4), float("nan")).bfloat16()
     replace_member(tmp_path / "set" / "shard-00000.tar", "clip-0003.latent.pt", saved(bad))
     loader = TrainLoader(BatchReader(ShardDataset(tmp_path / "set")), 2)
-    seen = []
+    seen: list[str] = []
+
+    def go_on():
+        while True:
+            seen.extend(key for key, _ in take(loader, 1)[0])
+
     for _ in range(3):
         with pytest.raises(BadSample, match=r"shard-00000.tar: sample 'clip-0003': latent: NaN"):
-            seen.extend(key for clip in loader for key in clip.keys)
+            go_on()
     assert len(seen) == len(set(seen)) <= 4
     assert loader.state_dict()["position"] == len(seen)
 
 
 @pytest.fixture
 def damaged(tmp_path):
-    """14 samples, of which numbers 3 and 8 cannot be used."""
+    """14 samples, of which numbers 3 and 8 cannot be used: one is found on the device, one when it is read."""
     write(tmp_path / "set", COUNT)
-    bad = torch.full((4, 5, 2, 4), float("inf")).bfloat16()
-    for number in (3, 8):
-        replace_member(tmp_path / "set" / f"shard-{number // 4:05d}.tar", f"clip-{number:04d}.latent.pt", saved(bad))
+    infinite = saved(torch.full((4, 5, 2, 4), float("inf")).bfloat16())
+    for number, bad in ((3, infinite), (8, infinite[:-100])):
+        replace_member(tmp_path / "set" / f"shard-{number // 4:05d}.tar", f"clip-{number:04d}.latent.pt", bad)
     return BatchReader(ShardDataset(tmp_path / "set", on_bad_sample="skip"))
 
 

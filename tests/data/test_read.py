@@ -4,8 +4,11 @@ import io
 import os
 import pickle
 import random
+import re
+import tempfile
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp_refiner.data.shards import LocalFolder, TensorReader, Unreadable, all_finite
-from interp_refiner.data.shards.tensor_file import load_weights, plain_tensor
+from interp_refiner.data.shards import LocalFolder, MemberReader, Unreadable, all_finite
+from interp_refiner.data.shards.storage import Span
+from interp_refiner.data.shards.tensor_file import plain_tensor
 from tests.data.shards_on_disk import Watched, saved
 
 REAL_CLIP = Path(__file__).resolve().parents[3] / "shared" / "data" / "wan_clip.pth"
@@ -25,7 +29,7 @@ def shard(folder: Path, *contents: bytes, storage: type = Watched, **kwargs):
     """A shard that holds the contents one after the other (no tar is needed for reading), and their spans."""
     (folder / "shard-00000.tar").write_bytes(b"".join(contents))
     offsets = [sum(map(len, contents[:i])) for i in range(len(contents))]
-    spans = [("shard-00000.tar", offset, len(content)) for offset, content in zip(offsets, contents, strict=True)]
+    spans = [Span("shard-00000.tar", offset, len(content)) for offset, content in zip(offsets, contents, strict=True)]
     return storage(folder, **kwargs), spans
 
 
@@ -51,7 +55,7 @@ def repacked(content: bytes, pad: str = "", compression: int = zipfile.ZIP_STORE
 def test_a_plain_file_is_read_in_place(tmp_path, dtype, shape):
     first, second = numbers(*shape, dtype=dtype), numbers(*shape, dtype=dtype, seed=1)
     storage, spans = shard(tmp_path, saved(first), saved(second))
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for tensor, span in [(first, spans[0]), (second, spans[1]), (first, spans[0])]:
         out = torch.full(shape, 7.0, dtype=dtype)
         storage.reads.clear()
@@ -65,7 +69,7 @@ def test_the_numbers_go_into_the_memory_they_are_wanted_in(tmp_path):
     tensors = [numbers(4, 5, seed=i) for i in range(3)]
     storage, spans = shard(tmp_path, *map(saved, tensors))
     batch = torch.empty(3, 4, 5, dtype=torch.bfloat16)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for row, span in zip(batch, spans, strict=True):
         reader.read_into(span, row)
     assert torch.equal(batch, torch.stack(tensors))
@@ -90,7 +94,7 @@ def test_whatever_torch_can_load_is_read_the_same(tmp_path, name):
     content, expected = OTHER_FILES[name]
     plain = saved(torch.zeros_like(expected).contiguous())
     storage, spans = shard(tmp_path, plain, content, plain, content)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for span, tensor in zip(spans, [torch.zeros_like(expected), expected] * 2, strict=True):
         out = torch.empty(expected.shape, dtype=expected.dtype)
         reader.read_into(span, out)
@@ -104,7 +108,7 @@ def test_files_of_one_length_with_numbers_in_different_places(tmp_path):
     files = [repacked(saved(t), pad=pad) for t, pad in zip(tensors, ["start", "end", "end"] * 2, strict=True)]
     assert len({len(file) for file in files}) == 1
     storage, spans = shard(tmp_path, *files)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for span, tensor in zip(spans, tensors, strict=True):
         out = torch.empty_like(tensor)
         reader.read_into(span, out)
@@ -142,9 +146,9 @@ def test_a_pickle_never_runs_its_code(tmp_path, how):
     }[how]()
     storage, (span,) = shard(tmp_path, content)
     with pytest.raises(Unreadable, match="not a tensor file"):
-        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+        MemberReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
     with pytest.raises(Unreadable):
-        TensorReader(storage).read(span)
+        MemberReader(storage).read(span)
     assert not mark.exists()
     pickle.loads(pickle.dumps(Bomb(mark)))
     assert mark.exists(), "the pickle would have left this mark"
@@ -197,32 +201,90 @@ def test_a_tensor_beyond_its_storage_is_never_read(tmp_path, described):
     assert plain_tensor(bytearray(content)) is None
     storage, (span,) = shard(tmp_path, content)
     with pytest.raises(Unreadable):
-        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+        MemberReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+
+
+def read(content: bytes, checksums: bool = False) -> torch.Tensor:
+    """By a reader that has learned no frame."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage, (span,) = shard(Path(folder), content + bytes(-len(content) % 512))
+        return MemberReader(storage, checksums).read(Span(span[0], 0, len(content)))
 
 
 @settings(max_examples=150)
 @given(cut=st.integers(0, 1300), seed=st.integers(0, 1000))
 def test_part_of_a_file_is_never_taken_for_the_whole(cut, seed):
     content = saved(numbers(3, 4))
-    rng = random.Random(seed)
-    cut = min(cut, len(content) - 1)
-    with pytest.raises(Unreadable):
-        load_weights(bytearray(content[:cut]))
-    assert plain_tensor(bytearray(content[:cut])) is None
-    at = rng.randrange(len(content) - cut)
-    assert plain_tensor(bytearray(content[at + 1 :])) is None
+    cut, at = min(cut, len(content) - 1), random.Random(seed).randrange(1, len(content))
+    for part in (content[:cut], content[at:]):
+        with pytest.raises(Unreadable):
+            read(part)
 
 
-@settings(max_examples=200)
-@given(place=st.integers(0, 10_000), value=st.integers(0, 255))
-def test_a_changed_byte_reads_nothing_outside_the_file(place, value):
+WRITERS = {
+    "torch": saved,
+    "zipfile": lambda t: repacked(saved(t)),
+    "compressed": lambda t: repacked(saved(t), compression=zipfile.ZIP_DEFLATED),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@settings(max_examples=100)
+@given(place=st.integers(0, 10_000), flip=st.integers(1, 255))
+def test_a_flipped_byte_never_changes_numbers_where_checksums_are_verified(writer, place, flip):
+    """A zip says much twice; what it says once and is no number, such as a date, may change unseen."""
+    expected = numbers(3, 4)
+    content = bytearray(WRITERS[writer](expected))
+    content[place % len(content)] ^= flip
+    with suppress(Unreadable):
+        assert torch.equal(read(content, checksums=True), expected)
+
+
+@pytest.mark.parametrize("offset", [42, 16, 20, 24, 10, 6])  # of a directory entry: header, crc, sizes, method, needs
+def test_a_directory_that_contradicts_its_members_is_refused(offset):
     content = bytearray(saved(numbers(3, 4)))
-    content[place % len(content)] = value
-    found = plain_tensor(content)
-    if found is not None:
-        assert found.start >= 0
-        assert found.start + found.extent <= len(content)
-        assert found.view(content).shape == found.shape
+    for entry in [at.start() for at in re.finditer(b"PK\x01\x02", content)]:
+        flipped = bytearray(content)
+        flipped[entry + offset] ^= 4
+        with pytest.raises(Unreadable, match="a damaged zip"):
+            read(flipped)
+
+
+def test_a_file_saved_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        files = [saved(numbers(3, 4, seed=seed)) for seed in range(3)]
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(read(files[0], checksums=True), numbers(3, 4))
+    padded = [file + bytes(-len(file) % 512) for file in files]
+    storage, spans = shard(tmp_path, *padded)
+    reader = MemberReader(storage, checksums=True)
+    for seed, (name, offset, *_) in enumerate(spans):
+        out = torch.empty(3, 4, dtype=torch.bfloat16)
+        reader.read_into(Span(name, offset, len(files[seed])), out)
+        assert torch.equal(out, numbers(3, 4, seed=seed))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (numbers(3, 4).float().to_sparse(), "holds a sparse_coo tensor, expected a dense one"),
+        (numbers(3, 4).float().to_sparse_csr(), "holds a sparse_csr tensor"),
+        (torch.empty(3, 4, device="meta"), "holds a meta tensor"),
+        (torch.quantize_per_tensor(torch.randn(3, 4), 0.1, 0, torch.qint8), "holds a quantized tensor"),
+    ],
+)
+def test_a_tensor_without_plain_numbers_is_refused(value, message):
+    with pytest.raises(Unreadable, match=message):
+        read(saved(value))
+
+
+def test_what_is_read_never_asks_for_gradients():
+    wanting = numbers(3, 4).requires_grad_()
+    for value in (torch.nn.Parameter(numbers(3, 4)), wanting):
+        assert not read(saved(value)).requires_grad
+        assert not read(saved(value, _use_new_zipfile_serialization=False)).requires_grad
 
 
 @pytest.mark.parametrize(
@@ -237,10 +299,27 @@ def test_a_changed_byte_reads_nothing_outside_the_file(place, value):
 def test_what_is_not_as_declared_is_refused(tmp_path, value, message):
     good = saved(numbers(3, 4))
     storage, spans = shard(tmp_path, good, saved(value))
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     reader.read_into(spans[0], torch.empty(3, 4, dtype=torch.bfloat16))
     with pytest.raises(Unreadable, match=message):
         reader.read_into(spans[1], torch.empty(3, 4, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("other", [numbers(4, 3), numbers(3, 4, dtype=torch.float16), numbers(4, 3).T])
+def test_what_has_been_read_before_makes_no_difference(tmp_path, other):
+    """Files of one length and as many bytes of numbers, each read as a whole, then into memory, in both orders."""
+    storage, spans = shard(tmp_path, saved(numbers(3, 4)), saved(other))
+    for first, second in (spans, spans[::-1]):
+        reader, out = MemberReader(storage), torch.empty(3, 4, dtype=torch.bfloat16)
+        assert torch.equal(reader.read(first), numbers(3, 4) if first is spans[0] else other)
+        for _ in range(2):
+            for span in (second, first):
+                if span is spans[1] and (other.shape, other.dtype) != (out.shape, out.dtype):
+                    with pytest.raises(Unreadable, match="expected"):
+                        reader.read_into(span, out)
+                else:
+                    reader.read_into(span, out)
+                    assert torch.equal(out, numbers(3, 4) if span is spans[0] else other)
 
 
 def test_a_shard_that_ends_before_is_an_error(tmp_path):
@@ -248,7 +327,7 @@ def test_a_shard_that_ends_before_is_an_error(tmp_path):
     path = tmp_path / "shard-00000.tar"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(EOFError, match=f"ends at byte {span[2] - 1}, expected {span[2]}"):
-        TensorReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
+        MemberReader(storage).read_into(span, torch.empty(3, 4, dtype=torch.bfloat16))
 
 
 def test_short_reads_are_continued(tmp_path, monkeypatch):
@@ -261,7 +340,7 @@ def test_short_reads_are_continued(tmp_path, monkeypatch):
         return preadv(descriptor, [head[: max(1, len(head) // 3)]], offset)
 
     monkeypatch.setattr(os, "preadv", short)
-    reader = TensorReader(storage)
+    reader = MemberReader(storage)
     for tensor, span in zip(tensors, spans, strict=True):
         out = torch.empty_like(tensor)
         reader.read_into(span, out)
@@ -295,12 +374,12 @@ def test_many_shards_many_threads_few_open_files(tmp_path):
         (tmp_path / f"shard-{i:05d}.tar").write_bytes(saved(tensor))
     storage = LocalFolder(tmp_path, max_open=3)
     assert len(storage.shards()) == 200
-    reader, size = TensorReader(storage), len(saved(tensors[0]))
+    reader, size = MemberReader(storage), len(saved(tensors[0]))
     most = []
 
     def check(i):
         out = torch.empty(5, 7, dtype=torch.bfloat16)
-        reader.read_into((f"shard-{i:05d}.tar", 0, size), out)
+        reader.read_into(Span(f"shard-{i:05d}.tar", 0, size), out)
         most.append(len(storage._files))
         return torch.equal(out, tensors[i])
 

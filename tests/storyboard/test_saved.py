@@ -1,6 +1,7 @@
 """A pipeline's folder from a stranger, or with something missing."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def test_weights_that_do_not_fit_are_refused(pipe, tmp_path, change):
         file.write_bytes(file.read_bytes()[:-100])
     elif change == "no file":
         file.unlink()
-    said = {"missing": f"{name} is missing", "too many": "zzz is too many", "other size": rf"{name} of \["}
+    said = {"missing": f"{name} is missing", "too many": "zzz is not its own", "other size": rf"{name} is \["}
     with pytest.raises(
         BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"
     ):
@@ -97,3 +98,11 @@ def test_what_an_objective_has_learned_is_saved(run_folder, tmp_path):
     learned = made.objective.arc.log_variance
     assert (learned != 0).all()
     assert torch.equal(again.objective.arc.log_variance, learned)
+
+
+def test_every_file_has_the_permissions_that_the_umask_leaves(folder):
+    umask = os.umask(0)
+    os.umask(umask)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} >= {".safetensors", ".json"}
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o666 & ~umask}

@@ -1,5 +1,6 @@
 """Parameter groups and the learning-rate schedule."""
 
+import copy
 import math
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.backbone import Wan
-from interp_refiner.training.optimizer import AdamW, parameter_groups
+from interp_refiner.training.optimizer import AdamW, Muon, parameter_groups
 from tests.factories import spec_of
 
 
@@ -76,3 +77,49 @@ def test_the_step_is_fused_and_equals_the_plain_one():
 def test_bad_settings_name_themselves(setting):
     with pytest.raises(BadValue, match=next(iter(setting))):
         AdamW(**setting)
+
+
+def _stepped(recipe, steps, layer, restored=None):
+    """A layer trained for some steps; from a saved (optimizer, schedule) where there is one."""
+    configured = recipe.configure(layer, 40)
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    if restored is not None:
+        optimizer.load_state_dict(restored[0])
+        schedule.load_state_dict(restored[1])
+    rates = []
+    for step in range(*steps):
+        x = torch.randn(7, 5, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        layer(x).square().sum().backward()
+        rates.append([(group["lr"], group["weight_decay"]) for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    return layer, rates, (optimizer.state_dict(), schedule.state_dict())
+
+
+def _layer():
+    torch.manual_seed(1)
+    return torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Linear(6, 4))
+
+
+@pytest.mark.parametrize("recipe", [AdamW, Muon])
+def test_a_resumed_optimizer_goes_on_exactly(recipe):
+    layer = _layer()
+    whole, rates, _ = _stepped(recipe(lr=0.01, warmup_steps=9), (0, 20), _layer())
+    layer, first, state = _stepped(recipe(lr=0.01, warmup_steps=9), (0, 7), layer)
+    layer, second, _ = _stepped(recipe(lr=0.01, warmup_steps=9), (7, 20), layer, copy.deepcopy(state))
+    assert first + second == rates
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(layer.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize("recipe", [AdamW, Muon])
+def test_settings_that_a_resumed_run_is_told_are_those_it_trains_with(recipe):
+    """At once, and along the schedule at the step where the run is; the moments are kept."""
+    _, _, state = _stepped(recipe(lr=0.01, warmup_steps=9), (0, 7), _layer())
+    told = recipe(lr=0.002, weight_decay=0.3, betas=(0.5, 0.6), warmup_steps=9)
+    _, rates, (after, _) = _stepped(told, (7, 20), _layer(), copy.deepcopy(state))
+    assert [rate for rate, _ in [step[0] for step in rates]] == [0.002 * told.factor(step, 40) for step in range(7, 20)]
+    assert {decay for step in rates for _, decay in step} == {0.3, 0.0}
+    assert all(group.get("betas", (0.5, 0.6)) == (0.5, 0.6) for group in after["param_groups"])
+    assert max(float(s["step"]) for s in after["state"].values() if "step" in s) == 20

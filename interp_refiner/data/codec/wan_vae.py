@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, choice, one_fault
+from interp_refiner.core import BadValue, ClipSpec, check_folder, check_not_original, choice, one_fault, unreported
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
@@ -46,9 +46,15 @@ class WanVAE(Codec):
         spec: ClipSpec | None = None,
     ):
         choice("precision", precision, get_args(Precision))
+        check_not_original("folder", folder, Path(folder).expanduser())
         root = vae_folder(folder)
-        with one_fault("folder", folder, "a whole AutoencoderKLWan, as diffusers saves it"):
-            vae = AutoencoderKLWan.from_pretrained(root, torch_dtype=getattr(torch, precision), local_files_only=True)
+        check_not_original("folder", folder, root)
+        allowed = "a whole AutoencoderKLWan, as diffusers saves it"
+        with one_fault("folder", folder, allowed), unreported("diffusers"):
+            vae, told = AutoencoderKLWan.from_pretrained(
+                root, torch_dtype=getattr(torch, precision), local_files_only=True, output_loading_info=True
+            )
+        check_folder("folder", folder, allowed, root, told)
         super().__init__(
             temporal_factor=vae.config.scale_factor_temporal,
             spatial_factor=vae.config.scale_factor_spatial,

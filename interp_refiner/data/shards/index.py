@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 
 from interp_refiner.data.shards.bad_sample import BadSample
-from interp_refiner.data.shards.storage import ShardStat, Storage
+from interp_refiner.data.shards.storage import ShardStat, Span, Storage
 from interp_refiner.data.shards.tar import KINDS, TarIndex, index_tar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of the cached index
+FORMAT = 3  # of the cached index
 TEXTS = ("shards", "damage", "keys")
 NUMBERS = ("stats", "counts", "spans")
 
@@ -38,7 +38,7 @@ class ShardIndex:
         counts: samples in each shard.
         damage: what is wrong with each shard as a whole, "" for nothing.
         keys: of the N samples.
-        spans: ``[N, kind, (offset, size)]``, kinds as in :data:`KINDS`, -1 where a member is absent.
+        spans: ``[N, kind, (offset, size, crc)]``, kinds as in :data:`KINDS`, -1 where a member, or its crc, is absent.
     """
 
     shards: list[str]
@@ -55,10 +55,18 @@ class ShardIndex:
     def shard_of(self) -> np.ndarray:
         return np.repeat(np.arange(len(self.shards)), self.counts)
 
-    def locate(self, sample: int, kind: str) -> tuple[str, int, int]:
-        """(shard, offset, size) of one member of one sample."""
-        offset, size = self.spans[sample, KINDS.index(kind)].tolist()
-        return self.shards[self.shard_of[sample]], offset, size
+    def members(self, sample: int) -> dict[str, Span]:
+        """Where the members of one sample lie, by kind."""
+        shard, spans = self.shards[self.shard_of[sample]], self.spans[sample].tolist()
+        return {
+            kind: Span(shard, offset, size, crc if crc >= 0 else None)
+            for kind, (offset, size, crc) in zip(KINDS, spans, strict=True)
+            if offset >= 0
+        }
+
+    def locate(self, sample: int, kind: str) -> Span:
+        """Where one member of one sample lies; raises KeyError where it is absent."""
+        return self.members(sample)[kind]
 
     def faults(self, required: Sequence[str]) -> dict[int, BadSample]:
         """What the index alone shows to be wrong: samples that lack a member, and second uses of a key."""
@@ -115,7 +123,7 @@ def _join(found: dict[str, ShardStat], parts: dict[str, TarIndex]) -> ShardIndex
         counts=np.array([len(tar.keys) for tar in tars], np.int64),
         damage=[tar.damage for tar in tars],
         keys=[key for tar in tars for key in tar.keys],
-        spans=np.concatenate([tar.spans for tar in tars] or [np.empty((0, len(KINDS), 2), np.int64)]),
+        spans=np.concatenate([tar.spans for tar in tars] or [np.empty((0, len(KINDS), 3), np.int64)]),
     )
 
 

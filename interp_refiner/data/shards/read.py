@@ -1,138 +1,223 @@
 """Reading the members of a sample: straight into the memory they are wanted in, by one request."""
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from interp_refiner.data.shards.storage import Buffer, Storage
-from interp_refiner.data.shards.tensor_file import DIRECTORY_END, Unreadable, load_weights, plain_tensor
+from interp_refiner.data.shards.finite import as_bytes
+from interp_refiner.data.shards.storage import Buffer, Span, Storage
+from interp_refiner.data.shards.tar import BLOCK
+from interp_refiner.data.shards.tensor_file import plain_tensor, read_tensor
+from interp_refiner.data.shards.zip_file import Unreadable, check_sums, zip_members
 
-Span = tuple[str, int, int]
-"""(shard, offset, size) of a member."""
-
-END = DIRECTORY_END.size
-
-
-# dtype: its bits as an integer, and those of infinity
-BITS = {
-    torch.bfloat16: (np.int16, 0x7F80),
-    torch.float16: (np.int16, 0x7C00),
-    torch.float32: (np.int32, 0x7F800000),
-}
-CHUNK = 1 << 16  # numbers: small enough for the second pass over a chunk to find it in the processor's own cache
 GAP = 1 << 16  # bytes between two members that are read along rather than asked for apart
-
-
-def all_finite(tensor: Tensor) -> bool:
-    """Whether a contiguous tensor of :data:`BITS` on the host holds neither infinities nor NaN.
-
-    The bits of a float are a sign and a magnitude that grows with them, infinity and then NaN above all finite numbers.
-    So the largest as signed integers tells of the positive ones, the largest as unsigned integers of the negative ones:
-    2 to 3 times as fast as ``aminmax`` and 60 times as fast as ``isfinite``, which count beside reading.
-    """
-    integer, infinity = BITS[tensor.dtype]
-    signed = as_bytes(tensor).view(integer)
-    unsigned = signed.view(f"u{signed.itemsize}")
-    sign = 1 << (8 * signed.itemsize - 1)
-    return all(
-        signed[start : start + CHUNK].max() < infinity and unsigned[start : start + CHUNK].max() < sign + infinity
-        for start in range(0, tensor.numel(), CHUNK)
-    )
-
-
-def as_bytes(tensor: Tensor) -> np.ndarray:
-    """The memory of a contiguous tensor on the host."""
-    return tensor.detach().view(-1).view(torch.uint8).numpy()
-
-
-class _Frame(NamedTuple):
-    """What surrounds the numbers in a ``.pt`` file, as a file that has been parsed had it."""
-
-    head: bytes
-    end: bytes
-
-
-class TensorReader:
-    """Reads tensors out of shards; safe to use from many threads.
-
-    A file as long as an earlier one most likely has the same head, which ends where the numbers begin. So head, numbers
-    and tail are read at once, the numbers into the memory they are wanted in. If the head turns out to be the one that
-    was parsed, they are where they belong; if not, this file is read as a whole, and all of its length from then on.
-    """
-
-    def __init__(self, storage: Storage):
-        self.storage = storage
-        self._frames: dict[tuple[int, int], _Frame | None] = {}  # by the sizes of file and tensor; None: they differ
-
-    def read(self, span: Span) -> Tensor:
-        """The tensor in one member; raises EOFError or :class:`Unreadable`."""
-        content = self.storage.read(*span)
-        stored = plain_tensor(content)
-        return stored.view(content) if stored is not None else load_weights(content)
-
-    def read_into(self, span: Span, out: Tensor) -> None:
-        """Fills ``out``, contiguous and on the host, whose shape and dtype the stored tensor must have.
-
-        Raises EOFError where the shard ends before, and :class:`Unreadable`.
-        """
-        read_members(self.storage, span[0], [self.member(span, out)])
-
-    def member(self, span: Span, out: Tensor) -> "Member":
-        """What :meth:`read_into` does, to be done together with other members."""
-        _, offset, size = span
-        frame = self._frames.get((size, out.nbytes))
-        if frame is None:
-            content = bytearray(size)
-            return Member(offset, [content], lambda: self._parse_into(content, out))
-        head = bytearray(len(frame.head))
-        tail = bytearray(size - len(head) - out.nbytes)
-
-        def check() -> None:
-            if head != frame.head or not tail.endswith(frame.end):
-                self._frames[size, out.nbytes] = None
-                self._parse_into(self.storage.read(*span), out)
-
-        return Member(offset, [head, memoryview(as_bytes(out).data), tail], check)
-
-    def _parse_into(self, content: bytearray, out: Tensor) -> None:
-        stored = plain_tensor(content)
-        tensor = stored.view(content) if stored is not None else load_weights(content)
-        if tensor.shape != out.shape:
-            raise Unreadable(f"shape {list(tensor.shape)}, expected {list(out.shape)}")
-        if tensor.dtype != out.dtype:
-            raise Unreadable(f"dtype {tensor.dtype}, expected {out.dtype}")
-        out.copy_(tensor)
-        if stored is not None and stored.stride == out.stride():
-            end = stored.start + out.nbytes
-            frame = _Frame(bytes(content[: stored.start]), bytes(content[max(end, len(content) - END) :]))
-            self._frames.setdefault((len(content), out.nbytes), frame)
+CRC_SIZE = 4
+VARIED = "/.data/serialization_id"  # the member that differs from file to file like the numbers do
 
 
 class Member(NamedTuple):
-    """A member to be read: where it lies, what its bytes fill one after the other, what is done once they are there."""
+    """A member to be read: its name for messages, where it lies, what its bytes fill, and what is done with them then."""
 
+    name: str
     offset: int
     buffers: list[Buffer]
     done: Callable[[], None]
 
     @property
     def end(self) -> int:
-        return self.offset + sum(len(buffer) for buffer in self.buffers)
+        return self.offset + sum(map(len, self.buffers))
+
+
+class MemberReader:
+    """Reads members of shards; safe to use from many threads.
+
+    A tensor file as long as an earlier one most likely has the same frame around its numbers. So head, numbers and tail
+    are read at once, the numbers into the memory they are wanted in. If head and tail turn out to be those of the file
+    that was parsed (see :class:`_Frame`), the numbers are where they belong, and this file is as sound as that one; if
+    not, it is parsed itself. So what is said of a file depends on its own bytes, not on those read before it.
+
+    Args:
+        storage: the folder of the shards.
+        checksums: hold every member against the checksum in its tar header, or where there is none, a tensor file
+            against the checksums in its zip. The zeros between members are looked at, too.
+    """
+
+    def __init__(self, storage: Storage, checksums: bool = False):
+        self.storage, self.checksums = storage, checksums
+        self._frames: dict[tuple, _Frame | None] = {}  # by size of the file, shape and dtype; None: they differ
+
+    def read(self, span: Span) -> Tensor:
+        """The tensor in one member; raises EOFError or :class:`Unreadable`."""
+        content = bytearray(span.size)
+        tensors = []
+        member = self._member("", span.offset, [content], lambda: tensors.append(self._parse(content, span.crc)))
+        read_members(self.storage, span.shard, [member])
+        return tensors[0]
+
+    def read_into(self, span: Span, out: Tensor) -> None:
+        """Fills ``out``, contiguous and on the host, whose shape and dtype the stored tensor must have.
+
+        Raises EOFError where the shard ends before, and :class:`Unreadable`.
+        """
+        read_members(self.storage, span.shard, [self.tensor("", span, out)])
+
+    def tensor(self, name: str, span: Span, out: Tensor) -> Member:
+        """What :meth:`read_into` does, to be done together with other members; faults begin with ``name``."""
+        _, offset, size, crc = span
+        frame = self._frames.get((size, out.shape, out.dtype))
+        if frame is None:
+            content = bytearray(size)
+            return self._member(name, offset, [content], lambda: self._parse_into(content, out, crc))
+        head, tail = bytearray(len(frame.head)), bytearray(size - len(frame.head) - out.nbytes)
+        numbers = memoryview(as_bytes(out).data)
+        parts: list[Buffer] = [head, numbers, tail]
+
+        def check() -> None:
+            if not frame.surrounds(head, tail):
+                self._parse_into(bytearray().join(parts), out, crc)
+            elif self.checksums and crc is not None:
+                check_crc(parts, crc)
+            elif self.checksums:
+                frame.check_sums(numbers, tail)
+
+        return self._member(name, offset, parts, check)
+
+    def text(self, name: str, span: Span, content: bytearray) -> Member:
+        """A member whose bytes are wanted as they are."""
+
+        def check() -> None:
+            if self.checksums and span.crc is not None:
+                check_crc([content], span.crc)
+
+        return self._member(name, span.offset, [content], check)
+
+    def _member(self, name: str, offset: int, buffers: list[Buffer], done: Callable[[], None]) -> Member:
+        """A member, and where checksums are asked for the zeros that fill its last block."""
+        padding = -sum(map(len, buffers)) % BLOCK if self.checksums else 0
+        if padding == 0:
+            return Member(name, offset, buffers, done)
+        zeros = bytearray(padding)
+
+        def check() -> None:
+            done()
+            if any(zeros):
+                raise Unreadable("something stands behind it, where zeros should be")
+
+        return Member(name, offset, [*buffers, zeros], check)
+
+    def _parse(self, content: bytearray, crc: int | None) -> Tensor:
+        tensor = read_tensor(content)
+        if self.checksums and crc is not None:
+            check_crc([content], crc)
+        elif self.checksums:
+            check_sums(content)
+        self._learn(content, tensor)
+        return tensor
+
+    def _parse_into(self, content: bytearray, out: Tensor, crc: int | None) -> None:
+        tensor = self._parse(content, crc)
+        if tensor.shape != out.shape:
+            raise Unreadable(f"shape {list(tensor.shape)}, expected {list(out.shape)}")
+        if tensor.dtype != out.dtype:
+            raise Unreadable(f"dtype {tensor.dtype}, expected {out.dtype}")
+        out.copy_(tensor)
+
+    def _learn(self, content: bytearray, tensor: Tensor) -> None:
+        """Keeps the frame of a sound file for those of the same length that hold a tensor of the same kind."""
+        kind = len(content), tensor.shape, tensor.dtype
+        if kind in self._frames and self._frames[kind] is None:
+            return
+        frame = _frame(content, tensor)
+        if self._frames.setdefault(kind, frame) != frame:
+            self._frames[kind] = None  # both are sound and differ: files of this kind are parsed
+
+
+def check_crc(parts: Sequence[Buffer], crc: int) -> None:
+    """Holds the parts of a member against the checksum of the whole; raises :class:`Unreadable`."""
+    found = 0
+    for part in parts:
+        found = zlib.crc32(part, found)
+    if found != crc:
+        raise Unreadable("its checksum is wrong")
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What surrounds the numbers in a ``.pt`` file that has been parsed.
+
+    Another file has the same frame if it differs in nothing but numbers, the identifier that torch derives from them,
+    and the checksums of both, of which each stands in two places. So it has passed every check that the first one has.
+
+    Attributes:
+        head: all bytes before the numbers.
+        tail: all bytes behind them, with zeros in the holes.
+        holes: (start, stop) in the tail of what differs.
+        crcs: by pairs, the places of one checksum in the tail: in the directory and behind the member.
+        identifier: (start, stop) in the tail; None where the file has none.
+    """
+
+    head: bytes
+    tail: bytes
+    holes: tuple[tuple[int, int], ...]
+    crcs: tuple[tuple[int, int], ...]
+    identifier: tuple[int, int] | None
+
+    def surrounds(self, head: Buffer, tail: Buffer) -> bool:
+        if head != self.head or any(tail[a : a + CRC_SIZE] != tail[b : b + CRC_SIZE] for a, b in self.crcs):
+            return False
+        return _blank(tail, self.holes) == self.tail
+
+    def check_sums(self, numbers: Buffer, tail: Buffer) -> None:
+        """Holds the numbers and the identifier against their checksums; raises :class:`Unreadable`."""
+        said = [int.from_bytes(tail[place : place + CRC_SIZE], "little") for place, _ in self.crcs]
+        contents = [numbers, *([tail[slice(*self.identifier)]] if self.identifier else [])]
+        if any(said) and said != [zlib.crc32(content) for content in contents]:  # all 0: saved without checksums
+            raise Unreadable("the checksum of its numbers is wrong")
+
+
+def _frame(content: bytearray, tensor: Tensor) -> _Frame | None:
+    """The frame of a parsed file; None where the numbers do not lie in it one after the other."""
+    stored, members = plain_tensor(content), zip_members(content)
+    if stored is None or members is None or not tensor.is_contiguous():
+        return None
+    stop = stored.start + tensor.nbytes
+    varied = [member for member in members.values() if (member.start, member.stop) == (stored.start, stop)]
+    identifier = next((member for name, member in members.items() if name.endswith(VARIED)), None)
+    varied += [identifier] if identifier is not None else []
+    crcs = tuple((member.crc_places[0] - stop, member.crc_places[1] - stop) for member in varied)
+    named = (identifier.start - stop, identifier.stop - stop) if identifier is not None else None
+    holes = (*((place, place + CRC_SIZE) for pair in crcs for place in pair), *([named] if named else []))
+    if len(crcs) != 1 + (named is not None) or any(place < 0 for hole in holes for place in hole):
+        return None
+    return _Frame(bytes(content[: stored.start]), _blank(content[stop:], holes), holes, crcs, named)
+
+
+def _blank(tail: Buffer, holes: Sequence[tuple[int, int]]) -> bytes:
+    blank = bytearray(tail)
+    for start, stop in holes:
+        blank[start:stop] = bytes(stop - start)
+    return bytes(blank)
 
 
 def read_members(storage: Storage, shard: str, members: Sequence[Member]) -> None:
-    """Reads members of one shard, those that lie beside each other by one request; raises EOFError."""
+    """Reads members of one shard, those that lie beside each other by one request.
+
+    Raises EOFError, and :class:`Unreadable` with the name of the member.
+    """
     for run in _runs(sorted(members, key=lambda member: member.offset)):
         buffers = list(run[0].buffers)
         for before, after in pairwise(run):
             buffers += [bytearray(after.offset - before.end), *after.buffers]
         storage.read_into(shard, run[0].offset, buffers)
     for member in members:
-        member.done()
+        try:
+            member.done()
+        except Unreadable as error:
+            raise Unreadable(f"{member.name}: {error}" if member.name else str(error)) from error
 
 
 def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:

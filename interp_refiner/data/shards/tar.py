@@ -1,7 +1,14 @@
-"""Walking the headers of a tar: which member of which sample lies where."""
+"""Walking the headers of a tar: which member of which sample lies where.
+
+An archive ends with two blocks of zeros, after which most writers fill up a record of 20 blocks (POSIX pax, section
+"ustar Interchange Format"). All else that stands there is damage: zeros in the middle are an end, too, for a reader
+that looks no further, and what lies behind them is lost without a word.
+"""
 
 import io
+import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,8 +20,18 @@ KINDS = ("latent", "embed", "prompt", "anchor", "anchor_idx", "context")
 TENSORS = ("latent", "embed", "anchor", "anchor_idx", "context")
 SUFFIXES = {f".{kind}.{end}": kind for kind in TENSORS for end in ("pt", "pth")} | {".prompt.txt": "prompt"}
 BLOCK = 512  # bytes of a tar header; contents are padded to whole blocks
+RECORD = 20 * BLOCK
 END = bytes(BLOCK)
-ABSENT = (-1, -1)  # the (offset, size) of a member that is not there
+ABSENT = (-1, -1, -1)  # the (offset, size, crc) of a member that is not there
+CRC = re.compile(r"crc32=([0-9a-f]{8})")
+
+
+def crc_owner(content: bytes) -> str:
+    """What stands as the owner's name in a member's header: the checksum of its content.
+
+    The header has room for it, a checksum of its own, and is read anyway when a shard is indexed.
+    """
+    return f"crc32={zlib.crc32(content):08x}"
 
 
 def split_member(name: str) -> tuple[str, str] | None:
@@ -35,21 +52,31 @@ def split_member(name: str) -> tuple[str, str] | None:
 
 
 class TarIndex(NamedTuple):
-    """One shard: its samples' keys, their spans ``[n, kind, (offset, size)]`` (-1: absent), and its damage, if any."""
+    """One shard: its samples' keys, their spans ``[n, kind, (offset, size, crc)]`` (-1: absent), and its damage."""
 
     keys: list[str]
     spans: np.ndarray
     damage: str
 
 
+class TarMember(NamedTuple):
+    """A regular file in a tar: its content lies at ``offset``, its checksum is ``crc`` (-1: the header has none)."""
+
+    name: str
+    offset: int
+    size: int
+    crc: int
+
+
 def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
     """Walks the headers of one tar of ``size`` bytes; members behind a damaged place are not found."""
     keys: list[str] = []
-    spans: list[list[tuple[int, int]]] = []
+    spans: list[list[tuple[int, int, int]]] = []
     rows: dict[str, int] = {}
-    damage = ""
+    damage = last = ""
     try:
-        for name, offset, length in tar_members(storage, shard, size):
+        for name, *span in tar_members(storage, shard, size):
+            last = name
             if (member := split_member(name)) is None:
                 continue
             key, kind = member[0], KINDS.index(member[1])
@@ -57,20 +84,20 @@ def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
                 rows[key] = len(keys)
                 keys.append(key)
                 spans.append([ABSENT] * len(KINDS))
-            spans[rows[key]][kind] = offset, length
+            spans[rows[key]][kind] = (span[0], span[1], span[2])
     except tarfile.TarError as error:
-        damage = str(error)
-    return TarIndex(keys, np.array(spans, np.int64).reshape(-1, len(KINDS), 2), damage)
+        damage = f"{error}, behind {last}" if last else str(error)
+    return TarIndex(keys, np.array(spans, np.int64).reshape(-1, len(KINDS), 3), damage)
 
 
-def tar_members(storage: Storage, shard: str, size: int) -> Iterator[tuple[str, int, int]]:
-    """(name, offset, size) of every regular file in a tar; raises TarError where the tar ends early or is damaged."""
+def tar_members(storage: Storage, shard: str, size: int) -> Iterator[TarMember]:
+    """Every regular file in a tar; raises TarError where the tar is damaged, or ends too early or too late."""
     position, window = 0, _Window(storage, shard, size)
     while True:
         try:
             block = window.block(position)
             if block == END:
-                return
+                return _check_end(storage, shard, size, position)
             info = _plain(block, position) or _by_tarfile(storage, shard, size, position)
         except EOFError:
             raise tarfile.ReadError(f"truncated: no end-of-archive mark up to byte {size}") from None
@@ -80,7 +107,19 @@ def tar_members(storage: Storage, shard: str, size: int) -> Iterator[tuple[str, 
         if info.offset_data + info.size > size:
             raise tarfile.ReadError(f"truncated: {info.name} ends at byte {position}, the file at {size}")
         if info.isreg():
-            yield info.name, info.offset_data, info.size
+            crc = CRC.fullmatch(info.uname)
+            yield TarMember(info.name, info.offset_data, info.size, int(crc[1], 16) if crc else -1)
+
+
+def _check_end(storage: Storage, shard: str, size: int, position: int) -> None:
+    """Zeros from ``position`` to the end of the file, as many as an end-of-archive mark has."""
+    zeros = size - position
+    if zeros >= 2 * BLOCK + RECORD:
+        raise tarfile.ReadError(f"damaged: the archive ends at byte {position}, {zeros} bytes before its file does")
+    if any(storage.read(shard, position, zeros)):
+        raise tarfile.ReadError(f"damaged: the archive ends at byte {position}, but more stands behind it")
+    if zeros != 2 * BLOCK and (zeros < 2 * BLOCK or size % RECORD):
+        raise tarfile.ReadError(f"truncated: {zeros} bytes of zeros at its end, neither two blocks nor a whole record")
 
 
 class _Window:
@@ -100,17 +139,25 @@ class _Window:
 def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:
     """A regular file with a short name, as nearly all members are; None leaves the header to tarfile, which is slow."""
     try:
-        if sum(block) - sum(block[148:156]) + 8 * ord(" ") != int(block[148:156].strip(b"\0 "), 8):
+        if _checksum(block) != int(block[148:156].strip(b"\0 "), 8):
             return None
         name = block[:100].rstrip(b"\0").decode()
         size = int(block[124:136].strip(b"\0 "), 8)
     except ValueError:
         return None
+    owner = block[265:297].rstrip(b"\0").decode("latin-1")
+    if owner.startswith("crc32=") and block[148:156] != b"%06o\0 " % _checksum(block):
+        raise tarfile.ReadError("its checksum is written in another way")  # one bit off, as likely as not
     if block[156:157] not in (tarfile.REGTYPE, tarfile.AREGTYPE) or block[345] or name.endswith("/"):
         return None
     info = tarfile.TarInfo(name)
-    info.size, info.offset_data = size, position + BLOCK
+    info.size, info.offset_data, info.uname = size, position + BLOCK, owner
     return info
+
+
+def _checksum(block: bytes) -> int:
+    """Of a header: the sum of its bytes, its own place taken for blanks."""
+    return sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
 
 def _by_tarfile(storage: Storage, shard: str, size: int, position: int) -> tarfile.TarInfo:

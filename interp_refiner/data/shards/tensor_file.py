@@ -7,7 +7,6 @@ that knows plain tensors and nothing else. All files that are not like this go t
 
 import io
 import pickle
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,12 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-# signature; made by, needs, flags, method, time, date; crc, stored, length; name, extra, comment, disk, attributes; ...
-DIRECTORY_ENTRY = struct.Struct("<4s6H3L5H2L")
-LOCAL_HEADER = struct.Struct(
-    "<4s5H3L2H"
-)  # signature; needs, flags, method, time, date; crc, stored, length; name, extra
-DIRECTORY_END = struct.Struct("<4s4H2LH")  # signature; disk, first disk, count here, count; size, offset; comment
+from interp_refiner.data.shards.zip_file import STORED, Unreadable, ZipMember, zip_members
+
 MAX_PICKLE = 4096  # bytes; a plain tensor's is about 170
 STORAGES = {
     "BFloat16Storage": torch.bfloat16,
@@ -36,10 +31,6 @@ STORAGES = {
 
 class NotPlain(Exception):
     """The file is not one plain tensor as ``torch.save`` writes it."""
-
-
-class Unreadable(ValueError):
-    """The file holds no tensor that may be read."""
 
 
 @dataclass(frozen=True)
@@ -81,70 +72,53 @@ def load_weights(content: bytearray) -> Tensor:
         raise Unreadable(f"not a tensor file: {reason}") from None
     if not isinstance(value, Tensor):
         raise Unreadable(f"holds a {type(value).__name__}, expected a tensor")
-    return value
+    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+        kind = (
+            "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.").replace("strided", "meta")
+        )
+        raise Unreadable(f"holds a {kind} tensor, expected a dense one")
+    return value.detach()  # a Parameter would ask for gradients
+
+
+def read_tensor(content: bytearray) -> Tensor:
+    """The tensor in a ``.pt`` file of any kind, in place where that is possible; raises :class:`Unreadable`."""
+    stored = plain_tensor(content)
+    return stored.view(content) if stored is not None else load_weights(content)
 
 
 def plain_tensor(content: bytearray) -> StoredTensor | None:
-    """Finds the one tensor of a ``.pt`` file; None where the file is anything but that."""
+    """Finds the one tensor of a ``.pt`` file; None where the file is anything but that.
+
+    Raises:
+        Unreadable: it is a zip whose parts contradict one another.
+    """
+    if (members := zip_members(content)) is None:
+        return None
     try:
-        return _plain_tensor(content)
-    except (NotPlain, struct.error):  # struct: a part that is shorter than it should be
+        return _plain_tensor(content, members)
+    except NotPlain:
         return None
 
 
-def _plain_tensor(content: bytearray) -> StoredTensor:
-    entries = _directory(content)
-    name = next((name for name in entries if name.endswith("/data.pkl")), None)
+def _plain_tensor(content: bytearray, members: dict[str, ZipMember]) -> StoredTensor:
+    name = next((name for name in members if name.endswith("/data.pkl")), None)
     if name is None:
         raise NotPlain("no data.pkl")
     folder = name.removesuffix("data.pkl")
-    order = entries.get(f"{folder}byteorder")
-    if order is not None and content[_span(order, content)] != b"little":
+    if any(member.method != STORED for member in members.values()):
+        raise NotPlain("compressed")
+    order = members.get(f"{folder}byteorder")
+    if order is not None and content[order.start : order.stop] != b"little":
         raise NotPlain("not little-endian")
-    description = _describe(bytes(content[_span(entries[name], content)]))
+    description = _describe(bytes(content[members[name].start : members[name].stop]))
     dtype = description.storage.dtype
-    if (data := entries.get(f"{folder}data/{description.storage.key}")) is None:
+    if (data := members.get(f"{folder}data/{description.storage.key}")) is None:
         raise NotPlain("no data")
-    numbers = _span(data, content)
-    start = numbers.start + description.offset * dtype.itemsize
+    start = data.start + description.offset * dtype.itemsize
     tensor = StoredTensor(dtype, description.shape, description.stride, start)
-    if start + tensor.extent > numbers.stop:
+    if start + tensor.extent > data.stop:
         raise NotPlain("a tensor beyond its storage")
     return tensor
-
-
-class _Entry(NamedTuple):
-    """One stored member of a zip: the place of its local header, and its size."""
-
-    header: int
-    size: int
-
-
-def _directory(content: bytearray) -> dict[str, _Entry]:
-    """The stored members by name. A comment at the end, compression and zip64 (4 GiB) are not plain."""
-    signature, _, _, _, count, _, position, comment = DIRECTORY_END.unpack(content[-DIRECTORY_END.size :])
-    if signature != b"PK\x05\x06" or comment:
-        raise NotPlain("no zip directory at the end")
-    entries = {}
-    for _ in range(count):
-        fields = DIRECTORY_ENTRY.unpack(content[position : position + DIRECTORY_ENTRY.size])
-        signature, method, (stored, length, *names), header = fields[0], fields[4], fields[8:13], fields[16]
-        if signature != b"PK\x01\x02" or method != 0 or stored != length:
-            raise NotPlain("a member that is not stored as it is")
-        start = position + DIRECTORY_ENTRY.size
-        entries[content[start : start + names[0]].decode("latin-1")] = _Entry(header, length)
-        position = start + sum(names)
-    return entries
-
-
-def _span(entry: _Entry, content: bytearray) -> slice:
-    """The member's bytes, which follow a local header whose names have lengths of their own."""
-    header = content[entry.header : entry.header + LOCAL_HEADER.size]
-    signature, *_, name_size, extra_size = LOCAL_HEADER.unpack(header)
-    start = entry.header + LOCAL_HEADER.size + name_size + extra_size
-    if signature != b"PK\x03\x04" or start + entry.size > len(content):
-        raise NotPlain("a member that is not where the directory says")
-    return slice(start, start + entry.size)
 
 
 class _Storage(NamedTuple):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.shards.metadata import DatasetMetadata
+from interp_refiner.data.shards.tar import crc_owner
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: Datase
                 keys.add(sample.key)
                 for suffix, content in sample.members(metadata):
                     info = tarfile.TarInfo(f"{sample.key}{suffix}")
-                    info.size = len(content)
+                    info.size, info.uname = len(content), crc_owner(content)
                     tar.addfile(info, io.BytesIO(content))
         file.flush()
         os.fsync(file.fileno())

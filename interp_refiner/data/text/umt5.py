@@ -10,7 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, MissingExtra, choice, one_fault
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    MissingExtra,
+    check_folder,
+    check_not_original,
+    choice,
+    one_fault,
+    unreported,
+)
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 Precision = Literal["float32", "bfloat16"]
@@ -29,7 +38,7 @@ class UMT5Encoder(TextEncoder):
 
     Raises:
         MissingExtra: transformers or ftfy is not installed.
-        BadValue: one of the two folders is missing, or what is in them is damaged or another model's, or
+        BadValue: one of the two folders is missing, or what is in them is damaged, incomplete or another model's, or
             the clips' embeddings are of another kind.
     """
 
@@ -47,12 +56,19 @@ class UMT5Encoder(TextEncoder):
         if length < 1:
             raise BadValue("length", length, "at least 1")
         root = Path(folder).expanduser()
+        check_not_original("folder", folder, root)
         for part in ("text_encoder", "tokenizer"):
             if not (root / part).is_dir():
                 raise BadValue("folder", folder, "a pipeline's folder with text_encoder/ and tokenizer/ in it")
         self.length = length
-        with one_fault("folder", folder, "a whole umT5 encoder and its tokenizer, as transformers saves them"):
-            self.tokenizer, self.model = _load(root, getattr(torch, precision))
+        check_not_original("folder", folder, root / "text_encoder")
+        allowed = "a whole umT5 encoder and its tokenizer, as transformers saves them"
+        with one_fault("folder", folder, allowed), unreported("transformers"):
+            loaded = _load(root, getattr(torch, precision))
+        self.tokenizer, self.model, told = loaded
+        check_folder("folder", folder, allowed, root / "text_encoder", told)
+        if fault := tokenizer_fault(self.tokenizer, self.model.config):
+            raise BadValue("folder", folder, f"{allowed}: {fault}")
         self.model.to(device).eval().requires_grad_(False)
         self.dim = self.model.config.d_model
         if spec is not None:
@@ -80,11 +96,27 @@ def clean(prompt: str) -> str:
     return re.sub(r"\s+", " ", html.unescape(html.unescape(ftfy.fix_text(prompt)))).strip()
 
 
-def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
     try:
         from transformers import AutoTokenizer, UMT5EncoderModel
     except ImportError as error:
         raise MissingExtra("text=umt5", "transformers", "wan") from error
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    model = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True, dtype=dtype)
-    return tokenizer, model
+    encoder: Any = UMT5EncoderModel
+    loaded = encoder.from_pretrained(
+        folder / "text_encoder", local_files_only=True, dtype=dtype, output_loading_info=True
+    )
+    return tokenizer, *loaded
+
+
+def tokenizer_fault(tokenizer: Any, config: Any) -> str:
+    """What shows that a tokenizer is not the one of a model; "" where nothing does."""
+    if len(tokenizer) > config.vocab_size:
+        return f"the tokenizer has {len(tokenizer)} tokens, the encoder's vocabulary {config.vocab_size}"
+    for name in ("pad", "eos"):
+        own, wanted = getattr(tokenizer, f"{name}_token_id"), getattr(config, f"{name}_token_id")
+        if own != wanted:
+            return f"the tokenizer's {name} token is {own}, the encoder's {wanted}"
+    if tokenizer("a").input_ids[-1:] != [config.eos_token_id]:
+        return "the tokenizer ends no prompt with its eos token"
+    return ""

@@ -5,14 +5,14 @@ from dataclasses import replace
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.profiler import record_function
 
 from interp_refiner.core import BadValue, Neighbours, take_frames
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.laws_of_motion import Gap, LawOfMotion
-from interp_refiner.forward.interpolator.motion_fields import Fields, Motion
+from interp_refiner.forward.interpolator.motion_fields import Fields
 from interp_refiner.forward.interpolator.segments import rows_inside, table_of_keyframes
 
 
@@ -71,37 +71,27 @@ class MotionHypotheses(Interpolator):
 
     def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
         """What the laws are told of all missing frames; every pair of neighbouring keyframes is matched once."""
-        table = table_of_keyframes(near.known)
-        keyframes, row = take_frames(values, table.frame).transpose(1, 2), rows_inside(near)
-        num_keyframes, last_pair = near.known.sum(1, keepdim=True), table.frame.shape[1] - 2
+        table, row = table_of_keyframes(near.known), rows_inside(near)
+        keyframes = take_frames(values, table.frame).transpose(1, 2)
         earlier, later = keyframes[:, :-1].flatten(0, 1), keyframes[:, 1:].flatten(0, 1)
-        length = table.frame.diff(dim=1).flatten().clamp(min=1).to(values.dtype).view(-1, 1, 1, 1)
-        to_later, to_earlier = self.fields(earlier, later, length)
-        first = torch.arange(len(values), device=row.device).view(-1, 1) * (last_pair + 1)
+        frames = table.frame.diff(dim=1).flatten().clamp(min=1).to(values.dtype).view(-1, 1, 1, 1)
+        to_later, to_earlier = self.fields(earlier, later, frames)
+        here, before, after = (table.pair(offset).index_select(0, row) for offset in (0, -1, 1))
+        around = to_later.rows(here), to_earlier.rows(here), to_earlier.rows(before), to_later.rows(after)
+        moves = torch.stack([(motion.way != 0).flatten(1).any(1) for motion in around]).any(0)
 
-        def pick(frames: Tensor) -> Tensor:
-            return frames.flatten().index_select(0, row)
+        def of_frame(numbers: Tensor) -> Tensor:
+            return numbers.flatten().index_select(0, row).view(-1, 1, 1, 1)
 
-        def of_pair(motion: Motion, offset: int) -> Motion:
-            return motion.rows(pick(first + (table.before + offset).clamp(0, last_pair)))
-
-        def number(frames: Tensor) -> Float[Tensor, "f 1 1 1"]:
-            return pick(frames).to(values.dtype).clamp(min=1).view(-1, 1, 1, 1)
-
-        def frame_of(offset: int) -> Int[Tensor, "b t"]:
-            return table.frame.gather(1, (table.before + offset).clamp(0, last_pair + 1))
-
-        around = of_pair(to_later, 0), of_pair(to_earlier, 0), of_pair(to_earlier, -1), of_pair(to_later, 1)
-        moves = torch.stack([(motion.way != 0).flatten(1).any(1) for motion in around]).any(0).view(-1, 1, 1, 1)
         return Gap(
-            left=earlier.index_select(0, pick(first + table.before.clamp(max=last_pair))),
-            right=later.index_select(0, pick(first + table.before.clamp(max=last_pair))),
-            since=number(near.distance_left),
-            until=number(near.distance_right),
-            before=number(frame_of(0) - frame_of(-1)),
-            after=number(frame_of(2) - frame_of(1)),
-            has_before=pick(table.before > 0).view(-1, 1, 1, 1) & moves,
-            has_after=pick(table.before + 2 < num_keyframes).view(-1, 1, 1, 1) & moves,
+            left=earlier.index_select(0, here),
+            right=later.index_select(0, here),
+            since=of_frame(near.distance_left.clamp(min=1)).to(values.dtype),
+            until=of_frame(near.distance_right.clamp(min=1)).to(values.dtype),
+            before=frames.index_select(0, before),
+            after=frames.index_select(0, after),
+            has_before=of_frame(table.before > 0) & moves.view(-1, 1, 1, 1),
+            has_after=of_frame(table.before + 2 < table.count) & moves.view(-1, 1, 1, 1),
             to_right=around[0],
             to_left=around[1],
             to_before=around[2],

@@ -83,10 +83,21 @@ class Keyframes:
     Attributes:
         frame: the frame of every keyframe.
         before: the row of the last keyframe at or before every frame; 0 where there is none.
+        count: how many there are.
     """
 
     frame: Int[Tensor, "b k"]
     before: Int[Tensor, "b t"]
+    count: Int[Tensor, "b 1"]
+
+    def pair(self, offset: int) -> Int[Tensor, " f"]:
+        """Of all ``b (k - 1)`` pairs of neighbours the one around every frame, or ``offset`` further to the right.
+
+        Beyond the outermost pair, that.
+        """
+        pairs = self.frame.shape[1] - 1
+        first = torch.arange(self.frame.shape[0], device=self.frame.device).unsqueeze(1) * pairs
+        return (first + (self.before + offset).clamp(0, pairs - 1)).flatten()
 
 
 def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
@@ -98,4 +109,5 @@ def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
     frame = torch.arange(num_frames, device=known.device)
     position = torch.where(known.unsqueeze(1) & (rank.unsqueeze(1) == row.view(1, -1, 1)), frame, 0).amax(2)
     last = torch.where(known, frame, 0).amax(1, keepdim=True)
-    return Keyframes(torch.where(row < known.sum(1, keepdim=True), position, last), rank.clamp(min=0))
+    count = known.sum(1, keepdim=True)
+    return Keyframes(torch.where(row < count, position, last), rank.clamp(min=0), count)

@@ -14,7 +14,17 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels, one_fault
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    Corrupted,
+    NumHypotheses,
+    OutChannels,
+    check_folder,
+    check_not_original,
+    one_fault,
+    unreported,
+)
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
 from interp_refiner.model.backbone.backbone import Backbone
@@ -292,14 +302,17 @@ def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
         shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
 
     Raises:
-        BadValue: no such folder, a damaged or foreign model in it, or another shape.
+        BadValue: no such folder; a damaged, incomplete or foreign model in it, or Wan's own checkpoint; another shape.
     """
     root = Path(folder).expanduser()
     root = root / "transformer" if (root / "transformer").is_dir() else root
+    check_not_original("pretrained", folder, root)
     if not (root / "config.json").is_file():
         raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
-    with one_fault("pretrained", folder, "a whole WanTransformer3DModel, as diffusers saves it"):
-        wan = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32)
+    allowed = "a whole WanTransformer3DModel, as diffusers saves it"
+    with one_fault("pretrained", folder, allowed), unreported("diffusers"):
+        wan, told = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
+    check_folder("pretrained", folder, allowed, root, told)
     for name, needed in shape.items():
         if wan.config[name] != needed:
             raise BadValue(

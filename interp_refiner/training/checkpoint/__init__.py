@@ -1,6 +1,7 @@
 """Checkpoints that survive what happens in days: written whole or not at all, checked before they are used."""
 
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
+from interp_refiner.training.checkpoint.exported import INDEX, SHIPPED, SHIPPED_FOLDER, is_exported, located
 from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
 from interp_refiner.training.checkpoint.run_folder import (
@@ -10,6 +11,7 @@ from interp_refiner.training.checkpoint.run_folder import (
     read_weights,
     start_from,
 )
+from interp_refiner.training.checkpoint.same_run import check_same_run, check_state
 from interp_refiner.training.checkpoint.sharded import (
     OPTIMIZER,
     REST,
@@ -24,17 +26,24 @@ from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, re
 
 __all__ = [
     "CONFIG_FILE",
+    "INDEX",
     "LAST",
     "LAST_CHECKPOINT",
     "OPTIMIZER",
     "REST",
+    "SHIPPED",
+    "SHIPPED_FOLDER",
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",
+    "check_same_run",
+    "check_state",
     "fault",
     "find_checkpoint",
+    "is_exported",
     "is_sharded",
     "last_whole",
+    "located",
     "read_checkpoint",
     "read_weights",
     "resume_path",

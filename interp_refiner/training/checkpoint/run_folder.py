@@ -1,18 +1,27 @@
 """From the name of a run to its folder, its newest whole checkpoint and the weights in it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import lightning as L
 from torch import Tensor
 
-from interp_refiner.core import AVERAGED, BadValue
+from interp_refiner.core import AVERAGED, BadValue, weight_faults
 from interp_refiner.model.backbone import is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
-from interp_refiner.training.refiner import Refiner
 
 CONFIG_FILE = "config.yaml"
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A module whose checkpoints leave weights out that lie elsewhere."""
+
+    def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a checkpoint together with those that it leaves out."""
 
 
 def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, Path]:
@@ -41,8 +50,9 @@ def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     checkpoint = read_checkpoint(checkpoint_file)
     weights = dict(checkpoint["state_dict"])
     if ema:
-        weights |= {name: value.to(weights[name].dtype) for name, value in checkpoint.get(AVERAGED, {}).items()}
-    return module.with_unchanged(weights) if isinstance(module, Refiner) else weights
+        average = checkpoint.get(AVERAGED, {})
+        weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
+    return module.with_unchanged(weights) if isinstance(module, LeavesOut) else weights
 
 
 def start_from(module: L.LightningModule, path: str | Path) -> Path:
@@ -64,5 +74,8 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
         which = f"such as {lacking[0]}: {here} here, {there} there"
         allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
         raise BadValue("initial_weights", path, allowed)
+    taken = {name_without(name) for name in shared} | shared.keys()
+    if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
+        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
     module.load_state_dict(shared, strict=False)
     return checkpoint_file

@@ -30,6 +30,32 @@ def steps(optimizer: torch.optim.Optimizer) -> bool:
     return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
 
 
+class Schedule(torch.optim.lr_scheduler.LambdaLR):
+    """``lr = base_lr * factor(step)``, with the settings of this run, also where the state of another one is loaded.
+
+    A state has the settings that it was saved under among its numbers. Loaded, they would take the place of those that
+    the run was told (``ckpt_path=... optimizer.lr=1e-5``): the moments and the step are kept, the settings are not.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]):
+        super().__init__(optimizer, factor)
+        told = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+
+        def keep_settings(loaded: torch.optim.Optimizer) -> None:
+            for group, own in zip(loaded.param_groups, told, strict=True):
+                group.update(own)
+
+        optimizer.register_load_state_dict_post_hook(keep_settings)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
+        self._last_lr = [
+            base * factor(self.last_epoch) for base, factor in zip(self.base_lrs, self.lr_lambdas, strict=True)
+        ]
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
+
 @dataclass(eq=False)
 class OptimizerRecipe(ABC):
     """An optimizer and its schedule: linear warm-up, constant, then a cosine decay over the last part.
@@ -79,7 +105,7 @@ class OptimizerRecipe(ABC):
     def configure(self, module: nn.Module, max_steps: int) -> dict[str, Any]:
         """What ``LightningModule.configure_optimizers`` returns; the schedule counts optimizer steps."""
         optimizer = self.optimizer(module)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.factor(step, max_steps))
+        schedule = Schedule(optimizer, lambda step: self.factor(step, max_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

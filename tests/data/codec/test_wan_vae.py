@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLWan
+from safetensors.torch import load_file, save_file
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec.wan_vae import WanVAE
@@ -87,6 +88,39 @@ def test_damaged_and_foreign_folders_are_one_line(folder: Path, tmp_path: Path, 
     with pytest.raises(BadValue, match=rf"folder=.*: expected a whole AutoencoderKLWan, .*{said}") as error:
         WanVAE(str(tmp_path))
     assert "\n" not in str(error.value)
+
+
+WRONG = {
+    "missing": (lambda w: w.pop("decoder.conv_in.bias"), r"decoder\.conv_in\.bias is missing"),
+    "left over": (lambda w: w.update(extra=torch.ones(1)), "extra is not its own"),
+    "compiled": (lambda w: w.update({"_orig_mod." + name: w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
+    "no floats": (
+        lambda w: w.update({"decoder.conv_in.bias": w["decoder.conv_in.bias"].to(torch.float8_e4m3fn)}),
+        r"decoder\.conv_in\.bias is stored as F8_E4M3",
+    ),
+    "Wan's own": (
+        lambda w: w.update({"encoder.downsamples.0.residual.0.gamma": torch.ones(1)}),
+        r"this is Wan's own checkpoint \(its VAE\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_weights_that_are_not_those_of_the_autoencoder_are_named(folder: Path, tmp_path: Path, wrong: str):
+    shutil.copytree(folder / "vae", tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    change, said = WRONG[wrong]
+    change(weights := load_file(file))
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(BadValue, match=rf"folder=.*: expected .*{said}") as error:
+        WanVAE(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_of_wans_own_repository_is_named(tmp_path: Path):
+    (tmp_path / "Wan2.1_VAE.pth").write_bytes(b"")
+    with pytest.raises(BadValue, match=r"such as Wan-AI/.*-Diffusers; this is Wan's own checkpoint \(its VAE\)"):
+        WanVAE(str(tmp_path))
 
 
 def test_large_videos_go_through_in_tiles_and_come_out_much_alike(folder: Path):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.data.text.umt5 import UMT5Encoder, clean
@@ -64,6 +65,58 @@ def test_a_torn_model_is_one_line(folder: Path, tmp_path: Path):
     with pytest.raises(BadValue, match=r"folder=.*: expected a whole umT5 encoder") as error:
         UMT5Encoder(str(tmp_path))
     assert "\n" not in str(error.value)
+
+
+ENCODER, TOKENIZER = "text_encoder/model.safetensors", "tokenizer/tokenizer.json"
+
+
+def without(name: str):
+    def change(folder: Path) -> None:
+        weights = load_file(folder / ENCODER)
+        del weights[name]
+        save_file(weights, folder / ENCODER, {"format": "pt"})
+
+    return change
+
+
+def replaced(file: str, old: str, new: str):
+    def change(folder: Path) -> None:
+        content = (folder / file).read_text()
+        assert old in content
+        (folder / file).write_text(content.replace(old, new))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (without("encoder.block.1.layer.0.SelfAttention.q.weight"), r"block\.1\..*\.q\.weight is missing"),
+        (without("shared.weight"), r"shared\.weight.* missing"),
+        (replaced("text_encoder/config.json", '"num_layers": 2', '"num_layers": 1'), r"block\.1\..* not its own"),
+        (replaced("text_encoder/config.json", '"eos_token_id": 1', '"eos_token_id": 2'), "eos token is 1"),
+        (replaced(TOKENIZER, '"SpecialToken"', '"Special"'), "."),
+        (lambda folder: (folder / TOKENIZER).unlink(), "."),
+        (lambda folder: (folder / "tokenizer/tokenizer_config.json").unlink(), "."),
+    ],
+)
+def test_parts_that_are_incomplete_or_do_not_fit_are_one_line(folder: Path, tmp_path: Path, change, said: str):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    change(tmp_path)
+    with pytest.raises(BadValue, match=rf"folder=.*: expected a whole umT5 encoder .*{said}") as error:
+        UMT5Encoder(str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_with_more_words_than_the_encoder_knows_is_refused(folder: Path, tmp_path: Path):
+    from transformers import AutoTokenizer
+
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.add_tokens(["dog"])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    with pytest.raises(BadValue, match="the tokenizer has 9 tokens, the encoder's vocabulary 8"):
+        UMT5Encoder(str(tmp_path))
 
 
 def test_refuses_a_folder_without_its_parts(tmp_path: Path):

@@ -1,10 +1,13 @@
 """Learned interpolators, loaded to stay as they are."""
 
+import os
+import re
+
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from interp_refiner.core import AVERAGED, BadValue, neighbours, save_weights
+from interp_refiner.core import AVERAGED, BadValue, neighbours, save_tensors, save_weights
 from interp_refiner.forward.interpolator import FlowWarp, InPixels
 from interp_refiner.training.callback import CHECKPOINT_KEY
 from tests.factories import make_corruption, random_clip
@@ -43,6 +46,35 @@ def test_a_safetensors_file_brings_the_weights_back(tmp_path):
     save_weights(source, tmp_path / "warp.safetensors")
     loaded = FlowWarp(**SMALL, checkpoint=str(tmp_path / "warp.safetensors"))
     assert torch.equal(loaded(*values_and_mask()).latents, source(*values_and_mask()).latents)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w, name: w.pop(name), "{name} is missing"),
+        (lambda w, name: w.update({f"_orig_mod.{name}": w.pop(name)}), "_orig_mod.{name} is not its own; a compiled"),
+        (lambda w, name: w.update({name: w[name][:1].clone()}), "{name} is [1"),
+        (lambda w, name: w.update({name: w[name].to(torch.int8)}), "int8, not ["),
+    ],
+)
+def test_weights_that_are_not_its_own_are_named(tmp_path, change, said):
+    weights = dict(trained().state_dict())
+    name = max(weights, key=lambda name: len(weights[name]) if weights[name].ndim else 0)
+    change(weights, name)
+    save_tensors(weights, tmp_path / "warp.safetensors")
+    with pytest.raises(BadValue, match=re.escape(said.format(name=name))) as error:
+        FlowWarp(**SMALL, checkpoint=str(tmp_path / "warp.safetensors"))
+    assert "expected weights of FlowWarp at this size" in str(error.value)
+
+
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_weights(trained(), tmp_path / "warp.safetensors")
+        save_weights(trained(), tmp_path / "warp.safetensors")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "warp.safetensors").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("place", ["", "checkpoints/last.ckpt"])
@@ -124,7 +156,7 @@ def test_what_is_not_there_or_does_not_fit_is_named(tmp_path):
     with pytest.raises(BadValue, match=r"checkpoint=.*nowhere: expected a run folder with checkpoints/last\.ckpt"):
         FlowWarp(checkpoint=str(tmp_path / "nowhere"))
     save_weights(trained(), tmp_path / "warp.safetensors")
-    with pytest.raises(BadValue, match="expected weights of FlowWarp at this size: size mismatch"):
+    with pytest.raises(BadValue, match=r"of FlowWarp at this size: encode_fine\.0\.weight is \[8"):
         FlowWarp(**{**SMALL, "width": 12}, checkpoint=str(tmp_path / "warp.safetensors"))
     save_file({"other": torch.ones(2)}, tmp_path / "other.safetensors")
     with pytest.raises(BadValue, match="expected weights of FlowWarp"):

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.backbone import Global, PerFrame, Wan
@@ -69,6 +70,26 @@ def test_pretrained_weights_come_from_a_folder_saved_by_diffusers(tmp_path):
         model = Wan(spec_of(), num_layers=1, pretrained=str(folder), timestep=Global())
         times = model.timestep.times(corrupted)[:, 0]
         assert torch.equal(model(corrupted), saved(corrupted.x, times, corrupted.clip.text, return_dict=False)[0])
+
+
+WRONG = {
+    "missing": (lambda w: [w.pop(name) for name in list(w) if ".ffn." in name], r"blocks\.0\.ffn\..* more are missing"),
+    "left over": (lambda w: w.update({"blocks.7.norm2.bias": torch.ones(1)}), r"blocks\.7\.norm2\.bias is not its own"),
+    "compiled": (lambda w: w.update({f"_orig_mod.{name}": w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
+    "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"Wan's own checkpoint \(its transformer\)"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_pretrained_weights_are_all_there_and_nothing_else(tmp_path, wrong):
+    WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SMALL).save_pretrained(tmp_path)
+    file = tmp_path / "diffusion_pytorch_model.safetensors"
+    change, said = WRONG[wrong]
+    change(weights := load_file(file))
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(BadValue, match=rf"pretrained=.*: expected .*{said}") as error:
+        Wan(spec_of(), pretrained=str(tmp_path))
+    assert "\n" not in str(error.value)
 
 
 def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):

@@ -22,7 +22,7 @@ from interp_refiner.assemble import assemble
 from interp_refiner.config import build, save_config
 from interp_refiner.core import Stopped
 from interp_refiner.training.callback import EMA
-from interp_refiner.training.checkpoint import resume_path, start_from
+from interp_refiner.training.checkpoint import check_state, resume_path, start_from
 from tests.config.small import small_config
 
 FORK = multiprocessing.get_context("fork")
@@ -45,7 +45,9 @@ TINY = [
     "data.writer.width=16",
     "data.batch_size=1",
     "data.val_samples=2",
+    "backbone=wan_tiny",
     "backbone.num_layers=1",
+    "backbone=wan_tiny",
     "backbone.num_attention_heads=1",
     "backbone.ffn_dim=32",
     "optimizer.warmup_steps=2",
@@ -114,7 +116,9 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
     run = assemble(cfg)
     checkpoint = resume_path("last", folder / "run")
-    if cfg.initial_weights is not None and checkpoint is None:
+    if checkpoint is not None:
+        check_state(checkpoint, run.module)
+    elif cfg.initial_weights is not None:
         start_from(run.module, cfg.initial_weights)
     save_config(cfg, cfg.paths.output_dir)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)

@@ -1,0 +1,151 @@
+"""Weights of a file held against those of a module: nothing missing, nothing left over, sizes and kinds alike."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from interp_refiner.core.errors import BadValue
+
+NAMED = 3  # tensors that a message names
+COMPILED = "_orig_mod."  # before the names of what torch.compile has wrapped
+# Tensors and files of Wan2.1's own checkpoints (github.com/Wan-Video/Wan2.1), under names that diffusers has changed.
+ORIGINAL = {
+    "transformer": ("blocks.0.self_attn.q.weight", "head.modulation", "time_projection.1.weight"),
+    "VAE": ("encoder.downsamples.0.residual.0.gamma", "encoder.conv1.weight", "Wan2.1_VAE.pth"),
+    "text encoder": ("token_embedding.weight", "blocks.0.attn.q.weight", "models_t5_umt5-xxl-enc-bf16.pth"),
+}
+DIFFUSERS = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+
+
+def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits: Iterable[str] = ()) -> str:
+    """What is wrong with stored weights, in one line that names the first tensors; "" where nothing is.
+
+    Args:
+        missing: names that are wanted and not stored.
+        left_over: names that are stored and not wanted.
+        misfits: what is said of tensors of another size or kind.
+    """
+    missing, left_over, misfits = sorted(missing), sorted(left_over), list(misfits)
+    parts = [f"{_some(missing)} {_are(missing)} missing"] if missing else []
+    parts += [f"{_some(left_over)} {_are(left_over)} not its own"] if left_over else []
+    parts += [f"{_some(misfits)}"] if misfits else []
+    if any(COMPILED in name for name in left_over):
+        parts.append(f"a compiled model was saved: take {COMPILED} out of the names")
+    if (part := original(left_over)) is not None:
+        parts.append(f"this is Wan's own {part}, {DIFFUSERS} has it as diffusers names it")
+    return "; ".join(parts)
+
+
+def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], optional: Iterable[str] = ()) -> str:
+    """:func:`weight_faults` of a state dict that is to be loaded into a module whose state is ``own``.
+
+    Args:
+        own: the module's state.
+        stored: what is to be loaded.
+        optional: names that need not be stored.
+    """
+    misfits = [
+        f"{name} is {_kind(stored[name])}, not {_kind(own[name])}"
+        for name in own
+        if name in stored and not _alike(own[name], stored[name])
+    ]
+    return weight_faults(own.keys() - stored.keys() - set(optional), stored.keys() - own.keys(), misfits)
+
+
+@contextmanager
+def unreported(library: str) -> Iterator[None]:
+    """Keeps a library from logging what :func:`check_folder` refuses in one line."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def check_folder(name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any]) -> None:
+    """Refuses a model that ``from_pretrained`` has loaded in part.
+
+    Args:
+        name, value: of the setting that names the folder.
+        allowed: what it should have been.
+        folder: that was loaded.
+        told: what ``from_pretrained(..., output_loading_info=True)`` says.
+
+    Raises:
+        BadValue: tensors are missing, left over, of another size, or stored as no plain floats.
+    """
+    misfits = [f"{entry[0]} has another size" for entry in told.get("mismatched_keys", ())]
+    misfits += [f"{tensor} is stored as {kind}" for tensor, kind in stored_kinds(folder).items() if kind not in FLOATS]
+    if faults := weight_faults(told["missing_keys"], told["unexpected_keys"], misfits):
+        raise BadValue(name, value, f"{allowed}: {faults}")
+
+
+def check_not_original(name: str, value: object, folder: Path) -> None:
+    """Refuses a folder with one of Wan's own checkpoints, which diffusers and transformers take in part or not at all.
+
+    Raises:
+        BadValue: naming the folder to use instead.
+    """
+    part = original([*stored_kinds(folder), *(file.name for file in folder.glob("*.pth"))])
+    if part is not None:
+        allowed = f"a folder as diffusers saves it, such as {DIFFUSERS}; this is Wan's own checkpoint (its {part})"
+        raise BadValue(name, value, allowed)
+
+
+FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; in others (F8_E4M3, I8) a scale is kept elsewhere
+
+
+def stored_kinds(folder: Path) -> dict[str, str]:
+    """The kind of every tensor in the ``.safetensors`` files of a folder, by their headers; none of damaged ones."""
+    kinds: dict[str, str] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, "pt") as content:
+                kinds |= {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
+        except Exception:  # whoever loads it says what is wrong
+            continue
+    return kinds
+
+
+def original(names: Iterable[str]) -> str | None:
+    """Which part of Wan's own checkpoints has these names; None for none."""
+    found = {name.removeprefix("model.") for name in names}
+    return next((part for part, own in ORIGINAL.items() if any(name in found for name in own)), None)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Writes a ``.safetensors`` file with the permissions of any new file; safetensors' own are 0600."""
+    path = Path(path)
+    path.unlink(missing_ok=True)
+    path.touch()
+    mode = path.stat().st_mode & 0o777
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    path.chmod(mode)
+
+
+def _alike(own: Tensor, stored: Tensor) -> bool:
+    kinds = {own.dtype, stored.dtype}
+    plain = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+    return own.shape == stored.shape and (len(kinds) == 1 or kinds <= plain)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _are(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -1,0 +1,116 @@
+"""Whether a run can go on from a checkpoint: asked before anything of its folder is touched."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from interp_refiner.core import BadValue, state_faults
+from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE
+from interp_refiner.training.checkpoint.sharded import read_checkpoint
+from interp_refiner.training.checkpoint.whole import FOLDER
+from interp_refiner.training.optimizer import OptimizerRecipe
+
+# What a run is: with another of these a checkpoint's weights or its optimizer's state mean something else.
+KEPT = ("training._target_", "objective._target_", "optimizer._target_", "backbone", "attention._target_")
+# Of the backbone: how it is computed, and where its first weights lie.
+FREE = ("backbone.compile", "backbone.pretrained", "backbone.recomputation", "backbone.attention")
+STATE = "state_dict."
+
+
+def check_same_run(cfg: DictConfig) -> None:
+    """Refuses to go on as another run than that of the checkpoint, by the ``config.yaml`` of its folder.
+
+    Everything that :data:`KEPT` does not name may change (see docs/training.md). Without a ``config.yaml``, as beside a
+    single file, nothing is known here; :func:`check_state` looks at the weights.
+
+    Args:
+        cfg: of the run that is to go on, with ``ckpt_path``.
+
+    Raises:
+        BadValue: naming the first setting that differs.
+    """
+    if cfg.get("ckpt_path") is None:
+        return
+    folder = config_folder(cfg.ckpt_path, Path(cfg.paths.output_dir))
+    if folder is None:
+        return
+    before = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
+    for key, now in _settings(cfg):
+        then = OmegaConf.select(before, key, default=now)  # a setting that is newer than the run
+        if then != now:
+            allowed = f"{then}, as the run in {folder} was begun; a new run can start from it: initial_weights={folder}"
+            raise BadValue(key, now, allowed)
+
+
+def config_folder(ckpt_path: str, run_folder: Path) -> Path | None:
+    """The run folder of a checkpoint; None where there is no checkpoint yet, or no ``config.yaml`` beside it."""
+    if ckpt_path == "last":
+        begun = any((run_folder / FOLDER).glob("*.ckpt*"))
+        return run_folder if begun and (run_folder / CONFIG_FILE).is_file() else None
+    path = Path(ckpt_path).expanduser().absolute()
+    return next((folder for folder in (path, *path.parents[:2]) if (folder / CONFIG_FILE).is_file()), None)
+
+
+def check_state(checkpoint: Path, module: nn.Module) -> None:
+    """Refuses a checkpoint of another network, or of another optimizer, before Lightning loads it.
+
+    Args:
+        checkpoint: a file, or the folder of a sharded one.
+        module: that is to go on, with the ``recipe`` of its optimizer.
+
+    Raises:
+        BadValue: naming the first tensors that are missing, left over or of another size.
+    """
+    stored, groups = _stored(checkpoint)
+    own = module.state_dict()
+    left_out = {f"backbone.{name}" for name in getattr(getattr(module, "backbone", None), "unchanged", ())}
+    if faults := state_faults(own, stored, optional=left_out):
+        raise BadValue("ckpt_path", checkpoint, f"a checkpoint of this network: {faults}")
+    recipe: OptimizerRecipe = module.recipe  # type: ignore[assignment]
+    optimizer = recipe.optimizer(module)
+    fresh = optimizer.state_dict()["param_groups"]
+    if groups is not None and [_shape(group) for group in groups] != [_shape(group) for group in fresh]:
+        raise BadValue("ckpt_path", checkpoint, f"a checkpoint with the state of {type(optimizer).__name__}")
+
+
+def _settings(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
+    """(key, value) of every single setting that :data:`KEPT` names."""
+    for name in KEPT:
+        value = OmegaConf.select(cfg, name)
+        for key, single in _leaves(name, value):
+            if not key.startswith(FREE):
+                yield key, single
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, DictConfig):
+        yield key, value
+        return
+    for name in map(str, value):
+        if not OmegaConf.is_missing(value, name):
+            yield from _leaves(f"{key}.{name}", value[name])
+
+
+def _stored(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
+    """The weights of a checkpoint, those of a sharded one without their numbers, and its optimizer's groups."""
+    if not checkpoint.is_dir():
+        content = read_checkpoint(checkpoint)
+        states = content.get("optimizer_states") or []
+        return content["state_dict"], states[0]["param_groups"] if states else None
+    found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    return {
+        name.removeprefix(STATE): torch.empty(stored.size, dtype=stored.properties.dtype, device="meta")
+        for name, stored in found.items()
+        if name.startswith(STATE) and isinstance(stored, TensorStorageMetadata)
+    }, None
+
+
+def _shape(group: Mapping[str, Any]) -> tuple[int, frozenset[str]]:
+    """What has to be alike in two groups of parameters: how many there are, and which settings they have."""
+    return len(group["params"]), frozenset(group) - {"params", "initial_lr", "decoupled_weight_decay"}

@@ -1,0 +1,135 @@
+"""Going on from a checkpoint: as the same run or not at all, and a run folder that is left as it was."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp_refiner.assemble import assemble, load_run
+from interp_refiner.config import save_config
+from interp_refiner.core import BadValue
+from interp_refiner.train import train
+from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, check_state, start_from
+from tests.config.small import small_config
+from tests.training.checkpoint.runs import TINY
+
+
+def config(place: Path, *overrides: str):
+    return small_config(place, *TINY, f"paths.cache={place / 'cache'}", *overrides)
+
+
+def save(run, folder: Path, **changed) -> None:
+    """What training leaves in a run folder."""
+    save_config(run.config, folder)
+    states = [run.module.recipe.optimizer(run.module).state_dict()]
+    content = {"state_dict": run.module.state_dict(), "optimizer_states": states, **changed}
+    AtomicCheckpointIO().save_checkpoint(content, folder / LAST_CHECKPOINT)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A run with a checkpoint."""
+    place = tmp_path_factory.mktemp("begun")
+    run = assemble(config(place))
+    save(run, Path(run.config.paths.output_dir))
+    return run
+
+
+def fingerprint(folder: Path) -> dict[str, str]:
+    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["backbone.num_layers=3"], r"backbone\.num_layers=3: expected 1, as the run in .* was begun"),
+        (["backbone.ffn_dim=64"], r"backbone\.ffn_dim=64: expected 32"),
+        (["backbone/timestep=global"], r"backbone\.timestep\._target_=.*"),
+        (["backbone.lora.rank=2"], r"backbone\.lora\.rank=2: expected None"),
+        (["optimizer=muon"], r"optimizer\._target_=.*Muon: expected .*AdamW"),
+        (["objective=clean"], r"objective\._target_=.*Clean: expected .*Correction"),
+        (["attention=sparse_linear"], r"attention\._target_=.*: expected .*Dense"),
+    ],
+)
+def test_another_run_is_refused_before_anything_is_touched(begun, overrides, said):
+    place, folder = Path(begun.config.paths.log_dir).parent, Path(begun.config.paths.output_dir)
+    cfg, before = config(place, *overrides), fingerprint(folder)
+    for where in ("last", str(folder), str(folder / LAST_CHECKPOINT)):
+        cfg.ckpt_path, cfg.paths.output_dir = where, str(folder)
+        with pytest.raises(BadValue, match=said) as refused:
+            train.program.check(cfg, {})
+        assert "initial_weights=" in str(refused.value)
+    assert fingerprint(folder) == before
+
+
+FREE = [
+    "optimizer.lr=1e-5",
+    "optimizer.weight_decay=0.1",
+    "data.batch_size=3",
+    "trainer.max_steps=99",
+    "trainer.devices=2",
+    "strategy=ddp",
+    "objective.temporal_weight=0.5",
+    "corruption.sigma=0.4",
+    "seed=5",
+    "backbone.compile=true",
+    "backbone/recomputation=full",
+    "sampler=bridge",
+]
+
+
+def test_what_may_change_may_change(begun):
+    cfg = config(Path(begun.config.paths.log_dir).parent, "ckpt_path=last", *FREE)
+    cfg.paths.output_dir = begun.config.paths.output_dir
+    train.program.check(cfg, {})
+
+
+def test_a_fresh_start_has_nothing_to_be_held_against(tmp_path):
+    train.program.check(config(tmp_path, "ckpt_path=last", "backbone.num_layers=3"), {})
+
+
+def test_a_checkpoint_without_its_config_is_judged_by_its_tensors(begun, tmp_path):
+    file = Path(begun.config.paths.output_dir) / LAST_CHECKPOINT
+    check_state(file, begun.module)
+    deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
+    with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
+        check_state(file, deeper.module)
+    other = assemble(config(tmp_path, "optimizer=muon"))
+    with pytest.raises(BadValue, match="with the state of Joined"):
+        check_state(file, other.module)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state, name: state.pop(name), r"backbone\.wan\.proj_out\.bias is missing"),
+        (lambda state, name: state.update(extra=torch.ones(2)), "extra is not its own"),
+        (
+            lambda state, name: state.update({name: torch.ones(3)}),
+            r"bias is \[3\] float32, not \[64\] float32",
+        ),
+        (lambda state, name: state.update({name: state[name].to(torch.int8)}), r"\[64\] int8, not \[64\] float32"),
+        (
+            lambda state, name: state.update({"_orig_mod." + name: state.pop(name)}),
+            r"take _orig_mod\. out",
+        ),
+    ],
+)
+def test_a_run_whose_checkpoint_was_tampered_with_is_refused(begun, tmp_path, change, said):
+    state = dict(begun.module.state_dict())
+    change(state, "backbone.wan.proj_out.bias")
+    save(begun, tmp_path / "run", state_dict=state)
+    with pytest.raises(BadValue, match=rf"checkpoint=.*: expected the weights of the run that .*{said}") as refused:
+        load_run(tmp_path / "run")
+    assert "\n" not in str(refused.value)
+    with pytest.raises(BadValue, match=said):
+        check_state(tmp_path / "run" / LAST_CHECKPOINT, begun.module)
+
+
+def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
+    deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
+    save(deeper, tmp_path / "deeper")
+    fresh = assemble(config(Path(begun.config.paths.log_dir).parent))
+    with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*not its own"):
+        start_from(fresh.module, tmp_path / "deeper")
