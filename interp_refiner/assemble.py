@@ -139,7 +139,7 @@ def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
     pipe = load_pipeline(folder, OmegaConf.create(chosen))
     if node is None:
         return run_of(pipe, folder)
-    clips = build(node).open()
+    clips = build(cast(DictConfig, node)).open()
     if clips.spec.latent_shape != pipe.config.spec.latent_shape:
         raise BadValue("data", list(clips.spec.latent_shape), f"clips {list(pipe.config.spec.latent_shape)}")
     codec = declared_codec(clips.spec)

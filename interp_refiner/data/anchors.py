@@ -93,13 +93,10 @@ class AnchorShards:
         if (row := self.rows.get(key)) is None:
             return
         try:
-            frames, values = (
-                self._reader.read(self.index.locate(row, kind), self.index.crc(row, kind))
-                for kind in ("anchor_idx", "anchor")
-            )
+            frames, values = (self._reader.read(self.index.locate(row, kind)) for kind in ("anchor_idx", "anchor"))
             _check(frames, values, latents)
         except (Unreadable, EOFError, OSError) as error:
-            raise BadSample(self.index.locate(row, "anchor")[0], key, f"anchor: {error}") from error
+            raise BadSample(self.index.locate(row, "anchor").shard, key, f"anchor: {error}") from error
         latents[:, frames] = self.metadata.normalise(values).to(latents.dtype)
         proposed[frames] = True
 

@@ -28,7 +28,6 @@ from interp_refiner.data.shards import (
     build_index,
     read_members,
 )
-from interp_refiner.data.shards.read import Member
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ class ShardDataset:
     def where(self, sample: int) -> tuple[str, str]:
         """The shard and the key of a sample, for messages."""
         row = self.rows[sample]
-        return self.index.locate(row, "latent")[0], self.index.keys[row]
+        return self.index.shards[self.index.shard_of[row]], self.index.keys[row]
 
     @property
     def required(self) -> list[str]:
@@ -126,15 +125,17 @@ class ShardDataset:
             BadSample: something about the sample is not as declared.
             Unavailable: the storage does not answer.
         """
-        row = self.rows[sample]
-        shard, offset, size = self.index.locate(row, "prompt")
-        prompt = bytearray(size if offset >= 0 else 0)
+        row, reader = self.rows[sample], self._reader
+        spans = self.index.members(row)
+        shard = spans["latent"].shard
         stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
+        prompt = bytearray()
         try:
-            members = [self._tensor(row, "latent", stored)]
-            for kind, out in (("embed", text), ("context", context)):
-                members += [self._tensor(row, kind, out)] if out is not None else []
-            members += [self._text(row, prompt)] if offset >= 0 else []
+            wanted = (("latent", stored), ("embed", text), ("context", context))
+            members = [reader.tensor(kind, spans[kind], out) for kind, out in wanted if out is not None]
+            if "prompt" in spans:
+                prompt = bytearray(spans["prompt"].size)
+                members.append(reader.text("prompt", spans["prompt"], prompt))
             with self.underway(shard, min(m.offset for m in members), max(m.end for m in members)):
                 read_members(self.storage, shard, members)
             if stored is not latents:
@@ -157,7 +158,7 @@ class ShardDataset:
 
     def not_finite(self, key: str, kind: str) -> BadSample:
         """What is wrong with a sample of which one tensor holds NaN or infinities."""
-        shard, *_ = self.index.locate(self.index.keys.index(key), kind)
+        shard = self.index.locate(self.index.keys.index(key), kind).shard
         return BadSample(shard, key, f"{kind}: NaN or infinite numbers")
 
     def split(self, held_out: int) -> tuple["ShardDataset", "ShardDataset"]:
@@ -176,29 +177,20 @@ class ShardDataset:
     def stored(self, sample: int, kind: StoredTensor) -> Tensor:
         """One tensor as it is stored, whatever its shape and dtype; raises EOFError or :class:`Unreadable`."""
         row = self.rows[sample]
-        return self._reader.read(self.index.locate(row, kind), self.index.crc(row, kind))
+        return self._reader.read(self.index.locate(row, kind))
 
     def extent(self, sample: int) -> tuple[str, int, int]:
         """(shard, start, stop) of the bytes that a sample's required members lie in."""
         spans = [self.index.locate(self.rows[sample], kind) for kind in self.required]
-        return spans[0][0], min(start for _, start, _ in spans), max(start + size for _, start, size in spans)
+        return spans[0].shard, min(s.offset for s in spans), max(s.offset + s.size for s in spans)
 
     def num_bytes(self, sample: int) -> int:
         """Of the sample's required members together."""
-        return sum(self.index.locate(self.rows[sample], kind)[2] for kind in self.required)
+        return sum(self.index.locate(self.rows[sample], kind).size for kind in self.required)
 
     def close(self) -> None:
         """Closes the files; reading opens them again."""
         self.storage.close()
-
-    def _tensor(self, row: int, kind: str, out: Tensor) -> Member:
-        """One tensor of a sample, held against its declaration once it is read."""
-        return _named(kind, self._reader.tensor(self.index.locate(row, kind), out, self.index.crc(row, kind)))
-
-    def _text(self, row: int, out: bytearray) -> Member:
-        """The prompt of a sample."""
-        where, crc = self.index.locate(row, "prompt"), self.index.crc(row, "prompt")
-        return _named("prompt", self._reader.text(where, out, crc))
 
     def _good_rows(self, refuse_few: bool) -> list[int]:
         damaged, faults, few = (
@@ -214,18 +206,6 @@ class ShardDataset:
         if faults:
             log.warning("skipped %d of %d samples of %s", len(faults), len(self.index), self.storage.name)
         return [row for row in range(len(self.index)) if row not in faults]
-
-
-def _named(kind: str, member: Member) -> Member:
-    """A member whose faults say which one of a sample it is."""
-
-    def done() -> None:
-        try:
-            member.done()
-        except Unreadable as error:
-            raise Unreadable(f"{kind}: {error}") from error
-
-    return member._replace(done=done)
 
 
 def _several(faults: Sequence[BadSample]) -> BadSample:

@@ -48,7 +48,9 @@ the sample adds to it. Command: `{command}`.
 
 {table}
 """
-FIGURES = {  # of the card: records of an evaluation, the figure, how it is shown
+FIGURES: dict[
+    str, tuple[str, str, dict[str, Any]]
+] = {  # of the card: records of an evaluation, the figure, how it is shown
     "MSE": ("errors", "mse_ratio/{method}/{own}", {}),
     "clips better": ("errors", "mse_better/{method}/{own}", {"percent": True}),
     "PSNR dB": ("scores", "psnr/{method}", {"digits": 1, "interval": False}),

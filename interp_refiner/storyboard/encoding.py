@@ -1,6 +1,7 @@
 """Keyframes to latents: pictures at the slot they will stand in."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -69,7 +70,7 @@ def fit_notes(keyframes: Sequence[Keyframe], width: int, height: int) -> list[st
 
 def _size(keyframe: Keyframe) -> tuple[int, int]:
     """Width and height of the pictures of a keyframe."""
-    picture = keyframe.image if keyframe.image is not None else keyframe.video
+    picture: Any = keyframe.image if keyframe.image is not None else keyframe.video
     if isinstance(picture, Image.Image):
         return picture.size
     height, width = picture.shape[-2:] if isinstance(picture, Tensor) else picture.shape[:2]

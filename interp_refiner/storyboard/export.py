@@ -43,7 +43,7 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
     )
     nodes = component_nodes(run) | {"text": text and OmegaConf.to_container(run.config.text, resolve=True)}
     counts = refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
-    evaluation = run.evaluation and figures(run.evaluation, counts)
+    evaluation = figures(run.evaluation, counts) if run.evaluation is not None else None
     return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run), evaluation))
 
 

@@ -138,7 +138,7 @@ class Storyboard(BaseModel):
             content: dict[str, Any] = {"image": tensors[0]}
             if entry.clip is not None:
                 content = {"video": torch.stack(tensors, 1)}
-            settings = {"hard": entry.hard, "strength": entry.strength, "prompt": entry.prompt}
+            settings: dict[str, Any] = {"hard": entry.hard, "strength": entry.strength, "prompt": entry.prompt}
             keyframes.append(Keyframe(**content, **settings, time=entry.time, name=entry.source, fit=fit))
         return keyframes, notes
 

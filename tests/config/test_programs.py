@@ -1,13 +1,13 @@
 """The small programs as users run them: prepare and benchmark."""
 
 import json
-import os
+import logging
 import re
 import shlex
-import subprocess
 import sys
+from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
+from runpy import run_module
 
 import pytest
 import torch
@@ -20,18 +20,41 @@ from tests.data.shards_on_disk import replace_member, saved, write
 from tests.helpers import CONF, group_members
 
 
-def program(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    places = {f"INTERP_REFINER_{name}": str(folder / name.lower()) for name in ("CACHE", "LOGS", "DATA")}
-    command = [sys.executable, "-m", *arguments]
-    environment = {**os.environ, **places, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+@dataclass
+class Done:
+    """What a program left: as :class:`subprocess.CompletedProcess` tells it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_prepare_clip_writes_three_splits_and_names_what_comes_next(tmp_path):
+@pytest.fixture
+def program(tmp_path, monkeypatch, capfd):
+    """Runs a program in this process as its command line would: ``program("benchmark", "benchmark=reader")``."""
+    for name in ("CACHE", "LOGS", "DATA"):
+        monkeypatch.setenv(f"INTERP_REFINER_{name}", str(tmp_path / name.lower()))
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        logging.root.handlers.clear()  # Hydra's last handlers write to the stderr of the run before
+        capfd.readouterr()
+        code, threads = 0, torch.get_num_threads()
+        try:
+            run_module(f"interp_refiner.{name}", run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        finally:
+            torch.set_num_threads(threads)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+def test_prepare_clip_writes_three_splits_and_names_what_comes_next(program, tmp_path):
     torch.save(torch.randn(1, 16, 6, 8, 24).bfloat16(), tmp_path / "clip.pth")
-    done = program(
-        tmp_path, "interp_refiner.prepare", "clip", "source=clip.pth", "output=set", "size=[6,8,8]", "held_out_width=8"
-    )
+    done = program("prepare", "clip", "source=clip.pth", "output=set", "size=[6,8,8]", "held_out_width=8")
     assert done.returncode == 0, done.stderr
     shapes = {split: DatasetMetadata.load(tmp_path / "set" / split) for split in ("train", "val", "val_heldout")}
     assert {metadata.latent_shape for metadata in shapes.values()} == {(16, 6, 8, 8)}
@@ -40,22 +63,22 @@ def test_prepare_clip_writes_three_splits_and_names_what_comes_next(tmp_path):
 
 
 @pytest.mark.parametrize("frames", ["null", "[0,2,4]"])
-def test_the_command_that_prepare_anchors_prints_trains_on_the_same_data(tmp_path, frames):
+def test_the_command_that_prepare_anchors_prints_trains_on_the_same_data(program, tmp_path, frames):
     for split, count in (("train", 4), ("val", 2)):
         write(tmp_path / "my set" / split, count, prefix=split)
     own = ["data=wan_synth", f"data.root='{tmp_path / 'my set'}'", f"data.anchors.source.frames={frames}"]
-    done = program(tmp_path, "interp_refiner.prepare", "anchors", *own)
+    done = program("prepare", "anchors", *own)
     assert done.returncode == 0, done.stderr
     _, _, module, *overrides = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
     small = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "codec=latent_preview"]
     small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.num_layers=1"]
-    trained = program(tmp_path, module, *overrides, *small)
+    trained = program(module.removeprefix("interp_refiner."), *overrides, *small)
     assert trained.returncode == 0, trained.stderr[-2000:]
 
 
-def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(tmp_path):
+def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(program, tmp_path):
     small = ["data.writer.num_train=6", "data.writer.num_val=2", "data.writer.height=16", "data.writer.width=16"]
-    done = program(tmp_path, "interp_refiner.prepare", "anchors", *small, "data.anchors.source.frames=[0,10,20]")
+    done = program("prepare", "anchors", *small, "data.anchors.source.frames=[0,10,20]")
     assert done.returncode == 0, done.stderr
     root = tmp_path / "cache" / "moving_shapes_anchors"
     for split, count in (("train", 6), ("val", 2)):
@@ -68,7 +91,7 @@ def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(tmp
     assert following.startswith("next: python -m interp_refiner.train +experiment=phase1_keyframes data.writer.")
     assert following.endswith(f"data.anchors.root={root} data.anchors.source=null scheduled_sampling.uncovered=truth")
     assert "Warning" not in done.stderr
-    other = program(tmp_path, "interp_refiner.prepare", "anchors", *small, "data.anchors.source.sigma=0.7")
+    other = program("prepare", "anchors", *small, "data.anchors.source.sigma=0.7")
     assert other.returncode == 2
     assert "sigma=0.3 instead of 0.7" in other.stderr.splitlines()[-1]
 
@@ -82,16 +105,16 @@ def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(tmp
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_prepare_refuses_with_one_line(arguments, message, tmp_path):
+def test_prepare_refuses_with_one_line(program, arguments, message, tmp_path):
     (tmp_path / "text.pth").write_text("no tensor")
-    done = program(tmp_path, "interp_refiner.prepare", *arguments)
+    done = program("prepare", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_benchmark_corruption_prints_one_json_object(tmp_path):
-    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=corruption", "benchmark.shape=[2,16,6,4,6]")
+def test_benchmark_corruption_prints_one_json_object(program, tmp_path):
+    done = program("benchmark", "benchmark=corruption", "benchmark.shape=[2,16,6,4,6]")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     rows, one_clip = result["rows"], {row["interpolator"]: row for row in result["one_clip"]}
@@ -121,16 +144,16 @@ def test_a_benchmark_of_nothing_is_refused(override, message):
         build(node)
 
 
-def test_benchmark_interpolators_prints_markdown_and_writes_json(tmp_path):
+def test_benchmark_interpolators_prints_markdown_and_writes_json(program, tmp_path):
     small = [f"benchmark.writer.{size}" for size in ("num_train=2", "num_val=2", "height=16", "width=24")]
     small += ["benchmark.gaps=[3]", "benchmark.interpolators.straightened.checkpoint=missing.safetensors"]
     run = [f"hydra.run.dir={tmp_path / 'run'}"]
-    refused = program(tmp_path, "interp_refiner.benchmark", "benchmark=interpolators", *small)
+    refused = program("benchmark", "benchmark=interpolators", *small)
     assert refused.returncode == 2
     assert (
         "benchmark.interpolators.straightened.checkpoint=missing.safetensors: expected a run folder" in refused.stderr
     )
-    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=interpolators", *small[:-1], *run)
+    done = program("benchmark", "benchmark=interpolators", *small[:-1], *run)
     assert done.returncode == 0, done.stderr
     assert "Left out: flow_warp, no checkpoint." in done.stdout
     assert "Left out: rife, not measured: folder=<folder with its weights> is not set." in done.stdout
@@ -142,10 +165,10 @@ def test_benchmark_interpolators_prints_markdown_and_writes_json(tmp_path):
     assert all(f"| {row['interpolator']} | {row['ratio']:.3f} |" in done.stdout for row in rows)
 
 
-def test_benchmark_reader_prints_one_json_object(tmp_path):
+def test_benchmark_reader_prints_one_json_object(program, tmp_path):
     small = ["benchmark.latent_shape=[4,5,4,6]", "benchmark.text_shape=[3,6]", "benchmark.num_samples=12"]
     small += ["benchmark.samples_per_shard=4", "benchmark.repeats=1", "benchmark.indexed_members=300"]
-    done = program(tmp_path, "interp_refiner.benchmark", "benchmark=reader", *small)
+    done = program("benchmark", "benchmark=reader", *small)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["index_members"] == 300
@@ -153,16 +176,16 @@ def test_benchmark_reader_prints_one_json_object(tmp_path):
     assert all(found[name] > 0 for name in names if name != "first_batch_s")
 
 
-def test_bad_data_met_in_training_is_one_line(tmp_path):
+def test_bad_data_met_in_training_is_one_line(program, tmp_path):
     """The index shows nothing wrong: it is found when the sample is read, inside Lightning."""
     metadata, shard = DatasetMetadata((16, 5, 4, 4), text_shape=(3, 6)), tmp_path / "set" / "train" / "shard-00000.tar"
     for split in ("train", "val"):
         samples = (Sample(f"{split}{i}", torch.randn(16, 5, 4, 4), torch.randn(3, 6)) for i in range(4))
         write_shards(tmp_path / "set" / split, samples, metadata)
     replace_member(shard, "train3.latent.pt", saved(torch.full((16, 5, 4, 4), float("nan")).bfloat16()))
-    run = ["interp_refiner.train", "data=wan_synth", "data.root=set", "trainer=cpu", "logger=none", "data.batch_size=2"]
+    run = ["train", "data=wan_synth", "data.root=set", "trainer=cpu", "logger=none", "data.batch_size=2"]
     run += ["trainer.max_steps=3", "codec=latent_preview", "trainer.num_sanity_val_steps=0"]
-    done = program(tmp_path, *run)
+    done = program(*run)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1] == ("shard-00000.tar: sample 'train3': latent: NaN or infinite numbers")

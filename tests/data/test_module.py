@@ -294,7 +294,8 @@ class TestAnchors:
         bad = saved(torch.full(SHAPE, float("nan")).bfloat16())
         replace_member(tmp_path / "set" / "train" / "shard-00000.tar", "clip-0001.latent.pt", bad)
         data = self.module(tmp_path / "set", Anchors(str(tmp_path / "anchors")), reading=Reading(on_bad_sample="skip"))
-        clip = next(data.train_dataloader())
+        loader = data.train_dataloader()
+        clip = loader.to_device(next(loader), torch.device("cpu"))
         assert clip.batch_size == 3
         for row, key in enumerate(clip.keys):
             expected = ImperfectSource()(key, clip.latents[row]).latents.bfloat16()

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp_refiner.data.shards import LocalFolder, MemberReader, Unreadable, all_finite
+from interp_refiner.data.shards.storage import Span
 from interp_refiner.data.shards.tensor_file import plain_tensor
 from tests.data.shards_on_disk import Watched, saved
 
@@ -28,7 +29,7 @@ def shard(folder: Path, *contents: bytes, storage: type = Watched, **kwargs):
     """A shard that holds the contents one after the other (no tar is needed for reading), and their spans."""
     (folder / "shard-00000.tar").write_bytes(b"".join(contents))
     offsets = [sum(map(len, contents[:i])) for i in range(len(contents))]
-    spans = [("shard-00000.tar", offset, len(content)) for offset, content in zip(offsets, contents, strict=True)]
+    spans = [Span("shard-00000.tar", offset, len(content)) for offset, content in zip(offsets, contents, strict=True)]
     return storage(folder, **kwargs), spans
 
 
@@ -207,7 +208,7 @@ def read(content: bytes, checksums: bool = False) -> torch.Tensor:
     """By a reader that has learned no frame."""
     with tempfile.TemporaryDirectory() as folder:
         storage, (span,) = shard(Path(folder), content + bytes(-len(content) % 512))
-        return MemberReader(storage, checksums).read((span[0], 0, len(content)))
+        return MemberReader(storage, checksums).read(Span(span[0], 0, len(content)))
 
 
 @settings(max_examples=150)
@@ -259,9 +260,9 @@ def test_a_file_saved_without_checksums_is_read(tmp_path):
     padded = [file + bytes(-len(file) % 512) for file in files]
     storage, spans = shard(tmp_path, *padded)
     reader = MemberReader(storage, checksums=True)
-    for seed, (name, offset, _) in enumerate(spans):
+    for seed, (name, offset, *_) in enumerate(spans):
         out = torch.empty(3, 4, dtype=torch.bfloat16)
-        reader.read_into((name, offset, len(files[seed])), out)
+        reader.read_into(Span(name, offset, len(files[seed])), out)
         assert torch.equal(out, numbers(3, 4, seed=seed))
 
 
@@ -302,6 +303,23 @@ def test_what_is_not_as_declared_is_refused(tmp_path, value, message):
     reader.read_into(spans[0], torch.empty(3, 4, dtype=torch.bfloat16))
     with pytest.raises(Unreadable, match=message):
         reader.read_into(spans[1], torch.empty(3, 4, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("other", [numbers(4, 3), numbers(3, 4, dtype=torch.float16), numbers(4, 3).T])
+def test_what_has_been_read_before_makes_no_difference(tmp_path, other):
+    """Files of one length and as many bytes of numbers, each read as a whole, then into memory, in both orders."""
+    storage, spans = shard(tmp_path, saved(numbers(3, 4)), saved(other))
+    for first, second in (spans, spans[::-1]):
+        reader, out = MemberReader(storage), torch.empty(3, 4, dtype=torch.bfloat16)
+        assert torch.equal(reader.read(first), numbers(3, 4) if first is spans[0] else other)
+        for _ in range(2):
+            for span in (second, first):
+                if span is spans[1] and (other.shape, other.dtype) != (out.shape, out.dtype):
+                    with pytest.raises(Unreadable, match="expected"):
+                        reader.read_into(span, out)
+                else:
+                    reader.read_into(span, out)
+                    assert torch.equal(out, numbers(3, 4) if span is spans[0] else other)
 
 
 def test_a_shard_that_ends_before_is_an_error(tmp_path):
@@ -361,7 +379,7 @@ def test_many_shards_many_threads_few_open_files(tmp_path):
 
     def check(i):
         out = torch.empty(5, 7, dtype=torch.bfloat16)
-        reader.read_into((f"shard-{i:05d}.tar", 0, size), out)
+        reader.read_into(Span(f"shard-{i:05d}.tar", 0, size), out)
         most.append(len(storage._files))
         return torch.equal(out, tensors[i])
 

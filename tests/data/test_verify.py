@@ -42,7 +42,7 @@ def truncate(root: Path) -> None:
 def flip(root: Path, kind: str = "latent") -> None:
     """One bit in the middle of a tensor's numbers, the lowest: the value stays finite."""
     index = build_index(LocalFolder(root))
-    shard, offset, _ = index.locate(2, kind)
+    shard, offset, *_ = index.locate(2, kind)
     content = bytearray((root / shard).read_bytes())
     plain = (root / shard).read_bytes()[offset:]
     content[offset + plain.index(b"data/0") + 200] ^= 1

@@ -118,7 +118,7 @@ def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
     run = load_for_evaluation(
         config("evaluate", place, f"checkpoint={place / 'train'}", "sampler=bridge", "split=train")
     )
-    assert run.refiner.sampler.steps == 4
+    assert run.refiner.sampler.steps == 8
     assert run.data.source.splits == ("train", "train")
     assert {len(c.clip.keys) for _, _, c in by_level(run)} == {2}
 

@@ -38,6 +38,7 @@ PLAIN = [
     "data.metadata.text_shape=[3,8]",
     "data.writer.num_train=4",
     "data.writer.num_val=2",
+    "backbone=wan_tiny",
     "backbone.num_layers=1",
     "corruption/bridge_time=uniform",
 ]

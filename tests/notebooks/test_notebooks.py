@@ -31,7 +31,14 @@ SHOWN = {  # what each makes at least: tables, animated and still pictures
 def kernel(tmp_path_factory):
     """One kernel for all notebooks, whose imports take longer than what they do, and one small checkpoint."""
     place = tmp_path_factory.mktemp("notebooks")
-    cfg = small_config(place, *SMALL, "backbone.num_layers=1", "backbone.ffn_dim=64", f"paths.cache={place / 'cache'}")
+    cfg = small_config(
+        place,
+        *SMALL,
+        "backbone=wan_tiny",
+        "backbone.num_layers=1",
+        "backbone.ffn_dim=64",
+        f"paths.cache={place / 'cache'}",
+    )
     weights = assemble(cfg).module.state_dict()
     generator = torch.Generator().manual_seed(0)
     raw = {name: value + 0.02 * torch.randn(value.shape, generator=generator) for name, value in weights.items()}

@@ -38,4 +38,4 @@ def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames)
     assert found.refining == pytest.approx(4 * 0.1 * covered)
     assert found.decoding == pytest.approx(2 * 0.5 * frames)  # the video, and the interpolation beside it
     assert found.seconds == pytest.approx(found.refining + found.decoding)
-    assert max(seen) < 21  # of which a few frames tell enough
+    assert max(seen[-2:]) < 21  # a few frames tell enough; an interpolator in pixels decodes before that

@@ -18,7 +18,13 @@ from interp_refiner.training.record.recording import duplicate, follow, recorded
 from tests.config.small import SMALL, small_config
 
 QUIET = ["logger=none", "callback.progress=null", "callback.validation_video=null", "callback.validation_table=null"]
-ONE_LAYER = [*QUIET, "backbone.num_layers=1", "backbone.num_attention_heads=1", "backbone.ffn_dim=32"]
+ONE_LAYER = [
+    *QUIET,
+    "backbone=wan_tiny",
+    "backbone.num_layers=1",
+    "backbone.num_attention_heads=1",
+    "backbone.ffn_dim=32",
+]
 
 
 @pytest.fixture

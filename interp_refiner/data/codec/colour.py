@@ -49,7 +49,7 @@ def to_srgb(
     """
     light = _light_of(transfer)[rgb]
     if transfer == HLG:  # scene to display: F_D = L_W Y_S^(gamma - 1) E (BT.2100)
-        luminance = (light @ np.float32(LUMA_2020))[..., None]
+        luminance = (light @ np.array(LUMA_2020, np.float32))[..., None]
         light = light * luminance ** np.float32(HLG_GAMMA - 1) * np.float32(HLG_PEAK / WHITE)
     light = light @ to_bt709(primaries).T.astype(np.float32)
     if transfer in (PQ, HLG):

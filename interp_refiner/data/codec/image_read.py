@@ -3,6 +3,7 @@
 import io
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
@@ -54,7 +55,7 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
     primaries, transfer = _coding(path)
     if transfer in (colour.PQ, colour.HLG):
         raise UnreadableImage(f"HDR ({colour.TRANSFERS[transfer]}) is not supported, convert it to sRGB first")
-    deep = image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in image.tile)
+    deep = image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
     if deep:
         remarks.append("16 bits are rounded to 8")
@@ -62,7 +63,7 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
     if image.mode not in MODES:
         raise UnreadableImage(f"pictures of mode {image.mode} are not supported, convert it to sRGB of 8 bits first")
     orientation, adobe = _exif(image, remarks)
-    horizontal, vertical = image.info.get("dpi", (1, 1))
+    horizontal, vertical = map(float, image.info.get("dpi", (1, 1)))
     if abs(horizontal - vertical) > 0.01 * abs(vertical):
         remarks.append(f"pixels of {horizontal:.0f} x {vertical:.0f} dpi are taken for square")
     rgb = _srgb(image, adobe, primaries, remarks)
@@ -70,7 +71,8 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
         rgb = rgb.transpose(turn)
         remarks.append("turned upright, as its EXIF says")
     if image.has_transparency_data and rgb.mode == "RGBA":
-        if rgb.getchannel("A").getextrema()[0] < 255:
+        opaque: Any = rgb.getchannel("A").getextrema()[0]
+        if opaque < 255:
             remarks.append("transparency is shown over black")
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, (0, 0, 0, 255)), rgb)
     return rgb.convert("RGB"), remarks
@@ -144,7 +146,7 @@ def _by_profile(image: Image.Image, profile: bytes, remarks: list[str]) -> Image
         rgb = opaque.convert("RGB")
     else:
         if kind == "CMYK" or not _changes_nothing(transform, kind):
-            opaque = ImageCms.applyTransform(opaque, transform)
+            opaque = ImageCms.applyTransform(opaque, transform) or opaque
             remarks.append(f"ICC profile '{name}' is converted to sRGB")
         rgb = opaque.convert("RGB")
     if alpha is not None:

@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import islice
 from math import atan2, degrees, inf
 from pathlib import Path
+from typing import Any
 
 import av
 import av.stream
@@ -99,7 +100,7 @@ class Film:
     """
 
     def __init__(self, path: Path, container: InputContainer):
-        stream = container.streams.best("video")  # never a cover picture, if there is another
+        stream: Any = container.streams.best("video")  # never a cover picture, if there is another
         if stream is None:
             raise UnreadableVideo("it has no video stream")
         self.path, self.container, self.stream = path, container, stream
@@ -149,7 +150,7 @@ class Film:
         packets = [packet for packet in self.container.demux(self.stream) if packet.size and not packet.is_discard]
         times = [packet.pts * self.stream.time_base for packet in packets if packet.pts is not None]
         if len(times) == len(packets):
-            return sorted(times)
+            return sorted(map(Fraction, times))
         return [number / Fraction(self.rate or 1).limit_denominator(1001) for number in range(len(packets))]
 
     def picture(self, frame: av.VideoFrame) -> Image.Image:

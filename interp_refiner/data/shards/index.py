@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from interp_refiner.data.shards.bad_sample import BadSample
-from interp_refiner.data.shards.storage import ShardStat, Storage
+from interp_refiner.data.shards.storage import ShardStat, Span, Storage
 from interp_refiner.data.shards.tar import KINDS, TarIndex, index_tar
 
 log = logging.getLogger(__name__)
@@ -55,15 +55,18 @@ class ShardIndex:
     def shard_of(self) -> np.ndarray:
         return np.repeat(np.arange(len(self.shards)), self.counts)
 
-    def locate(self, sample: int, kind: str) -> tuple[str, int, int]:
-        """(shard, offset, size) of one member of one sample."""
-        offset, size, _ = self.spans[sample, KINDS.index(kind)].tolist()
-        return self.shards[self.shard_of[sample]], offset, size
+    def members(self, sample: int) -> dict[str, Span]:
+        """Where the members of one sample lie, by kind."""
+        shard, spans = self.shards[self.shard_of[sample]], self.spans[sample].tolist()
+        return {
+            kind: Span(shard, offset, size, crc if crc >= 0 else None)
+            for kind, (offset, size, crc) in zip(KINDS, spans, strict=True)
+            if offset >= 0
+        }
 
-    def crc(self, sample: int, kind: str) -> int | None:
-        """The checksum of one member that its tar header gives; None where it gives none."""
-        crc = int(self.spans[sample, KINDS.index(kind), 2])
-        return crc if crc >= 0 else None
+    def locate(self, sample: int, kind: str) -> Span:
+        """Where one member of one sample lies; raises KeyError where it is absent."""
+        return self.members(sample)[kind]
 
     def faults(self, required: Sequence[str]) -> dict[int, BadSample]:
         """What the index alone shows to be wrong: samples that lack a member, and second uses of a key."""

@@ -9,13 +9,10 @@ from typing import NamedTuple
 from torch import Tensor
 
 from interp_refiner.data.shards.finite import as_bytes
-from interp_refiner.data.shards.storage import Buffer, Storage
+from interp_refiner.data.shards.storage import Buffer, Span, Storage
 from interp_refiner.data.shards.tar import BLOCK
 from interp_refiner.data.shards.tensor_file import plain_tensor, read_tensor
 from interp_refiner.data.shards.zip_file import Unreadable, check_sums, zip_members
-
-Span = tuple[str, int, int]
-"""(shard, offset, size) of a member."""
 
 GAP = 1 << 16  # bytes between two members that are read along rather than asked for apart
 CRC_SIZE = 4
@@ -23,15 +20,16 @@ VARIED = "/.data/serialization_id"  # the member that differs from file to file 
 
 
 class Member(NamedTuple):
-    """A member to be read: where it lies, what its bytes fill one after the other, what is done once they are there."""
+    """A member to be read: its name for messages, where it lies, what its bytes fill, and what is done with them then."""
 
+    name: str
     offset: int
     buffers: list[Buffer]
     done: Callable[[], None]
 
     @property
     def end(self) -> int:
-        return self.offset + sum(len(buffer) for buffer in self.buffers)
+        return self.offset + sum(map(len, self.buffers))
 
 
 class MemberReader:
@@ -50,35 +48,30 @@ class MemberReader:
 
     def __init__(self, storage: Storage, checksums: bool = False):
         self.storage, self.checksums = storage, checksums
-        self._frames: dict[tuple[int, int], _Frame | None] = {}  # by the sizes of file and tensor; None: they differ
+        self._frames: dict[tuple, _Frame | None] = {}  # by size of the file, shape and dtype; None: they differ
 
-    def read(self, span: Span, crc: int | None = None) -> Tensor:
-        """The tensor in one member; raises EOFError or :class:`Unreadable`.
-
-        Args:
-            span: where the member lies.
-            crc: that its tar header gives.
-        """
-        content = bytearray(span[2])
+    def read(self, span: Span) -> Tensor:
+        """The tensor in one member; raises EOFError or :class:`Unreadable`."""
+        content = bytearray(span.size)
         tensors = []
-        member = self._member(span[1], [content], lambda: tensors.append(self._parse(content, crc)))
-        read_members(self.storage, span[0], [member])
+        member = self._member("", span.offset, [content], lambda: tensors.append(self._parse(content, span.crc)))
+        read_members(self.storage, span.shard, [member])
         return tensors[0]
 
-    def read_into(self, span: Span, out: Tensor, crc: int | None = None) -> None:
+    def read_into(self, span: Span, out: Tensor) -> None:
         """Fills ``out``, contiguous and on the host, whose shape and dtype the stored tensor must have.
 
         Raises EOFError where the shard ends before, and :class:`Unreadable`.
         """
-        read_members(self.storage, span[0], [self.tensor(span, out, crc)])
+        read_members(self.storage, span.shard, [self.tensor("", span, out)])
 
-    def tensor(self, span: Span, out: Tensor, crc: int | None = None) -> Member:
-        """What :meth:`read_into` does, to be done together with other members."""
-        _, offset, size = span
-        frame = self._frames.get((size, out.nbytes))
+    def tensor(self, name: str, span: Span, out: Tensor) -> Member:
+        """What :meth:`read_into` does, to be done together with other members; faults begin with ``name``."""
+        _, offset, size, crc = span
+        frame = self._frames.get((size, out.shape, out.dtype))
         if frame is None:
             content = bytearray(size)
-            return self._member(offset, [content], lambda: self._parse_into(content, out, crc))
+            return self._member(name, offset, [content], lambda: self._parse_into(content, out, crc))
         head, tail = bytearray(len(frame.head)), bytearray(size - len(frame.head) - out.nbytes)
         numbers = memoryview(as_bytes(out).data)
         parts: list[Buffer] = [head, numbers, tail]
@@ -91,22 +84,22 @@ class MemberReader:
             elif self.checksums:
                 frame.check_sums(numbers, tail)
 
-        return self._member(offset, parts, check)
+        return self._member(name, offset, parts, check)
 
-    def text(self, span: Span, content: bytearray, crc: int | None = None) -> Member:
+    def text(self, name: str, span: Span, content: bytearray) -> Member:
         """A member whose bytes are wanted as they are."""
 
         def check() -> None:
-            if self.checksums and crc is not None:
-                check_crc([content], crc)
+            if self.checksums and span.crc is not None:
+                check_crc([content], span.crc)
 
-        return self._member(span[1], [content], check)
+        return self._member(name, span.offset, [content], check)
 
-    def _member(self, offset: int, buffers: list[Buffer], done: Callable[[], None]) -> Member:
+    def _member(self, name: str, offset: int, buffers: list[Buffer], done: Callable[[], None]) -> Member:
         """A member, and where checksums are asked for the zeros that fill its last block."""
-        padding = -sum(len(buffer) for buffer in buffers) % BLOCK
-        if not self.checksums or padding == 0:
-            return Member(offset, buffers, done)
+        padding = -sum(map(len, buffers)) % BLOCK if self.checksums else 0
+        if padding == 0:
+            return Member(name, offset, buffers, done)
         zeros = bytearray(padding)
 
         def check() -> None:
@@ -114,7 +107,7 @@ class MemberReader:
             if any(zeros):
                 raise Unreadable("something stands behind it, where zeros should be")
 
-        return Member(offset, [*buffers, zeros], check)
+        return Member(name, offset, [*buffers, zeros], check)
 
     def _parse(self, content: bytearray, crc: int | None) -> Tensor:
         tensor = read_tensor(content)
@@ -134,13 +127,13 @@ class MemberReader:
         out.copy_(tensor)
 
     def _learn(self, content: bytearray, tensor: Tensor) -> None:
-        """Keeps the frame of a sound file for those of the same length."""
-        sizes = len(content), tensor.nbytes
-        if sizes in self._frames and self._frames[sizes] is None:
+        """Keeps the frame of a sound file for those of the same length that hold a tensor of the same kind."""
+        kind = len(content), tensor.shape, tensor.dtype
+        if kind in self._frames and self._frames[kind] is None:
             return
         frame = _frame(content, tensor)
-        if self._frames.setdefault(sizes, frame) != frame:
-            self._frames[sizes] = None  # both are sound and differ: files of this length are parsed
+        if self._frames.setdefault(kind, frame) != frame:
+            self._frames[kind] = None  # both are sound and differ: files of this kind are parsed
 
 
 def check_crc(parts: Sequence[Buffer], crc: int) -> None:
@@ -211,14 +204,20 @@ def _blank(tail: Buffer, holes: Sequence[tuple[int, int]]) -> bytes:
 
 
 def read_members(storage: Storage, shard: str, members: Sequence[Member]) -> None:
-    """Reads members of one shard, those that lie beside each other by one request; raises EOFError."""
+    """Reads members of one shard, those that lie beside each other by one request.
+
+    Raises EOFError, and :class:`Unreadable` with the name of the member.
+    """
     for run in _runs(sorted(members, key=lambda member: member.offset)):
         buffers = list(run[0].buffers)
         for before, after in pairwise(run):
             buffers += [bytearray(after.offset - before.end), *after.buffers]
         storage.read_into(shard, run[0].offset, buffers)
     for member in members:
-        member.done()
+        try:
+            member.done()
+        except Unreadable as error:
+            raise Unreadable(f"{member.name}: {error}" if member.name else str(error)) from error
 
 
 def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:

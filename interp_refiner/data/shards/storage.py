@@ -19,6 +19,15 @@ class ShardStat(NamedTuple):
     modified: int
 
 
+class Span(NamedTuple):
+    """Where a member of a shard lies, and the checksum that its tar header gives; None where it gives none."""
+
+    shard: str
+    offset: int
+    size: int
+    crc: int | None = None
+
+
 class Storage(ABC):
     """A folder of shards, read by byte ranges from any number of threads."""
 

@@ -1,6 +1,8 @@
 """From the name of a run to its folder, its newest whole checkpoint and the weights in it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import lightning as L
 from torch import Tensor
@@ -9,10 +11,17 @@ from interp_refiner.core import AVERAGED, BadValue, weight_faults
 from interp_refiner.model.backbone import is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
-from interp_refiner.training.refiner import Refiner
 
 CONFIG_FILE = "config.yaml"
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
+
+
+@runtime_checkable
+class LeavesOut(Protocol):
+    """A module whose checkpoints leave weights out that lie elsewhere."""
+
+    def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a checkpoint together with those that it leaves out."""
 
 
 def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, Path]:
@@ -43,7 +52,7 @@ def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     if ema:
         average = checkpoint.get(AVERAGED, {})
         weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
-    return module.with_unchanged(weights) if isinstance(module, Refiner) else weights
+    return module.with_unchanged(weights) if isinstance(module, LeavesOut) else weights
 
 
 def start_from(module: L.LightningModule, path: str | Path) -> Path:

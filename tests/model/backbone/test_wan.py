@@ -88,7 +88,7 @@ def test_pretrained_weights_are_all_there_and_nothing_else(tmp_path, wrong):
     change(weights := load_file(file))
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(BadValue, match=rf"pretrained=.*: expected .*{said}") as error:
-        Wan(latent_channels=4, text_dim=8, pretrained=str(tmp_path))
+        Wan(spec_of(), pretrained=str(tmp_path))
     assert "\n" not in str(error.value)
 
 
