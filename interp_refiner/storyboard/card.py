@@ -1,5 +1,6 @@
 """The model card of a saved pipeline."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -106,7 +107,13 @@ def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
             ]
             rows.append([str(counts[level - 1]), method, *found])
     about = evaluation.about
-    return {"clips": about.get("clips"), "command": about.get("command"), "own": own, "rows": rows}
+    return {"clips": about.get("clips"), "command": anywhere(about.get("command", "")), "own": own, "rows": rows}
+
+
+def anywhere(command: str) -> str:
+    """A command of ``evaluate`` without the folders of the machine that ran it."""
+    words = [word for word in shlex.split(command) if not word.startswith("hydra.")]
+    return " ".join("checkpoint=<run>" if word.startswith("checkpoint=") else word for word in words)
 
 
 def evaluated(stored: Mapping[str, Any] | None) -> str:
