@@ -23,11 +23,10 @@ VARIANTS: dict[str, list[str]] = {  # beside the default: what is changed
     "as it is": [],
     "no forward-backward check": [f"{FIELDS}.tolerance=null"],
     "a strict check": [f"{FIELDS}.tolerance=1.0"],
-    "blocks only, no Gauss-Newton": [f"{FIELDS}.steps=0"],
+    "blocks only, no Gauss-Newton": [f"+{FIELDS}.steps=0"],
     "hardly any smoothness": [f"{FIELDS}.smoothness=0.01"],
     "three times the smoothness": [f"{FIELDS}.smoothness=0.3"],
     "matched at full resolution": [f"{FIELDS}.pooling=1"],
-    "base linear": ["interpolator@benchmark.interpolators.hypotheses.inner.base=linear"],
 }
 
 
