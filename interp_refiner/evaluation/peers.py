@@ -71,7 +71,7 @@ class Minterpolate(Peer):
         BadValue: a value that ffmpeg would not take.
     """
 
-    def __init__(self, estimation: Literal["bidir", "bilat"] = "bilat", block: int = 8, radius: int = 16):
+    def __init__(self, estimation: Literal["bidir", "bilat"] = "bidir", block: int = 8, radius: int = 16):
         super().__init__()
         self.estimation = choice("estimation", estimation, ESTIMATION)
         if block not in (4, 8, 16):
