@@ -309,9 +309,7 @@ def test_what_is_not_whole_is_skipped_and_what_is_converted_is_told(source: Path
     encoded = encoder().write(find_videos(folder), tmp_path / "set")
     assert encoded.skipped["torn.avi"].startswith("truncated: ")
     assert " of 60 frames are there" in encoded.skipped["torn.avi"]
-    use = encoder(replace(CUT, incomplete="use", shot_change=None)).write(
-        find_videos(folder), tmp_path / "rest"
-    )
+    use = encoder(replace(CUT, incomplete="use", shot_change=None)).write(find_videos(folder), tmp_path / "rest")
     assert not use.skipped
     assert use.remarks["torn.avi"][0] == encoded.skipped["torn.avi"].partition(";")[0]
     made_by = DatasetMetadata.load(tmp_path / "rest" / "train").made_by
