@@ -1,5 +1,6 @@
 """The model card of a saved pipeline."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,8 @@ Hard keyframes stay exactly as they are.
 from interp_refiner.storyboard import Keyframe, RefinerPipeline
 
 pipe = RefinerPipeline.from_pretrained("<this folder>").to("cuda")
-video = pipe("{prompt}", keyframes=[Keyframe(image=first, time=0), Keyframe(image=last, time="100%")]).frames
+first, last = Keyframe(image=a, time=0), Keyframe(image=b, time="100%")
+video = pipe("{prompt}", keyframes=[first, last]).frames
 ```
 
 or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.yaml output=out.mp4`.
@@ -106,7 +108,13 @@ def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
             ]
             rows.append([str(counts[level - 1]), method, *found])
     about = evaluation.about
-    return {"clips": about.get("clips"), "command": about.get("command"), "own": own, "rows": rows}
+    return {"clips": about.get("clips"), "command": anywhere(about.get("command", "")), "own": own, "rows": rows}
+
+
+def anywhere(command: str) -> str:
+    """A command of ``evaluate`` without the folders of the machine that ran it."""
+    words = [word for word in shlex.split(command) if not word.startswith("hydra.")]
+    return " ".join("checkpoint=<run>" if word.startswith("checkpoint=") else word for word in words)
 
 
 def evaluated(stored: Mapping[str, Any] | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.codec import read_image
 from interp_refiner.storyboard import VideoPlan
 from interp_refiner.storyboard.studio import CONTRACT, Number, Pinned, Studio, pinned, storyboard
 

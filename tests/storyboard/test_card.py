@@ -24,7 +24,7 @@ def evaluation():
         for level in (1, 2)
     ]
     frechet = [{"level": 2, "values": {f"frechet/{NOISE}": interval(1.234)}}]
-    about = {"clips": 64, "command": "evaluate"}
+    about = {"clips": 64, "command": "evaluate 'checkpoint=/home/me/run' sampler=bridge hydra.run.dir=/home/me/out"}
     return Evaluation(about, names, errors=errors, frechet=frechet)
 
 
@@ -37,6 +37,7 @@ def test_every_estimate_stands_beside_baselines_and_noise_at_every_level():
     assert found["own"] == "own"
     text = evaluated(found)
     assert "64 held-out clips" in text
+    assert "`evaluate checkpoint=<run> sampler=bridge`" in text
     assert "| 8 | one_jump | 0.500 (0.490..0.510) | 97% (96..98%) |" in text
     assert "| 5 | one_jump | 0.700 (0.690..0.710) |" in text
     assert "| 5 | bridge | 1.050 (1.040..1.060) | – |" in text

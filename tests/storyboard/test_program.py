@@ -84,10 +84,11 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys)
 
 
 def test_names_are_what_they_are_and_sound_is_carried_over(place, run_folder, capsys):
-    take, output = place / "take:1 [/b] c.mp4", place / "2026-01-01T12:30:00 [x].mp4"
-    take.parent.mkdir()  # "take:1 [": what is between the brackets is mark-up of the printer
+    name = "take:1 [/b] c.mp4"  # in a folder, whose name has a bracket, too
+    take, output = place / name, place / "2026-01-01T12:30:00 [x].mp4"
+    take.parent.mkdir()
     tone(take)
-    board = [{"clip": str(take.relative_to(place)), "time": 0, "sound": True}, {"image": "4.png", "time": 30}]
+    board = [{"clip": name, "time": 0, "sound": True}, {"image": "4.png", "time": 30}]
     (place / "board.yaml").write_text(json.dumps({"frames": 31, "fps": 8, "keyframes": board}))
     sample(config(place, run_folder, f"output='{output}'"))
     with av.open(str(output)) as container:
@@ -95,8 +96,8 @@ def test_names_are_what_they_are_and_sound_is_carried_over(place, run_folder, ca
     report = json.loads(output.with_suffix(".report.json").read_text())
     assert not any("sound" in note for note in report["notes"])
     printed = capsys.readouterr().out
-    for name in (str(take.relative_to(place)), output.name):
-        assert name in printed
+    for shown in (name, output.name):
+        assert shown in printed.replace("\n", "")
 
 
 def test_a_dry_run_of_a_large_video_computes_nothing_of_its_size(place, run_folder, capsys, monkeypatch):

@@ -20,7 +20,7 @@ VARIED = "/.data/serialization_id"  # the member that differs from file to file 
 
 
 class Member(NamedTuple):
-    """A member to be read: its name for messages, where it lies, what its bytes fill, and what is done with them then."""
+    """A member to be read: its name, where it lies, what its bytes fill one after the other, what is done with them."""
 
     name: str
     offset: int

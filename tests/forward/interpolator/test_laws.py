@@ -1,4 +1,4 @@
-"""What DESIGN section 3 demands of every interpolator, over all members of the config group."""
+"""The laws of every interpolator (docs/method.md, Interpolators), over all members of the config group."""
 
 from copy import deepcopy
 from functools import cache

@@ -47,7 +47,6 @@ TINY = [
     "data.val_samples=2",
     "backbone=wan_tiny",
     "backbone.num_layers=1",
-    "backbone=wan_tiny",
     "backbone.num_attention_heads=1",
     "backbone.ffn_dim=32",
     "optimizer.warmup_steps=2",
