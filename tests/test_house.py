@@ -177,3 +177,12 @@ def anchors_of(document):
     """The anchors that its headings have on the pages of GitHub."""
     headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_code_points_to_headings_of_the_method_that_exist():
+    headings = set(re.findall(r"^## (.+)$", (PACKAGE.parent / "docs" / "method.md").read_text(), re.MULTILINE))
+    pointers = re.compile(r"docs/method\.md, ([A-Z][\w -]*\w)")
+    sources = [*PACKAGE.rglob("*.py"), *(PACKAGE.parent / "tests").rglob("*.py")]
+    found = {name for file in sources for name in pointers.findall(file.read_text())}
+    assert {"Plan", "Corruption", "Randomness"} <= found
+    assert found <= headings, found - headings

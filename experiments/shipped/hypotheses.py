@@ -1,4 +1,4 @@
-"""The error of every single hypothesis of the shipped model, relative to its base: what one law of motion alone is worth.
+"""The error of every hypothesis of the shipped model, relative to its base: what one law of motion alone is worth.
 
 Arguments are overrides of ``interp_refiner.train`` for the data: ``data.root=data/shipped data.writer.num_train=3000``.
 """

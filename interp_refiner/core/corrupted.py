@@ -27,7 +27,7 @@ class Alternatives:
 
 @dataclass
 class Corrupted:
-    """A clip after the forward process of DESIGN section 3,
+    """A clip after the forward process (docs/method.md, Corruption),
 
         x = (1 - tau) z0 + tau (zbar + sigma m eps)     on every frame that is not given
         x = value, bit for bit                           on given frames

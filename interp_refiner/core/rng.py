@@ -1,8 +1,8 @@
 """Randomness as a function of names, not as a state.
 
 Every draw of the corruption is a function of (seed, stream, epoch, sample key) in training and of (seed, stream, sample
-key) in validation (DESIGN section 3), and of the draw's own name. Nothing is kept between draws, so the result depends
-on no rank, world size, batch size, accumulation or history, and there is no generator state to lose on resume.
+key) in validation (docs/method.md, Randomness), and of the draw's own name. Nothing is kept between draws. So the
+result depends on no rank, world size, batch size, accumulation or history, and resume has no generator state to lose.
 """
 
 import hashlib

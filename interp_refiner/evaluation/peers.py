@@ -71,7 +71,7 @@ class Minterpolate(Peer):
         BadValue: a value that ffmpeg would not take.
     """
 
-    def __init__(self, estimation: Literal["bidir", "bilat"] = "bilat", block: int = 8, radius: int = 16):
+    def __init__(self, estimation: Literal["bidir", "bilat"] = "bidir", block: int = 8, radius: int = 16):
         super().__init__()
         self.estimation = choice("estimation", estimation, ESTIMATION)
         if block not in (4, 8, 16):
@@ -100,7 +100,7 @@ class Minterpolate(Peer):
             raise MissingExtra("peer=minterpolate", "imageio-ffmpeg", "metrics")
         from imageio_ffmpeg import get_ffmpeg_exe
 
-        motion = f"me_mode={self.estimation}:mb_size={self.block}:search_param={self.radius}:scd=none"
+        motion = f"me=esa:me_mode={self.estimation}:mb_size={self.block}:search_param={self.radius}:scd=none"
         chain = f"format=yuv444p,minterpolate=fps={gap}:mi_mode=mci:mc_mode=aobmc:vsbmc=1:{motion},format=rgb24"
         raw = ["-f", "rawvideo", "-pix_fmt", "rgb24"]
         command = [get_ffmpeg_exe(), "-v", "error", *raw, "-s", f"{width}x{height}", "-r", "1", "-i", "-", "-vf", chain]

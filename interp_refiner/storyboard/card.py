@@ -24,7 +24,8 @@ Hard keyframes stay exactly as they are.
 from interp_refiner.storyboard import Keyframe, RefinerPipeline
 
 pipe = RefinerPipeline.from_pretrained("<this folder>").to("cuda")
-video = pipe("{prompt}", keyframes=[Keyframe(image=first, time=0), Keyframe(image=last, time="100%")]).frames
+first, last = Keyframe(image=a, time=0), Keyframe(image=b, time="100%")
+video = pipe("{prompt}", keyframes=[first, last]).frames
 ```
 
 or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.yaml output=out.mp4`.

@@ -5,6 +5,7 @@ import importlib
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -85,9 +86,10 @@ def composed(program: str, *overrides: str) -> DictConfig:
 
 
 def check(program: str, cfg: DictConfig, folder: Path) -> None:
-    """The check that the program itself makes before it runs."""
+    """The check that the program itself makes before it runs, on a machine with 8 GPUs."""
     module = importlib.import_module(f"interp_refiner.{program}")
-    getattr(module, program).program.check_before(cfg, str(folder))
+    with patch("torch.cuda.is_available", lambda: True), patch("torch.cuda.device_count", lambda: 8):
+        getattr(module, program).program.check_before(cfg, str(folder))
 
 
 def groups_of(program: str) -> set[str]:

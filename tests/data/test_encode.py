@@ -297,7 +297,7 @@ def test_what_is_not_whole_is_skipped_and_what_is_converted_is_told(source: Path
     folder = tmp_path / "videos"
     folder.mkdir()
     shutil.copy(source / "a.mp4", folder / "a.mp4")
-    frames = torch.rand(20, 8, 16, 3, generator=torch.Generator().manual_seed(0)).mul(255).byte().numpy()
+    frames = torch.rand(60, 8, 16, 3, generator=torch.Generator().manual_seed(0)).mul(255).byte().numpy()
     with av.open(str(folder / "torn.avi"), "w") as container:
         stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
@@ -308,7 +308,7 @@ def test_what_is_not_whole_is_skipped_and_what_is_converted_is_told(source: Path
     (folder / "torn.avi").write_bytes(content[: len(content) * 3 // 4])
     encoded = encoder().write(find_videos(folder), tmp_path / "set")
     assert encoded.skipped["torn.avi"].startswith("truncated: ")
-    assert " of 20 frames are there" in encoded.skipped["torn.avi"]
+    assert " of 60 frames are there" in encoded.skipped["torn.avi"]
     use = encoder(replace(CUT, incomplete="use", shot_change=None)).write(find_videos(folder), tmp_path / "rest")
     assert not use.skipped
     assert use.remarks["torn.avi"][0] == encoded.skipped["torn.avi"].partition(";")[0]

@@ -12,6 +12,7 @@ from fsspec.registry import _registry
 
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.data import (
+    BadSample,
     BatchReader,
     ClipSource,
     EvalLoader,
@@ -90,10 +91,14 @@ def test_any_file_system_that_fsspec_knows_by_the_protocol_serves(root, protocol
 
 def test_where_nothing_is_listed_a_file_names_the_shards(root, tmp_path):
     write(tmp_path / "set", 6)
-    (tmp_path / "set" / "shards.txt").write_text("shard-00001.tar\n")
+    (tmp_path / "set" / "shards.txt").write_text("shard-00000.tar\nshard-00001.tar\n")
     with served(tmp_path) as server:
         server.lists = False
-        assert [ShardDataset(remote(server)).key(i) for i in range(2)] == ["clip-0004", "clip-0005"]
+        there = ShardDataset(remote(server))
+        assert [there.key(i) for i in range(len(there))] == [f"clip-{i:04d}" for i in range(6)]
+        (tmp_path / "set" / "shards.txt").write_text("shard-00001.tar\n")
+        with pytest.raises(BadSample, match="num_samples is 6, but the 1 shards hold 2"):
+            ShardDataset(remote(server))
         (tmp_path / "set" / "shards.txt").unlink()
         assert not remote(server).holds_shards()
 

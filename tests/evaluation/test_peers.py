@@ -38,7 +38,7 @@ def test_minterpolate_moves_what_moves_and_reads_keyframes_only():
     made, linear = (peer(hidden(video, known[0]), known).latents for peer in (Minterpolate(), Linear()))
     inside = [1, 2, 3, 5]
     errors = [float((clip - video)[:, :, inside].square().mean()) for clip in (made, linear)]
-    assert errors[0] < 0.2 * errors[1]
+    assert errors[0] < 0.3 * errors[1]
     assert torch.equal(made[:, :, known[0]], video[:, :, known[0]])
     assert torch.equal(made[:, :, 7], video[:, :, 6])  # outside the outermost keyframes the nearest is held
 

@@ -18,6 +18,9 @@ def test_a_program_runs_from_the_wheel(tmp_path: Path) -> None:
     packed = {str(path.relative_to(tmp_path / "installed/interp_refiner")) for path in tmp_path.rglob("*.yaml")}
     assert packed == {str(path.relative_to(ROOT)) for path in (ROOT / "conf").rglob("*.yaml")}
 
+    weights = "interp_refiner/weights/moving_shapes/refiner.safetensors"
+    assert (tmp_path / "installed" / weights).read_bytes() == (ROOT / weights).read_bytes()
+
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "installed")}
@@ -25,5 +28,5 @@ def test_a_program_runs_from_the_wheel(tmp_path: Path) -> None:
     done = subprocess.run(run, cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"path: {tmp_path}/installed/interp_refiner/conf" in done.stdout
-    assert "_target_: interp_refiner.model.backbone.Wan" in done.stdout
+    assert "_target_: interp_refiner.model.backbone.Factorised" in done.stdout
     assert not any(elsewhere.iterdir())

@@ -1,4 +1,4 @@
-"""The forward process: keyframes, interpolation, noise (DESIGN section 3)."""
+"""The forward process: keyframes, interpolation, noise (docs/method.md, Corruption)."""
 
 from collections.abc import Sequence
 from dataclasses import replace

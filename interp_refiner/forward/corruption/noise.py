@@ -1,6 +1,6 @@
 """Noise: how strongly every frame is noised, from where it stands between its keyframes, and how alike neighbours are.
 
-A profile is a function of the neighbours alone, 0 on known frames; DESIGN section 3 has the table.
+A profile is a function of the neighbours alone, 0 on known frames; docs/method.md, Corruption, has the table.
 """
 
 import warnings

@@ -50,7 +50,7 @@ class PixelCodec(Protocol):
 
 
 class Interpolator(nn.Module, ABC):
-    """Fills missing frames from known ones (DESIGN section 4).
+    """Fills missing frames from known ones (docs/method.md, Interpolators).
 
     Before the first and after the last known frame the nearest one is held; nothing is extrapolated.
 

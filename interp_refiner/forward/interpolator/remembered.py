@@ -53,7 +53,7 @@ class Remembered(Interpolator):
         self.kept: dict[bytes, Kept] = {}
 
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
-        if values.device.type != "cpu":
+        if values.device.type != "cpu" or values.requires_grad:  # what is kept has no gradient
             return self.inner(values, near.known)
         names = [fingerprint(sample, known) for sample, known in zip(values, near.known, strict=True)]
         new = [row for row, name in enumerate(names) if name not in self.kept]

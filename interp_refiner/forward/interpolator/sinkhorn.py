@@ -19,7 +19,7 @@ TINY = 1e-4  # beside deviations, lengths and masses of the order of 1 that are 
 
 
 class Sinkhorn(Interpolator):
-    """Moves patches along an entropic optimal transport plan between the two bracketing keyframes (DESIGN section 4).
+    """Moves patches along an entropic optimal transport plan between the two bracketing keyframes.
 
     Tokens ``z_i`` and ``z'_j`` are patches of the latents. With the plan ``P`` of :func:`transport_plan` for the scores
     ``<f_i, f_j> - c(|p_i - p_j|)`` (``f`` features of unit length, ``p`` positions in tokens), the interpolation at

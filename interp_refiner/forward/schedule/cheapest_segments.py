@@ -17,7 +17,7 @@ from interp_refiner.forward.schedule.segment_path import best_superset, beyond, 
 
 @dataclass(kw_only=True, eq=False)
 class CheapestSegments(Schedule):
-    """The keyframes of least total segment cost (DESIGN section 7).
+    """The keyframes of least total segment cost (docs/method.md, Keyframe selection).
 
     Best sets of different sizes are not nested, so the sparsest level is solved first and each finer level is the best
     superset of the next coarser one: ``O(K T^2)`` a level, all samples at once, after the costs.

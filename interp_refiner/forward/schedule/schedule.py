@@ -38,7 +38,7 @@ class Request:
 
 @dataclass(kw_only=True, eq=False)
 class Schedule(ABC):
-    """Chooses the keyframes of every level of a batch of clips (DESIGN section 3, *Plan*).
+    """Chooses the keyframes of every level of a batch of clips (docs/method.md, Plan).
 
     A schedule ranks the frames of each sample, and level s keeps the ``K_s`` lowest ranks, so plans are nested whatever
     the ranking. Forced frames (given ones and endpoints) rank lowest and are keyframes at every level; where they are

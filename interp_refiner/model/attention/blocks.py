@@ -84,8 +84,8 @@ def choose_blocks(
 ) -> KeptBlocks:
     """The top ``ratio`` key blocks of every query block by ``q_bar k_bar^T``; the choice has no gradient.
 
-    DESIGN section 8, and Zhang et al. 2025, "SLA: Beyond Sparsity in Diffusion Transformers via Fine-Tunable
-    Sparse-Linear Attention", section 4.
+    docs/method.md, Sparse-linear attention; Zhang et al. 2025, "SLA: Beyond Sparsity in Diffusion Transformers via
+    Fine-Tunable Sparse-Linear Attention", section 4.
     """
     with torch.autocast(q.device.type, enabled=False):  # the product too in float32
         affinity = torch.einsum("bhmd,bhkd->bhmk", pooled(q, block_q), pooled(k, block_k))

@@ -7,8 +7,8 @@ Two counts of a training step, of which MFU (Chowdhery et al. 2022, "PaLM", appe
   computes a second time is in it: no recomputed activations, and not the scores ``q k^T`` that fused attention kernels
   compute again in their backward pass.
 - the *kernels'* (:attr:`Flops.executed`): with those scores, five products to two, so ``3.5 x forward`` in softmax
-  attention. The floors of DESIGN section 8 and the TFLOP/s of a kernel are of these. Recomputed activations are not in
-  it either.
+  attention. The floors of experiments/performance and the TFLOP/s of a kernel are of these. Recomputed activations are
+  not in it either.
 """
 
 from dataclasses import dataclass

@@ -71,7 +71,7 @@ class SparseLinearLayer(AttentionLayer):
 
 
 class SparseLinear(Attention):
-    """SLA (Zhang et al. 2025, arXiv 2509.24006), exact as in DESIGN section 8.
+    """SLA (Zhang et al. 2025, arXiv 2509.24006), exact, see docs/method.md, Sparse-linear attention.
 
     Args:
         ratio: share of key blocks that every query block keeps.

@@ -1,4 +1,4 @@
-"""Operations of one forward pass of the Wan refiner, counted analytically (DESIGN section 8)."""
+"""Operations of one forward pass of the Wan refiner, counted analytically (docs/method.md, Sparse-linear attention)."""
 
 from collections.abc import Sequence
 from math import prod

@@ -1,4 +1,4 @@
-"""From a network's output to a clean estimate, and from a clean estimate to a loss (DESIGN section 3)."""
+"""From a network's output to a clean estimate, and from a clean estimate to a loss (docs/method.md, Objectives)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

@@ -9,10 +9,10 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.medium.soft import blurred
 from interp_refiner.evaluation.measures import (
     FrechetDistance,
     RandomConvFeatures,
-    blurred,
     frechet_distance,
     nearest_keyframe_copy,
 )

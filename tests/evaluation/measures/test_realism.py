@@ -8,10 +8,10 @@ from scipy.ndimage import laplace
 from torch import Tensor
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.medium.soft import blurred
 from interp_refiner.evaluation.measures import (
     Bootstrap,
     Realism,
-    blurred,
     difference_energy,
     energies,
     laplacian_energy,

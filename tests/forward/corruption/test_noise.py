@@ -1,4 +1,4 @@
-"""Noise profiles against the table of DESIGN section 3, written out frame by frame."""
+"""Noise profiles against the table of docs/method.md, Corruption, written out frame by frame."""
 
 from math import sqrt
 

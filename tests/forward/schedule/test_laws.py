@@ -1,4 +1,4 @@
-"""What DESIGN section 3 demands of every schedule, over all members of the config group."""
+"""The laws of every schedule (docs/method.md, Plan), over all members of the config group."""
 
 import inspect
 

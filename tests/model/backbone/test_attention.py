@@ -80,7 +80,7 @@ def test_a_pretrained_folder_is_loaded_into_a_sparse_model(tmp_path):
 
 def test_the_config_chooses_attention_and_recomputation(tmp_path):
     choices = ["attention=sparse_linear", "attention.block_q=16", "attention.block_k=16"]
-    run = assemble(small_config(tmp_path, *choices, "backbone/recomputation=selective"))
+    run = assemble(small_config(tmp_path, "backbone=wan_tiny", *choices, "backbone/recomputation=selective"))
     layer = run.refiner.backbone.wan.blocks[0].attn1.processor.layer
     assert (layer.ratio, layer.block_q, layer.backend) == (0.1, 16, "auto")
     assert type(run.refiner.backbone.recomputation).__name__ == "SelectiveRecomputation"
