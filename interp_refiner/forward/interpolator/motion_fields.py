@@ -83,6 +83,7 @@ class MotionFields(Fields):
 
     see :func:`matching_cost`, refined by a parabola. Every position starts with the displacement of its cell and
     descends the squared difference of ``start(p)`` and ``end(p + v)`` over the window around it (Lucas, Kanade 1981).
+
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
         pooling: side of a cell in positions; it divides ``radius``.
