@@ -50,7 +50,7 @@ city: $(installed) ## real video: fetches a clip, encodes it, trains on its begi
 		output=logs/city/storyboard.mp4
 	$(python) experiments/city/storyboard.py logs/city
 
-log: $(installed) ## the table of the log book, experiments/log/README.md
+log: $(installed) ## the table of the log book, logs/log/README.md
 	$(python) -m interp_refiner.log_book $(ARGS)
 
 debug: $(installed) ## the whole line on tiny data, in one process: stops at the first thing that is wrong
