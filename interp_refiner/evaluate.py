@@ -1,7 +1,6 @@
 """Judges a trained refiner on held-out clips: ``python -m interp_refiner.evaluate checkpoint=<file or run folder>``."""
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +52,7 @@ def evaluate(cfg: DictConfig) -> None:
     quiet_libraries()
     run, replaced = load_for_evaluation(cfg), ReplacedKeyframes()
     interpolation, bootstrap = option_name("interpolator", run.config.interpolator), Bootstrap(seed=cfg.seed)
-    metrics = {str(name): partial(build, node) for name, node in (cfg.get("metric") or {}).items()}
+    metrics = [build(node) for node in (cfg.get("metric") or {}).values()]
     settings = (cfg.num_samples, cfg.scores_clips, bootstrap, interpolation, metrics)
     evaluator = Evaluator(run.refiner, run.medium, *settings)
     with tqdm(total=run.held_out_pairs, desc="clips at all levels", unit="clip") as progress:

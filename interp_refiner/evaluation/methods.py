@@ -9,8 +9,14 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws
 from interp_refiner.data.medium import Medium
-from interp_refiner.evaluation.measures import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
-from interp_refiner.evaluation.results import Role
+from interp_refiner.evaluation.measures import (
+    SHUFFLED,
+    TRUTH,
+    Role,
+    nearest_keyframe_copy,
+    noise_of_its_size,
+    shuffled_keyframes,
+)
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
@@ -19,7 +25,6 @@ from interp_refiner.training import Refiner
 STREAM = "val"  # the first sample starts from validation's noise
 BASELINE = "linear"
 MEAN = "one_jump"
-SHUFFLED = "shuffled keyframes"
 NOISE = "noise of its size"
 
 
@@ -73,7 +78,7 @@ class Methods:
     def roles(self) -> dict[str, Role]:
         """Names and roles, in the order to be shown."""
         estimates = [self.mean, *filter(None, [self.sampler_name])]
-        controls = ["zero output", *[NOISE] * self.draws_noise, "nearest keyframe", "blurred truth", SHUFFLED, "truth"]
+        controls = ["zero output", *[NOISE] * self.draws_noise, "nearest keyframe", "blurred truth", SHUFFLED, TRUTH]
         roles: dict[str, Role] = dict.fromkeys(estimates, "estimate")
         roles |= dict.fromkeys([self.interpolation_name, BASELINE], "baseline")
         return roles | dict.fromkeys(controls, "control")
@@ -136,7 +141,7 @@ class Methods:
             "nearest keyframe": nearest_keyframe_copy(corrupted.values, known),
             "blurred truth": self.medium.blurred(clean, known),
             SHUFFLED: self._mean(refiner.clean_estimate, lying),
-            "truth": clean,
+            TRUTH: clean,
         }
         if self.draws_noise:
             draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)

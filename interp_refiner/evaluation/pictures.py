@@ -11,23 +11,17 @@ from interp_refiner.evaluation.evaluator import ClipError
 from interp_refiner.evaluation.held_out import by_level
 from interp_refiner.evaluation.measures import keyframe_report
 from interp_refiner.evaluation.methods import Methods
-from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
-from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.evaluation.plots import PLOTS
+from interp_refiner.evaluation.records import FILE, Evaluation
 from interp_refiner.evaluation.run import Run
-
-PLOTS = {  # name: (what draws it, the figures without which there is nothing to draw)
-    "error_by_gap": (error_by_gap, "errors"),
-    "perception_distortion": (perception_distortion, "frechet"),
-    "temporal": (temporal_ratios, "realism"),
-}
 
 
 def write_figures(evaluation: Evaluation, folder: Path) -> list[str]:
     """``evaluation.json`` and the plots; returns the names of the pictures."""
-    evaluation.save(folder / "evaluation.json")
-    drawn = {f"{name}.png": plot for name, (plot, needed) in PLOTS.items() if getattr(evaluation, needed)}
-    for name, plot in drawn.items():
-        plot(evaluation).savefig(folder / name, dpi=120)
+    evaluation.save(folder / FILE)
+    drawn = {f"{name}.png": figure for name, plot in PLOTS.items() if (figure := plot(evaluation)) is not None}
+    for name, figure in drawn.items():
+        figure.savefig(folder / name, dpi=120)
     return list(drawn)
 
 

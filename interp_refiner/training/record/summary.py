@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from interp_refiner.config import run_metadata, terminal
-from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
+from interp_refiner.training.callback import SkipNonFinite, Throughput
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 
 TENSORBOARD = "python -m tensorboard.main --logdir {run}"

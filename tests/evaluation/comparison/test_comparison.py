@@ -3,11 +3,11 @@
 import math
 
 import pytest
+from interp_refiner.evaluation.comparison.measures import AT_KEYFRAMES, FRECHET, MSE
 
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation.comparison import MEASURES, Comparison, find_runs, read_run, read_runs
 from interp_refiner.evaluation.comparison.compare import overlap
-from interp_refiner.evaluation.comparison.measures import AT_KEYFRAMES, FRECHET, MSE
 from interp_refiner.evaluation.comparison.plots import averaged, learning_curves, plots_of, undominated
 from interp_refiner.evaluation.comparison.table import columns_of, verdict_text
 from interp_refiner.evaluation.measures import Interval
