@@ -10,10 +10,10 @@ from tqdm import tqdm
 from interp_refiner.assemble import inference_overrides, load_run
 from interp_refiner.config import Settings, build, main, option_name, quiet_libraries
 from interp_refiner.core import device
-from interp_refiner.evaluation import Evaluator, ReplacedKeyframes, Run, by_level, markdown_report
+from interp_refiner.evaluation import Evaluator, ReplacedKeyframes, Run, by_level
 from interp_refiner.evaluation.about import check, describe
 from interp_refiner.evaluation.measures import Bootstrap
-from interp_refiner.evaluation.pictures import examples, write_clips, write_figures
+from interp_refiner.evaluation.pictures import examples, write_clips, write_outputs
 from interp_refiner.evaluation.terminal import show
 
 
@@ -63,8 +63,7 @@ def evaluate(cfg: DictConfig) -> None:
     ranking = evaluator.ranking(run.num_levels)
     evaluation = evaluator.compute(describe(cfg, run, len(ranking), replaced))
     folder = Path(cfg.paths.output_dir)
-    plots = write_figures(evaluation, folder) + write_clips(run, evaluator.methods, examples(ranking), folder, cfg.fps)
-    (folder / "evaluation.md").write_text(markdown_report(evaluation, plots))
+    write_outputs(evaluation, folder, write_clips(run, evaluator.methods, examples(ranking), folder, cfg.fps))
     show(evaluation, folder)
 
 

@@ -1,6 +1,7 @@
 """What of an evaluation there is to look at: plots, and the worst, median and best clips."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,16 +14,24 @@ from interp_refiner.evaluation.measures import keyframe_report
 from interp_refiner.evaluation.methods import Methods
 from interp_refiner.evaluation.plots import PLOTS
 from interp_refiner.evaluation.records import FILE, Evaluation
+from interp_refiner.evaluation.report import brief_report, markdown_report
 from interp_refiner.evaluation.run import Run
 
 
-def write_figures(evaluation: Evaluation, folder: Path) -> list[str]:
-    """``evaluation.json`` and the plots; returns the names of the pictures."""
+def write_outputs(evaluation: Evaluation, folder: Path, clips: Sequence[str] = ()) -> None:
+    """Writes ``evaluation.json``, the plots, ``evaluation.md`` that shows them, and ``table.md`` for the log book.
+
+    Args:
+        evaluation: the figures.
+        folder: where they are written.
+        clips: file names of pictures that are there already.
+    """
     evaluation.save(folder / FILE)
     drawn = {f"{name}.png": figure for name, plot in PLOTS.items() if (figure := plot(evaluation)) is not None}
     for name, figure in drawn.items():
         figure.savefig(folder / name, dpi=120)
-    return list(drawn)
+    (folder / "evaluation.md").write_text(markdown_report(evaluation, [*drawn, *clips]))
+    (folder / "table.md").write_text(brief_report(evaluation))
 
 
 def examples(ranking: list[ClipError]) -> dict[str, ClipError]:

@@ -97,7 +97,7 @@ class Evaluation:
     def columns(self) -> list[Column]:
         """Every measure with a figure, beside each method that it is compared with; :attr:`baselines` first."""
         found = dict.fromkeys((r.measure, r.against) for r in self.records)
-        order = [None, *dict.fromkeys([*self.baselines, *(against for _, against in found)])]
+        order = dict.fromkeys([None, *self.baselines, *(against for _, against in found)])
         return [Column(m, against) for m in self.measures for against in order if (m.name, against) in found]
 
     def brief(self, base: str | None = None) -> list[Column]:

@@ -66,6 +66,12 @@ def markdown_report(evaluation: Evaluation, plots: Sequence[str] = ()) -> str:
     return text + "".join(f"\n![{name}]({name})\n" for name in plots)
 
 
+def brief_report(evaluation: Evaluation) -> str:
+    """The columns that matter most, level by level."""
+    tables = {level: level_table(evaluation, level, evaluation.brief()) for level in evaluation.levels}
+    return "\n".join(f"Level {level}:\n\n{table}" for level, table in tables.items())
+
+
 def notes(columns: Sequence[Column]) -> str:
     """What a reader of these columns has to know, as a list."""
     return "".join(f"- {note}.\n" for note in dict.fromkeys(c.measure.note for c in columns) if note)

@@ -11,9 +11,9 @@ from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue, per_frame
 from interp_refiner.evaluate import evaluate, load_for_evaluation
-from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, by_level, figure
+from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, by_level
 from interp_refiner.evaluation.about import describe
-from interp_refiner.evaluation.measures import missing_frame_mse
+from interp_refiner.evaluation.measures import PSNR, Record, SquaredError, missing_frame_mse
 from interp_refiner.evaluation.pictures import short
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
@@ -50,7 +50,7 @@ def cfg(place):
 def test_leaves_figures_plots_and_clips(place, cfg, capsys):
     evaluate(cfg)
     folder, printed = place / "evaluate", capsys.readouterr().out
-    for name in ("error_by_gap", "perception_distortion", "temporal", "clips", "best", "median", "worst"):
+    for name in ("by_gap", "perception_distortion", "ratios_to_truth", "clips", "best", "median", "worst"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     for name in ("best", "median", "worst"):
         assert (folder / f"{name}.mp4").stat().st_size > 1000
@@ -62,8 +62,8 @@ def test_leaves_figures_plots_and_clips(place, cfg, capsys):
     assert evaluation.about["clips"] == 5
     assert evaluation.about["sampler"] == "one_jump, guidance=none"
     for level in (1, 4):
-        assert figure(evaluation.errors, "mse_ratio/zero output/linear", level=level).value == 1
-        assert figure(evaluation.errors, "mse/truth", level=level).value == 0
+        assert evaluation.record("mse_ratio", "zero output", "linear", level=level).value == 1
+        assert evaluation.record("mse", "truth", level=level).value == 0
     check_against_direct_computation(cfg, evaluation, json.loads((folder / "clips.json").read_text()))
 
 
@@ -78,7 +78,7 @@ def check_against_direct_computation(cfg, evaluation: Evaluation, clips: dict) -
             errors += both[0].tolist()
             ratios |= dict(zip(c.clip.keys, (both[0] / both[1]).tolist(), strict=True))
     assert len(errors) == 5
-    assert figure(evaluation.errors, "mse/one_jump", level=4).value == pytest.approx(sum(errors) / 5, rel=1e-5)
+    assert evaluation.record("mse", "one_jump", level=4).value == pytest.approx(sum(errors) / 5, rel=1e-5)
     order = sorted(ratios, key=ratios.__getitem__)
     assert [clips[name]["key"] for name in ("best", "median", "worst")] == [order[0], order[2], order[-1]]
     for clip in clips.values():
@@ -146,10 +146,9 @@ def clean_clips(run) -> dict[str, torch.Tensor]:
 def test_a_narrow_terminal_folds_names_and_cuts_no_figure(place, cfg, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "30")
     names = {"a_method_with_a_very_long_name": "estimate", "linear": "baseline"}
-    values = {"mse_ratio/a_method_with_a_very_long_name/linear": {"value": 0.5, "low": 0.4, "high": 0.6}}
-    psnr = {"psnr/a_method_with_a_very_long_name": {"value": 40.25, "low": 1.0, "high": 2.0}}
-    records = ({"level": 1, "values": values}, {"level": 1, "values": psnr})
-    show(Evaluation({}, names, errors=[records[0]], scores=[records[1]]), place)
+    long, measures = next(iter(names)), [*SquaredError.measures[0].family, *PSNR.measures]
+    records = [Record("mse_ratio", long, 0.5, 0.4, 0.6, "linear", level=1), Record("psnr", long, 40.25, 1, 2, level=1)]
+    show(Evaluation({}, names, measures=measures, records=records), place)
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert {"0.500", "40.25"} <= set(printed.split())

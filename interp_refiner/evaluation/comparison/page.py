@@ -103,8 +103,8 @@ def headlines(comparison: Comparison) -> list[Headline]:
     return [
         Headline(
             f"{v.column.measure.superlative} {v.column.heading} at level {level}",
-            f"no winner: {' | '.join(row.label for row in v.tied)}" if v.tied else v.best.label,
-            f"{v.best.label} with {verdict_text(v)}" if v.tied else verdict_text(v),
+            "no winner" if v.tied else v.best.label,
+            f"{v.best.label} has {verdict_text(v)}" if v.tied else verdict_text(v),
             v.overlap is False,
         )
         for v in found
