@@ -25,7 +25,6 @@ from interp_refiner.evaluation.measures import (
 from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
 from interp_refiner.evaluation.methods import BASELINE, Methods
 from interp_refiner.evaluation.records import Evaluation
-from interp_refiner.training import Refiner
 
 
 @dataclass(frozen=True)
@@ -49,39 +48,31 @@ class Evaluator:
     Latents are measured on every clip; what may need decoding, on the first ``scores_clips`` clips.
 
     Args:
-        refiner: in evaluation mode, on its device, with the sampler to judge.
-        medium: what its clips are, on the same device.
-        num_samples: samples a clip; with 2 or more their energy score and spread are measured.
+        methods: what is compared; with 2 or more samples a clip their energy score and spread are measured.
         scores_clips: clips that are decoded; None for all.
         bootstrap: of the intervals.
-        interpolation: what the run's own interpolation is called; None: after its class.
         chosen: metrics beside the standard ones.
 
     Raises:
-        BadValue: counts below 1, several samples that would all be the same, a chosen metric that is not for such
-            clips, or two measures of one name.
+        BadValue: a count below 1, a chosen metric that is not for such clips, or two measures of one name.
     """
 
     def __init__(
         self,
-        refiner: Refiner,
-        medium: Medium,
-        num_samples: int = 1,
+        methods: Methods,
         scores_clips: int | None = None,
         bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-        interpolation: str | None = None,
         chosen: Sequence[Metric] = (),
     ):
         if scores_clips is not None and scores_clips < 1:
             raise BadValue("scores_clips", scores_clips, "at least 1, or null for all")
-        self.methods, self.medium = Methods(refiner, medium, num_samples, interpolation), medium
-        self.scores_clips = scores_clips
-        self.roles, self.device = self.methods.roles, refiner.device
-        metrics: list[Metric] = [*standard(medium.domains), *chosen]
-        if num_samples > 1 and self.methods.sampler_name is not None:
-            metrics.append(SeveralSamples(num_samples, self.methods.sampler_name))
-        check(metrics, medium)
-        design = Design(self.roles, [m for m, role in self.roles.items() if role == "baseline"], bootstrap)
+        self.methods, self.medium, self.scores_clips = methods, methods.medium, scores_clips
+        self.roles, self.device = methods.roles, methods.refiner.device
+        metrics: list[Metric] = [*standard(self.medium.domains), *chosen]
+        if methods.num_samples > 1 and methods.sampler_name is not None:
+            metrics.append(SeveralSamples(methods.num_samples, methods.sampler_name))
+        check(metrics, self.medium)
+        design = Design(self.roles, methods.baselines, bootstrap)
         self.tables = [(metric, metric.to(self.device).table(design).to(self.device)) for metric in metrics]
         self.ratios: list[tuple[int, list[str], Tensor]] = []
 
@@ -135,6 +126,11 @@ class Evaluator:
         found = {record.measure for record in records}
         measures = [m for metric, _ in self.tables for one in metric.measures for m in one.family if m.name in found]
         return Evaluation(about, self.roles, BASELINE, measures, records)
+
+    @property
+    def sparsest(self) -> int:
+        """The sparsest level so far."""
+        return max(level for level, *_ in self.ratios)
 
     def ranking(self, level: int) -> list[ClipError]:
         """The clips at a level, best first."""

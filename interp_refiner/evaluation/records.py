@@ -101,8 +101,8 @@ class Evaluation:
         return [Column(m, against) for m in self.measures for against in order if (m.name, against) in found]
 
     def brief(self, base: str | None = None) -> list[Column]:
-        """The columns to show where room is short, comparisons only with ``base`` (None: :attr:`baseline`)."""
-        wanted = (None, base or self.baseline)
+        """The columns to show where room is short, comparisons with ``base`` (None: :attr:`baseline`) and estimates."""
+        wanted = (None, base or self.baseline, *self.named("estimate"))
         return [column for column in self.columns if column.measure.brief and column.against in wanted]
 
     @property

@@ -57,7 +57,8 @@ def corrupt(refiner: Refiner, level: int, rows: slice = slice(None)) -> Corrupte
 
 
 def evaluate(refiner, batch: int = B, levels=(1, 2, 3, 4), **settings) -> tuple[Evaluation, Evaluator]:
-    evaluator = Evaluator(refiner, VIDEO, bootstrap=FEW, **settings)
+    methods = Methods(refiner, VIDEO, settings.pop("num_samples", 1), rivals=settings.pop("rivals", ()))
+    evaluator = Evaluator(methods, bootstrap=FEW, **settings)
     for level in levels:
         for first in range(0, B, batch):
             evaluator.update(corrupt(refiner, level, slice(first, first + batch)), level, first)
@@ -179,7 +180,7 @@ def test_only_so_many_clips_are_decoded():
     assert clips["mse"] == clips["exact_share"] == B
     assert clips["psnr"] == clips["flicker"] == clips["frechet"] == 4
     with pytest.raises(BadValue, match="scores_clips=0: expected at least 1"):
-        Evaluator(make(), VIDEO, scores_clips=0)
+        evaluate(make(), scores_clips=0)
 
 
 def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validation():
@@ -230,7 +231,7 @@ def test_a_one_step_sampler_has_several_samples():
 @pytest.mark.parametrize(("sampler", "overrides"), [(OneJump(), ()), (Bridge(1), ("corruption=none",))])
 def test_samples_that_would_all_be_the_same_are_refused(sampler, overrides):
     with pytest.raises(BadValue, match="num_samples=2: expected 1, where there is one estimate only"):
-        Evaluator(make(0.0, sampler, *overrides), VIDEO, num_samples=2)
+        evaluate(make(0.0, sampler, *overrides), num_samples=2)
 
 
 def test_the_run_s_own_interpolation_stands_beside_linear():
@@ -252,7 +253,7 @@ def test_a_preview_is_never_taken_for_a_video():
     latents = CODEC.encode(torch.rand(3, 3, T, 16, 20, generator=torch.Generator().manual_seed(1)))
     clip = Clip(latents, ["a", "b", "c"], level=torch.full((3,), 2))
     c = refiner.corruption(clip, "val")
-    evaluator = Evaluator(refiner, Video(LatentPreview(16), spec_of(16)), bootstrap=FEW)
+    evaluator = Evaluator(Methods(refiner, Video(LatentPreview(16), spec_of(16))), bootstrap=FEW)
     evaluator.update(c, 2, 0)
     evaluation = evaluator.compute({})
     assert not {record.measure for record in evaluation.records} & {"psnr", "ssim"}
@@ -269,3 +270,19 @@ def test_components_are_called_what_the_config_calls_them():
         pass
 
     assert [config_name(x) for x in (FlowWarp(), Bridge(), OneJump())] == ["flow_warp", "bridge", "one_jump"]
+
+
+def test_rivals_stand_beside_the_first_with_paired_intervals():
+    rival = Methods(make(gain=0.8), VIDEO, label="b")
+    evaluation, _ = evaluate(make(gain=0.4), levels=[4], rivals=[rival])
+    assert evaluation.named("estimate") == ["one_jump", "b: one_jump"]
+    alone, _ = evaluate(make(gain=0.8), levels=[4])
+    assert evaluation.record("mse", "b: one_jump", level=4)[2:5] == alone.record("mse", "one_jump", level=4)[2:5]
+    paired = evaluation.record("mse_ratio", "b: one_jump", "one_jump", level=4)
+    first, second = (evaluation.record("mse", name, level=4) for name in evaluation.named("estimate"))
+    assert paired.value == pytest.approx(second.value / first.value)
+    assert paired.high / paired.low < (second.high / first.low) / (second.low / first.high)  # narrower than unpaired
+    assert "MSE / one_jump" in [column.heading for column in evaluation.brief()]
+    other = Methods(make(0.8, None, "schedule.counts=[9,7,5,3]"), VIDEO, label="b")
+    with pytest.raises(BadValue, match="checkpoint=b: expected a run with the keyframes of the first one"):
+        evaluate(make(), levels=[4], rivals=[other])
