@@ -38,6 +38,7 @@ def by_gap(evaluation: Evaluation) -> Figure | None:
     canvas, panels = canvas_of(len(found), width=4.4)
     for axes, (column, methods) in zip(panels, found.items(), strict=True):
         _against_gap(axes, column, methods, evaluation)
+    panels[0].set_title(titled(evaluation))
     legend_below(canvas, panels)
     return canvas
 
@@ -45,7 +46,7 @@ def by_gap(evaluation: Evaluation) -> Figure | None:
 def _against_gap(
     axes: Axes, column: Column, methods: dict[str, list[tuple[int, Interval]]], evaluation: Evaluation
 ) -> None:
-    ratio, top = column.measure.neutral == 1.0, FAR
+    ratio, top, seen = column.measure.neutral == 1.0, FAR, [0.0]
     for method, points in methods.items():
         control = evaluation.methods[method] == "control"
         if not points or (ratio and control and all(f.value > FAR for _, f in points)):
@@ -55,10 +56,14 @@ def _against_gap(
         axes.plot(gap, value, label=method, **style)
         axes.fill_between(gap, low, high, color=style["color"], alpha=0.15, linewidth=0)
         top = top if control else max(top, *high)
+        seen += [] if control else [*low, *high]
     reference(axes, "y", float(column.measure.neutral or 0))
     axes.plot([], [], ":", color=FAINT, linewidth=1, label=evaluation.baseline)
     if ratio:
         axes.set_ylim(-0.03 * top, 1.05 * top)
+    elif max(seen) > min(seen):  # controls such as the truth may be far away
+        room = 0.2 * (max(seen) - min(seen))
+        axes.set_ylim(min(seen) - room, max(seen) + room)
     plain(axes, "gap between keyframes (frames)", column.heading)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
@@ -86,12 +91,12 @@ def perception_distortion(evaluation: Evaluation) -> Figure | None:
                 marks = style | {"linestyle": "none", "elinewidth": 1}
                 axes.errorbar(x.value, y.value, xerr=reach(x), yerr=reach(y), label=method, **marks)
         axes.plot(1, 1, marker="s", color=INK, fillstyle="none", linestyle="none", label=base, markersize=9)
+        axes.margins(0.1)
         for floor in {r.method for r in evaluation.records} - {*evaluation.methods}:
             found = evaluation.figure(second, floor, level=level)
-            if found is not None:
+            if found is not None and found.value <= axes.get_ylim()[1]:  # of few clips it says nothing
                 axes.axhline(found.value, color=FAINT, linewidth=1, linestyle=":", label=floor)
-        plain(axes, first.heading, second.heading if axes is panels[0] else "", f"level {level}")
-        axes.margins(0.1)
+        plain(axes, first.heading, second.heading if axes is panels[0] else "", titled(evaluation, level))
     legend_below(canvas, panels)
     return canvas
 
@@ -110,26 +115,32 @@ def ratios_to_truth(evaluation: Evaluation) -> Figure | None:
     methods = [m for m in evaluation.methods if any(evaluation.figure(c, m, level=s) for c in columns for s in levels)]
     if not methods:
         return None
-    canvas, panels = canvas_of(len(levels), width=3.6, height=1.2 + 0.36 * len(methods))
+    canvas, panels = canvas_of(len(levels), width=3.6, height=1.2 + 0.5 * len(methods))
     for axes, level in zip(panels, levels, strict=True):
         for place, (column, colour) in enumerate(zip(columns, cycle(COLOURS), strict=False)):
             offset = 0.18 * (place - (len(columns) - 1) / 2)
             for row, method in enumerate(methods):
                 found = evaluation.figure(column, method, level=level)
-                if found is not None:
+                if found is None or not found.value <= FAR:
+                    text = f"{found.value:.1f} \N{RIGHTWARDS ARROW}" if found is not None and found.value > FAR else ""
+                    axes.annotate(text, (FAR, row + offset), color=colour, fontsize=7, **AT_RIGHT)
+                else:
                     axes.errorbar(found.value, row + offset, xerr=reach(found), fmt="o", markersize=4, color=colour)
-                if found is not None and found.value > FAR:
-                    text = f"{found.value:.1f} \N{RIGHTWARDS ARROW}"
-                    axes.annotate(text, (FAR, row + offset), color=colour, fontsize=8, **AT_RIGHT)
             axes.plot([], [], "o", color=colour, label=column.heading)
         axes.axvspan(*REAL, color=FAINT, alpha=0.2, linewidth=0)
         reference(axes, "x", 1.0)
         axes.set_yticks(range(len(methods)), methods if axes is panels[0] else [""] * len(methods))
         axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.set_xlim(-0.03 * FAR, 1.05 * FAR)
-        plain(axes, "relative to the truth", "", f"level {level}")
+        plain(axes, "relative to the truth", "", titled(evaluation, level))
     legend_below(canvas, panels)
     return canvas
+
+
+def titled(evaluation: Evaluation, level: int | None = None) -> str:
+    """A level, and how many clips its figures are from."""
+    clips = max((r.clips or 0 for r in evaluation.records if level in (None, r.level)), default=0)
+    return ", ".join([f"level {level}"] * (level is not None) + [f"{clips} clips"] * (clips > 0))
 
 
 PLOTS = {"by_gap": by_gap, "perception_distortion": perception_distortion, "ratios_to_truth": ratios_to_truth}

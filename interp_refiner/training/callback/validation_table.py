@@ -1,6 +1,7 @@
 """Validation results as people read them: per level, interpolation against refinement."""
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
@@ -9,12 +10,12 @@ from interp_refiner.training.missing_frame import FIGURES, level_cells
 
 
 class ValidationTable(L.Callback):
-    """Prints missing-frame error of interpolation and refinement per level after every validation."""
+    """Prints missing-frame error of interpolation and refinement per level after every validation while training."""
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+            return  # the last validation, of all clips, is in the summary
         table = Table(title=f"held-out clips after {trainer.global_step} steps (missing frames)")
         for heading in ("level", *(measure.heading for measure in FIGURES)):
             table.add_column(heading, justify="right")

@@ -31,7 +31,7 @@ from interp_refiner.training.record.run_record import RunRecord
 INDEX = "README.md"
 TABLE = "evaluation/table.md"  # of a run folder: what an evaluation at its end found, in short
 UNDECIDED = "*open*"
-UNTOLD = ("experiment_name", "next_command", "scales", "log_book", "evaluation", "data.writer")
+UNTOLD = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
 # Names under which an entry tells the places of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
 _ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
