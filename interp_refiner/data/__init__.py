@@ -11,6 +11,7 @@ from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, Unavailable, write_shards
 from interp_refiner.data.source import Clips, ClipSource, Reading, Writer
 from interp_refiner.data.stores import Stores, inside
+from interp_refiner.data.mirror import Mirror
 from interp_refiner.data.text_dropout import TextDropout
 from interp_refiner.data.verify import summary, verify
 from interp_refiner.data.videos import Cut, find_videos, walked

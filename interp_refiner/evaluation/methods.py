@@ -140,7 +140,7 @@ class Methods:
         }
         if self.draws_noise:
             draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)
-            noise = refiner.corruption.noise.draw(draws, "eps", clean)
+            noise = refiner.corruption.fresh(draws, "eps", corrupted)
             controls[NOISE] = noise_of_its_size(shown, corrupted.interpolation, noise)
         return controls
 

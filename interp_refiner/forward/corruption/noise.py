@@ -5,12 +5,15 @@ A profile is a function of the neighbours alone, 0 on known frames; docs/method.
 
 import warnings
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, Neighbours
+from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame
+from interp_refiner.forward.interpolator import Interpolation
 
 
 def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> Float[Tensor, "b c t *space"]:
@@ -34,18 +37,29 @@ class NoiseProfile(ABC):
             interpolation gets wrong in one frame it gets wrong in the next: residuals of motion-compensated
             interpolation have about 0.5.
 
+    Attributes:
+        needs_hypotheses: whether the interpolator has to offer several.
+
     Raises:
         BadValue: a correlation outside [0, 1).
     """
+
+    needs_hypotheses: ClassVar[bool] = False
 
     def __init__(self, temporal_correlation: float = 0.0):
         if not 0 <= temporal_correlation < 1:
             raise BadValue("temporal_correlation", temporal_correlation, "a number from 0 (white) to below 1")
         self.temporal_correlation = temporal_correlation
 
-    def draw(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
-        """``eps``: standard normal in every position, correlated in time, from the draw called ``name``."""
+    def draw(
+        self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
+    ) -> Float[Tensor, "b n t *space"]:
+        """Standard normal numbers, correlated in time, from the draw called ``name``: what :meth:`eps` is made of."""
         return autoregressive(draws.normal(name, like), self.temporal_correlation)
+
+    def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """``eps``, of unit variance, from the numbers that :meth:`draw` drew and from what is interpolated."""
+        return drawn
 
     def amplitude(self, sigma: float) -> float:
         """The amplitude that goes with this profile, ``sigma`` itself unless there is nothing to scale."""
@@ -54,6 +68,10 @@ class NoiseProfile(ABC):
     def of_clips(self, num_frames: int) -> "NoiseProfile":
         """The profile that clips of ``num_frames`` frames have, for use on others; itself where equal."""
         return self
+
+    def local_scale(self, filled: Interpolation) -> Float[Tensor, "b c t *space"] | None:
+        """``g``, the amplitude of every position relative to ``m``, from what is interpolated; None for 1."""
+        return None
 
     @abstractmethod
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
@@ -120,3 +138,68 @@ class Triangular(NoiseProfile):
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
         between = 2 * neighbours.distance / neighbours.gap.clamp(min=1)
         return torch.where(neighbours.one_sided, 1.0, between)
+
+
+class Disagreement(NoiseProfile):
+    """``m = 1``, and noise along what the hypotheses of the interpolator differ by:
+
+        g eps = sqrt(1 - w^2) sum_j a_j (h_j - zbar) / sqrt(k - 1) + w g xi            j = 2..k
+        g^2   = floor^2 + local mean of  1/(k-1) sum_j (h_j - zbar)^2
+
+    An interpolation is wrong where its hypotheses disagree and right nearly everywhere else; white noise of one amplitude is
+    too little in the one place and too much in the other. The fields ``a_j`` are standard normal, smooth over 3 x 3
+    positions, and shared by all channels, so the noise looks like moving things instead of speckle. ``xi`` is white:
+    without it, whatever no hypothesis explains could be read off ``x`` at ``tau < 1``. ``g`` is of every channel and
+    position, the local mean over 3 x 3 positions. ``sigma`` is in units of the disagreement: residuals have about half of
+    it (experiments/refinement).
+
+    Args:
+        white: ``w``, amplitude of the white part, in 0..1; 1 has no other.
+        floor: in units of latent standard deviation, where all hypotheses agree.
+        temporal_correlation: see :class:`NoiseProfile`.
+
+    Raises:
+        BadValue: a share outside 0..1, a floor that is not positive.
+    """
+
+    needs_hypotheses: ClassVar[bool] = True
+
+    def __init__(self, white: float = 0.2, floor: float = 0.02, temporal_correlation: float = 0.0):
+        super().__init__(temporal_correlation)
+        if not 0 <= white <= 1:
+            raise BadValue("white", white, "a share of the amplitude from 0 to 1")
+        if not floor > 0:
+            raise BadValue("floor", floor, "a number > 0, in units of latent standard deviation")
+        self.white, self.floor = white, floor
+
+    def draw(
+        self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
+    ) -> Float[Tensor, "b n t *space"]:
+        """``xi`` and the fields ``a_j`` before they are smoothed, ``n = c + k - 1``."""
+        b, c = like.shape[:2]
+        more = like.new_empty(1).expand(b, c + num_hypotheses - 1, *like.shape[2:])
+        return autoregressive(draws.normal(name, more), self.temporal_correlation)
+
+    def local_scale(self, filled: Interpolation) -> Float[Tensor, "b c t *space"] | None:
+        if filled.hypotheses is None:
+            return None
+        spread = (filled.hypotheses[:, 1:] - filled.latents.unsqueeze(1)).float().square().mean(1)
+        return (local_mean(spread, "replicate") + self.floor**2).sqrt().to(filled.latents.dtype)
+
+    def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        offered, g = corrupted.alternatives, corrupted.local_scale
+        if offered is None or g is None:
+            return drawn
+        channels, n = g.shape[1], offered.offsets.shape[1]
+        white, fields = drawn[:, :channels], 3 * local_mean(drawn[:, channels:], "circular")  # 3: of unit variance again
+        along = (fields.unsqueeze(2) * offered.offsets).sum(1) * ((1 - self.white**2) / n) ** 0.5
+        return torch.where(per_frame(corrupted.known, g), white, along / g + self.white * white)
+
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        return torch.ones(neighbours.known.shape, device=neighbours.known.device)
+
+
+def local_mean(values: Float[Tensor, "b c t h w"], edge: str) -> Float[Tensor, "b c t h w"]:
+    """Over the 3 x 3 positions around every position of a frame; ``edge`` as in :func:`torch.nn.functional.pad`."""
+    frames = F.avg_pool2d(F.pad(values.transpose(1, 2).flatten(0, 1), (1, 1, 1, 1), mode=edge), 3, 1)
+    return frames.unflatten(0, (values.shape[0], values.shape[2])).transpose(1, 2)
