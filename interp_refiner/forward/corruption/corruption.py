@@ -83,7 +83,9 @@ class Corruption:
             allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if noise.needs_hypotheses and interpolator.num_hypotheses == 1:
-            allowed = "one that offers hypotheses (motion_hypotheses | two_fields_pixels | ...): the noise is where they"
+            allowed = (
+                "one that offers hypotheses (motion_hypotheses | two_fields_pixels | ...): the noise is where they"
+            )
             raise BadValue("interpolator", type(interpolator).__name__, f"{allowed} differ")
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")

@@ -191,7 +191,10 @@ class Disagreement(NoiseProfile):
         if offered is None or g is None:
             return drawn
         channels, n = g.shape[1], offered.offsets.shape[1]
-        white, fields = drawn[:, :channels], 3 * local_mean(drawn[:, channels:], "circular")  # 3: of unit variance again
+        white, fields = (
+            drawn[:, :channels],
+            3 * local_mean(drawn[:, channels:], "circular"),
+        )  # 3: of unit variance again
         along = (fields.unsqueeze(2) * offered.offsets).sum(1) * ((1 - self.white**2) / n) ** 0.5
         return torch.where(per_frame(corrupted.known, g), white, along / g + self.white * white)
 

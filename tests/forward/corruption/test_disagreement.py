@@ -27,7 +27,11 @@ def test_the_scale_is_the_spread_of_the_hypotheses_over_neighbouring_positions()
     corrupted = disagreement()(random_clip(), "val")
     spread = (corrupted.hypotheses[:, 1:] - corrupted.interpolation.unsqueeze(1)).square().mean(1)
     around = torch.stack(
-        [F.pad(spread, (1, 1, 1, 1, 0, 0), mode="replicate")[..., y : y + 4, x : x + 6] for y in range(3) for x in range(3)]
+        [
+            F.pad(spread, (1, 1, 1, 1, 0, 0), mode="replicate")[..., y : y + 4, x : x + 6]
+            for y in range(3)
+            for x in range(3)
+        ]
     )
     expected = (around.mean(0) + FLOOR**2).sqrt()
     missing = corrupted.missing.nonzero(as_tuple=True)
