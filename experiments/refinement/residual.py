@@ -1,4 +1,4 @@
-"""Where the interpolation is wrong, and by how much: scales for the noise, judged by how well a Gaussian of them explains residuals.
+"""Scales for the noise, judged by how well a Gaussian of each explains what the interpolation gets wrong.
 
 ``python experiments/refinement/residual.py [config overrides of the data]`` prints a Markdown table.
 """
@@ -22,7 +22,7 @@ CLIPS, COUNTS = 128, (5, 8)
 
 
 def explained(residual: Float[Tensor, "n c h w"], scale: Float[Tensor, "n c h w"]) -> tuple[float, float, float]:
-    """Nats a value that a Gaussian ``N(0, (a scale)^2)`` needs at the best ``a``, that ``a``, and the kurtosis that is left."""
+    """Nats a value under ``N(0, (a scale)^2)`` at the best ``a``, that ``a``, and the kurtosis that is left."""
     ratio = residual / scale
     square = ratio.square().mean()
     nats = scale.log().mean() + 0.5 * (square.log() + 1 + torch.tensor(2 * torch.pi).log())

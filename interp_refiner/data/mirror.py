@@ -19,9 +19,9 @@ AXES = {-1: "mirror_x", -2: "mirror_y"}  # of space, and the names of their draw
 class Mirror:
     """Mirrors training clips along x and along y, each with a probability of its own draw.
 
-    It comes after the corruption, whose parts are mirrored with it: an interpolator that keeps what it has matched
-    (:class:`Remembered`) serves four clips with each. Prompts that name directions would be wrong, so a mirrored clip has
-    none. The draws are functions of (seed, epoch, key), like those of the corruption.
+    It comes after the corruption and mirrors all that was made, so an interpolator that keeps what it has matched
+    (:class:`Remembered`) matches once for four clips. A mirrored clip has no prompt, since prompts name directions. The
+    draws are functions of (seed, epoch, key), like those of the corruption.
 
     Args:
         probability: of either axis; 0 mirrors nothing.
@@ -62,7 +62,7 @@ class Mirror:
 def mirror(corrupted: Corrupted, chosen: Bool[Tensor, " b"], axis: int, codec: Codec) -> Corrupted:
     """``corrupted`` with the chosen samples mirrored along one axis of space.
 
-    Latents ``z`` of a codec with ``z -> s z`` under a mirror, per channel, before normalisation by ``(mu, std)``, become
+    Raw latents are multiplied by the codec's signs ``s``, so those normalised by ``(mu, std)`` become
 
         s flip(z) + (s - 1) mu / std
     """

@@ -74,9 +74,9 @@ class Codec(nn.Module, ABC):
         """Pixels ``D(l)`` from raw latents, not clamped."""
 
     def mirror_signs(self, axis: int) -> Float[Tensor, " c"] | None:
-        """By what the channels of a video's raw latents are multiplied when it is mirrored along ``axis`` (-1: x, -2: y).
+        """What the channels of raw latents are multiplied by when a video is mirrored along ``axis`` (-1: x, -2: y).
 
-        The positions are mirrored with them. None where latents of a mirrored video are others: those of an autoencoder.
+        The positions are mirrored as well. None where this is not all that changes: latents of an autoencoder.
         """
         return None
 

@@ -146,11 +146,11 @@ class Disagreement(NoiseProfile):
         g eps = sqrt(1 - w^2) sum_j a_j (h_j - zbar) / sqrt(k - 1) + w g xi            j = 2..k
         g^2   = floor^2 + local mean of  1/(k-1) sum_j (h_j - zbar)^2
 
-    An interpolation is wrong where its hypotheses disagree and right nearly everywhere else; white noise of one amplitude is
-    too little in the one place and too much in the other. The fields ``a_j`` are standard normal, smooth over 3 x 3
-    positions, and shared by all channels, so the noise looks like moving things instead of speckle. ``xi`` is white:
-    without it, whatever no hypothesis explains could be read off ``x`` at ``tau < 1``. ``g`` is of every channel and
-    position, the local mean over 3 x 3 positions. ``sigma`` is in units of the disagreement: residuals have about half of
+    An interpolation is wrong where its hypotheses disagree and right nearly everywhere else. White noise of one
+    amplitude is too little in the first places and too much in the others. The fields ``a_j`` are standard normal,
+    smooth over 3 x 3 positions, and shared by all channels, so the noise looks like moving things instead of speckle.
+    ``xi`` is white: without it, what no hypothesis explains could be read off ``x`` at ``tau < 1``. The local mean is
+    over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals have about half of
     it (experiments/refinement).
 
     Args:

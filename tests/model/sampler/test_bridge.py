@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue, Draws, per_frame, per_sample
-from interp_refiner.model.sampler import Arc, Bridge, Even, bridge, steps_along
+from interp_refiner.model.sampler import Arc, Bridge, Even, steps_along
 from tests.factories import corrupted_clip, make_corruption, random_clip
 from tests.helpers import build, group_members
 
