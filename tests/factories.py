@@ -46,12 +46,7 @@ def make_interpolator(name: str) -> Interpolator:
 
 
 def make_corruption(*overrides: str) -> Corruption:
-    """The corruption of the default config under overrides, as the entry points build it.
-
-    ``disagreement`` has an interpolator with hypotheses unless the overrides name one.
-    """
-    if "corruption=disagreement" in overrides and not any(text.startswith("interpolator=") for text in overrides):
-        overrides = (*overrides, "interpolator=motion_hypotheses")
+    """The corruption of the default config under overrides, as the entry points build it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", overrides=list(overrides), return_hydra_config=False)
     return instantiate(config.corruption, _convert_="all")

@@ -12,13 +12,12 @@ from torch import Tensor
 
 from interp_refiner.assemble import forward_process
 from interp_refiner.config import build
+from interp_refiner.core import Clip
 from interp_refiner.data.codec import declared_codec
 from interp_refiner.evaluation.interpolator_table import held_out_clips
 from interp_refiner.evaluation.notebook import config
-from interp_refiner.forward.corruption import Disagreement
-from interp_refiner.forward.schedule.uniform import evenly_spaced
 
-CLIPS, COUNTS = 128, (5, 8)
+CLIPS = 128
 
 
 def explained(residual: Float[Tensor, "n c h w"], scale: Float[Tensor, "n c h w"]) -> tuple[float, float, float]:
@@ -33,25 +32,23 @@ def explained(residual: Float[Tensor, "n c h w"], scale: Float[Tensor, "n c h w"
 def main() -> None:
     """Prints a row for every law of the noise and number of keyframes."""
     cfg = config("+experiment=gt_keyframes", *sys.argv[1:])
-    spec = build(cfg.data).open().spec
-    interpolator = forward_process(cfg.corruption, declared_codec(spec)).interpolator
+    codec = declared_codec(build(cfg.data).open().spec)
+    corruption = forward_process(cfg.corruption, codec)
     clean, _ = held_out_clips(Path(cfg.data.root), "val", CLIPS, None)
+    keys = [str(number) for number in range(len(clean))]
     print("| noise | keyframes | nats a value | residual / scale | kurtosis |\n|---|---|---|---|---|")
-    for count in COUNTS:
-        known = torch.zeros(len(clean), clean.shape[2], dtype=torch.bool)
-        known[:, evenly_spaced(clean.shape[2], count)] = True
-        made = interpolator(clean, known)
-        residual = (clean - made.latents).transpose(1, 2)[~known]
+    for level in range(1, corruption.num_levels(clean.shape[2]) + 1):
+        made = corruption(Clip(clean, keys, level=torch.full((len(clean),), level)), "val")
+        residual, local = (x.transpose(1, 2)[made.missing] for x in (clean - made.interpolation, made.local_scale))
         of_channel = residual.square().mean((0, 2, 3)).sqrt().view(1, -1, 1, 1)
-        local = Disagreement().local_scale(made)
-        assert local is not None
         scales = {
             "one amplitude": torch.ones_like(residual),
             "one amplitude for every channel": of_channel.expand_as(residual),
-            "where hypotheses disagree": local.transpose(1, 2)[~known],
+            "where hypotheses disagree": local,
         }
         for name, scale in scales.items():
-            print(f"| {name} | {count} | " + " | ".join(f"{x:.2f}" for x in explained(residual, scale)) + " |")
+            figures = " | ".join(f"{x:.2f}" for x in explained(residual, scale))
+            print(f"| {name} | {int(made.known[0].sum())} | {figures} |")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
 PRIMARY_GROUPS = {"prepare"}
 # Values that an option leaves to the user.
 NEEDED = {
-    "corruption=disagreement": ["interpolator=motion_hypotheses"],
     "corruption/given=file": ["corruption.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],

@@ -82,11 +82,6 @@ class Corruption:
             # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
             allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
-        if noise.needs_hypotheses and interpolator.num_hypotheses == 1:
-            allowed = (
-                "one that offers hypotheses (motion_hypotheses | two_fields_pixels | ...): the noise is where they"
-            )
-            raise BadValue("interpolator", type(interpolator).__name__, f"{allowed} differ")
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")
 
@@ -265,15 +260,9 @@ class Corruption:
         known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
         confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
         offered = {"hypotheses": zbar.hypotheses, "present": zbar.present}
-        scale = self.noise.local_scale(zbar)
-        rendered = replace(
-            c,
-            interpolation=zbar.latents,
-            noise_profile=profile,
-            confidence=confidence,
-            local_scale=None if scale is None else torch.where(per_frame(c.known, scale), 1.0, scale),
-            **offered,
-        )
+        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence, **offered)
+        if (scale := self.noise.local_scale(rendered)) is not None:
+            rendered = replace(rendered, local_scale=torch.where(per_frame(c.known, scale), 1.0, scale))
         return replace(rendered, x=self._state(rendered, bridged))
 
     def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:

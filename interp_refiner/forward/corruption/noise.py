@@ -5,15 +5,13 @@ A profile is a function of the neighbours alone, 0 on known frames; docs/method.
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame
-from interp_refiner.forward.interpolator import Interpolation
+from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame, take_frames
 
 
 def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> Float[Tensor, "b c t *space"]:
@@ -37,14 +35,9 @@ class NoiseProfile(ABC):
             interpolation gets wrong in one frame it gets wrong in the next: residuals of motion-compensated
             interpolation have about 0.5.
 
-    Attributes:
-        needs_hypotheses: whether the interpolator has to offer several.
-
     Raises:
         BadValue: a correlation outside [0, 1).
     """
-
-    needs_hypotheses: ClassVar[bool] = False
 
     def __init__(self, temporal_correlation: float = 0.0):
         if not 0 <= temporal_correlation < 1:
@@ -69,7 +62,7 @@ class NoiseProfile(ABC):
         """The profile that clips of ``num_frames`` frames have, for use on others; itself where equal."""
         return self
 
-    def local_scale(self, filled: Interpolation) -> Float[Tensor, "b c t *space"] | None:
+    def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"] | None:
         """``g``, the amplitude of every position relative to ``m``, from what is interpolated; None for 1."""
         return None
 
@@ -153,6 +146,9 @@ class Disagreement(NoiseProfile):
     over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals have about half of
     it (experiments/refinement).
 
+    An interpolator that offers nothing beside ``zbar`` is told from the two keyframes around a frame: what differs
+    between them may be anywhere in between.
+
     Args:
         white: ``w``, amplitude of the white part, in 0..1; 1 has no other.
         floor: in units of latent standard deviation, where all hypotheses agree.
@@ -161,8 +157,6 @@ class Disagreement(NoiseProfile):
     Raises:
         BadValue: a share outside 0..1, a floor that is not positive.
     """
-
-    needs_hypotheses: ClassVar[bool] = True
 
     def __init__(self, white: float = 0.2, floor: float = 0.02, temporal_correlation: float = 0.0):
         super().__init__(temporal_correlation)
@@ -175,34 +169,44 @@ class Disagreement(NoiseProfile):
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
     ) -> Float[Tensor, "b n t *space"]:
-        """``xi`` and the fields ``a_j`` before they are smoothed, ``n = c + k - 1``."""
+        """``xi`` and the fields ``a_j`` before they are smoothed, ``n = c + k - 1``; of keyframes there are two."""
         b, c = like.shape[:2]
-        more = like.new_empty(1).expand(b, c + num_hypotheses - 1, *like.shape[2:])
+        more = like.new_empty(1).expand(b, c + (num_hypotheses - 1 or 2), *like.shape[2:])
         return autoregressive(draws.normal(name, more), self.temporal_correlation)
 
-    def local_scale(self, filled: Interpolation) -> Float[Tensor, "b c t *space"] | None:
-        if filled.hypotheses is None:
-            return None
-        spread = (filled.hypotheses[:, 1:] - filled.latents.unsqueeze(1)).float().square().mean(1)
-        return (local_mean(spread, "replicate") + self.floor**2).sqrt().to(filled.latents.dtype)
+    @staticmethod
+    def differences(corrupted: Corrupted) -> Float[Tensor, "b n c t *space"]:
+        """``h_j - zbar``, of the keyframes left and right where the interpolator offers no hypotheses."""
+        if (offered := corrupted.alternatives) is not None:
+            return offered.offsets
+        near = corrupted.neighbours
+        around = torch.stack([take_frames(corrupted.values, side) for side in (near.left, near.right)], 1)
+        return around - corrupted.interpolation.unsqueeze(1)
+
+    def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        spread = local_mean(self.differences(corrupted).float().square().mean(1), "replicate")
+        return (spread + self.floor**2).sqrt().to(corrupted.interpolation.dtype)
 
     def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        offered, g = corrupted.alternatives, corrupted.local_scale
-        if offered is None or g is None:
-            return drawn
-        channels, n = g.shape[1], offered.offsets.shape[1]
-        white, fields = (
-            drawn[:, :channels],
-            3 * local_mean(drawn[:, channels:], "circular"),
-        )  # 3: of unit variance again
-        along = (fields.unsqueeze(2) * offered.offsets).sum(1) * ((1 - self.white**2) / n) ** 0.5
+        g, differences = corrupted.local_scale, self.differences(corrupted)
+        assert g is not None
+        white, fields = drawn.tensor_split([g.shape[1]], 1)
+        if fields.ndim == 5:
+            fields = 3 * local_mean(fields, "circular")  # 3: of unit variance again
+        share = ((1 - self.white**2) / differences.shape[1]) ** 0.5
+        along = share * (fields.unsqueeze(2) * differences).sum(1)
         return torch.where(per_frame(corrupted.known, g), white, along / g + self.white * white)
 
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
         return torch.ones(neighbours.known.shape, device=neighbours.known.device)
 
 
-def local_mean(values: Float[Tensor, "b c t h w"], edge: str) -> Float[Tensor, "b c t h w"]:
-    """Over the 3 x 3 positions around every position of a frame; ``edge`` as in :func:`torch.nn.functional.pad`."""
+def local_mean(values: Float[Tensor, "b c t *space"], edge: str) -> Float[Tensor, "b c t *space"]:
+    """Over the 3 x 3 positions around every position of a frame; ``edge`` as in :func:`torch.nn.functional.pad`.
+
+    Frames of a path have one position, and stay as they are.
+    """
+    if values.ndim != 5:
+        return values
     frames = F.avg_pool2d(F.pad(values.transpose(1, 2).flatten(0, 1), (1, 1, 1, 1), mode=edge), 3, 1)
     return frames.unflatten(0, (values.shape[0], values.shape[2])).transpose(1, 2)

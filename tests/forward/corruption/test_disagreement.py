@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.core import BadValue, Draws, per_frame, take_frames
 from interp_refiner.forward.corruption import Corruption, Disagreement, Uniform
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.forward.schedule import Uniform as UniformSchedule
@@ -121,8 +121,24 @@ def test_a_bridge_that_knows_nothing_keeps_no_noise(eta):
     torch.testing.assert_close(made, corrupted.interpolation, atol=1e-5, rtol=0)
 
 
-def test_an_interpolator_of_one_hypothesis_and_no_floor_are_refused():
-    with pytest.raises(BadValue, match=r"interpolator=Linear: expected one that offers hypotheses"):
-        Corruption(UniformSchedule(), Linear(), Disagreement())
+@pytest.mark.parametrize("space", [(4, 6), ()])
+def test_without_hypotheses_the_keyframes_around_a_frame_serve(space):
+    corruption = disagreement()
+    corruption.interpolator = Linear()
+    corrupted = corruption(random_clip(space=space), "val")
+    near, missing = corrupted.neighbours, corrupted.missing
+    left, right = (take_frames(corrupted.values, side) for side in (near.left, near.right))
+    spread = ((left - corrupted.interpolation) ** 2 + (right - corrupted.interpolation) ** 2) / 2
+    if space:
+        frames = F.pad(spread.transpose(1, 2).flatten(0, 1), (1, 1, 1, 1), mode="replicate")
+        spread = F.avg_pool2d(frames, 3, 1).unflatten(0, (3, 21)).transpose(1, 2)
+    g = (spread + FLOOR**2).sqrt()
+    torch.testing.assert_close(*(scale.transpose(1, 2)[missing] for scale in (corrupted.local_scale, g)))
+    assert corrupted.x.isfinite().all()
+
+
+def test_settings_out_of_range_are_refused():
     with pytest.raises(BadValue, match=r"floor=0\.0: expected a number > 0"):
         Disagreement(floor=0.0)
+    with pytest.raises(BadValue, match=r"white=1\.5: expected a share"):
+        Disagreement(white=1.5)
