@@ -106,6 +106,13 @@ def verify(
     return report
 
 
+def verify_anchors(anchors: AnchorShards) -> Report:
+    """What the index of a folder of anchors shows; their numbers are read with the clips that they belong to."""
+    report = Report(anchors.storage.name, len(anchors.index.shards), len(anchors.index), len(anchors.rows))
+    report.faults += map(_fault, anchors.faults)
+    return report
+
+
 @dataclass(frozen=True)
 class _Checked:
     num_bytes: int

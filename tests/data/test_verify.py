@@ -165,6 +165,27 @@ def test_the_program_tells_by_its_exit_code(tmp_path, capsys):
     assert (train["clean"], val["clean"], val["faults"][0]["key"]) == (True, False, "clip-0001")
 
 
+def test_damaged_anchors_are_reported_beside_the_clips(tmp_path, capsys):
+    write(tmp_path / "set" / "train", 6)
+    clips = ShardDataset(tmp_path / "set" / "train")
+    ImperfectSource(frames=[0, 3]).write(tmp_path / "anchors" / "train", clips)
+    program(config(tmp_path, f"anchors={tmp_path / 'anchors'}"))
+    anchors, train = json.loads((tmp_path / "verify.json").read_text())
+    assert (anchors["samples"], anchors["whole"], train["anchored"], train["whole"]) == (6, 6, 6, 6)
+    replace_member(tmp_path / "anchors" / "train" / FIRST, "clip-0002.anchor_idx.pt", None)
+    shard = tmp_path / "anchors" / "train" / FIRST
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(SystemExit) as exited:
+        program(config(tmp_path, f"anchors={tmp_path / 'anchors'}"))
+    assert exited.value.code == 1
+    anchors, train = json.loads((tmp_path / "verify.json").read_text())
+    assert anchors["root"] == str(tmp_path / "anchors" / "train")
+    assert [("truncated" in f["reason"], f["key"]) for f in anchors["faults"][:2]] == [(True, ""), (True, "clip-0002")]
+    assert anchors["faults"][-1]["reason"].startswith("num_samples is 6, but the 1 shards hold")
+    assert 0 < train["whole"] == anchors["whole"] == train["anchored"] < 5
+    assert {"key": "clip-0002", "reason": f"no anchor in {shard.parent}", "shard": FIRST} in train["faults"]
+
+
 def test_nothing_to_verify_is_refused(tmp_path):
     with pytest.raises(BadValue, match=r"root=.*set: expected a folder with shards, or with train or val"):
         program(config(tmp_path))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.shards.metadata import DatasetMetadata
-from interp_refiner.data.shards.tar import crc_owner
+from interp_refiner.data.shards.tar import header_with_crc
 
 
 @dataclass(frozen=True)
@@ -108,15 +108,13 @@ def write_shards(
 def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
     """Writes one shard and adds its keys to ``keys``, of which none may come again."""
     with open(path, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
             for sample in samples:
                 if sample.key in keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
                     raise BadValue("key", sample.key, "a name without '/', used once in a data set")
                 keys.add(sample.key)
                 for suffix, content in sample.members(metadata):
-                    info = tarfile.TarInfo(f"{sample.key}{suffix}")
-                    info.size, info.uname = len(content), crc_owner(content)
-                    tar.addfile(info, io.BytesIO(content))
+                    tar.addfile(header_with_crc(f"{sample.key}{suffix}", content), io.BytesIO(content))
         file.flush()
         os.fsync(file.fileno())
 
