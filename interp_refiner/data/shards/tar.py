@@ -29,8 +29,8 @@ CRC = re.compile(r"crc32=([0-9a-f]{8})(?:,before=([0-9a-f]{8}))?")
 def crc_owner(content: bytes, before: bytes = b"") -> str:
     """What stands as the owner's name in a member's header: the checksum of its content, and of what is ``before``.
 
-    The header has room for it, a checksum of its own, and is read anyway when a shard is indexed. A name that is long or
-    not ASCII stands before the header, in blocks that no checksum of tar's own covers (the pax extension).
+    The header has room for it, a checksum of its own, and is read anyway when a shard is indexed. A name that is long
+    or not ASCII stands before the header, in blocks that no checksum of tar's own covers (the pax extension).
     """
     return f"crc32={zlib.crc32(content):08x}" + (f",before={zlib.crc32(before):08x}" if before else "")
 

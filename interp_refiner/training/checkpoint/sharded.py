@@ -132,7 +132,7 @@ def stored_names(path: Path, part: str) -> list[str]:
 
 
 def stored_groups(path: Path) -> list[dict[str, Any]] | None:
-    """The groups of parameters of a sharded checkpoint's optimizer, read without its moments; None where it has none."""
+    """The groups of parameters of a sharded checkpoint's optimizer, read without moments; None where it has none."""
     metadata = dcp.FileSystemReader(path).read_metadata()
     name = OPTIMIZER.format(0)
     groups: dict[str, Any] = dict.fromkeys(
