@@ -27,6 +27,7 @@ from interp_refiner.data.shards import (
     all_finite,
     build_index,
     read_members,
+    unread,
 )
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class ShardDataset:
         self.index = build_index(self.storage, cache_dir, threads)
         if not self.index.shards:
             raise BadValue("root", self.storage.name, "a folder with shards, shard-*.tar or shard_*.tar")
+        for said in unread(self.storage, self.index):
+            log.warning("%s: %s", self.storage.name, said)
         self.rows = self._good_rows(refuse_few=min_samples > 0)
         if len(self.rows) < min_samples:
             allowed = f"shards with at least {min_samples} whole sample" + "s" * (min_samples > 1)

@@ -11,7 +11,7 @@ import torch
 
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.dataset import ShardDataset
-from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage
+from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage, unread
 from interp_refiner.data.shards.bad_sample import SampleFault
 
 IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does not grow with the data set
@@ -67,7 +67,7 @@ def verify(
 ) -> Report:
     """Reads every sample of a folder and holds it against what is declared.
 
-    Checked are: that every tar can be walked to its end; that every sample has its members, under a key of its own;
+    Checked are: that no shard seems to be missing; that every tar can be walked to its end; that every sample has its members, under a key of its own;
     checksums, shapes, dtypes and finite values of its tensors; that its prompt is text; that nothing stands between
     them; that the declared number of samples is there; and, with ``anchors``, that every sample has one that fits. A
     sample is whole where a :class:`ShardDataset` with ``checksums`` gives it.
@@ -88,6 +88,7 @@ def verify(
     report = Report(storage.name, len(dataset.index.shards), len(dataset.index))
     found = [*dataset.index.damaged_shards(), *dataset.index.faults(dataset.required).values()]
     report.faults += [_fault(error) for error in found]
+    report.faults += [Fault("", "", said) for said in unread(storage, dataset.index)]
     declared = dataset.metadata.num_samples
     if declared is not None and declared != report.samples:
         report.faults.append(

@@ -186,6 +186,24 @@ def test_damaged_anchors_are_reported_beside_the_clips(tmp_path, capsys):
     assert {"key": "clip-0002", "reason": f"no anchor in {shard.parent}", "shard": FIRST} in train["faults"]
 
 
+def test_shards_that_seem_to_be_missing_are_told(tmp_path, caplog):
+    """Of a set that declares no number of samples, names are all that tells."""
+    write(tmp_path / "set", 9, per_shard=1)
+    root = tmp_path / "set"
+    METADATA.save(root)
+    for number in (2, 3, 4, 6):
+        (root / f"shard-0000{number}.tar").unlink()
+    (root / "shard-00007.tar").rename(root / "shard-00007.tar.part")
+    report = verify(LocalFolder(root))
+    assert (report.samples, report.whole) == (4, 4)
+    assert [f.reason for f in report.faults] == [
+        "not read, since no shard has such a name: shard-00007.tar.part",
+        "between the first and the last shard these numbers are missing: 2, 3, 4 and 2 more",
+    ]
+    ShardDataset(root)
+    assert all(f.reason in caplog.text for f in report.faults)
+
+
 def test_nothing_to_verify_is_refused(tmp_path):
     with pytest.raises(BadValue, match=r"root=.*set: expected a folder with shards, or with train or val"):
         program(config(tmp_path))

@@ -23,7 +23,11 @@ from tests.model.backbone.small_wan import small_wan
 
 @pytest.mark.parametrize(
     ("precision", "objective"),
-    [("32-true", "correction"), ("bf16-mixed", "velocity"), *(("bf16-true", name) for name in group_members("objective"))],
+    [
+        ("32-true", "correction"),
+        ("bf16-mixed", "velocity"),
+        *(("bf16-true", name) for name in group_members("objective")),
+    ],
 )
 def test_every_precision_trains_and_validates(precision, objective, tmp_path):
     sampler = "hierarchical" if objective == "adjacent" else "bridge"
