@@ -67,10 +67,10 @@ def verify(
 ) -> Report:
     """Reads every sample of a folder and holds it against what is declared.
 
-    Checked are: that no shard seems to be missing; that every tar can be walked to its end; that every sample has its members, under a key of its own;
-    checksums, shapes, dtypes and finite values of its tensors; that its prompt is text; that nothing stands between
-    them; that the declared number of samples is there; and, with ``anchors``, that every sample has one that fits. A
-    sample is whole where a :class:`ShardDataset` with ``checksums`` gives it.
+    Checked are: that no shard seems to be missing; that every tar can be walked to its end; that every sample has its
+    members, under a key of its own; checksums, shapes, dtypes and finite values of its tensors; that its prompt is
+    text; that nothing stands between them; that the declared number of samples is there; and, with ``anchors``, that
+    every sample has one that fits. A sample is whole where a :class:`ShardDataset` with ``checksums`` gives it.
 
     Args:
         storage: the folder.

@@ -166,9 +166,10 @@ def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
     """
     if not source.is_dir():
         raise BadValue("source", source, "a folder of videos: no such folder")
-    paths, _ = walked(source)
+    paths, left_out = walked(source)
     if not paths:
-        raise BadValue("source", source, f"a folder of videos ({' '.join(VIDEO_SUFFIXES)})")
+        found = "; ".join(f"{len(names)} left out, {reason}" for reason, names in left_out.items()) or "it is empty"
+        raise BadValue("source", source, f"a folder of videos ({' '.join(VIDEO_SUFFIXES)}): {found}")
     names = [str(path.relative_to(source)) for path in paths]
     said = read_captions(captions) if captions is not None else {}
     if unknown := sorted(set(said) - set(names)):

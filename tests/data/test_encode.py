@@ -229,8 +229,12 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_the_work(source: Pa
 
 
 def test_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadValue, match=r"source=.*expected a folder of videos"):
+    with pytest.raises(BadValue, match=r"source=.*expected a folder of videos .*: it is empty"):
         find_videos(tmp_path)
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / ".hidden.mp4").write_bytes(b"")
+    with pytest.raises(BadValue, match=r"source=.*expected a folder of videos .*: 1 left out, hidden"):
+        find_videos(tmp_path / "only")
     with pytest.raises(BadValue, match=r"size=.*clips within frames of"):
         Cut(frame_size=(16, 16), size=(5, 16, 32))
     with pytest.raises(BadValue, match=r"video size=16x18: expected a height and width divisible by 4"):

@@ -22,15 +22,17 @@ from tests.model.backbone.small_wan import small_wan
 
 
 @pytest.mark.parametrize(
-    ("precision", "objective"),
+    ("precision", "objective", "sampler"),
     [
-        ("32-true", "correction"),
-        ("bf16-mixed", "velocity"),
-        *(("bf16-true", name) for name in group_members("objective")),
+        ("32-true", "correction", "bridge"),
+        ("bf16-mixed", "velocity", "bridge"),
+        ("bf16-true", "clean", "bridge"),
+        ("bf16-true", "preconditioned", "bridge"),
+        ("bf16-true", "energy_score", "one_jump"),
+        ("bf16-true", "adjacent", "hierarchical"),
     ],
 )
-def test_every_precision_trains_and_validates(precision, objective, tmp_path):
-    sampler = "hierarchical" if objective == "adjacent" else "bridge"
+def test_every_precision_trains_and_validates(precision, objective, sampler, tmp_path):
     chosen = [f"trainer.precision={precision}", f"objective={objective}", f"sampler={sampler}"]
     assert train(small_config(tmp_path, "+experiment=toy_video", *chosen)) is None
 
