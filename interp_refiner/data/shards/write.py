@@ -2,9 +2,9 @@
 
 import io
 import os
+import secrets
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -134,10 +134,10 @@ def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> byte
 @contextmanager
 def _replacing(root: Path) -> Iterator[Path]:
     """A folder that becomes ``root`` if the block ends well, and is removed if it does not."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    partial = root.parent / f".{root.name}.partial-{secrets.token_hex(4)}"
+    partial.mkdir()  # with the permissions of any new folder; those of tempfile are 0700
     try:
         yield partial
-        partial.chmod(0o755)
         os.rename(partial, root)  # over an empty folder at most: a full one makes the rename fail
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
