@@ -2,9 +2,8 @@
 
 import io
 import json
-import tarfile
-
 import os
+import tarfile
 
 import pytest
 import torch
@@ -77,7 +76,7 @@ def test_the_same_samples_give_the_same_bytes(tmp_path):
 def test_permissions_are_those_of_any_new_folder(tmp_path, mask):
     before = os.umask(mask)
     try:
-        write(tmp_path / "set", 1)
+        write_shards(tmp_path / "set", samples(1), METADATA)
     finally:
         os.umask(before)
     assert (tmp_path / "set").stat().st_mode & 0o777 == 0o777 & ~mask
