@@ -100,8 +100,9 @@ def encode_videos(cfg: DictConfig) -> None:
     """A folder of videos with captions, encoded."""
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser())
-    videos = find_videos(Path(cfg.source).expanduser(), captions)
-    parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
+    source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
+    videos = find_videos(source, captions, cut.suffixes)
+    parts = build(cfg.codec), build(cfg.text), cut
     encoder = VideoEncoder(
         *parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device(cfg.device)
     )
@@ -117,7 +118,7 @@ def encode_videos(cfg: DictConfig) -> None:
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
     for remark, names in grouped(encoded.remarks).items():
         console.print(f"{remark}: {len(names)} videos, such as {names[0]}", soft_wrap=True)
-    for reason, names in walked(Path(cfg.source).expanduser())[1].items():
+    for reason, names in walked(source, cut.suffixes)[1].items():
         console.print(f"left out, {reason}: {len(names)}, such as {names[0]}", soft_wrap=True)
     without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
     counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"

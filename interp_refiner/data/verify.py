@@ -11,7 +11,7 @@ import torch
 
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.dataset import ShardDataset
-from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage, unread
+from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage, all_finite, unread
 from interp_refiner.data.shards.bad_sample import SampleFault
 
 IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does not grow with the data set
@@ -136,6 +136,8 @@ def _check(dataset: ShardDataset, anchors: AnchorShards | None, sample: int) -> 
     anchored, num_bytes = anchors is not None and key in anchors.rows, dataset.num_bytes(sample)
     try:
         whole = dataset[sample]
+        if dataset.metadata.num_captions > 1 and not all_finite(dataset.stored(sample, "embed")):
+            raise dataset.not_finite(key, "embed")  # of a caption that was not drawn
         if anchors is not None:
             if not anchored:
                 raise BadSample(shard, key, f"no anchor in {anchors.storage.name}")

@@ -22,11 +22,14 @@ from interp_refiner.data.shards.tar import header_with_crc
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as it is stored: name, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps."""
+    """One clip as it is stored: name, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps.
+
+    Where a data set has several captions a sample, embeddings ``[M, L, D]`` and one line a caption.
+    """
 
     key: str
     latents: Float[Tensor, "c t *space"]
-    text: Float[Tensor, "l d"] | None = None
+    text: Float[Tensor, "*m l d"] | None = None
     prompt: str = ""
     context: Float[Tensor, "k *grid"] | None = None
 
@@ -34,7 +37,7 @@ class Sample:
         """The members as (suffix, content), shapes checked against the declared ones."""
         yield ".latent.pt", _saved(self.key, self.latents, metadata.latent_shape, metadata.latent_dtype)
         optional = (
-            ("embed", "text", self.text, metadata.text_shape, metadata.text_dtype),
+            ("embed", "text", self.text, metadata.stored_text_shape, metadata.text_dtype),
             ("context", "context", self.context, metadata.context_shape, metadata.context_dtype),
         )
         for kind, name, tensor, shape, dtype in optional:
