@@ -34,8 +34,11 @@ def shown(found: Interval | float | None, digits: int = 3, percent: bool = False
 
 
 def error_section(evaluation: Evaluation, level: int) -> str:
-    """Errors and scores of every method at one level, beside linear interpolation and the run's own."""
-    at, base = {"level": level}, evaluation.baseline
+    """Errors and scores of every method at one level, beside linear interpolation and the run's own.
+
+    Scores of a part of the clips have their intervals: of few clips a difference may have the wrong sign.
+    """
+    at, base, partial = {"level": level}, evaluation.baseline, bool(evaluation.scored)
     headings = ["", "MSE", *(f"{what} {n}" for n in evaluation.baselines for what in ("MSE /", "better than"))]
     headings += ["PSNR dB", f"PSNR - {base}", "SSIM", f"SSIM - {base}"]
     rows = []
@@ -45,7 +48,7 @@ def error_section(evaluation: Evaluation, level: int) -> str:
             cells.append(shown(figure(evaluation.errors, f"mse_ratio/{method}/{other}", **at)))
             cells.append(shown(figure(evaluation.errors, f"mse_better/{method}/{other}", **at), percent=True))
         for score, digits in (("psnr", 2), ("ssim", 4)):
-            cells.append(shown(figure(evaluation.scores, f"{score}/{method}", **at), digits=digits, interval=False))
+            cells.append(shown(figure(evaluation.scores, f"{score}/{method}", **at), digits=digits, interval=partial))
             cells.append(shown(figure(evaluation.scores, f"{score}_gain/{method}/{base}", **at), digits=digits))
         rows.append([method, *cells])
     return markdown_table(headings, rows)
@@ -159,13 +162,15 @@ def markdown_report(evaluation: Evaluation, plots: Sequence[str] = ()) -> str:
     """
     about = markdown_table(["", ""], [[name, _inline(value)] for name, value in evaluation.about.items()])
     sections = [("Evaluation", about)]
+    of = f", of {evaluation.scored}" if evaluation.scored else ""
     for level in evaluation.levels:
         if evaluation.errors:
-            sections.append((f"Level {level}: missing frames", error_section(evaluation, level)))
+            scored = f", PSNR and SSIM{of}" if of and evaluation.scores else ""
+            sections.append((f"Level {level}: missing frames{scored}", error_section(evaluation, level)))
         if evaluation.realism or evaluation.frechet:
-            sections.append((f"Level {level}: realism (1 is the truth)", realism_section(evaluation, level)))
+            sections.append((f"Level {level}: realism (1 is the truth){of}", realism_section(evaluation, level)))
         if evaluation.chosen:
-            sections.append((f"Level {level}: metrics asked for", chosen_section(evaluation, level)))
+            sections.append((f"Level {level}: metrics asked for{of}", chosen_section(evaluation, level)))
         if evaluation.mazes:
             sections.append((f"Level {level}: paths", maze_section(evaluation, level)))
     if evaluation.errors:

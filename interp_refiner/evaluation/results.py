@@ -51,6 +51,12 @@ class Evaluation:
         return sorted({record["level"] for records in lists for record in records if "level" in record})
 
     @property
+    def scored(self) -> str:
+        """``4 of 64 clips``, where scores are of a part of the clips only; else empty."""
+        decoded, clips = self.about.get("clips decoded"), self.about.get("clips")
+        return f"{decoded} of {clips} clips" if decoded not in (None, clips) else ""
+
+    @property
     def gaps(self) -> list[int]:
         """The gaps with errors over all levels, ascending; 0 stands for frames outside the outermost keyframes."""
         return sorted(r["gap"] for r in self.errors if "gap" in r and "level" not in r and "offset" not in r)

@@ -32,9 +32,7 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     """Prints estimates and baselines of every level, and where the rest is."""
     console = terminal()
     methods, base = evaluation.named("estimate", "baseline"), evaluation.baseline
-    decoded, clips = evaluation.about.get("clips decoded"), evaluation.about.get("clips")
-    partial = decoded != clips
-    cells = {(level, m): compact_row(evaluation, level, m, partial) for level in evaluation.levels for m in methods}
+    cells = {(level, m): compact_row(evaluation, level, m) for level in evaluation.levels for m in methods}
     measured = [heading for heading in COMPACT if any(row[heading] != NOTHING for row in cells.values())]
     table = Table(title=f"held-out clips; MSE and Frechet distance relative to {base}", **COMPACT_STYLE)
     # headings are wrapped, in a narrow terminal names are folded, figures never cut
@@ -49,8 +47,8 @@ def show(evaluation: Evaluation, folder: Path) -> None:
             table.add_row(str(level), method, *(cells[level, method][heading] for heading in measured))
         table.add_section()
     console.print(table)
-    if partial:
-        console.print(f"{', '.join(SCORES)}: {decoded} of {clips} clips only, intervals in brackets\n", soft_wrap=True)
+    if evaluation.scored:
+        console.print(f"{', '.join(SCORES)}: {evaluation.scored} only, intervals in brackets\n", soft_wrap=True)
     if "boundary" in measured:
         console.print(
             "boundary, inside: energy of motion / truth's, next to keyframes and inside gaps\n", soft_wrap=True
@@ -59,9 +57,9 @@ def show(evaluation: Evaluation, folder: Path) -> None:
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)
 
 
-def compact_row(evaluation: Evaluation, level: int, method: str, partial: bool = False) -> dict[str, str]:
+def compact_row(evaluation: Evaluation, level: int, method: str) -> dict[str, str]:
     """One method at one level, by heading; with intervals where scores are of a part of the clips only."""
-    row = {}
+    row, partial = {}, bool(evaluation.scored)
     for heading, (records, name, style) in COMPACT.items():
         names = name.format(method=method, base=evaluation.baseline)
         row[heading] = shown(

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ from interp_refiner.evaluation.measures import (
     StochasticScores,
 )
 from interp_refiner.evaluation.report import markdown_table, shown
+from interp_refiner.evaluation.terminal import compact_row
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 B, T = 12, 9
@@ -136,6 +138,21 @@ def test_report_shows_the_figures(evaluation):
     assert len(rows_of(report, "Several samples per clip")) == 2 + 2
     assert "`runs/a\\|b`" in report
     assert report.endswith("\n![gap.png](gap.png)\n")
+
+
+def test_scores_of_a_part_of_the_clips_say_so_and_have_their_intervals(evaluation):
+    """Of few clips a difference may have another sign than of all."""
+    part = replace(evaluation, about={"clips": B, "clips decoded": 4})
+    report = markdown_report(part)
+    assert rows_of(report, "Level 2: missing frames, PSNR and SSIM, of 4 of 12 clips")["refined"]
+    psnr = figure(part.scores, "psnr/refined", level=2)
+    assert shown(psnr, digits=2) in report
+    assert shown(psnr, digits=2) not in markdown_report(evaluation)
+    assert "## Level 2: realism (1 is the truth), of 4 of 12 clips" in report
+    assert "(" in compact_row(part, 2, "refined")["PSNR"]
+    whole = replace(evaluation, about={"clips": B, "clips decoded": B})
+    assert "(" not in compact_row(whole, 2, "refined")["PSNR"]
+    assert " of 12 clips" not in markdown_report(whole)
 
 
 def test_report_compares_with_the_run_s_own_interpolation_too(evaluation):
