@@ -5,6 +5,7 @@ A profile is a function of the neighbours alone, 0 on known frames; docs/method.
 
 import warnings
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -35,20 +36,29 @@ class NoiseProfile(ABC):
             interpolation gets wrong in one frame it gets wrong in the next: residuals of motion-compensated
             interpolation have about 0.5.
 
+    Attributes:
+        structured: whether ``eps`` is made from what is interpolated, and not white in space.
+
     Raises:
         BadValue: a correlation outside [0, 1).
     """
+
+    structured: ClassVar[bool] = False
 
     def __init__(self, temporal_correlation: float = 0.0):
         if not 0 <= temporal_correlation < 1:
             raise BadValue("temporal_correlation", temporal_correlation, "a number from 0 (white) to below 1")
         self.temporal_correlation = temporal_correlation
 
+    def white(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
+        """Standard normal in every position, correlated in time only, from the draw called ``name``."""
+        return autoregressive(draws.normal(name, like), self.temporal_correlation)
+
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
     ) -> Float[Tensor, "b n t *space"]:
-        """Standard normal numbers, correlated in time, from the draw called ``name``: what :meth:`eps` is made of."""
-        return autoregressive(draws.normal(name, like), self.temporal_correlation)
+        """The standard normal numbers that :meth:`eps` is made of."""
+        return self.white(draws, name, like)
 
     def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """``eps``, of unit variance, from the numbers that :meth:`draw` drew and from what is interpolated."""
@@ -158,13 +168,15 @@ class Disagreement(NoiseProfile):
         BadValue: a share outside 0..1, a floor that is not positive.
     """
 
+    structured: ClassVar[bool] = True
+
     def __init__(self, white: float = 0.2, floor: float = 0.02, temporal_correlation: float = 0.0):
         super().__init__(temporal_correlation)
         if not 0 <= white <= 1:
             raise BadValue("white", white, "a share of the amplitude from 0 to 1")
         if not floor > 0:
             raise BadValue("floor", floor, "a number > 0, in units of latent standard deviation")
-        self.white, self.floor = white, floor
+        self.white_share, self.floor = white, floor
 
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
@@ -172,7 +184,7 @@ class Disagreement(NoiseProfile):
         """``xi`` and the fields ``a_j`` before they are smoothed, ``n = c + k - 1``; of keyframes there are two."""
         b, c = like.shape[:2]
         more = like.new_empty(1).expand(b, c + (num_hypotheses - 1 or 2), *like.shape[2:])
-        return autoregressive(draws.normal(name, more), self.temporal_correlation)
+        return self.white(draws, name, more)
 
     @staticmethod
     def differences(corrupted: Corrupted) -> Float[Tensor, "b n c t *space"]:
@@ -193,9 +205,9 @@ class Disagreement(NoiseProfile):
         white, fields = drawn.tensor_split([g.shape[1]], 1)
         if fields.ndim == 5:
             fields = 3 * local_mean(fields, "circular")  # 3: of unit variance again
-        share = ((1 - self.white**2) / differences.shape[1]) ** 0.5
+        share = ((1 - self.white_share**2) / differences.shape[1]) ** 0.5
         along = share * (fields.unsqueeze(2) * differences).sum(1)
-        return torch.where(per_frame(corrupted.known, g), white, along / g + self.white * white)
+        return torch.where(per_frame(corrupted.known, g), white, along / g + self.white_share * white)
 
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
         return torch.ones(neighbours.known.shape, device=neighbours.known.device)

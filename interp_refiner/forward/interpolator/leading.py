@@ -20,6 +20,7 @@ class Leading(Interpolator):
     Args:
         inner: offers the hypotheses; it is not trained.
         leader: from 0, the old ``zbar``, to k - 1; negative numbers count from the last one.
+        title: of the leader, for tables.
 
     Raises:
         BadValue: no such hypothesis.
@@ -27,12 +28,12 @@ class Leading(Interpolator):
 
     segment_local: ClassVar[bool] = False  # laws of motion look at the gaps around
 
-    def __init__(self, inner: Interpolator, leader: int = -1):
+    def __init__(self, inner: Interpolator, leader: int = -1, title: str = ""):
         super().__init__()
         k = inner.num_hypotheses
         if not -k <= leader < k:
             raise BadValue("leader", leader, f"a hypothesis from {-k} to {k - 1} of the interpolator's {k}")
-        self.inner, self.leader, self.num_hypotheses = inner, leader % k, k
+        self.inner, self.leader, self.num_hypotheses, self.title = inner, leader % k, k, title
 
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
         filled = self.inner(values, near.known)
