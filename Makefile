@@ -27,11 +27,11 @@ demo: $(installed) ## the video of a committed storyboard, by the weights in the
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again: an hour of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again: an hour and a half of one core; see experiments/shipped
 	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.dim=96 backbone.num_heads=3 optimizer.lr=5e-3 \
 		data.writer.num_train=3000 data.writer.num_val=256 data.root=data/shipped interpolator.gigabytes=6.0 \
-		trainer.max_steps=2000 trainer.val_check_interval=400 hydra.run.dir=logs/shipped $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge num_samples=2 clips=96 \
+		trainer.max_steps=4500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge num_samples=2 clips=128 scores_clips=128 \
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
