@@ -79,6 +79,12 @@ class Evaluation:
         return None if found is None else Interval(found.value, found.low, found.high)
 
     @property
+    def scored(self) -> str:
+        """``4 of 64 clips``, where only a part of the clips was decoded; else empty."""
+        decoded, clips = self.about.get("clips decoded"), self.about.get("clips")
+        return f"{decoded} of {clips} clips" if decoded not in (None, clips) else ""
+
+    @property
     def levels(self) -> list[int]:
         """The levels with any figure, ascending."""
         return sorted({r.level for r in self.records if r.level is not None})

@@ -1,6 +1,6 @@
 """An evaluation as Markdown tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from interp_refiner.core import Interval
@@ -17,7 +17,10 @@ def markdown_table(
 
 
 def level_table(evaluation: Evaluation, level: int, columns: Sequence[Column]) -> str:
-    """Every method with a figure at a level, by column; empty without any figure."""
+    """Every method with a figure at a level, by column; empty without any figure.
+
+    Figures of a part of the clips have their intervals: of few clips a difference may have the wrong sign.
+    """
     here = [r for r in evaluation.records if r.level == level and r.gap is None]
     figures = {(r.measure, r.against, r.method): Interval(r.value, r.low, r.high) for r in here}
     columns = [column for column in columns if any(key[:2] == column.key for key in figures)]
@@ -26,10 +29,21 @@ def level_table(evaluation: Evaluation, level: int, columns: Sequence[Column]) -
     shown = {column.key for column in columns}
     measured = {method for name, against, method in figures if (name, against) in shown}
     methods = [m for m in dict.fromkeys([*evaluation.methods, *(r.method for r in here)]) if m in measured]
-    rows = [[m, *(c.measure.text(figures.get((*c.key, m)), c.told) for c in columns)] for m in methods]
-    clips = sorted({r.clips for r in here if (r.measure, r.against) in shown and r.clips is not None})
-    counted = f"\n{' to '.join(map(str, {clips[0]: 0, clips[-1]: 0}))} clips.\n" if clips else ""
-    return markdown_table(["", *(column.heading for column in columns)], rows) + counted
+    told = {c: c.told or bool(evaluation.scored) for c in columns}
+    rows = [[m, *(c.measure.text(figures.get((*c.key, m)), told[c]) for c in columns)] for m in methods]
+    counts = {
+        c.heading: max((r.clips or 0 for r in here if (r.measure, r.against) == c.key), default=0) for c in columns
+    }
+    return f"{markdown_table(['', *counts], rows)}{counted(counts)}"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """How many clips the figures of a table are from; column by column where that differs."""
+    numbers = sorted(set(counts.values()) - {0})
+    if len(numbers) == 1:
+        return f"\n{numbers[0]} clips.\n"
+    named = {n: ", ".join(heading for heading, count in counts.items() if count == n) for n in numbers}
+    return "".join(f"\n{n} clips: {headings}.\n" for n, headings in named.items())
 
 
 def gap_table(evaluation: Evaluation, column: Column) -> str:

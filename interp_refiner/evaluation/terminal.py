@@ -21,17 +21,16 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     for label, name in (("report", "evaluation.md"), ("figures", "evaluation.json"), ("clips", "clips.png")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)
     methods, columns = evaluation.named("estimate", "baseline"), evaluation.brief()
-    about = evaluation.about
-    whole = len({about.get("clips"), about.get("clips decoded", about.get("clips"))}) == 1
+    partial = bool(evaluation.scored)
     places = [(level, method) for level in evaluation.levels for method in methods]
     cells = {
         column.heading: [
-            column.measure.text(evaluation.figure(column, m, level=level), interval=not whole) for level, m in places
+            column.measure.text(evaluation.figure(column, m, level=level), interval=partial) for level, m in places
         ]
         for column in columns
     }
     cells = {heading: texts for heading, texts in cells.items() if set(texts) != {NOTHING}}
-    table = Table(title=f"{about.get('clips', '')} held-out clips, missing frames".lstrip(), **COMPACT_STYLE)
+    table = Table(title=f"{evaluation.about.get('clips', '')} held-out clips, missing frames".lstrip(), **COMPACT_STYLE)
     # headings are wrapped, in a narrow terminal names are folded, figures never cut
     widths = {heading: max(map(len, [*heading.split(), *texts])) for heading, texts in cells.items()}
     console.width = max(console.width, len("level") + NARROWEST_NAME + sum(widths.values()) + 2 * (len(widths) + 1))
@@ -43,8 +42,6 @@ def show(evaluation: Evaluation, folder: Path) -> None:
         last = method == methods[-1]
         table.add_row(str(level), method, *(texts[place] for texts in cells.values()), end_section=last)
     console.print(f"\n{notes([c for c in columns if c.heading in cells])}", soft_wrap=True)
-    if not whole:
-        console.print(
-            f"- decoded: {about.get('clips decoded')} of {about.get('clips')} clips; intervals in brackets.\n"
-        )
+    if partial:
+        console.print(f"- decoded: {evaluation.scored} only, intervals in brackets.\n")
     console.print(table)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from omegaconf import OmegaConf
 
 from interp_refiner.config.help import commented, comments_of, keys_of, print_help
@@ -39,10 +40,8 @@ def test_what_hydra_printed_is_printed_even_where_it_ends_the_program(capsys):
         print("clips: null\nelse: 1")
         raise SystemExit(0)
 
-    try:
+    with pytest.raises(SystemExit, match=r"^0$"):
         print_help(show, cfg, "evaluate", [CONF])
-    except SystemExit as end:
-        assert end.code == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("clips: null ")
     assert "quick look" in first

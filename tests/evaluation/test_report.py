@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,19 @@ def test_report_shows_the_figures(evaluation):
     assert "- PSNR is a mean of decibels" in report
     assert "`runs/a\\|b`" in report
     assert report.endswith("\n![gap.png](gap.png)\n")
+
+
+def test_figures_of_a_part_of_the_clips_say_so_and_have_their_intervals(evaluation):
+    """Of few clips a difference may have another sign than of all."""
+    records = [r._replace(clips=4) if r.measure.startswith("psnr") else r for r in evaluation.records]
+    part = replace(evaluation, about={"clips": B, "clips decoded": 4}, records=records)
+    report, whole = markdown_report(part), markdown_report(evaluation)
+    psnr = evaluation.record("psnr", "refined", level=2)
+    with_interval = f"{psnr.value:.2f} ({psnr.low:.2f}..{psnr.high:.2f})"
+    assert with_interval in report
+    assert with_interval not in whole
+    assert "\n4 clips: PSNR dB, PSNR dB - linear.\n" in report
+    assert (part.scored, evaluation.scored) == ("4 of 12 clips", "")
 
 
 def test_report_compares_with_the_run_s_own_interpolation_too(evaluation):

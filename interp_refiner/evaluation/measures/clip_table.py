@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
 
-from interp_refiner.core import Measure, neighbours
+from interp_refiner.core import BadValue, Measure, neighbours
 from interp_refiner.evaluation.measures.metric import Batch, Design, Metric, Record, Table, checked
 from interp_refiner.training.missing_frame import ROUNDING, error_ratio
 
@@ -123,7 +123,19 @@ class ClipTable(torchmetrics.Metric):
 
     def _values(self, estimate: Tensor, batch: Batch) -> list[Tensor]:
         found = self.metric.rows(estimate, batch)
+        b, n = estimate.shape[0], estimate.shape[2]
+        expected = ((b, n),) if isinstance(self.metric, FrameMetric) else ((b,),)
+        for name in self.metric.values:
+            shape = tuple(found[name].shape)
+            if shape not in expected:
+                raise BadValue(
+                    f"{type(self.metric).__name__} {name}", shape, f"{expected[0]}, one number a {self._unit}"
+                )
         return [found[name] for name in self.metric.values]
+
+    @property
+    def _unit(self) -> str:
+        return "frame" if isinstance(self.metric, FrameMetric) else "clip"
 
     def compute(self) -> list[Record]:
         """Grouping by grouping, groups in ascending order of their keys."""
