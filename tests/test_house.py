@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "interp_refiner"
 ROOMS = ["core", "config", "forward", "model", "data", "training", "evaluation", "storyboard"]
 INSIDE = {  # the folders of a room in the order in which they may import each other; "." is its loose modules
     "forward": ["schedule", "interpolator", "scheduled_sampling", "corruption"],
-    "model": ["attention", "backbone", "objective", "sampler"],
+    "model": ["attention", "backbone", "objective", "sampler", "keyframes"],
     "data": ["shards", "codec", "text", "medium", "world", "."],
     "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
     "evaluation": ["measures", ".", "comparison"],
