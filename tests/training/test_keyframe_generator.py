@@ -77,7 +77,7 @@ def test_adapters_of_a_pretrained_network_are_all_that_checkpoints_hold(tmp_path
 
 
 def test_a_killed_run_of_a_generator_repeats_the_uninterrupted_one_bit_for_bit(tmp_path):
-    method = ["+experiment=keyframes", "scheduled_sampling=never", "callback.best_checkpoint=null"]
+    method = ["+experiment=keyframes", "callback.best_checkpoint=null"]
     sizes = ["backbone=wan_tiny", "backbone.num_layers=1", "schedule.counts=[6,3]", "optimizer.lr=1e-3"]
     assert check_exact(tmp_path, [(3, "on_train_batch_end")], [*method, *sizes], world=1) == 1
 
