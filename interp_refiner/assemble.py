@@ -9,18 +9,19 @@ from hydra.utils import get_class
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner import core
 from interp_refiner.config import build
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
 from interp_refiner.core import BadValue, ClipSpec, state_faults
-from interp_refiner.data import ShardedDataModule
+from interp_refiner.data import AnchorSource, ShardedDataModule
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.storyboard import RefinerPipeline, as_pipeline, run_of
-from interp_refiner.training import Refiner, check_method
+from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, RenoisedKeyframes, check_method
 from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located, read_weights
 
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
@@ -43,8 +44,13 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     medium = build(cfg.medium, spec=spec, codec=codec)
     corruption = forward_process(cfg.corruption, codec)
     data = ShardedDataModule(clips, corruption, codec, medium)
-    trains_refiner = issubclass(get_class(cfg.training._target_), Refiner)
-    module = refiner(cfg, spec, corruption, device) if trains_refiner else part(cfg.training, spec, corruption, codec)
+    trained = get_class(cfg.training._target_)
+    if issubclass(trained, Refiner):
+        module: L.LightningModule = refiner(cfg, spec, corruption, device)
+    elif issubclass(trained, KeyframeGenerator):
+        module = generator(cfg, spec, corruption, device)
+    else:
+        module = part(cfg.training, spec, corruption, codec)
     return Run(cfg, module, codec, spec, data)
 
 
@@ -71,6 +77,17 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
     keeps = cfg.get("initial_weights") is not None
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
     return build(cfg.training, backbone=backbone, objective=objective, **parts)
+
+
+def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
+    """What ``training=keyframe_generator`` trains: a backbone that is shown no interpolation."""
+    optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
+    with torch.device(device):
+        backbone = build(cfg.backbone, spec=spec, num_hypotheses=0, attention=build(cfg.attention))
+    backbone.check(spec.latent_shape)
+    keeps = cfg.get("initial_weights") is not None
+    parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
+    return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
@@ -120,7 +137,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     if faults := state_faults(run.module.state_dict(), weights):
         raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
     run.module.load_state_dict(weights)
-    if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
+    if isinstance(run.module, BackboneModule) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()
     run.folder, run.checkpoint = folder, file
@@ -194,6 +211,21 @@ def text_or_none(run: Run) -> TextEncoder | None:
         if error.value == "declared":
             return None
         raise
+
+
+def anchor_source(cfg: DictConfig) -> AnchorSource:
+    """What makes the anchors of ``prepare anchors``: an imperfect source, or a generator of keyframes.
+
+    Raises:
+        BadValue: a generator without a checkpoint, or a checkpoint without a generator.
+    """
+    node = cfg.data.anchors.source
+    if (generates := issubclass(get_class(node._target_), RenoisedKeyframes)) != (cfg.checkpoint is not None):
+        allowed = "a run folder of +experiment=keyframes" if generates else "null, or anchor_source=generator"
+        raise BadValue("checkpoint", cfg.checkpoint, allowed)
+    if not generates:
+        return build(node)
+    return build(node, generator=load_run(cfg.checkpoint).generator.to(core.device(cfg.device)))
 
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:

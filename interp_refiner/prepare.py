@@ -4,9 +4,11 @@ import sys
 
 from omegaconf import DictConfig
 
-from interp_refiner.config import Settings, main
+from interp_refiner.assemble import anchor_source
+from interp_refiner.config import main
 from interp_refiner.core import suggestion
 from interp_refiner.data.preparation import (
+    AnchorSettings,
     ClipSettings,
     EmbedSettings,
     EncodeSettings,
@@ -33,10 +35,10 @@ def shapes(cfg: DictConfig) -> None:
     write_shapes(cfg)
 
 
-@main("prepare/anchors", Settings)
+@main("prepare/anchors", AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
-    """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
-    make_anchors(cfg)
+    """Proposals of keyframes (anchors) for a data set, from an imperfect source or a generator."""
+    make_anchors(cfg, anchor_source(cfg))
 
 
 @main("prepare/encode", EncodeSettings)
@@ -65,8 +67,7 @@ def prepare() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in COMMANDS:
         del sys.argv[1]
-        COMMANDS[name]()
-        return
+        return COMMANDS[name]()
     usage = "\n".join(f"  {command:<8}{task.__doc__}" for command, task in COMMANDS.items())
     if name in ("--help", "-h"):
         print(f"python -m interp_refiner.prepare <command> [key=value ...]\n\n{usage}\n\n<command> --help says more.")
