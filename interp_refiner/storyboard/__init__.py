@@ -1,9 +1,11 @@
 """A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
 
+from interp_refiner.storyboard.arguments import RefinerOutput
 from interp_refiner.storyboard.export import as_pipeline, run_of
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import with_keyframes_at
-from interp_refiner.storyboard.pipeline import RefinerOutput, RefinerPipeline
+from interp_refiner.storyboard.phase1 import Phase1
+from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.plan import Planner, VideoPlan
 from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
 from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, parse_storyboard
@@ -12,6 +14,7 @@ __all__ = [
     "INDEX",
     "Components",
     "Keyframe",
+    "Phase1",
     "PipelineConfig",
     "Planner",
     "RefinerOutput",

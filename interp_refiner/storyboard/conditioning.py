@@ -1,7 +1,7 @@
 """What turns a model's clean estimate into that of a storyboard: prompts a segment, guidance, proposals, steps."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -9,8 +9,25 @@ from torch import Tensor
 
 from interp_refiner.core import Corrupted, per_frame
 from interp_refiner.model.sampler import CleanEstimate
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.plan import VideoPlan
 
 OnStep = Callable[[int, Corrupted, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What every frame of a video should show.
+
+    Attributes:
+        texts: the embeddings of the prompts that occur; None for a model without text.
+        of_frame: which of them each latent frame has.
+        negative: the embedding that a source of keyframes leads away from; None for zeros.
+    """
+
+    texts: Float[Tensor, "p l d"] | None
+    of_frame: Int[Tensor, " t"]
+    negative: Float[Tensor, "l d"] | None = None
 
 
 def prompted(
@@ -38,6 +55,16 @@ def with_proposals(
     """``w v + (1 - w) z0_hat`` with a strength ``w`` per frame, 0 where there is no proposal; see :class:`Keyframe`."""
     weight = per_frame(strength.unsqueeze(0), values)
     return lambda corrupted: torch.lerp(estimate(corrupted), values, weight)
+
+
+def strengths(plan: VideoPlan, keyframes: Sequence[Keyframe], generated: float) -> Float[Tensor, " t"]:
+    """The strength of the proposal in every latent frame; ``generated`` that of generated ones which have none."""
+    strength = torch.zeros(plan.latent_shape[1])
+    for placed in plan.placed:
+        keyframe = keyframes[placed.index]
+        untold = generated if keyframe.generated else 0.0
+        strength[placed.slots.start : placed.slots.stop] = untold if keyframe.strength is None else keyframe.strength
+    return strength
 
 
 def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:

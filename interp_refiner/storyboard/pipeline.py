@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,11 +19,27 @@ from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Bridge, ClassifierFree, CleanEstimate, Guidance, NoGuidance, OneJump, Sampler
-from interp_refiner.storyboard.arguments import Embedding, OutputType, as_output, prompt_or_embedding, seed_of
-from interp_refiner.storyboard.conditioning import OnStep, counted, prompt_segments, prompted, with_proposals
-from interp_refiner.storyboard.encoding import encode_keyframe, fit_notes
-from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.arguments import (
+    Embedding,
+    OutputType,
+    RefinerOutput,
+    as_output,
+    prompt_or_embedding,
+    seed_of,
+)
+from interp_refiner.storyboard.conditioning import (
+    OnStep,
+    Prompts,
+    counted,
+    prompt_segments,
+    prompted,
+    strengths,
+    with_proposals,
+)
+from interp_refiner.storyboard.encoding import Encoded, encode_keyframes, fit_notes
+from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.levels import Levels
+from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.plan import Planner, VideoPlan
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.storyboard.windows import CrossFaded
@@ -32,30 +48,6 @@ from interp_refiner.training.checkpoint import located
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
-
-
-@dataclass(frozen=True)
-class RefinerOutput:
-    """What :class:`RefinerPipeline` returns.
-
-    Attributes:
-        frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
-        latents: of the video; hard keyframes are in it bit for bit.
-        values: the encoded keyframes, 0 elsewhere.
-        interpolation: ``zbar``, what the refiner started from.
-        known, given: latent frames that are keyframes, and those that are constraints.
-        plan: what was made.
-        disagreement: per joint between windows, see :class:`CrossFaded`.
-    """
-
-    frames: Any
-    latents: Float[Tensor, "1 c t y x"]
-    values: Float[Tensor, "1 c t y x"]
-    interpolation: Float[Tensor, "1 c t y x"]
-    known: Bool[Tensor, "1 t"]
-    given: Bool[Tensor, "1 t"]
-    plan: VideoPlan
-    disagreement: list[float | None] = field(default_factory=list)
 
 
 class RefinerPipeline:
@@ -80,6 +72,7 @@ class RefinerPipeline:
         self.corruption: Corruption = copy.copy(components.corruption)
         self.levels = Levels(self.corruption.schedule.counts_for(config.spec.num_frames))
         self.corruption.noise = self.corruption.noise.of_clips(config.spec.num_frames)
+        self.phase1: Phase1 | None = components.phase1
         self.device = torch.device("cpu")
         self.progress: dict[str, Any] = {}
 
@@ -117,6 +110,8 @@ class RefinerPipeline:
         self.device = torch.device(device)
         for module in (self.backbone, self.objective, self.codec):
             module.to(self.device)
+        if self.phase1 is not None:
+            self.phase1.source.to(self.device)
         return self
 
     def set_progress_bar_config(self, **settings: Any) -> None:
@@ -148,6 +143,7 @@ class RefinerPipeline:
         height: int | None = None,
         width: int | None = None,
         fps: float | None = None,
+        keyframes_at: Sequence[Time] | None = None,
         num_inference_steps: int | None = None,
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
@@ -161,8 +157,11 @@ class RefinerPipeline:
 
         Args:
             prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
-            keyframes: at least one; pictures of another size are fitted, see :class:`Keyframe`.
+            keyframes: pictures of another size are fitted, see :class:`Keyframe`. Without any, and where a source of
+                keyframes is loaded, the prompt makes them.
             num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
+            keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
+                ``keyframes``, and without these for evenly spread ones.
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
                 that the model comes with.
             negative_prompt: what guidance leads away from.
@@ -176,10 +175,16 @@ class RefinerPipeline:
 
         Raises:
             BadValue: for keyframes that do not fit, sizes that codec and backbone cannot divide, steps that the
-                corruption does not allow, prompts without a text encoder, or both a prompt and its embedding.
+                corruption does not allow, prompts without a text encoder, both a prompt and its embedding, or neither
+                keyframes nor a prompt.
         """
         choice("output_type", output_type, get_args(OutputType))
+        if not keyframes and prompt_embeds is None and not prompt and self.phase1 is not None:
+            raise BadValue("prompt", prompt, "what the video shows, or keyframes")
+        keyframes = self.with_generated(keyframes, num_frames, fps, keyframes_at)
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
+        if self.phase1 is not None:
+            self.phase1.check(plan, keyframes)
         rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
         plan = replace(plan, notes=[*plan.notes, *fit_notes(keyframes, columns, rows)])
         base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
@@ -188,9 +193,10 @@ class RefinerPipeline:
         )
         sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative)
         draws = Draws(seed_of(generator), STREAM, [KEY])
-        corrupted = self.corrupt(plan, keyframes, draws)
-        faded = CrossFaded(self._estimates(plan, keyframes, base, guidance), plan.parts, self.levels)
-        estimate = with_proposals(faded, corrupted.values, self._strength(plan, keyframes))
+        prompts = self._prompts(plan, keyframes, base)
+        corrupted = self.corrupt(plan, self._encoded(plan, keyframes, prompts, negative, draws), draws)
+        faded = CrossFaded(self._estimates(plan, prompts, guidance), plan.parts, self.levels)
+        estimate = with_proposals(faded, corrupted.values, strengths(plan, keyframes, self._untold).to(self.device))
         steps = sampler.evaluations(corrupted.plan.num_levels)
         with tqdm(**{"total": steps + 1, "desc": "refining", "unit": "step", **self.progress}) as progress:
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
@@ -201,6 +207,7 @@ class RefinerPipeline:
         return RefinerOutput(
             frames=frames,
             latents=latents,
+            keyframes=keyframes,
             values=corrupted.values,
             interpolation=corrupted.interpolation,
             known=corrupted.known,
@@ -209,24 +216,21 @@ class RefinerPipeline:
             disagreement=[None if rms is None else float(rms) for rms in faded.disagreement],
         )
 
-    def corrupt(self, plan: VideoPlan, keyframes: Sequence[Keyframe], draws: Draws) -> Corrupted:
-        """The clip that sampling starts from: encoded keyframes, interpolation and noise."""
-        c, t, y, x = plan.latent_shape
-        values = torch.zeros(1, c, t, y, x, device=self.device)
-        given = torch.zeros(1, t, dtype=torch.bool, device=self.device)
-        known = given.clone()
-        for placed in plan.placed:
-            keyframe = keyframes[placed.index]
-            try:
-                latents = encode_keyframe(self.codec, keyframe, placed, (c, y, x), self.device)
-            except BadValue as error:
-                name = error.name if error.name == "codec" else f"keyframes[{placed.index}].{error.name}"
-                raise BadValue(name, error.value, error.allowed) from None
-            stretch = slice(placed.slots.start, placed.slots.stop)
-            values[0, :, stretch] = latents.to(values.dtype)
-            known[:, stretch], given[:, stretch] = True, keyframe.given
+    def with_generated(
+        self, keyframes: Sequence[Keyframe], num_frames: int | None, fps: float | None, at: Sequence[Time] | None = None
+    ) -> list[Keyframe]:
+        """The keyframes, and those that the prompt is to make; arguments and errors as of a call."""
+        if self.phase1 is not None:
+            return self.phase1.with_generated(self.planner, keyframes, at, num_frames, fps)
+        if at is not None or any(keyframe.generated for keyframe in keyframes):
+            raise BadValue("keyframes_at", at, "none: there is no source of keyframes (keyframes=<generator> names one)")
+        return list(keyframes)
+
+    def corrupt(self, plan: VideoPlan, encoded: Encoded, draws: Draws) -> Corrupted:
+        """The clip that sampling starts from: interpolation of the keyframes, and noise."""
         level = torch.full((1,), plan.level, device=self.device)
-        return self.corruption.of_keyframes(Clip(values, [KEY]), self.levels.plan(known, given), level, draws)
+        keyframe_plan = self.levels.plan(encoded.known, encoded.given)
+        return self.corruption.of_keyframes(Clip(encoded.values, [KEY]), keyframe_plan, level, draws)
 
     @torch.no_grad()
     def interpolate(
@@ -237,9 +241,10 @@ class RefinerPipeline:
         width: int | None = None,
         fps: float | None = None,
     ) -> Float[Tensor, "3 t h w"]:
-        """The decoded interpolation ``zbar`` of the keyframes; the refiner's network is not run. Raises as a call."""
+        """The decoded interpolation ``zbar`` of the keyframes; no network is run. Raises as a call."""
         plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        return self.decode(self.corrupt(plan, keyframes, Draws(0, STREAM, [KEY])).interpolation)
+        encoded, _ = encode_keyframes(self.codec, plan, keyframes, self.device)
+        return self.decode(self.corrupt(plan, encoded, Draws(0, STREAM, [KEY])).interpolation)
 
     @torch.no_grad()
     def decode(
@@ -271,12 +276,17 @@ class RefinerPipeline:
             own = NoGuidance() if scale == 1 else ClassifierFree(scale, file)
         if not isinstance(own, ClassifierFree):
             return own
-        if isinstance(negative_prompt, Tensor):
-            return own.away_from(negative_prompt.to(self.device))
-        if own.negative.path and not negative_prompt:
+        if own.negative.path and isinstance(negative_prompt, str) and not negative_prompt:
             return own
-        negative = self.embed([negative_prompt])
-        return own if negative is None else own.away_from(negative[0])
+        negative = self._negative(negative_prompt)
+        return own if negative is None else own.away_from(negative)
+
+    def _negative(self, prompt: str | Embedding) -> Float[Tensor, "l d"] | None:
+        """The embedding of a negative prompt; None for a model without text."""
+        if isinstance(prompt, Tensor):
+            return prompt.to(self.device)
+        embedded = self.embed([prompt])
+        return None if embedded is None else embedded[0]
 
     def _on_step(self, progress: Any, callback: OnStepEnd | None) -> OnStep:
         def on_step(step: int, state: Corrupted, made: Tensor) -> Tensor:
@@ -288,27 +298,35 @@ class RefinerPipeline:
 
         return on_step
 
-    def _estimates(
-        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding, guidance: Guidance
-    ) -> list[CleanEstimate]:
-        """The clean estimate of every window, under the prompts of its frames."""
+    def _prompts(self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding) -> Prompts:
+        """The embeddings of the prompts of all frames."""
         changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
-        embedding = prompt if isinstance(prompt, Tensor) else None
-        base = prompt if isinstance(prompt, str) else None
-        prompts, of_frame = prompt_segments(base, changes, plan.latent_shape[1])
-        texts, model = self.embed([words or "" for words in prompts]), guidance(self.clean_estimate)
-        if texts is None:
-            return [model for _ in plan.parts]
-        if embedding is not None:
-            texts[0] = embedding
-        index = torch.tensor(of_frame, device=self.device)
-        return [prompted(model, texts, index[part.start : part.stop]) for part in plan.parts]
+        words, of_frame = prompt_segments(prompt if isinstance(prompt, str) else None, changes, plan.latent_shape[1])
+        texts = self.embed([text or "" for text in words])
+        if texts is not None and isinstance(prompt, Tensor):
+            texts[0] = prompt
+        return Prompts(texts, torch.tensor(of_frame, device=self.device))
 
-    def _strength(self, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Float[Tensor, " t"]:
-        strength = torch.zeros(plan.latent_shape[1], device=self.device)
-        for placed in plan.placed:
-            strength[placed.slots.start : placed.slots.stop] = keyframes[placed.index].strength or 0.0
-        return strength
+    def _encoded(
+        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompts: Prompts, negative: str | Embedding, draws: Draws
+    ) -> Encoded:
+        """All keyframes as latents: those that were handed over, and those that the prompt makes."""
+        encoded, wanted = encode_keyframes(self.codec, plan, keyframes, self.device)
+        if not wanted or self.phase1 is None:
+            return encoded
+        return self.phase1(plan, wanted, encoded, replace(prompts, negative=self._negative(negative)), draws)
+
+    def _estimates(self, plan: VideoPlan, prompts: Prompts, guidance: Guidance) -> list[CleanEstimate]:
+        """The clean estimate of every window, under the prompts of its frames."""
+        model = guidance(self.clean_estimate)
+        if prompts.texts is None:
+            return [model for _ in plan.parts]
+        return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
+
+    @property
+    def _untold(self) -> float:
+        """The strength of generated keyframes for which none is said, see :class:`Keyframe`."""
+        return 0.0 if self.corruption.scheduled_sampling.replaces else 1.0
 
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)

@@ -44,7 +44,7 @@ def keyframe_records(result: RefinerOutput, keyframes: Sequence[Keyframe], video
             "exact": bool(latents.exact[0, slots].all()),
             "latent_rmse": float(error[slots].square().mean().sqrt()),
         }
-        if keyframe.latents is None:
+        if keyframe.pictures:
             inner = bool(seen.inner[placed.frame])
             record |= {
                 "psnr": float(quality[placed.frame]),

@@ -29,6 +29,7 @@ from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.card import FPS, model_card
 from interp_refiner.storyboard.construct import INSIDE, construct_components
+from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.training.checkpoint import INDEX, is_exported
 
 WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
@@ -47,6 +48,7 @@ class Components:
     corruption: Corruption
     codec: Codec
     text: TextEncoder | None = None
+    phase1: Phase1 | None = None
 
 
 @dataclass(frozen=True)
