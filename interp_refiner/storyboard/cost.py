@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from interp_refiner.core import Clip, Corrupted, Draws
+from interp_refiner.model.keyframes import KeyframeRequest
 from interp_refiner.model.sampler import NoGuidance
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.pipeline import KEY, STREAM, RefinerPipeline
@@ -31,12 +32,16 @@ class Cost:
     """What to expect.
 
     Attributes:
-        estimates: passes of the network, over all steps, windows and prompts.
+        generated: passes of the network that makes keyframes, over all steps and windows; 0 where none is asked.
+        generating: seconds for them.
+        estimates: passes of the refiner's network, over all steps, windows and prompts.
         refining: seconds for them.
         decoding: seconds for the video, and for the interpolation on its contact sheet.
         gigabytes: the most that is held at a time, the model included: on the device, or by the process.
     """
 
+    generated: int
+    generating: float
     estimates: int
     refining: float
     decoding: float
@@ -45,12 +50,12 @@ class Cost:
     @property
     def seconds(self) -> float:
         """All but loading and writing."""
-        return self.refining + self.decoding
+        return self.generating + self.refining + self.decoding
 
 
 @torch.no_grad()
 def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
-    """Runs the network once and decodes a few latent frames, at the size that the model was trained at or below.
+    """Runs the networks once and decodes a few latent frames, at the size that the model was trained at or below.
 
     The network's time grows with its operations, that of the codec with the pixels, and memory with both. Nothing of
     the size of a larger video is computed.
@@ -77,13 +82,44 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
     stretches = plan.grid.num_frames / len(pipeline.codec.latent_frame(stretch.shape[2]))
     sides = (side * pipeline.codec.spatial_factor for side in plan.latent_shape[2:])
     video = RGB_BYTES * plan.grid.num_frames * prod(sides)
+    requests, of_request, held_by_request = _of_generating(pipeline, plan, keyframes, probe)
     held_by_decoding = held_by_stretch * area * stretches + (COPIES * video if pipeline.device.type == "cpu" else 0)
+    held = max(held_by_estimate * area, held_by_request * area, held_by_decoding)
     return Cost(
+        generated=requests,
+        generating=of_request * area,
         estimates=sum(passes),
         refining=of_estimate * larger * whole,
         decoding=DECODINGS * of_stretch * area * stretches,
-        gigabytes=(_peak(pipeline.device) + max(held_by_estimate * area, held_by_decoding)) / 2**30,
+        gigabytes=(_peak(pipeline.device) + held) / 2**30,
     )
+
+
+def _of_generating(
+    pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe], probe: Corrupted
+) -> tuple[int, float, float]:
+    """Passes of the network that makes keyframes, seconds for them at the size of ``probe``, and bytes held.
+
+    A window without given keyframes is timed with one step. Every window and prompt with keyframes to make is a request.
+    """
+    if pipeline.phase1 is None or not any(keyframe.generated for keyframe in keyframes):
+        return 0, 0.0, 0.0
+    todo = {placed.slots.start for placed in plan.placed if keyframes[placed.index].generated}
+    windows = [sum(part.start <= slot < part.stop for slot in todo) for part in plan.parts]
+    at = torch.arange(max(windows), device=probe.x.device).unsqueeze(0)
+    text = pipeline.embed([""])
+    request = KeyframeRequest(
+        positions=at,
+        num_frames=max(part.length for part in plan.parts),
+        latents=torch.zeros_like(probe.x[:, :, : at.shape[1]]),
+        given=torch.zeros_like(at, dtype=torch.bool),
+        text=text,
+        negative=text,
+    )
+    once, draws = pipeline.phase1.source.of_steps(1), Draws(0, STREAM, [KEY])
+    seconds, held = _measured(lambda: once(request, draws), pipeline.device)
+    passes = pipeline.phase1.source.evaluations * sum(count > 0 for count in windows)
+    return passes, seconds / once.evaluations * passes, held
 
 
 def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Corrupted:

@@ -181,10 +181,7 @@ class RefinerPipeline:
         choice("output_type", output_type, get_args(OutputType))
         if not keyframes and prompt_embeds is None and not prompt and self.phase1 is not None:
             raise BadValue("prompt", prompt, "what the video shows, or keyframes")
-        keyframes = self.with_generated(keyframes, num_frames, fps, keyframes_at)
-        plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        if self.phase1 is not None:
-            self.phase1.check(plan, keyframes)
+        keyframes, plan = self.planned(keyframes, num_frames, height, width, fps, keyframes_at)
         rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
         plan = replace(plan, notes=[*plan.notes, *fit_notes(keyframes, columns, rows)])
         base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
@@ -216,15 +213,27 @@ class RefinerPipeline:
             disagreement=[None if rms is None else float(rms) for rms in faded.disagreement],
         )
 
-    def with_generated(
-        self, keyframes: Sequence[Keyframe], num_frames: int | None, fps: float | None, at: Sequence[Time] | None = None
-    ) -> list[Keyframe]:
-        """The keyframes, and those that the prompt is to make; arguments and errors as of a call."""
+    def planned(
+        self,
+        keyframes: Sequence[Keyframe],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+        keyframes_at: Sequence[Time] | None = None,
+        collide: bool = False,
+    ) -> tuple[list[Keyframe], VideoPlan]:
+        """The keyframes with those that the prompt is to make, and the plan of the video; raises as a call."""
+        made = list(keyframes)
         if self.phase1 is not None:
-            return self.phase1.with_generated(self.planner, keyframes, at, num_frames, fps)
-        if at is not None or any(keyframe.generated for keyframe in keyframes):
-            raise BadValue("keyframes_at", at, "none: there is no source of keyframes (keyframes=<generator> names one)")
-        return list(keyframes)
+            made = self.phase1.with_generated(self.planner, keyframes, keyframes_at, num_frames, fps)
+        elif keyframes_at is not None or any(keyframe.generated for keyframe in keyframes):
+            allowed = "null: there is no source of keyframes (keyframes=<generator> names one)"
+            raise BadValue("keyframes_at", keyframes_at, allowed)
+        plan = self.planner.plan(made, num_frames, height, width, fps, collide)
+        if self.phase1 is not None:
+            self.phase1.check(plan, made)
+        return made, plan
 
     def corrupt(self, plan: VideoPlan, encoded: Encoded, draws: Draws) -> Corrupted:
         """The clip that sampling starts from: interpolation of the keyframes, and noise."""

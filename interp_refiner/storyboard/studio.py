@@ -12,7 +12,8 @@ from interp_refiner.data.codec import write_mp4
 from interp_refiner.model.sampler import Bridge, Sampler
 from interp_refiner.storyboard import RefinerPipeline, Storyboard, VideoPlan, parse_storyboard
 from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
-from interp_refiner.storyboard.sampling import CONTRACT, contract_row, read_board
+from interp_refiner.storyboard.sampling import read_board
+from interp_refiner.storyboard.terminal import CONTRACT, contract_row
 
 SHOWN_WIDTH = 448  # pixels of a video on the page, about
 SHEET_COLUMNS = 11  # frames in a row of the contact sheet, which is as wide as the page
@@ -138,9 +139,9 @@ class Studio:
         video = result.frames
         file = write_mp4(self.folder / session / "refined.mp4", video, result.plan.fps, self._scale(video))
         interpolation = pipeline.decode(result.interpolation, like=result.latents)
-        sheet = storyboard_sheet(result, keyframes, video, interpolation, columns=SHEET_COLUMNS)
+        sheet = storyboard_sheet(result, video, interpolation, columns=SHEET_COLUMNS)
         progress(total, total)
-        contract = [contract_row(record) for record in keyframe_records(result, keyframes, video)]
+        contract = [contract_row(record) for record in keyframe_records(result, video)]
         return Refined(file, sheet, contract)
 
     def _sampler(self, name: str, steps: int) -> Sampler:
