@@ -20,7 +20,7 @@ from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.storyboard import RefinerPipeline, as_pipeline, run_of
-from interp_refiner.training import Refiner, check_method
+from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, check_method
 from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located, read_weights
 
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
@@ -43,8 +43,13 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     medium = build(cfg.medium, spec=spec, codec=codec)
     corruption = forward_process(cfg.corruption, codec)
     data = ShardedDataModule(clips, corruption, codec, medium)
-    trains_refiner = issubclass(get_class(cfg.training._target_), Refiner)
-    module = refiner(cfg, spec, corruption, device) if trains_refiner else part(cfg.training, spec, corruption, codec)
+    trained = get_class(cfg.training._target_)
+    if issubclass(trained, Refiner):
+        module: L.LightningModule = refiner(cfg, spec, corruption, device)
+    elif issubclass(trained, KeyframeGenerator):
+        module = generator(cfg, spec, corruption, device)
+    else:
+        module = part(cfg.training, spec, corruption, codec)
     return Run(cfg, module, codec, spec, data)
 
 
@@ -71,6 +76,17 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
     keeps = cfg.get("initial_weights") is not None
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
     return build(cfg.training, backbone=backbone, objective=objective, **parts)
+
+
+def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
+    """What ``training=keyframe_generator`` trains: a backbone that is shown no interpolation."""
+    optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
+    with torch.device(device):
+        backbone = build(cfg.backbone, spec=spec, num_hypotheses=0, attention=build(cfg.attention))
+    backbone.check(spec.latent_shape)
+    keeps = cfg.get("initial_weights") is not None
+    parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
+    return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
@@ -120,7 +136,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     if faults := state_faults(run.module.state_dict(), weights):
         raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
     run.module.load_state_dict(weights)
-    if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
+    if isinstance(run.module, BackboneModule) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()
     run.folder, run.checkpoint = folder, file

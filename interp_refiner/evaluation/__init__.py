@@ -16,6 +16,7 @@ from interp_refiner.evaluation.results import Evaluation, evaluations_of, figure
 from interp_refiner.evaluation.run import Run
 from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
+from interp_refiner.evaluation.validation_keyframes import ValidationKeyframes
 from interp_refiner.evaluation.validation_video import LABELS, ValidationVideo
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Run",
     "StepBenchmark",
     "Suite",
+    "ValidationKeyframes",
     "ValidationVideo",
     "by_level",
     "config_name",

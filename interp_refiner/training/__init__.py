@@ -1,11 +1,15 @@
 """Training: the LightningModules and what happens around them."""
 
+from interp_refiner.training.backbone_module import BackboneModule
 from interp_refiner.training.interpolator_fit import InterpolatorFit
+from interp_refiner.training.keyframe_generator import KeyframeGenerator
 from interp_refiner.training.refiner import Refiner, check_method
 from interp_refiner.training.selector_fit import SelectorFit
 
 __all__ = [
+    "BackboneModule",
     "InterpolatorFit",
+    "KeyframeGenerator",
     "Refiner",
     "SelectorFit",
     "check_method",

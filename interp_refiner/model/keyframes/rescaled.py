@@ -37,6 +37,9 @@ class Rescaled(KeyframeSource):
         same = all(torch.equal(a, b) for a, b in zip(_statistics(own), _statistics(wanted), strict=True))
         return source if same else cls(source, own, wanted)
 
+    def __repr__(self) -> str:
+        return repr(self.source)
+
     @property
     def evaluations(self) -> int:
         return self.source.evaluations

@@ -63,6 +63,9 @@ class WanT2V(KeyframeSource):
         self.pipeline, self.spec = _load(folder, spec, getattr(torch, precision))
         self.guidance, self.steps = guidance, _at_least_one(steps)
 
+    def __repr__(self) -> str:
+        return f"wan_t2v(steps={self.steps}, guidance={self.guidance:g})"
+
     @property
     def evaluations(self) -> int:
         return self.steps * self.pipeline.scheduler.order * (2 if self.guidance > 1 else 1)
