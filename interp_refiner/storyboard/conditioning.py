@@ -79,6 +79,14 @@ def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
     return estimated
 
 
+def prompts_of(
+    plan: VideoPlan, keyframes: Sequence[Keyframe], base: str | None
+) -> tuple[list[str | None], list[int]]:
+    """:func:`prompt_segments` of a plan."""
+    changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
+    return prompt_segments(base, changes, plan.latent_shape[1])
+
+
 def prompt_segments(
     base: str | None, changes: Sequence[tuple[int, str]], num_frames: int
 ) -> tuple[list[str | None], list[int]]:

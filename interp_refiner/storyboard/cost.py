@@ -15,7 +15,9 @@ from torch.utils._pytree import tree_iter
 from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.model.keyframes import KeyframeRequest
 from interp_refiner.model.sampler import NoGuidance
+from interp_refiner.storyboard.conditioning import prompts_of
 from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.phase1 import requests
 from interp_refiner.storyboard.pipeline import KEY, STREAM, RefinerPipeline
 from interp_refiner.storyboard.plan import VideoPlan
 from interp_refiner.storyboard.windows import Window
@@ -100,25 +102,20 @@ def _of_generating(
 ) -> tuple[int, float, float]:
     """Passes of the network that makes keyframes, seconds for them at the size of ``probe``, and bytes held.
 
-    A window without given keyframes is timed with one step. Every window and prompt with keyframes to make is a request.
+    What is timed is one step of the request with most keyframes.
     """
-    if pipeline.phase1 is None or not any(keyframe.generated for keyframe in keyframes):
+    wanted = [placed.slots.start for placed in plan.placed if keyframes[placed.index].generated]
+    if pipeline.phase1 is None or not wanted:
         return 0, 0.0, 0.0
-    todo = {placed.slots.start for placed in plan.placed if keyframes[placed.index].generated}
-    windows = [sum(part.start <= slot < part.stop for slot in todo) for part in plan.parts]
-    at = torch.arange(max(windows), device=probe.x.device).unsqueeze(0)
-    text = pipeline.embed([""])
-    request = KeyframeRequest(
-        positions=at,
-        num_frames=max(part.length for part in plan.parts),
-        latents=torch.zeros_like(probe.x[:, :, : at.shape[1]]),
-        given=torch.zeros_like(at, dtype=torch.bool),
-        text=text,
-        negative=text,
-    )
-    once, draws = pipeline.phase1.source.of_steps(1), Draws(0, STREAM, [KEY])
+    source, known = pipeline.phase1.asked or pipeline.phase1.source, set(plan.known) - set(wanted)
+    made = requests(plan, wanted, known, prompts_of(plan, keyframes, None)[1])
+    most = max(made, key=lambda asked: len(asked.slots))
+    at, text = torch.arange(len(most.slots), device=pipeline.device).unsqueeze(0), pipeline.embed([""])
+    given = torch.zeros_like(at, dtype=torch.bool)
+    request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text)
+    once, draws = source.of_steps(1), Draws(0, STREAM, [KEY])
     seconds, held = _measured(lambda: once(request, draws), pipeline.device)
-    passes = pipeline.phase1.source.evaluations * sum(count > 0 for count in windows)
+    passes = source.evaluations * len(made)
     return passes, seconds / once.evaluations * passes, held
 
 

@@ -8,14 +8,21 @@ from typing import Any
 import torch
 
 from interp_refiner.core import BadValue, ClipSpec, Draws
-from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSource, Rescaled
+from interp_refiner.model.keyframes import (
+    GeneratedKeyframes,
+    KeyframeRequest,
+    KeyframeSampler,
+    KeyframeSource,
+    Rescaled,
+)
 from interp_refiner.storyboard.conditioning import Prompts
 from interp_refiner.storyboard.encoding import Encoded
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.plan import Planner, VideoPlan
 from interp_refiner.storyboard.timeline import Grid, place
+from interp_refiner.storyboard.windows import Window
 
-STREAM = "keyframes"  # what their noise is drawn under
+STREAM, KEY = "keyframes", "window"  # what their noise is drawn under
 DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
 
@@ -26,22 +33,35 @@ class Phase1:
     Attributes:
         source: makes keyframes of clips of ``spec``.
         spec: of the clips.
-        count: K, the keyframes of a clip that the source was trained with; None for any.
-        node: how to build the source again, as plain values, see :class:`PipelineConfig`; empty for one that is not
-            stored beside a refiner.
+        count: K, the fewest keyframes of a clip that the source was trained with; None for any.
+        components: how to build network, flow and sampler of a trained source again, as in :class:`PipelineConfig`;
+            empty for any other.
         trained: where it came from, for the card.
+        asked: what is asked for keyframes: ``source``, or :class:`Rescaled` around it; None for ``source``.
     """
 
     source: KeyframeSource
     spec: ClipSpec
     count: int | None = None
-    node: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Any] = field(default_factory=dict)
     trained: Mapping[str, Any] = field(default_factory=dict)
+    asked: KeyframeSource | None = None
 
     def of_clips(self, spec: ClipSpec) -> "Phase1":
         """The same source for a refiner of such clips; raises :class:`BadValue` as :func:`check_fit`."""
         check_fit(self.spec, spec)
-        return replace(self, source=Rescaled.between(self.source, self.spec, spec), spec=spec)
+        return replace(self, asked=Rescaled.between(self.source, self.spec, spec))
+
+    def with_sampler(self, sampler: KeyframeSampler, node: Mapping[str, Any]) -> "Phase1":
+        """The same trained network with another sampler, which ``node`` describes.
+
+        Raises:
+            BadValue: the source has a scheduler of its own.
+        """
+        if not isinstance(self.source, GeneratedKeyframes):
+            raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
+        source = GeneratedKeyframes(self.source.network, self.source.flow, sampler)
+        return replace(self, source=source, asked=None, components={**self.components, "sampler": node})
 
     def with_generated(
         self,
@@ -91,30 +111,56 @@ class Phase1:
     ) -> Encoded:
         """The keyframes of a storyboard together with those in the latent frames ``wanted``, which the source makes.
 
-        Every window of the plan is asked for on its own, in time. What is known in it by then, from the storyboard and
-        from the windows before it, is given: so a window goes on from the last keyframes of the one before. Under
-        several prompts a window is asked once for each, in the order in which they begin.
+        What is known of a window when it is asked for, from the storyboard and from the windows before it, is given: so
+        a window goes on from the last keyframes of the one before. See :func:`requests`.
         """
-        prompt_of = {slot: int(prompts.of_frame[slot]) for slot in sorted(wanted)}
-        values, known = encoded.values, encoded.known
-        for number, part in enumerate(plan.parts):
-            inside = range(part.start, part.stop)
-            todo = [slot for slot in prompt_of if slot in inside and not known[0, slot]]
-            for prompt in dict.fromkeys(prompt_of[slot] for slot in todo):
-                asked = [slot for slot in inside if known[0, slot] or (slot in todo and prompt_of[slot] == prompt)]
-                at = torch.tensor(asked, device=values.device)
-                request = KeyframeRequest(
-                    positions=(at - part.start).unsqueeze(0),
-                    num_frames=part.length,
-                    latents=values[:, :, at],
-                    given=known[:, at],
-                    text=None if prompts.texts is None else prompts.texts[prompt : prompt + 1],
-                    negative=None if prompts.negative is None else prompts.negative.unsqueeze(0),
-                )
-                of_window = Draws(draws.seed, STREAM, [f"{key}/{number}/{prompt}" for key in draws.keys])
-                values = values.index_copy(2, at, self.source(request, of_window))
-                known = known.index_fill(1, at, True)
+        source, values, known = self.asked or self.source, encoded.values, encoded.known
+        there = set(known[0].nonzero().flatten().tolist())
+        for number, asked in enumerate(requests(plan, wanted, there, prompts.of_frame.tolist())):
+            at = torch.tensor(asked.slots, device=values.device)
+            request = KeyframeRequest(
+                positions=(at - asked.part.start).unsqueeze(0),
+                num_frames=asked.part.length,
+                latents=values[:, :, at],
+                given=known[:, at],
+                text=None if prompts.texts is None else prompts.texts[asked.prompt : asked.prompt + 1],
+                negative=None if prompts.negative is None else prompts.negative.unsqueeze(0),
+            )
+            values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
+            known = known.index_fill(1, at, True)
         return replace(encoded, values=values, known=known)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request.
+
+    Attributes:
+        part: the window.
+        prompt: number of the prompt.
+        slots: latent frames of the keyframes, those that are known by then among them.
+    """
+
+    part: Window
+    prompt: int
+    slots: list[int]
+
+
+def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], prompt_of: Sequence[int]) -> list[Asked]:
+    """What is asked one after the other for the keyframes in the latent frames ``wanted``.
+
+    Every window of the plan is asked for on its own, in time; under several prompts once for each, in the order in which
+    they begin.
+    """
+    there, made = set(known), []
+    for part in plan.parts:
+        inside = range(part.start, part.stop)
+        todo = sorted(slot for slot in wanted if slot in inside and slot not in there)
+        for prompt in dict.fromkeys(prompt_of[slot] for slot in todo):
+            new = [slot for slot in todo if prompt_of[slot] == prompt]
+            there |= set(new)
+            made.append(Asked(part, prompt, [slot for slot in inside if slot in there]))
+    return made
 
 
 def spread(planner: Planner, grid: Grid, count: int | None) -> list[Time]:

@@ -31,8 +31,8 @@ from interp_refiner.storyboard.conditioning import (
     OnStep,
     Prompts,
     counted,
-    prompt_segments,
     prompted,
+    prompts_of,
     strengths,
     with_proposals,
 )
@@ -309,8 +309,7 @@ class RefinerPipeline:
 
     def _prompts(self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding) -> Prompts:
         """The embeddings of the prompts of all frames."""
-        changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
-        words, of_frame = prompt_segments(prompt if isinstance(prompt, str) else None, changes, plan.latent_shape[1])
+        words, of_frame = prompts_of(plan, keyframes, prompt if isinstance(prompt, str) else None)
         texts = self.embed([text or "" for text in words])
         if texts is not None and isinstance(prompt, Tensor):
             texts[0] = prompt

@@ -25,6 +25,9 @@ class Told(KeyframeSource):
     def evaluations(self):
         return 2 * self.steps
 
+    def __repr__(self):
+        return f"told(steps={self.steps})"
+
     def of_steps(self, steps):
         made = copy.copy(self)
         made.steps = steps
