@@ -16,12 +16,14 @@ from interp_refiner.storyboard.sampling import sample_video
 from interp_refiner.storyboard.settings import SampleSettings
 from interp_refiner.training.checkpoint import is_exported, located
 
+ASK_FOR_A_VIDEO = ("storyboard", "prompt", "keyframes", "keyframe_source")
+
 
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
     """Makes the video of a storyboard or a prompt, or refines held-out clips."""
     place, folder = device(cfg.device), Path(cfg.paths.output_dir)
-    if any(cfg[name] is not None for name in ("storyboard", "prompt", "keyframes", "keyframe_source")):
+    if any(cfg.get(name) is not None for name in ASK_FOR_A_VIDEO):
         with nothing_left(folder, Path(cfg.paths.log_dir), only_looks=cfg.dry_run):
             sample_video(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(place))
     elif cfg.output is not None or cfg.dry_run:

@@ -85,9 +85,12 @@ class RefinerPipeline:
         return cls(*load_components(located(folder)))
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers."""
-        parts = Components(self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text)
-        return save_components(parts, self.config, Path(folder).expanduser())
+        """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers.
+
+        A generator of keyframes lies in ``keyframes/``.
+        """
+        own = (self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text, self.phase1)
+        return save_components(Components(*own), self.config, Path(folder).expanduser())
 
     def with_component(self, name: str, component: Any, node: dict[str, Any]) -> "RefinerPipeline":
         """The same pipeline with another sampler, codec or text encoder.
@@ -103,6 +106,12 @@ class RefinerPipeline:
         if name == "codec" and not component.caveat:
             other.corruption = copy.copy(self.corruption)
             other.corruption.interpolator = self.corruption.interpolator.with_codec(component)
+        return other
+
+    def with_keyframes(self, phase1: Phase1) -> "RefinerPipeline":
+        """The same pipeline with a source of keyframes; raises :class:`BadValue` for one of other clips."""
+        other = copy.copy(self)
+        other.phase1 = phase1.of_clips(self.config.spec)
         return other
 
     def to(self, device: torch.device | str) -> "RefinerPipeline":

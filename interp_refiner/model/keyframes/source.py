@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.core import BadValue, ClipSpec, Draws, per_frame
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,11 @@ class KeyframeSource(ABC):
 
     Attributes:
         takes_given: whether it can keep given keyframes. One that cannot refuses requests that have some.
+        spec: of the clips that it makes, where it says so.
     """
 
     takes_given: ClassVar[bool] = True
+    spec: ClipSpec | None = None
 
     @abstractmethod
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
