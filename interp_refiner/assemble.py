@@ -204,7 +204,9 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
     return pipeline
 
 
-def load_exportable(path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True) -> RefinerPipeline | Phase1:
+def load_exportable(
+    path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True
+) -> RefinerPipeline | Phase1:
     """As :func:`load_pipeline`, or a run's generator of keyframes."""
     nodes = {name: chosen[name] for name in ("sampler", "codec", "text") if chosen and chosen.get(name) is not None}
     if not is_exported(located(path)):
@@ -224,14 +226,15 @@ def with_keyframes(pipeline: RefinerPipeline, chosen: DictConfig | None, ema: bo
 
     Args:
         pipeline: of a refiner; it may come with a generator of its own.
-        chosen: ``keyframes`` names a trained generator, ``keyframe_sampler`` is its sampler, ``keyframe_source`` another
-            source in its place.
+        chosen: ``keyframes`` names a trained generator, ``keyframe_sampler`` is its sampler, ``keyframe_source`` is
+            another source in its place.
         ema: the averaged weights of a generator's checkpoint.
 
     Raises:
         BadValue: two sources, none where one is named, or one of other clips than the refiner's.
     """
-    path, node, sampler = ((chosen or {}).get(name) for name in ("keyframes", "keyframe_source", "keyframe_sampler"))
+    names = ("keyframes", "keyframe_source", "keyframe_sampler")
+    path, node, sampler = (chosen.get(name) if chosen is not None else None for name in names)
     if node is not None:
         if path is not None:
             raise BadValue("keyframes", path, "null beside keyframe_source, which makes keyframes in its place")
@@ -240,9 +243,7 @@ def with_keyframes(pipeline: RefinerPipeline, chosen: DictConfig | None, ema: bo
     phase1 = pipeline.phase1 if path is None else load_phase1(path, ema=ema)
     if phase1 is None:
         return pipeline
-    return pipeline.with_keyframes(
-        phase1 if sampler is None else phase1.with_sampler(build(sampler), plain(sampler))
-    )
+    return pipeline.with_keyframes(phase1 if sampler is None else phase1.with_sampler(build(sampler), plain(sampler)))
 
 
 def load_phase1(path: str | Path, *, ema: bool = True) -> Phase1:

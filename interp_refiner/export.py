@@ -35,11 +35,11 @@ def export(cfg: DictConfig) -> None:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadValue("output", output, "a new or empty folder: something is there already")
     made = load_exportable(cfg.checkpoint, cfg, ema=cfg.ema)
-    alone = isinstance(made, Phase1)
     folder = save_generator(made, output) if isinstance(made, Phase1) else made.save_pretrained(output)
     console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
-    how = f"checkpoint=<refiner> keyframes={folder} prompt=..." if alone else f"checkpoint={folder} storyboard=<board.yaml>"
+    named = f"checkpoint=<refiner> keyframes={folder} prompt=..."
+    how = named if isinstance(made, Phase1) else f"checkpoint={folder} storyboard=<board.yaml>"
     console.print(f"next: python -m interp_refiner.sample {how} output=out.mp4", soft_wrap=True)
 
 

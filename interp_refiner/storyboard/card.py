@@ -169,7 +169,11 @@ def _text_encoder(spec: Mapping[str, Any], node: Mapping[str, Any] | None) -> st
 
 def generator_card(index: Mapping[str, Any]) -> str:
     """The card of a generator of keyframes, from the content of its ``model_index.json``."""
-    files = "`transformer/` is diffusers' `WanTransformer3DModel`." if "pretrained" in index["components"]["network"] else ""
+    files = (
+        "`transformer/` is diffusers' `WanTransformer3DModel`."
+        if "pretrained" in index["components"]["network"]
+        else ""
+    )
     title = index["trained"].get("experiment", "keyframes")
     return GENERATOR_CARD.format(title=title, **_generator(index), files=files)
 

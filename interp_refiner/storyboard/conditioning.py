@@ -79,9 +79,7 @@ def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
     return estimated
 
 
-def prompts_of(
-    plan: VideoPlan, keyframes: Sequence[Keyframe], base: str | None
-) -> tuple[list[str | None], list[int]]:
+def prompts_of(plan: VideoPlan, keyframes: Sequence[Keyframe], base: str | None) -> tuple[list[str | None], list[int]]:
     """:func:`prompt_segments` of a plan."""
     changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
     return prompt_segments(base, changes, plan.latent_shape[1])

@@ -72,10 +72,11 @@ def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path)
 
 
 def construct_generator(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
-    """Network, flow and sampler of a generator of keyframes; arguments and errors as of :func:`construct_components`."""
+    """Network, flow and sampler of a generator of keyframes; raises as :func:`construct_components`."""
     if wrong := sorted(set(nodes) ^ set(OF_GENERATOR)):
         raise BadValue("components", wrong[0], " | ".join(OF_GENERATOR), OF_GENERATOR)
-    supplied = {"network": {"spec": spec, "num_hypotheses": 0}, "flow": {"spec": spec}, "sampler": {}}
+    of_clips: dict[str, Any] = {"spec": spec}
+    supplied = {"network": of_clips | {"num_hypotheses": 0}, "flow": of_clips, "sampler": {}}
     return {
         name: _of_kind(name, construct(nodes[name], folder, **supplied[name]), base)
         for name, base in OF_GENERATOR.items()

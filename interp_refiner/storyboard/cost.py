@@ -16,9 +16,10 @@ from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.model.keyframes import KeyframeRequest
 from interp_refiner.model.sampler import NoGuidance
 from interp_refiner.storyboard.conditioning import prompts_of
+from interp_refiner.storyboard.drafting import KEY, STREAM
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.phase1 import requests
-from interp_refiner.storyboard.pipeline import KEY, STREAM, RefinerPipeline
+from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.plan import VideoPlan
 from interp_refiner.storyboard.windows import Window
 

@@ -42,7 +42,8 @@ def encode_keyframes(
     c, t, y, x = plan.latent_shape
     values = torch.zeros(1, c, t, y, x, device=device)
     given = torch.zeros(1, t, dtype=torch.bool, device=device)
-    known, wanted = given.clone(), []
+    known = given.clone()
+    wanted: list[int] = []
     for placed in plan.placed:
         keyframe = keyframes[placed.index]
         if keyframe.generated:

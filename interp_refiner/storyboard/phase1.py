@@ -149,8 +149,8 @@ class Asked:
 def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], prompt_of: Sequence[int]) -> list[Asked]:
     """What is asked one after the other for the keyframes in the latent frames ``wanted``.
 
-    Every window of the plan is asked for on its own, in time; under several prompts once for each, in the order in which
-    they begin.
+    Every window of the plan is asked for on its own, in time; under several prompts once for each, in the order in
+    which they begin.
     """
     there, made = set(known), []
     for part in plan.parts:

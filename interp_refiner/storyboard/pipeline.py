@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from interp_refiner.core import BadValue, Clip, Corrupted, Draws, choice
+from interp_refiner.core import BadValue, Corrupted, choice
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
@@ -25,32 +25,29 @@ from interp_refiner.storyboard.arguments import (
     RefinerOutput,
     as_output,
     prompt_or_embedding,
-    seed_of,
 )
 from interp_refiner.storyboard.conditioning import (
     OnStep,
     Prompts,
     counted,
     prompted,
-    prompts_of,
     strengths,
     with_proposals,
 )
-from interp_refiner.storyboard.encoding import Encoded, encode_keyframes, fit_notes
+from interp_refiner.storyboard.drafting import Drafting
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.phase1 import Phase1
-from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.plan import VideoPlan
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.storyboard.windows import CrossFaded
 from interp_refiner.training import check_method
 from interp_refiner.training.checkpoint import located
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
-KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
 
 
-class RefinerPipeline:
+class RefinerPipeline(Drafting):
     """A trained refiner with everything that it takes to make a video of keyframes.
 
         pipe = RefinerPipeline.from_pretrained("exported").to("cuda")
@@ -73,7 +70,7 @@ class RefinerPipeline:
         self.levels = Levels(self.corruption.schedule.counts_for(config.spec.num_frames))
         self.corruption.noise = self.corruption.noise.of_clips(config.spec.num_frames)
         self.phase1: Phase1 | None = components.phase1
-        self.device = torch.device("cpu")
+        self.divisor, self.device = self.backbone.divisor, torch.device("cpu")
         self.progress: dict[str, Any] = {}
 
     @classmethod
@@ -127,18 +124,6 @@ class RefinerPipeline:
         """Arguments of tqdm, such as ``disable=True``."""
         self.progress = settings
 
-    @property
-    def planner(self) -> Planner:
-        """Places keyframes on this model's latent grid, before anything is sampled."""
-        return Planner(
-            codec=self.codec,
-            latent_shape=self.config.spec.latent_shape,
-            levels=self.levels,
-            fps=self.config.fps,
-            divisor=self.backbone.divisor,
-            replaces=self.corruption.scheduled_sampling.replaces,
-        )
-
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t y x"]:
         """``z0_hat`` of the model itself."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
@@ -188,25 +173,18 @@ class RefinerPipeline:
                 keyframes nor a prompt.
         """
         choice("output_type", output_type, get_args(OutputType))
-        if not keyframes and prompt_embeds is None and not prompt and self.phase1 is not None:
-            raise BadValue("prompt", prompt, "what the video shows, or keyframes")
-        keyframes, plan = self.planned(keyframes, num_frames, height, width, fps, keyframes_at)
-        rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
-        plan = replace(plan, notes=[*plan.notes, *fit_notes(keyframes, columns, rows)])
-        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
-        negative = prompt_or_embedding(
-            "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.spec.text_shape
-        )
-        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative)
-        draws = Draws(seed_of(generator), STREAM, [KEY])
-        prompts = self._prompts(plan, keyframes, base)
-        corrupted = self.corrupt(plan, self._encoded(plan, keyframes, prompts, negative, draws), draws)
-        faded = CrossFaded(self._estimates(plan, prompts, guidance), plan.parts, self.levels)
-        estimate = with_proposals(faded, corrupted.values, strengths(plan, keyframes, self._untold).to(self.device))
+        shape, negative = self.config.spec.text_shape, negative_prompt_embeds
+        away = prompt_or_embedding("negative_prompt", negative_prompt, negative, shape)
+        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, away)
+        size = (num_frames, height, width, fps)
+        draft = self.draft(prompt, keyframes, *size, keyframes_at, away, generator, prompt_embeds)
+        plan, keyframes, corrupted = draft.plan, draft.keyframes, draft.corrupted
+        faded = CrossFaded(self._estimates(plan, draft.prompts, guidance), plan.parts, self.levels)
+        estimate = with_proposals(faded, corrupted.values, strengths(plan, keyframes, self.trust).to(self.device))
         steps = sampler.evaluations(corrupted.plan.num_levels)
         with tqdm(**{"total": steps + 1, "desc": "refining", "unit": "step", **self.progress}) as progress:
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
-            latents = sampler(told, corrupted, draws, self.corruption)
+            latents = sampler(told, corrupted, draft.draws, self.corruption)
             progress.set_description("decoding")
             frames = latents if output_type == "latent" else as_output(self.decode(latents), output_type)
             progress.update()
@@ -221,65 +199,6 @@ class RefinerPipeline:
             plan=plan,
             disagreement=[None if rms is None else float(rms) for rms in faded.disagreement],
         )
-
-    def planned(
-        self,
-        keyframes: Sequence[Keyframe],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-        keyframes_at: Sequence[Time] | None = None,
-        collide: bool = False,
-    ) -> tuple[list[Keyframe], VideoPlan]:
-        """The keyframes with those that the prompt is to make, and the plan of the video; raises as a call."""
-        made = list(keyframes)
-        if self.phase1 is not None:
-            made = self.phase1.with_generated(self.planner, keyframes, keyframes_at, num_frames, fps)
-        elif keyframes_at is not None or any(keyframe.generated for keyframe in keyframes):
-            allowed = "null: there is no source of keyframes (keyframes=<generator> names one)"
-            raise BadValue("keyframes_at", keyframes_at, allowed)
-        plan = self.planner.plan(made, num_frames, height, width, fps, collide)
-        if self.phase1 is not None:
-            self.phase1.check(plan, made)
-        return made, plan
-
-    def corrupt(self, plan: VideoPlan, encoded: Encoded, draws: Draws) -> Corrupted:
-        """The clip that sampling starts from: interpolation of the keyframes, and noise."""
-        level = torch.full((1,), plan.level, device=self.device)
-        keyframe_plan = self.levels.plan(encoded.known, encoded.given)
-        return self.corruption.of_keyframes(Clip(encoded.values, [KEY]), keyframe_plan, level, draws)
-
-    @torch.no_grad()
-    def interpolate(
-        self,
-        keyframes: Sequence[Keyframe],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-    ) -> Float[Tensor, "3 t h w"]:
-        """The decoded interpolation ``zbar`` of the keyframes; no network is run. Raises as a call."""
-        plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        encoded, _ = encode_keyframes(self.codec, plan, keyframes, self.device)
-        return self.decode(self.corrupt(plan, encoded, Draws(0, STREAM, [KEY])).interpolation)
-
-    @torch.no_grad()
-    def decode(
-        self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
-    ) -> Float[Tensor, "3 t h w"]:
-        """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
-        return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
-
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
-        """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
-        shape = self.config.spec.text_shape
-        if self.text is not None:
-            return self.text.encode(prompts).to(self.device, torch.float32)
-        if any(prompts):
-            allowed = "no prompt: this model has no text encoder (text=umt5 text.folder=<folder> names one)"
-            raise BadValue("prompt", next(filter(None, prompts)), allowed)
-        return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
     def guidance(self, scale: float | None, negative_prompt: str | Embedding = "") -> Guidance:
         """That of the sampler, or classifier-free with another scale, away from the negative prompt or its embedding.
@@ -299,13 +218,6 @@ class RefinerPipeline:
         negative = self._negative(negative_prompt)
         return own if negative is None else own.away_from(negative)
 
-    def _negative(self, prompt: str | Embedding) -> Float[Tensor, "l d"] | None:
-        """The embedding of a negative prompt; None for a model without text."""
-        if isinstance(prompt, Tensor):
-            return prompt.to(self.device)
-        embedded = self.embed([prompt])
-        return None if embedded is None else embedded[0]
-
     def _on_step(self, progress: Any, callback: OnStepEnd | None) -> OnStep:
         def on_step(step: int, state: Corrupted, made: Tensor) -> Tensor:
             progress.update()
@@ -316,34 +228,12 @@ class RefinerPipeline:
 
         return on_step
 
-    def _prompts(self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding) -> Prompts:
-        """The embeddings of the prompts of all frames."""
-        words, of_frame = prompts_of(plan, keyframes, prompt if isinstance(prompt, str) else None)
-        texts = self.embed([text or "" for text in words])
-        if texts is not None and isinstance(prompt, Tensor):
-            texts[0] = prompt
-        return Prompts(texts, torch.tensor(of_frame, device=self.device))
-
-    def _encoded(
-        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompts: Prompts, negative: str | Embedding, draws: Draws
-    ) -> Encoded:
-        """All keyframes as latents: those that were handed over, and those that the prompt makes."""
-        encoded, wanted = encode_keyframes(self.codec, plan, keyframes, self.device)
-        if not wanted or self.phase1 is None:
-            return encoded
-        return self.phase1(plan, wanted, encoded, replace(prompts, negative=self._negative(negative)), draws)
-
     def _estimates(self, plan: VideoPlan, prompts: Prompts, guidance: Guidance) -> list[CleanEstimate]:
         """The clean estimate of every window, under the prompts of its frames."""
         model = guidance(self.clean_estimate)
         if prompts.texts is None:
             return [model for _ in plan.parts]
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
-
-    @property
-    def _untold(self) -> float:
-        """The strength of generated keyframes for which none is said, see :class:`Keyframe`."""
-        return 0.0 if self.corruption.scheduled_sampling.replaces else 1.0
 
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)

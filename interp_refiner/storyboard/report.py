@@ -9,9 +9,10 @@ from torch import Tensor
 
 from interp_refiner.data.codec import contact_sheet, stacked
 from interp_refiner.evaluation.measures import keyframe_report, psnr
+from interp_refiner.storyboard.arguments import RefinerOutput
+from interp_refiner.storyboard.drafting import Draft
 from interp_refiner.storyboard.encoding import pixels
 from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.pipeline import RefinerOutput
 from interp_refiner.storyboard.timeline import Placed
 
 Video = Float[Tensor, "3 t h w"]
@@ -89,7 +90,7 @@ def joint_records(result: RefinerOutput) -> list[dict[str, Any]]:
 
 
 def storyboard_row(
-    result: RefinerOutput, video: Video, interpolation: Video | None = None
+    result: RefinerOutput | Draft, video: Video, interpolation: Video | None = None
 ) -> tuple[Video, Bool[Tensor, " t"]]:
     """The storyboard as a video: its pictures where they are shown, grey elsewhere; and which frames have one.
 

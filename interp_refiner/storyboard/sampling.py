@@ -99,7 +99,7 @@ def board_of(cfg: DictConfig) -> Storyboard:
     Raises:
         BadValue: neither; a prompt, a length or times beside a file, which has its own; or as :func:`load_storyboard`.
     """
-    own = {name: value for name in OF_PROMPT if (value := OmegaConf.to_container(cfg)[name]) is not None}
+    own = {name: plain(cfg[name]) for name in OF_PROMPT if cfg[name] is not None}
     if cfg.storyboard is not None:
         for name, value in own.items():
             raise BadValue(name, value, "null beside a storyboard, which has its own")
@@ -107,6 +107,11 @@ def board_of(cfg: DictConfig) -> Storyboard:
     if not cfg.prompt:
         raise BadValue("prompt", cfg.prompt, "what the video shows, or storyboard=<file>")
     return parse_storyboard(own)
+
+
+def plain(value: Any) -> Any:
+    """A setting's value, lists as Python's own."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def read_board(

@@ -27,9 +27,14 @@ from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.card import FPS, model_card
 from interp_refiner.storyboard.construct import INSIDE, construct_components
 from interp_refiner.storyboard.phase1 import Phase1
-from interp_refiner.storyboard.saved_generator import GENERATOR, generator_index, is_generator, load_generator, save_generator
+from interp_refiner.storyboard.saved_generator import (
+    GENERATOR,
+    generator_index,
+    is_generator,
+    load_generator,
+    save_generator,
+)
 from interp_refiner.storyboard.weights import (
-    CARD,
     TRANSFORMER,
     beside_transformer,
     load_strictly,
@@ -119,10 +124,11 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
         vae.save_pretrained(folder / VAE)
         components["codec"]["folder"] = INSIDE + VAE
     index = {"_class_name": CLASS, **asdict(config), "components": components}
+    generator = None if parts.phase1 is None else generator_index(parts.phase1)
     if parts.phase1 is not None:
         save_generator(parts.phase1, folder / GENERATOR)
         index[GENERATOR] = INSIDE + GENERATOR
-    return write_index(index, model_card(index, parts.phase1 and generator_index(parts.phase1)), folder)
+    return write_index(index, model_card(index, generator), folder)
 
 
 def _stored(name: str, node: Any) -> Any:

@@ -44,8 +44,8 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
     cost = expected_cost(pipeline, plan, keyframes)
     made = f"{cost.generating:.1f} s for {cost.generated} passes of the generator, " if cost.generated else ""
     terminal(wide=True).print(
-        f"about {cost.seconds:.1f} s on {pipeline.device}: {made}{cost.refining:.1f} s for {cost.estimates} passes of the "
-        f"network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
+        f"about {cost.seconds:.1f} s on {pipeline.device}: {made}{cost.refining:.1f} s for {cost.estimates} passes of "
+        f"the network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
         soft_wrap=True,
     )
 

@@ -75,8 +75,8 @@ def test_the_folder_has_a_transformer_of_diffusers_and_a_card(exported, generato
 
 
 def test_the_sampler_of_an_export_can_be_another(generator_folder, run_folder, tmp_path):
-    export(program_config("export", tmp_path, f"checkpoint={run_folder}", f"keyframes={generator_folder}",
-                          "keyframe_sampler=euler", "keyframe_sampler.steps=7", f"output={tmp_path / 'out'}"))  # fmt: skip
+    named = [f"checkpoint={run_folder}", f"keyframes={generator_folder}", f"output={tmp_path / 'out'}"]
+    export(program_config("export", tmp_path, *named, "keyframe_sampler=euler", "keyframe_sampler.steps=7"))
     sampler = RefinerPipeline.from_pretrained(tmp_path / "out").phase1.source.sampler
     assert isinstance(sampler, Euler)
     assert sampler.steps == 7
@@ -154,7 +154,7 @@ def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_p
 
 def test_two_sources_are_one_too_many(exported, tmp_path):
     two = [f"keyframes={exported[0]}", "keyframe_source=wan_t2v", "keyframe_source.folder=nowhere"]
-    with pytest.raises(BadValue, match="keyframes=.*: expected null beside keyframe_source"):
+    with pytest.raises(BadValue, match=r"keyframes=.*: expected null beside keyframe_source"):
         video(exported[1], *two, folder=tmp_path)
 
 

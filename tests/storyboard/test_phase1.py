@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -131,7 +132,7 @@ def test_spread_keyframes_are_as_dense_as_in_a_clip_of_the_model(pipe, frames, c
     wanted = max(2, count or 4)
     if frames == 21:
         assert len(slots) == wanted
-    gap = max((b - a for a, b in zip(slots, slots[1:], strict=False)), default=0)
+    gap = max((b - a for a, b in pairwise(slots)), default=0)
     assert gap <= -(-20 // (wanted - 1))  # no window of the refiner's length lacks a keyframe
 
 
