@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.config import build
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
+from interp_refiner import core
 from interp_refiner.core import BadValue, ClipSpec, state_faults
-from interp_refiner.data import ShardedDataModule
+from interp_refiner.data import AnchorSource, ShardedDataModule
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
@@ -28,7 +29,7 @@ from interp_refiner.storyboard import (
     phase1_of,
     run_of,
 )
-from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, check_method
+from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, RenoisedKeyframes, check_method
 from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located, read_weights
 
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
@@ -271,6 +272,21 @@ def text_or_none(run: Run) -> TextEncoder | None:
         if error.value == "declared":
             return None
         raise
+
+
+def anchor_source(cfg: DictConfig) -> AnchorSource:
+    """What makes the anchors of ``prepare anchors``: an imperfect source, or a generator of keyframes.
+
+    Raises:
+        BadValue: a generator without a checkpoint, or a checkpoint without a generator.
+    """
+    node = cfg.data.anchors.source
+    if (generates := issubclass(get_class(node._target_), RenoisedKeyframes)) != (cfg.checkpoint is not None):
+        allowed = "a run folder of +experiment=keyframes" if generates else "null, or anchor_source=generator"
+        raise BadValue("checkpoint", cfg.checkpoint, allowed)
+    if not generates:
+        return build(node)
+    return build(node, generator=load_run(cfg.checkpoint).generator.to(core.device(cfg.device)))
 
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:

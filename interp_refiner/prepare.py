@@ -4,8 +4,8 @@ import sys
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import load_pipeline
-from interp_refiner.config import Settings, main
+from interp_refiner.assemble import anchor_source, load_pipeline
+from interp_refiner.config import main
 from interp_refiner.core import device, suggestion
 from interp_refiner.data import preparation as data
 from interp_refiner.storyboard.proposed import propose_keyframes
@@ -24,10 +24,10 @@ def shapes(cfg: DictConfig) -> None:
     data.write_shapes(cfg)
 
 
-@main("prepare/anchors", Settings)
+@main("prepare/anchors", data.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
-    """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
-    data.make_anchors(cfg)
+    """Proposals of keyframes (anchors) for a data set, from an imperfect source or a generator."""
+    data.make_anchors(cfg, anchor_source(cfg))
 
 
 @main("prepare/keyframes", KeyframesSettings)

@@ -30,6 +30,7 @@ from interp_refiner.core.weights import (
     state_faults,
     unreported,
     weight_faults,
+    weights_digest,
 )
 
 __all__ = [
@@ -79,4 +80,5 @@ __all__ = [
     "take_frames",
     "unreported",
     "weight_faults",
+    "weights_digest",
 ]

@@ -16,7 +16,7 @@ from interp_refiner.storyboard.card import figures
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved import Components, PipelineConfig
-from interp_refiner.training import KeyframeGenerator, Refiner
+from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
 
 FACTORS = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
@@ -55,10 +55,7 @@ def phase1_of(run: Run) -> Phase1:
     Raises:
         BadValue: the run trained something else.
     """
-    module = run.module
-    if not isinstance(module, KeyframeGenerator):
-        allowed = f"a run of +experiment=keyframes, not one of {type(module).__name__}"
-        raise BadValue("keyframes", run.checkpoint, allowed)
+    module = run.generator
     nodes = {name: OmegaConf.to_container(run.config.training[name], resolve=True) for name in ("flow", "sampler")}
     nodes["network"] = network_node(run)
     count = min(module.corruption.schedule.counts_for(run.spec.num_frames))

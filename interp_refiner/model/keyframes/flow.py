@@ -11,8 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Draws, frame_mean, masked_mean, per_frame
-from interp_refiner.model.backbone import Backbone, Shown
+from interp_refiner.model.backbone import Shown
 
+Network = Callable[[Shown], Tensor]
 MEASURED = 100  # training batches from which channels' variances are estimated
 
 
@@ -102,7 +103,7 @@ class KeyframeFlow(nn.Module, ABC):
 
     @abstractmethod
     def velocity(
-        self, network: Backbone, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
+        self, network: Network, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
     ) -> Float[Tensor, "b c k *space"]:
         """``v_hat`` at state x, every keyframe at its own time u; ``of.latents`` are not read."""
 
@@ -117,7 +118,7 @@ class KeyframeFlow(nn.Module, ABC):
         """The keyframes of a state at ``u = 0``."""
         return x / self.weight.view(-1, *[1] * (x.ndim - 2))
 
-    def loss(self, network: Backbone, of: Keyframes, draws: Draws, given: Bool[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    def loss(self, network: Network, of: Keyframes, draws: Draws, given: Bool[Tensor, "b k"]) -> Float[Tensor, " b"]:
         """``|v_hat - v|^2`` of every sample, the mean over its keyframes that are not given."""
         u = torch.where(given, 0.0, self.time(draws).to(of.latents.device).unsqueeze(1))
         noise = draws.normal("flow_noise", of.latents)
@@ -147,7 +148,7 @@ class Velocity(KeyframeFlow):
         return [1.0] * spec.channels
 
     def velocity(
-        self, network: Backbone, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
+        self, network: Network, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
     ) -> Float[Tensor, "b c k *space"]:
         return network(Shown(x, 1000 * u, of.text, positions=of.positions))
 
@@ -179,7 +180,7 @@ class Preconditioned(KeyframeFlow):
         return (scale / scale.square().mean().sqrt()).tolist()
 
     def velocity(
-        self, network: Backbone, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
+        self, network: Network, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
     ) -> Float[Tensor, "b c k *space"]:
         time, square = per_frame(u, x), self.square.view(-1, *[1] * (x.ndim - 2))
         rho2 = (1 - time).square() * square + time.square()

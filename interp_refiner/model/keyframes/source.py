@@ -24,7 +24,7 @@ class KeyframeRequest:
         negative: embeddings of what a clip should not show, for guidance; None for zeros.
 
     Raises:
-        BadValue: positions that do not increase, or that lie outside the clip; shapes that do not fit one another.
+        BadValue: positions that do not increase, or that lie outside the clip.
     """
 
     positions: Int[Tensor, "b k"]
@@ -35,10 +35,7 @@ class KeyframeRequest:
     negative: Float[Tensor, "b l d"] | None = None
 
     def __post_init__(self) -> None:
-        at, shape = self.positions, tuple(self.positions.shape)
-        if (self.latents.shape[0], self.latents.shape[2]) != shape or tuple(self.given.shape) != shape:
-            found = f"latents {list(self.latents.shape)} and given {list(self.given.shape)}"
-            raise BadValue("positions", list(shape), f"[b, k] as the latents [b, c, k, *space] have it: {found}")
+        at = self.positions
         if bool((at < 0).any() | (at >= self.num_frames).any() | (at.diff(dim=1) <= 0).any()):
             raise BadValue("positions", at.tolist(), f"increasing frame numbers in 0..{self.num_frames - 1}")
 
