@@ -9,10 +9,10 @@ from hydra.utils import get_class
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner import core
 from interp_refiner.config import build
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
-from interp_refiner import core
 from interp_refiner.core import BadValue, ClipSpec, state_faults
 from interp_refiner.data import AnchorSource, ShardedDataModule
 from interp_refiner.data.codec import Codec, declared_codec
