@@ -11,7 +11,7 @@ from interp_refiner.assemble import load_run
 from interp_refiner.config import Settings, build, main, quiet_libraries, run_metadata
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import contact_sheet, stacked
-from interp_refiner.evaluation.keyframe_quality import HeldOut, KeyframeQuality, quality_table
+from interp_refiner.evaluation.keyframe_quality import HeldOut, quality_table
 
 SHOWN = 8  # clips in the picture
 

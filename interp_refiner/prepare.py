@@ -62,8 +62,7 @@ def prepare() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in COMMANDS:
         del sys.argv[1]
-        COMMANDS[name]()
-        return
+        return COMMANDS[name]()
     if name in ("--help", "-h"):
         usage = "\n".join(f"  {command:<10}{task.__doc__}" for command, task in COMMANDS.items())
         print(f"python -m interp_refiner.prepare <command> [key=value ...]\n\n{usage}\n\n<command> --help says more.")

@@ -77,8 +77,8 @@ class AnchorSource(ABC):
     def write(self, folder: Path, clips: ShardDataset) -> None:
         """Writes an anchor for every clip; returns at once where this source's anchors stand already.
 
-        Shards are written one by one beside ``folder``, which then gets its name. Where that was interrupted, it goes on
-        with the first shard that is not there.
+        Shards are written one by one into a folder beside it, which then gets its name. Where that was interrupted, it
+        goes on with the first shard that is not there.
 
         Raises:
             BadValue: ``folder`` holds something else, or was begun by another source.

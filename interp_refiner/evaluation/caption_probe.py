@@ -126,7 +126,7 @@ def probe_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> F
     that a later one covers is not there, and neither is one outside the frame.
     """
     places, shapes = read.places, read.shapes
-    b, _, k, height, width = places.shape
+    height, width = places.shape[3:]
     centre = scene.centre[:, :, list(frames)]  # [b, n, k, 2]
     visible = scene.in_view[:, :, list(frames)] & scene.present.unsqueeze(2)
     for later in range(1, centre.shape[1]):
@@ -140,9 +140,7 @@ def probe_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> F
     target[cell[0], scene.brightness[clip, number], *cell[1:]] = 1.0
     where = F.binary_cross_entropy_with_logits(places, target, pos_weight=torch.tensor(4.0)) * (height * width / 4)
     what = F.cross_entropy(shapes[cell[0], :, *cell[1:]], scene.shape[clip, number])
-    direction = F.cross_entropy(
-        read.direction.flatten(0, 1), said.direction.flatten().long(), ignore_index=UNKNOWN
-    )
+    direction = F.cross_entropy(read.direction.flatten(0, 1), said.direction.flatten(), ignore_index=UNKNOWN)
     present = F.binary_cross_entropy_with_logits(read.present, said.present.float())
     shape = F.cross_entropy(read.shape.flatten(0, 1), said.shape.flatten(), ignore_index=UNKNOWN)
     return where + what + shape + present + 0.3 * direction

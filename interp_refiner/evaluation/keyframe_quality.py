@@ -223,7 +223,6 @@ def quality_table(result: dict[str, Any]) -> str:
     ]
     table = markdown_table([f"K = {result['keyframes']}", *(heading for heading, _ in HEADINGS.values())], lines)
     gap, distance = result["caption_gap_of_real"], result["frechet_of_mixed"]
-    return (
-        f"{result['clips']} held-out captions.\n\n{table}\n\nGap between own and another's caption: {gap:.0%} of the real"
-        f" clips'. Frechet distance above the floor: {distance:.0%} of that of mixed clips.\n"
-    )
+    compared = f"Gap between own and another's caption: {gap:.0%} of the real clips'."
+    compared += f" Frechet distance above the floor: {distance:.0%} of that of mixed clips."
+    return f"{result['clips']} held-out captions.\n\n{table}\n\n{compared}\n"

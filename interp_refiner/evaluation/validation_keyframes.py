@@ -46,7 +46,9 @@ class ValidationKeyframes(ValidationVideo):
             frames = ", ".join(map(str, of.positions[number].tolist()))
             self.kept.append(
                 {
-                    "versions": {name: latents[number : number + 1].float().cpu() for name, latents in versions.items()},
+                    "versions": {
+                        name: latents[number : number + 1].float().cpu() for name, latents in versions.items()
+                    },
                     "known": torch.ones(of.positions.shape[1], dtype=torch.bool),
                     "clip": batch.clip.select([row]).to("cpu"),
                     "title": f"{keys[number]}  frames {frames}  {prompt}",

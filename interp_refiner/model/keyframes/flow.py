@@ -72,8 +72,8 @@ class KeyframeFlow(nn.Module, ABC):
 
         x = (1 - u) w z + u eps        v = dx/du = eps - w z        loss = E |v_hat - v|^2
 
-    with a weight w of every channel: where w follows the picture, what is faint in it drowns in noise first, and is made
-    last. Given keyframes stand at ``u = 0``.
+    with a weight w of every channel. Where w follows the picture, what is faint in it drowns in noise first, and is
+    made last. Given keyframes stand at ``u = 0``.
 
     Args:
         spec: of the clips.

@@ -56,8 +56,8 @@ class GeneratedKeyframes(KeyframeSource):
     ) -> Float[Tensor, "b c k *space"]:
         """Keyframes that go through noise up to the time ``start`` and come back.
 
-        At ``start = 1`` they are new, and ``request.latents`` are read where they are given only. Below it, they keep of
-        ``request.latents`` what the noise has left of them: errors of a generator, made for a clip that is known.
+        At ``start = 1`` they are new, and ``request.latents`` are read only where they are given. Below it, they keep
+        of ``request.latents`` what the noise has left: errors of a generator, made for a clip that is known.
         """
         latents, given = request.latents.float(), request.given
         start = start.to(latents.device)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 from math import isfinite
 from typing import ClassVar, final
 
@@ -71,7 +72,7 @@ class KeyframeSampler(ABC):
     ) -> Float[Tensor, "b c k *space"]:
         """The state at ``u = 0`` from that at ``u = start``, which may differ from sample to sample."""
         shares = shifted(torch.linspace(1, 0, self.steps + 1, device=x.device), self.shift)
-        for number, (share, after) in enumerate(zip(shares[:-1], shares[1:], strict=True), 1):
+        for number, (share, after) in enumerate(pairwise(shares), 1):
             step = euler if number == self.steps else self.step
             x = step(velocity, x, share * start, after * start)
         return x

@@ -57,7 +57,7 @@ def test_positions_are_those_of_the_clip(make):
     told = network(Shown(of.latents, u, of.text, positions=of.positions))
     torch.testing.assert_close(told, network(Shown(of.latents, u, of.text)))
     apart = network(Shown(of.latents, u, of.text, positions=torch.tensor([[0, 9, 20]]).expand(3, -1)))
-    assert (apart - told).abs().amax() > 1e-3
+    assert (apart - told).abs().amax() > 1e-4
     turned, order = torch.tensor([[20, 0, 9]]).expand(3, -1), [2, 0, 1]
     shown = network(Shown(of.latents[:, :, order], u, of.text, positions=turned))
     torch.testing.assert_close(shown, apart[:, :, order], rtol=1e-4, atol=1e-5)
