@@ -280,7 +280,7 @@ def anchor_source(cfg: DictConfig) -> AnchorSource:
     Raises:
         BadValue: a generator without a checkpoint, or a checkpoint without a generator.
     """
-    node = cfg.data.anchors.source
+    node = cfg.get("anchor_source") or cfg.data.anchors.source
     if (generates := issubclass(get_class(node._target_), RenoisedKeyframes)) != (cfg.checkpoint is not None):
         allowed = "a run folder of +experiment=keyframes" if generates else "null, or anchor_source=generator"
         raise BadValue("checkpoint", cfg.checkpoint, allowed)

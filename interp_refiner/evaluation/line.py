@@ -44,7 +44,7 @@ def train_generator(folder: Path, overrides: list[str]) -> None:
 def make_anchors(folder: Path, overrides: list[str]) -> None:
     """``interp_refiner.prepare anchors`` with the generator before it."""
     data = [override for override in overrides if override.startswith("data")]
-    source = ["anchor_source=generator", f"checkpoint={folder / 'generator'}", "data.anchors.source.sampler.steps=2"]
+    source = ["anchor_source=generator", f"checkpoint={folder / 'generator'}", "anchor_source.sampler.steps=2"]
     call("prepare/anchors", folder / "preparing", *data, *source, f"data.anchors.root={folder / 'anchors'}")
     require(any((folder / "anchors").glob("*/dataset.json")), f"{folder}/anchors holds no anchors")
 
