@@ -7,7 +7,7 @@ python := .venv/bin/python
 installed := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo train weights city log debug test check soak gpu-suite clean
+.PHONY: help install demo text train weights city log debug test check soak gpu-suite clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,11 @@ demo: $(installed) ## the video of a committed storyboard, by the weights in the
 		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
 	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
 		output=logs/demo/sample.mp4 upscale=8 "also=[gif]" sampler=bridge $(ARGS)
+
+text: $(installed) ## the video of a prompt, by the weights in the package: keyframes, interpolation, refinement
+	$(python) -m interp_refiner.sample checkpoint=shipped keyframes=shipped \
+		prompt="bright circle moving down-right and dark square moving up-left" \
+		output=logs/text/out.mp4 upscale=8 "also=[gif]" $(ARGS)
 
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)

@@ -28,6 +28,7 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
     "optimizer": "training/optimizer",
     "training": "training",
     "metric": "evaluation/measures",
+    "keyframe_source": "model/keyframes",
 }
 MOST_ARGUMENTS = 7  # of a constructor; dataclasses of data aside
 WITH_MORE = {

@@ -239,7 +239,7 @@ def make_anchors(cfg: DictConfig, source: AnchorSource) -> None:
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    node = cfg.data.anchors.source
+    node = cfg.get("anchor_source") or cfg.data.anchors.source
     partial = node.get("frames") is not None or "schedule" in node
     console.print(f"next: {training_command(overrides, root, partial)}", soft_wrap=True)
 

@@ -2,6 +2,7 @@
 
 from interp_refiner.model.keyframes.flow import FlowTime, KeyframeFlow, Keyframes, Preconditioned, Velocity
 from interp_refiner.model.keyframes.generated import GeneratedKeyframes
+from interp_refiner.model.keyframes.rescaled import Rescaled
 from interp_refiner.model.keyframes.sampler import Euler, Heun, KeyframeSampler
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
@@ -16,5 +17,6 @@ __all__ = [
     "KeyframeSource",
     "Keyframes",
     "Preconditioned",
+    "Rescaled",
     "Velocity",
 ]

@@ -1,5 +1,6 @@
 """Keyframes from a trained network."""
 
+import copy
 from dataclasses import replace
 from typing import final
 
@@ -7,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import Draws, per_frame
+from interp_refiner.core import BadValue, Draws, per_frame
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.keyframes.flow import KeyframeFlow, Keyframes
 from interp_refiner.model.keyframes.sampler import KeyframeSampler, VelocityAt
@@ -26,6 +27,25 @@ class GeneratedKeyframes(KeyframeSource):
 
     def __init__(self, network: Backbone, flow: KeyframeFlow, sampler: KeyframeSampler):
         self.network, self.flow, self.sampler = network, flow, sampler
+
+    def __repr__(self) -> str:
+        return f"generated({self.sampler!r})"
+
+    @property
+    def evaluations(self) -> int:
+        return self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
+
+    def of_steps(self, steps: int) -> "GeneratedKeyframes":
+        if steps < 1:
+            raise BadValue("steps", steps, "at least 1")
+        sampler = copy.copy(self.sampler)
+        sampler.steps = steps
+        return GeneratedKeyframes(self.network, self.flow, sampler)
+
+    def to(self, device: torch.device) -> "GeneratedKeyframes":
+        self.network.to(device)
+        self.flow.to(device)
+        return self
 
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
         return self.from_time(request, torch.ones(len(request.positions)), draws)

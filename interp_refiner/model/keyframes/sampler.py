@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from itertools import pairwise
 from math import isfinite
-from typing import final
+from typing import ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,9 @@ def heun(
 class KeyframeSampler(ABC):
     """Follows the flow in steps.
 
+    Attributes:
+        of_step: velocities of a step.
+
     Args:
         steps: of the flow.
         guidance: w of classifier-free guidance (Ho and Salimans 2022), ``v = v_without + w (v_with - v_without)``; 1 is
@@ -45,6 +48,8 @@ class KeyframeSampler(ABC):
         BadValue: no step, a guidance below 0, or a shift that is not above 0.
     """
 
+    of_step: ClassVar[int]
+
     def __init__(self, steps: int = 20, guidance: float = 3.0, shift: float = 1.0):
         if steps < 1:
             raise BadValue("steps", steps, "at least 1")
@@ -53,6 +58,11 @@ class KeyframeSampler(ABC):
         if not (isfinite(shift) and shift > 0):
             raise BadValue("shift", shift, "a number > 0")
         self.steps, self.guidance, self.shift = steps, guidance, shift
+
+    @property
+    def evaluations(self) -> int:
+        """Velocities that a sample takes; the last step is Euler's."""
+        return 1 + (self.steps - 1) * self.of_step
 
     def __repr__(self) -> str:
         return f"{type(self).__name__.lower()}(steps={self.steps}, guidance={self.guidance:g}, shift={self.shift:g})"
@@ -77,6 +87,7 @@ class KeyframeSampler(ABC):
 class Euler(KeyframeSampler):
     """One evaluation a step, two with guidance."""
 
+    of_step = 1
     step = staticmethod(euler)
 
 
@@ -84,4 +95,5 @@ class Euler(KeyframeSampler):
 class Heun(KeyframeSampler):
     """Two evaluations a step, four with guidance, and one order more."""
 
+    of_step = 2
     step = staticmethod(heun)

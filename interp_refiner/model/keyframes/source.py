@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.core import BadValue, ClipSpec, Draws, per_frame
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,15 @@ class KeyframeRequest:
 
 
 class KeyframeSource(ABC):
-    """Makes keyframes from a prompt and from those that are given."""
+    """Makes keyframes from a prompt and from those that are given.
+
+    Attributes:
+        takes_given: whether it can keep given keyframes. One that cannot refuses requests that have some.
+        spec: of the clips that it makes, where it says so.
+    """
+
+    takes_given: ClassVar[bool] = True
+    spec: ClipSpec | None = None
 
     @abstractmethod
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
@@ -54,3 +63,16 @@ class KeyframeSource(ABC):
             request: which keyframes.
             draws: randomness of every sample. The same draws give the same keyframes, in any batch.
         """
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """Passes of the network that a request takes, guidance included."""
+
+    @abstractmethod
+    def of_steps(self, steps: int) -> "KeyframeSource":
+        """The same source with another number of steps."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "KeyframeSource":
+        """Moves the network; returns itself."""
