@@ -2,17 +2,19 @@
 
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from interp_refiner.config import Refused, build
 from interp_refiner.config.command_line import CommandLine
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, Measure
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
-from interp_refiner.evaluation.measures import PSNR
+from interp_refiner.evaluation.measures import PSNR, FrameMetric
 from interp_refiner.evaluation.pictures import write_outputs
 from interp_refiner.evaluation.plots import by_gap
 from interp_refiner.evaluation.terminal import show
@@ -130,6 +132,39 @@ def test_its_values_are_checked_like_any_other(override, message, package):
 def test_it_stands_among_the_options_of_its_group(package):
     with pytest.raises(BadValue, match=r"interpolator=holdd: expected .*\bhold\b.*did you mean 'hold'"):
         config(package, train, "interpolator=holdd")
+
+
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((1, 4, 4), r"Opinion\.fill confidence=\[1, 4, 4\]: expected \[1, 4, 4, 6\]"), ((1, 4, 3, 6), "may be 1")],
+)
+def test_a_confidence_of_another_shape_names_the_part_and_its_contract(shape, said):
+    class Opinion(Linear):
+        def fill(self, values, near):
+            return replace(super().fill(values, near), confidence=torch.zeros(shape))
+
+    known = torch.tensor([[True, False, False, True]])
+    values = random_clip(batch=1, frames=4).latents[:, :, :, :4, :6]
+    with pytest.raises(BadValue, match=said):
+        Opinion()(values, known)
+
+
+def test_a_figure_of_another_shape_names_the_metric():
+    class OneNumber(FrameMetric):
+        measures = (Measure("one", "one number"),)
+
+        def forward(self, estimate, clean):
+            return torch.zeros(len(clean), estimate.shape[2] + 1)
+
+    with pytest.raises(BadValue, match=r"OneNumber one=\(6, 22\): expected \(6, 21\), one number a frame"):
+        judged(made(), levels=(4,), chosen=[OneNumber()])
+
+
+def test_a_package_that_is_not_on_the_path_is_named_with_the_cure():
+    node = OmegaConf.create({"interpolator": {"_target_": "nowhere_to_be_found.parts.Hold"}})
+    said = r"interpolator: .*nowhere_to_be_found.*nowhere_to_be_found\.parts\.Hold is a part of another package: install it"
+    with pytest.raises(Refused, match=said):
+        build(node.interpolator)
 
 
 def test_a_corruption_mode(package):

@@ -135,7 +135,7 @@ def _legible_scale(side: int, legible: int) -> int:
     return max(1, ceil(legible / side))
 
 
-def fitting(text: str, width: float) -> str:
+def fitting(text: str, width: int) -> str:
     """``text``, cut short with an ellipsis where it is wider than so many pixels."""
     if _font().getlength(text) <= width:
         return text

@@ -111,8 +111,8 @@ def test_clips_are_cut_out_of_the_video_and_play(written, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(base64.b64decode(uris[0].removeprefix("data:video/mp4;base64,")))
     frames, fps = frames_of(tmp_path / "clip.mp4")
     assert fps == 4
-    assert frames.shape == (5, 8 * 16 + 6, 3 * (8 * 24 + 6), 3)
-    middles = [frames[2, 67, 99 + 198 * panel].mean() / 255 for panel in range(3)]
+    assert frames.shape == (5, 16 * 16 + 6, 3 * (16 * 24 + 6), 3)
+    middles = [frames[2, 131, 195 + 390 * panel].mean() / 255 for panel in range(3)]
     assert middles == pytest.approx([1 / 8, 2 / 8, 3 / 8], abs=0.02)
     runs = {run.name: run for run in read_runs(find_runs([place / "sweep"]))}
     assert [clip.videos for clip in clips_of(runs["2"])] == [["truth", "linear", "one_jump"]] * 2
