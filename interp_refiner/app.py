@@ -1,6 +1,7 @@
 """The demo page: ``python -m interp_refiner.app [checkpoint=<run folder | file | exported folder>]``.
 
-Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button.
+Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button. With a generator
+of keyframes (``keyframes=<generator>``) a prompt alone does.
 """
 
 import logging
@@ -24,6 +25,7 @@ class AppSettings(Settings):
 
     Attributes:
         checkpoint: a run folder, a checkpoint file inside one, an exported folder, or ``shipped``.
+        keyframes: the generator of keyframes, as of ``interp_refiner.sample``; None for pictures only.
         device: ``auto``, ``cpu`` or ``cuda``.
         host: where the page is served; ``0.0.0.0`` for every network that the machine is in.
         port: of the page; None for a free one from 7860 on.
@@ -31,6 +33,7 @@ class AppSettings(Settings):
     """
 
     checkpoint: str = "shipped"
+    keyframes: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: int | None = 7860

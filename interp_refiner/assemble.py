@@ -9,18 +9,27 @@ from hydra.utils import get_class
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner import core
 from interp_refiner.config import build
 from interp_refiner.config.nodes import dotted
 from interp_refiner.config.refusal import locate
 from interp_refiner.core import BadValue, ClipSpec, state_faults
-from interp_refiner.data import ShardedDataModule
+from interp_refiner.data import AnchorSource, ShardedDataModule
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.storyboard import RefinerPipeline, as_pipeline, run_of
-from interp_refiner.training import Refiner, check_method
+from interp_refiner.storyboard import (
+    Phase1,
+    RefinerPipeline,
+    as_pipeline,
+    load_generator,
+    naming,
+    phase1_of,
+    run_of,
+)
+from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, RenoisedKeyframes, check_method
 from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located, read_weights
 
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
@@ -43,8 +52,13 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     medium = build(cfg.medium, spec=spec, codec=codec)
     corruption = forward_process(cfg.corruption, codec)
     data = ShardedDataModule(clips, corruption, codec, medium)
-    trains_refiner = issubclass(get_class(cfg.training._target_), Refiner)
-    module = refiner(cfg, spec, corruption, device) if trains_refiner else part(cfg.training, spec, corruption, codec)
+    trained = get_class(cfg.training._target_)
+    if issubclass(trained, Refiner):
+        module: L.LightningModule = refiner(cfg, spec, corruption, device)
+    elif issubclass(trained, KeyframeGenerator):
+        module = generator(cfg, spec, corruption, device)
+    else:
+        module = part(cfg.training, spec, corruption, codec)
     return Run(cfg, module, codec, spec, data)
 
 
@@ -71,6 +85,17 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
     keeps = cfg.get("initial_weights") is not None
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
     return build(cfg.training, backbone=backbone, objective=objective, **parts)
+
+
+def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
+    """What ``training=keyframe_generator`` trains: a backbone that is shown no interpolation."""
+    optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
+    with torch.device(device):
+        backbone = build(cfg.backbone, spec=spec, num_hypotheses=0, attention=build(cfg.attention))
+    backbone.check(spec.latent_shape)
+    keeps = cfg.get("initial_weights") is not None
+    parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
+    return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
@@ -120,7 +145,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     if faults := state_faults(run.module.state_dict(), weights):
         raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
     run.module.load_state_dict(weights)
-    if isinstance(run.module, Refiner) and run.module.backbone.merge_adapters():
+    if isinstance(run.module, BackboneModule) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the run is that of a model without any now
     run.module.eval()
     run.folder, run.checkpoint = folder, file
@@ -167,21 +192,74 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
 
     Args:
         path: one of them.
-        chosen: its nodes ``sampler``, ``codec`` and ``text`` take the place of the model's own; None leaves them.
+        chosen: its nodes ``sampler``, ``codec`` and ``text`` take the place of the model's own, and what
+            :func:`with_keyframes` reads that of its source of keyframes; None leaves them.
         ema: the averaged weights of a checkpoint.
 
     Raises:
         BadValue: there is none of them, the run did not train a refiner of videos, or a component does not fit.
     """
+    pipeline = load_exportable(path, chosen, ema=ema)
+    if isinstance(pipeline, Phase1):
+        raise BadValue("checkpoint", path, "a refiner, this is a generator of keyframes: keyframes=<it>")
+    return pipeline
+
+
+def load_exportable(
+    path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True
+) -> RefinerPipeline | Phase1:
+    """As :func:`load_pipeline`, or a run's generator of keyframes."""
     nodes = {name: chosen[name] for name in ("sampler", "codec", "text") if chosen and chosen.get(name) is not None}
     if not is_exported(located(path)):
         run = load_run(path, ema=ema, overrides=nodes)
-        return as_pipeline(run, text_or_none(run))
+        if isinstance(run.module, KeyframeGenerator):
+            return phase1_of(run)
+        return with_keyframes(as_pipeline(run, text_or_none(run)), chosen, ema)
     pipeline = RefinerPipeline.from_pretrained(path)
     for name, node in nodes.items():
         made = build(node) if name == "sampler" else build(node, spec=pipeline.config.spec)
-        pipeline = pipeline.with_component(name, made, cast(dict, OmegaConf.to_container(node, resolve=True)))
-    return pipeline
+        pipeline = pipeline.with_component(name, made, plain(node))
+    return with_keyframes(pipeline, chosen, ema)
+
+
+def with_keyframes(pipeline: RefinerPipeline, chosen: DictConfig | None, ema: bool = True) -> RefinerPipeline:
+    """A pipeline with the source of keyframes that a config chooses.
+
+    Args:
+        pipeline: of a refiner; it may come with a generator of its own.
+        chosen: ``keyframes`` names a trained generator, ``keyframe_sampler`` is its sampler, ``keyframe_source`` is
+            another source in its place.
+        ema: the averaged weights of a generator's checkpoint.
+
+    Raises:
+        BadValue: two sources, none where one is named, or one of other clips than the refiner's.
+    """
+    names = ("keyframes", "keyframe_source", "keyframe_sampler")
+    path, node, sampler = (chosen.get(name) if chosen is not None else None for name in names)
+    if node is not None:
+        if path is not None:
+            raise BadValue("keyframes", path, "null beside keyframe_source, which makes keyframes in its place")
+        source = build(node, spec=pipeline.config.spec)
+        return pipeline.with_keyframes(Phase1(source, source.spec or pipeline.config.spec))
+    phase1 = pipeline.phase1 if path is None else load_phase1(path, ema=ema)
+    if phase1 is None:
+        return pipeline
+    return pipeline.with_keyframes(phase1 if sampler is None else phase1.with_sampler(build(sampler), plain(sampler)))
+
+
+def load_phase1(path: str | Path, *, ema: bool = True) -> Phase1:
+    """The generator of keyframes of a run, of an exported folder, or ``shipped``; raises as :func:`load_run`."""
+    place = located(path, "keyframes")
+    if is_exported(place):
+        return load_generator(place.resolve())
+    with naming("keyframes", "checkpoint"):
+        run = load_run(path, ema=ema)
+    return phase1_of(run)
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """A node's own values."""
+    return cast(dict, OmegaConf.to_container(node, resolve=True))
 
 
 def text_or_none(run: Run) -> TextEncoder | None:
@@ -194,6 +272,21 @@ def text_or_none(run: Run) -> TextEncoder | None:
         if error.value == "declared":
             return None
         raise
+
+
+def anchor_source(cfg: DictConfig) -> AnchorSource:
+    """What makes the anchors of ``prepare anchors``: an imperfect source, or a generator of keyframes.
+
+    Raises:
+        BadValue: a generator without a checkpoint, or a checkpoint without a generator.
+    """
+    node = cfg.get("anchor_source") or cfg.data.anchors.source
+    if (generates := issubclass(get_class(node._target_), RenoisedKeyframes)) != (cfg.checkpoint is not None):
+        allowed = "a run folder of +experiment=keyframes" if generates else "null, or anchor_source=generator"
+        raise BadValue("checkpoint", cfg.checkpoint, allowed)
+    if not generates:
+        return build(node)
+    return build(node, generator=load_run(cfg.checkpoint).generator.to(core.device(cfg.device)))
 
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:

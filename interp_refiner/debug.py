@@ -1,6 +1,6 @@
 """The whole line on tiny data in one process: ``make debug``, or ``python -m interp_refiner.debug``.
 
-It stops at the first step that is wrong, with its name, and takes a minute: for before a long run, or after a change.
+It stops at the first step that is wrong, with its name, and takes minutes: for before a long run, or after a change.
 """
 
 import time
@@ -32,7 +32,7 @@ class DebugSettings(Settings):
 
 @main("debug", DebugSettings)
 def debug(cfg: DictConfig) -> None:
-    """Trains an interpolator, trains a refiner on it, evaluates, samples, and writes a report."""
+    """Trains an interpolator and a refiner, evaluates, samples; the same from a prompt; and writes a report."""
     if cfg.steps < 1 or cfg.clips < 8:
         raise BadValue("steps" if cfg.steps < 1 else "clips", min(cfg.steps, cfg.clips), "at least 1 step and 8 clips")
     folder, overrides = Path(cfg.paths.output_dir), [*tiny(cfg), *cfg.overrides]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import load_pipeline
+from interp_refiner.assemble import load_exportable
 from interp_refiner.config import Settings, main, terminal, writable
 from interp_refiner.core import BadValue
+from interp_refiner.storyboard import Phase1, save_generator
 
 
 @dataclass
@@ -15,29 +16,31 @@ class ExportSettings(Settings):
     """Top-level values of ``conf/export.yaml``.
 
     Attributes:
-        checkpoint: a run folder, or a checkpoint file inside one.
+        checkpoint: a run folder, or a checkpoint file inside one: of a refiner, or of a generator of keyframes.
+        keyframes: the generator of keyframes that a refiner's folder is to carry, as of ``interp_refiner.sample``.
         output: a new or empty folder.
         ema: the averaged weights; false for the raw ones.
     """
 
     checkpoint: str = ""
+    keyframes: str | None = None
     output: str = ""
     ema: bool = True
 
 
 @main("export", ExportSettings)
 def export(cfg: DictConfig) -> None:
-    """Writes ``model_index.json``, ``transformer/``, the refiner's own weights and a model card."""
+    """Writes ``model_index.json``, ``transformer/``, the weights beside it and a model card."""
     output = writable("output", Path(cfg.output).expanduser())
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadValue("output", output, "a new or empty folder: something is there already")
-    folder = load_pipeline(cfg.checkpoint, cfg, ema=cfg.ema).save_pretrained(output)
+    made = load_exportable(cfg.checkpoint, cfg, ema=cfg.ema)
+    folder = save_generator(made, output) if isinstance(made, Phase1) else made.save_pretrained(output)
     console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
-    console.print(
-        f"next: python -m interp_refiner.sample checkpoint={folder} storyboard=<board.yaml> output=out.mp4",
-        soft_wrap=True,
-    )
+    named = f"checkpoint=<refiner> keyframes={folder} prompt=..."
+    how = named if isinstance(made, Phase1) else f"checkpoint={folder} storyboard=<board.yaml>"
+    console.print(f"next: python -m interp_refiner.sample {how} output=out.mp4", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -4,60 +4,57 @@ import sys
 
 from omegaconf import DictConfig
 
-from interp_refiner.config import Settings, main
-from interp_refiner.core import suggestion
-from interp_refiner.data.preparation import (
-    ClipSettings,
-    EmbedSettings,
-    EncodeSettings,
-    ShapesSettings,
-    VerifySettings,
-    cut_clip,
-    embed_prompts,
-    encode_videos,
-    make_anchors,
-    verify_folders,
-    write_shapes,
-)
+from interp_refiner.assemble import anchor_source, load_pipeline
+from interp_refiner.config import main
+from interp_refiner.core import device, suggestion
+from interp_refiner.data import preparation as data
+from interp_refiner.storyboard.proposed import propose_keyframes
+from interp_refiner.storyboard.settings import KeyframesSettings
 
 
-@main("prepare/clip", ClipSettings)
+@main("prepare/clip", data.ClipSettings)
 def clip(cfg: DictConfig) -> None:
     """One clip of Wan latents, cut into windows."""
-    cut_clip(cfg)
+    data.cut_clip(cfg)
 
 
-@main("prepare/shapes", ShapesSettings)
+@main("prepare/shapes", data.ShapesSettings)
 def shapes(cfg: DictConfig) -> None:
     """The embedded moving-shapes clips."""
-    write_shapes(cfg)
+    data.write_shapes(cfg)
 
 
-@main("prepare/anchors", Settings)
+@main("prepare/anchors", data.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
-    """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
-    make_anchors(cfg)
+    """Proposals of keyframes (anchors) for a data set, from an imperfect source or a generator."""
+    data.make_anchors(cfg, anchor_source(cfg))
 
 
-@main("prepare/encode", EncodeSettings)
+@main("prepare/keyframes", KeyframesSettings)
+def keyframes(cfg: DictConfig) -> None:
+    """The keyframes that a prompt makes, as a storyboard with pictures."""
+    propose_keyframes(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)))
+
+
+@main("prepare/encode", data.EncodeSettings)
 def encode(cfg: DictConfig) -> None:
     """A folder of videos with captions, encoded."""
-    encode_videos(cfg)
+    data.encode_videos(cfg)
 
 
-@main("prepare/embed", EmbedSettings)
+@main("prepare/embed", data.EmbedSettings)
 def embed(cfg: DictConfig) -> None:
     """Prompts as tensor files."""
-    embed_prompts(cfg)
+    data.embed_prompts(cfg)
 
 
-@main("prepare/verify", VerifySettings)
+@main("prepare/verify", data.VerifySettings)
 def verify(cfg: DictConfig) -> None:
     """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
-    verify_folders(cfg)
+    data.verify_folders(cfg)
 
 
-COMMANDS = {"clip": clip, "shapes": shapes, "anchors": anchors, "encode": encode, "embed": embed, "verify": verify}
+COMMANDS = {task.__name__: task for task in (clip, shapes, anchors, keyframes, encode, embed, verify)}
 
 
 def prepare() -> None:
@@ -65,10 +62,9 @@ def prepare() -> None:
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if name in COMMANDS:
         del sys.argv[1]
-        COMMANDS[name]()
-        return
-    usage = "\n".join(f"  {command:<8}{task.__doc__}" for command, task in COMMANDS.items())
+        return COMMANDS[name]()
     if name in ("--help", "-h"):
+        usage = "\n".join(f"  {command:<10}{task.__doc__}" for command, task in COMMANDS.items())
         print(f"python -m interp_refiner.prepare <command> [key=value ...]\n\n{usage}\n\n<command> --help says more.")
         return
     print(f"prepare {name}: expected {' | '.join(COMMANDS)}{suggestion(name, COMMANDS)}", file=sys.stderr)

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "interp_refiner"
 ROOMS = ["core", "config", "forward", "model", "data", "training", "evaluation", "storyboard"]
 INSIDE = {  # the folders of a room in the order in which they may import each other; "." is its loose modules
     "forward": ["schedule", "interpolator", "scheduled_sampling", "corruption"],
-    "model": ["attention", "backbone", "objective", "sampler"],
+    "model": ["attention", "backbone", "objective", "sampler", "keyframes"],
     "data": ["shards", "codec", "text", "medium", "world", "."],
     "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
     "evaluation": ["measures", ".", "comparison"],
@@ -23,9 +23,12 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
     **{name: f"forward/{name}" for name in INSIDE["forward"]},
     **{name: f"model/{name}" for name in INSIDE["model"]},
     **{name: f"data/{name}" for name in ("codec", "text", "medium")},
+    "keyframe_flow": "model/keyframes",
+    "keyframe_sampler": "model/keyframes",
     "optimizer": "training/optimizer",
     "training": "training",
     "metric": "evaluation/measures",
+    "keyframe_source": "model/keyframes",
 }
 MOST_ARGUMENTS = 7  # of a constructor; dataclasses of data aside
 WITH_MORE = {

@@ -236,7 +236,7 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     """Runs a program in this process as its command line would: composed, checked, then called.
 
     Args:
-        program: its name, as in ``python -m interp_refiner.<name>``.
+        program: its name, as in ``python -m interp_refiner.<name>``; ``prepare/<command>`` for those of prepare.
         folder: what takes the place of its run folder.
         overrides: as on the command line.
 
@@ -246,7 +246,8 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     Raises:
         Exception: whatever its command line would be refused for.
     """
-    entry_point = getattr(import_module(f"{PACKAGE}.{program}"), program)
+    module, _, command = program.partition("/")
+    entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)
     cfg = entry_point.program.compose(*overrides, f"paths.output_dir={folder}")
     folder.mkdir(parents=True, exist_ok=True)
     entry_point.program.check_before(cfg, str(folder))

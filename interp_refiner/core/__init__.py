@@ -31,6 +31,7 @@ from interp_refiner.core.weights import (
     state_faults,
     unreported,
     weight_faults,
+    weights_digest,
 )
 
 __all__ = [
@@ -83,4 +84,5 @@ __all__ = [
     "take_frames",
     "unreported",
     "weight_faults",
+    "weights_digest",
 ]

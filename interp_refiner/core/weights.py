@@ -1,5 +1,6 @@
 """Weights of a file held against those of a module: nothing missing, nothing left over, sizes and kinds alike."""
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_refiner.core.errors import BadValue
 
@@ -41,6 +42,15 @@ def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits
     if (part := original(left_over)) is not None:
         parts.append(f"this is Wan's own {part}, {DIFFUSERS} has it as diffusers names it")
     return "; ".join(parts)
+
+
+def weights_digest(module: nn.Module) -> str:
+    """16 hexadecimal digits that change with any bit of a module's weights and buffers."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], optional: Iterable[str] = ()) -> str:

@@ -1,6 +1,7 @@
 """Where anchors come from: a phase 1 that proposes keyframes for the clips of a data set, written as anchor shards."""
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,10 +16,11 @@ from tqdm import tqdm
 from interp_refiner.core import BadValue, Draws, non_negative
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.lock import locked
-from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, write_shards
-from interp_refiner.data.shards.write import Anchor
+from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, Sample
+from interp_refiner.data.shards.write import Anchor, write_shard
 
 WITNESSES = 4
+SHARD = 256  # clips
 
 
 def digests(clips: ShardDataset) -> dict[str, str]:
@@ -54,11 +56,17 @@ def _digest(clips: ShardDataset, sample: int) -> str | None:
 
 
 class AnchorSource(ABC):
-    """Proposes keyframes; without state, so that the anchor of a clip is a function of the clip alone."""
+    """Proposes keyframes; without state, so that the anchor of a clip is a function of the clip alone.
+
+    Attributes:
+        batch_size: clips that are proposed for at a time.
+    """
+
+    batch_size: int = 1
 
     @abstractmethod
-    def __call__(self, key: str, latents: Float[Tensor, "c t *space"]) -> Anchor:
-        """The anchor of one clip, whose latents have about unit variance."""
+    def propose(self, clips: Sequence[Sample]) -> list[Anchor]:
+        """The anchors of some clips, whose latents have about unit variance."""
 
     @property
     @abstractmethod
@@ -69,8 +77,11 @@ class AnchorSource(ABC):
     def write(self, folder: Path, clips: ShardDataset) -> None:
         """Writes an anchor for every clip; returns at once where this source's anchors stand already.
 
+        Shards are written one by one into a folder beside it, which then gets its name. Where that was interrupted, it
+        goes on with the first shard that is not there.
+
         Raises:
-            BadValue: ``folder`` holds something else.
+            BadValue: ``folder`` holds something else, or was begun by another source.
         """
         if self._stands(folder):
             return
@@ -80,13 +91,31 @@ class AnchorSource(ABC):
             if folder.exists() and any(folder.iterdir()):
                 raise BadValue("data.anchors.root", folder.parent, f"anchors or no folder {folder.name} in it")
             made_by = {**self.made_by, "clip_digests": digests(clips)}
-            metadata = replace(clips.metadata, normalised=True, made_by=made_by)
-            write_shards(folder, self._anchors(clips), metadata)
+            metadata = replace(clips.metadata, normalised=True, made_by=made_by, num_samples=len(clips))
+            partial = folder.with_name(f"{folder.name}.partial")
+            if not self._stands(partial):
+                partial.mkdir(parents=True, exist_ok=True)
+                metadata.save(partial)
+            self._write_shards(partial, clips, metadata)
+            if folder.exists():
+                folder.rmdir()  # empty
+            os.rename(partial, folder)
 
-    def _anchors(self, clips: ShardDataset) -> Iterator[Anchor]:
-        for number in tqdm(range(len(clips)), desc=f"anchors of {Path(clips.storage.name).name}", unit="clip"):
-            sample = clips[number]
-            yield self(sample.key, sample.latents)
+    def _write_shards(self, partial: Path, clips: ShardDataset, metadata: DatasetMetadata) -> None:
+        title = f"anchors of {Path(clips.storage.name).name}"
+        with tqdm(total=len(clips), desc=title, unit="clip") as progress:
+            for number, start in enumerate(range(0, len(clips), SHARD)):
+                stop, shard = min(start + SHARD, len(clips)), partial / f"shard-{number:05d}.tar"
+                if not shard.exists():
+                    anchors = self._anchors(clips, range(start, stop))
+                    write_shard(shard.with_suffix(".part"), anchors, metadata, set())
+                    os.replace(shard.with_suffix(".part"), shard)
+                progress.update(stop - start)
+
+    def _anchors(self, clips: ShardDataset, numbers: range) -> Iterator[Anchor]:
+        for start in range(numbers.start, numbers.stop, self.batch_size):
+            some = range(start, min(start + self.batch_size, numbers.stop))
+            yield from self.propose([clips[number] for number in some])
 
     def _stands(self, folder: Path) -> bool:
         if not (folder / DATASET_FILE).is_file():
@@ -136,7 +165,10 @@ class ImperfectSource(AnchorSource):
         frames = list(self.frames) if self.frames is not None else None
         return {"generator": "imperfect_source", **asdict(self), "frames": frames}
 
-    def __call__(self, key: str, latents: Float[Tensor, "c t *space"]) -> Anchor:
+    def propose(self, clips: Sequence[Sample]) -> list[Anchor]:
+        return [self._anchor(clip.key, clip.latents) for clip in clips]
+
+    def _anchor(self, key: str, latents: Float[Tensor, "c t *space"]) -> Anchor:
         last = latents.shape[1] - 1
         frames = torch.tensor(list(self.frames) if self.frames is not None else range(last + 1), dtype=torch.int64)
         if self.frames and max(self.frames) > last:

@@ -16,6 +16,7 @@ from interp_refiner.config import Settings, build, terminal, writable, writable_
 from interp_refiner.core import EXIT_INTERRUPTED, BadValue, Stopped, device
 from interp_refiner.data import (
     AnchorShards,
+    AnchorSource,
     DatasetMetadata,
     VideoEncoder,
     find_videos,
@@ -48,6 +49,19 @@ class ShapesSettings(Settings):
     """Top-level values of ``conf/prepare/shapes.yaml``."""
 
     output: str = ""
+
+
+@dataclass
+class AnchorSettings(Settings):
+    """Top-level values of ``conf/prepare/anchors.yaml``.
+
+    Attributes:
+        checkpoint: of a generator of keyframes, where one makes the anchors.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+
+    checkpoint: str | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass
@@ -216,15 +230,17 @@ def tell(root: Path) -> None:
     )
 
 
-def make_anchors(cfg: DictConfig) -> None:
-    """Proposals of keyframes (anchors) for a data set, from a deliberately imperfect source."""
-    build(cfg.data).open().anchors()  # makes what is missing
+def make_anchors(cfg: DictConfig, source: AnchorSource) -> None:
+    """Proposals of keyframes (anchors) for a data set, from a source."""
+    clips = build(cfg.data, anchors=build(cfg.data.anchors, source=source)).open()
+    clips.anchors()  # makes what is missing
     root = Path(cfg.data.anchors.root)
     console = terminal()
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
     overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-    partial = cfg.data.anchors.source.get("frames") is not None
+    node = cfg.get("anchor_source") or cfg.data.anchors.source
+    partial = node.get("frames") is not None or "schedule" in node
     console.print(f"next: {training_command(overrides, root, partial)}", soft_wrap=True)
 
 

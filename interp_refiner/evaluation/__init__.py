@@ -15,6 +15,7 @@ from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.run import Run
 from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
+from interp_refiner.evaluation.validation_keyframes import ValidationKeyframes
 from interp_refiner.evaluation.validation_video import LABELS, ValidationVideo
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Run",
     "StepBenchmark",
     "Suite",
+    "ValidationKeyframes",
     "ValidationVideo",
     "by_level",
     "config_name",

@@ -36,6 +36,35 @@ def train_refiner(folder: Path, overrides: list[str]) -> None:
     _train(folder / "refiner", "+experiment=gt_keyframes", *learned, *overrides)
 
 
+def train_generator(folder: Path, overrides: list[str]) -> None:
+    """``+experiment=keyframes``."""
+    _train(folder / "generator", "+experiment=keyframes", *overrides)
+
+
+def make_anchors(folder: Path, overrides: list[str]) -> None:
+    """``interp_refiner.prepare anchors`` with the generator before it."""
+    data = [override for override in overrides if override.startswith("data")]
+    source = ["anchor_source=generator", f"checkpoint={folder / 'generator'}", "anchor_source.sampler.steps=2"]
+    call("prepare/anchors", folder / "preparing", *data, *source, f"data.anchors.root={folder / 'anchors'}")
+    require(any((folder / "anchors").glob("*/dataset.json")), f"{folder}/anchors holds no anchors")
+
+
+def train_on_proposals(folder: Path, overrides: list[str]) -> None:
+    """``+experiment=phase1_keyframes`` on these anchors."""
+    found = [f"data.anchors.root={folder / 'anchors'}", "data.anchors.source=null"]
+    shown = "scheduled_sampling.uncovered=truth"
+    _train(folder / "corrector", "+experiment=phase1_keyframes", *found, shown, *overrides)
+
+
+def text_to_video(folder: Path, _: list[str]) -> None:
+    """``interp_refiner.sample`` of a prompt: the generator makes its keyframes, the refiner before it the video."""
+    models = [f"checkpoint={folder / 'corrector'}", f"keyframes={folder / 'generator'}", "keyframe_sampler.steps=2"]
+    output = folder / "text" / "out.mp4"
+    call("sample", folder / "text", *models, "prompt=bright circle moving right", f"output={output}")
+    rows = json.loads(output.with_suffix(".report.json").read_text())["keyframes"]
+    require(bool(rows) and all(row["generated"] for row in rows), "no keyframe was generated")
+
+
 def _train(run: Path, *overrides: str) -> None:
     call("train", run, *overrides)
     record = read_record(run)
@@ -75,5 +104,9 @@ LINE: dict[str, Step] = {
     "train the refiner": train_refiner,
     "evaluate": evaluate,
     "sample": sample,
+    "train the generator of keyframes": train_generator,
+    "make anchors": make_anchors,
+    "train a refiner of proposals": train_on_proposals,
+    "make a video of a prompt": text_to_video,
     "report": report,
 }

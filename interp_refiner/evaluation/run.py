@@ -12,7 +12,7 @@ from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.records import Evaluation, newest_evaluation
-from interp_refiner.training import Refiner
+from interp_refiner.training import KeyframeGenerator, Refiner
 
 
 @dataclass
@@ -65,8 +65,22 @@ class Run:
     def refiner(self) -> Refiner:
         """The module, of a run that trained a refiner; raises :class:`BadValue` for any other."""
         if not isinstance(self.module, Refiner):
-            raise BadValue("checkpoint", self.checkpoint, f"a refiner's run, not one of {type(self.module).__name__}")
+            raise BadValue("checkpoint", self.checkpoint, f"a refiner's run, not {self._trained}")
         return self.module
+
+    @property
+    def generator(self) -> KeyframeGenerator:
+        """The module, of a run that trained a generator of keyframes; raises :class:`BadValue` for any other.
+
+        ``run.generator.source(sampler)`` makes keyframes.
+        """
+        if not isinstance(self.module, KeyframeGenerator):
+            raise BadValue("keyframes", self.checkpoint, f"a run of +experiment=keyframes, not {self._trained}")
+        return self.module
+
+    @property
+    def _trained(self) -> str:
+        return f"one of {type(self.module).__name__}"
 
     def showing(self, clips: int | None, batch_size: int | None = None) -> "Run":
         """The same run, validated on so many held-out clips; see :meth:`ShardedDataModule.validating`."""

@@ -1,17 +1,21 @@
 """A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
 
-from interp_refiner.storyboard.export import as_pipeline, run_of
+from interp_refiner.storyboard.arguments import RefinerOutput
+from interp_refiner.storyboard.export import as_pipeline, phase1_of, run_of
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import with_keyframes_at
-from interp_refiner.storyboard.pipeline import RefinerOutput, RefinerPipeline
+from interp_refiner.storyboard.phase1 import Phase1
+from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.plan import Planner, VideoPlan
 from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
-from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, parse_storyboard
+from interp_refiner.storyboard.saved_generator import load_generator, save_generator
+from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, naming, parse_storyboard
 
 __all__ = [
     "INDEX",
     "Components",
     "Keyframe",
+    "Phase1",
     "PipelineConfig",
     "Planner",
     "RefinerOutput",
@@ -19,8 +23,12 @@ __all__ = [
     "Storyboard",
     "VideoPlan",
     "as_pipeline",
+    "load_generator",
     "load_storyboard",
+    "naming",
     "parse_storyboard",
+    "phase1_of",
     "run_of",
+    "save_generator",
     "with_keyframes_at",
 ]

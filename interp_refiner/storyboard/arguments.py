@@ -1,19 +1,48 @@
 """What callers of the pipeline may hand over, and what they get back, as in diffusers."""
 
 import secrets
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.plan import VideoPlan
 
 OutputType = Literal["pil", "np", "pt", "latent"]
 Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was trained on
+
+
+@dataclass(frozen=True)
+class RefinerOutput:
+    """What :class:`RefinerPipeline` returns.
+
+    Attributes:
+        frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
+        latents: of the video; hard keyframes are in it bit for bit.
+        keyframes: those that were handed over, and those that were generated.
+        values: the encoded keyframes, 0 elsewhere.
+        interpolation: ``zbar``, what the refiner started from.
+        known, given: latent frames that are keyframes, and those that are constraints.
+        plan: what was made.
+        disagreement: per joint between windows, see :class:`CrossFaded`.
+    """
+
+    frames: Any
+    latents: Float[Tensor, "1 c t y x"]
+    keyframes: list[Keyframe]
+    values: Float[Tensor, "1 c t y x"]
+    interpolation: Float[Tensor, "1 c t y x"]
+    known: Bool[Tensor, "1 t"]
+    given: Bool[Tensor, "1 t"]
+    plan: VideoPlan
+    disagreement: list[float | None] = field(default_factory=list)
 
 
 def seed_of(generator: torch.Generator | int | None) -> int:

@@ -34,7 +34,37 @@ or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.ya
 |---|---|
 {facts}
 
-{evaluation}{files}{text}
+{evaluation}{generator}{files}{text}
+"""
+GENERATOR = """\
+## Keyframes from a prompt
+
+`keyframes/` is a generator of keyframes: `pipe("{prompt}")` makes {count} or more keyframes of a clip by flow matching,
+and the refiner the video between them.
+
+| | |
+|---|---|
+{facts}
+
+"""
+GENERATOR_CARD = """\
+---
+library_name: interp_refiner
+pipeline_tag: text-to-video
+---
+
+# interp_refiner: {title}
+
+A generator of keyframes: phase 1 of a video of a prompt, for a refiner of the same clips. It makes {count} or more
+keyframes of a clip by flow matching, beside those that are given.
+
+`python -m interp_refiner.sample checkpoint=<refiner> keyframes=<this folder> prompt="..." output=out.mp4`
+
+| | |
+|---|---|
+{facts}
+
+{files}
 """
 WAN = """\
 `transformer/` is diffusers' `WanTransformer3DModel`; on its own it lacks what tells it about keyframes, which is in
@@ -50,27 +80,27 @@ that interpolation with noise as large as what the sample adds to it. Command: `
 """
 
 
-def model_card(index: Mapping[str, Any]) -> str:
-    """A README in the style of the Hugging Face hub from the content of ``model_index.json``."""
+def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = None) -> str:
+    """A README in the style of the Hugging Face hub from the content of ``model_index.json``, and of a generator's."""
     parts, trained = index["components"], index["trained"]
-    (c, t, y, x), fps = index["spec"]["latent_shape"], index["spec"]["fps"] or FPS
+    told = "what the video shows"
     facts = {
-        "clips it was trained on": f"{t} latent frames of {c} x {y} x {x}, {fps:g} pixel frames a second",
+        "clips it was trained on": _clips(index),
         "objective": _class(parts["objective"]),
         "noise": f"{_class(parts['corruption']['noise'])}, sigma {parts['corruption']['sigma']:g}",
         "sampler": _class(parts["sampler"]),
         "codec": index["spec"]["codec"].get("name") or _name(parts["codec"]),
-        "text encoder": _text_encoder(index),
+        "text encoder": _text_encoder(index["spec"], parts.get("text")),
         **trained,
     }
-    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value is not None)
     folder = (parts.get("text") or {}).get("folder")
     return CARD.format(
         title=f"interp_refiner: {trained.get('experiment', 'refiner')}",
         interpolator=_class(parts["corruption"]["interpolator"]),
-        prompt="" if not parts.get("text") else "what the video shows",
-        facts=rows,
+        prompt="" if not parts.get("text") else told,
+        facts=_rows(facts),
         evaluation=evaluated(index.get("evaluation")),
+        generator="" if generator is None else GENERATOR.format(**_generator(generator), prompt=told),
         files=WAN if "pretrained" in parts["backbone"] else OTHER,
         text=f" The text encoder is not in this folder: it is read from `{folder}`." if folder else "",
     )
@@ -121,10 +151,42 @@ def _name(node: Mapping[str, Any]) -> str:
     return node.get("name") or _class(node)
 
 
-def _text_encoder(index: Mapping[str, Any]) -> str:
+def _text_encoder(spec: Mapping[str, Any], node: Mapping[str, Any] | None) -> str:
     """Of the prompts, as the data set declared it."""
-    node = index["components"].get("text")
-    return index["spec"]["text"].get("name") or _name(node) if node else "none: prompt embeddings are zero"
+    return spec["text"].get("name") or _name(node) if node else "none: prompt embeddings are zero"
+
+
+def generator_card(index: Mapping[str, Any]) -> str:
+    """The card of a generator of keyframes, from the content of its ``model_index.json``."""
+    files = (
+        "`transformer/` is diffusers' `WanTransformer3DModel`."
+        if "pretrained" in index["components"]["network"]
+        else ""
+    )
+    title = index["trained"].get("experiment", "keyframes")
+    return GENERATOR_CARD.format(title=title, **_generator(index), files=files)
+
+
+def _generator(index: Mapping[str, Any]) -> dict[str, Any]:
+    parts = index["components"]
+    facts = {
+        "clips it was trained on": _clips(index),
+        "flow": _class(parts["flow"]),
+        "sampler": f"{_class(parts['sampler'])}, {parts['sampler'].get('steps')} steps",
+        "guidance": parts["sampler"].get("guidance"),
+        "text encoder": index["spec"]["text"].get("name"),
+        **index["trained"],
+    }
+    return {"facts": _rows(facts), "count": index["count"]}
+
+
+def _rows(facts: Mapping[str, Any]) -> str:
+    return "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value is not None)
+
+
+def _clips(index: Mapping[str, Any]) -> str:
+    (c, t, y, x), fps = index["spec"]["latent_shape"], index["spec"]["fps"] or FPS
+    return f"{t} latent frames of {c} x {y} x {x}, {fps:g} pixel frames a second"
 
 
 def _class(node: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What turns a model's clean estimate into that of a storyboard: prompts a segment, guidance, proposals, steps."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -9,8 +9,25 @@ from torch import Tensor
 
 from interp_refiner.core import Corrupted, per_frame
 from interp_refiner.model.sampler import CleanEstimate
+from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.plan import VideoPlan
 
 OnStep = Callable[[int, Corrupted, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What every frame of a video should show.
+
+    Attributes:
+        texts: the embeddings of the prompts that occur; None for a model without text.
+        of_frame: which of them each latent frame has.
+        negative: the embedding that a source of keyframes leads away from; None for zeros.
+    """
+
+    texts: Float[Tensor, "p l d"] | None
+    of_frame: Int[Tensor, " t"]
+    negative: Float[Tensor, "l d"] | None = None
 
 
 def prompted(
@@ -40,6 +57,16 @@ def with_proposals(
     return lambda corrupted: torch.lerp(estimate(corrupted), values, weight)
 
 
+def strengths(plan: VideoPlan, keyframes: Sequence[Keyframe], generated: float) -> Float[Tensor, " t"]:
+    """The strength of the proposal in every latent frame; ``generated`` that of generated ones which have none."""
+    strength = torch.zeros(plan.latent_shape[1])
+    for placed in plan.placed:
+        keyframe = keyframes[placed.index]
+        untold = generated if keyframe.generated else 0.0
+        strength[placed.slots.start : placed.slots.stop] = untold if keyframe.strength is None else keyframe.strength
+    return strength
+
+
 def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
     """Calls ``on_step(step, state, z0_hat)`` after every estimate and goes on with what it returns."""
     step = -1
@@ -50,6 +77,12 @@ def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
         return on_step(step, corrupted, estimate(corrupted))
 
     return estimated
+
+
+def prompts_of(plan: VideoPlan, keyframes: Sequence[Keyframe], base: str | None) -> tuple[list[str | None], list[int]]:
+    """:func:`prompt_segments` of a plan."""
+    changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
+    return prompt_segments(base, changes, plan.latent_shape[1])
 
 
 def prompt_segments(

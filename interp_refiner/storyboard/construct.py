@@ -15,6 +15,7 @@ from interp_refiner.forward.schedule import Schedule, Selector
 from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.model.attention import Attention
 from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
+from interp_refiner.model.keyframes import FlowTime, KeyframeFlow, KeyframeSampler
 from interp_refiner.model.objective import Gate, Objective
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
@@ -30,11 +31,13 @@ SLOTS: dict[str, type] = {
     "codec": Codec,
     "text": TextEncoder,
 }
+OF_GENERATOR: dict[str, type] = {"network": Backbone, "flow": KeyframeFlow, "sampler": KeyframeSampler}
 OF_CLIPS = ("backbone", "objective", "codec", "text")  # made of a ClipSpec
 PARTS: tuple[type, ...] = (
     *(Attention, BridgeTime, Fields, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
     *(NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
     *(Selector, Spacing, Still, Timestep),
+    *(FlowTime, KeyframeFlow, KeyframeSampler),
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
@@ -64,10 +67,26 @@ def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path)
             out_channels = parts["objective"].out_channels(spec.channels, offered)
             supplied = known | {"num_hypotheses": offered, "out_channels": out_channels}
         made = construct(nodes.get(name), folder, **supplied)
-        if not isinstance(made, base) and not (name == "text" and made is None):
-            raise BadValue(f"components.{name}", type(made).__name__, f"a {base.__name__}")
-        parts[name] = made
+        parts[name] = None if name == "text" and made is None else _of_kind(name, made, base)
     return parts
+
+
+def construct_generator(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
+    """Network, flow and sampler of a generator of keyframes; raises as :func:`construct_components`."""
+    if wrong := sorted(set(nodes) ^ set(OF_GENERATOR)):
+        raise BadValue("components", wrong[0], " | ".join(OF_GENERATOR), OF_GENERATOR)
+    of_clips: dict[str, Any] = {"spec": spec}
+    supplied = {"network": of_clips | {"num_hypotheses": 0}, "flow": of_clips, "sampler": {}}
+    return {
+        name: _of_kind(name, construct(nodes[name], folder, **supplied[name]), base)
+        for name, base in OF_GENERATOR.items()
+    }
+
+
+def _of_kind(name: str, made: Any, base: type) -> Any:
+    if not isinstance(made, base):
+        raise BadValue(f"components.{name}", type(made).__name__, f"a {base.__name__}")
+    return made
 
 
 def construct(node: Any, folder: Path, **supplied: Any) -> Any:

@@ -13,9 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from interp_refiner.core import Clip, Corrupted, Draws
+from interp_refiner.model.keyframes import KeyframeRequest
 from interp_refiner.model.sampler import NoGuidance
+from interp_refiner.storyboard.conditioning import prompts_of
+from interp_refiner.storyboard.drafting import KEY, STREAM
 from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.pipeline import KEY, STREAM, RefinerPipeline
+from interp_refiner.storyboard.phase1 import requests
+from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.plan import VideoPlan
 from interp_refiner.storyboard.windows import Window
 
@@ -31,12 +35,16 @@ class Cost:
     """What to expect.
 
     Attributes:
-        estimates: passes of the network, over all steps, windows and prompts.
+        generated: passes of the network that makes keyframes, over all steps and windows; 0 where none is asked.
+        generating: seconds for them.
+        estimates: passes of the refiner's network, over all steps, windows and prompts.
         refining: seconds for them.
         decoding: seconds for the video, and for the interpolation on its contact sheet.
         gigabytes: the most that is held at a time, the model included: on the device, or by the process.
     """
 
+    generated: int
+    generating: float
     estimates: int
     refining: float
     decoding: float
@@ -45,12 +53,12 @@ class Cost:
     @property
     def seconds(self) -> float:
         """All but loading and writing."""
-        return self.refining + self.decoding
+        return self.generating + self.refining + self.decoding
 
 
 @torch.no_grad()
 def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
-    """Runs the network once and decodes a few latent frames, at the size that the model was trained at or below.
+    """Runs the networks once and decodes a few latent frames, at the size that the model was trained at or below.
 
     The network's time grows with its operations, that of the codec with the pixels, and memory with both. Nothing of
     the size of a larger video is computed.
@@ -77,13 +85,39 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
     stretches = plan.grid.num_frames / len(pipeline.codec.latent_frame(stretch.shape[2]))
     sides = (side * pipeline.codec.spatial_factor for side in plan.latent_shape[2:])
     video = RGB_BYTES * plan.grid.num_frames * prod(sides)
+    requests, of_request, held_by_request = _of_generating(pipeline, plan, keyframes, probe)
     held_by_decoding = held_by_stretch * area * stretches + (COPIES * video if pipeline.device.type == "cpu" else 0)
+    held = max(held_by_estimate * area, held_by_request * area, held_by_decoding)
     return Cost(
+        generated=requests,
+        generating=of_request * area,
         estimates=sum(passes),
         refining=of_estimate * larger * whole,
         decoding=DECODINGS * of_stretch * area * stretches,
-        gigabytes=(_peak(pipeline.device) + max(held_by_estimate * area, held_by_decoding)) / 2**30,
+        gigabytes=(_peak(pipeline.device) + held) / 2**30,
     )
+
+
+def _of_generating(
+    pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe], probe: Corrupted
+) -> tuple[int, float, float]:
+    """Passes of the network that makes keyframes, seconds for them at the size of ``probe``, and bytes held.
+
+    What is timed is one step of the request with most keyframes.
+    """
+    wanted = [placed.slots.start for placed in plan.placed if keyframes[placed.index].generated]
+    if pipeline.phase1 is None or not wanted:
+        return 0, 0.0, 0.0
+    source, known = pipeline.phase1.asked or pipeline.phase1.source, set(plan.known) - set(wanted)
+    made = requests(plan, wanted, known, prompts_of(plan, keyframes, None)[1])
+    most = max(made, key=lambda asked: len(asked.slots))
+    at, text = torch.arange(len(most.slots), device=pipeline.device).unsqueeze(0), pipeline.embed([""])
+    given = torch.zeros_like(at, dtype=torch.bool)
+    request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text)
+    once, draws = source.of_steps(1), Draws(0, STREAM, [KEY])
+    seconds, held = _measured(lambda: once(request, draws), pipeline.device)
+    passes = source.evaluations * len(made)
+    return passes, seconds / once.evaluations * passes, held
 
 
 def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Corrupted:

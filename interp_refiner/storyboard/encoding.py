@@ -1,10 +1,11 @@
 """Keyframes to latents: pictures at the slot they will stand in."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
@@ -12,7 +13,51 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.codec import Codec
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.media import as_tensor, fitted, fitted_frames
+from interp_refiner.storyboard.plan import VideoPlan
 from interp_refiner.storyboard.timeline import Placed
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The keyframes of a clip as latents.
+
+    Attributes:
+        values: the encoded keyframes, 0 elsewhere.
+        known, given: latent frames that are keyframes, and those that are constraints.
+    """
+
+    values: Float[Tensor, "1 c t y x"]
+    known: Bool[Tensor, "1 t"]
+    given: Bool[Tensor, "1 t"]
+
+
+def encode_keyframes(
+    codec: Codec, plan: VideoPlan, keyframes: Sequence[Keyframe], device: torch.device
+) -> tuple[Encoded, list[int]]:
+    """The keyframes of a plan on ``device``, and the latent frames of those that are to be generated.
+
+    Raises:
+        BadValue: naming the keyframe, as :func:`encode_keyframe`.
+    """
+    c, t, y, x = plan.latent_shape
+    values = torch.zeros(1, c, t, y, x, device=device)
+    given = torch.zeros(1, t, dtype=torch.bool, device=device)
+    known = given.clone()
+    wanted: list[int] = []
+    for placed in plan.placed:
+        keyframe = keyframes[placed.index]
+        if keyframe.generated:
+            wanted += placed.slots
+            continue
+        try:
+            latents = encode_keyframe(codec, keyframe, placed, (c, y, x), device)
+        except BadValue as error:
+            name = error.name if error.name == "codec" else f"keyframes[{placed.index}].{error.name}"
+            raise BadValue(name, error.value, error.allowed) from None
+        stretch = slice(placed.slots.start, placed.slots.stop)
+        values[0, :, stretch] = latents.to(values.dtype)
+        known[:, stretch], given[:, stretch] = True, keyframe.given
+    return Encoded(values, known, given), wanted
 
 
 @torch.no_grad()
@@ -62,7 +107,7 @@ def fit_notes(keyframes: Sequence[Keyframe], width: int, height: int) -> list[st
     """A line for every keyframe that is fitted to the size of the video."""
     notes = []
     for index, keyframe in enumerate(keyframes):
-        if keyframe.latents is None and (size := _size(keyframe)) != (width, height):
+        if keyframe.pictures and (size := _size(keyframe)) != (width, height):
             about = f"{size[0]}x{size[1]}, the video {width}x{height}: {keyframe.fit}"
             notes.append(f"keyframes[{index}] {keyframe.name} is {about}".replace("  ", " "))
     return notes

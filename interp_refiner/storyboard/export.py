@@ -3,15 +3,17 @@
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
+from torch import nn
 
 from interp_refiner.config import run_metadata
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.storyboard.card import figures
+from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved import Components, PipelineConfig
 from interp_refiner.training import Refiner
@@ -44,7 +46,20 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
     nodes = component_nodes(run) | {"text": text and OmegaConf.to_container(run.config.text, resolve=True)}
     counts = refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
     evaluation = figures(run.evaluation, counts) if run.evaluation is not None else None
-    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run), evaluation))
+    return RefinerPipeline(parts, PipelineConfig(spec_of(run), nodes, provenance(run, refiner.backbone), evaluation))
+
+
+def phase1_of(run: Run) -> Phase1:
+    """A run's generator of keyframes.
+
+    Raises:
+        BadValue: the run trained something else.
+    """
+    module = run.generator
+    nodes = {name: OmegaConf.to_container(run.config.training[name], resolve=True) for name in ("flow", "sampler")}
+    nodes["network"] = network_node(run)
+    count = min(module.corruption.schedule.counts_for(run.spec.num_frames))
+    return Phase1(module.source(), spec_of(run), count, nodes, provenance(run, module.backbone))
 
 
 def spec_of(run: Run) -> ClipSpec:
@@ -59,9 +74,9 @@ def spec_of(run: Run) -> ClipSpec:
 
 def component_nodes(run: Run) -> dict[str, Any]:
     """The run's config as nodes, each complete with the clips' :class:`ClipSpec`."""
-    names = ("backbone", "objective", "sampler", "corruption", "codec")
+    names = ("objective", "sampler", "corruption", "codec")
     nodes: dict[str, Any] = {name: OmegaConf.to_container(run.config[name], resolve=True) for name in names}
-    nodes["backbone"]["attention"] = OmegaConf.to_container(run.config.attention, resolve=True)
+    nodes["backbone"] = network_node(run)
     # a storyboard says what is known and given; of the schedule only the counts of its levels are left
     counts = run.refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
     nodes["corruption"] |= {
@@ -71,14 +86,20 @@ def component_nodes(run: Run) -> dict[str, Any]:
     return nodes
 
 
-def provenance(run: Run) -> dict[str, Any]:
+def network_node(run: Run) -> dict[str, Any]:
+    """The backbone with its attention."""
+    node, attention = (OmegaConf.to_container(run.config[name], resolve=True) for name in ("backbone", "attention"))
+    return {**cast(dict, node), "attention": attention}
+
+
+def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
     """Where the weights came from."""
     metadata = run_metadata()
     return {
         "experiment": run.config.experiment_name,
         "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
         "trained on": run.spec.made_by.get("generator") or Path(run.data.source.root).name,
-        "parameters": f"{sum(weight.numel() for weight in run.refiner.backbone.parameters()):,}",
+        "parameters": f"{sum(weight.numel() for weight in network.parameters()):,}",
         "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
     }
 

@@ -14,6 +14,7 @@ from interp_refiner.core import BadValue, choice
 from interp_refiner.storyboard.media import Fit, Footage, Picture, as_video
 
 Time = int | str
+CONTENT = ("image", "video", "latents", "generated")
 TIME = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>%|s|)")
 CLOCK = re.compile(r"((?P<hours>\d+):(?=\d\d:))?(?P<minutes>\d+):(?P<seconds>[0-5]\d(\.\d+)?)")
 TIMES = "a frame (12), seconds ('1.5s'), minutes and seconds (1:30) or percent ('50%')"
@@ -39,6 +40,9 @@ class Keyframe:
         video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
             ``[3, n, h, w]``.
         latents: latents of about unit variance, one or more slots, the first of them at ``time``.
+        generated: made from the prompt by the pipeline's source of keyframes. It is a proposal; its strength defaults
+            to what the refiner knows from training: 0 where keyframes were replaced by proposals there, so that it has
+            learned to correct them, else 1, since its estimate in the slots of keyframes was never part of the loss.
         time: a pixel frame (12), seconds (``"1.5s"``), minutes and seconds (``"1:30"``, ``"0:01:30"``)
             or percent of the way from first to last frame (``"50%"``).
         hard: a constraint. Defaults to true where no strength is given.
@@ -48,13 +52,14 @@ class Keyframe:
         fit: how pictures of another size than the video's are fitted, see :func:`fitted`.
 
     Raises:
-        BadValue: not exactly one of image, video and latents; a strength outside 0..1 or beside ``hard=True``; a time
-            that is none.
+        BadValue: not exactly one of image, video, latents and generated; a strength outside 0..1 or beside
+            ``hard=True``; a generated keyframe that is hard; a time that is none.
     """
 
     image: Picture | None = None
     video: Footage | None = None
     latents: Float[Tensor, "c n y x"] | None = None
+    generated: bool = False
     time: Time = 0
     hard: bool | None = None
     strength: float | None = None
@@ -64,9 +69,12 @@ class Keyframe:
 
     def __post_init__(self) -> None:
         content = [name for name in ("image", "video", "latents") if getattr(self, name) is not None]
+        content += ["generated"] * self.generated
         if len(content) != 1:
-            raise BadValue("keyframe", " and ".join(content) or None, "exactly one of image, video and latents")
-        check_strength(self.hard, self.strength)
+            raise BadValue("keyframe", " and ".join(content) or None, f"exactly one of {', '.join(CONTENT)}")
+        if self.generated and self.hard:
+            raise BadValue("hard", self.hard, "false for a generated keyframe: it is a proposal")
+        check_strength(None if self.generated else self.hard, self.strength)
         parse_time(self.time)
         choice("fit", self.fit, get_args(Fit))
         if self.video is not None:
@@ -75,7 +83,12 @@ class Keyframe:
     @property
     def given(self) -> bool:
         """Whether it is a constraint."""
-        return self.strength is None
+        return self.strength is None and not self.generated
+
+    @property
+    def pictures(self) -> bool:
+        """Whether it brings pictures that it can be compared with."""
+        return self.latents is None and not self.generated
 
     def at(self, num_frames: int, fps: float) -> int:
         """The pixel frame of its time; raises :class:`BadValue` outside a clip of ``num_frames`` frames."""

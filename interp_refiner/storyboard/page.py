@@ -18,6 +18,8 @@ from interp_refiner.storyboard.studio import CONTRACT, Number, Pinned, Studio, p
 TITLE = "Storyboard to video"
 INTRO = "Drop pictures and place them in time. The interpolation follows every change; the button refines it."
 HINT = "Drop at least one picture."
+GENERATES = "A prompt alone becomes a video, too: the button makes its keyframes."
+OR_A_PROMPT = "Drop a picture, or write what the video shows and press Refine."
 PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
 # fonts of the system: the page loads nothing from elsewhere
 THEME = gr.themes.Soft(
@@ -93,7 +95,7 @@ def open_page(studio: Studio, host: str, port: int | None, seed: int = 0) -> tup
 def build_page(studio: Studio, seed: int = 0) -> gr.Blocks:
     """Pictures and settings on the left, videos on the right, figures below."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
-        gr.Markdown(f"# {TITLE}\n{INTRO}")
+        gr.Markdown(f"# {TITLE}\n{INTRO}{' ' + GENERATES if studio.generates else ''}")
         pins, dropped = gr.State([]), gr.State([])
         with gr.Row():
             with gr.Column(scale=5, min_width=340):
@@ -102,7 +104,7 @@ def build_page(studio: Studio, seed: int = 0) -> gr.Blocks:
                 _controls(pins, dropped)
                 clip, how = _settings(studio, seed)
             with gr.Column(scale=6, min_width=340):
-                said = gr.HTML(message(HINT), padding=False)
+                said = gr.HTML(message(hint(studio)), padding=False)
                 interpolation = _video("interpolation")
                 button = gr.Button("Refine", variant="primary", elem_id="refine")
                 refined = _video("refined")
@@ -124,7 +126,10 @@ def build_page(studio: Studio, seed: int = 0) -> gr.Blocks:
             trigger_mode="always_last",
         )
         button.click(
-            refining(studio), [pins, *clip, *how], [refined, sheet, contract, said], show_progress_on=[refined]
+            refining(studio),
+            [pins, *clip, *how],
+            [interpolation, refined, sheet, contract, said],
+            show_progress_on=[refined],
         )
     return page
 
@@ -197,7 +202,7 @@ def previewing(studio: Studio) -> Callable:
 
     def preview(pins: list[Pinned], frames: int | None, fps: Number | None, prompt: str, request: gr.Request) -> tuple:
         if not pins:
-            return None, timeline_html([], None), message(HINT)
+            return None, timeline_html([], None), message(hint(studio))
         try:
             made = studio.interpolate(storyboard(pins, frames, fps, prompt), str(request.session_hash))
         except BadValue as error:
@@ -214,9 +219,9 @@ def refining(studio: Studio) -> Callable:
         pins: list[Pinned], frames: int | None, fps: Number | None, prompt: str, sampler: str, steps: int | None,
         seed: int | None, request: gr.Request, progress: gr.Progress = gr.Progress(),  # noqa: B008 - how gradio finds it
     ) -> tuple:  # fmt: skip
-        nothing = (gr.skip(), gr.skip(), gr.skip())
-        if not pins:
-            return *nothing, message(HINT, refused=True)
+        nothing = (gr.skip(), gr.skip(), gr.skip(), gr.skip())
+        if not pins and not (studio.generates and prompt.strip()):
+            return *nothing, message(hint(studio), refused=True)
         try:
             made = studio.refine(
                 storyboard(pins, frames, fps, prompt), sampler, steps or 1, seed or 0, str(request.session_hash),
@@ -226,6 +231,7 @@ def refining(studio: Studio) -> Callable:
             return *nothing, refusal(error, pins)
         rows = [[Path(name).name, *rest] for name, *rest in made.contract]
         return (
+            str(made.interpolation),
             str(made.video),
             gr.update(value=made.sheet, visible=True),
             gr.update(value=rows, visible=True),
@@ -233,6 +239,11 @@ def refining(studio: Studio) -> Callable:
         )
 
     return refine
+
+
+def hint(studio: Studio) -> str:
+    """What is to be done on an empty page."""
+    return OR_A_PROMPT if studio.generates else HINT
 
 
 def message(text: str, refused: bool = False) -> str:

@@ -2,63 +2,52 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from interp_refiner.core import BadValue, Clip, Corrupted, Draws, choice
+from interp_refiner.core import BadValue, Corrupted, choice
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Bridge, ClassifierFree, CleanEstimate, Guidance, NoGuidance, OneJump, Sampler
-from interp_refiner.storyboard.arguments import Embedding, OutputType, as_output, prompt_or_embedding, seed_of
-from interp_refiner.storyboard.conditioning import OnStep, counted, prompt_segments, prompted, with_proposals
-from interp_refiner.storyboard.encoding import encode_keyframe, fit_notes
-from interp_refiner.storyboard.keyframe import Keyframe
+from interp_refiner.storyboard.arguments import (
+    Embedding,
+    OutputType,
+    RefinerOutput,
+    as_output,
+    prompt_or_embedding,
+)
+from interp_refiner.storyboard.conditioning import (
+    OnStep,
+    Prompts,
+    counted,
+    prompted,
+    strengths,
+    with_proposals,
+)
+from interp_refiner.storyboard.drafting import Drafting
+from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.levels import Levels
-from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.phase1 import Phase1
+from interp_refiner.storyboard.plan import VideoPlan
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.storyboard.windows import CrossFaded
 from interp_refiner.training import check_method
 from interp_refiner.training.checkpoint import located
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
-KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
 
 
-@dataclass(frozen=True)
-class RefinerOutput:
-    """What :class:`RefinerPipeline` returns.
-
-    Attributes:
-        frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
-        latents: of the video; hard keyframes are in it bit for bit.
-        values: the encoded keyframes, 0 elsewhere.
-        interpolation: ``zbar``, what the refiner started from.
-        known, given: latent frames that are keyframes, and those that are constraints.
-        plan: what was made.
-        disagreement: per joint between windows, see :class:`CrossFaded`.
-    """
-
-    frames: Any
-    latents: Float[Tensor, "1 c t y x"]
-    values: Float[Tensor, "1 c t y x"]
-    interpolation: Float[Tensor, "1 c t y x"]
-    known: Bool[Tensor, "1 t"]
-    given: Bool[Tensor, "1 t"]
-    plan: VideoPlan
-    disagreement: list[float | None] = field(default_factory=list)
-
-
-class RefinerPipeline:
+class RefinerPipeline(Drafting):
     """A trained refiner with everything that it takes to make a video of keyframes.
 
         pipe = RefinerPipeline.from_pretrained("exported").to("cuda")
@@ -80,7 +69,8 @@ class RefinerPipeline:
         self.corruption: Corruption = copy.copy(components.corruption)
         self.levels = Levels(self.corruption.schedule.counts_for(config.spec.num_frames))
         self.corruption.noise = self.corruption.noise.of_clips(config.spec.num_frames)
-        self.device = torch.device("cpu")
+        self.phase1: Phase1 | None = components.phase1
+        self.divisor, self.device = self.backbone.divisor, torch.device("cpu")
         self.progress: dict[str, Any] = {}
 
     @classmethod
@@ -92,9 +82,12 @@ class RefinerPipeline:
         return cls(*load_components(located(folder)))
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers."""
-        parts = Components(self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text)
-        return save_components(parts, self.config, Path(folder).expanduser())
+        """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers.
+
+        A generator of keyframes lies in ``keyframes/``.
+        """
+        own = (self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text, self.phase1)
+        return save_components(Components(*own), self.config, Path(folder).expanduser())
 
     def with_component(self, name: str, component: Any, node: dict[str, Any]) -> "RefinerPipeline":
         """The same pipeline with another sampler, codec or text encoder.
@@ -112,28 +105,24 @@ class RefinerPipeline:
             other.corruption.interpolator = self.corruption.interpolator.with_codec(component)
         return other
 
+    def with_keyframes(self, phase1: Phase1) -> "RefinerPipeline":
+        """The same pipeline with a source of keyframes; raises :class:`BadValue` for one of other clips."""
+        other = copy.copy(self)
+        other.phase1 = phase1.of_clips(self.config.spec)
+        return other
+
     def to(self, device: torch.device | str) -> "RefinerPipeline":
         """Moves the networks; returns itself."""
         self.device = torch.device(device)
         for module in (self.backbone, self.objective, self.codec):
             module.to(self.device)
+        if self.phase1 is not None:
+            self.phase1.source.to(self.device)
         return self
 
     def set_progress_bar_config(self, **settings: Any) -> None:
         """Arguments of tqdm, such as ``disable=True``."""
         self.progress = settings
-
-    @property
-    def planner(self) -> Planner:
-        """Places keyframes on this model's latent grid, before anything is sampled."""
-        return Planner(
-            codec=self.codec,
-            latent_shape=self.config.spec.latent_shape,
-            levels=self.levels,
-            fps=self.config.fps,
-            divisor=self.backbone.divisor,
-            replaces=self.corruption.scheduled_sampling.replaces,
-        )
 
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t y x"]:
         """``z0_hat`` of the model itself."""
@@ -148,6 +137,7 @@ class RefinerPipeline:
         height: int | None = None,
         width: int | None = None,
         fps: float | None = None,
+        keyframes_at: Sequence[Time] | None = None,
         num_inference_steps: int | None = None,
         negative_prompt: str | None = None,
         guidance_scale: float | None = None,
@@ -161,8 +151,11 @@ class RefinerPipeline:
 
         Args:
             prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
-            keyframes: at least one; pictures of another size are fitted, see :class:`Keyframe`.
+            keyframes: pictures of another size are fitted, see :class:`Keyframe`. Without any, and where a source of
+                keyframes is loaded, the prompt makes them.
             num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
+            keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
+                ``keyframes``, and without these for evenly spread ones.
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
                 that the model comes with.
             negative_prompt: what guidance leads away from.
@@ -176,31 +169,29 @@ class RefinerPipeline:
 
         Raises:
             BadValue: for keyframes that do not fit, sizes that codec and backbone cannot divide, steps that the
-                corruption does not allow, prompts without a text encoder, or both a prompt and its embedding.
+                corruption does not allow, prompts without a text encoder, both a prompt and its embedding, or neither
+                keyframes nor a prompt.
         """
         choice("output_type", output_type, get_args(OutputType))
-        plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
-        plan = replace(plan, notes=[*plan.notes, *fit_notes(keyframes, columns, rows)])
-        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
-        negative = prompt_or_embedding(
-            "negative_prompt", negative_prompt, negative_prompt_embeds, self.config.spec.text_shape
-        )
-        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, negative)
-        draws = Draws(seed_of(generator), STREAM, [KEY])
-        corrupted = self.corrupt(plan, keyframes, draws)
-        faded = CrossFaded(self._estimates(plan, keyframes, base, guidance), plan.parts, self.levels)
-        estimate = with_proposals(faded, corrupted.values, self._strength(plan, keyframes))
+        shape, negative = self.config.spec.text_shape, negative_prompt_embeds
+        away = prompt_or_embedding("negative_prompt", negative_prompt, negative, shape)
+        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, away)
+        size = (num_frames, height, width, fps)
+        draft = self.draft(prompt, keyframes, *size, keyframes_at, away, generator, prompt_embeds)
+        plan, keyframes, corrupted = draft.plan, draft.keyframes, draft.corrupted
+        faded = CrossFaded(self._estimates(plan, draft.prompts, guidance), plan.parts, self.levels)
+        estimate = with_proposals(faded, corrupted.values, strengths(plan, keyframes, self.trust).to(self.device))
         steps = sampler.evaluations(corrupted.plan.num_levels)
         with tqdm(**{"total": steps + 1, "desc": "refining", "unit": "step", **self.progress}) as progress:
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
-            latents = sampler(told, corrupted, draws, self.corruption)
+            latents = sampler(told, corrupted, draft.draws, self.corruption)
             progress.set_description("decoding")
             frames = latents if output_type == "latent" else as_output(self.decode(latents), output_type)
             progress.update()
         return RefinerOutput(
             frames=frames,
             latents=latents,
+            keyframes=keyframes,
             values=corrupted.values,
             interpolation=corrupted.interpolation,
             known=corrupted.known,
@@ -208,55 +199,6 @@ class RefinerPipeline:
             plan=plan,
             disagreement=[None if rms is None else float(rms) for rms in faded.disagreement],
         )
-
-    def corrupt(self, plan: VideoPlan, keyframes: Sequence[Keyframe], draws: Draws) -> Corrupted:
-        """The clip that sampling starts from: encoded keyframes, interpolation and noise."""
-        c, t, y, x = plan.latent_shape
-        values = torch.zeros(1, c, t, y, x, device=self.device)
-        given = torch.zeros(1, t, dtype=torch.bool, device=self.device)
-        known = given.clone()
-        for placed in plan.placed:
-            keyframe = keyframes[placed.index]
-            try:
-                latents = encode_keyframe(self.codec, keyframe, placed, (c, y, x), self.device)
-            except BadValue as error:
-                name = error.name if error.name == "codec" else f"keyframes[{placed.index}].{error.name}"
-                raise BadValue(name, error.value, error.allowed) from None
-            stretch = slice(placed.slots.start, placed.slots.stop)
-            values[0, :, stretch] = latents.to(values.dtype)
-            known[:, stretch], given[:, stretch] = True, keyframe.given
-        level = torch.full((1,), plan.level, device=self.device)
-        return self.corruption.of_keyframes(Clip(values, [KEY]), self.levels.plan(known, given), level, draws)
-
-    @torch.no_grad()
-    def interpolate(
-        self,
-        keyframes: Sequence[Keyframe],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-    ) -> Float[Tensor, "3 t h w"]:
-        """The decoded interpolation ``zbar`` of the keyframes; the refiner's network is not run. Raises as a call."""
-        plan = self.planner.plan(keyframes, num_frames, height, width, fps)
-        return self.decode(self.corrupt(plan, keyframes, Draws(0, STREAM, [KEY])).interpolation)
-
-    @torch.no_grad()
-    def decode(
-        self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
-    ) -> Float[Tensor, "3 t h w"]:
-        """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
-        return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
-
-    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
-        """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
-        shape = self.config.spec.text_shape
-        if self.text is not None:
-            return self.text.encode(prompts).to(self.device, torch.float32)
-        if any(prompts):
-            allowed = "no prompt: this model has no text encoder (text=umt5 text.folder=<folder> names one)"
-            raise BadValue("prompt", next(filter(None, prompts)), allowed)
-        return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
     def guidance(self, scale: float | None, negative_prompt: str | Embedding = "") -> Guidance:
         """That of the sampler, or classifier-free with another scale, away from the negative prompt or its embedding.
@@ -271,12 +213,10 @@ class RefinerPipeline:
             own = NoGuidance() if scale == 1 else ClassifierFree(scale, file)
         if not isinstance(own, ClassifierFree):
             return own
-        if isinstance(negative_prompt, Tensor):
-            return own.away_from(negative_prompt.to(self.device))
-        if own.negative.path and not negative_prompt:
+        if own.negative.path and isinstance(negative_prompt, str) and not negative_prompt:
             return own
-        negative = self.embed([negative_prompt])
-        return own if negative is None else own.away_from(negative[0])
+        negative = self._negative(negative_prompt)
+        return own if negative is None else own.away_from(negative)
 
     def _on_step(self, progress: Any, callback: OnStepEnd | None) -> OnStep:
         def on_step(step: int, state: Corrupted, made: Tensor) -> Tensor:
@@ -288,27 +228,12 @@ class RefinerPipeline:
 
         return on_step
 
-    def _estimates(
-        self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding, guidance: Guidance
-    ) -> list[CleanEstimate]:
+    def _estimates(self, plan: VideoPlan, prompts: Prompts, guidance: Guidance) -> list[CleanEstimate]:
         """The clean estimate of every window, under the prompts of its frames."""
-        changes = [(p.slots.start, text) for p in plan.placed if (text := keyframes[p.index].prompt) is not None]
-        embedding = prompt if isinstance(prompt, Tensor) else None
-        base = prompt if isinstance(prompt, str) else None
-        prompts, of_frame = prompt_segments(base, changes, plan.latent_shape[1])
-        texts, model = self.embed([words or "" for words in prompts]), guidance(self.clean_estimate)
-        if texts is None:
+        model = guidance(self.clean_estimate)
+        if prompts.texts is None:
             return [model for _ in plan.parts]
-        if embedding is not None:
-            texts[0] = embedding
-        index = torch.tensor(of_frame, device=self.device)
-        return [prompted(model, texts, index[part.start : part.stop]) for part in plan.parts]
-
-    def _strength(self, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Float[Tensor, " t"]:
-        strength = torch.zeros(plan.latent_shape[1], device=self.device)
-        for placed in plan.placed:
-            strength[placed.slots.start : placed.slots.stop] = keyframes[placed.index].strength or 0.0
-        return strength
+        return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
 
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)

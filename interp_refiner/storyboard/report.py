@@ -1,6 +1,5 @@
 """What became of the keyframes and the joints, and a picture of it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,9 +9,10 @@ from torch import Tensor
 
 from interp_refiner.data.codec import contact_sheet, stacked
 from interp_refiner.evaluation.measures import keyframe_report, psnr
+from interp_refiner.storyboard.arguments import RefinerOutput
+from interp_refiner.storyboard.drafting import Draft
 from interp_refiner.storyboard.encoding import pixels
 from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.pipeline import RefinerOutput
 from interp_refiner.storyboard.timeline import Placed
 
 Video = Float[Tensor, "3 t h w"]
@@ -20,7 +20,7 @@ EMPTY = 0.93  # grey of a frame that the storyboard leaves open
 COLUMNS, ROWS = 21, 6  # of a contact sheet; longer videos are shown in part
 
 
-def keyframe_records(result: RefinerOutput, keyframes: Sequence[Keyframe], video: Video) -> list[dict[str, Any]]:
+def keyframe_records(result: RefinerOutput, video: Video) -> list[dict[str, Any]]:
     """The contract of every keyframe, in time.
 
     ``exact``: its latents are equal bit for bit; ``latent_rmse`` from what was asked. In pixels, at the frame that its
@@ -29,22 +29,21 @@ def keyframe_records(result: RefinerOutput, keyframes: Sequence[Keyframe], video
 
     Args:
         result: of the pipeline.
-        keyframes: as they were handed over.
         video: the decoded frames.
     """
     latents = keyframe_report(result.latents, result.values, result.known)
     error = (result.latents - result.values).float().square().transpose(1, 2).flatten(2).mean(2).sqrt()[0]
-    pictures, shown = storyboard_row(result, keyframes, video)
+    pictures, shown = storyboard_row(result, video)
     wanted = torch.where(shown.view(1, -1, 1, 1), pictures, video).unsqueeze(0)
     seen = keyframe_report(video.unsqueeze(0), wanted, shown.unsqueeze(0))
     quality, records = psnr(video.unsqueeze(0), wanted)[0], []
     for placed in sorted(result.plan.placed, key=lambda placed: placed.slots.start):
-        keyframe, slots = keyframes[placed.index], slice(placed.slots.start, placed.slots.stop)
+        keyframe, slots = result.keyframes[placed.index], slice(placed.slots.start, placed.slots.stop)
         record = _where(keyframe, placed) | {
             "exact": bool(latents.exact[0, slots].all()),
             "latent_rmse": float(error[slots].square().mean().sqrt()),
         }
-        if keyframe.latents is None:
+        if keyframe.pictures:
             inner = bool(seen.inner[placed.frame])
             record |= {
                 "psnr": float(quality[placed.frame]),
@@ -63,6 +62,7 @@ def _where(keyframe: Keyframe, placed: Placed) -> dict[str, Any]:
         "frame": placed.frame,
         "latent_frames": list(placed.slots),
         "hard": keyframe.given,
+        "generated": keyframe.generated,
         "strength": keyframe.strength,
     }
 
@@ -90,13 +90,18 @@ def joint_records(result: RefinerOutput) -> list[dict[str, Any]]:
 
 
 def storyboard_row(
-    result: RefinerOutput, keyframes: Sequence[Keyframe], video: Video
+    result: RefinerOutput | Draft, video: Video, interpolation: Video | None = None
 ) -> tuple[Video, Bool[Tensor, " t"]]:
-    """The storyboard as a video: its pictures where they are shown, grey elsewhere; and which frames have one."""
+    """The storyboard as a video: its pictures where they are shown, grey elsewhere; and which frames have one.
+
+    Keyframes that are latents or were generated are seen in ``interpolation``, which shows them as they are.
+    """
     row, shown = torch.full_like(video, EMPTY), torch.zeros(video.shape[1], dtype=torch.bool)
     for placed in result.plan.placed:
-        keyframe = keyframes[placed.index]
-        if keyframe.latents is not None:
+        keyframe, span = result.keyframes[placed.index], slice(placed.shown.start, placed.shown.stop)
+        if not keyframe.pictures:
+            if interpolation is not None:
+                row[:, span], shown[span] = interpolation[:, span], True
             continue
         frames = pixels(keyframe, video.shape[3], video.shape[2])
         for offset, frame in enumerate(placed.shown):
@@ -107,19 +112,20 @@ def storyboard_row(
 
 def storyboard_sheet(
     result: RefinerOutput,
-    keyframes: Sequence[Keyframe],
     video: Video,
     interpolation: Video,
     title: str = "",
     columns: int = COLUMNS,
 ) -> Image.Image:
-    """Storyboard, interpolation and refined video below each other, keyframes bordered.
+    """Keyframes, interpolation and refined video below each other, keyframes bordered.
 
     Videos longer than ``columns`` frames take several rows; of very long ones some frames are shown.
     """
     slots = torch.tensor(result.plan.grid.slots)
     marked = result.known[0].cpu()[slots]
-    rows, labels = [storyboard_row(result, keyframes, video)[0], interpolation, video], _LABELS
+    rows = [storyboard_row(result, video, interpolation)[0], interpolation, video]
+    generated = any(keyframe.generated for keyframe in result.keyframes)
+    labels = ("keyframes" if generated else "storyboard", "interpolation", "refined")
     if video.shape[1] > columns * ROWS:
         return contact_sheet(rows, labels, marked, title, columns)
     sheets = []
@@ -128,6 +134,3 @@ def storyboard_sheet(
         cut = [row[:, start:stop] for row in rows]
         sheets.append(contact_sheet(cut, labels, marked[start:stop], title if start == 0 else "", first=start))
     return stacked(sheets)
-
-
-_LABELS = ("storyboard", "interpolation", "refined")

@@ -3,17 +3,15 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
-from interp_refiner.config import run_metadata, terminal, writable
+from interp_refiner.config import run_metadata, writable
 from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
@@ -24,14 +22,15 @@ from interp_refiner.storyboard import (
     Storyboard,
     VideoPlan,
     load_storyboard,
+    parse_storyboard,
 )
-from interp_refiner.storyboard.cost import expected_cost
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.storyboard import naming
-from interp_refiner.storyboard.timeline import collisions, refuse_collisions
+from interp_refiner.storyboard.terminal import show_cost, show_plan, show_result
+from interp_refiner.storyboard.timeline import refuse_collisions
 from interp_refiner.training.checkpoint import is_exported, located
 
-CONTRACT = ("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam flicker")
+OF_PROMPT = ("prompt", "frames", "keyframes_at")  # settings that a storyboard has, too
 EXTRAS = ("gif", "frames", "latents")
 ALWAYS = ("video", "sheet", "report")
 SUFFIXES = {
@@ -45,8 +44,10 @@ SUFFIXES = {
 Timings = dict[str, float]
 
 
-def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
-    """Makes the video of ``cfg.storyboard``, or prints its plan; nothing is written before everything is checked.
+def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
+    """Makes a video of ``cfg.storyboard`` or of ``cfg.prompt``, or prints its plan.
+
+    Nothing is written before everything is checked.
 
     Args:
         cfg: of ``interp_refiner.sample``.
@@ -55,16 +56,16 @@ def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
     Raises:
         BadValue: naming the entry of the storyboard, or the setting.
     """
-    board = load_storyboard(cfg.storyboard)
+    board = board_of(cfg)
     output = checked_output(cfg, board)
     seconds: Timings = {}
     with timed(seconds, "loading"):
         pipeline = load()
         pipeline.sampler.check(pipeline.corruption)
-    with naming("storyboard"):
+    with naming("storyboard") if cfg.storyboard is not None else nullcontext():
         keyframes, size, notes = read_board(pipeline, board, only_looks=cfg.dry_run)
         notes += unguided(board, pipeline)
-        plan = pipeline.planner.plan(keyframes, **size, collide=cfg.dry_run)
+        keyframes, plan = pipeline.planned(keyframes, **size, keyframes_at=board.keyframes_at, collide=cfg.dry_run)
         sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
@@ -76,20 +77,41 @@ def sample_storyboard(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
             size |= {"negative_prompt": board.negative_prompt, "generator": cfg.seed}
             result = pipeline(board.prompt, keyframes, **size, output_type="pt")
     report = {
-        "storyboard": str(cfg.storyboard),
+        "storyboard": str(cfg.storyboard) if cfg.storyboard is not None else None,
         "checkpoint": str(cfg.checkpoint),
         "settings": settings(cfg, board, pipeline, plan),
         "notes": [*notes, *plan.notes],
-        "keyframes": keyframe_records(result, keyframes, result.frames),
+        "keyframes": keyframe_records(result, result.frames),
         "joints": joint_records(result),
     }
     with timed(seconds, "writing"):
         write_mp4(output["video"], result.frames, plan.fps, cfg.upscale, sound=sound)
-        write(cfg, pipeline, result, keyframes, board.prompt, output)
+        write(cfg, pipeline, result, board.prompt, output)
     files = [str(file) for name, file in output.items() if name != "report"]
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
     output["report"].write_text(json.dumps(report, indent=2) + "\n")
     show_result(report, output["report"])
+
+
+def board_of(cfg: DictConfig) -> Storyboard:
+    """The storyboard that a program is asked for: a file, or a prompt that makes its keyframes.
+
+    Raises:
+        BadValue: neither; a prompt, a length or times beside a file, which has its own; or as :func:`load_storyboard`.
+    """
+    own = {name: plain(cfg[name]) for name in OF_PROMPT if cfg[name] is not None}
+    if cfg.storyboard is not None:
+        for name, value in own.items():
+            raise BadValue(name, value, "null beside a storyboard, which has its own")
+        return load_storyboard(cfg.storyboard)
+    if not cfg.prompt:
+        raise BadValue("prompt", cfg.prompt, "what the video shows, or storyboard=<file>")
+    return parse_storyboard(own)
+
+
+def plain(value: Any) -> Any:
+    """A setting's value, lists as Python's own."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def read_board(
@@ -136,7 +158,7 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     files = {name: output.with_suffix(suffix) for name, suffix in SUFFIXES.items() if name in (*ALWAYS, *cfg.also)}
     folder = located(cfg.checkpoint)
     model = [file for file in folder.rglob("*") if file.is_file()] if is_exported(folder) else []
-    sources = [Path(cfg.storyboard).expanduser(), *board.files, *model]
+    sources = [*([Path(cfg.storyboard).expanduser()] if cfg.storyboard is not None else []), *board.files, *model]
     read = {file.resolve() for file in sources}
     for file in files.values():
         if file.resolve() in read or any(file.exists() and file.samefile(other) for other in sources if other.exists()):
@@ -171,6 +193,7 @@ def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan
         "level": plan.level,
         "windows": [asdict(part) for part in plan.parts],
         "device": str(pipeline.device),
+        **({"keyframes_from": repr(pipeline.phase1.source)} if pipeline.phase1 is not None else {}),
     }
 
 
@@ -178,7 +201,6 @@ def write(
     cfg: DictConfig,
     pipeline: RefinerPipeline,
     result: RefinerOutput,
-    keyframes: list[Keyframe],
     prompt: str,
     output: dict[str, Path],
 ) -> None:
@@ -193,69 +215,9 @@ def write(
     if "latents" in output:
         save_tensors({"latents": result.latents[0]}, output["latents"])
     interpolation = pipeline.decode(result.interpolation, like=result.latents)
-    title = "   ".join(filter(None, [Path(cfg.storyboard).stem, pipeline.codec.caveat, prompt]))
-    storyboard_sheet(result, keyframes, video, interpolation, title).save(output["sheet"])
-
-
-def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> None:
-    """Prints where every keyframe snaps to, what collides and what does not match."""
-    console = terminal(wide=True)
-    c, t, y, x = plan.latent_shape
-    console.print(
-        f"{plan.grid.num_frames} frames at {plan.fps:g} a second, latents {c} x {t} x {y} x {x}, level {plan.level}"
-    )
-    taken = {second.index: first.index for first, second in collisions(plan.placed)}
-    table = Table("keyframe", "file", "time", "frame", "latent frames", "pixel frames", "kind", "", box=SIMPLE_HEAD)
-    for p in sorted(plan.placed, key=lambda placed: (placed.slots.start, placed.index)):
-        keyframe = keyframes[p.index]
-        kind = "hard" if keyframe.given else f"strength {keyframe.strength:g}"
-        collision = f"collides with keyframe {taken[p.index]}" if p.index in taken else ""
-        table.add_row(
-            str(p.index), keyframe.name, str(keyframe.time), str(p.frame), span(p.slots), span(p.shown), kind, collision
-        )
-    console.print(table)
-    for index, part in enumerate(plan.parts):
-        console.print(f"window {index}: latent frames {span(range(part.start, part.stop))}")
-    for note in [*notes, *plan.notes]:
-        console.print(f"note: {note}", soft_wrap=True)
-
-
-def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
-    """Prints what the video will take, from one estimate and a few decoded frames that are timed now."""
-    cost = expected_cost(pipeline, plan, keyframes)
-    terminal(wide=True).print(
-        f"about {cost.seconds:.1f} s on {pipeline.device}: {cost.refining:.1f} s for {cost.estimates} passes of the "
-        f"network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
-        soft_wrap=True,
-    )
-
-
-def show_result(report: dict[str, Any], file: Path) -> None:
-    """Prints the keyframe contract and where everything is."""
-    console = terminal(wide=True)
-    table = Table(*CONTRACT, box=SIMPLE_HEAD)
-    for row in report["keyframes"]:
-        table.add_row(*contract_row(row))
-    console.print(table)
-    for joint in report["joints"]:
-        console.print(f"joint at latent frames {joint['latent_frames']}: seam flicker {joint['seam_flicker']:.2f}")
-    for note in report["notes"]:
-        console.print(f"note: {note}", soft_wrap=True)
-    for name in [*report["files"], file]:
-        console.print(str(name), soft_wrap=True)
-
-
-def contract_row(record: dict[str, Any]) -> list[str]:
-    """A keyframe's record in words, in the columns of ``CONTRACT``."""
-    numbers = (record.get("psnr"), record.get("colour_shift"), record.get("seam_flicker"))
-    shown = ["" if value is None else f"{value:.3g}" for value in numbers]
-    kind = "hard" if record["hard"] else f"strength {record['strength']:g}"
-    return [record["name"], str(record["frame"]), kind, "yes" if record["exact"] else "no", *shown]
-
-
-def span(numbers: range) -> str:
-    """``5`` or ``5-8``."""
-    return str(numbers.start) if len(numbers) == 1 else f"{numbers.start}-{numbers.stop - 1}"
+    name = Path(cfg.storyboard).stem if cfg.storyboard is not None else ""
+    title = "   ".join(filter(None, [name, pipeline.codec.caveat, prompt]))
+    storyboard_sheet(result, video, interpolation, title).save(output["sheet"])
 
 
 @contextmanager

@@ -10,6 +10,7 @@
       - {image: sketch.webp, time: 50%, strength: 0.6, prompt: the circle turns}
       - {video: take_3.mp4, frame: 37, time: 2s, fit: pad}
       - {clip: ending.mp4, time: 16, sound: true}
+    keyframes_at: [25%, 75%]   # the prompt makes these; without any keyframes it makes all
 
 Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
 """
@@ -30,10 +31,11 @@ from interp_refiner.storyboard.keyframe import TIMES, Keyframe, Time, check_stre
 from interp_refiner.storyboard.media import Fit, Shown, as_tensor, fitted, frame_start, read_clip, read_frame
 from interp_refiner.storyboard.plain_yaml import read_json, read_yaml
 
+KEYFRAMES = "a list of at least one keyframe, such as - {image: first.png, time: 0}"
 PLAIN = {  # what pydantic says less well
     "time": TIMES,
     "frame": TIMES,
-    "keyframes": "a list of at least one keyframe, such as - {image: first.png, time: 0}",
+    "keyframes_at": "a list of times, such as [0, 50%, 100%]",
 }
 
 
@@ -81,7 +83,9 @@ class Storyboard(BaseModel):
         fps: frames a second; None for that of the model's data.
         prompt, negative_prompt: what the video should show, and what guidance leads away from.
         fit: how pictures of another size are fitted.
-        keyframes: in any order.
+        keyframes: in any order; none where the prompt makes them.
+        keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
+            ``keyframes``, and without these for evenly spread ones.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -94,7 +98,8 @@ class Storyboard(BaseModel):
     prompt: str = ""
     negative_prompt: str = ""
     fit: Fit = "crop"
-    keyframes: list[Entry] = Field(min_length=1)
+    keyframes: list[Entry] = Field(default_factory=list)
+    keyframes_at: list[int | str] | None = None
     _folder: Path = PrivateAttr(Path("."))  # that paths are relative to
 
     @property
@@ -227,6 +232,12 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
     board._folder = folder
     if board.frames is not None and board.seconds is not None:
         raise BadValue("storyboard.seconds", board.seconds, f"frames or seconds, not both: frames={board.frames}")
+    if not board.keyframes and not board.prompt:
+        came = content.get("keyframes") if isinstance(content, dict) else None
+        raise BadValue("keyframes", came, f"{KEYFRAMES}, or a prompt that makes them")
+    for index, time in enumerate(board.keyframes_at or []):
+        with naming(f"keyframes_at[{index}]", "time"):
+            parse_time(time)
     for index, entry in enumerate(board.keyframes):
         with naming(f"keyframes[{index}]"):
             _check(entry)

@@ -12,7 +12,8 @@ from interp_refiner.data.codec import write_mp4
 from interp_refiner.model.sampler import Bridge, Sampler
 from interp_refiner.storyboard import RefinerPipeline, Storyboard, VideoPlan, parse_storyboard
 from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
-from interp_refiner.storyboard.sampling import CONTRACT, contract_row, read_board
+from interp_refiner.storyboard.sampling import read_board
+from interp_refiner.storyboard.terminal import CONTRACT, contract_row
 
 SHOWN_WIDTH = 448  # pixels of a video on the page, about
 SHEET_COLUMNS = 11  # frames in a row of the contact sheet, which is as wide as the page
@@ -55,11 +56,13 @@ class Refined:
 
     Attributes:
         video: its file.
-        sheet: storyboard, interpolation and refinement below each other.
+        interpolation: what it was refined from.
+        sheet: keyframes, interpolation and refinement below each other.
         contract: one row a keyframe, columns as in ``CONTRACT``.
     """
 
     video: Path
+    interpolation: Path
     sheet: Image.Image
     contract: list[list[str]]
 
@@ -107,6 +110,11 @@ class Studio:
         return [*same, *self.samplers][0]
 
     @property
+    def generates(self) -> bool:
+        """Whether a prompt alone becomes a video."""
+        return self.pipeline.phase1 is not None
+
+    @property
     def num_frames(self) -> int:
         """Pixel frames of the clips that the model was trained on."""
         return self.pipeline.planner.length(None, None, None)
@@ -138,10 +146,12 @@ class Studio:
         video = result.frames
         file = write_mp4(self.folder / session / "refined.mp4", video, result.plan.fps, self._scale(video))
         interpolation = pipeline.decode(result.interpolation, like=result.latents)
-        sheet = storyboard_sheet(result, keyframes, video, interpolation, columns=SHEET_COLUMNS)
+        start = self.folder / session / "interpolation.mp4"
+        write_mp4(start, interpolation, result.plan.fps, self._scale(video))
+        sheet = storyboard_sheet(result, video, interpolation, columns=SHEET_COLUMNS)
         progress(total, total)
-        contract = [contract_row(record) for record in keyframe_records(result, keyframes, video)]
-        return Refined(file, sheet, contract)
+        contract = [contract_row(record) for record in keyframe_records(result, video)]
+        return Refined(file, start, sheet, contract)
 
     def _sampler(self, name: str, steps: int) -> Sampler:
         sampler = self.samplers[name]

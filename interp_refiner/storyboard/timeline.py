@@ -103,7 +103,7 @@ def place(keyframes: Sequence[Keyframe], grid: Grid, fps: float, codec: Codec) -
 def _slots_taken(keyframe: Keyframe, first: int, codec: Codec) -> int:
     if keyframe.latents is not None:
         return keyframe.latents.shape[1]
-    if keyframe.video is None:
+    if keyframe.video is None:  # a picture, or one that is generated
         return 1
     assert isinstance(keyframe.video, Tensor)
     frames = keyframe.video.shape[1]

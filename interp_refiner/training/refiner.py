@@ -1,9 +1,5 @@
 """The LightningModule: where backbone, objective and sampler meet."""
 
-from collections.abc import Mapping
-from typing import Any
-
-import lightning as L
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -14,6 +10,7 @@ from interp_refiner.forward.scheduled_sampling import Proposals
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
+from interp_refiner.training.backbone_module import BackboneModule
 from interp_refiner.training.missing_frame import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe, steps
 
@@ -37,7 +34,7 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
         raise BadValue("sampler", type(sampler).__name__, allowed)
 
 
-class Refiner(L.LightningModule):
+class Refiner(BackboneModule):
     """Trains a backbone to refine corrupted clips.
 
     Batches arrive as :class:`Corrupted`: the data module has applied the corruption on the device.
@@ -63,33 +60,21 @@ class Refiner(L.LightningModule):
         corruption: Corruption,
         saves_frozen: bool = False,
     ):
-        super().__init__()
+        super().__init__(backbone, optimizer, saves_frozen)
         check_method(corruption, objective, sampler)
         if objective.zero_start:
             backbone.zero_output()
-        self.backbone, self.objective = backbone, objective
-        self.recipe, self.sampler, self.corruption = optimizer, sampler, corruption
+        self.objective, self.sampler, self.corruption = objective, sampler, corruption
         self.validation_error = MissingFrameError(objective.num_levels)
-        self.saves_frozen = saves_frozen
 
     def configure_model(self) -> None:
-        """Hands the backbone to a strategy that spreads it over processes; Lightning calls it once they have met."""
-        strategy: Any = self.trainer.strategy
+        super().configure_model()
+        strategy = self.trainer.strategy
         if hasattr(strategy, "parallelize"):
-            strategy.parallelize(self.backbone)
-            self.objective.level_error.copies = strategy.sharing
+            self.objective.level_error.copies = strategy.sharing  # type: ignore[attr-defined]
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        for name in () if self.saves_frozen else self.backbone.unchanged:
-            checkpoint["state_dict"].pop(f"backbone.{name}", None)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["state_dict"] = self.with_unchanged(checkpoint.get("state_dict", {}))
-
-    def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a checkpoint together with those that it leaves out."""
-        own, left_out = self.state_dict(), (f"backbone.{name}" for name in self.backbone.unchanged)
-        return {**{name: own[name] for name in left_out}, **weights}
+    def seen_shape(self, corrupted: Corrupted) -> torch.Size:
+        return corrupted.x.shape
 
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """``z0_hat``, or the next finer level with ``objective=adjacent``: where training and sampling meet."""
@@ -126,13 +111,7 @@ class Refiner(L.LightningModule):
         return loss.total
 
     def step_flops(self, corrupted: Corrupted) -> float | None:
-        """Operations of :meth:`training_step` and its backward pass on a batch; None where the backbone counts none.
-
-        The model's, see :mod:`interp_refiner.model.attention.flops`: nothing that is computed a second time is counted.
-        """
-        text = corrupted.clip.text
-        shape = corrupted.x.shape
-        forward = self.backbone.flops(shape[0], shape[1:], text.shape[1] if text is not None else 1)
+        forward = self.forward_flops(corrupted)
         if forward is None:
             return None
         predicted = forward.total if self.corruption.scheduled_sampling.from_model else 0.0
@@ -159,6 +138,3 @@ class Refiner(L.LightningModule):
 
     def predict_step(self, corrupted: Corrupted, batch_index: int) -> Float[Tensor, "b c t *space"]:
         return self.sample(corrupted)
-
-    def configure_optimizers(self) -> Any:
-        return self.recipe.configure(self, self.trainer.max_steps)

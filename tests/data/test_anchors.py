@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import Anchors, AnchorShards, ImperfectSource, ShardDataset
+from interp_refiner.data import Anchors, AnchorShards, ImperfectSource, Sample, ShardDataset
 from interp_refiner.data.shards import BadSample, write_shards
 from interp_refiner.data.shards.write import Anchor
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
@@ -104,15 +104,16 @@ def test_an_imperfect_source_shifts_frames_and_adds_noise(tmp_path):
     dataset, source = ShardDataset(tmp_path / "set"), ImperfectSource(frames=[0, 2, 4], sigma=0.0, max_shift=1)
     steps = set()
     for sample in map(dataset.__getitem__, range(20)):
-        one, clean = source(sample.key, sample.latents), sample.latents.float()
+        (one,), clean = source.propose([sample]), sample.latents.float()
         assert one.key == sample.key
         for column, frame in enumerate(one.frames.tolist()):
             found = [t for t in range(5) if torch.equal(one.latents[:, column], clean[:, t])]
             steps.add(found[0] - frame)
     assert steps == {-1, 0, 1}
-    noisy = ImperfectSource(sigma=0.5, max_shift=0)("k", torch.zeros(8, 50, 4, 4))
-    assert 0.47 < noisy.latents.std() < 0.53
-    assert torch.equal(noisy.latents, ImperfectSource(sigma=0.5, max_shift=0)("k", torch.zeros(8, 50, 4, 4)).latents)
+    still = [Sample("k", torch.zeros(8, 50, 4, 4))]
+    noisy, again = (ImperfectSource(sigma=0.5, max_shift=0).propose(still)[0].latents for _ in range(2))
+    assert 0.47 < noisy.std() < 0.53
+    assert torch.equal(noisy, again)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_bad_settings_of_a_source_name_themselves(setting, message):
 
 def test_frames_beyond_the_clip_are_refused():
     with pytest.raises(BadValue, match=r"frames=\[5\]: expected indices from 0 to 4"):
-        ImperfectSource(frames=[5])("k", torch.randn(SHAPE))
+        ImperfectSource(frames=[5]).propose([Sample("k", torch.randn(SHAPE))])
 
 
 class TestAnchorsOfADataSet:
@@ -150,8 +151,32 @@ class TestAnchorsOfADataSet:
         shards = anchors.open("train", clips)
         assert set(shards.rows) == {clips.key(i) for i in range(6)}
         assert read(shards, clips.key(2))[1].tolist() == [False, True, False, True, False]
-        monkeypatch.setattr("interp_refiner.data.anchor_source.write_shards", lambda *_: pytest.fail("written again"))
+        monkeypatch.setattr("interp_refiner.data.anchor_source.write_shard", lambda *_: pytest.fail("written again"))
         anchors.open("train", clips)
+
+    def test_what_was_interrupted_goes_on_with_the_first_shard_that_is_missing(self, tmp_path, clips, monkeypatch):
+        monkeypatch.setattr("interp_refiner.data.anchor_source.SHARD", 2)
+        source, asked = ImperfectSource(sigma=0.2), []
+        source.write(tmp_path / "whole", clips)
+        propose = ImperfectSource.propose
+
+        def until_the_fourth(self, some):
+            asked.extend(clip.key for clip in some)
+            if len(asked) == 4:
+                raise KeyboardInterrupt
+            return propose(self, some)
+
+        monkeypatch.setattr(ImperfectSource, "propose", until_the_fourth)
+        with pytest.raises(KeyboardInterrupt):
+            source.write(tmp_path / "train", clips)
+        assert not (tmp_path / "train").exists()
+        with pytest.raises(BadValue, match=r"sigma=0\.2 instead of 0\.4.*delete .*train\.partial"):
+            ImperfectSource(sigma=0.4).write(tmp_path / "train", clips)
+        source.write(tmp_path / "train", clips)
+        assert asked[4:] == [clips.key(number) for number in range(2, 6)]
+        for file in (tmp_path / "whole").iterdir():
+            assert (tmp_path / "train" / file.name).read_bytes() == file.read_bytes()
+        assert not list(tmp_path.glob("*.partial"))
 
     def test_another_source_s_anchors_are_refused(self, tmp_path, clips):
         Anchors(str(tmp_path / "anchors"), source=ImperfectSource(sigma=0.2)).open("train", clips)

@@ -1,4 +1,4 @@
-"""A run folder with a tiny untrained refiner that adds something of its own."""
+"""Run folders with a tiny untrained refiner, and a generator of keyframes, that add something of their own."""
 
 import pytest
 import torch
@@ -16,19 +16,33 @@ def program_config(program: str, folder, *overrides: str):
         return compose(program, [*places, f"paths.output_dir={folder / program}", *overrides])
 
 
-@pytest.fixture(scope="session")
-def run_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
-    small = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.num_layers=1", "corruption.sigma=0.4"]
-    cfg = program_config("train", folder, "+experiment=toy_video", *small)
+SMALL = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.num_layers=1"]
+
+
+def random_run(folder, *overrides: str):
+    """A run of untrained weights, all of them moved away from zero."""
+    cfg = program_config("train", folder, *SMALL, *overrides)
     run = assemble(cfg)
     with torch.no_grad():
-        for weight in run.refiner.parameters():
+        for weight in run.module.parameters():
             weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     (folder / "train" / "checkpoints").mkdir(parents=True)
     save_config(cfg, folder / "train")
-    torch.save({"state_dict": run.refiner.state_dict()}, folder / "train" / LAST_CHECKPOINT)
+    torch.save({"state_dict": run.module.state_dict()}, folder / "train" / LAST_CHECKPOINT)
     return folder / "train"
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory):
+    return random_run(tmp_path_factory.mktemp("tiny"), "+experiment=toy_video", "corruption.sigma=0.4")
+
+
+@pytest.fixture(scope="session")
+def generator_folder(tmp_path_factory):
+    """Of the same clips and prompts; its statistics are those of clips of another seed."""
+    size = ["data.writer.height=16", "data.writer.width=24", "data.writer.seed=1", "training.sampler.steps=3"]
+    small = ["backbone.num_attention_heads=2", "backbone.ffn_dim=64"]
+    return random_run(tmp_path_factory.mktemp("generator"), "+experiment=keyframes", *size, *small)
 
 
 @pytest.fixture(scope="session")

@@ -16,9 +16,11 @@ from interp_refiner.app import app
 from interp_refiner.config import build
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.model.sampler import ClassifierFree
+from interp_refiner.storyboard import Phase1
 from interp_refiner.storyboard.studio import CONTRACT, Pinned, Studio, pinned, storyboard
 from tests import browser
 from tests.storyboard.conftest import pipe, program_config, run_folder  # noqa: F401 - fixtures
+from tests.storyboard.sources import Told
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="gradio is not installed: pip install 'interp_refiner[app]'"
@@ -77,6 +79,39 @@ def test_the_refinement_keeps_what_is_hard_and_tells_its_progress(studio, sample
     assert frames_of(made.video) == 21
     assert [row[CONTRACT.index("exact")] for row in made.contract] == ["yes", "yes", "no", "yes", "yes"]
     assert 11 * 24 < made.sheet.width < 21 * made.sheet.height  # two rows of frames
+
+
+def test_a_prompt_without_pictures_becomes_a_video(studio):
+    with pytest.raises(BadValue, match=r"keyframes=\[\]: expected a list of at least one keyframe.*, or a prompt"):
+        storyboard([], 21, 8.0, "")
+    asked = storyboard([], 31, 8.0, "bright ring moving up")
+    with pytest.raises(BadValue, match=r"keyframes=\[\]: expected at least one keyframe"):
+        studio.refine(asked, "one_jump", 1, 0, "a", lambda done, of: None)
+    assert not studio.generates
+    studio.pipeline = studio.pipeline.with_keyframes(Phase1(Told(), studio.pipeline.config.spec))
+    assert studio.generates
+    made = studio.refine(asked, "one_jump", 1, 0, "a", lambda done, of: None)
+    assert frames_of(made.video) == frames_of(made.interpolation) == 31
+    assert {row[CONTRACT.index("kind")] for row in made.contract} == {"generated"}
+
+
+@needs_gradio
+def test_the_button_asks_for_pictures_or_for_a_prompt(studio):
+    import gradio as gr
+
+    from interp_refiner.storyboard.page import HINT, OR_A_PROMPT, previewing, refining
+
+    def pressed(prompt):
+        request = gr.Request(session_hash="a")
+        return refining(studio)([], 21, 8.0, prompt, "one_jump", 1, 0, request, gr.Progress())
+
+    assert HINT in pressed("bright ring moving up")[-1]
+    studio.pipeline = studio.pipeline.with_keyframes(Phase1(Told(), studio.pipeline.config.spec))
+    assert OR_A_PROMPT in pressed(" ")[-1]
+    assert OR_A_PROMPT in previewing(studio)([], 21, 8.0, "a", gr.Request(session_hash="a"))[-1]
+    interpolation, refined, *_, said = pressed("bright ring moving up")
+    assert frames_of(Path(interpolation)) == frames_of(Path(refined)) == 21
+    assert "refused" not in said
 
 
 def test_settings_of_a_sampler_stay_when_steps_are_chosen(studio):

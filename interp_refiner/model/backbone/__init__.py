@@ -18,6 +18,7 @@ from interp_refiner.model.backbone.recomputation import (
     Recomputation,
     SelectiveRecomputation,
 )
+from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
 from interp_refiner.model.backbone.trajectory import Trajectory
 from interp_refiner.model.backbone.wan import Wan
@@ -36,6 +37,7 @@ __all__ = [
     "PerFrame",
     "Recomputation",
     "SelectiveRecomputation",
+    "Shown",
     "Spread",
     "Timestep",
     "Trajectory",

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
 
 
@@ -21,8 +22,10 @@ class Backbone(nn.Module, ABC):
         return 1, 1
 
     @abstractmethod
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
+    def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t *space"]:
         """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read.
+
+        A corrupted clip is shown with its keyframe content; a generator of keyframes says itself what is shown.
 
         Float32, whatever the precision of weights and autocast: clean estimates, losses and samples are computed from
         it, and half precision would round latents.

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp_refiner.core import Corrupted, per_frame, take_frames
+from interp_refiner.model.backbone.shown import Shown
 
 
 class KeyframeChannels(ABC):
@@ -130,8 +131,8 @@ class FrameNumbers(nn.Module):
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b t out"]:
-        return self.out(nn.functional.silu(self.hidden(self.numbers(corrupted).to(self.hidden.weight.dtype))))
+    def forward(self, numbers: Float[Tensor, "b t 8"]) -> Float[Tensor, "b t out"]:
+        return self.out(nn.functional.silu(self.hidden(numbers.to(self.hidden.weight.dtype))))
 
     @staticmethod
     def numbers(corrupted: Corrupted) -> Float[Tensor, "b t 8"]:
@@ -143,6 +144,13 @@ class FrameNumbers(nn.Module):
         per_clip = torch.stack([c.level / c.plan.num_levels, c.tau, known.mean(1)], 1)
         per_frame_ = torch.stack([known, near.alpha, near.gap / last, near.distance / last, confidence], 2)
         return torch.cat([per_clip.unsqueeze(1).expand(-1, known.shape[1], -1), per_frame_], 2)
+
+
+def shown(corrupted: Corrupted, timestep: Timestep, channels: KeyframeChannels) -> Shown:
+    """A corrupted clip as networks see it."""
+    numbers = FrameNumbers.numbers(corrupted)
+    state, times = timestep.state(corrupted), timestep.times(corrupted)
+    return Shown(state, times, corrupted.clip.text, channels(corrupted), numbers)
 
 
 def frames_to_tokens(value: Float[Tensor, "b t *d"], tokens_per_frame: int) -> Float[Tensor, "b n *d"]:

@@ -18,7 +18,9 @@ from interp_refiner.model.backbone.conditioning import (
     KeyframeChannels,
     PerFrame,
     Timestep,
+    shown,
 )
+from interp_refiner.model.backbone.shown import Shown
 
 
 class Kernel(nn.Module):
@@ -64,9 +66,9 @@ class TimeBlock(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim, bias=False), nn.Linear(dim, dim, bias=False)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, x: Float[Tensor, "b t h w d"], places: Float[Tensor, "t d"]) -> Float[Tensor, "b t h w d"]:
+    def forward(self, x: Float[Tensor, "b t h w d"], places: Float[Tensor, "#b t d"]) -> Float[Tensor, "b t h w d"]:
         b, t, h, w, d = x.shape
-        y = self.norm(x) + self.place(places).view(1, t, 1, 1, d)
+        y = self.norm(x) + self.place(places)[:, :, None, None]
         q, k, v = self.qkv(y).view(b, t, h * w, 3, self.num_heads, -1).permute(3, 0, 2, 4, 1, 5).flatten(1, 2)
         seen = F.scaled_dot_product_attention(q, k, v).unflatten(0, (b, h * w))  # [b, positions, heads, t, d / heads]
         return x + self.out(seen.permute(0, 3, 1, 2, 4).reshape(b, t, h, w, d))
@@ -82,7 +84,8 @@ class Factorised(Backbone):
     Args:
         spec: of the clips: their channels, and the width of their prompts' embeddings; the mean over a prompt is added
             to every frame's embedding.
-        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels. 0: there is no interpolation,
+            and the state is all that is shown.
         out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
         dim: channels of every block.
         num_layers: blocks over space, each followed by one over time.
@@ -117,10 +120,10 @@ class Factorised(Backbone):
             raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
         self.timestep = timestep or PerFrame()
         self.keyframe_channels = keyframe_channels or BracketingKeyframes()
-        shown = spec.channels + self.keyframe_channels.count(spec.channels, num_hypotheses)
-        self.embed = Kernel(shown, dim)
+        more = self.keyframe_channels.count(spec.channels, num_hypotheses) if num_hypotheses else 0
+        self.embed = Kernel(spec.channels + more, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
-        self.frame_numbers = FrameNumbers(dim, dim)
+        self.frame_numbers = FrameNumbers(dim, dim) if num_hypotheses else None
         self.text = nn.Linear(spec.text_dim, dim, bias=False)
         self.modulation = nn.Linear(dim, 2 * dim)
         nn.init.zeros_(self.text.weight)
@@ -145,15 +148,16 @@ class Factorised(Backbone):
             allowed = "[c, t, h, w], videos (paths through mazes have backbone=trajectory, as in +experiment=maze)"
             raise BadValue("latent_shape", list(latent_shape), allowed)
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t h w"]:
-        state = self.timestep.state(corrupted)
-        self.check(state.shape[1:])
-        b, _, t = state.shape[:3]
-        shown = torch.cat([state, self.keyframe_channels(corrupted)], 1)
-        frames = shown.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
+        seen = seen if isinstance(seen, Shown) else shown(seen, self.timestep, self.keyframe_channels)
+        self.check(seen.state.shape[1:])
+        b, _, t = seen.state.shape[:3]
+        inputs = seen.state if seen.channels is None else torch.cat([seen.state, seen.channels], 1)
+        frames = inputs.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
         x = self.embed(frames).permute(0, 2, 3, 1)  # [(b t), h, w, d]
-        modulation = self.modulation(F.silu(self._embed_time(corrupted, x.dtype))).view(b * t, 2, -1)
-        places = self.places(torch.arange(t, device=x.device)).to(x.dtype)
+        modulation = self.modulation(F.silu(self._embed_time(seen, x.dtype))).view(b * t, 2, -1)
+        at = torch.arange(t, device=x.device).unsqueeze(0) if seen.positions is None else seen.positions
+        places = self.places(at.flatten()).unflatten(0, at.shape).to(x.dtype)
         for block in self.blocks:
             if isinstance(block, SpaceBlock):
                 x = block(x, modulation)
@@ -161,15 +165,15 @@ class Factorised(Backbone):
                 x = block(x.unflatten(0, (b, t)), places).flatten(0, 1)
         return self.head(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
 
-    def _embed_time(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
+    def _embed_time(self, seen: Shown, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
         """Of every frame's timestep and numbers, and of the prompt: the mean over its words, without padding."""
-        times = self.timestep.times(corrupted)
+        times = seen.times
         if times.shape[1] == 1:
-            times = times.expand(-1, corrupted.known.shape[1])
+            times = times.expand(-1, seen.state.shape[2])
         embedded = self.time(self.sinusoids(times.flatten()).to(dtype)).unflatten(0, times.shape)
-        embedded = embedded + self.frame_numbers(corrupted)
-        text = corrupted.clip.text
-        if text is None:
+        if self.frame_numbers is not None and seen.numbers is not None:
+            embedded = embedded + self.frame_numbers(seen.numbers)
+        if seen.text is None:
             return embedded
-        words = (text != 0).any(2, keepdim=True).sum(1).clamp(min=1)
-        return embedded + self.text((text.float().sum(1) / words).to(dtype)).unsqueeze(1)
+        words = (seen.text != 0).any(2, keepdim=True).sum(1).clamp(min=1)
+        return embedded + self.text((seen.text.float().sum(1) / words).to(dtype)).unsqueeze(1)

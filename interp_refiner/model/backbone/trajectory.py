@@ -21,6 +21,7 @@ from interp_refiner.model.backbone.conditioning import (
     PerFrame,
     Timestep,
 )
+from interp_refiner.model.backbone.shown import Shown
 
 
 def look_up(maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 *n"]) -> Float[Tensor, "b k *n"]:
@@ -213,7 +214,10 @@ class Trajectory(Backbone):
         if len(latent_shape) != 2 or latent_shape[0] != 2:
             raise BadValue("latent_shape", list(latent_shape), "[2, t], paths as data=maze has")
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t"]:
+    def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t"]:
+        if isinstance(seen, Shown):
+            raise BadValue("backbone", "trajectory", "wan_tiny | wan_1_3b | factorised: keyframes of videos are made")
+        corrupted = seen
         state = self.timestep.state(corrupted)
         maps = corrupted.clip.context
         if maps is None:
@@ -251,4 +255,4 @@ class Trajectory(Backbone):
     def _embed_time(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
         times = self.timestep.times(corrupted)
         embedded = self.time(self.sinusoids(times.flatten()).to(dtype)).unflatten(0, times.shape)
-        return embedded + self.frame_numbers(corrupted)
+        return embedded + self.frame_numbers(FrameNumbers.numbers(corrupted))

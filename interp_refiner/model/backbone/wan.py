@@ -35,16 +35,19 @@ from interp_refiner.model.backbone.conditioning import (
     PerFrame,
     Timestep,
     frames_to_tokens,
+    shown,
 )
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
 from interp_refiner.model.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all, kept_bytes
+from interp_refiner.model.backbone.rotary import rotary_at
 from interp_refiner.model.backbone.run_block import compiled_run_block, run_block
+from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread, Together
 
 
 class Wan(Backbone):
-    """Wan2.1's transformer told about keyframes.
+    """Wan2.1's transformer told about keyframes; or the bare transformer, which makes keyframes.
 
     Everything that is added starts at zero: a second patch embedding for the keyframe channels (the columns a wider
     patch embedding would have), an MLP of per-frame numbers on the timestep embedding, and a second head for what the
@@ -52,7 +55,8 @@ class Wan(Backbone):
 
     Args:
         spec: of the clips: their channels, and the width of their prompt embeddings.
-        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
+        num_hypotheses: of the interpolator, to be shown among the keyframe channels. 0: there is no interpolation,
+            and nothing is added to the transformer.
         out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
         num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
         patch_size: frames, rows and columns of a token.
@@ -120,17 +124,15 @@ class Wan(Backbone):
         self.keyframe_channels = keyframe_channels or MaskedKeyframes()
         patch = self.wan.patch_embedding
         self.num_hypotheses = num_hypotheses
-        self.keyframe_embedding = nn.Conv3d(
-            self.keyframe_channels.count(spec.channels, num_hypotheses),
-            patch.out_channels,
-            kernel_size=patch.kernel_size,
-            stride=patch.stride,
-            bias=False,
-        )
-        nn.init.zeros_(self.keyframe_embedding.weight)
-        # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
-        # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
-        self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
+        self.keyframe_embedding = self.frame_numbers = None
+        if num_hypotheses:
+            count = self.keyframe_channels.count(spec.channels, num_hypotheses)
+            size = {"kernel_size": patch.kernel_size, "stride": patch.stride}
+            self.keyframe_embedding = nn.Conv3d(count, patch.out_channels, bias=False, **size)
+            nn.init.zeros_(self.keyframe_embedding.weight)
+            # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
+            # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
+            self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
         self.out_channels = out_channels or spec.channels
         more = prod(patch.kernel_size) * (self.out_channels - spec.channels)
         self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
@@ -169,17 +171,19 @@ class Wan(Backbone):
         self.requires_grad_(True)
         return True
 
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b o t h w"]:
+    def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
+        seen = seen if isinstance(seen, Shown) else shown(seen, self.timestep, self.keyframe_channels)
+        self.check(seen.state.shape[1:])
         kind = self.wan.patch_embedding.weight.dtype  # the clip keeps its own: half would round what is given
-        state = self.timestep.state(corrupted).to(kind)
-        self.check(state.shape[1:])
-        shown = self.keyframe_channels(corrupted).to(kind)
-        patches = self.wan.patch_embedding(state) + self.keyframe_embedding(shown)
+        patches = self.wan.patch_embedding(seen.state.to(kind))
+        if self.keyframe_embedding is not None and seen.channels is not None:
+            patches = patches + self.keyframe_embedding(seen.channels.to(kind))
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
-        time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(corrupted))
-        text = self.wan.condition_embedder.text_embedder(self._text(corrupted, tokens.dtype))
-        order, rotary = self.attention.order((t, h, w), tokens.device), self.wan.rope(state)
+        time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(seen))
+        text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
+        order = self.attention.order((t, h, w), tokens.device)
+        rotary = rotary_at(self.wan.rope, seen.positions, (t, h, w))
         of_tokens = (tokens, time, modulation, *rotary)
         if order is not None:
             of_tokens = tuple(order.apply(x) for x in of_tokens)
@@ -198,7 +202,7 @@ class Wan(Backbone):
     def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops:
         """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
         grid = self.grid(latent_shape)
-        channels = self.keyframe_channels.count(latent_shape[0], self.num_hypotheses)
+        channels = self.keyframe_channels.count(latent_shape[0], self.num_hypotheses) if self.num_hypotheses else 0
         channels += self.out_channels - latent_shape[0]
         times = self.timestep.count(grid[0])
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
@@ -216,25 +220,26 @@ class Wan(Backbone):
             sizes = " x ".join(map(str, patch))
             raise BadValue("latent_shape", list(latent_shape), f"frames, height and width divisible by {sizes}")
 
-    def _embed_time(self, corrupted: Corrupted) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
+    def _embed_time(self, seen: Shown) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
         """Wan's embedding of the timesteps and its six projections, each plus that of every frame's numbers.
 
         In the precision of the weights, whatever autocast says, as Wan was trained: a modulation rounded to bfloat16
         would be off by up to 0.4% of ``1 + scale`` on every token of a frame alike, in every block.
         """
         embedder = self.wan.condition_embedder
-        times = self.timestep.times(corrupted)
-        with torch.autocast(times.device.type, enabled=False):
-            sinusoids = embedder.timesteps_proj(times.flatten()).to(embedder.time_embedder.linear_1.weight.dtype)
-            embedded = embedder.time_embedder(sinusoids.unflatten(0, times.shape))
-            projected = embedder.time_proj(embedder.act_fn(embedded))
-            numbers = rearrange(self.frame_numbers(corrupted), "b t (seven d) -> b t seven d", seven=7)
-            return embedded + numbers[:, :, 0], projected.unflatten(2, (6, -1)) + numbers[:, :, 1:]
+        with torch.autocast(seen.times.device.type, enabled=False):
+            sinusoids = embedder.timesteps_proj(seen.times.flatten()).to(embedder.time_embedder.linear_1.weight.dtype)
+            embedded = embedder.time_embedder(sinusoids.unflatten(0, seen.times.shape))
+            projected = embedder.time_proj(embedder.act_fn(embedded)).unflatten(2, (6, -1))
+            if self.frame_numbers is None or seen.numbers is None:
+                return embedded, projected
+            numbers = rearrange(self.frame_numbers(seen.numbers), "b t (seven d) -> b t seven d", seven=7)
+            return embedded + numbers[:, :, 0], projected + numbers[:, :, 1:]
 
-    def _text(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b l d"]:
-        text = corrupted.clip.text
+    def _text(self, seen: Shown, dtype: torch.dtype) -> Float[Tensor, "b l d"]:
+        text = seen.text
         if text is None:  # unconditional data: one empty token, so that cross-attention has something to attend to
-            text = torch.zeros(len(corrupted.known), 1, self.wan.config.text_dim, device=corrupted.x.device)
+            text = torch.zeros(len(seen.state), 1, self.wan.config.text_dim, device=seen.state.device)
         return text.to(dtype)
 
     def _run_blocks(

@@ -5,7 +5,7 @@ from typing import Any, final
 import lightning as L
 
 from interp_refiner.core import BadValue, Corrupted, Mark, forget_peak_memory, peak_flops, peak_memory
-from interp_refiner.training import Refiner
+from interp_refiner.training import BackboneModule
 
 
 @final
@@ -109,8 +109,8 @@ class Throughput(L.Callback):
         samples = batch.clip.batch_size * replicas
         self.samples += samples
         self.frames += samples * batch.clip.num_frames
-        if isinstance(module, Refiner):
-            self.tokens += samples * (module.backbone.tokens(batch.x.shape[1:]) or 0)
+        if isinstance(module, BackboneModule):
+            self.tokens += samples * (module.backbone.tokens(module.seen_shape(batch)[1:]) or 0)
             self.flops += replicas * (module.step_flops(batch) or 0.0)
 
     def _read_times(self) -> None:

@@ -1,7 +1,14 @@
 """Checkpoints that survive what happens in days: written whole or not at all, checked before they are used."""
 
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
-from interp_refiner.training.checkpoint.exported import INDEX, SHIPPED, SHIPPED_FOLDER, is_exported, located
+from interp_refiner.training.checkpoint.exported import (
+    INDEX,
+    SHIPPED,
+    SHIPPED_FOLDER,
+    SHIPPED_KEYFRAMES,
+    is_exported,
+    located,
+)
 from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
 from interp_refiner.training.checkpoint.run_folder import (
@@ -33,6 +40,7 @@ __all__ = [
     "REST",
     "SHIPPED",
     "SHIPPED_FOLDER",
+    "SHIPPED_KEYFRAMES",
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",

@@ -6,21 +6,29 @@ from interp_refiner.core import BadValue
 
 INDEX = "model_index.json"  # in every exported folder
 SHIPPED = "shipped"
-SHIPPED_FOLDER = Path(__file__).resolve().parents[2] / "weights" / "moving_shapes"
+WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
+SHIPPED_FOLDER, SHIPPED_KEYFRAMES = WEIGHTS / "moving_shapes", WEIGHTS / "moving_shapes_keyframes"
 ALLOWED = f"a run folder with config.yaml, a checkpoint file inside one, an exported folder, or {SHIPPED}"
 
 
-def located(checkpoint: str | Path) -> Path:
+def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
     """Where a checkpoint lies: ``shipped`` names the weights in the package, anything else is a path.
 
+    Args:
+        checkpoint: the path or name.
+        name: of the setting: ``keyframes`` is a generator of keyframes, ``checkpoint`` a refiner.
+
     Raises:
-        BadValue: a plain word that is neither.
+        BadValue: a plain word that is neither, or a package without these weights.
     """
     if str(checkpoint) == SHIPPED:
-        return SHIPPED_FOLDER
+        shipped = SHIPPED_KEYFRAMES if name == "keyframes" else SHIPPED_FOLDER
+        if not is_exported(shipped):
+            raise BadValue(name, checkpoint, f"a path: this package comes without {shipped.name}")
+        return shipped
     path = Path(checkpoint).expanduser()
     if not path.exists() and path.name == str(checkpoint):
-        raise BadValue("checkpoint", checkpoint, ALLOWED, [SHIPPED])
+        raise BadValue(name, checkpoint, ALLOWED, [SHIPPED])
     return path
 
 

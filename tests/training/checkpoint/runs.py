@@ -21,6 +21,7 @@ from torch.distributed.tensor import DTensor
 from interp_refiner.assemble import assemble
 from interp_refiner.config import build, save_config
 from interp_refiner.core import Stopped
+from interp_refiner.training import Refiner
 from interp_refiner.training.callback import EMA
 from interp_refiner.training.checkpoint import check_state, resume_path, start_from
 from tests.config.small import small_config
@@ -82,8 +83,9 @@ class Recorder(L.Callback):
         ema = next(callback for callback in trainer.callbacks if isinstance(callback, EMA))
         average = [ema.average[name] for name in sorted(ema.average)]  # a sharded checkpoint has its own order
         end = {"weights": digest(list(pl_module.state_dict().values())), "ema": digest(average)}
-        level_error = pl_module.objective.level_error
-        self.write({"batch": "end", **end, "errors": digest([level_error.totals, level_error.counts])})
+        level_error = pl_module.objective.level_error if isinstance(pl_module, Refiner) else None
+        running = [level_error.totals, level_error.counts] if level_error else [pl_module.flow.square]
+        self.write({"batch": "end", **end, "errors": digest(running)})
 
     def write(self, row):
         with open(self.file, "a") as file:

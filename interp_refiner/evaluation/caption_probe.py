@@ -1,0 +1,167 @@
+"""A network that reads captions off keyframes: it says whether generated keyframes show what they were asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import pi
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from tqdm import trange
+
+from interp_refiner.data.world import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
+
+CELL = 4  # pixels along the side of a cell of the map
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Said:
+    """What captions say of every brightness. Objects that share theirs with another one have no shape or direction.
+
+    Attributes:
+        present: whether an object of a brightness is named.
+        shape, direction: indices into ``SHAPES`` and ``DIRECTIONS``; -1 where no single object is named.
+    """
+
+    present: Bool[Tensor, "b 4"]
+    shape: Int[Tensor, "b 4"]
+    direction: Int[Tensor, "b 4"]
+
+    @classmethod
+    def by(cls, captions: Sequence[str]) -> "Said":
+        """Reads captions such as ``"bright circle moving left and dark square moving up"``."""
+        count = torch.zeros(len(captions), len(BRIGHTNESS), dtype=torch.long)
+        shape, direction = torch.full_like(count, UNKNOWN), torch.full_like(count, UNKNOWN)
+        for row, caption in enumerate(captions):
+            for brightness, shown, _, where in (named.split()[:4] for named in caption.split(" and ")):
+                place = row, BRIGHTNESS.index(brightness)
+                count[place] += 1
+                shape[place], direction[place] = SHAPES.index(shown), DIRECTIONS.index(where)
+        alone = count == 1
+        return cls(count > 0, shape.masked_fill(~alone, UNKNOWN), direction.masked_fill(~alone, UNKNOWN))
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the probe sees: logits of what :class:`Said` says, and the maps that they come from.
+
+    Attributes:
+        present, shape, direction: logits for every brightness.
+        places: logits of an object's centre in every cell.
+        shapes: logits of the shape of an object, were its centre there.
+    """
+
+    present: Float[Tensor, "b 4"]
+    shape: Float[Tensor, "b 4 4"]
+    direction: Float[Tensor, "b 4 8"]
+    places: Float[Tensor, "b 4 k y x"]
+    shapes: Float[Tensor, "b 4 k y x"]
+
+    def log_likelihood(self, said: Said) -> Float[Tensor, " b"]:
+        """``log P(caption | keyframes)``: of every brightness, and of the shape and direction of single objects."""
+        present = -F.binary_cross_entropy_with_logits(self.present, said.present.float(), reduction="none")
+        return (present + _log_share(self.shape, said.shape) + _log_share(self.direction, said.direction)).sum(1)
+
+
+def _log_share(logits: Float[Tensor, "b 4 n"], index: Int[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
+    """``log softmax`` at an index; 0 where nothing is said."""
+    shares = logits.log_softmax(2).gather(2, index.clamp(min=0).unsqueeze(2)).squeeze(2)
+    return shares.masked_fill(index == UNKNOWN, 0.0)
+
+
+@final
+class CaptionProbe(nn.Module):
+    """Finds objects in every keyframe, and follows them from one to the next.
+
+    Convolutions give every cell of 4 x 4 pixels a logit for the centre of an object of each brightness, and of each
+    shape. The clip's logit of a brightness is the largest one; its shape is that at its likeliest places; its direction
+    comes from the mean place in the frame in which it is seen first to that in the next one, as logits
+    ``s cos(angle)`` of the eight directions.
+
+    Args:
+        width: channels of the convolutions.
+    """
+
+    def __init__(self, width: int = 32):
+        super().__init__()
+        sizes = [(3, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2), *[(2 * width, 2 * width, 1)] * 2]
+        layers = [
+            layer
+            for inputs, out, stride in sizes
+            for layer in (nn.Conv2d(inputs, out, 3, stride, 1), nn.GroupNorm(4, out), nn.SiLU())
+        ]
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Conv2d(2 * width, len(BRIGHTNESS) + len(SHAPES), 1)
+        nn.init.constant_(self.head.bias[: len(BRIGHTNESS)], -4.0)  # most cells are empty
+        self.sharpness = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, frames: Float[Tensor, "b 3 k h w"]) -> Read:
+        b, _, k = frames.shape[:3]
+        maps = self.head(self.features(2 * frames.transpose(1, 2).flatten(0, 1) - 1))
+        places, shapes = maps.unflatten(0, (b, k)).transpose(1, 2).split([len(BRIGHTNESS), len(SHAPES)], 1)
+        where = places.flatten(2).softmax(2)
+        shape = where @ shapes.flatten(2).transpose(1, 2)
+        return Read(places.flatten(2).amax(2), shape, self._direction(places), places, shapes)
+
+    def _direction(self, places: Float[Tensor, "b 4 k y x"]) -> Float[Tensor, "b 4 8"]:
+        y, x = (torch.arange(n, device=places.device, dtype=places.dtype) for n in places.shape[3:])
+        mass = places.flatten(3).softmax(3).unflatten(3, places.shape[3:])
+        centre = torch.stack([(mass.sum(3) * x).sum(3), (mass.sum(4) * y).sum(3)], -1)  # [b, 4, k, 2]
+        seen = places.flatten(3).amax(3).sigmoid()
+        before = torch.cat([torch.ones_like(seen[..., :1]), (1 - seen).cumprod(2)[..., :-1]], 2)
+        first = (seen * before)[..., :-1] * seen[..., 1:]  # seen first here, and in the next frame, too
+        way = (first.unsqueeze(-1) * centre.diff(dim=2)).sum(2)
+        angles = torch.arange(len(DIRECTIONS), device=places.device) * (pi / 4)
+        unit = torch.stack([angles.cos(), angles.sin()])
+        return self.sharpness * (way / (way.norm(dim=-1, keepdim=True) + 1e-3)) @ unit
+
+
+def probe_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> Float[Tensor, ""]:
+    """Cross-entropies of captions, and of where objects are.
+
+    The scene of a clip says where the centres of its objects are: in cells, by brightness, with their shape. An object
+    that a later one covers is not there, and neither is one outside the frame.
+    """
+    places, shapes = read.places, read.shapes
+    height, width = places.shape[3:]
+    centre = scene.centre[:, :, list(frames)]  # [b, n, k, 2]
+    visible = scene.in_view[:, :, list(frames)] & scene.present.unsqueeze(2)
+    for later in range(1, centre.shape[1]):
+        distance = (centre[:, :later] - centre[:, later : later + 1]).norm(dim=-1)
+        covered = distance < scene.radius[:, later : later + 1, list(frames)]
+        visible[:, :later] &= ~(covered & scene.present[:, later, None, None])
+    clip, number, frame = visible.nonzero(as_tuple=True)
+    x, y = (centre[clip, number, frame] / CELL).long().unbind(-1)
+    cell = clip, frame, y.clamp(max=height - 1), x.clamp(max=width - 1)
+    target = torch.zeros_like(places)
+    target[cell[0], scene.brightness[clip, number], *cell[1:]] = 1.0
+    where = F.binary_cross_entropy_with_logits(places, target, pos_weight=torch.tensor(4.0)) * (height * width / 4)
+    what = F.cross_entropy(shapes[cell[0], :, *cell[1:]], scene.shape[clip, number])
+    direction = F.cross_entropy(read.direction.flatten(0, 1), said.direction.flatten(), ignore_index=UNKNOWN)
+    present = F.binary_cross_entropy_with_logits(read.present, said.present.float())
+    shape = F.cross_entropy(read.shape.flatten(0, 1), said.shape.flatten(), ignore_index=UNKNOWN)
+    return where + what + shape + present + 0.3 * direction
+
+
+Drawn = Callable[[int], tuple[Scene, list[str], Tensor]]
+"""The clips of a step: their scenes, their captions and their keyframes as pictures ``[b, 3, k, h, w]``."""
+
+
+def train_probe(draw: Drawn, frames: Sequence[int], steps: int, seed: int = 0, lr: float = 3e-3) -> CaptionProbe:
+    """A probe trained on clips that no generator has seen, a batch of new ones every step."""
+    torch.manual_seed(seed)
+    probe = CaptionProbe()
+    optimizer = torch.optim.AdamW(probe.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps + 1, pct_start=0.1)
+    for step in trange(steps, desc="probe", mininterval=5.0):
+        scene, captions, pictures = draw(step)
+        loss = probe_loss(probe(pictures), Said.by(captions), scene, frames)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    return probe.eval().requires_grad_(False)

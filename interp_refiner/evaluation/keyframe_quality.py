@@ -1,0 +1,228 @@
+"""Whether generated keyframes show what their captions say, belong to one clip, and are not copies."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from interp_refiner.core import BadValue, Draws
+from interp_refiner.data.codec import Codec
+from interp_refiner.data.moving_shapes import MovingShapes
+from interp_refiner.data.world import Scene, render
+from interp_refiner.evaluation.caption_probe import UNKNOWN, CaptionProbe, Said, train_probe
+from interp_refiner.evaluation.measures import RandomConvFeatures
+from interp_refiner.evaluation.measures.frechet import frechet_distance
+from interp_refiner.evaluation.report import markdown_table
+from interp_refiner.forward.schedule.uniform import evenly_spaced
+from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSource
+
+Pictures = Float[Tensor, "b 3 k h w"]
+PROBE_BATCH = 32
+TRUE, MIXED, MADE = "real", "mixed clips", "generated"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out clips of an embedded world, and the keyframes that are asked for.
+
+    Attributes:
+        keys, captions: of the clips.
+        frames: the numbers of the keyframes.
+        pictures: the keyframes, as the codec gives them back.
+        training: the same frames of training clips.
+    """
+
+    keys: list[str]
+    captions: list[str]
+    frames: list[int]
+    pictures: Pictures
+    training: Pictures
+
+
+class KeyframeQuality:
+    """Judges a source of keyframes on the held-out captions of an embedded world (docs/method.md, Quality).
+
+    Beside it stand the clips that the captions were written for, and clips mixed of frames of different ones: every
+    figure says what truth and nonsense have.
+
+    Args:
+        world: renders clips and writes their captions.
+        codec: of the latents that the source makes.
+        clips: held-out captions.
+        training_clips: in which nearest neighbours are looked for.
+        keyframes: K, evenly spaced.
+        probe_steps: batches of 32 new clips that the probe learns from.
+        batch_size: captions at a time.
+
+    Raises:
+        BadValue: fewer than 2 keyframes, or more than a clip has; fewer than 8 clips.
+    """
+
+    def __init__(
+        self,
+        world: MovingShapes,
+        codec: Codec,
+        clips: int = 256,
+        training_clips: int = 2000,
+        keyframes: int = 5,
+        probe_steps: int = 700,
+        batch_size: int = 64,
+    ):
+        if not 2 <= keyframes <= world.size[0]:
+            raise BadValue("keyframes", keyframes, f"a number of keyframes from 2 to {world.size[0]}")
+        if min(clips, training_clips) < 8:
+            raise BadValue("clips", min(clips, training_clips), "at least 8")
+        self.world, self.codec, self.batch_size = world, codec, batch_size
+        self.frames, self.probe_steps = evenly_spaced(world.size[0], keyframes), probe_steps
+        self.counts = {"val": clips, "train": training_clips}
+
+    def held_out(self) -> HeldOut:
+        """The clips that are judged on."""
+        found: dict[str, tuple[list[str], list[str], list[Tensor]]] = {name: ([], [], []) for name in self.counts}
+        for split, count in self.counts.items():
+            for keys, captions, video in self.world.clips(split, count):
+                found[split][0].extend(keys)
+                found[split][1].extend(captions)
+                found[split][2].append(self.coded(video[:, :, self.frames]))
+        keys, captions, pictures = found["val"]
+        return HeldOut(keys, captions, self.frames, torch.cat(pictures), torch.cat(found["train"][2]))
+
+    def coded(self, video: Pictures) -> Pictures:
+        """Pictures as the codec gives them back: nobody is judged by what it leaves out."""
+        return self.codec.decode(self.codec.encode(video))
+
+    def probe(self, file: Path) -> CaptionProbe:
+        """The probe, from a file where it was trained before."""
+        probe = CaptionProbe()
+        if file.is_file():
+            probe.load_state_dict(torch.load(file, weights_only=True))
+            return probe.eval().requires_grad_(False)
+        probe = train_probe(self._new_clips, self.frames, self.probe_steps)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(probe.state_dict(), file)
+        return probe
+
+    def _new_clips(self, step: int) -> tuple[Scene, list[str], Pictures]:
+        keys = [f"probe-{step}-{number}" for number in range(PROBE_BATCH)]
+        scene = self.world.scenes("probe", keys)
+        return scene, self.world.world.captions(scene), self.coded(render(scene)[:, :, self.frames])
+
+    @torch.no_grad()
+    def made(self, source: KeyframeSource, held_out: HeldOut, seed: int = 0) -> Pictures:
+        """What a source makes of the captions."""
+        parts = []
+        for start in tqdm(range(0, len(held_out.keys), self.batch_size), desc="captions", unit="batch"):
+            keys = held_out.keys[start : start + self.batch_size]
+            text = self.world.text.encode(held_out.captions[start : start + self.batch_size])
+            positions = torch.tensor(self.frames).expand(len(keys), -1)
+            channels, _, *space = self.world.latent_shape
+            empty = torch.zeros(len(keys), channels, len(self.frames), *space)
+            none = torch.zeros_like(positions, dtype=torch.bool)
+            request = KeyframeRequest(positions, self.world.size[0], empty, none, text)
+            parts.append(self.codec.decode(source(request, Draws(seed, "sample", keys))))
+        return torch.cat(parts)
+
+    def judge(self, made: Pictures, held_out: HeldOut, probe: CaptionProbe) -> dict[str, Any]:
+        """One row of figures for real, mixed and generated keyframes each."""
+        versions = {TRUE: held_out.pictures, MIXED: mixed(held_out.pictures), MADE: made}
+        to_training = partial(frechet, held_out.training)
+        near = {name: nearest(pictures, held_out.training) for name, pictures in versions.items()}
+        rows = {}
+        for name, pictures in versions.items():
+            rows[name] = {
+                **read_by(probe, pictures, held_out.captions),
+                "background_within_between": background(pictures),
+                "frechet": to_training(pictures),
+                "nearest_5th_percentile": near[name].quantile(0.05).item() / near[TRUE].quantile(0.05).item(),
+            }
+        real, own = rows[TRUE], rows[MADE]
+        gap = {name: row["own_caption"] - row["other_caption"] for name, row in rows.items()}
+        return {
+            "keyframes": len(held_out.frames),
+            "clips": len(held_out.keys),
+            "rows": rows,
+            "caption_gap_of_real": gap[MADE] / gap[TRUE],
+            "frechet_of_mixed": (own["frechet"] - real["frechet"]) / (rows[MIXED]["frechet"] - real["frechet"]),
+        }
+
+
+def read_by(probe: CaptionProbe, pictures: Pictures, captions: Sequence[str]) -> dict[str, float]:
+    """What the probe says: log-likelihoods of captions, and shares of what they name that is seen."""
+    read = probe(pictures)
+    said, others = Said.by(captions), Said.by([*captions[1:], captions[0]])
+    single = said.shape != UNKNOWN
+    turned = (read.direction.argmax(2) - said.direction)[single] % 8
+    return {
+        "own_caption": read.log_likelihood(said).mean().item(),
+        "other_caption": read.log_likelihood(others).mean().item(),
+        "brightness": (read.present > 0)[said.present].float().mean().item(),
+        "no_other_brightness": (read.present <= 0)[~said.present].float().mean().item(),
+        "shape": (read.shape.argmax(2) == said.shape)[single].float().mean().item(),
+        "direction_within_one": ((turned <= 1) | (turned == 7)).float().mean().item(),
+    }
+
+
+def mixed(pictures: Pictures) -> Pictures:
+    """Every keyframe of another clip."""
+    return torch.stack([frame.roll(number, 0) for number, frame in enumerate(pictures.unbind(2))], 2)
+
+
+def background(pictures: Pictures) -> float:
+    """Variance of the background's colour over the frames of a clip, relative to that over clips.
+
+    The colour is the median over pixels. 0: a clip has one background; near 1: every frame has its own.
+    """
+    colour = pictures.flatten(3).median(3).values  # [b, 3, k]
+    return (colour.var(2).mean() / colour.mean(2).var(0).mean()).item()
+
+
+def frechet(reference: Pictures, pictures: Pictures) -> float:
+    """Frechet distance of clip features, averaged over windows in time; see :class:`RandomConvFeatures`."""
+    features = RandomConvFeatures(reference.shape[1], num_windows=1)
+
+    def gaussian(clips: Pictures) -> tuple[Tensor, Tensor]:
+        found = torch.cat([features(some) for some in clips.split(64)]).squeeze(1).double()
+        return found.mean(0), found.T.cov()
+
+    (mean, covariance), (own_mean, own_covariance) = gaussian(reference), gaussian(pictures)
+    scale = covariance.diagonal().sqrt().clamp(min=1e-9)
+    outer = scale.outer(scale)
+    return frechet_distance(mean / scale, covariance / outer, own_mean / scale, own_covariance / outer).item()
+
+
+def nearest(pictures: Pictures, training: Pictures) -> Float[Tensor, " b"]:
+    """Distance of every clip's keyframes to those of the nearest training clip, root mean square in pixels."""
+    own, others = pictures.flatten(1), training.flatten(1)
+    return torch.cat([torch.cdist(some, others).amin(1) for some in own.split(64)]) / own.shape[1] ** 0.5
+
+
+HEADINGS = {
+    "own_caption": ("log P(caption)", "{:.2f}"),
+    "other_caption": ("of another's", "{:.2f}"),
+    "brightness": ("brightness right", "{:.0%}"),
+    "no_other_brightness": ("no other brightness", "{:.0%}"),
+    "shape": ("shape right", "{:.0%}"),
+    "direction_within_one": ("direction within 1 of 8", "{:.0%}"),
+    "background_within_between": ("background within / between", "{:.3f}"),
+    "frechet": ("Frechet", "{:.2f}"),
+    "nearest_5th_percentile": ("nearest training clip, 5%", "{:.2f}"),
+}
+
+
+def quality_table(result: dict[str, Any]) -> str:
+    """A Markdown table, one row for each kind of keyframes, and the two figures that compare them."""
+    lines = [
+        [name, *(pattern.format(row[figure]) for figure, (_, pattern) in HEADINGS.items())]
+        for name, row in result["rows"].items()
+    ]
+    table = markdown_table([f"K = {result['keyframes']}", *(heading for heading, _ in HEADINGS.values())], lines)
+    gap, distance = result["caption_gap_of_real"], result["frechet_of_mixed"]
+    compared = f"Gap between own and another's caption: {gap:.0%} of the real clips'."
+    compared += f" Frechet distance above the floor: {distance:.0%} of that of mixed clips."
+    return f"{result['clips']} held-out captions.\n\n{table}\n\n{compared}\n"

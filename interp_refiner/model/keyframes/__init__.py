@@ -1,0 +1,22 @@
+"""Phase 1: the keyframes of a clip from its caption."""
+
+from interp_refiner.model.keyframes.flow import FlowTime, KeyframeFlow, Keyframes, Preconditioned, Velocity
+from interp_refiner.model.keyframes.generated import GeneratedKeyframes
+from interp_refiner.model.keyframes.rescaled import Rescaled
+from interp_refiner.model.keyframes.sampler import Euler, Heun, KeyframeSampler
+from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
+
+__all__ = [
+    "Euler",
+    "FlowTime",
+    "GeneratedKeyframes",
+    "Heun",
+    "KeyframeFlow",
+    "KeyframeRequest",
+    "KeyframeSampler",
+    "KeyframeSource",
+    "Keyframes",
+    "Preconditioned",
+    "Rescaled",
+    "Velocity",
+]

@@ -1,0 +1,84 @@
+"""Keyframes from a trained network."""
+
+import copy
+from dataclasses import replace
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.keyframes.flow import KeyframeFlow, Keyframes
+from interp_refiner.model.keyframes.sampler import KeyframeSampler, VelocityAt
+from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
+
+
+@final
+class GeneratedKeyframes(KeyframeSource):
+    """A network that was trained by flow matching, and a sampler.
+
+    Args:
+        network: the velocity, as ``flow`` understands it.
+        flow: between keyframes and noise.
+        sampler: from noise to keyframes.
+    """
+
+    def __init__(self, network: Backbone, flow: KeyframeFlow, sampler: KeyframeSampler):
+        self.network, self.flow, self.sampler = network, flow, sampler
+
+    def __repr__(self) -> str:
+        return f"generated({self.sampler!r})"
+
+    @property
+    def evaluations(self) -> int:
+        return self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
+
+    def of_steps(self, steps: int) -> "GeneratedKeyframes":
+        if steps < 1:
+            raise BadValue("steps", steps, "at least 1")
+        sampler = copy.copy(self.sampler)
+        sampler.steps = steps
+        return GeneratedKeyframes(self.network, self.flow, sampler)
+
+    def to(self, device: torch.device) -> "GeneratedKeyframes":
+        self.network.to(device)
+        self.flow.to(device)
+        return self
+
+    def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
+        return self.from_time(request, torch.ones(len(request.positions)), draws)
+
+    @torch.no_grad()
+    def from_time(
+        self, request: KeyframeRequest, start: Float[Tensor, " b"], draws: Draws
+    ) -> Float[Tensor, "b c k *space"]:
+        """Keyframes that go through noise up to the time ``start`` and come back.
+
+        At ``start = 1`` they are new, and ``request.latents`` are read only where they are given. Below it, they keep
+        of ``request.latents`` what the noise has left: errors of a generator, made for a clip that is known.
+        """
+        latents, given = request.latents.float(), request.given
+        start = start.to(latents.device)
+        known = given | (start < 1).unsqueeze(1)
+        values = torch.where(per_frame(known, latents), latents, 0.0)
+        noise = draws.normal("keyframe_noise", values)
+        x = self.flow.state(values, noise, torch.where(given, 0.0, start.unsqueeze(1)))
+        return request.keep_given(self.flow.latents(self.sampler(self.velocity(request), x, start)))
+
+    def velocity(self, request: KeyframeRequest) -> VelocityAt:
+        """``v(x, u)`` with guidance: ``v = v_without + w (v_with - v_without)``, 0 on given keyframes."""
+        scale, text = self.sampler.guidance, request.text
+        prompted = Keyframes(request.latents, request.positions, text)
+        negative = torch.zeros_like(text) if text is not None and request.negative is None else request.negative
+        others = replace(prompted, text=negative)
+
+        def at(x: Tensor, u: Tensor) -> Tensor:
+            times = torch.where(request.given, 0.0, u.unsqueeze(1))
+            found = self.flow.velocity(self.network, x, times, prompted)
+            if text is not None and scale != 1:
+                found = torch.lerp(self.flow.velocity(self.network, x, times, others), found, scale)
+            return found.masked_fill(per_frame(request.given, x), 0.0)
+
+        return at

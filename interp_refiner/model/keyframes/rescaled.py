@@ -1,0 +1,70 @@
+"""A source of keyframes whose latents have other statistics than those asked for."""
+
+from dataclasses import replace
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import ClipSpec, Draws
+from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
+
+
+@final
+class Rescaled(KeyframeSource):
+    """Speaks in the latents of one data set with a source that knows those of another, of the same codec.
+
+    With ``z = (l - mu) / s`` of the codec's raw latents ``l`` per channel (:class:`Codec`), and ``mu_0, s_0`` the
+    statistics of the source's own clips,
+
+        z_0 = (s z + mu - mu_0) / s_0 = scale z + offset
+
+    Args:
+        source: knows clips of ``own`` statistics.
+        own: its clips.
+        wanted: the clips that requests speak of.
+    """
+
+    def __init__(self, source: KeyframeSource, own: ClipSpec, wanted: ClipSpec):
+        (mean, std), (own_mean, own_std) = (_statistics(spec) for spec in (wanted, own))
+        self.source, self.takes_given = source, source.takes_given
+        self.scale, self.offset = std / own_std, (mean - own_mean) / own_std
+
+    @classmethod
+    def between(cls, source: KeyframeSource, own: ClipSpec, wanted: ClipSpec) -> KeyframeSource:
+        """The source itself where the statistics are the same."""
+        same = all(torch.equal(a, b) for a, b in zip(_statistics(own), _statistics(wanted), strict=True))
+        return source if same else cls(source, own, wanted)
+
+    def __repr__(self) -> str:
+        return repr(self.source)
+
+    @property
+    def evaluations(self) -> int:
+        return self.source.evaluations
+
+    def of_steps(self, steps: int) -> "Rescaled":
+        made = object.__new__(Rescaled)
+        made.__dict__ |= {**self.__dict__, "source": self.source.of_steps(steps)}
+        return made
+
+    def to(self, device: torch.device) -> "Rescaled":
+        self.source.to(device)
+        return self
+
+    def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
+        scale, offset = (
+            value.to(request.latents).view(-1, *[1] * (request.latents.ndim - 2)) for value in (self.scale, self.offset)
+        )
+        made = self.source(replace(request, latents=scale * request.latents + offset), draws)
+        return request.keep_given((made - offset) / scale)
+
+
+def _statistics(spec: ClipSpec) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
+    """Mean and standard deviation per channel; 0 and 1 where they are not declared."""
+    mean, std = spec.latents_mean, spec.latents_std
+    return (
+        torch.zeros(spec.channels) if mean is None else torch.tensor(list(mean)),
+        torch.ones(spec.channels) if std is None else torch.tensor(list(std)),
+    )

@@ -1,0 +1,99 @@
+"""Samplers of keyframes: from noise at ``u = 1`` to ``u = 0`` along the flow (docs/method.md, Keyframes from text)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+from math import isfinite
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, per_sample
+from interp_refiner.model.keyframes.flow import shifted
+
+VelocityAt = Callable[[Tensor, Tensor], Tensor]
+"""``v(x, u)`` of states ``[b, c, k, *space]`` at times ``[b]``; 0 where a keyframe is given."""
+
+
+def euler(
+    velocity: VelocityAt, x: Float[Tensor, "b c k *space"], u: Float[Tensor, " b"], after: Float[Tensor, " b"]
+) -> Float[Tensor, "b c k *space"]:
+    """``x + (u' - u) v(x, u)``: one evaluation, error of first order."""
+    return x + per_sample(after - u, x) * velocity(x, u)
+
+
+def heun(
+    velocity: VelocityAt, x: Float[Tensor, "b c k *space"], u: Float[Tensor, " b"], after: Float[Tensor, " b"]
+) -> Float[Tensor, "b c k *space"]:
+    """Euler's step, then the mean of the velocities at both of its ends (Karras et al. 2022, algorithm 1)."""
+    size, before = per_sample(after - u, x), velocity(x, u)
+    return x + size * (before + velocity(x + size * before, after)) / 2
+
+
+class KeyframeSampler(ABC):
+    """Follows the flow in steps.
+
+    Attributes:
+        of_step: velocities of a step.
+
+    Args:
+        steps: of the flow.
+        guidance: w of classifier-free guidance (Ho and Salimans 2022), ``v = v_without + w (v_with - v_without)``; 1 is
+            none, and half the cost.
+        shift: of the times of the steps, see :class:`FlowTime`; more than 1 takes smaller steps where there is noise.
+
+    Raises:
+        BadValue: no step, a guidance below 0, or a shift that is not above 0.
+    """
+
+    of_step: ClassVar[int]
+
+    def __init__(self, steps: int = 20, guidance: float = 3.0, shift: float = 1.0):
+        if steps < 1:
+            raise BadValue("steps", steps, "at least 1")
+        if not (isfinite(guidance) and guidance >= 0):
+            raise BadValue("guidance", guidance, "a number >= 0; 1 is no guidance")
+        if not (isfinite(shift) and shift > 0):
+            raise BadValue("shift", shift, "a number > 0")
+        self.steps, self.guidance, self.shift = steps, guidance, shift
+
+    @property
+    def evaluations(self) -> int:
+        """Velocities that a sample takes; the last step is Euler's."""
+        return 1 + (self.steps - 1) * self.of_step
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__.lower()}(steps={self.steps}, guidance={self.guidance:g}, shift={self.shift:g})"
+
+    def __call__(
+        self, velocity: VelocityAt, x: Float[Tensor, "b c k *space"], start: Float[Tensor, " b"]
+    ) -> Float[Tensor, "b c k *space"]:
+        """The state at ``u = 0`` from that at ``u = start``, which may differ from sample to sample."""
+        shares = shifted(torch.linspace(1, 0, self.steps + 1, device=x.device), self.shift)
+        for number, (share, after) in enumerate(pairwise(shares), 1):
+            step = euler if number == self.steps else self.step
+            x = step(velocity, x, share * start, after * start)
+        return x
+
+    @staticmethod
+    @abstractmethod
+    def step(velocity: VelocityAt, x: Tensor, u: Tensor, after: Tensor) -> Tensor:
+        """One step of the flow. The last one, to ``u = 0``, is Euler's: nothing is left to correct there."""
+
+
+@final
+class Euler(KeyframeSampler):
+    """One evaluation a step, two with guidance."""
+
+    of_step = 1
+    step = staticmethod(euler)
+
+
+@final
+class Heun(KeyframeSampler):
+    """Two evaluations a step, four with guidance, and one order more."""
+
+    of_step = 2
+    step = staticmethod(heun)

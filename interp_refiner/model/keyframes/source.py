@@ -1,0 +1,78 @@
+"""Where keyframes come from: a request says which ones, a source returns their latents."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp_refiner.core import BadValue, ClipSpec, Draws, per_frame
+
+
+@dataclass(frozen=True)
+class KeyframeRequest:
+    """Which keyframes of a batch of clips are asked for (docs/method.md, Keyframes from text).
+
+    Attributes:
+        positions: the latent frame number of every keyframe in its clip, increasing.
+        num_frames: T, the latent frames of a clip.
+        latents: the values of given keyframes; the others are never read.
+        given: keyframes that are constraints. They come back bit for bit.
+        text: prompt embeddings; None for a clip of any kind.
+        negative: embeddings of what a clip should not show, for guidance; None for zeros.
+
+    Raises:
+        BadValue: positions that do not increase, or that lie outside the clip.
+    """
+
+    positions: Int[Tensor, "b k"]
+    num_frames: int
+    latents: Float[Tensor, "b c k *space"]
+    given: Bool[Tensor, "b k"]
+    text: Float[Tensor, "b l d"] | None = None
+    negative: Float[Tensor, "b l d"] | None = None
+
+    def __post_init__(self) -> None:
+        at = self.positions
+        if bool((at < 0).any() | (at >= self.num_frames).any() | (at.diff(dim=1) <= 0).any()):
+            raise BadValue("positions", at.tolist(), f"increasing frame numbers in 0..{self.num_frames - 1}")
+
+    def keep_given(self, latents: Float[Tensor, "b c k *space"]) -> Float[Tensor, "b c k *space"]:
+        """``latents`` in the precision of the request, with the given keyframes written back bit for bit."""
+        return torch.where(per_frame(self.given, latents), self.latents, latents.to(self.latents.dtype))
+
+
+class KeyframeSource(ABC):
+    """Makes keyframes from a prompt and from those that are given.
+
+    Attributes:
+        takes_given: whether it can keep given keyframes. One that cannot refuses requests that have some.
+        spec: of the clips that it makes, where it says so.
+    """
+
+    takes_given: ClassVar[bool] = True
+    spec: ClipSpec | None = None
+
+    @abstractmethod
+    def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
+        """The keyframes of every clip, in the dtype of ``request.latents``; the given ones bit for bit.
+
+        Args:
+            request: which keyframes.
+            draws: randomness of every sample. The same draws give the same keyframes, in any batch.
+        """
+
+    @property
+    @abstractmethod
+    def evaluations(self) -> int:
+        """Passes of the network that a request takes, guidance included."""
+
+    @abstractmethod
+    def of_steps(self, steps: int) -> "KeyframeSource":
+        """The same source with another number of steps."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "KeyframeSource":
+        """Moves the network; returns itself."""

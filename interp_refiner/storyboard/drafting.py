@@ -1,0 +1,187 @@
+"""What a pipeline does before its refiner runs: keyframes in, an interpolation out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Clip, Corrupted, Draws
+from interp_refiner.data.codec import Codec
+from interp_refiner.data.text import TextEncoder
+from interp_refiner.forward.corruption import Corruption
+from interp_refiner.storyboard.arguments import Embedding, prompt_or_embedding, seed_of
+from interp_refiner.storyboard.conditioning import Prompts, prompts_of
+from interp_refiner.storyboard.encoding import encode_keyframes, fit_notes
+from interp_refiner.storyboard.keyframe import Keyframe, Time
+from interp_refiner.storyboard.levels import Levels
+from interp_refiner.storyboard.phase1 import Phase1
+from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.saved import PipelineConfig
+
+KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What :meth:`Drafting.draft` returns, from which a video is refined.
+
+    Attributes:
+        plan: what will be made.
+        keyframes: those that were handed over, and those that are generated.
+        prompts: of all frames.
+        draws: randomness of the video.
+        corrupted: interpolation of the keyframes, and noise.
+    """
+
+    plan: VideoPlan
+    keyframes: list[Keyframe]
+    prompts: Prompts
+    draws: Draws
+    corrupted: Corrupted
+
+
+class Drafting:
+    """Keyframes from a storyboard and from a prompt, and their interpolation: all of a pipeline but its refiner.
+
+    Attributes:
+        config: the clips that the refiner was trained on.
+        codec, text: of pictures and prompts; no encoder where prompts come as embeddings.
+        corruption: interpolates, and draws noise.
+        levels: how many keyframes each level had in training.
+        phase1: makes keyframes of prompts; None where all of them are handed over.
+        divisor: what the sides of latents must be divisible by.
+        device: of the networks.
+    """
+
+    config: PipelineConfig
+    codec: Codec
+    text: TextEncoder | None
+    corruption: Corruption
+    levels: Levels
+    phase1: Phase1 | None
+    divisor: tuple[int, int]
+    device: torch.device
+
+    @property
+    def planner(self) -> Planner:
+        """Places keyframes on this model's latent grid, before anything is sampled."""
+        return Planner(
+            codec=self.codec,
+            latent_shape=self.config.spec.latent_shape,
+            levels=self.levels,
+            fps=self.config.fps,
+            divisor=self.divisor,
+            replaces=self.corruption.scheduled_sampling.replaces,
+        )
+
+    @property
+    def trust(self) -> float:
+        """The strength of generated keyframes for which none is said, see :class:`Keyframe`."""
+        return 0.0 if self.corruption.scheduled_sampling.replaces else 1.0
+
+    def planned(
+        self,
+        keyframes: Sequence[Keyframe],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+        keyframes_at: Sequence[Time] | None = None,
+        collide: bool = False,
+    ) -> tuple[list[Keyframe], VideoPlan]:
+        """The keyframes with those that the prompt is to make, and the plan of the video; raises as a call."""
+        made = list(keyframes)
+        if self.phase1 is not None:
+            made = self.phase1.with_generated(self.planner, keyframes, keyframes_at, num_frames, fps)
+        elif keyframes_at is not None or any(keyframe.generated for keyframe in keyframes):
+            allowed = "null: there is no source of keyframes (keyframes=<generator> names one)"
+            raise BadValue("keyframes_at", keyframes_at, allowed)
+        plan = self.planner.plan(made, num_frames, height, width, fps, collide)
+        if self.phase1 is not None:
+            self.phase1.check(plan, made)
+        return made, plan
+
+    @torch.no_grad()
+    def draft(
+        self,
+        prompt: str | None = None,
+        keyframes: Sequence[Keyframe] = (),
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+        keyframes_at: Sequence[Time] | None = None,
+        negative_prompt: str | Embedding | None = None,
+        generator: torch.Generator | int | None = 0,
+        prompt_embeds: Embedding | None = None,
+    ) -> Draft:
+        """What refining starts from: encoded and generated keyframes, interpolation, noise.
+
+        The refiner's network is not run. Arguments and errors are those of a call.
+        """
+        if not keyframes and prompt_embeds is None and not prompt and self.phase1 is not None:
+            raise BadValue("prompt", prompt, "what the video shows, or keyframes")
+        made, plan = self.planned(keyframes, num_frames, height, width, fps, keyframes_at)
+        rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
+        plan = replace(plan, notes=[*plan.notes, *fit_notes(made, columns, rows)])
+        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
+        prompts, draws = self._prompts(plan, made, base), Draws(seed_of(generator), STREAM, [KEY])
+        encoded, wanted = encode_keyframes(self.codec, plan, made, self.device)
+        if wanted and self.phase1 is not None:
+            away = replace(prompts, negative=self._negative("" if negative_prompt is None else negative_prompt))
+            encoded = self.phase1(plan, wanted, encoded, away, draws)
+        level = torch.full((1,), plan.level, device=self.device)
+        clip, keyframe_plan = Clip(encoded.values, [KEY]), self.levels.plan(encoded.known, encoded.given)
+        return Draft(
+            plan=plan,
+            keyframes=made,
+            prompts=prompts,
+            draws=draws,
+            corrupted=self.corruption.of_keyframes(clip, keyframe_plan, level, draws),
+        )
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        keyframes: Sequence[Keyframe],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        fps: float | None = None,
+    ) -> Float[Tensor, "3 t h w"]:
+        """The decoded interpolation ``zbar`` of the keyframes. Raises as :meth:`draft`."""
+        return self.decode(self.draft(None, keyframes, num_frames, height, width, fps).corrupted.interpolation)
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
+    ) -> Float[Tensor, "3 t h w"]:
+        """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
+        return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
+
+    def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
+        """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
+        shape = self.config.spec.text_shape
+        if self.text is not None:
+            return self.text.encode(prompts).to(self.device, torch.float32)
+        if any(prompts):
+            allowed = "no prompt: this model has no text encoder (text=umt5 text.folder=<folder> names one)"
+            raise BadValue("prompt", next(filter(None, prompts)), allowed)
+        return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
+
+    def _negative(self, prompt: str | Embedding) -> Float[Tensor, "l d"] | None:
+        """The embedding of a negative prompt; None for a model without text."""
+        if isinstance(prompt, Tensor):
+            return prompt.to(self.device)
+        embedded = self.embed([prompt])
+        return None if embedded is None else embedded[0]
+
+    def _prompts(self, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str | Embedding) -> Prompts:
+        """The embeddings of the prompts of all frames."""
+        words, of_frame = prompts_of(plan, keyframes, prompt if isinstance(prompt, str) else None)
+        texts = self.embed([text or "" for text in words])
+        if texts is not None and isinstance(prompt, Tensor):
+            texts[0] = prompt
+        return Prompts(texts, torch.tensor(of_frame, device=self.device))

@@ -1,0 +1,194 @@
+"""Phase 1 in a pipeline: which keyframes a prompt is to make, and how they are made, window by window."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+from typing import Any
+
+import torch
+
+from interp_refiner.core import BadValue, ClipSpec, Draws
+from interp_refiner.model.keyframes import (
+    GeneratedKeyframes,
+    KeyframeRequest,
+    KeyframeSampler,
+    KeyframeSource,
+    Rescaled,
+)
+from interp_refiner.storyboard.conditioning import Prompts
+from interp_refiner.storyboard.encoding import Encoded
+from interp_refiner.storyboard.keyframe import Keyframe, Time
+from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.timeline import Grid, place
+from interp_refiner.storyboard.windows import Window
+
+STREAM, KEY = "keyframes", "window"  # what their noise is drawn under
+DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
+
+
+@dataclass(frozen=True)
+class Phase1:
+    """A source of keyframes, and the clips that it knows.
+
+    Attributes:
+        source: makes keyframes of clips of ``spec``.
+        spec: of the clips.
+        count: K, the fewest keyframes of a clip that the source was trained with; None for any.
+        components: how to build network, flow and sampler of a trained source again, as in :class:`PipelineConfig`;
+            empty for any other.
+        trained: where it came from, for the card.
+        asked: what is asked for keyframes: ``source``, or :class:`Rescaled` around it; None for ``source``.
+    """
+
+    source: KeyframeSource
+    spec: ClipSpec
+    count: int | None = None
+    components: Mapping[str, Any] = field(default_factory=dict)
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    asked: KeyframeSource | None = None
+
+    def of_clips(self, spec: ClipSpec) -> "Phase1":
+        """The same source for a refiner of such clips; raises :class:`BadValue` as :func:`check_fit`."""
+        check_fit(self.spec, spec)
+        return replace(self, asked=Rescaled.between(self.source, self.spec, spec))
+
+    def with_sampler(self, sampler: KeyframeSampler, node: Mapping[str, Any]) -> "Phase1":
+        """The same trained network with another sampler, which ``node`` describes.
+
+        Raises:
+            BadValue: the source has a scheduler of its own.
+        """
+        if not isinstance(self.source, GeneratedKeyframes):
+            raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
+        source = GeneratedKeyframes(self.source.network, self.source.flow, sampler)
+        return replace(self, source=source, asked=None, components={**self.components, "sampler": node})
+
+    def with_generated(
+        self,
+        planner: Planner,
+        keyframes: Sequence[Keyframe],
+        at: Sequence[Time] | None,
+        num_frames: int | None,
+        fps: float | None,
+    ) -> list[Keyframe]:
+        """The keyframes of a storyboard, and generated ones at those of the times ``at`` whose latent slot is free.
+
+        Without times none are generated beside others, and evenly spread ones where there are no others.
+
+        Raises:
+            BadValue: a time outside the clip, naming its place in ``keyframes_at``.
+        """
+        grid = Grid.of(planner.codec, planner.length(num_frames, None, None))
+        rate = fps or planner.fps
+        if at is None:
+            at = [] if keyframes else spread(planner, grid, self.count)
+        taken = {slot for placed in place(keyframes, grid, rate, planner.codec) for slot in placed.slots}
+        made = list(keyframes)
+        for index, time in enumerate(at):
+            try:
+                keyframe = Keyframe(generated=True, time=time, name="generated")
+                slot = grid.slots[keyframe.at(grid.num_frames, rate)]
+            except BadValue as error:
+                raise BadValue(f"keyframes_at[{index}]", error.value, error.allowed) from None
+            if slot not in taken:
+                taken.add(slot)
+                made.append(keyframe)
+        return made
+
+    def check(self, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> None:
+        """Refuses, with :class:`BadValue`, keyframes that the source would have to keep and cannot."""
+        if self.source.takes_given or not any(keyframe.generated for keyframe in keyframes):
+            return
+        if own := [keyframe for keyframe in keyframes if not keyframe.generated]:
+            allowed = "none beside generated ones: this source of keyframes cannot keep any that are given"
+            raise BadValue("keyframes", ", ".join(key.name or str(key.time) for key in own), allowed)
+        if len(plan.parts) > 1:
+            allowed = f"at most {plan.parts[0].length} latent frames: this source cannot go on from a keyframe"
+            raise BadValue("frames", plan.grid.num_frames, allowed)
+
+    def __call__(
+        self, plan: VideoPlan, wanted: Iterable[int], encoded: Encoded, prompts: Prompts, draws: Draws
+    ) -> Encoded:
+        """The keyframes of a storyboard together with those in the latent frames ``wanted``, which the source makes.
+
+        What is known of a window when it is asked for, from the storyboard and from the windows before it, is given: so
+        a window goes on from the last keyframes of the one before. See :func:`requests`.
+        """
+        source, values, known = self.asked or self.source, encoded.values, encoded.known
+        there = set(known[0].nonzero().flatten().tolist())
+        for number, asked in enumerate(requests(plan, wanted, there, prompts.of_frame.tolist())):
+            at = torch.tensor(asked.slots, device=values.device)
+            request = KeyframeRequest(
+                positions=(at - asked.part.start).unsqueeze(0),
+                num_frames=asked.part.length,
+                latents=values[:, :, at],
+                given=known[:, at],
+                text=None if prompts.texts is None else prompts.texts[asked.prompt : asked.prompt + 1],
+                negative=None if prompts.negative is None else prompts.negative.unsqueeze(0),
+            )
+            values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
+            known = known.index_fill(1, at, True)
+        return replace(encoded, values=values, known=known)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request.
+
+    Attributes:
+        part: the window.
+        prompt: number of the prompt.
+        slots: latent frames of the keyframes, those that are known by then among them.
+    """
+
+    part: Window
+    prompt: int
+    slots: list[int]
+
+
+def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], prompt_of: Sequence[int]) -> list[Asked]:
+    """What is asked one after the other for the keyframes in the latent frames ``wanted``.
+
+    Every window of the plan is asked for on its own, in time; under several prompts once for each, in the order in
+    which they begin.
+    """
+    there, made = set(known), []
+    for part in plan.parts:
+        inside = range(part.start, part.stop)
+        todo = sorted(slot for slot in wanted if slot in inside and slot not in there)
+        for prompt in dict.fromkeys(prompt_of[slot] for slot in todo):
+            new = [slot for slot in todo if prompt_of[slot] == prompt]
+            there |= set(new)
+            made.append(Asked(part, prompt, [slot for slot in inside if slot in there]))
+    return made
+
+
+def spread(planner: Planner, grid: Grid, count: int | None) -> list[Time]:
+    """Times of evenly spread keyframes, first and last frame among them: as dense as ``count`` in a clip of the model.
+
+    Args:
+        planner: of the refiner.
+        grid: of the video.
+        count: K; None for that of the refiner's sparsest level.
+    """
+    last, of_clip = grid.latent_frames - 1, planner.latent_shape[1] - 1
+    gaps = max(1, (planner.levels.counts[-1] if count is None else count) - 1)
+    needed = 1 + max(1, ceil(last * gaps / of_clip)) if last else 1
+    return [grid.span(int(slot)).start for slot in torch.linspace(0, last, needed).round().tolist()]
+
+
+def check_fit(own: ClipSpec, wanted: ClipSpec) -> None:
+    """Refuses, with :class:`BadValue`, a source whose clips are ``own`` for a refiner of clips that are ``wanted``.
+
+    Other statistics are no obstacle, see :class:`Rescaled`.
+    """
+    if own.latent_shape != wanted.latent_shape:
+        allowed = f"a source of clips {list(wanted.latent_shape)}, which the refiner was trained on"
+        raise BadValue("keyframes", list(own.latent_shape), allowed)
+    found, needed = (f"{spec.text.get('name', 'prompts')} {list(spec.text_shape or [])}" for spec in (own, wanted))
+    if found != needed:
+        raise BadValue("keyframes", found, f"a source that reads prompts as the refiner does: {needed}")
+    for name in DECLARED:
+        if own.codec.get(name) != wanted.codec.get(name):
+            allowed = f"a source of latents of the refiner's codec: {name}={wanted.codec.get(name)}"
+            raise BadValue("keyframes", f"{name}={own.codec.get(name)}", allowed)

@@ -1,0 +1,87 @@
+"""A generator's folder, alone or as ``keyframes/`` in a pipeline's: what is in it, how it is written and read.
+
+model_index.json          what the generator was trained on, and how to build network, flow and sampler
+transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
+generator.safetensors     the weights beside it: of the network, and what the flow has measured
+README.md                 the model card
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from interp_refiner.core import BadValue, ClipSpec, save_tensors
+from interp_refiner.model.keyframes import GeneratedKeyframes
+from interp_refiner.storyboard.card import generator_card
+from interp_refiner.storyboard.construct import INSIDE, construct_generator
+from interp_refiner.storyboard.phase1 import Phase1
+from interp_refiner.storyboard.weights import (
+    TRANSFORMER,
+    beside_transformer,
+    load_strictly,
+    save_transformer,
+    write_index,
+)
+from interp_refiner.training.checkpoint import INDEX, is_exported
+
+CLASS, GENERATOR, WEIGHTS = "KeyframeGenerator", "keyframes", "generator.safetensors"
+
+
+def generator_folder(folder: Path) -> Path:
+    """The generator in an exported folder: that folder itself, or the one inside a pipeline's.
+
+    Raises:
+        BadValue: a refiner without one.
+    """
+    for place in (folder, folder / GENERATOR):
+        if is_generator(place):
+            return place
+    raise BadValue("keyframes", folder, "a generator of keyframes: this exported refiner has none")
+
+
+def is_generator(folder: Path) -> bool:
+    """Whether :func:`save_generator` wrote this folder."""
+    return is_exported(folder) and json.loads((folder / INDEX).read_text()).get("_class_name") == CLASS
+
+
+def generator_index(phase1: Phase1) -> dict[str, Any]:
+    """The content of ``model_index.json``."""
+    plain = {"spec": asdict(phase1.spec), "components": dict(phase1.components), "count": phase1.count}
+    return {"_class_name": CLASS, **plain, "trained": dict(phase1.trained)}
+
+
+def save_generator(phase1: Phase1, folder: Path) -> Path:
+    """Writes a generator's folder; returns it.
+
+    Raises:
+        BadValue: a source that was not trained here.
+    """
+    source = phase1.source
+    if not isinstance(source, GeneratedKeyframes):
+        raise BadValue("keyframe_source", repr(source), "a trained generator (keyframes=<run>): this one is not stored")
+    folder.mkdir(parents=True, exist_ok=True)
+    index = generator_index(phase1)
+    if save_transformer(source.network, folder / TRANSFORMER):
+        index["components"]["network"] = {**index["components"]["network"], "pretrained": INSIDE + TRANSFORMER}
+    save_tensors(_own(source), folder / WEIGHTS)
+    return write_index(index, generator_card(index), folder)
+
+
+def load_generator(folder: Path) -> Phase1:
+    """Reads what :func:`save_generator` wrote, or a pipeline with one; raises :class:`BadValue` where there is none."""
+    folder = generator_folder(folder)
+    stored = json.loads((folder / INDEX).read_text())
+    spec = ClipSpec.from_plain(stored["spec"])
+    source = GeneratedKeyframes(**construct_generator(stored["components"], spec, folder))
+    load_strictly("keyframes", _own(source), folder / WEIGHTS)
+    source.network.eval()
+    return Phase1(source, spec, stored["count"], stored["components"], stored["trained"])
+
+
+def _own(source: GeneratedKeyframes) -> dict[str, Tensor]:
+    """The weights that do not lie in ``transformer/``."""
+    network = {f"network.{name}": weight for name, weight in beside_transformer(source.network).items()}
+    return network | {f"flow.{name}": weight for name, weight in source.flow.state_dict().items()}

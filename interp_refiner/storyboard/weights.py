@@ -1,0 +1,79 @@
+"""Weights in a saved folder: a transformer as diffusers has it, and what lies beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from interp_refiner.core import BadValue, state_faults
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.training.checkpoint import INDEX
+
+TRANSFORMER, CARD = "transformer", "README.md"
+
+
+def save_transformer(backbone: Backbone, folder: Path) -> bool:
+    """Writes exactly the weights that diffusers' own class has, whatever was added to its blocks.
+
+    Returns:
+        Whether the backbone has such a transformer.
+    """
+    transformer = getattr(backbone, "wan", None)
+    if not isinstance(transformer, WanTransformer3DModel):
+        return False
+    plain, weights = _plain(transformer), transformer.state_dict()
+    plain.load_state_dict({name: weights[name].detach() for name in plain.state_dict()}, assign=True)
+    plain.save_pretrained(folder)
+    return True
+
+
+def beside_transformer(backbone: Backbone) -> dict[str, Tensor]:
+    """The weights of a backbone that :func:`save_transformer` does not write."""
+    transformer = getattr(backbone, "wan", None)
+    plain = _plain(transformer).state_dict() if isinstance(transformer, WanTransformer3DModel) else {}
+    there = {f"wan.{name}" for name in plain}
+    return {name: weight for name, weight in backbone.state_dict().items() if name not in there}
+
+
+def load_strictly(name: str, own: Mapping[str, Tensor], file: Path) -> None:
+    """Fills tensors from a file; one that came neither with the transformer nor in the file would be left at random.
+
+    Args:
+        name: of the setting that names the folder, for the error.
+        own: by name; a module's state shares its memory.
+        file: a ``.safetensors`` file with exactly these.
+
+    Raises:
+        BadValue: no such file, a damaged one, or weights of other names or sizes.
+    """
+    try:
+        stored = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise BadValue(name, file, f"a whole .safetensors file: {error}") from None
+    if faults := state_faults(own, stored):
+        raise BadValue(name, file, f"the {len(own)} weights beside {TRANSFORMER}/: {faults}")
+    with torch.no_grad():
+        for key, weight in own.items():
+            weight.copy_(stored[key])
+
+
+def write_index(index: Mapping[str, Any], card: str, folder: Path) -> Path:
+    """Writes index and card, and gives all weights the permissions of any new file: diffusers leaves them at 0600."""
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    (folder / CARD).write_text(card)
+    mode = (folder / INDEX).stat().st_mode & 0o777
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(mode)
+    return folder
+
+
+def _plain(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
+    """A transformer of the same size as diffusers builds it, without weights."""
+    with torch.device("meta"):
+        return WanTransformer3DModel.from_config(transformer.config)

@@ -1,0 +1,66 @@
+"""What the trainings of a backbone share: strategies, checkpoints, the optimizer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from interp_refiner.core import Corrupted
+from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.training.optimizer import OptimizerRecipe
+
+
+class BackboneModule(L.LightningModule, ABC):
+    """Trains a backbone. Batches arrive as :class:`Corrupted`, from the data module.
+
+    Args:
+        backbone: the network.
+        optimizer: optimizer and learning-rate schedule.
+        saves_frozen: checkpoints hold frozen weights, too, since these are not the pretrained ones but another run's.
+    """
+
+    def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe, saves_frozen: bool = False):
+        super().__init__()
+        self.backbone, self.recipe, self.saves_frozen = backbone, optimizer, saves_frozen
+
+    @abstractmethod
+    def seen_shape(self, corrupted: Corrupted) -> torch.Size:
+        """``[b, c, t, *space]`` of what the backbone sees of a training batch."""
+
+    def step_flops(self, corrupted: Corrupted) -> float | None:
+        """Operations of :meth:`training_step` and its backward pass on a batch; None where the backbone counts none.
+
+        The model's, see :mod:`interp_refiner.model.attention.flops`: nothing that is computed a second time is counted.
+        """
+        forward = self.forward_flops(corrupted)
+        return forward.training.total if forward is not None else None
+
+    def forward_flops(self, corrupted: Corrupted) -> Flops | None:
+        """Operations of one forward pass of the backbone on a batch; None where it counts none."""
+        text, shape = corrupted.clip.text, self.seen_shape(corrupted)
+        return self.backbone.flops(shape[0], shape[1:], text.shape[1] if text is not None else 1)
+
+    def configure_model(self) -> None:
+        """Hands the backbone to a strategy that spreads it over processes; Lightning calls it once they have met."""
+        strategy: Any = self.trainer.strategy
+        if hasattr(strategy, "parallelize"):
+            strategy.parallelize(self.backbone)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name in () if self.saves_frozen else self.backbone.unchanged:
+            checkpoint["state_dict"].pop(f"backbone.{name}", None)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = self.with_unchanged(checkpoint.get("state_dict", {}))
+
+    def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a checkpoint together with those that it leaves out."""
+        own, left_out = self.state_dict(), (f"backbone.{name}" for name in self.backbone.unchanged)
+        return {**{name: own[name] for name in left_out}, **weights}
+
+    def configure_optimizers(self) -> Any:
+        return self.recipe.configure(self, self.trainer.max_steps)

@@ -1,0 +1,84 @@
+"""Anchors that carry the errors of a generator of keyframes and belong to their clips all the same."""
+
+from collections.abc import Sequence
+from typing import Any, final
+
+import torch
+
+from interp_refiner.core import BadValue, Draws, weights_digest
+from interp_refiner.data import AnchorSource, Sample
+from interp_refiner.data.shards.write import Anchor
+from interp_refiner.forward.schedule import Schedule
+from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSampler
+from interp_refiner.training.keyframe_generator import KeyframeGenerator
+
+
+@final
+class RenoisedKeyframes(AnchorSource):
+    """True keyframes, taken to a random time of the flow and back (docs/method.md, Keyframes from text).
+
+    A free sample of a caption is another clip. What comes back from ``u < 1`` is this clip with the generator's errors.
+
+    Args:
+        generator: a trained one, on its device.
+        schedule: which frames are keyframes; those of the finest level get an anchor.
+        sampler: from the noise back.
+        lowest, highest: between which u is drawn evenly. 1 and 1: free samples, which only whole pipelines are to be
+            judged by.
+        batch_size: clips at a time.
+        seed: of times and noise, which are functions of (seed, key).
+
+    Raises:
+        BadValue: times that are not above 0, not at most 1 or in the wrong order; no clip at a time.
+    """
+
+    def __init__(
+        self,
+        generator: KeyframeGenerator,
+        schedule: Schedule,
+        sampler: KeyframeSampler,
+        lowest: float = 0.3,
+        highest: float = 0.8,
+        batch_size: int = 32,
+        seed: int = 0,
+    ):
+        if not 0 < lowest <= highest <= 1:
+            raise BadValue("lowest", [lowest, highest], "times of the flow, 0 < lowest <= highest <= 1")
+        if batch_size < 1:
+            raise BadValue("batch_size", batch_size, "at least 1")
+        self.keyframes, self.schedule = generator.source(sampler), schedule
+        self.weights = weights_digest(generator)
+        self.lowest, self.highest, self.batch_size, self.seed = lowest, highest, batch_size, seed
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        sampler, counts = repr(self.keyframes.sampler), self.schedule.counts
+        times = {"lowest": self.lowest, "highest": self.highest}
+        about = {"weights": self.weights, "sampler": sampler, "schedule": type(self.schedule).__name__}
+        return {"generator": "renoised_keyframes", **about, "counts": counts, **times, "seed": self.seed}
+
+    @torch.no_grad()
+    def propose(self, clips: Sequence[Sample]) -> list[Anchor]:
+        keys = [clip.key for clip in clips]
+        draws = Draws(self.seed, "anchor", keys)
+        latents = torch.stack([clip.latents.float() for clip in clips])
+        text = torch.stack([clip.text.float() for clip in clips if clip.text is not None])
+        frames = self.frames(latents.shape[2])
+        u = self.lowest + (self.highest - self.lowest) * draws.uniform("time", 1).squeeze(1)
+        device = next(self.keyframes.network.parameters()).device
+        positions = frames.expand(len(clips), -1).to(device)
+        request = KeyframeRequest(
+            positions,
+            latents.shape[2],
+            latents[:, :, frames].to(device),
+            torch.zeros_like(positions, dtype=torch.bool),
+            text.to(device) if len(text) == len(clips) else None,
+        )
+        made = self.keyframes.from_time(request, u, draws).cpu()
+        return [Anchor(key, found, frames) for key, found in zip(keys, made, strict=True)]
+
+    def frames(self, num_frames: int) -> torch.Tensor:
+        """The keyframes of the finest level, the same for all clips."""
+        none = torch.zeros(1, num_frames, dtype=torch.bool)
+        plan = self.schedule.plan(none, Draws(self.seed, "anchor", [""]))
+        return plan.mask_at(torch.ones(1, dtype=torch.long))[0].nonzero().flatten()

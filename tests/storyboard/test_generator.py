@@ -1,0 +1,196 @@
+"""A generator of keyframes: found where it lies, stored alone and beside a refiner, refused where it does not fit."""
+
+import json
+
+import pytest
+import torch
+from diffusers import WanTransformer3DModel
+from safetensors.torch import load_file, save_file
+
+from interp_refiner.assemble import load_phase1, load_pipeline
+from interp_refiner.core import BadValue
+from interp_refiner.export import export
+from interp_refiner.model.keyframes import Euler, Rescaled
+from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
+from interp_refiner.storyboard.saved_generator import GENERATOR, WEIGHTS
+from tests.storyboard.conftest import program_config
+from tests.storyboard.test_pipeline import PROMPT, same_bits
+from tests.storyboard.test_program import command, place  # noqa: F401 - fixtures
+
+
+def chosen(folder, *overrides):
+    return program_config("sample", folder, "device=cpu", "keyframe_sampler.steps=2", *overrides)
+
+
+@pytest.fixture(scope="module")
+def exported(run_folder, generator_folder, tmp_path_factory):
+    """The generator alone, and a refiner with it."""
+    folder = tmp_path_factory.mktemp("exported")
+    alone, both = folder / "alone", folder / "both"
+    export(program_config("export", folder, f"checkpoint={generator_folder}", f"output={alone}"))
+    export(program_config("export", folder, f"checkpoint={run_folder}", f"keyframes={generator_folder}",
+                          f"output={both}"))  # fmt: skip
+    return alone, both
+
+
+def video(checkpoint, *overrides, folder):
+    pipeline = load_pipeline(checkpoint, chosen(folder, f"checkpoint={checkpoint}", *overrides))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline, pipeline(PROMPT, generator=3).latents
+
+
+def test_a_run_an_exported_folder_and_a_refiner_that_carries_it_make_the_same_video(
+    run_folder, generator_folder, exported, tmp_path
+):
+    alone, both = exported
+    pipeline, made = video(run_folder, f"keyframes={generator_folder}", folder=tmp_path)
+    assert pipeline.phase1.source.sampler.steps == 2
+    assert isinstance(pipeline.phase1.asked, Rescaled)  # other clips, other statistics
+    for checkpoint, keyframes in ((run_folder, alone), (run_folder, both), (both, both), (both, None)):
+        named = [f"keyframes={keyframes}"] if keyframes is not None else []
+        assert same_bits(video(checkpoint, *named, folder=tmp_path)[1], made)
+    again = RefinerPipeline.from_pretrained(both)
+    assert again.phase1.source.sampler.steps == 3  # its own, as it was trained with
+    again.set_progress_bar_config(disable=True)
+    again.phase1 = again.phase1.with_sampler(pipeline.phase1.source.sampler, {}).of_clips(again.config.spec)
+    assert same_bits(again(PROMPT, generator=3).latents, made)
+
+
+def test_the_folder_has_a_transformer_of_diffusers_and_a_card(exported, generator_folder):
+    alone, both = exported
+    weights = load_phase1(generator_folder).source.network.wan.state_dict()
+    for folder in (alone, both / GENERATOR):
+        stored = WanTransformer3DModel.from_pretrained(folder / "transformer").state_dict()
+        assert all(torch.equal(weight, weights[name]) for name, weight in stored.items())
+        card = (folder / "README.md").read_text()
+        assert "pipeline_tag: text-to-video" in card
+        assert "| sampler | Heun, 3 steps |" in card
+        assert "| experiment | keyframes |" in card
+    assert json.loads((both / INDEX).read_text())[GENERATOR] == f"./{GENERATOR}"
+    card = (both / "README.md").read_text()
+    assert "## Keyframes from a prompt" in card
+    assert "| experiment | toy_video |" in card
+    assert "| experiment | keyframes |" in card
+    assert "keyframes/" not in RefinerPipeline.from_pretrained(both).phase1.trained
+
+
+def test_the_sampler_of_an_export_can_be_another(generator_folder, run_folder, tmp_path):
+    named = [f"checkpoint={run_folder}", f"keyframes={generator_folder}", f"output={tmp_path / 'out'}"]
+    export(program_config("export", tmp_path, *named, "keyframe_sampler=euler", "keyframe_sampler.steps=7"))
+    sampler = RefinerPipeline.from_pretrained(tmp_path / "out").phase1.source.sampler
+    assert isinstance(sampler, Euler)
+    assert sampler.steps == 7
+
+
+@pytest.mark.parametrize("change", ["missing", "foreign", "other size", "half a file"])
+def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_path, change):
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    for file in exported[0].iterdir():
+        if file.name != WEIGHTS:
+            (folder / file.name).symlink_to(file)
+    weights = load_file(exported[0] / WEIGHTS)
+    name = sorted(weights)[0]
+    if change == "missing":
+        del weights[name]
+    elif change == "foreign":
+        weights["zzz"] = torch.ones(1)
+    elif change == "other size":
+        weights[name] = torch.ones(*weights[name].shape, 2)
+    save_file(weights, folder / WEIGHTS)
+    if change == "half a file":
+        (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+    said = {"missing": f"{name} is missing", "foreign": "zzz is not its own", "other size": rf"{name} is \["}
+    with pytest.raises(BadValue, match=f"keyframes=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"):
+        load_generator(folder)
+
+
+def test_a_refiner_is_no_generator_and_a_generator_no_refiner(run_folder, generator_folder, exported, pipe, tmp_path):
+    refiner = pipe.save_pretrained(tmp_path / "refiner")
+    for keyframes, said in (
+        (run_folder, "keyframes=.*: expected a run of .experiment=keyframes, not one of Refiner"),
+        (refiner, "keyframes=.*: expected a generator of keyframes: this exported refiner has none"),
+        (tmp_path / "nothing", "keyframes=.*nothing: expected a run folder"),
+        ("shiped", "keyframes=shiped: expected .*; did you mean 'shipped'"),
+    ):
+        with pytest.raises(BadValue, match=said):
+            load_phase1(keyframes)
+    for checkpoint, said in (
+        (generator_folder, "checkpoint=.*: expected a refiner, this is a generator of keyframes: keyframes=<it>"),
+        (exported[0], "checkpoint=.*: expected an exported refiner, this is a KeyframeGenerator: keyframes=<it>"),
+    ):
+        with pytest.raises(BadValue, match=said):
+            load_pipeline(checkpoint, chosen(tmp_path, f"checkpoint={checkpoint}"))
+
+
+def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path):
+    index = json.loads((exported[0] / INDEX).read_text())
+    for name, node, said in (
+        ("flow", {"_target_": "os.system", "command": "true"}, "_target_=os.system: expected a component of"),
+        ("sampler", index["components"]["flow"]["time"], r"components\.sampler=FlowTime: expected a KeyframeSampler"),
+        ("more", {}, r"components=more: expected network \| flow \| sampler"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "transformer").symlink_to(exported[0] / "transformer")
+        components = {**index["components"], name: node}
+        (folder / INDEX).write_text(json.dumps({**index, "components": components}))
+        with pytest.raises(BadValue, match=said):
+            load_generator(folder)
+
+
+def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_path):
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for file in exported[0].iterdir():
+        if file.name != INDEX:
+            (folder / file.name).symlink_to(file)
+    index = json.loads((exported[0] / INDEX).read_text())
+    index["spec"]["latent_shape"][1] = 25
+    (folder / INDEX).write_text(json.dumps(index))
+    with pytest.raises(BadValue, match=r"keyframes=\[16, 25, 4, 6\]: expected a source of clips \[16, 21, 4, 6\]"):
+        video(exported[1], f"keyframes={folder}", folder=tmp_path)
+
+
+def test_two_sources_are_one_too_many(exported, tmp_path):
+    two = [f"keyframes={exported[0]}", "keyframe_source=wan_t2v", "keyframe_source.folder=nowhere"]
+    with pytest.raises(BadValue, match=r"keyframes=.*: expected null beside keyframe_source"):
+        video(exported[1], *two, folder=tmp_path)
+
+
+def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_path):  # noqa: F811
+    checkpoint = [f"checkpoint={exported[1]}", "device=cpu", "keyframe_sampler.steps=2"]
+    code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "output=out.mp4", "keyframes_at=[0,50%,100%]")
+    assert code == 0, told
+    assert "generated" in printed
+    report = json.loads((tmp_path / "out.report.json").read_text())
+    assert [row["frame"] for row in report["keyframes"]] == [0, 10, 20]
+    assert all(row["generated"] and not row["hard"] for row in report["keyframes"])
+    assert report["storyboard"] is None
+    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=3, shift=1))"
+    assert report["settings"]["prompt"] == PROMPT
+    code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
+    assert code == 0, told
+    assert "31 frames at 8 a second" in printed
+    assert "12 passes of the generator" in printed  # two windows, 2 steps of Heun's are 3 velocities, guidance doubles
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["keyframes={}"], "prompt=None: expected what the video shows, or storyboard=<file>"),
+        (["prompt=", "keyframes={}"], "prompt=: expected what the video shows"),
+        (["prompt=a", "keyframes_at=[0,120%]"], "keyframes_at[1]=120%: expected 0% to 100%"),
+        (["prompt=a", "storyboard=board.yaml"], "prompt=a: expected null beside a storyboard, which has its own"),
+        (["prompt=a", "keyframe_sampler.steps=0"], "keyframe_sampler.steps=0: expected at least 1"),
+        (["prompt=a", "keyframes=nothing/there"], "keyframes="),
+        (["prompt=a", "frames=0"], "frames=0: expected greater than 0"),
+    ],
+)
+def test_mistakes_end_the_command_with_one_line(exported, command, tmp_path, overrides, said):  # noqa: F811
+    before = sorted(tmp_path.rglob("*"))
+    named = [override.format(exported[0]) for override in overrides]
+    code, _, told = command(f"checkpoint={exported[1]}", "output=new/out.mp4", "device=cpu", *named)
+    assert code == 2
+    assert told.splitlines()[-1].startswith(said)
+    assert sorted(tmp_path.rglob("*")) == before
