@@ -184,12 +184,12 @@ class Wan(Backbone):
         text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
         order = self.attention.order((t, h, w), tokens.device)
         rotary = rotary_at(self.wan.rope, seen.positions, (t, h, w))
-        of_tokens = (tokens, time, modulation, *rotary)
+        of_tokens: tuple[Tensor, ...] = (tokens, time, modulation, *rotary)
         if order is not None:
             of_tokens = tuple(order.apply(x) for x in of_tokens)
         self.spread.check(t * h * w, self.wan.config.num_attention_heads)
-        tokens, time, modulation, *rotary = (self.spread.part(x) for x in of_tokens)
-        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(rotary)), time))
+        tokens, time, modulation, *turns = (self.spread.part(x) for x in of_tokens)
+        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(turns)), time))
         return self._clip(values if order is None else order.undo(values), (t, h, w))
 
     def grid(self, latent_shape: Sequence[int]) -> list[int]:
