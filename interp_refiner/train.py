@@ -11,7 +11,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import check_state, find_checkpoint, resume_path, start_from
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
-from interp_refiner.training.record.summary import write_summary
+from interp_refiner.training.record.summary import print_start, write_summary
 from interp_refiner.training.settings import TrainSettings
 
 
@@ -41,7 +41,8 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     checkpoint = resume_path(cfg.ckpt_path, folder)
     if cfg.initial_weights is not None:
         find_checkpoint(cfg.initial_weights, "initial_weights")  # refused before the work
-    print_config(cfg)
+    if cfg.print_config:
+        print_config(cfg)
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
@@ -51,6 +52,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     elif cfg.initial_weights is not None:
         start_from(run.module, cfg.initial_weights)
     save_config(cfg, folder)
+    print_start(trainer, run.module, folder)
     recording.start(trainer, run.data)
     trainer.fit(run.module, datamodule=run.data, ckpt_path=checkpoint)
     if trainer.interrupted:
@@ -58,7 +60,8 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     if trainer.fast_dev_run:
         return {}
     final = validate_fully(trainer, run)
-    write_summary(trainer, folder, {"experiment": cfg.experiment_name}, final, cfg.next_command)
+    again = [f"optimizer.lr={cfg.optimizer.lr}"]  # a longer run may want another one
+    write_summary(trainer, folder, {"experiment": cfg.experiment_name}, final, cfg.next_command, again)
     if cfg.evaluation is not None and trainer.is_global_zero:
         chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]
         call("evaluate", folder / "evaluation", f"checkpoint={folder}", *chosen)

@@ -27,6 +27,7 @@ class CommandLine:
         config_name: another primary config than the program's own, or None.
         config_dir: a folder with more config groups, or None.
         only_shown: nothing is run: help, a look at the config, shell completion.
+        asks_for_help: of which this is ``--help``.
         unread: not to be composed: shell completion, or the config of a saved run (``--config-path``), which Lightning
             hands to the processes that it starts.
     """
@@ -38,6 +39,7 @@ class CommandLine:
     config_dir: str | None
     only_shown: bool
     unread: bool
+    asks_for_help: bool = False
 
     @classmethod
     def read(cls, arguments: Sequence[str], texts: Collection[str]) -> "CommandLine":
@@ -52,8 +54,9 @@ class CommandLine:
         for name, short in (("--cfg", "-c"), ("--info", "-i")):
             parser.add_argument(name, short, nargs="?", dest=SHOWN)
         parser.add_argument("--shell-completion", "-sc", action="store_true", default=False)
-        for names in (("--help", "-h"), ("--hydra-help",), ("--version",)):
-            parser.add_argument(*names, action="store_true", dest=SHOWN)
+        parser.add_argument("--help", "-h", action="store_true", default=False)
+        for name in ("--hydra-help", "--version"):
+            parser.add_argument(name, action="store_true", dest=SHOWN)
         found, _ = parser.parse_known_intermixed_args(list(arguments))
         words = [] if found.shell_completion else found.overrides
         meant = {text: as_meant(text, texts, found.multirun) for text in words}
@@ -63,7 +66,8 @@ class CommandLine:
             multirun=found.multirun,
             config_name=found.config_name,
             config_dir=found.config_dir,
-            only_shown=hasattr(found, SHOWN),
+            only_shown=hasattr(found, SHOWN) or found.help,
+            asks_for_help=found.help,
             unread=bool(found.config_path or found.experimental_rerun or found.shell_completion),
         )
 

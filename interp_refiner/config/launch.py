@@ -34,6 +34,7 @@ from omegaconf.errors import OmegaConfBaseException
 from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.command_line import CommandLine, fixed, jobs, text_settings
 from interp_refiner.config.composition import composed
+from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.refusal import MISTAKES, locate, refuse, stopped
 from interp_refiner.config.terminal import print_any_name
@@ -66,6 +67,10 @@ class Program:
     def compose(self, *overrides: str) -> DictConfig:
         """Its config under these overrides, with Hydra's own part; see :func:`composed`."""
         return composed(self.conf_dir, self.config_name, *overrides)
+
+    def folders(self, line: CommandLine) -> list[Path]:
+        """Where config groups are: a folder of the user's own, then the project's."""
+        return [*map(Path, filter(None, [line.config_dir])), self.conf_dir]
 
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         """Refuses what cannot be run; see :func:`check_config` and :func:`check_machine`."""
@@ -165,7 +170,10 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
         if not line.unread:
             program.check_line(line)
         with patch.object(sys, "argv", [sys.argv[0], *line.arguments]), environment(FULL_ERROR, "1"):
-            run()
+            if line.asks_for_help:
+                print_help(run, program.compose(*line.composable), program.config_name, program.folders(line))
+            else:
+                run()
     except JobFailed as failed:
         print(failed, file=sys.stderr, flush=True)
         raise SystemExit(EXIT_SWEEP) from None

@@ -11,7 +11,8 @@ from omegaconf import DictConfig, Node, OmegaConf, open_dict
 from interp_refiner.config.nodes import walk
 
 # A job is the same job whatever these say.
-OF_THE_PLACE = ("hydra", "paths", "logger", "log_book", "duplicates", "experiment_name", "next_command", "scales")
+OF_THE_PLACE = ("hydra", "paths", "logger", "log_book", "duplicates", "experiment_name", "next_command", "scales",
+                "print_config")  # fmt: skip
 OF_THE_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
 
 

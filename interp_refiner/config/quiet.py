@@ -11,6 +11,7 @@ STALE = (
     r"`broadcast_buffers` is deprecated.*",
     r"Checkpoint directory .* exists and is not empty.*",
 )
+NO_NEWS = ("💡 Tip", "GPU available: ", "TPU available: ", "`Trainer.fit` stopped: ")  # the run says its device itself
 
 
 def quiet_libraries() -> None:
@@ -18,4 +19,4 @@ def quiet_libraries() -> None:
     for message in STALE:
         warnings.filterwarnings("ignore", message=message)
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.callback_connector"):
-        logging.getLogger(name).addFilter(lambda record: "💡 Tip" not in record.getMessage())
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(NO_NEWS))

@@ -16,6 +16,7 @@ from interp_refiner.core.errors import (
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
+from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
@@ -37,6 +38,7 @@ __all__ = [
     "AVERAGED",
     "EXIT_INTERRUPTED",
     "EXIT_PREEMPTED",
+    "NOTHING",
     "SUPPLIED",
     "Alternatives",
     "BadValue",
@@ -46,8 +48,10 @@ __all__ = [
     "DataFault",
     "Draws",
     "Freezable",
+    "Interval",
     "KeyframePlan",
     "Mark",
+    "Measure",
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",

@@ -46,13 +46,14 @@ class Corrupted:
         tau: bridge time, 0 clean to 1 fully corrupted.
         noise_profile: ``m``, 0 on given frames.
         sigma: noise amplitude in units of latent standard deviation.
-        noise: ``eps``; None for a corruption without noise.
+        noise: the numbers drawn for ``eps``, which the noise profile makes of them; None without noise.
         plan: the keyframes of every level.
         clip: what was corrupted; its latents are ``z0`` in training and validation, and only keyframes when sampling.
         finer: ``x`` one level finer from the same draws, for objectives that aim at it; None for the others.
         hypotheses: the sequence by k laws of motion, the first of which is ``interpolation``; None where the
             interpolator offers only one.
         present: 0 where a hypothesis is ``interpolation``, up to 1 where it says something of its own.
+        local_scale: ``g``, the noise amplitude of every position relative to its frame's ``m``; None where it is 1.
     """
 
     x: Float[Tensor, "b c t *space"]
@@ -66,12 +67,13 @@ class Corrupted:
     tau: Float[Tensor, " b"]
     noise_profile: Float[Tensor, "b t"]
     sigma: float
-    noise: Float[Tensor, "b c t *space"] | None
+    noise: Float[Tensor, "b n t *space"] | None
     plan: KeyframePlan
     clip: Clip
     finer: Float[Tensor, "b c t *space"] | None = None
     hypotheses: Float[Tensor, "b k c t *space"] | None = None
     present: Float[Tensor, "b k t *positions"] | None = None
+    local_scale: Float[Tensor, "b c t *space"] | None = None
 
     @property
     def clean(self) -> Float[Tensor, "b c t *space"]:
@@ -89,8 +91,20 @@ class Corrupted:
 
     @property
     def noise_level(self) -> Float[Tensor, "b t"]:
-        """``a = tau sigma m``: the standard deviation of the noise in every frame of ``x``."""
-        return self.tau.unsqueeze(1) * self.sigma * self.noise_profile
+        """``a = tau sigma m``: the standard deviation of the noise in every frame of ``x``.
+
+        Where the noise has a ``local_scale``, it is multiplied by that scale's root mean square over the frame.
+        """
+        of_frame = self.tau.unsqueeze(1) * self.sigma * self.noise_profile
+        if self.local_scale is None:
+            return of_frame
+        return of_frame * self.local_scale.float().square().transpose(1, 2).flatten(2).mean(2).sqrt()
+
+    @property
+    def amplitude(self) -> Float[Tensor, "b c_or_1 t *positions"]:
+        """``s = sigma m g``: the standard deviation of the noise at ``tau = 1``; axes of size 1 without ``g``."""
+        s = per_frame(self.sigma * self.noise_profile, self.interpolation)
+        return s if self.local_scale is None else s * self.local_scale
 
     @property
     def flow_time(self) -> Float[Tensor, "b t"]:
@@ -122,7 +136,7 @@ class Corrupted:
         """Frames ``start`` to ``stop - 1``, as they are: nothing is interpolated or drawn anew."""
         along_time = {
             3: ("hypotheses",),
-            2: ("x", "values", "interpolation", "noise", "finer", "present"),
+            2: ("x", "values", "interpolation", "noise", "finer", "present", "local_scale"),
             1: ("confidence", "known", "given", "replaced", "noise_profile"),
         }
         cut = {

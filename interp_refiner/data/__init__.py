@@ -6,6 +6,7 @@ from interp_refiner.data.batch_reader import BatchReader
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.encode import VideoEncoder
 from interp_refiner.data.loader import EvalLoader, TrainLoader
+from interp_refiner.data.mirror import Mirror
 from interp_refiner.data.module import EVALUATION_STREAM, ShardedDataModule
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, Unavailable, write_shards
@@ -29,6 +30,7 @@ __all__ = [
     "DatasetMetadata",
     "EvalLoader",
     "ImperfectSource",
+    "Mirror",
     "MovingShapes",
     "Reading",
     "Sample",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, choice
 from interp_refiner.data.anchor_source import AnchorSource, check_digests
-from interp_refiner.data.dataset import ShardDataset, declared_metadata, few_samples
+from interp_refiner.data.dataset import OnBadSample, ShardDataset, declared_metadata, few_samples
 from interp_refiner.data.shards import (
     BadSample,
     DatasetMetadata,
@@ -41,10 +41,15 @@ class AnchorShards:
         cache_dir: a local folder that keeps the index; None makes the index anew every time.
         metadata: of the clips; says how the anchors are normalised where they have no ``dataset.json`` of their own.
         checksums: as in :class:`ShardDataset`.
+        on_bad_sample: ``"error"`` raises the first fault that the index shows, ``"skip"`` leaves those anchors out.
+
+    Attributes:
+        faults: what the index shows to be wrong.
 
     Raises:
         BadValue: the folder holds no shards, or nothing declares how they are normalised.
-        BadSample: fewer anchors than declared, a damaged shard, a key used twice, or an anchor without its indices.
+        BadSample: with ``on_bad_sample="error"``: fewer anchors than declared, a damaged shard, a key used twice, or an
+            anchor without its indices.
     """
 
     def __init__(
@@ -53,17 +58,18 @@ class AnchorShards:
         cache_dir: Path | str | None = None,
         metadata: DatasetMetadata | None = None,
         checksums: bool = False,
+        on_bad_sample: OnBadSample = "error",
     ):
         self.storage = LocalFolder(root)
         self.index = build_index(self.storage, cache_dir)
         if not self.index.shards:
             raise BadValue("data.anchors.root", root, "a folder with anchor shards, shard-*.tar or shard_*.tar")
-        for fault in [*self.index.damaged_shards(), *self.index.faults(["anchor", "anchor_idx"]).values()]:
-            raise fault
         self.metadata = declared_metadata(self.storage, replace(metadata, num_samples=None) if metadata else None)
-        if (few := few_samples(self.index, self.metadata)) is not None:
-            raise few
-        self.rows = {key: row for row, key in enumerate(self.index.keys)}
+        bad, few = self.index.faults(["anchor", "anchor_idx"]), few_samples(self.index, self.metadata)
+        self.faults = [*self.index.damaged_shards(), *bad.values(), *([few] if few is not None else [])]
+        if self.faults and on_bad_sample == "error":
+            raise self.faults[0]
+        self.rows = {key: row for row, key in enumerate(self.index.keys) if row not in bad}
         self._reader = MemberReader(self.storage, checksums)
 
     def check(self, keys: Iterable[str], missing: OnMissing = "error") -> None:

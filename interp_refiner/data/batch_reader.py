@@ -60,11 +60,11 @@ class BatchReader:
         self.pool = DaemonPool(threads, "read")
 
     @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
-    def submit(self, samples: Sequence[int]) -> Pending:
-        """Starts reading ``samples``."""
+    def submit(self, samples: Sequence[int], epochs: Sequence[int] | None = None) -> Pending:
+        """Starts reading ``samples``, each in its epoch; None outside training."""
         metadata, n = self.clips.metadata, len(samples)
         latents = batch_memory((n, *metadata.latent_shape), self.clips.latent_dtype)
-        clip = Clip(latents, [self.clips.key(sample) for sample in samples])
+        clip = Clip(latents, [self.clips.key(sample) for sample in samples], list(epochs) if epochs else None)
         if metadata.text_shape is not None:
             clip.text = batch_memory((n, *metadata.text_shape), self.clips.text_dtype)
         if metadata.context_shape is not None:
@@ -77,7 +77,8 @@ class BatchReader:
     def _read(self, row: int, sample: int, clip: Clip) -> str:
         """Fills one row of a batch; returns the prompt."""
         text, context = (value[row] if value is not None else None for value in (clip.text, clip.context))
-        prompt = self.clips.read_into(sample, clip.latents[row], text, context)
+        epoch = clip.epochs[row] if clip.epochs is not None else None
+        prompt = self.clips.read_into(sample, clip.latents[row], text, context, epoch)
         if self.anchors is not None and clip.proposals is not None and clip.proposed is not None:
             self.anchors.read_into(clip.keys[row], clip.proposals[row], clip.proposed[row])
         return prompt

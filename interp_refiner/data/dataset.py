@@ -27,6 +27,7 @@ from interp_refiner.data.shards import (
     all_finite,
     build_index,
     read_members,
+    unread,
 )
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,8 @@ class ShardDataset:
         self.index = build_index(self.storage, cache_dir, threads)
         if not self.index.shards:
             raise BadValue("root", self.storage.name, "a folder with shards, shard-*.tar or shard_*.tar")
+        for said in unread(self.storage, self.index):
+            log.warning("%s: %s", self.storage.name, said)
         self.rows = self._good_rows(refuse_few=min_samples > 0)
         if len(self.rows) < min_samples:
             allowed = f"shards with at least {min_samples} whole sample" + "s" * (min_samples > 1)
@@ -116,10 +119,18 @@ class ShardDataset:
     def context_dtype(self) -> torch.dtype:
         return DTYPES[self.metadata.context_dtype]
 
-    def read_into(self, sample: int, latents: Tensor, text: Tensor | None, context: Tensor | None = None) -> str:
+    def read_into(
+        self,
+        sample: int,
+        latents: Tensor,
+        text: Tensor | None,
+        context: Tensor | None = None,
+        epoch: int | None = None,
+    ) -> str:
         """Reads one sample into memory of the declared shapes and of this dataset's dtypes; returns the prompt.
 
-        Its numbers are not looked at: see :meth:`BatchReader.finite`.
+        Of several captions that of ``epoch`` is taken, the first for None. Numbers are not looked at: see
+        :meth:`BatchReader.finite`.
 
         Raises:
             BadSample: something about the sample is not as declared.
@@ -129,9 +140,10 @@ class ShardDataset:
         spans = self.index.members(row)
         shard = spans["latent"].shard
         stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
-        prompt = bytearray()
+        prompt, several = bytearray(), text is not None and self.metadata.num_captions > 1
+        embedded = torch.empty(self.metadata.stored_text_shape, dtype=self.text_dtype) if several else text
         try:
-            wanted = (("latent", stored), ("embed", text), ("context", context))
+            wanted = (("latent", stored), ("embed", embedded), ("context", context))
             members = [reader.tensor(kind, spans[kind], out) for kind, out in wanted if out is not None]
             if "prompt" in spans:
                 prompt = bytearray(spans["prompt"].size)
@@ -140,7 +152,11 @@ class ShardDataset:
                 read_members(self.storage, shard, members)
             if stored is not latents:
                 self.metadata.normalise(stored, latents)
-            return prompt.decode()
+            captions = prompt.decode().split("\n") if several else [prompt.decode()]
+            chosen = drawn_caption(self.index.keys[row], epoch, min(len(captions), self.metadata.num_captions))
+            if several:
+                text.copy_(embedded[chosen])
+            return captions[chosen]
         except Unavailable as error:
             raise Unavailable(shard, self.index.keys[row], error.reason) from error
         except (Unreadable, EOFError, OSError, UnicodeDecodeError) as error:
@@ -208,6 +224,11 @@ class ShardDataset:
         return [row for row in range(len(self.index)) if row not in faults]
 
 
+def drawn_caption(key: str, epoch: int | None, count: int) -> int:
+    """Which of ``count`` captions a sample has in an epoch: a function of key and epoch, the first for None."""
+    return int(derived_seed("caption", key, epoch) / 2**63 * count) if epoch is not None and count > 1 else 0
+
+
 def _several(faults: Sequence[BadSample]) -> BadSample:
     first, others = faults[0], "; ".join(map(str, faults[1:4]))
     more = f" and {len(faults) - 4} more" if len(faults) > 4 else ""
@@ -232,6 +253,7 @@ def check_declaration(dataset: ShardDataset) -> None:
     kinds: dict[StoredTensor, str] = {"latent": "latent", "embed": "text", "context": "context"}
     for kind, name in kinds.items():
         shape, dtype = getattr(metadata, f"{name}_shape"), getattr(metadata, f"{name}_dtype")
+        shape = metadata.stored_text_shape if kind == "embed" else shape
         if shape is None or (found := _first_readable(dataset, kind)) is None:
             continue
         if tuple(found.shape) != shape:

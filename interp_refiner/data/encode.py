@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -80,7 +81,7 @@ class VideoEncoder:
         self.latent_shape = codec.latent_size(*cut.size)
         self.codec, self.text, self.cut = codec.to(device), text, cut
         self.videos_per_shard, self.threads, self.device = videos_per_shard, threads, device
-        self.fps = cut.fps
+        self.fps, self.num_captions = cut.fps, 1
         self.settings: dict[str, Any] = {"codec": codec.describe(), "text": text.describe(), "cut": plain(asdict(cut))}
         if codec.has_statistics:
             self.settings["statistics"] = [codec.latents_mean.tolist(), codec.latents_std.tolist()]
@@ -97,7 +98,8 @@ class VideoEncoder:
         Raises:
             BadValue: ``output`` holds something else, or one of the splits would be empty.
         """
-        source = fingerprint({v.key: [v.caption, v.size] for v in videos})
+        source = fingerprint({v.key: [*(v.captions or [""]), v.size] for v in videos})
+        self.num_captions = max((len(v.captions) for v in videos), default=1) or 1
         if output.exists() and not output.is_dir():
             raise BadValue("output", output, "a new or empty folder: it is a file")
         if output.is_dir() and any(output.iterdir()):
@@ -218,7 +220,7 @@ class VideoEncoder:
                 if read.remarks:
                     remarks[video.name] = read.remarks
                     log.info("%s: %s", video.name, "; ".join(read.remarks))
-                embedding = self.text.encode([video.caption])[0].float().cpu()
+                embedding = self._embedding(video)
                 for split, frames in read.parts.items():
                     samples[split] += self._samples(video, split, frames, embedding)
             progress.update()
@@ -233,7 +235,15 @@ class VideoEncoder:
     def _samples(self, video: Video, split: str, frames: Pixels, embedding: Tensor) -> Iterator[Sample]:
         for (t, h, w), clip in self.cut.clips(frames, split):
             latents = self.codec.encode(as_video(clip).to(self.device))[0].bfloat16().cpu()
-            yield Sample(f"{video.key}-t{t:05d}-h{h:04d}-w{w:04d}", latents, embedding, video.caption)
+            key = f"{video.key}-t{t:05d}-h{h:04d}-w{w:04d}"
+            yield Sample(key, latents, embedding, "\n".join(video.captions))
+
+    def _embedding(self, video: Video) -> Float[Tensor, "*m l d"]:
+        """Of its captions; zeros beyond them where others have more."""
+        embedded = self.text.encode(video.captions or [""]).float().cpu()
+        if self.num_captions == 1:
+            return embedded[0]
+        return torch.cat([embedded, embedded.new_zeros(self.num_captions - len(embedded), *embedded.shape[1:])])
 
     def _read(self, videos: Sequence[Video]) -> Iterator[tuple[Video, Footage | UnreadableVideo]]:
         """Decoded videos in their order, ``threads`` of them being decoded ahead."""
@@ -255,6 +265,7 @@ class VideoEncoder:
         return DatasetMetadata(
             latent_shape=self.latent_shape,
             text_shape=(self.text.length, self.text.dim),
+            num_captions=self.num_captions,
             text=self.text.describe(),
             codec=self.codec.describe(),
             latents_mean=mean,

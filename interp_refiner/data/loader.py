@@ -82,7 +82,7 @@ class TrainLoader:
             self._ahead.append((positions, self._submit(positions)))
         try:
             positions, pending = self._ahead.popleft()
-            clip = self._collect(positions, pending) or next(self._others(positions.stop))
+            clip = self._collect(pending) or next(self._others(positions.stop))
         except BaseException:
             self._forget()  # what failed is tried again if asked for again
             raise
@@ -118,16 +118,17 @@ class TrainLoader:
         self._position = int(state["position"])
 
     def _submit(self, positions: Sequence[int]) -> Pending:
-        return self.reader.submit([stream(p, self.num_samples, self.seed)[1] for p in positions])
+        epochs, samples = zip(*(stream(p, self.num_samples, self.seed) for p in positions), strict=True)
+        return self.reader.submit(samples, epochs)
 
-    def _collect(self, positions: Sequence[int], pending: Pending) -> Clip | None:
+    def _collect(self, pending: Pending) -> Clip | None:
         clip, places = self.reader.collect(pending)
-        return replace(clip, epochs=[positions[place] // self.num_samples for place in places]) if places else None
+        return clip if places else None
 
     def _others(self, start: int) -> Iterator[Clip]:
         """The samples of the stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
         for position in range(start, start + self.num_samples):
-            if (clip := self._collect([position], self._submit([position]))) is not None:
+            if (clip := self._collect(self._submit([position]))) is not None:
                 log.warning("nothing is left of a batch: '%s' stands in", clip.keys[0])
                 yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")

@@ -41,6 +41,7 @@ class ShardedDataModule(L.LightningDataModule):
         super().__init__()
         self.clips, self.source, self.corruption, self.medium = clips, clips.source, corruption, medium
         check_still_keyframes(self.source.still_keyframes, codec)
+        self.source.mirror.check(codec)
         self.codec = codec
         corruption.check(clips.spec.latent_shape)
         anchors, reading = self.source.anchors, self.source.reading
@@ -112,10 +113,12 @@ class ShardedDataModule(L.LightningDataModule):
             return self.corruption(clip, EVALUATION_STREAM)
         step = self.trainer.global_step if self.trainer is not None else None
         corrupted = self.corruption(replace(clip, step=step), TRAIN_STREAM)
-        if self.codec is None or self.source.still_keyframes == 0:
+        if self.codec is None or self.source.still_keyframes == self.source.mirror.probability == 0:
             return corrupted
         codec = self.codec.to(clip.latents.device)
-        return with_still_keyframes(corrupted, self.corruption, codec, self.source.still_keyframes)
+        if self.source.still_keyframes:
+            corrupted = with_still_keyframes(corrupted, self.corruption, codec, self.source.still_keyframes)
+        return self.source.mirror(corrupted, codec)
 
     def describe(self) -> dict[str, Any]:
         """What is trained on, see :meth:`Clips.describe`."""

@@ -2,16 +2,17 @@
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from interp_refiner.core import derived_seed
 
 
 @lru_cache(maxsize=4)
-def epoch_order(num_samples: int, seed: int, epoch: int) -> torch.Tensor:
+def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """A permutation of 0..num_samples-1."""
     generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
-    return torch.randperm(num_samples, generator=generator)
+    return torch.randperm(num_samples, generator=generator).numpy()
 
 
 def stream(position: int, num_samples: int, seed: int) -> tuple[int, int]:

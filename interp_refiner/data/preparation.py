@@ -27,6 +27,8 @@ from interp_refiner.data import (
 )
 from interp_refiner.data import verify as verify_shards
 from interp_refiner.data.dataset import declared_metadata
+from interp_refiner.data.shards.storage import holds_shards
+from interp_refiner.data.verify import Report, verify_anchors
 
 
 @dataclass
@@ -112,8 +114,9 @@ def encode_videos(cfg: DictConfig) -> None:
     """A folder of videos with captions, encoded."""
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser())
-    videos = find_videos(Path(cfg.source).expanduser(), captions)
-    parts = build(cfg.codec), build(cfg.text), build(cfg.cut)
+    source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
+    videos = find_videos(source, captions, cut.suffixes)
+    parts = build(cfg.codec), build(cfg.text), cut
     encoder = VideoEncoder(
         *parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device(cfg.device)
     )
@@ -129,7 +132,7 @@ def encode_videos(cfg: DictConfig) -> None:
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
     for remark, names in grouped(encoded.remarks).items():
         console.print(f"{remark}: {len(names)} videos, such as {names[0]}", soft_wrap=True)
-    for reason, names in walked(Path(cfg.source).expanduser())[1].items():
+    for reason, names in walked(source, cut.suffixes)[1].items():
         console.print(f"left out, {reason}: {len(names)}, such as {names[0]}", soft_wrap=True)
     without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
     counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
@@ -185,29 +188,35 @@ class VerifySettings(Settings):
 def verify_folders(cfg: DictConfig) -> None:
     """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
     stores = build(cfg.stores)
-    folders = [cfg.root, *(inside(cfg.root, split) for split in cfg.splits)]
-    storages = [storage for folder in folders if (storage := stores.open(folder)).holds_shards()]
-    if not storages:
+    folders = {"": cfg.root, **{split: inside(cfg.root, split) for split in cfg.splits}}
+    opened = {split: storage for split, folder in folders.items() if (storage := stores.open(folder)).holds_shards()}
+    if not opened:
         raise BadValue("root", cfg.root, f"a folder with shards, or with {' or '.join(cfg.splits)} that have them")
     metadata = build(cfg.metadata) if cfg.metadata is not None else None
-    anchors = None
-    if cfg.anchors is not None:
-        declared = declared_metadata(storages[0], metadata)
-        anchors = AnchorShards(Path(cfg.anchors).expanduser(), None, declared, checksums=True)
-    reports = []
-    for storage in storages:
+    reports: dict[str, Report] = {}
+    for split, storage in opened.items():
+        anchors = None
+        if cfg.anchors is not None:
+            anchors = _anchors(Path(cfg.anchors).expanduser(), split, declared_metadata(storage, metadata))
+            reports[anchors.storage.name] = verify_anchors(anchors)
         with tqdm(desc=storage.name, unit="sample", mininterval=0.2 if sys.stderr.isatty() else 10.0) as bar:
 
             def show(done: int, total: int, bar: tqdm = bar) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            reports.append(verify_shards(storage, metadata, anchors, cfg.threads, show))
+            reports[storage.name] = verify_shards(storage, metadata, anchors, cfg.threads, show)
     output = Path(cfg.paths.output_dir, "verify.json")
-    output.write_text(json.dumps([report.as_dict() for report in reports], indent=2) + "\n")
-    print(summary(reports), f"report: {output}", sep="\n")
-    if not all(report.clean for report in reports):
+    output.write_text(json.dumps([report.as_dict() for report in reports.values()], indent=2) + "\n")
+    print(summary(list(reports.values())), f"report: {output}", sep="\n")
+    if not all(report.clean for report in reports.values()):
         sys.exit(1)
+
+
+def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
+    """Those of one split, or of all; damage is left out and reported."""
+    own = root / split
+    return AnchorShards(own if holds_shards(own) else root, None, clips, checksums=True, on_bad_sample="skip")
 
 
 def tell(root: Path) -> None:

@@ -10,6 +10,7 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
 from interp_refiner.data.lock import locked
+from interp_refiner.data.mirror import Mirror
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata
 from interp_refiner.data.shards.remote import is_url
 from interp_refiner.data.stores import Stores, inside
@@ -69,6 +70,7 @@ class ClipSource:
         reading: how shards are read.
         anchors: where proposals are, for scheduled sampling or a schedule that needs them; not looked at otherwise.
         text_dropout: takes prompts from some training clips.
+        mirror: shows some training clips in mirror.
         still_keyframes: share of the given keyframes that are encoded from stills in training.
         fingerprint: of the settings that the data set was made with; None takes any.
         stores: how remote stores are reached.
@@ -88,6 +90,7 @@ class ClipSource:
     reading: Reading = field(default_factory=Reading)
     anchors: Anchors | None = None
     text_dropout: TextDropout = field(default_factory=lambda: TextDropout(0.0))
+    mirror: Mirror = field(default_factory=Mirror)
     still_keyframes: float = 0.0
     fingerprint: str | None = None
     stores: Stores = field(default_factory=Stores)

@@ -11,7 +11,7 @@ import torch
 
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.dataset import ShardDataset
-from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage
+from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage, all_finite, unread
 from interp_refiner.data.shards.bad_sample import SampleFault
 
 IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does not grow with the data set
@@ -67,10 +67,10 @@ def verify(
 ) -> Report:
     """Reads every sample of a folder and holds it against what is declared.
 
-    Checked are: that every tar can be walked to its end; that every sample has its members, under a key of its own;
-    checksums, shapes, dtypes and finite values of its tensors; that its prompt is text; that nothing stands between
-    them; that the declared number of samples is there; and, with ``anchors``, that every sample has one that fits. A
-    sample is whole where a :class:`ShardDataset` with ``checksums`` gives it.
+    Checked are: that no shard seems to be missing; that every tar can be walked to its end; that every sample has its
+    members, under a key of its own; checksums, shapes, dtypes and finite values of its tensors; that its prompt is
+    text; that nothing stands between them; that the declared number of samples is there; and, with ``anchors``, that
+    every sample has one that fits. A sample is whole where a :class:`ShardDataset` with ``checksums`` gives it.
 
     Args:
         storage: the folder.
@@ -88,6 +88,7 @@ def verify(
     report = Report(storage.name, len(dataset.index.shards), len(dataset.index))
     found = [*dataset.index.damaged_shards(), *dataset.index.faults(dataset.required).values()]
     report.faults += [_fault(error) for error in found]
+    report.faults += [Fault("", "", said) for said in unread(storage, dataset.index)]
     declared = dataset.metadata.num_samples
     if declared is not None and declared != report.samples:
         report.faults.append(
@@ -103,6 +104,13 @@ def verify(
             report.anchored += checked.anchored
         progress(done, len(dataset))
     report.seconds = round(time.monotonic() - start, 3)
+    return report
+
+
+def verify_anchors(anchors: AnchorShards) -> Report:
+    """What the index of a folder of anchors shows; their numbers are read with the clips that they belong to."""
+    report = Report(anchors.storage.name, len(anchors.index.shards), len(anchors.index), len(anchors.rows))
+    report.faults += map(_fault, anchors.faults)
     return report
 
 
@@ -128,6 +136,8 @@ def _check(dataset: ShardDataset, anchors: AnchorShards | None, sample: int) -> 
     anchored, num_bytes = anchors is not None and key in anchors.rows, dataset.num_bytes(sample)
     try:
         whole = dataset[sample]
+        if dataset.metadata.num_captions > 1 and not all_finite(dataset.stored(sample, "embed")):
+            raise dataset.not_finite(key, "embed")  # of a caption that was not drawn
         if anchors is not None:
             if not anchored:
                 raise BadSample(shard, key, f"no anchor in {anchors.storage.name}")

@@ -1,9 +1,8 @@
 """A folder of videos with captions, and how a video is cut into clips."""
 
-import csv
 import os
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +15,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from interp_refiner.core import BadValue, choice, derived_seed, suggestion
-from interp_refiner.data.codec import VIDEO_SUFFIXES, UnreadableVideo, decode_video
+from interp_refiner.data.captions import BESIDE, captions_beside, read_captions
+from interp_refiner.data.codec import PICTURE_SUFFIXES, VIDEO_SUFFIXES, UnreadableVideo, decode_picture, decode_video
 from interp_refiner.data.wan_synth import windows
 
 SPLITS = ("train", "val")
@@ -31,16 +31,21 @@ class Video:
     Attributes:
         path: of the file.
         key: that the names of its clips begin with.
-        caption: empty where there is none.
+        captions: empty where there are none.
         name: the path below the source.
         fault: why it must be left out, such as a caption that cannot be read; empty if it need not.
     """
 
     path: Path
     key: str
-    caption: str = ""
+    captions: tuple[str, ...] = ()
     name: str = ""
     fault: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The first one; empty where there is none."""
+        return next(iter(self.captions), "")
 
     @property
     def size(self) -> int:
@@ -106,6 +111,11 @@ class Cut:
         if self.max_frames is not None and self.max_frames < self.size[0]:
             raise BadValue("max_frames", self.max_frames, f"the {self.size[0]} frames of a clip or more, or null")
 
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the files that clips are cut from: videos, and where a clip is one frame, pictures."""
+        return (*VIDEO_SUFFIXES, *(PICTURE_SUFFIXES if self.size[0] == 1 else ()))
+
     def read(self, video: Video) -> Footage:
         """The frames of every split.
 
@@ -116,7 +126,10 @@ class Cut:
             raise UnreadableVideo(video.fault)
         height, width = self.frame_size
         use = self.incomplete == "use"
-        frames, remarks = decode_video(video.path, height, width, self.fps, self.max_frames, incomplete=use)
+        if video.path.suffix.lower() in PICTURE_SUFFIXES:
+            frames, remarks = decode_picture(video.path, height, width)
+        else:
+            frames, remarks = decode_video(video.path, height, width, self.fps, self.max_frames, incomplete=use)
         frames = frames.permute(3, 0, 1, 2)
         if self.is_held_out(video):
             parts = {"val": frames}
@@ -155,26 +168,32 @@ def as_video(clip: Pixels) -> Float[Tensor, "1 c t h w"]:
     return clip.unsqueeze(0).float() / 255
 
 
-def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
+def find_videos(
+    source: Path, captions: Path | None = None, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)
+) -> list[Video]:
     """The videos below a folder in the order of their names, those alone that :func:`walked` finds.
 
-    A caption is the ``.txt`` beside its video, or the ``caption`` in the row of a csv whose ``file`` is the video's
-    path below ``source``.
+    Args:
+        source: the folder.
+        captions: a table (:func:`read_captions`) with the videos' paths below ``source``; it counts before the texts
+            beside them (:func:`captions_beside`).
+        suffixes: of the files, see :attr:`Cut.suffixes`.
 
     Raises:
-        BadValue: no folder, no videos, two of one name, or no such csv.
+        BadValue: no folder, no videos, two of one name, or no such table.
     """
     if not source.is_dir():
         raise BadValue("source", source, "a folder of videos: no such folder")
-    paths, _ = walked(source)
+    paths, left_out = walked(source, suffixes)
     if not paths:
-        raise BadValue("source", source, f"a folder of videos ({' '.join(VIDEO_SUFFIXES)})")
-    names = [str(path.relative_to(source)) for path in paths]
+        found = "; ".join(f"{len(names)} left out, {reason}" for reason, names in left_out.items()) or "it is empty"
+        raise BadValue("source", source, f"a folder of videos ({' '.join(suffixes)}): {found}")
+    names = [path.relative_to(source).as_posix() for path in paths]
     said = read_captions(captions) if captions is not None else {}
     if unknown := sorted(set(said) - set(names)):
         near = suggestion(unknown[0], names)
         raise BadValue("captions", captions, f"files below {source} by their paths, not '{unknown[0]}'{near}")
-    videos = [_video(path, name, said.get(name, "")) for path, name in zip(paths, names, strict=True)]
+    videos = [_video(path, name, said.get(name, ())) for path, name in zip(paths, names, strict=True)]
     of_key: dict[str, str] = {}
     for video in videos:
         if (other := of_key.setdefault(video.key, video.name)) != video.name:
@@ -183,7 +202,7 @@ def find_videos(source: Path, captions: Path | None = None) -> list[Video]:
     return videos
 
 
-def walked(source: Path) -> tuple[list[Path], dict[str, list[str]]]:
+def walked(source: Path, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)) -> tuple[list[Path], dict[str, list[str]]]:
     """The video files below a folder in the order of their names, and what was left out: names by reason.
 
     Links are followed, to files and folders, but nothing is read twice: of several ways to one file or folder the one
@@ -192,14 +211,14 @@ def walked(source: Path) -> tuple[list[Path], dict[str, list[str]]]:
     """
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     files = list(_files(source, left_out))
-    captioned = {path.with_suffix("") for path in files if path.suffix.lower() in VIDEO_SUFFIXES}
+    captioned = {path.with_suffix("") for path in files if path.suffix.lower() in suffixes}
     same: set[tuple[int, int]] = set()
     names: set[str] = set()
     found = []
     for path in sorted(files, key=lambda path: (path.is_symlink(), path)):
         name = str(path.relative_to(source))
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
-            if path.suffix != ".txt":
+        if path.suffix.lower() not in suffixes:
+            if path.suffix not in BESIDE:
                 left_out[f"no video ({path.suffix or 'no suffix'})"].append(name)
             elif path.with_suffix("") not in captioned:
                 left_out["a caption without a video"].append(name)
@@ -242,36 +261,16 @@ def _files(source: Path, left_out: defaultdict[str, list[str]]) -> Iterator[Path
                 yield path
 
 
-def _video(path: Path, name: str, said: str) -> Video:
+def _video(path: Path, name: str, said: tuple[str, ...]) -> Video:
     """A file with its caption; a dangling link and text that is not UTF-8 are faults of this video alone."""
-    key, caption, fault = re.sub(r"[^\w-]+", "-", name), said, ""
+    key, captions, fault = re.sub(r"[^\w-]+", "-", name), said, ""
     try:
-        caption = said or _text_beside(path)
-    except (OSError, UnicodeDecodeError) as error:
-        fault = f"its caption {path.with_suffix('.txt').name} cannot be read as UTF-8: {error}"
+        captions = said or captions_beside(path)
+    except ValueError as error:
+        fault = str(error)
     if not path.is_file():
         fault = "no such file: a dangling link" if path.is_symlink() else "not a file"
-    return Video(path, key, caption, name, fault)
-
-
-def read_captions(path: Path) -> dict[str, str]:
-    """``file`` -> ``caption`` of a csv with these two columns."""
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadValue("captions", path, f"a csv with the columns file and caption: {error}") from error
-    columns = list(rows[0]) if rows else []
-    if not {"file", "caption"} <= set(columns):
-        raise BadValue("captions", path, f"a csv with the columns file and caption, it has {columns}")
-    if twice := [name for name, count in Counter(row["file"] for row in rows).items() if count > 1]:
-        raise BadValue("captions", path, f"one row a file, '{twice[0]}' has several")
-    return {row["file"]: row["caption"] or "" for row in rows}
-
-
-def _text_beside(path: Path) -> str:
-    text = path.with_suffix(".txt")
-    return " ".join(text.read_text(encoding="utf-8-sig").split()) if text.is_file() else ""
+    return Video(path, key, captions, name, fault)
 
 
 def moments(raw: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "c 3"]:

@@ -6,13 +6,12 @@ from interp_refiner.evaluation.held_out import by_level, held_out
 from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
 from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
 from interp_refiner.evaluation.maps import correction_map, maps_by_frame
-from interp_refiner.evaluation.methods import BASELINE, MEAN, SHUFFLED, Methods, config_name
+from interp_refiner.evaluation.methods import BASELINE, MEAN, Methods, config_name
 from interp_refiner.evaluation.patch_oracle import PatchOracle
-from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
 from interp_refiner.evaluation.position_oracle import PositionOracle
+from interp_refiner.evaluation.records import Column, Evaluation, newest_evaluation
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
-from interp_refiner.evaluation.results import Evaluation, evaluations_of, figure
 from interp_refiner.evaluation.run import Run
 from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
 from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
@@ -23,9 +22,9 @@ __all__ = [
     "BASELINE",
     "LABELS",
     "MEAN",
-    "SHUFFLED",
     "BenchmarkPart",
     "ClipError",
+    "Column",
     "Diagnosis",
     "Evaluation",
     "Evaluator",
@@ -45,13 +44,9 @@ __all__ = [
     "by_level",
     "config_name",
     "correction_map",
-    "error_by_gap",
-    "evaluations_of",
-    "figure",
     "held_out",
     "maps_by_frame",
     "markdown_report",
     "markdown_table",
-    "perception_distortion",
-    "temporal_ratios",
+    "newest_evaluation",
 ]

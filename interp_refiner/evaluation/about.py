@@ -1,5 +1,6 @@
 """What is evaluated, and whether it can be."""
 
+from collections.abc import Mapping
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,16 @@ from interp_refiner.forward.scheduled_sampling import Replacing
 from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, checkpoint: str) -> None:
     """Refuses what can be refused before anything is loaded."""
     if cfg.batch_size < 2:
         raise BadValue("batch_size", cfg.batch_size, "at least 2: keyframes are shuffled among the clips of a batch")
     if not 0 < cfg.fps < inf:
         raise BadValue("fps", cfg.fps, "a finite number > 0")
     if cfg.clips is not None and cfg.clips < 2:
-        raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null for all")
+        raise BadValue("clips", cfg.clips, "at least 2 held-out clips, or null")
     device(cfg.device)
-    data = cfg.get("data") or own_data(cfg.checkpoint)
+    data = cfg.get("data") or own_data(checkpoint)
     place = dotted(cfg.overrides).get("data.root", data.root)
     root = Path(place).expanduser()
     if cfg.split is None or cfg.split == data.get("val_split", "val") or is_url(place) or (root / cfg.split).is_dir():
@@ -43,14 +44,17 @@ def own_data(checkpoint: str) -> DictConfig:
     return OmegaConf.load(find_checkpoint(place)[0] / CONFIG_FILE).data
 
 
-def describe(cfg: DictConfig, run: Run, clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:
-    """What was evaluated and how."""
+def describe(cfg: DictConfig, runs: Mapping[str, Run], clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:
+    """What was evaluated and how; of several runs the first says how."""
+    run = next(iter(runs.values()))
     sampler = run.refiner.sampler
+    several = ", ".join(f"{label}: {other.checkpoint}" for label, other in runs.items()) if len(runs) > 1 else None
     metadata, corruption = run_metadata(), run.refiner.corruption
     replacing, schedule = corruption.scheduled_sampling, corruption.schedule
     how = f"{config_name(replacing)}, p={replacing.probability(None)}" if isinstance(replacing, Replacing) else None
     facts = {
-        "checkpoint": str(run.checkpoint),
+        "checkpoint": None if several else str(run.checkpoint),
+        "checkpoints": several,
         "experiment": run.config.experiment_name,
         "data": f"{run.data.source.root}/{run.data.source.val_split}",
         "clips": clips,

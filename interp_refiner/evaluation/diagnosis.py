@@ -10,7 +10,7 @@ from torch import Tensor
 
 from interp_refiner.core import Corrupted, masked_mean
 from interp_refiner.evaluation.measures import missing_frame_mse, paired_bootstrap
-from interp_refiner.evaluation.results import finite
+from interp_refiner.evaluation.records import finite
 
 Row = dict[str, Any]
 """One schedule at one level; plain, for JSON."""

@@ -1,27 +1,30 @@
 """Measures a refiner on held-out clips, beside interpolations and controls."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.measures import (
+    SHUFFLED,
+    Batch,
     Bootstrap,
-    ErrorTable,
-    KeyframeContract,
-    StochasticScores,
+    Design,
+    Metric,
+    SeveralSamples,
     error_ratio,
     missing_frame_mse,
+    standard,
 )
 from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
-from interp_refiner.evaluation.methods import BASELINE, SHUFFLED, Methods
-from interp_refiner.evaluation.results import Evaluation
-from interp_refiner.evaluation.tables import Table, tables_of
-from interp_refiner.training import Refiner
+from interp_refiner.evaluation.methods import BASELINE, Methods
+from interp_refiner.evaluation.records import Evaluation
 
 
 @dataclass(frozen=True)
@@ -42,45 +45,35 @@ class ClipError:
 class Evaluator:
     """Takes corrupted clips batch by batch and fills an :class:`Evaluation`; see :class:`Methods` for what is compared.
 
-    Errors are measured in latents on every clip; the medium's own figures, which may need decoding, on the first
-    ``scores_clips`` clips. None of the latter looks at estimates from shuffled keyframes, which are good clips of
-    another kind.
+    Latents are measured on every clip; what may need decoding, on the first ``scores_clips`` clips.
 
     Args:
-        refiner: in evaluation mode, on its device, with the sampler to judge.
-        medium: what its clips are, on the same device.
-        num_samples: samples a clip; with 2 or more their energy score and spread are measured.
-        scores_clips: clips that the medium looks at; None for all.
+        methods: what is compared; with 2 or more samples a clip their energy score and spread are measured.
+        scores_clips: clips that are decoded; None for all.
         bootstrap: of the intervals.
-        interpolation: what the run's own interpolation is called; None: after its class.
-        chosen: tables beside the medium's own, by name.
+        chosen: metrics beside the standard ones.
 
     Raises:
-        BadValue: counts below 1, several samples that would all be the same, or a chosen table not for such clips.
+        BadValue: a count below 1, a chosen metric that is not for such clips, or two measures of one name.
     """
 
     def __init__(
         self,
-        refiner: Refiner,
-        medium: Medium,
-        num_samples: int = 1,
+        methods: Methods,
         scores_clips: int | None = None,
         bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-        interpolation: str | None = None,
-        chosen: Mapping[str, Table] | None = None,
+        chosen: Sequence[Metric] = (),
     ):
         if scores_clips is not None and scores_clips < 1:
             raise BadValue("scores_clips", scores_clips, "at least 1, or null for all")
-        self.methods, self.medium = Methods(refiner, medium, num_samples, interpolation), medium
-        self.scores_clips = scores_clips
-        self.roles, self.device = self.methods.roles, refiner.device
-        names, baselines = list(self.roles), [m for m, role in self.roles.items() if role == "baseline"]
-        self.errors = ErrorTable(names, baselines, bootstrap=bootstrap).to(self.device)
-        self.looked_at = [name for name in names if name != SHUFFLED]
-        self.tables = tables_of(medium, self.looked_at, baselines, bootstrap, chosen or {})
-        self.stochastic = StochasticScores(num_samples, bootstrap).to(self.device) if num_samples > 1 else None
-        self.contracted = [m for m, role in self.roles.items() if role != "control"] + ["truth"]
-        self.contract: dict[int, dict[str, KeyframeContract]] = {}
+        self.methods, self.medium, self.scores_clips = methods, methods.medium, scores_clips
+        self.roles, self.device = methods.roles, methods.refiner.device
+        metrics: list[Metric] = [*standard(self.medium.domains), *chosen]
+        if methods.num_samples > 1 and methods.sampler_name is not None:
+            metrics.append(SeveralSamples(methods.num_samples, methods.sampler_name))
+        check(metrics, self.medium)
+        design = Design(self.roles, methods.baselines, bootstrap)
+        self.tables = [(metric, metric.to(self.device).table(design).to(self.device)) for metric in metrics]
         self.ratios: list[tuple[int, list[str], Tensor]] = []
 
     @torch.no_grad()
@@ -95,32 +88,49 @@ class Evaluator:
         index = first + torch.arange(corrupted.clip.batch_size, device=self.device)
         samples = self.methods.samples(corrupted)
         clips = self.methods(corrupted, samples)
-        self.errors.update(clips, corrupted.clean, corrupted.known, corrupted.level, index)
-        if self.stochastic is not None and samples is not None:
-            self.stochastic.update(samples, corrupted.clean, corrupted.known, corrupted.level, index)
-        contracts = self.contract.setdefault(level, {m: KeyframeContract().to(self.device) for m in self.contracted})
-        for method, contract in contracts.items():
-            contract.update(clips[method], corrupted.values, corrupted.known)
+        decoded = len(index) if self.scores_clips is None else min(len(index), self.scores_clips - first)
+        batches = dict(self._batches(corrupted, clips, samples, index, decoded))
+        for metric, table in self.tables:
+            if metric.domain in batches:
+                table.update(batches[metric.domain])
         mean = self.methods.mean
         mse = {m: missing_frame_mse(clips[m], corrupted.clean, corrupted.missing) for m in (mean, BASELINE)}
         self.ratios.append((level, corrupted.clip.keys, error_ratio(mse[mean], mse[BASELINE])))
-        decoded = len(index) if self.scores_clips is None else min(len(index), self.scores_clips - first)
-        if decoded > 0:
-            self.tables.update({m: clips[m][:decoded] for m in self.looked_at}, corrupted, level, index[:decoded])
+
+    def _batches(
+        self,
+        corrupted: Corrupted,
+        clips: Mapping[str, Tensor],
+        samples: Tensor | None,
+        index: Int[Tensor, " b"],
+        decoded: int,
+    ) -> Iterator[tuple[str, Batch]]:
+        """The clips by domain: all of them in latents, the first ones decoded."""
+        whole = Batch(clips, corrupted.clean, corrupted.known, corrupted.level, index)
+        yield "latents", replace(whole, values=corrupted.values, clip=corrupted.clip, samples=samples)
+        if decoded <= 0:
+            return
+        n, views = decoded, {m: self.medium.views(clip[:decoded]) for m, clip in clips.items() if m != SHUFFLED}
+        frames = torch.tensor(self.medium.latent_frame(corrupted.known.shape[1]), device=self.device)
+        for domain in next(iter(views.values())):
+            shown = {method: view[domain] for method, view in views.items()}
+            some = Batch(shown, shown["truth"], corrupted.known[:n], corrupted.level[:n], index[:n], frames)
+            yield domain, replace(some, clip=corrupted.clip.select(list(range(n))))
 
     def compute(self, about: dict[str, Any]) -> Evaluation:
         """All figures of the clips so far, with ``about`` in front."""
         if not self.ratios:
             raise BadValue("clips", 0, "at least 2")
         about = about | {"measured in": self.medium.measured_in}
-        result = Evaluation(about, self.roles, BASELINE, self.errors.compute(), **self.tables.compute())
-        if self.stochastic is not None and self.methods.sampler_name is not None:
-            result.stochastic = {self.methods.sampler_name: self.stochastic.compute()}
-        result.contract = {
-            m: [{"level": s, "values": self.contract[s][m].compute()} for s in sorted(self.contract)]
-            for m in self.contracted
-        }
-        return result
+        records = [record for _, table in self.tables for record in table.compute()]
+        found = {record.measure for record in records}
+        measures = [m for metric, _ in self.tables for one in metric.measures for m in one.family if m.name in found]
+        return Evaluation(about, self.roles, BASELINE, measures, records)
+
+    @property
+    def sparsest(self) -> int:
+        """The sparsest level so far."""
+        return max(level for level, *_ in self.ratios)
 
     def ranking(self, level: int) -> list[ClipError]:
         """The clips at a level, best first."""
@@ -131,3 +141,14 @@ class Evaluator:
             for key, ratio in zip(keys, ratios.tolist(), strict=True)
         ]
         return sorted(found, key=lambda clip: clip.ratio)
+
+
+def check(metrics: Sequence[Metric], medium: Medium) -> None:
+    """Refuses, with :class:`BadValue`, metrics of other clips, and two measures of one name."""
+    for metric in metrics:
+        if metric.domain not in medium.domains:
+            allowed = f"a metric of {' or '.join(medium.domains)}: this one looks at {metric.domain}"
+            raise BadValue("metric", metric.measures[0].name, allowed)
+    names = Counter(m.name for metric in metrics for one in metric.measures for m in one.family)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise BadValue("metric", twice[0], "a measure with a name of its own")

@@ -3,9 +3,12 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from omegaconf import DictConfig
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -15,6 +18,7 @@ from interp_refiner.config import option_name, run_metadata, save_config, termin
 from interp_refiner.core import Clip
 from interp_refiner.data import EVALUATION_STREAM, ShardedDataModule
 from interp_refiner.evaluation.diagnosis import Diagnosis, Row
+from interp_refiner.evaluation.plots import COLOURS, canvas_of, plain
 from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.schedule import DynamicProgramming, Schedule
@@ -121,9 +125,35 @@ def write(rows: list[Row], corruptions: dict[str, Corruption], cfg: DictConfig) 
     (folder / "diagnosis.json").write_text(json.dumps({"about": about, "rows": rows}, indent=1, allow_nan=False) + "\n")
     columns = measured(rows, HEADINGS)
     table = markdown_table(list(columns.values()), texts(rows, columns))
-    text = f"# Diagnosis\n\n{facts}, commit {about['git_commit']}\n\n`{about['command']}`\n\n{table}"
+    drawn(rows).savefig(folder / "diagnosis.png", dpi=120)
+    picture = "![error, sizes and keyframes by level](diagnosis.png)"
+    text = f"# Diagnosis\n\n{facts}, commit {about['git_commit']}\n\n`{about['command']}`\n\n{table}\n{picture}\n"
     (folder / "diagnosis.md").write_text(text)
     show(rows, facts, folder)
+
+
+DRAWN = {  # panel: the figures in it, and how each is called there
+    "interpolation MSE, missing frames": {"interpolation_mse": ""},
+    "RMS, latent standard deviations": {"correction_rms": "z0 - zbar", "noise_rms": "noise"},
+    "frames": {"keyframes": "keyframes", "largest_gap": "largest gap"},
+}
+
+
+def drawn(rows: list[Row]) -> Figure:
+    """The table by level: error, size of correction and noise, keyframes and gaps; one colour a schedule."""
+    canvas, panels = canvas_of(len(DRAWN), width=4.2)
+    schedules = dict(zip(dict.fromkeys(row["schedule"] for row in rows), cycle(COLOURS), strict=False))
+    for axes, (title, figures) in zip(panels, DRAWN.items(), strict=True):
+        for schedule, colour in schedules.items():
+            of = [row for row in rows if row["schedule"] == schedule]
+            for (name, label), line in zip(figures.items(), ("-", "--"), strict=False):
+                text = ", ".join(filter(None, [schedule, label]))
+                axes.plot([r["level"] for r in of], [r[name] for r in of], line, marker="o", color=colour, label=text)
+        plain(axes, "level", title)
+        axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, fontsize=8)
+    return canvas
 
 
 def show(rows: list[Row], facts: str, folder: Path) -> None:
@@ -138,5 +168,5 @@ def show(rows: list[Row], facts: str, folder: Path) -> None:
     console = terminal()
     console.print(table)
     console.print("gap: that a missing frame lies in; largest: of a clip; then RMS and MSE of missing frames\n")
-    for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json")):
+    for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json"), ("plot", "diagnosis.png")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from interp_refiner.config import call
 from interp_refiner.core import Stopped
-from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.evaluation.records import Evaluation
 from interp_refiner.training.record import read_record
 
 Step: TypeAlias = Callable[[Path, list[str]], None]
@@ -77,7 +77,7 @@ def evaluate(folder: Path, _: list[str]) -> None:
     """``interp_refiner.evaluate`` on the held-out clips."""
     call("evaluate", folder / "evaluation", f"checkpoint={folder / 'refiner'}", "batch_size=4")
     found = Evaluation.load(folder / "evaluation" / "evaluation.json")
-    require(bool(found.errors and found.realism), f"{folder}/evaluation/evaluation.json holds no figures")
+    require(bool(found.records), f"{folder}/evaluation/evaluation.json holds no figures")
 
 
 def sample(folder: Path, _: list[str]) -> None:

@@ -1,6 +1,7 @@
 """What is compared on every held-out clip: the refiner's estimates, interpolations, and controls of known quality."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,8 +10,14 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws
 from interp_refiner.data.medium import Medium
-from interp_refiner.evaluation.measures import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
-from interp_refiner.evaluation.results import Role
+from interp_refiner.evaluation.measures import (
+    SHUFFLED,
+    TRUTH,
+    Role,
+    nearest_keyframe_copy,
+    noise_of_its_size,
+    shuffled_keyframes,
+)
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
@@ -19,8 +26,8 @@ from interp_refiner.training import Refiner
 STREAM = "val"  # the first sample starts from validation's noise
 BASELINE = "linear"
 MEAN = "one_jump"
-SHUFFLED = "shuffled keyframes"
 NOISE = "noise of its size"
+OWN_NOISE = "noise of its size and law"
 
 
 class Methods:
@@ -32,6 +39,7 @@ class Methods:
 
     - ``zero output``: the objective's clean estimate where the network says nothing;
     - ``noise of its size``, beside a sampler: the interpolation with noise as large as what the sample adds to it;
+    - ``noise of its size and law``, where the corruption's noise is not white: the same of that noise;
     - ``nearest keyframe``: copies, sharp and moving in jumps;
     - ``blurred truth``: softened as the medium does, of videos averaged over 3x3 pixels;
     - ``shuffled keyframes``: the one jump from keyframes of another clip;
@@ -42,14 +50,25 @@ class Methods:
         medium: what its clips are.
         num_samples: M samples a clip.
         interpolation: what the run's own interpolation is called; None: after its class.
+        label: before the names of its estimates, where there are rivals.
+        rivals: other refiners, whose estimates and interpolations stand beside this one's.
 
     Raises:
         BadValue: less than 1 sample, or several that would all be the same.
     """
 
-    def __init__(self, refiner: Refiner, medium: Medium, num_samples: int = 1, interpolation: str | None = None):
+    def __init__(
+        self,
+        refiner: Refiner,
+        medium: Medium,
+        num_samples: int = 1,
+        interpolation: str | None = None,
+        label: str = "",
+        rivals: Sequence["Methods"] = (),
+    ):
         if num_samples < 1:
             raise BadValue("num_samples", num_samples, "at least 1")
+        self.label, self.rivals = label, rivals
         self.refiner, self.medium, self.num_samples = refiner, medium, num_samples
         corruption = refiner.corruption
         guided = not isinstance(refiner.sampler.guidance, NoGuidance)
@@ -63,20 +82,37 @@ class Methods:
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
-        self.draws_noise = corruption.sigma > 0 and (
+        draws_noise = corruption.sigma > 0 and (
             refiner.objective.samples > 1 or not isinstance(refiner.sampler, OneJump)
         )
+        self.noises = [NOISE, *[OWN_NOISE] * corruption.noise.structured] if draws_noise else []
+        if label:
+            self.mean = f"{label}: {self.mean}"
+            self.sampler_name = self.sampler_name and f"{label}: {self.sampler_name}"
         own = corruption.interpolator
-        self.interpolation_name = BASELINE if isinstance(own, Linear) else interpolation or config_name(own)
+        self.interpolation_name = (
+            BASELINE if isinstance(own, Linear) else interpolation or own.title or config_name(own)
+        )
+
+    @property
+    def own(self) -> list[str]:
+        """Its own estimates."""
+        return [self.mean, *filter(None, [self.sampler_name])]
 
     @property
     def roles(self) -> dict[str, Role]:
         """Names and roles, in the order to be shown."""
-        estimates = [self.mean, *filter(None, [self.sampler_name])]
-        controls = ["zero output", *[NOISE] * self.draws_noise, "nearest keyframe", "blurred truth", SHUFFLED, "truth"]
-        roles: dict[str, Role] = dict.fromkeys(estimates, "estimate")
-        roles |= dict.fromkeys([self.interpolation_name, BASELINE], "baseline")
+        everyone = [self, *self.rivals]
+        controls = ["zero output", *self.noises, "nearest keyframe", "blurred truth", SHUFFLED, TRUTH]
+        roles: dict[str, Role] = {name: "estimate" for one in everyone for name in one.own}
+        roles |= dict.fromkeys([*(one.interpolation_name for one in everyone), BASELINE], "baseline")
         return roles | dict.fromkeys(controls, "control")
+
+    @property
+    def baselines(self) -> list[str]:
+        """What others are compared with: the interpolations and, beside rivals, its own estimates."""
+        interpolations = [name for name, role in self.roles.items() if role == "baseline"]
+        return interpolations + self.own if self.rivals else interpolations
 
     def is_estimate(self, method: str) -> bool:
         """Whether the refiner made it."""
@@ -120,7 +156,21 @@ class Methods:
         clips[self.interpolation_name] = corrupted.interpolation
         if self.interpolation_name != BASELINE:
             clips[BASELINE] = Linear()(corrupted.values, corrupted.known).latents
+        for rival in self.rivals:
+            clips |= rival.beside(corrupted)
         return clips
+
+    def beside(self, corrupted: Corrupted) -> dict[str, Float[Tensor, "b c t *space"]]:
+        """What it makes of the same clips through its own forward process; not linear interpolation.
+
+        Raises:
+            BadValue: it has other keyframes, so that other frames are missing.
+        """
+        own = self.refiner.corruption(replace(corrupted.clip, level=corrupted.level), STREAM)
+        if not torch.equal(own.known, corrupted.known):
+            raise BadValue("checkpoint", self.label, "a run with the keyframes of the first one: the schedules differ")
+        made = self.estimates(own, self.samples(own))
+        return {name: clip for name, clip in made.items() if name != BASELINE}
 
     def controls(
         self, corrupted: Corrupted, shown: Float[Tensor, "b c t *space"]
@@ -136,13 +186,14 @@ class Methods:
             "nearest keyframe": nearest_keyframe_copy(corrupted.values, known),
             "blurred truth": self.medium.blurred(clean, known),
             SHUFFLED: self._mean(refiner.clean_estimate, lying),
-            "truth": clean,
+            TRUTH: clean,
         }
-        if self.draws_noise:
-            draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)
-            noise = refiner.corruption.noise.draw(draws, "eps", clean)
-            controls[NOISE] = noise_of_its_size(shown, corrupted.interpolation, noise)
-        return controls
+        draws = Draws(refiner.corruption.seed, NOISE, corrupted.clip.keys)
+        eps = {NOISE: refiner.corruption.noise.white(draws, "eps", clean)}
+        if OWN_NOISE in self.noises:
+            eps[OWN_NOISE] = refiner.corruption.fresh(draws, "own", corrupted)
+        beside = {name: noise_of_its_size(shown, corrupted.interpolation, eps[name]) for name in self.noises}
+        return controls | beside
 
     def _mean(self, clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The conditional mean of the clean clip."""

@@ -29,8 +29,8 @@ from interp_refiner.data import EVALUATION_STREAM
 from interp_refiner.data.codec import Codec, gif_bytes
 from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.run import Run
-from interp_refiner.training.callback import level_rows
 from interp_refiner.training.checkpoint import SHIPPED
+from interp_refiner.training.missing_frame import FIGURES, level_rows
 
 TINY = (
     "+experiment=toy_video",
@@ -119,8 +119,7 @@ def errors_by_level(run: Run, count: int = 16) -> pd.DataFrame:
         (metrics,) = trainer.validate(run.module, datamodule=run.data.validating(count), verbose=False)
     finally:
         chatter.level = before
-    columns = ["interpolation_mse", "refined_mse", "ratio", "improved_share"]
-    return pd.DataFrame(level_rows(metrics)).T[columns]
+    return pd.DataFrame(level_rows(metrics)).T[[measure.name for measure in FIGURES]]
 
 
 @dataclass(frozen=True)

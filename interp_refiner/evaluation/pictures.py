@@ -1,6 +1,7 @@
 """What of an evaluation there is to look at: plots, and the worst, median and best clips."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,24 +12,26 @@ from interp_refiner.evaluation.evaluator import ClipError
 from interp_refiner.evaluation.held_out import by_level
 from interp_refiner.evaluation.measures import keyframe_report
 from interp_refiner.evaluation.methods import Methods
-from interp_refiner.evaluation.plots import error_by_gap, perception_distortion, temporal_ratios
-from interp_refiner.evaluation.results import Evaluation
+from interp_refiner.evaluation.plots import PLOTS
+from interp_refiner.evaluation.records import FILE, Evaluation
+from interp_refiner.evaluation.report import brief_report, markdown_report
 from interp_refiner.evaluation.run import Run
 
-PLOTS = {  # name: (what draws it, the figures without which there is nothing to draw)
-    "error_by_gap": (error_by_gap, "errors"),
-    "perception_distortion": (perception_distortion, "frechet"),
-    "temporal": (temporal_ratios, "realism"),
-}
 
+def write_outputs(evaluation: Evaluation, folder: Path, clips: Sequence[str] = ()) -> None:
+    """Writes ``evaluation.json``, the plots, ``evaluation.md`` that shows them, and ``table.md`` for the log book.
 
-def write_figures(evaluation: Evaluation, folder: Path) -> list[str]:
-    """``evaluation.json`` and the plots; returns the names of the pictures."""
-    evaluation.save(folder / "evaluation.json")
-    drawn = {f"{name}.png": plot for name, (plot, needed) in PLOTS.items() if getattr(evaluation, needed)}
-    for name, plot in drawn.items():
-        plot(evaluation).savefig(folder / name, dpi=120)
-    return list(drawn)
+    Args:
+        evaluation: the figures.
+        folder: where they are written.
+        clips: file names of pictures that are there already.
+    """
+    evaluation.save(folder / FILE)
+    drawn = {f"{name}.png": figure for name, plot in PLOTS.items() if (figure := plot(evaluation)) is not None}
+    for name, figure in drawn.items():
+        figure.savefig(folder / name, dpi=120)
+    (folder / "evaluation.md").write_text(markdown_report(evaluation, [*drawn, *clips]))
+    (folder / "table.md").write_text(brief_report(evaluation))
 
 
 def examples(ranking: list[ClipError]) -> dict[str, ClipError]:

@@ -1,104 +1,158 @@
 """An evaluation as pictures."""
 
 from collections.abc import Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from interp_refiner.evaluation.measures import Interval
-from interp_refiner.evaluation.results import Evaluation, figure
+from interp_refiner.core import Interval
+from interp_refiner.evaluation.records import Column, Evaluation
 
 # Okabe and Ito, then two of Tol: safe for colour blindness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")
 INK, FAINT = "#333333", "#999999"
-REAL = (0.85, 1.15)  # temporal-difference ratios that count as real
+REAL = (0.85, 1.15)  # ratios to the truth that count as real
 FAR = 2.0  # ratios beyond are not worth room
 AT_RIGHT: dict[str, Any] = {"ha": "right", "va": "center"}
 
 
-def error_by_gap(evaluation: Evaluation) -> Figure:
-    """Missing-frame MSE relative to the baseline against the gap between keyframes, with intervals.
+def by_gap(evaluation: Evaluation) -> Figure | None:
+    """Every measure that is known by gap, relative to the baseline, one panel each, with intervals.
 
-    Controls that are worse than twice the baseline at every gap are left out, for the others to be legible.
+    Of ratios, controls that are worse than twice the baseline at every gap are left out, for the others to be legible.
     """
-    canvas, (axes,) = canvas_of(1, width=6.8)
     base, gaps = evaluation.baseline, [gap for gap in evaluation.gaps if gap > 1]
-    top = FAR
-    for method, style in _styles(evaluation).items():
-        found = {gap: figure(evaluation.errors, f"mse_ratio/{method}/{base}", gap=gap) for gap in gaps}
-        points = [(gap, f.value, f.low, f.high) for gap, f in found.items() if f is not None]
-        control = evaluation.methods[method] == "control"
-        if not points or (control and all(value > FAR for _, value, *_ in points)):
-            continue
-        gap, value, low, high = zip(*points, strict=True)
-        axes.plot(gap, value, label=method, **style)
-        axes.fill_between(gap, low, high, color=style["color"], alpha=0.15, linewidth=0)
-        top = top if control else max(top, *high)
-    reference(axes, "y", 1.0, base)
-    axes.set(xlabel="gap between keyframes (frames)", ylabel=f"missing-frame MSE / {base}")
-    axes.set_ylim(-0.03 * top, 1.05 * top)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    canvas.legend(loc="outside right upper", frameon=False)
-    return canvas
-
-
-def perception_distortion(evaluation: Evaluation) -> Figure:
-    """Frechet distance against MSE, both relative to the baseline, one panel per level; down and left is better."""
-    base, levels = evaluation.baseline, [record["level"] for record in evaluation.frechet]
-    canvas, panels = canvas_of(len(levels), width=3.6)
-    for axes, level in zip(panels, levels, strict=True):
-        for method, style in _styles(evaluation).items():
-            x = figure(evaluation.errors, f"mse_ratio/{method}/{base}", level=level)
-            y = figure(evaluation.frechet, f"frechet_ratio/{method}/{base}", level=level)
-            if x is not None and y is not None:
-                marks = style | {"linestyle": "none", "elinewidth": 1}
-                axes.errorbar(x.value, y.value, xerr=reach(x), yerr=reach(y), label=method, **marks)
-        axes.plot(1, 1, marker="s", color=INK, fillstyle="none", linestyle="none", label=base, markersize=9)
-        floor = figure(evaluation.frechet, "frechet_floor", level=level)
-        whole = figure(evaluation.frechet, f"frechet/{base}", level=level)
-        if floor is not None and whole is not None and whole.value > 0:
-            axes.axhline(
-                floor.value / whole.value, color=FAINT, linewidth=1, linestyle=":", label="halves of the truth"
-            )
-        axes.set(xlabel=f"MSE / {base}", title=f"level {level}")
-        axes.margins(0.1)
-    panels[0].set_ylabel(f"Frechet distance / {base}")
+    columns = [c for c in evaluation.columns if c.against == base and c.measure.neutral is not None]
+    found = {
+        column: {
+            m: [(gap, f) for gap in gaps if (f := evaluation.figure(column, m, gap=gap))] for m in styles(evaluation)
+        }
+        for column in columns
+    }
+    found = {column: methods for column, methods in found.items() if any(methods.values())}
+    if not found:
+        return None
+    canvas, panels = canvas_of(len(found), width=4.4)
+    for axes, (column, methods) in zip(panels, found.items(), strict=True):
+        _against_gap(axes, column, methods, evaluation)
+    panels[0].set_title(titled(evaluation))
     legend_below(canvas, panels)
     return canvas
 
 
-def temporal_ratios(evaluation: Evaluation) -> Figure:
-    """Temporal-difference energy relative to the truth's, next to keyframes and inside gaps, one panel per level.
+def _against_gap(
+    axes: Axes, column: Column, methods: dict[str, list[tuple[int, Interval]]], evaluation: Evaluation
+) -> None:
+    ratio, top, seen = column.measure.neutral == 1.0, FAR, [0.0]
+    for method, points in methods.items():
+        control = evaluation.methods[method] == "control"
+        if not points or (ratio and control and all(f.value > FAR for _, f in points)):
+            continue
+        style = styles(evaluation)[method]
+        gap, value, low, high = zip(*((g, f.value, f.low, f.high) for g, f in points), strict=True)
+        axes.plot(gap, value, label=method, **style)
+        axes.fill_between(gap, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        top = top if control else max(top, *high)
+        seen += [] if control else [*low, *high]
+    reference(axes, "y", float(column.measure.neutral or 0))
+    axes.plot([], [], ":", color=FAINT, linewidth=1, label=evaluation.baseline)
+    if ratio:
+        axes.set_ylim(-0.03 * top, 1.05 * top)
+    elif max(seen) > min(seen):  # controls such as the truth may be far away
+        room = 0.2 * (max(seen) - min(seen))
+        axes.set_ylim(min(seen) - room, max(seen) + room)
+    plain(axes, "gap between keyframes (frames)", column.heading)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def perception_distortion(evaluation: Evaluation) -> Figure | None:
+    """The leading measures of realism against those of error, all relative to the baseline; one panel per level.
+
+    Down and left is better.
+    """
+    base = evaluation.baseline
+    leads = [c for c in evaluation.columns if c.measure.lead and c.against == base]
+    pairs = [
+        (x, y, s)
+        for x, y in pairwise(leads)
+        for s in evaluation.levels
+        if _has(evaluation, x, s) and _has(evaluation, y, s)
+    ]
+    if not pairs:
+        return None
+    canvas, panels = canvas_of(len(pairs), width=3.6)
+    for axes, (first, second, level) in zip(panels, pairs, strict=True):
+        for method, style in styles(evaluation).items():
+            x, y = (evaluation.figure(column, method, level=level) for column in (first, second))
+            if x is not None and y is not None:
+                marks = style | {"linestyle": "none", "elinewidth": 1}
+                axes.errorbar(x.value, y.value, xerr=reach(x), yerr=reach(y), label=method, **marks)
+        axes.plot(1, 1, marker="s", color=INK, fillstyle="none", linestyle="none", label=base, markersize=9)
+        axes.margins(0.1)
+        for floor in {r.method for r in evaluation.records} - {*evaluation.methods}:
+            found = evaluation.figure(second, floor, level=level)
+            if found is not None and found.value <= axes.get_ylim()[1]:  # of few clips it says nothing
+                axes.axhline(found.value, color=FAINT, linewidth=1, linestyle=":", label=floor)
+        plain(axes, first.heading, second.heading if axes is panels[0] else "", titled(evaluation, level))
+    legend_below(canvas, panels)
+    return canvas
+
+
+def _has(evaluation: Evaluation, column: Column, level: int) -> bool:
+    return any(evaluation.figure(column, method, level=level) for method in evaluation.methods)
+
+
+def ratios_to_truth(evaluation: Evaluation) -> Figure | None:
+    """The measures of which 1 is best, method by method, one panel per level; between .85 and 1.15 counts as real.
 
     A ratio beyond 2 stands as a number at the right edge.
     """
-    levels = [record["level"] for record in evaluation.realism]
-    measured = {name for record in evaluation.realism for name in record["values"]}
-    methods = [method for method in evaluation.methods if f"boundary_motion/{method}" in measured]
-    canvas, panels = canvas_of(len(levels), width=3.6)
-    kinds = (("boundary_motion", "next to keyframes", -0.15), ("inside_motion", "inside gaps", 0.15))
+    columns = [c for c in evaluation.columns if c.measure.better == "one" and c.measure.neutral == 1.0]
+    levels = [s for s in evaluation.levels if any(_has(evaluation, c, s) for c in columns)]
+    methods = [m for m in evaluation.methods if any(evaluation.figure(c, m, level=s) for c in columns for s in levels)]
+    if not methods:
+        return None
+    canvas, panels = canvas_of(len(levels), width=3.6, height=1.2 + 0.5 * len(methods))
     for axes, level in zip(panels, levels, strict=True):
-        for (quantity, label, offset), colour in zip(kinds, COLOURS, strict=False):
+        for place, (column, colour) in enumerate(zip(columns, cycle(COLOURS), strict=False)):
+            offset = 0.18 * (place - (len(columns) - 1) / 2)
             for row, method in enumerate(methods):
-                found = figure(evaluation.realism, f"{quantity}/{method}", level=level)
-                if found is not None:
-                    axes.errorbar(found.value, row + offset, xerr=reach(found), fmt="o", color=colour)
-                if found is not None and found.value > FAR:
-                    axes.annotate(
-                        f"{found.value:.1f} \N{RIGHTWARDS ARROW}", (FAR, row + offset), color=colour, **AT_RIGHT
-                    )
-            axes.plot([], [], "o", color=colour, label=label)
+                found = evaluation.figure(column, method, level=level)
+                if found is None or not found.value <= FAR:
+                    text = f"{found.value:.1f} \N{RIGHTWARDS ARROW}" if found is not None and found.value > FAR else ""
+                    axes.annotate(text, (FAR, row + offset), color=colour, fontsize=7, **AT_RIGHT)
+                else:
+                    axes.errorbar(found.value, row + offset, xerr=reach(found), fmt="o", markersize=4, color=colour)
+            axes.plot([], [], "o", color=colour, label=column.heading)
         axes.axvspan(*REAL, color=FAINT, alpha=0.2, linewidth=0)
         reference(axes, "x", 1.0)
         axes.set_yticks(range(len(methods)), methods if axes is panels[0] else [""] * len(methods))
         axes.set_ylim(len(methods) - 0.5, -0.5)
         axes.set_xlim(-0.03 * FAR, 1.05 * FAR)
-        axes.set(xlabel="motion energy / truth", title=f"level {level}")
+        plain(axes, "relative to the truth", "", titled(evaluation, level))
     legend_below(canvas, panels)
     return canvas
+
+
+def titled(evaluation: Evaluation, level: int | None = None) -> str:
+    """A level, and how many clips its figures are from."""
+    clips = max((r.clips or 0 for r in evaluation.records if level in (None, r.level)), default=0)
+    return ", ".join([f"level {level}"] * (level is not None) + [f"{clips} clips"] * (clips > 0))
+
+
+PLOTS = {"by_gap": by_gap, "perception_distortion": perception_distortion, "ratios_to_truth": ratios_to_truth}
+
+
+def plain(axes: Axes, x: str, y: str, title: str = "") -> None:
+    """Labels, and numbers on the axes without an offset or a common factor."""
+    axes.set(xlabel=x, ylabel=y, title=title)
+    for axis in (axes.xaxis, axes.yaxis):
+        if isinstance(formatter := axis.get_major_formatter(), ScalarFormatter):
+            formatter.set_useOffset(False)
+            formatter.set_scientific(False)
 
 
 def canvas_of(panels: int, width: float, height: float = 4.0) -> tuple[Figure, list[Axes]]:
@@ -131,7 +185,7 @@ def reference(axes: Axes, axis: str, value: float, label: str = "") -> None:
         axes.annotate(label, (1.01, value), xycoords=("axes fraction", "data"), ha="left", va="center", color=FAINT)
 
 
-def _styles(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+def styles(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
     """Line and marker of every method but the baseline: estimates solid, interpolations dashed, controls grey."""
     styles: dict[str, dict[str, Any]] = {}
     lines = {"estimate": "-", "baseline": "--", "control": ":"}

@@ -11,7 +11,7 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.medium import Medium
-from interp_refiner.evaluation.results import Evaluation, evaluations_of
+from interp_refiner.evaluation.records import Evaluation, newest_evaluation
 from interp_refiner.training import KeyframeGenerator, Refiner
 
 
@@ -58,8 +58,8 @@ class Run:
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """What ``interp_refiner.evaluate`` last found out about it; None where it was not evaluated."""
-        found = evaluations_of(self.folder) if self.folder is not None else []
-        return Evaluation.load(found[-1]) if found else None
+        found = newest_evaluation(self.folder) if self.folder is not None else None
+        return None if found is None else found[0]
 
     @property
     def refiner(self) -> Refiner:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from interp_refiner.core import BadValue, choice
-from interp_refiner.evaluation.report import NOTHING, markdown_table
+from interp_refiner.core import NOTHING, BadValue, choice
+from interp_refiner.evaluation.report import markdown_table
 
 ROOT = Path(__file__).resolve().parents[2]  # of a checkout: what programs are run in
 LAST_LINES = 12  # of what a failed program printed

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from interp_refiner.evaluation import Evaluation, figure
+from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.methods import NOISE
-from interp_refiner.evaluation.report import markdown_table, shown
+from interp_refiner.evaluation.report import markdown_table
 
 FPS = 8.0  # pixel frames a second, where the data set does not declare them
 CARD = """\
@@ -73,25 +73,11 @@ OTHER = "All weights are in `refiner.safetensors`."
 EVALUATION = """\
 ## Evaluation
 
-{clips} held-out clips, missing frames only, with 95% intervals. Errors are relative to the model's own interpolation,
-`{own}`; motion, flicker and high frequencies to the truth. `{noise}` is that interpolation with noise as large as what
-the sample adds to it. Command: `{command}`.
+{clips} held-out clips, missing frames only, with 95% intervals. `{own}` is the model's own interpolation. `{noise}` is
+that interpolation with noise as large as what the sample adds to it. Command: `{command}`.
 
 {table}
 """
-FIGURES: dict[
-    str, tuple[str, str, dict[str, Any]]
-] = {  # of the card: records of an evaluation, the figure, how it is shown
-    "MSE": ("errors", "mse_ratio/{method}/{own}", {}),
-    "clips better": ("errors", "mse_better/{method}/{own}", {"percent": True}),
-    "PSNR dB": ("scores", "psnr/{method}", {"digits": 1, "interval": False}),
-    "SSIM": ("scores", "ssim/{method}", {"interval": False}),
-    "Frechet": ("frechet", "frechet/{method}", {"interval": False}),
-    "motion at keyframes": ("realism", "boundary_motion/{method}", {"digits": 2, "interval": False}),
-    "inside gaps": ("realism", "inside_motion/{method}", {"digits": 2, "interval": False}),
-    "flicker": ("realism", "flicker/{method}", {"digits": 2, "interval": False}),
-    "high frequencies": ("realism", "high_frequency/{method}", {"digits": 2, "interval": False}),
-}
 
 
 def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = None) -> str:
@@ -129,16 +115,19 @@ def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
     """
     own = evaluation.baselines[-1]
     methods = [*evaluation.named("estimate", "baseline"), *[NOISE] * (NOISE in evaluation.methods)]
-    rows = []
-    for level in evaluation.levels:
-        for method in methods:
-            found = [
-                shown(figure(getattr(evaluation, records), name.format(method=method, own=own), level=level), **how)
-                for records, name, how in FIGURES.values()
-            ]
-            rows.append([str(counts[level - 1]), method, *found])
-    about = evaluation.about
-    return {"clips": about.get("clips"), "command": anywhere(about.get("command", "")), "own": own, "rows": rows}
+    columns = evaluation.brief(own)
+    rows = [
+        [
+            str(counts[level - 1]),
+            method,
+            *(c.measure.text(evaluation.figure(c, method, level=level), interval=c.told) for c in columns),
+        ]
+        for level in evaluation.levels
+        for method in methods
+    ]
+    about, headings = evaluation.about, [column.heading for column in columns]
+    about = {"clips": about.get("clips"), "command": anywhere(about.get("command", ""))}
+    return about | {"own": own, "headings": headings, "rows": rows}
 
 
 def anywhere(command: str) -> str:
@@ -151,8 +140,8 @@ def evaluated(stored: Mapping[str, Any] | None) -> str:
     """The card's section about :func:`figures`; empty where nothing was evaluated."""
     if stored is None:
         return ""
-    numbers = [True, False, *[True] * len(FIGURES)]
-    table = markdown_table(["keyframes", "", *FIGURES], stored["rows"], numbers)
+    numbers = [True, False, *[True] * len(stored["headings"])]
+    table = markdown_table(["keyframes", "", *stored["headings"]], stored["rows"], numbers)
     named = {name: stored[name] for name in ("clips", "own", "command")}
     return EVALUATION.format(**named, noise=NOISE, table=table)
 

@@ -1,15 +1,22 @@
 """Squared error on missing frames, refined against interpolated, by level."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, SupportsFloat
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
-from interp_refiner.core import BadValue, frame_mean, masked_mean
+from interp_refiner.core import BadValue, Measure, frame_mean, masked_mean
 
 ROUNDING = 1e-5  # relative: errors that differ by less are equal
+FIGURES = (  # of a validation, by level
+    Measure("interpolation_mse", "interpolation MSE", digits=4),
+    Measure("refined_mse", "refined MSE", digits=4),
+    Measure("ratio", "refined / interpolation"),
+    Measure("improved_share", "clips improved", "higher", percent=True),
+)
 
 
 def frame_squared_error(
@@ -149,3 +156,26 @@ class MissingFrameError(ErrorByLevel):
         """Adds one batch, without waiting for the device."""
         refined, interpolated = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
         super().update(refined, interpolated, missing.any(1), level)
+
+
+def level_rows(metrics: Mapping[str, SupportsFloat | None]) -> dict[str, dict[str, float | None]]:
+    """``{"val/level_2/ratio": r, ...}`` -> ``{"level_2": {"ratio": r, ...}, ...}``, levels in order, the mean last."""
+    rows: dict[str, dict[str, float | None]] = {}
+    for name, value in metrics.items():
+        match name.split("/"):
+            case ["val", group, figure]:
+                rows.setdefault(group, {})[figure] = None if value is None else float(value)
+
+    def place(group: str) -> tuple[bool, int, str]:
+        number = group.removeprefix("level_")
+        return group == "mean", int(number) if number.isdecimal() else 0, group
+
+    return {group: rows[group] for group in sorted(rows, key=place)}
+
+
+def level_cells(metrics: Mapping[str, SupportsFloat | None]) -> dict[str, list[str]]:
+    """The :data:`FIGURES` of a validation as text: for every level, then for their mean."""
+    return {
+        group.removeprefix("level_"): [measure.text(row.get(measure.name)) for measure in FIGURES]
+        for group, row in level_rows(metrics).items()
+    }

@@ -23,6 +23,7 @@ class TrainSettings(Settings):
         activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
         evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
+        print_config: at the start, as a tree.
         log_book: the folder where the run is entered when it ends; None: nowhere.
     """
 
@@ -35,6 +36,7 @@ class TrainSettings(Settings):
     activation_gb: float | None = None
     evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"
+    print_config: bool = False
     log_book: str | None = None
 
     @classmethod

@@ -2,24 +2,36 @@
 
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from interp_refiner.config import Refused, build
 from interp_refiner.config.command_line import CommandLine
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, Measure
 from interp_refiner.evaluate import evaluate
-from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP
+from interp_refiner.evaluation import Evaluation
+from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
+from interp_refiner.evaluation.measures import PSNR, FrameMetric
+from interp_refiner.evaluation.pictures import write_outputs
+from interp_refiner.evaluation.plots import by_gap
+from interp_refiner.evaluation.terminal import show
 from interp_refiner.forward.interpolator import Linear
+from interp_refiner.storyboard.card import evaluated, figures
 from interp_refiner.train import train
+from interp_refiner.training.record import LogBook, read_record
+from tests.evaluation.comparison.synthetic import make_run
+from tests.evaluation.test_evaluator import evaluate as judged
+from tests.evaluation.test_evaluator import make as made
 from tests.factories import random_clip, spec_of
 
 CODE = """
 import torch
 from torch import nn
-from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures import ErrorTable
+from interp_refiner.core import BadValue, Measure
+from interp_refiner.evaluation.measures import FrameMetric
 from interp_refiner.forward.corruption import NoiseProfile
 from interp_refiner.forward.interpolator import Interpolation, Interpolator, no_confidence
 from interp_refiner.model.backbone import Backbone
@@ -53,17 +65,17 @@ class PerPosition(Backbone):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-def distance(estimate, clean):
-    return (estimate - clean).abs().mean((1, 3, 4))
+class Distance(FrameMetric):
+    measures = (Measure("mine", "my distance", compared="ratio", note="mine is a mean of absolute differences"),)
 
-def mine(methods, baselines, bootstrap):
-    return ErrorTable(methods, baselines, {"mine": distance}, bootstrap)
+    def forward(self, estimate, clean):
+        return (estimate - clean).abs().mean((1, 3, 4))
 """
 OPTIONS = {
     "interpolator/hold": "_target_: throw_away.parts.Hold\ngain: 0.5\n",
     "corruption/late": "defaults:\n  - dist\n  - _self_\nnoise:\n  _target_: throw_away.parts.Late\n",
     "backbone/per_position": "_target_: throw_away.parts.PerPosition\n",
-    "metric/mine": "mine:\n  _target_: throw_away.parts.mine\n  _partial_: true\n",
+    "metric/mine": "mine:\n  _target_: throw_away.parts.Distance\n",
 }
 
 
@@ -122,6 +134,39 @@ def test_it_stands_among_the_options_of_its_group(package):
         config(package, train, "interpolator=holdd")
 
 
+@pytest.mark.parametrize(
+    ("shape", "said"),
+    [((1, 4, 4), r"Opinion\.fill confidence=\[1, 4, 4\]: expected \[1, 4, 4, 6\]"), ((1, 4, 3, 6), "may be 1")],
+)
+def test_a_confidence_of_another_shape_names_the_part_and_its_contract(shape, said):
+    class Opinion(Linear):
+        def fill(self, values, near):
+            return replace(super().fill(values, near), confidence=torch.zeros(shape))
+
+    known = torch.tensor([[True, False, False, True]])
+    values = random_clip(batch=1, frames=4).latents[:, :, :, :4, :6]
+    with pytest.raises(BadValue, match=said):
+        Opinion()(values, known)
+
+
+def test_a_figure_of_another_shape_names_the_metric():
+    class OneNumber(FrameMetric):
+        measures = (Measure("one", "one number"),)
+
+        def forward(self, estimate, clean):
+            return torch.zeros(len(clean), estimate.shape[2] + 1)
+
+    with pytest.raises(BadValue, match=r"OneNumber one=\(6, 22\): expected \(6, 21\), one number a frame"):
+        judged(made(), levels=(4,), chosen=[OneNumber()])
+
+
+def test_a_package_that_is_not_on_the_path_is_named_with_the_cure():
+    node = OmegaConf.create({"interpolator": {"_target_": "nowhere_to_be_found.parts.Hold"}})
+    said = r"interpolator: .*nowhere_to_be_found.*nowhere_to_be_found\.parts\.Hold is a part of another package: install it"
+    with pytest.raises(Refused, match=said):
+        build(node.interpolator)
+
+
 def test_a_corruption_mode(package):
     cfg = config(package, train, "corruption=late", "corruption/bridge_time=fully_corrupted", "corruption.sigma=0.2")
     corruption = build(cfg.corruption, interpolator=Linear())
@@ -138,7 +183,31 @@ def test_a_backbone(package):
     assert backbone(corrupted).shape == corrupted.x.shape
 
 
-def test_a_metric(package):
+def test_a_metric_is_in_every_output(package, tmp_path, capsys):
+    """One class and one YAML: no output knows its name."""
     cfg = config(package, evaluate, "metric=[mine]", "checkpoint=none")
-    table = build(cfg.metric.mine, methods=["refined", "linear"], baselines=["linear"], bootstrap=DEFAULT_BOOTSTRAP)
-    assert ("mine", "refined", "linear") in table.compared
+    run = make_run(tmp_path / "run", {"corruption": "dist"}, ratio=0.8)
+    evaluation, _ = judged(made(gain=0.5), levels=(4,), chosen=[build(cfg.metric.mine)])
+    heading, folder = "my distance / linear", run / "evaluation"
+    write_outputs(evaluation, folder)
+    assert {r.measure for r in evaluation.records} >= {"mine", "mine_ratio", "mine_better", "mine_worse"}
+    assert heading in (folder / "evaluation.md").read_text()
+    assert "- mine is a mean of absolute differences." in (folder / "evaluation.md").read_text()
+    assert Evaluation.load(folder / "evaluation.json").record("mine", "linear", level=4).value > 0
+    show(evaluation, folder)
+    printed = capsys.readouterr().out
+    assert "distance" in printed
+    assert "mine is a mean of absolute differences" in printed
+    assert heading in [axes.get_ylabel() for axes in by_gap(evaluation).axes]
+    comparison = Comparison(read_runs(find_runs([run])))
+    written = write_report(comparison, tmp_path / "report", "a report")
+    assert all(heading in path.read_text() for path in written.values())
+    assert heading in {record["measure"] for record in comparison.records()}  # of the notebook
+    assert heading in evaluated(figures(evaluation, [14, 9, 6, 4]))  # of the model card
+    entry = LogBook(tmp_path / "book").enter(read_record(run), run).read_text()
+    assert heading in entry
+
+
+def test_a_metric_of_a_name_that_is_taken_is_refused():
+    with pytest.raises(BadValue, match="metric=psnr: expected a measure with a name of its own"):
+        judged(made(), levels=(4,), chosen=[PSNR()])

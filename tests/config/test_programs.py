@@ -134,7 +134,10 @@ def test_benchmark_corruption_prints_one_json_object(program, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("benchmark.modes=[gaus]", "modes=gaus: expected dist | dist_linear | gauss | none; did you mean 'gauss'?"),
+        (
+            "benchmark.modes=[gaus]",
+            "modes=gaus: expected disagreement | dist | dist_linear | gauss | none; did you mean 'gauss'?",
+        ),
         ("+benchmark.interpolators.spln=1", "did you mean 'spline'?"),
         ("benchmark.dtypes=[float8]", "dtypes=float8: expected float32 | bfloat16 | float16 | float64; did you"),
         ("benchmark.shape=[4,16,4,8,8]", "shape=[4, 16, 4, 8, 8]: expected [b, c, t, h, w] with t above 4"),

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from interp_refiner.data import BadSample, BatchReader, EvalLoader, ShardDataset, verify
-from interp_refiner.data.shards import LocalFolder, Sample
-from tests.data.shards_on_disk import write
+from interp_refiner.data.shards import LocalFolder, Sample, write_shards
+from tests.data.shards_on_disk import METADATA, samples
 
 SHARD = "shard-00000.tar"
-KEYS = [f"clip-{i:04d}" for i in range(4)]
+LONG = "a-name-as-long-as-those-of-downloaded-videos-are" * 3
+KEYS = ["clip-0000", f"{LONG}-0001", "ключ-0002", "clip-0003"]  # of the three ways in which a tar has names
 NAMED = re.compile(rf"{SHARD}: .*({'|'.join(KEYS)}|header at byte 0|truncated: no end-of-archive mark)")
 COUNTED = re.compile("declares|num_samples")
 
@@ -64,9 +65,10 @@ def fuzz(folder: Path, flips: int, cuts: int, seed: int) -> dict[str, int]:
     """Damages a shard in many places, one at a time; counts what went wrong in telling it."""
     root, rng = folder / "set", random.Random(seed)
     written = {
-        s.key: Sample(s.key, s.latents.bfloat16(), s.text.bfloat16(), s.prompt)
-        for s in write(root, len(KEYS), per_shard=len(KEYS))
+        key: Sample(key, s.latents.bfloat16(), s.text.bfloat16(), s.prompt)
+        for key, s in zip(KEYS, samples(len(KEYS)), strict=True)
     }
+    write_shards(root, written.values(), METADATA)
     path, sound = root / SHARD, (root / SHARD).read_bytes()
     assert by_verify(root) == one_by_one(root, rng, written)[:2] == (len(KEYS), set())
     assert not stops(root)

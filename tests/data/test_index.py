@@ -2,16 +2,17 @@
 
 import os
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interp_refiner.data.shards import LocalFolder, build_index
+from interp_refiner.data.shards import DatasetMetadata, LocalFolder, build_index, write_shards
 from interp_refiner.data.shards.index import cache_path
 from interp_refiner.data.shards.tar import KINDS, split_member
-from tests.data.shards_on_disk import Watched, read_members, replace_member, write, write_tar
+from tests.data.shards_on_disk import SHAPE, Watched, read_members, replace_member, samples, write, write_tar
 
 ALL = ["latent", "embed", "prompt"]
 
@@ -177,6 +178,21 @@ def test_a_damaged_header_is_named(tmp_path):
     damaged = build_index(LocalFolder(tmp_path / "set"))
     assert damaged.keys == index.keys[:2]
     assert str(damaged.damaged_shards()[0]).startswith(f"shard-00000.tar: damaged header at byte {header}: ")
+
+
+@pytest.mark.parametrize("key", ["k" * 95, "ключ"])
+def test_a_name_that_stands_in_blocks_of_its_own_is_covered(tmp_path, key):
+    """Even a set of one member a sample loses none: no other member would miss it."""
+    sample = replace(samples(1)[0], key=key)
+    metadata = DatasetMetadata(SHAPE, text_shape=None)
+    write_shards(tmp_path / "set", [sample], metadata)
+    path = tmp_path / "set" / "shard-00000.tar"
+    sound = path.read_bytes()
+    blocks = build_index(LocalFolder(path.parent)).locate(0, "latent").offset - 512
+    assert blocks == 1024
+    for place in range(0, blocks, 23):
+        path.write_bytes(bytes([*sound[:place], sound[place] ^ 1 << place % 8, *sound[place + 1 :]]))
+        assert "damaged header at byte 0" in build_index(LocalFolder(path.parent)).damage[0]
 
 
 def test_keys_used_twice_are_named(tmp_path):

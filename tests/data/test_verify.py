@@ -165,6 +165,45 @@ def test_the_program_tells_by_its_exit_code(tmp_path, capsys):
     assert (train["clean"], val["clean"], val["faults"][0]["key"]) == (True, False, "clip-0001")
 
 
+def test_damaged_anchors_are_reported_beside_the_clips(tmp_path, capsys):
+    write(tmp_path / "set" / "train", 6)
+    clips = ShardDataset(tmp_path / "set" / "train")
+    ImperfectSource(frames=[0, 3]).write(tmp_path / "anchors" / "train", clips)
+    program(config(tmp_path, f"anchors={tmp_path / 'anchors'}"))
+    anchors, train = json.loads((tmp_path / "verify.json").read_text())
+    assert (anchors["samples"], anchors["whole"], train["anchored"], train["whole"]) == (6, 6, 6, 6)
+    replace_member(tmp_path / "anchors" / "train" / FIRST, "clip-0002.anchor_idx.pt", None)
+    shard = tmp_path / "anchors" / "train" / FIRST
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    with pytest.raises(SystemExit) as exited:
+        program(config(tmp_path, f"anchors={tmp_path / 'anchors'}"))
+    assert exited.value.code == 1
+    anchors, train = json.loads((tmp_path / "verify.json").read_text())
+    assert anchors["root"] == str(tmp_path / "anchors" / "train")
+    assert [("truncated" in f["reason"], f["key"]) for f in anchors["faults"][:2]] == [(True, ""), (True, "clip-0002")]
+    assert anchors["faults"][-1]["reason"].startswith("num_samples is 6, but the 1 shards hold")
+    assert 0 < train["whole"] == anchors["whole"] == train["anchored"] < 5
+    assert {"key": "clip-0002", "reason": f"no anchor in {shard.parent}", "shard": FIRST} in train["faults"]
+
+
+def test_shards_that_seem_to_be_missing_are_told(tmp_path, caplog):
+    """Of a set that declares no number of samples, names are all that tells."""
+    write(tmp_path / "set", 9, per_shard=1)
+    root = tmp_path / "set"
+    METADATA.save(root)
+    for number in (2, 3, 4, 6):
+        (root / f"shard-0000{number}.tar").unlink()
+    (root / "shard-00007.tar").rename(root / "shard-00007.tar.part")
+    report = verify(LocalFolder(root))
+    assert (report.samples, report.whole) == (4, 4)
+    assert [f.reason for f in report.faults] == [
+        "not read, since no shard has such a name: shard-00007.tar.part",
+        "between the first and the last shard these numbers are missing: 2, 3, 4 and 2 more",
+    ]
+    ShardDataset(root)
+    assert all(f.reason in caplog.text for f in report.faults)
+
+
 def test_nothing_to_verify_is_refused(tmp_path):
     with pytest.raises(BadValue, match=r"root=.*set: expected a folder with shards, or with train or val"):
         program(config(tmp_path))

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 
 import pytest
@@ -69,6 +70,17 @@ def test_the_same_samples_give_the_same_bytes(tmp_path):
     first = write_shards(tmp_path / "a", samples(3), METADATA)
     second = write_shards(tmp_path / "b", samples(3), METADATA)
     assert (first / "shard-00000.tar").read_bytes() == (second / "shard-00000.tar").read_bytes()
+
+
+@pytest.mark.parametrize("mask", [0o027, 0o002])
+def test_permissions_are_those_of_any_new_folder(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        write_shards(tmp_path / "set", samples(1), METADATA)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "set").stat().st_mode & 0o777 == 0o777 & ~mask
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "set").iterdir()} == {0o666 & ~mask}
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path):

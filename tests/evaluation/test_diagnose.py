@@ -38,6 +38,7 @@ def test_one_row_per_schedule_and_level(diagnosed):
     ]  # fmt: skip
     assert all(row["clips"] == 5 for row in rows)
     table = (folder / "diagnosis.md").read_text()
+    assert (folder / "diagnosis.png").read_bytes().startswith(b"\x89PNG")
     assert table.count("\n| ") == len(rows) + 2
     assert "overlap with dp" in table
 

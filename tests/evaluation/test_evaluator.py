@@ -7,7 +7,7 @@ from interp_refiner.core import BadValue, Clip, Corrupted
 from interp_refiner.data.codec import LatentPreview, PatchDCT
 from interp_refiner.data.medium import Video
 from interp_refiner.data.medium.soft import blurred
-from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name, figure
+from interp_refiner.evaluation import Evaluation, Evaluator, Methods, config_name
 from interp_refiner.evaluation.measures import Bootstrap, energies, energy_score, missing_frame_mse, psnr
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.backbone import Backbone
@@ -57,7 +57,8 @@ def corrupt(refiner: Refiner, level: int, rows: slice = slice(None)) -> Corrupte
 
 
 def evaluate(refiner, batch: int = B, levels=(1, 2, 3, 4), **settings) -> tuple[Evaluation, Evaluator]:
-    evaluator = Evaluator(refiner, VIDEO, bootstrap=FEW, **settings)
+    methods = Methods(refiner, VIDEO, settings.pop("num_samples", 1), rivals=settings.pop("rivals", ()))
+    evaluator = Evaluator(methods, bootstrap=FEW, **settings)
     for level in levels:
         for first in range(0, B, batch):
             evaluator.update(corrupt(refiner, level, slice(first, first + batch)), level, first)
@@ -93,27 +94,27 @@ def test_an_objective_of_finer_levels_is_judged_by_its_way_down():
 @pytest.mark.parametrize("level", range(1, LEVELS + 1))
 def test_a_model_that_says_nothing_has_a_ratio_of_exactly_1(zero, noisy, level):
     for evaluation, method in ((zero, "one_jump"), (zero, "zero output"), (noisy, "zero output")):
-        ratio = figure(evaluation.errors, f"mse_ratio/{method}/linear", level=level)
+        ratio = evaluation.record("mse_ratio", method, "linear", level=level)
         assert (ratio.value, ratio.low, ratio.high) == (1.0, 1.0, 1.0)
-        assert figure(evaluation.errors, f"mse_better/{method}/linear", level=level).value == 0
-        assert figure(evaluation.frechet, f"frechet_ratio/{method}/linear", level=level).value == 1
-    assert figure(noisy.errors, "mse_ratio/one_jump/linear", level=level).low > 1
+        assert evaluation.record("mse_better", method, "linear", level=level).value == 0
+        assert evaluation.record("frechet_ratio", method, "linear", level=level).value == 1
+    assert noisy.record("mse_ratio", "one_jump", "linear", level=level).low > 1
 
 
 @pytest.mark.parametrize("level", range(1, LEVELS + 1))
 def test_controls_have_their_known_places(noisy, level):
     def mse(method):
-        return figure(noisy.errors, f"mse/{method}", level=level).value
+        return noisy.record("mse", method, level=level).value
 
     assert mse("truth") == 0
-    assert figure(noisy.frechet, "frechet/truth", level=level).value == pytest.approx(0, abs=1e-6)
-    assert figure(noisy.scores, "psnr/truth", level=level).value == 100
+    assert noisy.record("frechet", "truth", level=level).value == pytest.approx(0, abs=1e-6)
+    assert noisy.record("psnr", "truth", level=level).value == 100
     for quantity in ("boundary_motion", "high_frequency"):
-        assert figure(noisy.realism, f"{quantity}/truth", level=level).value == 1
+        assert noisy.record(quantity, "truth", level=level).value == 1
     assert mse("shuffled keyframes") > 1.2 * mse("one_jump")
     assert mse("nearest keyframe") > mse("linear")
     assert 0 < mse("blurred truth") < mse("shuffled keyframes")
-    assert figure(noisy.realism, "high_frequency/blurred truth", level=level).value < 0.9
+    assert noisy.record("high_frequency", "blurred truth", level=level).value < 0.9
 
 
 @pytest.mark.parametrize("level", [1, 4])
@@ -122,35 +123,35 @@ def test_figures_are_those_computed_directly(noisy, level):
     c = corrupt(refiner, level)
     estimate = c.keep_given(0.8 * (c.x - c.interpolation) + c.interpolation)
     expected = missing_frame_mse(estimate, c.clean, c.missing).mean()
-    assert figure(noisy.errors, "mse/one_jump", level=level).value == pytest.approx(float(expected), rel=1e-5)
+    assert noisy.record("mse", "one_jump", level=level).value == pytest.approx(float(expected), rel=1e-5)
     video, truth = CODEC.decode(estimate), CODEC.decode(c.clean)
     expected = (psnr(video, truth) * c.missing).sum(1) / c.missing.sum(1)
-    assert figure(noisy.scores, "psnr/one_jump", level=level).value == pytest.approx(float(expected.mean()), rel=1e-5)
+    assert noisy.record("psnr", "one_jump", level=level).value == pytest.approx(float(expected.mean()), rel=1e-5)
     motion, true = (energies(v, c.known)["boundary_motion"].mean() for v in (video, truth))
-    found = figure(noisy.realism, "boundary_motion/one_jump", level=level).value
+    found = noisy.record("boundary_motion", "one_jump", level=level).value
     assert found == pytest.approx(float(motion / true), rel=1e-4)
     soft = CODEC.encode(blurred(truth, torch.zeros(B, T, dtype=torch.bool)))
     expected = missing_frame_mse(soft, c.clean, c.missing).mean()
-    assert figure(noisy.errors, "mse/blurred truth", level=level).value == pytest.approx(float(expected), rel=1e-4)
+    assert noisy.record("mse", "blurred truth", level=level).value == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_keyframes_are_exact_and_truth_has_no_seams(noisy):
     for method in ("one_jump", "linear", "truth"):
-        for record in noisy.contract[method]:
-            assert record["values"]["exact_share"] == 1
-            assert record["values"]["colour_shift_max"] < 1e-5
-    seams = {m: [r["values"]["seam_flicker"] for r in noisy.contract[m]] for m in ("truth", "linear")}
-    assert seams["linear"][-1] > 2 * seams["truth"][-1]
+        for level in noisy.levels:
+            assert noisy.record("exact_share", method, level=level).value == 1
+            assert noisy.record("colour_shift_max", method, level=level).value < 1e-5
+    seams = {m: noisy.record("seam_flicker", m, level=4).value for m in ("truth", "linear")}
+    assert seams["linear"] > 2 * seams["truth"]
 
 
 def test_batches_change_nothing_but_the_donors_of_shuffled_keyframes(noisy):
     halves, evaluator = evaluate(make(gain=0.8), batch=3, levels=[1, 4])
     for level in (1, 4):
         for method in ("one_jump", "linear", "blurred truth"):
-            both = [figure(e.errors, f"mse/{method}", level=level) for e in (halves, noisy)]
+            both = [e.record("mse", method, level=level) for e in (halves, noisy)]
             assert both[0].value == pytest.approx(both[1].value, rel=1e-5)
             assert both[0].low == pytest.approx(both[1].low, rel=1e-5)
-        both = [figure(e.frechet, "frechet/one_jump", level=level).value for e in (halves, noisy)]
+        both = [e.record("frechet", "one_jump", level=level).value for e in (halves, noisy)]
         assert both[0] == pytest.approx(both[1], rel=1e-3)
     ranking = evaluator.ranking(4)
     assert len({clip.key for clip in ranking}) == B
@@ -169,17 +170,17 @@ def test_the_one_jump_has_the_figures_of_validation(noisy):
         refiner.validation_step(corrupt(refiner, level), 0)
     for name, value in refiner.validation_error.compute().items():
         if name.startswith("level_") and name.endswith("/ratio"):
-            found = figure(noisy.errors, "mse_ratio/one_jump/linear", level=int(name[6]))
+            found = noisy.record("mse_ratio", "one_jump", "linear", level=int(name[6]))
             assert found.value == pytest.approx(float(value), rel=1e-5)
 
 
 def test_only_so_many_clips_are_decoded():
     evaluation, _ = evaluate(make(), 3, levels=[2], scores_clips=4)
-    clips = [{r["clips"] for r in records if "gap" not in r} for records in (evaluation.errors, evaluation.scores)]
-    assert clips == [{B}, {4}]
-    assert {r["clips"] for r in evaluation.realism} == {4}
+    clips = {r.measure: r.clips for r in evaluation.records if r.gap is None}
+    assert clips["mse"] == clips["exact_share"] == B
+    assert clips["psnr"] == clips["flicker"] == clips["frechet"] == 4
     with pytest.raises(BadValue, match="scores_clips=0: expected at least 1"):
-        Evaluator(make(), VIDEO, scores_clips=0)
+        evaluate(make(), scores_clips=0)
 
 
 def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validation():
@@ -193,10 +194,10 @@ def test_samples_start_from_noise_of_their_own_and_the_first_is_that_of_validati
     assert all(torch.equal(sample, c.keep_given(sample)) for sample in samples)
     assert (samples[1] - samples[2])[missing].std() > 0.01
     evaluation, _ = evaluate(refiner, levels=[4], num_samples=3)
-    score = figure(evaluation.stochastic["bridge"], "energy_score", level=4).value
+    score = evaluation.record("energy_score", "bridge", level=4).value
     assert score == pytest.approx(float(energy_score(samples, c.clean, c.missing).mean()), rel=1e-5)
     first = float(missing_frame_mse(samples[0], c.clean, c.missing).mean())
-    assert figure(evaluation.errors, "mse/bridge", level=4).value == pytest.approx(first, rel=1e-5)
+    assert evaluation.record("mse", "bridge", level=4).value == pytest.approx(first, rel=1e-5)
     assert evaluation.named("estimate") == ["one_jump", "bridge"]
 
 
@@ -206,11 +207,8 @@ def test_a_sampler_that_adds_nothing_but_noise_is_no_better_than_noise_of_its_si
     evaluation, _ = evaluate(refiner, levels=[3, 4])
     assert evaluation.methods["noise of its size"] == "control"
     for level in (3, 4):
-        for records, name in (("errors", "mse"), ("realism", "high_frequency"), ("realism", "inside_motion")):
-            sample, noise = (
-                figure(getattr(evaluation, records), f"{name}/{m}", level=level).value
-                for m in ("bridge", "noise of its size")
-            )
+        for name in ("mse", "high_frequency", "inside_motion"):
+            sample, noise = (evaluation.record(name, m, level=level).value for m in ("bridge", "noise of its size"))
             assert noise == pytest.approx(sample, rel=0.1), (name, level)
     c = corrupt(refiner, 4)
     with torch.no_grad():
@@ -224,28 +222,28 @@ def test_a_one_step_sampler_has_several_samples():
     refiner.objective = EnergyScore(spec_of(16), LEVELS, samples=2)
     evaluation, _ = evaluate(refiner, levels=[4], num_samples=2)
     assert evaluation.named("estimate") == ["one_jump", "one_jump sampled"]
-    spread = figure(evaluation.stochastic["one_jump sampled"], "spread", level=4).value
+    spread = evaluation.record("spread", "one_jump sampled", level=4).value
     assert spread > 0.01
-    one, sampled = (figure(evaluation.errors, f"mse/{name}", level=4).value for name in evaluation.named("estimate"))
+    one, sampled = (evaluation.record("mse", name, level=4).value for name in evaluation.named("estimate"))
     assert one == pytest.approx(sampled, rel=1e-5)
 
 
 @pytest.mark.parametrize(("sampler", "overrides"), [(OneJump(), ()), (Bridge(1), ("corruption=none",))])
 def test_samples_that_would_all_be_the_same_are_refused(sampler, overrides):
     with pytest.raises(BadValue, match="num_samples=2: expected 1, where there is one estimate only"):
-        Evaluator(make(0.0, sampler, *overrides), VIDEO, num_samples=2)
+        evaluate(make(0.0, sampler, *overrides), num_samples=2)
 
 
 def test_the_run_s_own_interpolation_stands_beside_linear():
     refiner = make(0.0, None, "interpolator=spline")
     evaluation, _ = evaluate(refiner, levels=[3])
     assert evaluation.named("baseline") == ["spline", "linear"]
-    assert figure(evaluation.errors, "mse_ratio/one_jump/spline", level=3).value == 1
+    assert evaluation.record("mse_ratio", "one_jump", "spline", level=3).value == 1
     c = corrupt(refiner, 3)
     expected = missing_frame_mse(Linear()(c.values, c.known).latents, c.clean, c.missing).mean()
-    assert figure(evaluation.errors, "mse/linear", level=3).value == pytest.approx(float(expected), rel=1e-5)
+    assert evaluation.record("mse", "linear", level=3).value == pytest.approx(float(expected), rel=1e-5)
     ratio = missing_frame_mse(c.interpolation, c.clean, c.missing).mean() / expected
-    found = figure(evaluation.errors, "mse_ratio/one_jump/linear", level=3).value
+    found = evaluation.record("mse_ratio", "one_jump", "linear", level=3).value
     assert found == pytest.approx(float(ratio), rel=1e-5)
     assert found != 1
 
@@ -255,16 +253,16 @@ def test_a_preview_is_never_taken_for_a_video():
     latents = CODEC.encode(torch.rand(3, 3, T, 16, 20, generator=torch.Generator().manual_seed(1)))
     clip = Clip(latents, ["a", "b", "c"], level=torch.full((3,), 2))
     c = refiner.corruption(clip, "val")
-    evaluator = Evaluator(refiner, Video(LatentPreview(16), spec_of(16)), bootstrap=FEW)
+    evaluator = Evaluator(Methods(refiner, Video(LatentPreview(16), spec_of(16))), bootstrap=FEW)
     evaluator.update(c, 2, 0)
     evaluation = evaluator.compute({})
-    assert evaluation.scores == []
+    assert not {record.measure for record in evaluation.records} & {"psnr", "ssim"}
     assert evaluation.about["measured in"].startswith("latents")
     expected = energies(c.interpolation, c.known)["boundary_motion"] / energies(latents, c.known)["boundary_motion"]
-    found = figure(evaluation.realism, "boundary_motion/linear", level=2).value
+    found = evaluation.record("boundary_motion", "linear", level=2).value
     assert found == pytest.approx(float(expected.mean()), rel=0.05)
     soft = missing_frame_mse(blurred(latents, c.known), latents, c.missing).mean()
-    assert figure(evaluation.errors, "mse/blurred truth", level=2).value == pytest.approx(float(soft), rel=1e-5)
+    assert evaluation.record("mse", "blurred truth", level=2).value == pytest.approx(float(soft), rel=1e-5)
 
 
 def test_components_are_called_what_the_config_calls_them():
@@ -272,3 +270,19 @@ def test_components_are_called_what_the_config_calls_them():
         pass
 
     assert [config_name(x) for x in (FlowWarp(), Bridge(), OneJump())] == ["flow_warp", "bridge", "one_jump"]
+
+
+def test_rivals_stand_beside_the_first_with_paired_intervals():
+    rival = Methods(make(gain=0.8), VIDEO, label="b")
+    evaluation, _ = evaluate(make(gain=0.4), levels=[4], rivals=[rival])
+    assert evaluation.named("estimate") == ["one_jump", "b: one_jump"]
+    alone, _ = evaluate(make(gain=0.8), levels=[4])
+    assert evaluation.record("mse", "b: one_jump", level=4)[2:5] == alone.record("mse", "one_jump", level=4)[2:5]
+    paired = evaluation.record("mse_ratio", "b: one_jump", "one_jump", level=4)
+    first, second = (evaluation.record("mse", name, level=4) for name in evaluation.named("estimate"))
+    assert paired.value == pytest.approx(second.value / first.value)
+    assert paired.high / paired.low < (second.high / first.low) / (second.low / first.high)  # narrower than unpaired
+    assert "MSE / one_jump" in [column.heading for column in evaluation.brief()]
+    other = Methods(make(0.8, None, "schedule.counts=[9,7,5,3]"), VIDEO, label="b")
+    with pytest.raises(BadValue, match="checkpoint=b: expected a run with the keyframes of the first one"):
+        evaluate(make(), levels=[4], rivals=[other])

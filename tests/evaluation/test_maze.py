@@ -9,7 +9,7 @@ from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.evaluate import evaluate
-from interp_refiner.evaluation import Evaluation, figure
+from interp_refiner.evaluation import Evaluation
 from interp_refiner.export import export
 from interp_refiner.sample import sample
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
@@ -37,21 +37,22 @@ def test_an_evaluation_of_paths(place, capsys):
     folder, printed = place / "evaluate", capsys.readouterr().out
     evaluation = Evaluation.load(folder / "evaluation.json")
     assert evaluation.levels == [1, 2]
-    assert (evaluation.scores, evaluation.realism, evaluation.frechet) == ([], [], [])
+    assert evaluation.sections == ["missing frames", "paths", "keyframes"]
     for level in (1, 2):
-        assert figure(evaluation.mazes, "mse_ratio/one_jump/linear", level=level).value == 1
-        assert figure(evaluation.mazes, "unchanged/one_jump/linear", level=level).value == 1
-        assert figure(evaluation.mazes, "endpoint_error/linear", level=level).value == pytest.approx(0, abs=1e-6)
-        linear = figure(evaluation.errors, "mse/linear", level=level).value
-        assert figure(evaluation.errors, "mse/nearest keyframe", level=level).value > linear
-        assert 0 < figure(evaluation.errors, "mse/blurred truth", level=level).value < linear
+        assert evaluation.record("path_mse_ratio", "one_jump", "linear", level=level).value == 1
+        for share in ("path_mse_better", "path_mse_worse"):
+            assert evaluation.record(share, "one_jump", "linear", level=level).value == 0
+        assert evaluation.record("endpoint_error", "linear", level=level).value == pytest.approx(0, abs=1e-6)
+        linear = evaluation.record("mse", "linear", level=level).value
+        assert evaluation.record("mse", "nearest keyframe", level=level).value > linear
+        assert 0 < evaluation.record("mse", "blurred truth", level=level).value < linear
     report = (folder / "evaluation.md").read_text()
     assert "## Level 2: paths" in report
     assert "realism" not in report
     assert "![perception_distortion.png]" not in report
     assert {"edges", "paths", "length"} <= set(printed.split())
     assert "PSNR" not in printed
-    for name in ("error_by_gap", "clips", "best", "median", "worst"):
+    for name in ("by_gap", "clips", "best", "median", "worst"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert (folder / "worst.mp4").stat().st_size > 1000
     clips = json.loads((folder / "clips.json").read_text())
@@ -67,7 +68,7 @@ def test_samples_of_paths_bring_their_contract(place):
 
 
 def test_metrics_of_pixels_are_refused(place):
-    with pytest.raises(BadValue, match=r"metric=\['vmaf'\]: expected none: they are measured on pixels"):
+    with pytest.raises(BadValue, match="metric=vmaf: expected a metric of latents or paths: this one looks at pixels"):
         evaluate(config("evaluate", place, f"checkpoint={place / 'train'}", "metric=[vmaf]", "device=cpu"))
 
 

@@ -1,7 +1,9 @@
 """The program: a run folder in, an evaluation with pictures out."""
 
+import copy
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -10,14 +12,23 @@ from hydra import compose, initialize_config_dir
 from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue, per_frame
-from interp_refiner.evaluate import evaluate, load_for_evaluation
-from interp_refiner.evaluation import Evaluation, ReplacedKeyframes, by_level, figure
+from interp_refiner.evaluate import evaluate
+from interp_refiner.evaluate import load_for_evaluation as load_all
+from interp_refiner.evaluation import Evaluation, Evaluator, Methods, ReplacedKeyframes, by_level, judging
 from interp_refiner.evaluation.about import describe
-from interp_refiner.evaluation.measures import missing_frame_mse
+from interp_refiner.evaluation.judging import scope
+from interp_refiner.evaluation.measures import PSNR, Record, SquaredError, missing_frame_mse
 from interp_refiner.evaluation.pictures import short
+from interp_refiner.evaluation.records import evaluations_of
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.helpers import CONF
+
+
+def load_for_evaluation(cfg):
+    """The only run."""
+    (run,) = load_all(cfg).values()
+    return run
 
 
 def config(program: str, folder, *overrides: str):
@@ -50,7 +61,7 @@ def cfg(place):
 def test_leaves_figures_plots_and_clips(place, cfg, capsys):
     evaluate(cfg)
     folder, printed = place / "evaluate", capsys.readouterr().out
-    for name in ("error_by_gap", "perception_distortion", "temporal", "clips", "best", "median", "worst"):
+    for name in ("by_gap", "perception_distortion", "ratios_to_truth", "clips", "best", "median", "worst"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     for name in ("best", "median", "worst"):
         assert (folder / f"{name}.mp4").stat().st_size > 1000
@@ -62,8 +73,8 @@ def test_leaves_figures_plots_and_clips(place, cfg, capsys):
     assert evaluation.about["clips"] == 5
     assert evaluation.about["sampler"] == "one_jump, guidance=none"
     for level in (1, 4):
-        assert figure(evaluation.errors, "mse_ratio/zero output/linear", level=level).value == 1
-        assert figure(evaluation.errors, "mse/truth", level=level).value == 0
+        assert evaluation.record("mse_ratio", "zero output", "linear", level=level).value == 1
+        assert evaluation.record("mse", "truth", level=level).value == 0
     check_against_direct_computation(cfg, evaluation, json.loads((folder / "clips.json").read_text()))
 
 
@@ -78,7 +89,7 @@ def check_against_direct_computation(cfg, evaluation: Evaluation, clips: dict) -
             errors += both[0].tolist()
             ratios |= dict(zip(c.clip.keys, (both[0] / both[1]).tolist(), strict=True))
     assert len(errors) == 5
-    assert figure(evaluation.errors, "mse/one_jump", level=4).value == pytest.approx(sum(errors) / 5, rel=1e-5)
+    assert evaluation.record("mse", "one_jump", level=4).value == pytest.approx(sum(errors) / 5, rel=1e-5)
     order = sorted(ratios, key=ratios.__getitem__)
     assert [clips[name]["key"] for name in ("best", "median", "worst")] == [order[0], order[2], order[-1]]
     for clip in clips.values():
@@ -100,6 +111,64 @@ def check_against_direct_computation(cfg, evaluation: Evaluation, clips: dict) -
 def test_mistakes_name_their_key(place, override, said):
     with pytest.raises(BadValue, match=said):
         load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", override))
+
+
+def test_several_checkpoints_are_judged_on_the_same_clips(place, cfg, capsys):
+    shutil.copytree(place / "train", place / "other")
+    cfg = copy.deepcopy(cfg)
+    cfg.checkpoint = [str(place / "train"), str(place / "other")]
+    cfg.paths.output_dir = str(place / "both")
+    (place / "both").mkdir()
+    evaluate(cfg)
+    evaluation = Evaluation.load(place / "both" / "evaluation.json")
+    assert evaluation.named("estimate") == ["train: one_jump", "other: one_jump"]
+    assert evaluation.record("mse_ratio", "other: one_jump", "train: one_jump", level=4).value == 1  # the same weights
+    assert json.loads((place / "both" / "clips.json").read_text())["best"]["videos"][-2:] == evaluation.named(
+        "estimate"
+    )
+    assert evaluations_of(place / "train") == []  # of two runs, it is not the evaluation of either
+    cfg.checkpoint = [str(place / "train")] * 2
+    with pytest.raises(BadValue, match=r"checkpoint=.*: expected different runs"):
+        load_all(cfg)
+
+
+def test_a_quick_look_says_how_many_clips_it_is_of(place, cfg, monkeypatch):
+    monkeypatch.setattr(judging, "QUICK", 3)
+    run = f"checkpoint={place / 'train'}"
+    quick, whole = (load_for_evaluation(config("evaluate", place, run, f"full={full}")) for full in (False, True))
+    assert scope(quick) == "3 of 5 held-out clips at 4 levels; full=true judges all"
+    assert scope(whole) == "5 of 5 held-out clips at 4 levels"
+    with pytest.raises(BadValue, match="full=True: expected false with clips=3"):
+        judging.clips_to_judge(3, True)
+
+
+def test_an_interrupted_evaluation_has_the_clips_so_far(cfg, monkeypatch, capsys):
+    run, seen = load_for_evaluation(cfg), []
+    evaluator = Evaluator(Methods(run.refiner, run.medium))
+    update = evaluator.update
+
+    def interrupted(corrupted, level, first):
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(level)
+        update(corrupted, level, first)
+
+    monkeypatch.setattr(evaluator, "update", interrupted)
+    judging.judge(run, evaluator)
+    assert "interrupted: figures of 6 of 20 clips" in capsys.readouterr().out
+    assert evaluator.sparsest == 2
+    assert evaluator.compute({}).levels == [1, 2]
+    with pytest.raises(KeyboardInterrupt):
+        judging.judge(run, Interrupted())
+
+
+class Interrupted:
+    """An evaluator that has seen nothing."""
+
+    ratios = ()
+
+    def update(self, *_):
+        raise KeyboardInterrupt
 
 
 def test_of_two_clips_the_worst_is_shown_as_the_median_too(place):
@@ -146,10 +215,12 @@ def clean_clips(run) -> dict[str, torch.Tensor]:
 def test_a_narrow_terminal_folds_names_and_cuts_no_figure(place, cfg, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "30")
     names = {"a_method_with_a_very_long_name": "estimate", "linear": "baseline"}
-    values = {"mse_ratio/a_method_with_a_very_long_name/linear": {"value": 0.5, "low": 0.4, "high": 0.6}}
-    psnr = {"psnr/a_method_with_a_very_long_name": {"value": 40.25, "low": 1.0, "high": 2.0}}
-    records = ({"level": 1, "values": values}, {"level": 1, "values": psnr})
-    show(Evaluation({}, names, errors=[records[0]], scores=[records[1]]), place)
+    long, measures = next(iter(names)), [*SquaredError.measures[0].family, *PSNR.measures]
+    records = [
+        Record("mse_ratio", long, 0.5, 0.4, 0.6, "linear", level=1),
+        Record("psnr", long, 40.25, 1.0, 2.0, level=1),
+    ]
+    show(Evaluation({}, names, measures=measures, records=records), place)
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert {"0.500", "40.25"} <= set(printed.split())
@@ -183,7 +254,7 @@ def test_partial_proposals_are_refused_or_their_share_is_reported(place, cfg, tm
     for _, level, corrupted in by_level(run):
         replaced.update(corrupted, level)
     assert replaced.shares()[4] == pytest.approx(2 / 4)
-    about = describe(asked, run, 2, replaced)
+    about = describe(asked, {"train": run}, 2, replaced)
     assert "50% at level 4" in about["keyframes replaced"]
     assert about["keyframes chosen by"] == "uniform, which sees nothing"
     assert str(ReplacedKeyframes()) == "none of the keyframes"

@@ -1,31 +1,25 @@
 """The model card says what an evaluation found, and nothing where there was none."""
 
 from interp_refiner.evaluation import Evaluation
+from interp_refiner.evaluation.measures import Frechet, Record, SquaredError
 from interp_refiner.evaluation.methods import NOISE
-from interp_refiner.storyboard.card import FIGURES, evaluated, figures
-
-
-def interval(value):
-    return {"value": value, "low": value - 0.01, "high": value + 0.01}
+from interp_refiner.storyboard.card import evaluated, figures
 
 
 def evaluation():
     """Of two levels: the ratio of the one jump is .5 at level 1 and .7 at level 2."""
     names = {"one_jump": "estimate", "bridge": "estimate", "linear": "baseline", "own": "baseline", NOISE: "control"}
-    errors = [
-        {
-            "level": level,
-            "values": {
-                "mse_ratio/one_jump/own": interval(0.3 + level / 5),
-                "mse_ratio/bridge/own": interval(1.05),
-                "mse_better/one_jump/own": interval(0.97),
-            },
-        }
-        for level in (1, 2)
-    ]
-    frechet = [{"level": 2, "values": {f"frechet/{NOISE}": interval(1.234)}}]
+
+    def record(measure, method, value, level):
+        return Record(measure, method, value, value - 0.01, value + 0.01, "own", level=level)
+
+    records = [record("frechet_ratio", NOISE, 1.234, 2)]
+    for level in (1, 2):
+        records += [record("mse_ratio", "one_jump", 0.3 + level / 5, level), record("mse_ratio", "bridge", 1.05, level)]
+        records += [record("mse_better", "one_jump", 0.97, level)]
+    measures = [*SquaredError.measures[0].family, *Frechet.measures[0].family]
     about = {"clips": 64, "command": "evaluate 'checkpoint=/home/me/run' sampler=bridge hydra.run.dir=/home/me/out"}
-    return Evaluation(about, names, errors=errors, frechet=frechet)
+    return Evaluation(about, names, measures=measures, records=records)
 
 
 def test_every_estimate_stands_beside_baselines_and_noise_at_every_level():
@@ -33,7 +27,7 @@ def test_every_estimate_stands_beside_baselines_and_noise_at_every_level():
     assert [row[:2] for row in found["rows"]] == [
         [count, method] for count in ("8", "5") for method in ("one_jump", "bridge", "linear", "own", NOISE)
     ]
-    assert all(len(row) == 2 + len(FIGURES) for row in found["rows"])
+    assert all(len(row) == 2 + len(found["headings"]) for row in found["rows"])
     assert found["own"] == "own"
     text = evaluated(found)
     assert "64 held-out clips" in text

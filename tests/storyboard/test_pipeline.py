@@ -1,12 +1,18 @@
 """The pipeline: what it keeps, what it may change, and that it survives its own folder."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
 from interp_refiner.core import BadValue
+from interp_refiner.model.backbone import Wan
+from interp_refiner.model.sampler import Bridge, Hierarchical, OneJump
 from interp_refiner.storyboard import Keyframe, RefinerPipeline
 from interp_refiner.storyboard.conditioning import prompt_segments
+from interp_refiner.storyboard.saved import Components
+from tests.helpers import build, group_members
 
 PROMPT = "dark square moving left"
 
@@ -35,6 +41,39 @@ def test_hard_keyframes_are_kept_bit_for_bit(pipe, steps):
         encoded = pipe.codec.encode_still(picture(seed)[None], frame)[0]
         assert same_bits(made.latents[0, :, frame], encoded)
     assert not torch.allclose(made.latents, made.interpolation)
+
+
+def objective_and_network(name, spec, num_levels):
+    """Random weights, so that no path starts at zero."""
+    objective = build("objective", name, spec=spec, num_levels=num_levels)
+    size = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 64, "freq_dim": 32}
+    torch.manual_seed(0)
+    backbone = Wan(spec, **size, out_channels=objective.out_channels(spec.channels, 1))
+    for parameter in backbone.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return objective, backbone
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16 autocast", "fp16 autocast", "bf16 weights"])
+@pytest.mark.parametrize("name", group_members("objective"))
+def test_hard_keyframes_are_kept_in_every_precision(pipe, name, precision):
+    half = {"bf16 autocast": torch.bfloat16, "fp16 autocast": torch.float16}.get(precision)
+    objective, backbone = objective_and_network(name, pipe.config.spec, pipe.levels.sparsest)
+    jump = OneJump() if objective.fully_corrupted_only else Bridge(2)
+    sampler = Hierarchical() if objective.estimates_finer else jump
+    parts = Components(backbone, objective, sampler, pipe.corruption, pipe.codec, pipe.text)
+    made = RefinerPipeline(parts, pipe.config)
+    made.set_progress_bar_config(disable=True)
+    if precision == "bf16 weights":
+        made.backbone.to(torch.bfloat16)
+        made.objective.to(torch.bfloat16)
+    with torch.autocast("cpu", half) if half else nullcontext():
+        for steps in (None,) if objective.estimates_finer else (None, 1):
+            video = made(PROMPT, board(), num_inference_steps=steps, output_type="pt")
+            assert video.latents.isfinite().all()
+            for frame, seed in ((0, 0), (10, 1), (20, 2)):
+                assert same_bits(video.latents[0, :, frame], pipe.codec.encode_still(picture(seed)[None], frame)[0])
+            assert not torch.equal(video.latents, video.interpolation)
 
 
 def test_strength_weighs_the_proposal_in_every_estimate(pipe):

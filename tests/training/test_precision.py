@@ -21,13 +21,20 @@ from tests.helpers import group_members
 from tests.model.backbone.small_wan import small_wan
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
-@pytest.mark.parametrize("objective", ["correction", "velocity"])
-def test_every_precision_trains_and_validates(precision, objective, tmp_path):
-    cfg = small_config(
-        tmp_path, "+experiment=toy_video", f"trainer.precision={precision}", f"objective={objective}", "sampler=bridge"
-    )
-    assert train(cfg) is None
+@pytest.mark.parametrize(
+    ("precision", "objective", "sampler"),
+    [
+        ("32-true", "correction", "bridge"),
+        ("bf16-mixed", "velocity", "bridge"),
+        ("bf16-true", "clean", "bridge"),
+        ("bf16-true", "preconditioned", "bridge"),
+        ("bf16-true", "energy_score", "one_jump"),
+        ("bf16-true", "adjacent", "hierarchical"),
+    ],
+)
+def test_every_precision_trains_and_validates(precision, objective, sampler, tmp_path):
+    chosen = [f"trainer.precision={precision}", f"objective={objective}", f"sampler={sampler}"]
+    assert train(small_config(tmp_path, "+experiment=toy_video", *chosen)) is None
 
 
 @cache
@@ -63,12 +70,15 @@ def test_given_frames_are_bit_for_bit_in_every_precision(precision, objective):
             if model.objective.estimates_finer and name != "hierarchical":
                 continue
             sample = model.sample(corrupted)
+            shown = model.validation_step(corrupted, 0)
             assert sample.dtype == half, name
             assert sample.isfinite().all(), name
             given = corrupted.given.unsqueeze(1).expand(-1, 4, -1)
-            bits = [x[given].contiguous().view(torch.uint8) for x in (sample, latents.to(half))]
-            assert torch.equal(*bits), name
+            bits = [x[given].contiguous().view(torch.uint8) for x in (sample, shown, latents.to(half))]
+            assert torch.equal(bits[0], bits[2]), name
+            assert torch.equal(bits[1], bits[2]), name
             assert not torch.equal(sample, corrupted.interpolation), name
+        assert all(value.isfinite() for value in model.validation_error.compute().values())
 
 
 def test_level_errors_stay_exact_in_a_bfloat16_model():

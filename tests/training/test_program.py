@@ -100,8 +100,14 @@ def test_tensorboard_holds_scalars_and_animated_pictures(trained):
 def test_what_is_shown_while_training(trained):
     _, printed = trained
     assert "held-out clips after 3 steps" in printed
-    assert re.search(r"level_4 \│ +[\d.]+ \│ +[\d.]+ \│ [\d.]+ \│", printed)
-    assert "sigma: 0.3" in printed  # the config tree
+    assert re.search(r"  4 \│ +[\d.]+ \│ +[\d.]+ \│ [\d.]+ \│", printed)
+    assert "sigma: 0.3" not in printed  # the config tree
+    assert re.search(r"^training    Refiner, [\d,]+ parameters", printed, re.MULTILINE)
+    assert "GPU available" not in printed
+    table = printed.rpartition("all held-out clips, missing frames")[2]
+    assert printed.count("all held-out clips") == 1
+    assert printed.index("next:") < len(printed) - len(table)  # the figures stand last
+    assert "mean" in table
 
 
 def test_the_next_commands_work_as_printed(trained, place):

@@ -3,7 +3,7 @@
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.contact_sheet import HEAD, contact_sheet, panel_size, side_by_side, stacked
 from interp_refiner.data.codec.declared import declared_codec
-from interp_refiner.data.codec.image_read import read_image
+from interp_refiner.data.codec.image_read import PICTURE_SUFFIXES, decode_picture, read_image
 from interp_refiner.data.codec.patch_dct import PatchDCT
 from interp_refiner.data.codec.preview import LatentPreview
 from interp_refiner.data.codec.sound import Sound, has_sound
@@ -14,6 +14,7 @@ from interp_refiner.data.codec.video_read import VIDEO_SUFFIXES, UnreadableVideo
 
 __all__ = [
     "HEAD",
+    "PICTURE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Codec",
     "LatentPreview",
@@ -25,6 +26,7 @@ __all__ = [
     "as_frames",
     "contact_sheet",
     "declared_codec",
+    "decode_picture",
     "decode_video",
     "gif_bytes",
     "has_sound",

@@ -73,6 +73,13 @@ class Codec(nn.Module, ABC):
     def inverse(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:
         """Pixels ``D(l)`` from raw latents, not clamped."""
 
+    def mirror_signs(self, axis: int) -> Float[Tensor, " c"] | None:
+        """What the channels of raw latents are multiplied by when a video is mirrored along ``axis`` (-1: x, -2: y).
+
+        The positions are mirrored as well. None where this is not all that changes: latents of an autoencoder.
+        """
+        return None
+
     def describe(self) -> dict[str, Any]:
         """What a ``dataset.json`` says about this codec: its name and factors; the statistics stand beside them."""
         return {

@@ -17,7 +17,7 @@ BORDER = 3  # pixels around every frame, coloured for keyframes
 FONT_SIZE = 15
 LINE = FONT_SIZE + 7
 HEAD = 2 * LINE  # rows of text above a video
-SHEET_HEIGHT, VIDEO_HEIGHT = 64, 128  # pixels that frames are enlarged to, at least
+SHEET_HEIGHT, VIDEO_SIDE = 64, 256  # pixels that the shorter side of frames is enlarged to, at least
 
 
 def contact_sheet(
@@ -64,7 +64,7 @@ def contact_sheet(
 
 def panel_size(height: int, width: int, scale: int | None = None) -> tuple[int, int]:
     """Height and width of the panel of frames of this size in :func:`side_by_side`, below ``HEAD`` rows of text."""
-    scale = scale or _legible_scale(height, VIDEO_HEIGHT)
+    scale = scale or _legible_scale(min(height, width), VIDEO_SIDE)
     return scale * height + 2 * BORDER, scale * width + 2 * BORDER
 
 
@@ -79,7 +79,7 @@ def side_by_side(
 
     Arguments as for :func:`contact_sheet`; the result goes to ``write_mp4`` or ``add_video``.
     """
-    panels = _panels(videos, labels, keyframes, scale, VIDEO_HEIGHT)
+    panels = _panels(videos, labels, keyframes, scale, VIDEO_SIDE)
     num_frames, _, width = panels[0].shape[:3]
     counter = f"{num_frames - 1} / {num_frames - 1}"
     total = max(len(panels) * width, ceil(_font().getlength(title + counter)) + 4 * BORDER)
@@ -90,7 +90,8 @@ def side_by_side(
         draw.text((BORDER, BORDER), title, INK, _font())
         draw.text((total - BORDER, BORDER), f"{frame} / {num_frames - 1}", INK, _font(), anchor="ra")
         for panel, label in enumerate(labels):
-            draw.text((panel * width + width // 2, LINE + LINE // 2), label, INK, _font(), anchor="mm")
+            place = (panel * width + width // 2, LINE + LINE // 2)
+            draw.text(place, fitting(label, width - 2 * BORDER), INK, _font(), anchor="mm")
         heads.append(torch.from_numpy(np.array(head)))
     body = torch.nn.functional.pad(torch.cat(panels, 2), (0, 0, 0, total - len(panels) * width), value=PAPER[0])
     return torch.cat([torch.stack(heads), body], 1)
@@ -113,22 +114,33 @@ def _panels(
     scale: int | None,
     legible: int,
 ) -> list[Frames]:
-    """Every video enlarged (to ``legible`` rows at least where no scale is given), a border around every frame."""
+    """Every video with a border around its frames, enlarged by ``scale``.
+
+    Where no scale is given, the shorter side has ``legible`` pixels at least.
+    """
     frames = [as_frames(video) for video in videos]
     sizes = sorted({tuple(f.shape[:3]) for f in frames})
     if len(sizes) != 1:
         raise BadValue("videos", sizes, "at least one video, all of the same frames, height and width")
-    num_frames, height, _ = sizes[0]
+    num_frames, height, width = sizes[0]
     if len(labels) != len(frames):
         raise BadValue("labels", list(labels), f"{len(frames)} labels, one a video")
     if keyframes is not None and len(keyframes) != num_frames:
         raise BadValue("keyframes", len(keyframes), f"{num_frames} values, one a frame")
-    scale = scale or _legible_scale(height, legible)
+    scale = scale or _legible_scale(min(height, width), legible)
     return [_bordered(as_frames(f, scale), keyframes) for f in frames]
 
 
-def _legible_scale(height: int, legible: int) -> int:
-    return max(1, ceil(legible / height))
+def _legible_scale(side: int, legible: int) -> int:
+    return max(1, ceil(legible / side))
+
+
+def fitting(text: str, width: int) -> str:
+    """``text``, cut short with an ellipsis where it is wider than so many pixels."""
+    if _font().getlength(text) <= width:
+        return text
+    kept = next((text[:n] for n in range(len(text), 0, -1) if _font().getlength(f"{text[:n]}...") <= width), "")
+    return f"{kept}..."
 
 
 def _bordered(frames: UInt8[Tensor, "t h w 3"], keyframes: Bool[Tensor, " _t"] | None) -> Frames:

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+import torch
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import colour
+from interp_refiner.data.codec.video_read import UnreadableVideo
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
+PICTURE_SUFFIXES = tuple(f".{name}" for name in (*IMAGES, "avif", "bmp", "tif", "tiff"))
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # Pillow reads more, some by starting programs
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK")
 UPRIGHT = {  # by the value of EXIF's orientation
@@ -42,6 +47,20 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
     except (OSError, Image.DecompressionBombError, UnreadableImage) as error:
         reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
         raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {reason}") from error
+
+
+def decode_picture(path: Path, height: int, width: int) -> tuple[UInt8[Tensor, "1 h w 3"], list[str]]:
+    """A picture as a video of one frame, scaled to cover ``height x width`` and cropped to its middle; and remarks.
+
+    Raises:
+        UnreadableVideo: :func:`read_image` refuses it.
+    """
+    try:
+        image, remarks = read_image(path)
+    except BadValue as error:
+        raise UnreadableVideo(error.allowed.rpartition(": ")[2]) from error
+    shown = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.array(shown)).unsqueeze(0), remarks
 
 
 class UnreadableImage(ValueError):

@@ -42,13 +42,17 @@ def patch_dct_matrix() -> Float[Tensor, "16 48"]:
     """
     dct = dct_matrix(PATCH)
     full = torch.einsum("pc,uy,vx->puvcyx", colour_matrix(), dct, dct)
-    kept = [
+    return torch.stack([full[index].flatten() for index in channels()]).float()
+
+
+def channels() -> list[tuple[int, int, int]]:
+    """(colour plane, vertical frequency u, horizontal frequency v) of every channel."""
+    return [
         (plane, u, v)
         for plane, highest in enumerate(HIGHEST_FREQUENCY)
         for u, v in sorted(((u, v) for u in range(PATCH) for v in range(PATCH)), key=lambda uv: (sum(uv), uv))
         if u + v <= highest
     ]
-    return torch.stack([full[index].flatten() for index in kept]).float()
 
 
 def channel_scales(deviation: Float[Tensor, " c"], max_gain: float) -> Float[Tensor, " c"]:
@@ -107,6 +111,10 @@ class PatchDCT(Codec):
     def transform(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c n y x"]:
         patches = rearrange(video, "b p t (y i) (x j) -> b t y x (p i j)", i=PATCH, j=PATCH)
         return (patches @ self.matrix.T.to(video.dtype)).permute(0, 4, 1, 2, 3)
+
+    def mirror_signs(self, axis: int) -> Float[Tensor, " c"]:
+        """Cosines of even frequency are even, those of odd frequency are odd."""
+        return torch.tensor([1.0 - 2.0 * ((v if axis == -1 else u) % 2) for _, u, v in channels()])
 
     def inverse(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:
         patches = latents.permute(0, 2, 3, 4, 1) @ self.matrix.to(latents.dtype)

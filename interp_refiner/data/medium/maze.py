@@ -35,7 +35,7 @@ class Maze(Medium):
         BadValue: clips that are no paths on maps.
     """
 
-    domain = "paths"
+    domains = ("latents", "paths")
     measured_in = "the unit square of the map"
 
     def __init__(self, codec: Codec | None, spec: ClipSpec):
@@ -47,6 +47,9 @@ class Maze(Medium):
     def to(self, device: torch.device | str) -> "Maze":
         self.mean, self.std = self.mean.to(device), self.std.to(device)
         return self
+
+    def views(self, latents: Float[Tensor, "b 2 t"]) -> dict[str, Tensor]:
+        return {"paths": self.path(latents)}
 
     def path(self, latents: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 2 t"]:
         """Rows and columns in 0..1."""

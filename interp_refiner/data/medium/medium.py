@@ -1,8 +1,7 @@
 """What kinds of clips have in common where people look at them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -22,18 +21,26 @@ class Medium(ABC):
     Every medium is made of ``(codec, spec)`` and refuses, with :class:`BadValue`, clips of another kind.
 
     Attributes:
-        domain: the kind of clips, which says what can be measured of them.
+        domains: what can be measured of its clips: ``latents``, and what :meth:`views` gives.
         caveat: what must be written beside a picture; empty where nothing has to.
         measured_in: what figures are measured in, in words.
     """
 
-    domain: ClassVar[str]
+    domains: Sequence[str]
     caveat: str = ""
     measured_in: str
 
     @abstractmethod
     def to(self, device: torch.device | str) -> "Medium":
         """Moves what it computes with."""
+
+    @abstractmethod
+    def views(self, latents: Float[Tensor, "b c t *space"]) -> dict[str, Tensor]:
+        """Clips as they are measured, by domain."""
+
+    def latent_frame(self, num_frames: int) -> list[int]:
+        """The latent frame that each frame of a view belongs to."""
+        return list(range(num_frames))
 
     @abstractmethod
     def blurred(

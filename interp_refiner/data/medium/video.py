@@ -28,17 +28,25 @@ class Video(Medium):
         BadValue: clips that are no videos.
     """
 
-    domain = "videos"
-
     def __init__(self, codec: Codec, spec: ClipSpec):
         if len(spec.latent_shape) != 4:
             raise BadValue("medium", "video", f"one for clips {list(spec.latent_shape)}, such as medium=maze")
         self.codec, self.caveat, self.decodes = codec, codec.caveat, not codec.caveat
+        self.domains = ("latents", "videos", *["pixels"] * self.decodes)
         self.measured_in = "pixels" if self.decodes else "latents (their codec has no decoder here)"
 
     def to(self, device: torch.device | str) -> "Video":
         self.codec.to(device)
         return self
+
+    def views(self, latents: Float[Tensor, "b c t h w"]) -> dict[str, Tensor]:
+        if not self.decodes:
+            return {"videos": latents}
+        pixels = self.codec.decode(latents)
+        return {"videos": pixels, "pixels": pixels}
+
+    def latent_frame(self, num_frames: int) -> list[int]:
+        return self.codec.latent_frame(num_frames) if self.decodes else super().latent_frame(num_frames)
 
     def blurred(self, clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> Float[Tensor, "b c t h w"]:
         """Averaged over 3x3 pixels, or over 3x3 latent positions without a true decoder."""

@@ -2,7 +2,7 @@
 
 from interp_refiner.data.shards.bad_sample import BadSample, Unavailable
 from interp_refiner.data.shards.finite import all_finite, finite_rows
-from interp_refiner.data.shards.index import ShardIndex, build_index
+from interp_refiner.data.shards.index import ShardIndex, build_index, unread
 from interp_refiner.data.shards.metadata import DATASET_FILE, DTYPES, DatasetMetadata
 from interp_refiner.data.shards.range_cache import CachedFolder, RangeCache
 from interp_refiner.data.shards.read import MemberReader, read_members
@@ -33,6 +33,7 @@ __all__ = [
     "build_index",
     "finite_rows",
     "read_members",
+    "unread",
     "write_shard",
     "write_shards",
 ]

@@ -7,6 +7,7 @@ written beside the shards, which may lie on a read-only mount.
 import hashlib
 import logging
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 FORMAT = 3  # of the cached index
 TEXTS = ("shards", "damage", "keys")
 NUMBERS = ("stats", "counts", "spans")
+NUMBERED = re.compile(r"shard[-_](\d+)\.tar")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,19 @@ class ShardIndex:
 
     def damaged_shards(self) -> list[BadSample]:
         return [BadSample(s, "", damage) for s, damage in zip(self.shards, self.damage, strict=True) if damage]
+
+
+def unread(storage: Storage, index: ShardIndex) -> list[str]:
+    """What may be missing, by the names in a folder: tars that are not named as shards are, and numbers left out."""
+    strays = storage.strays()
+    numbers = {int(found[1]) for name in index.shards if (found := NUMBERED.fullmatch(name))}
+    gaps = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - numbers)
+    said = [f"not read, since no shard has such a name: {_some(strays)}"] if strays else []
+    return said + ([f"between the first and the last shard these numbers are missing: {_some(gaps)}"] if gaps else [])
+
+
+def _some(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names[:3])) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def build_index(storage: Storage, cache_dir: Path | str | None = None, threads: int = 8) -> ShardIndex:

@@ -29,6 +29,8 @@ class DatasetMetadata:
         latent_dtype: of the stored latents.
         text_shape: ``[L, D]`` of the stored prompt embeddings; None where there are none.
         text_dtype: of the stored prompt embeddings.
+        num_captions: M, the most that any sample has. With several, one of which is drawn by sample and epoch, a sample
+            has embeddings ``[M, L, D]``, zeros beyond its own, and a prompt of one line a caption.
         context_shape: ``[K, *grid]`` of the maps stored with every sample, ``Clip.context``; None where there are none.
         context_dtype: of the stored maps.
         text: the encoder that made them: its ``name`` and what else :meth:`TextEncoder.describe` says.
@@ -47,6 +49,7 @@ class DatasetMetadata:
     latent_dtype: str = "bfloat16"
     text_shape: tuple[int, int] | None = None
     text_dtype: str = "bfloat16"
+    num_captions: int = 1
     context_shape: tuple[int, ...] | None = None
     context_dtype: str = "float16"
     text: dict[str, Any] = field(default_factory=dict)
@@ -70,6 +73,8 @@ class DatasetMetadata:
             object.__setattr__(self, "text_shape", _shape("text_shape", self.text_shape))
         if self.context_shape is not None:
             object.__setattr__(self, "context_shape", _shape("context_shape", self.context_shape))
+        if not isinstance(self.num_captions, int) or self.num_captions < 1:
+            raise BadValue("num_captions", self.num_captions, "a whole number, at least 1")
         if not isinstance(self.normalised, bool):
             raise BadValue("normalised", self.normalised, "true or false")
         for name in ("latents_mean", "latents_std"):
@@ -77,6 +82,12 @@ class DatasetMetadata:
         object.__setattr__(self, "codec", dict(self.codec))
         object.__setattr__(self, "text", dict(self.text))
         object.__setattr__(self, "made_by", dict(self.made_by))
+
+    @property
+    def stored_text_shape(self) -> tuple[int, ...] | None:
+        """Of the prompt embeddings in the shards."""
+        several = (self.num_captions,) if self.num_captions > 1 else ()
+        return (*several, *self.text_shape) if self.text_shape is not None else None
 
     @property
     def spec(self) -> ClipSpec:

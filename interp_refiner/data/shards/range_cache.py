@@ -144,6 +144,9 @@ class CachedFolder(Storage):
         self._stats = self.folder.shards()
         return self._stats
 
+    def strays(self) -> list[str]:
+        return self.folder.strays()
+
     def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
         size = sum(len(buffer) for buffer in buffers)
         if shard not in self._stats or size <= self.granule:

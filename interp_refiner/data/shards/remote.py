@@ -17,7 +17,7 @@ from fsspec.asyn import AsyncFileSystem, sync
 
 from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.data.shards.bad_sample import Unavailable
-from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage, is_shard
+from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage, is_shard, is_stray
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,9 @@ class RemoteFolder(Storage):
         self._sizes = {name: stat.size for name, stat in stats.items()}
         return stats
 
+    def strays(self) -> list[str]:
+        return sorted(filter(is_stray, self._list())) if self.read_file(SHARD_LIST) is None else []
+
     def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
         wanted = sum(len(buffer) for buffer in buffers)
         if (size := self._size(shard)) < offset + wanted:
@@ -135,15 +138,20 @@ class RemoteFolder(Storage):
     def _names(self) -> list[str]:
         if (listed := self.read_file(SHARD_LIST)) is not None:
             return sorted({line.strip() for line in listed.decode().splitlines() if is_shard(line.strip())})
-        try:
-            entries = self._persist("its list of shards", self._list)
-        except (FileNotFoundError, NotADirectoryError):
-            return []
-        return sorted({name for entry in entries if is_shard(name := entry.rstrip("/").rpartition("/")[2])})
+        return sorted(filter(is_shard, self._list()))
 
-    def _list(self) -> list[str]:
-        self._fs.invalidate_cache()
-        return self._call("ls", self._path, detail=False)
+    def _list(self) -> set[str]:
+        """All names in the folder; none where it is not there."""
+
+        def fetch() -> list[str]:
+            self._fs.invalidate_cache()
+            return self._call("ls", self._path, detail=False)
+
+        try:
+            entries = self._persist("its list of shards", fetch)
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {entry.rstrip("/").rpartition("/")[2] for entry in entries}
 
     def _stat(self, shard: str) -> ShardStat:
         try:

@@ -50,6 +50,10 @@ class Storage(ABC):
         """The shards by name, sorted."""
 
     @abstractmethod
+    def strays(self) -> list[str]:
+        """Names beside the shards that look like tars and are none of them: nothing reads them."""
+
+    @abstractmethod
     def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
         """Fills the buffers one after the other from ``offset`` on; raises EOFError where the shard ends before."""
 
@@ -66,6 +70,11 @@ class Storage(ABC):
 def is_shard(name: str) -> bool:
     """``shard-00000.tar`` or ``shard_000000.tar``."""
     return name.startswith(("shard-", "shard_")) and name.endswith(".tar")
+
+
+def is_stray(name: str) -> bool:
+    """``train-00000.tar``, ``shard-00000.tar.gz``, ``.shard-00000.tar.part``: not the names of shards."""
+    return ".tar" in name and not is_shard(name)
 
 
 def holds_shards(folder: Path) -> bool:
@@ -97,6 +106,9 @@ class LocalFolder(Storage):
         with os.scandir(self.root) as entries:
             stats = {e.name: e.stat() for e in entries if is_shard(e.name)}
         return {name: ShardStat(stats[name].st_size, stats[name].st_mtime_ns) for name in sorted(stats)}
+
+    def strays(self) -> list[str]:
+        return sorted(filter(is_stray, os.listdir(self.root)))
 
     def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
         wanted = sum(len(buffer) for buffer in buffers)

@@ -23,15 +23,24 @@ BLOCK = 512  # bytes of a tar header; contents are padded to whole blocks
 RECORD = 20 * BLOCK
 END = bytes(BLOCK)
 ABSENT = (-1, -1, -1)  # the (offset, size, crc) of a member that is not there
-CRC = re.compile(r"crc32=([0-9a-f]{8})")
+CRC = re.compile(r"crc32=([0-9a-f]{8})(?:,before=([0-9a-f]{8}))?")
 
 
-def crc_owner(content: bytes) -> str:
-    """What stands as the owner's name in a member's header: the checksum of its content.
+def crc_owner(content: bytes, before: bytes = b"") -> str:
+    """What stands as the owner's name in a member's header: the checksum of its content, and of what is ``before``.
 
-    The header has room for it, a checksum of its own, and is read anyway when a shard is indexed.
+    The header has room for it, a checksum of its own, and is read anyway when a shard is indexed. A name that is long
+    or not ASCII stands before the header, in blocks that no checksum of tar's own covers (the pax extension).
     """
-    return f"crc32={zlib.crc32(content):08x}"
+    return f"crc32={zlib.crc32(content):08x}" + (f",before={zlib.crc32(before):08x}" if before else "")
+
+
+def header_with_crc(name: str, content: bytes) -> tarfile.TarInfo:
+    """The header of a member, with its :func:`crc_owner`."""
+    info = tarfile.TarInfo(name)
+    info.size = len(content)
+    info.uname = crc_owner(content, info.tobuf(tarfile.PAX_FORMAT, "utf-8")[:-BLOCK])
+    return info
 
 
 def split_member(name: str) -> tuple[str, str] | None:
@@ -98,7 +107,7 @@ def tar_members(storage: Storage, shard: str, size: int) -> Iterator[TarMember]:
             block = window.block(position)
             if block == END:
                 return _check_end(storage, shard, size, position)
-            info = _plain(block, position) or _by_tarfile(storage, shard, size, position)
+            info = _plain(block, position) or _extended(storage, shard, size, position)
         except EOFError:
             raise tarfile.ReadError(f"truncated: no end-of-archive mark up to byte {size}") from None
         except tarfile.TarError as error:
@@ -158,6 +167,16 @@ def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:
 def _checksum(block: bytes) -> int:
     """Of a header: the sum of its bytes, its own place taken for blanks."""
     return sum(block) - sum(block[148:156]) + 8 * ord(" ")
+
+
+def _extended(storage: Storage, shard: str, size: int, position: int) -> tarfile.TarInfo:
+    """The member at ``position`` whose header stands behind extensions, which are held against their checksum."""
+    info = _by_tarfile(storage, shard, size, position)
+    crc = CRC.fullmatch(info.uname)
+    before = storage.read(shard, position, info.offset_data - BLOCK - position)
+    if crc and crc[2] and int(crc[2], 16) != zlib.crc32(before):
+        raise tarfile.ReadError("the checksum of its long name is wrong")
+    return info
 
 
 def _by_tarfile(storage: Storage, shard: str, size: int, position: int) -> tarfile.TarInfo:

@@ -2,9 +2,9 @@
 
 import io
 import os
+import secrets
 import shutil
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,16 +17,19 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.shards.metadata import DatasetMetadata
-from interp_refiner.data.shards.tar import crc_owner
+from interp_refiner.data.shards.tar import header_with_crc
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as it is stored: name, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps."""
+    """One clip as it is stored: name, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps.
+
+    Where a data set has several captions a sample, embeddings ``[M, L, D]`` and one line a caption.
+    """
 
     key: str
     latents: Float[Tensor, "c t *space"]
-    text: Float[Tensor, "l d"] | None = None
+    text: Float[Tensor, "*m l d"] | None = None
     prompt: str = ""
     context: Float[Tensor, "k *grid"] | None = None
 
@@ -34,7 +37,7 @@ class Sample:
         """The members as (suffix, content), shapes checked against the declared ones."""
         yield ".latent.pt", _saved(self.key, self.latents, metadata.latent_shape, metadata.latent_dtype)
         optional = (
-            ("embed", "text", self.text, metadata.text_shape, metadata.text_dtype),
+            ("embed", "text", self.text, metadata.stored_text_shape, metadata.text_dtype),
             ("context", "context", self.context, metadata.context_shape, metadata.context_dtype),
         )
         for kind, name, tensor, shape, dtype in optional:
@@ -108,15 +111,13 @@ def write_shards(
 def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
     """Writes one shard and adds its keys to ``keys``, of which none may come again."""
     with open(path, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
             for sample in samples:
                 if sample.key in keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
                     raise BadValue("key", sample.key, "a name without '/', used once in a data set")
                 keys.add(sample.key)
                 for suffix, content in sample.members(metadata):
-                    info = tarfile.TarInfo(f"{sample.key}{suffix}")
-                    info.size, info.uname = len(content), crc_owner(content)
-                    tar.addfile(info, io.BytesIO(content))
+                    tar.addfile(header_with_crc(f"{sample.key}{suffix}", content), io.BytesIO(content))
         file.flush()
         os.fsync(file.fileno())
 
@@ -136,10 +137,10 @@ def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> byte
 @contextmanager
 def _replacing(root: Path) -> Iterator[Path]:
     """A folder that becomes ``root`` if the block ends well, and is removed if it does not."""
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.partial-", dir=root.parent))
+    partial = root.parent / f".{root.name}.partial-{secrets.token_hex(4)}"
+    partial.mkdir()  # with the permissions of any new folder; those of tempfile are 0700
     try:
         yield partial
-        partial.chmod(0o755)
         os.rename(partial, root)  # over an empty folder at most: a full one makes the rename fail
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

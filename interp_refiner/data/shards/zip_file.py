@@ -117,16 +117,16 @@ def _entry(content: bytes | bytearray, place: int) -> tuple[str, ZipMember, tupl
     )
     if signature != b"PK\x01\x02" or disk:
         raise _damaged(f"no directory entry at byte {place}")
-    name = bytes(content[place + DIRECTORY.size :][:name_size])
+    name = _part(content, place + DIRECTORY.size, name_size)
     next_place = place + DIRECTORY.size + name_size + extra_size + comment
     signature, *local, local_crc, local_stored, local_length, local_name, local_extra = LOCAL.unpack_from(
         content, header
     )
     start = header + LOCAL.size + local_name + local_extra
     stop = end = start + stored
-    if signature != b"PK\x03\x04" or local != shared or content[header + LOCAL.size :][:local_name] != name:
+    if signature != b"PK\x03\x04" or local != shared or _part(content, header + LOCAL.size, local_name) != name:
         raise _damaged(f"the header at byte {header} is not the one of {name.decode('latin-1')}")
-    _check_extra(bytes(content[start - local_extra : start]))
+    _check_extra(_part(content, start - local_extra, local_extra))
     said, place_of_said = [local_crc, local_stored, local_length], header + CRC_IN_LOCAL
     if shared[1] & DESCRIBED:
         if any(said):
@@ -139,6 +139,11 @@ def _entry(content: bytes | bytearray, place: int) -> tuple[str, ZipMember, tupl
         raise _damaged(f"no record behind {name.decode('latin-1')}")
     places = (place + CRC_IN_DIRECTORY, place_of_said)
     return name.decode("latin-1"), ZipMember(start, stop, length, shared[2], crc, places), (header, end), next_place
+
+
+def _part(content: bytes | bytearray, start: int, size: int) -> bytes:
+    """``size`` bytes from ``start`` on, without a copy of what follows: a parsed file may be large."""
+    return bytes(content[start : start + size])
 
 
 def _check_extra(extra: bytes) -> None:

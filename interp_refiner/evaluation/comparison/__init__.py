@@ -1,14 +1,11 @@
 """Several runs beside each other: what they differ in, what came out, which is best and by how much."""
 
 from interp_refiner.evaluation.comparison.compare import Comparison, Row, Verdict
-from interp_refiner.evaluation.comparison.measures import MEASURES, Measure
 from interp_refiner.evaluation.comparison.page import write_report
 from interp_refiner.evaluation.comparison.run_folder import RunFolder, find_runs, read_run, read_runs
 
 __all__ = [
-    "MEASURES",
     "Comparison",
-    "Measure",
     "Row",
     "RunFolder",
     "Verdict",

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from interp_refiner.core import BadValue
-from interp_refiner.evaluation.comparison.measures import MEASURES, MSE, Measure
+from interp_refiner.core import BadValue, Interval
 from interp_refiner.evaluation.comparison.run_folder import SIGMA, RunFolder
-from interp_refiner.evaluation.measures import Interval
+from interp_refiner.evaluation.records import REFINED, Column
 
 BASELINE = "linear"  # of figures from validation, whose base is the run's own interpolation
 TELLING = 3  # keys that a run may be called after
@@ -34,28 +33,25 @@ class Row:
     series: str
     x: float | None = None
 
-    def figure(self, measure: Measure, level: int) -> Interval | None:
+    def figure(self, column: Column, level: int) -> Interval | None:
         """The figure at a level: of the evaluation, else of the last validation where the two mean the same."""
-        evaluation = self.run.evaluation
-        if evaluation is not None:
-            return measure.of(evaluation, self.method, level) if self.method is not None else None
-        own = self.run.choices.get("interpolator", BASELINE)
-        return measure.of_validation(self.run.record.metrics, level) if own == BASELINE else None
+        found = self.run.figures.figure(column, self.method or REFINED, level=level)
+        return found if found is not None and math.isfinite(found.value) else None
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The best row by one measure at one level.
+    """The best row in one column at one level.
 
     Attributes:
-        measure, level: by what.
+        column, level: by what.
         best, value: the row and its figure.
         second, second_value: the next best of another run; None where there is no other.
         overlapping: the other rows whose intervals overlap with the best one's.
         compared: rows with a figure, the best among them.
     """
 
-    measure: Measure
+    column: Column
     level: int
     best: Row
     value: Interval
@@ -70,6 +66,11 @@ class Verdict:
         return None if self.second_value is None else overlap(self.value, self.second_value)
 
     @property
+    def tied(self) -> list[Row]:
+        """The rows among which these clips do not say which is best, the best figure first; empty where they do."""
+        return [self.best, *self.overlapping] if self.overlapping else []
+
+    @property
     def margin(self) -> float | None:
         """By how much the two best differ."""
         return None if self.second_value is None else abs(self.second_value.value - self.value.value)
@@ -77,7 +78,7 @@ class Verdict:
 
 def overlap(a: Interval, b: Interval) -> bool | None:
     """Whether two intervals have a point in common; None where one of the figures has no interval."""
-    if any(math.isnan(bound) for bound in (a.low, a.high, b.low, b.high)):
+    if not (a.bounded and b.bounded):
         return None
     return a.low <= b.high and b.low <= a.high
 
@@ -134,11 +135,23 @@ class Comparison:
 
     @cached_property
     def levels(self) -> list[int]:
-        """The levels at which any row has an error, ascending."""
-        found = {level for run in self.runs if run.evaluation is not None for level in run.evaluation.levels}
-        names = [name.split("/") for run in self.runs for name in run.record.metrics]
-        found |= {int(parts[1].removeprefix("level_")) for parts in names if parts[1].startswith("level_")}
-        return sorted(level for level in found if any(row.figure(MSE, level) is not None for row in self.rows))
+        """The levels at which any row has a figure to be judged by, ascending."""
+        found = {level for run in self.runs for level in run.figures.levels}
+        return sorted(s for s in found if any(row.figure(c, s) is not None for c in self.leads for row in self.rows))
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """What runs are compared in: the columns to show in short, of all of them."""
+        found: dict[tuple[str, str | None], Column] = {}
+        for run in self.runs:
+            found = {column.key: column for column in run.figures.brief(self.base)} | found
+        order = {name: place for run in self.runs for place, name in enumerate(m.name for m in run.figures.measures)}
+        return sorted(found.values(), key=lambda column: order[column.measure.name])
+
+    @property
+    def leads(self) -> list[Column]:
+        """The columns by which runs are judged first: error alone rewards blur, realism alone any video."""
+        return [column for column in self.columns if column.measure.lead]
 
     def records(self) -> list[dict[str, Any]]:
         """Every figure as a flat record, one a row, measure and level, as pandas takes them.
@@ -151,14 +164,14 @@ class Comparison:
                 **{key: row.run.value(key) for key in self.swept},
                 "status": row.run.record.status,
                 "sampler": row.method,
-                "measure": measure.label.format(base=self.base),
+                "measure": column.heading,
                 "level": level,
                 **asdict(found),
             }
             for row in self.rows
-            for measure in MEASURES
+            for column in self.columns
             for level in self.levels
-            if (found := row.figure(measure, level)) is not None
+            if (found := row.figure(column, level)) is not None
         ]
 
     @property
@@ -166,17 +179,17 @@ class Comparison:
         """What ratios are relative to."""
         return next((run.evaluation.baseline for run in self.runs if run.evaluation is not None), BASELINE)
 
-    def verdict(self, measure: Measure, level: int) -> Verdict | None:
+    def verdict(self, column: Column, level: int) -> Verdict | None:
         """The best row at a level; None where none has the figure."""
-        found = [(row, figure) for row in self.rows if (figure := row.figure(measure, level)) is not None]
+        found = [(row, figure) for row in self.rows if (figure := row.figure(column, level)) is not None]
         if not found:
             return None
-        found.sort(key=lambda pair: measure.cost(pair[1].value))
+        found.sort(key=lambda pair: column.measure.cost(pair[1].value))
         best, value = found[0]
         others = [(row, figure) for row, figure in found[1:] if row.run is not best.run]
         second, second_value = others[0] if others else (None, None)
         near = [row for row, figure in others if overlap(value, figure)]
-        return Verdict(measure, level, best, value, second, second_value, near, compared=1 + len(others))
+        return Verdict(column, level, best, value, second, second_value, near, compared=1 + len(others))
 
 
 def leaf(key: str) -> str:

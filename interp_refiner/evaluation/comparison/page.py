@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from interp_refiner.evaluation import markdown_table
 from interp_refiner.evaluation.comparison.clips import clips_of, sheet_of
 from interp_refiner.evaluation.comparison.compare import Comparison
-from interp_refiner.evaluation.comparison.measures import HEADLINES
 from interp_refiner.evaluation.comparison.plots import SQUARE, Plot, plots_of
 from interp_refiner.evaluation.comparison.run_folder import RunFolder
 from interp_refiner.evaluation.comparison.table import Column, columns_of, verdict_text
@@ -99,13 +98,13 @@ def headlines(comparison: Comparison) -> list[Headline]:
     """The verdicts at the sparsest level."""
     if not comparison.levels:
         return []
-    level, base = comparison.levels[-1], comparison.base
-    found = [verdict for measure in HEADLINES if (verdict := comparison.verdict(measure, level)) is not None]
+    level = comparison.levels[-1]
+    found = [verdict for one in comparison.leads if (verdict := comparison.verdict(one, level)) is not None]
     return [
         Headline(
-            f"{v.measure.superlative} {v.measure.label.format(base=base)} at level {level}",
-            v.best.label,
-            verdict_text(v),
+            f"{v.column.measure.superlative} {v.column.heading} at level {level}",
+            "no winner" if v.tied else v.best.label,
+            f"{v.best.label} has {verdict_text(v)}" if v.tied else verdict_text(v),
             v.overlap is False,
         )
         for v in found
@@ -151,7 +150,11 @@ def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence
     parts += [f"- {markdown_text(headline.sentence)}\n" for headline in about["headlines"]]
     numbers = [any(cell.number for cell in column.cells) for column in about["columns"]]
     parts += [f"\n{markdown_table([markdown_text(heading) for heading in headings], rows, numbers)}"]
-    parts += ["\nBold: the best of a column. In parentheses: 95% intervals.\n"] if about["headlines"] else []
+    parts += (
+        ["\nBold: the best of a column, where its 95% interval, in parentheses, is apart from the others'.\n"]
+        if about["headlines"]
+        else []
+    )
     for plot in plots:
         plot.figure().savefig(folder / f"{plot.name}.png", dpi=110)
         parts.append(f"\n## {markdown_text(plot.title)}\n\n{plot.caption}\n\n![{plot.title}]({plot.name}.png)\n")

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate, cycle
-from math import isfinite
+from itertools import accumulate, cycle, pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from interp_refiner.core import Interval
 from interp_refiner.evaluation.comparison.compare import Comparison, Row, leaf
-from interp_refiner.evaluation.comparison.measures import FRECHET, MSE, Measure
-from interp_refiner.evaluation.measures import Interval
-from interp_refiner.evaluation.plots import COLOURS, FAINT, INK, canvas_of, legend_below, reach, reference
+from interp_refiner.evaluation.plots import COLOURS, FAINT, INK, canvas_of, legend_below, plain, reach, reference
+from interp_refiner.evaluation.records import Column
 
 WIDTH, HEIGHT = 3.4, 2.9  # inches a panel
 SQUARE = "s"
@@ -76,7 +75,7 @@ def _style(line: Line2D) -> str:
 
 def plots_of(comparison: Comparison) -> list[Plot]:
     """Every plot that the runs have figures for."""
-    plots = [against(comparison, measure) for measure in (MSE, FRECHET)]
+    plots = [against(comparison, column) for column in comparison.leads]
     return [plot for plot in [*plots, frontier(comparison), learning_curves(comparison)] if plot.panels]
 
 
@@ -86,25 +85,24 @@ def series_colours(comparison: Comparison) -> dict[str, str]:
     return dict(zip(names, cycle(COLOURS), strict=False))
 
 
-def against(comparison: Comparison, measure: Measure) -> Plot:
-    """A measure against the key of the comparison, one panel a level, one line a series, with intervals.
+def against(comparison: Comparison, column: Column) -> Plot:
+    """A column against the key of the comparison, one panel a level, one line a series, with intervals.
 
     Without a key whose values are numbers, the rows stand beside each other.
     """
-    label, key = measure.label.format(base=comparison.base), comparison.against
-    levels = [s for s in comparison.levels if any(row.figure(measure, s) is not None for row in comparison.rows)]
-    panels = [_panel_against(comparison, measure, level) for level in levels]
-    name = measure.name.partition("/")[0]
+    label, key = column.heading, comparison.against
+    levels = [s for s in comparison.levels if any(row.figure(column, s) is not None for row in comparison.rows)]
+    panels = [_panel_against(comparison, column, level) for level in levels]
     title = f"{label} against {leaf(key)}" if key is not None else label
     caption = "Missing frames of held-out clips, 95% intervals; below 1 is better than interpolation."
-    return Plot(f"{name}_by_level", title, caption, panels)
+    return Plot(f"{column.measure.name}_by_level", title, caption, panels)
 
 
-def _panel_against(comparison: Comparison, measure: Measure, level: int) -> Callable[[Axes], None]:
-    colours, label = series_colours(comparison), measure.label.format(base=comparison.base)
+def _panel_against(comparison: Comparison, column: Column, level: int) -> Callable[[Axes], None]:
+    colours = series_colours(comparison)
 
     def draw(axes: Axes) -> None:
-        found = [(row, figure) for row in comparison.rows if (figure := row.figure(measure, level)) is not None]
+        found = [(row, figure) for row in comparison.rows if (figure := row.figure(column, level)) is not None]
         for series, colour in colours.items():
             points = [(row, figure) for row, figure in found if row.series == series]
             places = [_place(row, found) for row, _ in points]
@@ -112,7 +110,7 @@ def _panel_against(comparison: Comparison, measure: Measure, level: int) -> Call
             if len(points) == 1 and comparison.against is not None and len(found) > 1:
                 axes.axhline(points[0][1].value, color=colour, linewidth=1, alpha=0.4)
         reference(axes, "y", 1.0, comparison.base)
-        axes.set(title=f"level {level}", ylabel=label, xlabel=comparison.against or "")
+        plain(axes, comparison.against or "", column.heading, f"level {level}")
         if comparison.against is None:
             names = [row.label for row, _ in found]
             short = max(map(len, names), default=0) <= SHORT  # the legend has longer ones
@@ -138,29 +136,34 @@ def _errorbars(axes: Axes, places: list[float], figures: list[Interval], label: 
 
 
 def _bounded(found: Interval) -> Interval:
-    return found if isfinite(found.low) and isfinite(found.high) else Interval(found.value, found.value, found.value)
+    return found if found.bounded else Interval(found.value, found.value, found.value)
 
 
 def frontier(comparison: Comparison) -> Plot:
-    """Frechet distance against MSE, one panel a level: down and left is better, the line joins what nothing beats."""
-    both = [s for s in comparison.levels if any(_position(row, s) is not None for row in comparison.rows)]
-    panels = [_panel_frontier(comparison, level) for level in both]
+    """Realism against error, one panel a level: down and left is better, the line joins what nothing beats."""
+    pairs = list(pairwise(comparison.leads))
+    panels = [
+        _panel_frontier(comparison, pair, level)
+        for pair in pairs
+        for level in comparison.levels
+        if any(_position(row, pair, level) is not None for row in comparison.rows)
+    ]
     caption = (
         "Down (more real) and left (closer to the truth) is better. The grey line joins the runs that no other beats."
     )
     return Plot("perception_distortion", "Perception and distortion", caption, panels)
 
 
-def _position(row: Row, level: int) -> tuple[Interval, Interval] | None:
-    x, y = row.figure(MSE, level), row.figure(FRECHET, level)
+def _position(row: Row, pair: tuple[Column, Column], level: int) -> tuple[Interval, Interval] | None:
+    x, y = (row.figure(column, level) for column in pair)
     return None if x is None or y is None else (x, y)
 
 
-def _panel_frontier(comparison: Comparison, level: int) -> Callable[[Axes], None]:
+def _panel_frontier(comparison: Comparison, pair: tuple[Column, Column], level: int) -> Callable[[Axes], None]:
     colours = series_colours(comparison)
 
     def draw(axes: Axes) -> None:
-        found = [(row, place) for row in comparison.rows if (place := _position(row, level)) is not None]
+        found = [(row, place) for row in comparison.rows if (place := _position(row, pair, level)) is not None]
         for row, (x, y) in found:
             bars: dict[str, Any] = {
                 "xerr": reach(_bounded(x)),
@@ -178,7 +181,7 @@ def _panel_frontier(comparison: Comparison, level: int) -> Callable[[Axes], None
         best = undominated([(x.value, y.value) for _, (x, y) in found])
         axes.plot(*zip(*best, strict=True), color=FAINT, linewidth=1, zorder=0)
         axes.plot(1, 1, marker=SQUARE, color=INK, fillstyle="none", linestyle="", label=comparison.base, markersize=8)
-        axes.set(title=f"level {level}", xlabel=f"MSE / {comparison.base}", ylabel=f"Frechet / {comparison.base}")
+        plain(axes, pair[0].heading, pair[1].heading, f"level {level}")
         axes.margins(0.12)
 
     return draw
@@ -219,8 +222,18 @@ def _panel_curves(comparison: Comparison, name: str, label: str) -> Callable[[Ax
             text = row.label if len(rows) <= MANY else row.series
             fresh = text not in axes.get_legend_handles_labels()[1]
             line = LINES[style % len(LINES)]
-            axes.plot(x, y, line, color=colours[row.series], label=text if fresh else None, linewidth=1.4, alpha=0.9)
-        axes.set(xlabel="optimizer steps", title=label)
+            mark = "o" if len(x) == 1 else None  # a line needs two points
+            axes.plot(
+                x,
+                y,
+                line,
+                marker=mark,
+                color=colours[row.series],
+                label=text if fresh else None,
+                linewidth=1.4,
+                alpha=0.9,
+            )
+        plain(axes, "optimizer steps", "", label)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
     return draw

@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from interp_refiner.core import BadValue
-from interp_refiner.evaluation import Evaluation, evaluations_of
 from interp_refiner.evaluation.comparison.curves import Curves, read_curves
+from interp_refiner.evaluation.records import Evaluation, newest_evaluation, of_validation
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
 
 MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # one of them makes a folder a run's
@@ -66,6 +66,11 @@ class RunFolder:
         if OmegaConf.is_config(found):
             found = str(OmegaConf.to_container(found, resolve=False))
         return found if found is not None else self.overrides.get(key)
+
+    @cached_property
+    def figures(self) -> Evaluation:
+        """Of the evaluation, else of the last validation."""
+        return self.evaluation or of_validation(self.record.metrics, self.choices.get("interpolator", "linear"))
 
     @property
     def steps(self) -> int:
@@ -145,7 +150,7 @@ def read_run(folder: Path, name: str | None = None) -> RunFolder:
     """What a folder tells; its own name if none is given."""
     config = _yaml(folder / "config.yaml") or _yaml(folder / ".hydra/config.yaml")
     choices = OmegaConf.select(_yaml(folder / ".hydra/hydra.yaml"), "hydra.runtime.choices", default={})
-    evaluation, evaluated_in = _newest_evaluation(folder)
+    evaluation, file = newest_evaluation(folder) or (None, None)
     return RunFolder(
         path=folder,
         name=name or folder.name,
@@ -154,7 +159,7 @@ def read_run(folder: Path, name: str | None = None) -> RunFolder:
         choices={str(group): str(option) for group, option in choices.items() if option is not None},
         curves=read_curves(folder),
         evaluation=evaluation,
-        evaluated_in=evaluated_in,
+        evaluated_in=file and file.parent,
     )
 
 
@@ -167,15 +172,6 @@ def _as_twin(run: RunFolder, folders: Sequence[Path]) -> RunFolder:
     run.record.metrics, run.record.steps = twin.record.metrics, twin.steps
     run.record.samples_per_second = twin.samples_per_second
     return replace(run, curves=twin.curves, evaluation=twin.evaluation, evaluated_in=twin.evaluated_in)
-
-
-def _newest_evaluation(folder: Path) -> tuple[Evaluation | None, Path | None]:
-    for path in reversed(evaluations_of(folder)):
-        try:
-            return Evaluation.load(path), path.parent
-        except (OSError, ValueError, TypeError):
-            continue
-    return None, None
 
 
 def _record(folder: Path) -> RunRecord:

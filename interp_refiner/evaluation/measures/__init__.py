@@ -1,26 +1,30 @@
-"""How good a refined clip is: torchmetrics classes over pure functions."""
+"""What is measured of clips: pure functions, the metrics made of them, and the tables that collect figures.
 
-from interp_refiner.evaluation.measures.bootstrap import Bootstrap, Interval, paired_bootstrap
-from interp_refiner.evaluation.measures.chosen import fid_table, fvd_table, lpips_table, st_lpips_table, vmaf_table
+The metrics in :data:`STANDARD` are always measured where the clips allow it, those of ``conf/metric`` where asked for.
+"""
+
+from collections.abc import Container
+
+from interp_refiner.evaluation.measures.bootstrap import Bootstrap, paired_bootstrap
 from interp_refiner.evaluation.measures.clip_features import ClipFeatures, RandomConvFeatures
-from interp_refiner.evaluation.measures.clip_table import ClipTable, Record
+from interp_refiner.evaluation.measures.clip_table import ClipMetric, ClipTable, FrameMetric
 from interp_refiner.evaluation.measures.controls import (
     nearest_keyframe_copy,
     noise_of_its_size,
     shuffled_keyframes,
 )
-from interp_refiner.evaluation.measures.error_table import ErrorTable, FrameMeasure, FrameTable, ScoreTable
-from interp_refiner.evaluation.measures.frechet import FrechetDistance, frechet_distance
-from interp_refiner.evaluation.measures.frechet_by_level import FrechetByLevel
-from interp_refiner.evaluation.measures.image_quality import psnr, ssim
+from interp_refiner.evaluation.measures.frechet import FLOOR, Frechet, FrechetDistance, frechet_distance
+from interp_refiner.evaluation.measures.image_quality import PSNR, SSIM, psnr, ssim
 from interp_refiner.evaluation.measures.keyframe_contract import KeyframeContract, KeyframeReport, keyframe_report
-from interp_refiner.evaluation.measures.maze import MazeScores, edge_collisions, endpoint_error, path_length
-from interp_refiner.evaluation.measures.pretrained import LPIPS, I3DFeatures, InceptionFeatures
+from interp_refiner.evaluation.measures.maze import MazePaths, edge_collisions, endpoint_error, path_length
+from interp_refiner.evaluation.measures.metric import SHUFFLED, TRUTH, Batch, Design, Metric, Record, Role, Table
+from interp_refiner.evaluation.measures.pretrained import FID, FVD, LPIPS, I3DFeatures, InceptionFeatures
 from interp_refiner.evaluation.measures.rank_correlation import rank_correlation
 from interp_refiner.evaluation.measures.realism import Realism, difference_energy, energies, laplacian_energy
+from interp_refiner.evaluation.measures.squared_error import SquaredError
 from interp_refiner.evaluation.measures.st_lpips import STLPIPS
-from interp_refiner.evaluation.measures.stochastic import StochasticScores, energy_score
-from interp_refiner.evaluation.measures.vmaf import vmaf
+from interp_refiner.evaluation.measures.stochastic import SeveralSamples, energy_score
+from interp_refiner.evaluation.measures.vmaf import VMAF, vmaf
 from interp_refiner.training.missing_frame import (
     ErrorByLevel,
     MissingFrameError,
@@ -29,43 +33,60 @@ from interp_refiner.training.missing_frame import (
     missing_frame_mse,
 )
 
+STANDARD: tuple[type[Metric], ...] = (SquaredError, PSNR, SSIM, MazePaths, Frechet, Realism, KeyframeContract)
+
+
+def standard(domains: Container[str]) -> list[Metric]:
+    """The metrics that are always measured on clips of these domains, in the order to be shown."""
+    return [metric for metric in (make() for make in STANDARD) if metric.domain in domains]
+
+
 __all__ = [
+    "FID",
+    "FLOOR",
+    "FVD",
     "LPIPS",
+    "PSNR",
+    "SHUFFLED",
+    "SSIM",
+    "STANDARD",
     "STLPIPS",
+    "TRUTH",
+    "VMAF",
+    "Batch",
     "Bootstrap",
     "ClipFeatures",
+    "ClipMetric",
     "ClipTable",
+    "Design",
     "ErrorByLevel",
-    "ErrorTable",
-    "FrameMeasure",
-    "FrameTable",
-    "FrechetByLevel",
+    "FrameMetric",
+    "Frechet",
     "FrechetDistance",
     "I3DFeatures",
     "InceptionFeatures",
-    "Interval",
     "KeyframeContract",
     "KeyframeReport",
-    "MazeScores",
+    "MazePaths",
+    "Metric",
     "MissingFrameError",
     "RandomConvFeatures",
     "Realism",
     "Record",
-    "ScoreTable",
-    "StochasticScores",
+    "Role",
+    "SeveralSamples",
+    "SquaredError",
+    "Table",
     "difference_energy",
     "edge_collisions",
     "endpoint_error",
     "energies",
     "energy_score",
     "error_ratio",
-    "fid_table",
     "frame_squared_error",
     "frechet_distance",
-    "fvd_table",
     "keyframe_report",
     "laplacian_energy",
-    "lpips_table",
     "missing_frame_mse",
     "nearest_keyframe_copy",
     "noise_of_its_size",
@@ -75,7 +96,6 @@ __all__ = [
     "rank_correlation",
     "shuffled_keyframes",
     "ssim",
-    "st_lpips_table",
+    "standard",
     "vmaf",
-    "vmaf_table",
 ]

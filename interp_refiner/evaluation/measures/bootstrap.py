@@ -11,16 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A figure and its confidence interval."""
-
-    value: float
-    low: float
-    high: float
+from interp_refiner.core import BadValue, Interval
 
 
 @dataclass(frozen=True)

@@ -1,93 +1,154 @@
-"""Figures by group of frames, each with its bootstrap interval over clips."""
+"""Figures that are functions of means over clips, by group of frames, each with its bootstrap interval."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import Any, ClassVar, final
 
 import torch
-from jaxtyping import Bool, Float, Int
+import torchmetrics
+from jaxtyping import Float, Int
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from interp_refiner.core import BadValue, choice
-from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap, Interval
+from interp_refiner.core import BadValue, Measure, neighbours
+from interp_refiner.evaluation.measures.metric import Batch, Design, Metric, Record, Table, checked
+from interp_refiner.training.missing_frame import ROUNDING, error_ratio
 
-Record = dict[str, Any]
-"""One group of a table: its keys, ``clips``, ``frames`` and ``values: {name: {value, low, high}}``; plain, for JSON."""
+KEYS = ("level", "gap", "offset")
 
 
-class ClipTable(Metric, ABC):
+class RowMetric(Metric):
+    """A metric whose figures are functions of means over clips.
+
+    Attributes:
+        tolerance: relative difference up to which two figures of a clip are equal.
+        groupings: the groups of frames that figures are made for.
+    """
+
+    tolerance: ClassVar[float] = ROUNDING
+    groupings: ClassVar[tuple[tuple[str, ...], ...]]
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The names of what :meth:`rows` returns."""
+        return tuple(measure.name for measure in self.measures)
+
+    @abstractmethod
+    def rows(self, estimate: Float[Tensor, "b c n *space"], batch: Batch) -> dict[str, Tensor]:
+        """The values of one method's clips, ``[b, n]`` or ``[b]``, by name."""
+
+    def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From means of the values, elementwise, the figure of every measure."""
+        return means
+
+    def table(self, design: Design) -> Table:
+        return ClipTable(self, design)
+
+
+class FrameMetric(RowMetric):
+    """One figure, measured frame by frame, of missing frames: by level, by gap and by offset in the gap."""
+
+    groupings = (("level",), ("gap",), ("gap", "offset"), ("level", "gap", "offset"))
+
+    @abstractmethod
+    def forward(
+        self, estimate: Float[Tensor, "b c n *space"], clean: Float[Tensor, "b c n *space"]
+    ) -> Float[Tensor, "b n"]:
+        """One number a frame; pixels are RGB in 0..1."""
+
+    def rows(self, estimate: Float[Tensor, "b c n *space"], batch: Batch) -> dict[str, Tensor]:
+        return {self.measures[0].name: self(estimate, batch.clean)}
+
+
+class ClipMetric(RowMetric):
+    """Figures of whole clips, by level."""
+
+    groupings = (("level",),)
+
+
+@final
+class ClipTable(torchmetrics.Metric):
     """Rows of values, averaged within a clip, then over clips, then turned into figures.
 
-    For every group g of rows (all rows of one level, of one gap, ...) and clip i
+    For every group g of rows (all rows of one level, of one gap, ...), clip i and method m
 
-        x_ig = mean of the clip's rows in the group       (a clip without such a row is absent from the group)
-        figure_g = summary(mean_i clip_values(x_ig))
+        x_ig(m)   = mean of the clip's rows in the group       (a clip without such a row is absent from the group)
+        figure(m) = figures(mean_i x_ig(m))
 
-    and the interval of ``figure_g`` is that of the same formula over resampled clips. A figure is any function of means
-    over clips, so that a ratio is a ratio of means, and everything shares one set of resamples.
+    A measure that is compared by the ratio has, for a baseline n,
+
+        ratio(m, n)         = figure(m) / figure(n)                                   (1 where both are 0)
+        better, worse(m, n) = share of clips whose own figure is better, worse than n's by more than ``tolerance``
+
+    and one that is compared by the difference ``gain(m, n) = figure(m) - figure(n)``. Intervals are those of the same
+    formulas over resampled clips: all figures share one set of resamples. Comparisons are not made by offset.
+
+    A gap is the distance between the two keyframes of a missing frame, its offset the distance from the left one
+    (1..gap-1). Outside the outermost keyframes there is no gap: it counts as 0, and the offset is the distance from the
+    only keyframe. A metric of whole clips has a row a clip with a missing frame.
 
     Rows are kept (float32, sample indices up to 2^24), since a mean over resampled clips needs them; ``compute`` sees
     the rows of all processes, each clip on one of them.
 
     Args:
-        value_names: the columns of values of a row.
-        bootstrap: how the clips are resampled.
+        metric: what is measured.
+        design: methods, baselines and resampling.
     """
 
     is_differentiable = False
     full_state_update = False
 
-    key_names: ClassVar[tuple[str, ...]]
-    groupings: ClassVar[tuple[tuple[str, ...], ...]]
     rows: Any
 
-    def __init__(self, value_names: Sequence[str], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP):
+    def __init__(self, metric: RowMetric, design: Design):
         super().__init__()
-        self.value_names, self.bootstrap = list(value_names), bootstrap
+        self.metric, self.design = metric, design
+        self.methods = metric.judged(design.methods)
+        self.pairs = design.pairs(self.methods)
         # flat, since a process without rows contributes torch.tensor([]), which must gather with everyone else's
         self.add_state("rows", [], dist_reduce_fx="cat")
 
-    @abstractmethod
-    def clip_values(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From the values averaged within each clip, ``[clips, groups]``, what is averaged over clips."""
+    def update(self, batch: Batch) -> None:
+        """Adds a batch; waits for the device only if the metric does."""
+        estimates, known = checked(batch, self.methods).estimates, batch.known
+        found = [value for method in self.methods for value in self._values(estimates[method], batch)]
+        if found[0].ndim == 2:
+            near = neighbours(known)
+            keys = [batch.level.unsqueeze(1).expand_as(known), near.gap, near.distance_left]
+            columns = [batch.in_frames(x) for x in (batch.sample.unsqueeze(1).expand_as(known), ~known, *keys)]
+        else:
+            columns = [batch.sample, ~known.all(1), *[batch.level] * len(KEYS)]
+        counted = columns[1]
+        columns += [value.masked_fill(~counted, 0.0) for value in found]
+        self.rows.append(torch.stack([column.flatten().float() for column in columns], 1).flatten())
 
-    @abstractmethod
-    def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From the averages over clips, ``[resamples, groups]``, the figures, elementwise."""
+    def _values(self, estimate: Tensor, batch: Batch) -> list[Tensor]:
+        found = self.metric.rows(estimate, batch)
+        b, n = estimate.shape[0], estimate.shape[2]
+        expected = ((b, n),) if isinstance(self.metric, FrameMetric) else ((b,),)
+        for name in self.metric.values:
+            shape = tuple(found[name].shape)
+            if shape not in expected:
+                raise BadValue(
+                    f"{type(self.metric).__name__} {name}", shape, f"{expected[0]}, one number a {self._unit}"
+                )
+        return [found[name] for name in self.metric.values]
 
-    def add_rows(
-        self,
-        sample: Int[Tensor, " r"],
-        counted: Bool[Tensor, " r"],
-        keys: Mapping[str, Int[Tensor, " r"]],
-        values: Mapping[str, Float[Tensor, " r"]],
-    ) -> None:
-        """Adds r rows without waiting for the device; rows that do not count are dropped when computing.
-
-        Args:
-            sample: the clip's index in its dataset, the same at every level and on no other process.
-            counted: rows that take part; the values of others are not read.
-            keys: one entry per name in ``key_names``.
-            values: one entry per name in ``value_names``.
-        """
-        columns = [sample, counted, *(keys[k] for k in self.key_names)]
-        columns += [values[name].masked_fill(~counted, 0.0) for name in self.value_names]
-        self.rows.append(torch.stack([column.float() for column in columns], 1).flatten())
+    @property
+    def _unit(self) -> str:
+        return "frame" if isinstance(self.metric, FrameMetric) else "clip"
 
     def compute(self) -> list[Record]:
-        """One record per group, grouping by grouping, groups in ascending order of their keys."""
+        """Grouping by grouping, groups in ascending order of their keys."""
         rows = dim_zero_cat(self.rows).cpu().double() if len(self.rows) else torch.zeros(0, dtype=torch.float64)
-        rows = rows.view(-1, 2 + len(self.key_names) + len(self.value_names))
+        rows = rows.view(-1, 2 + len(KEYS) + len(self.methods) * len(self.metric.values))
         rows = rows[rows[:, 1] > 0]
         if len(rows) == 0:
             return []
         clips, clip = rows[:, 0].unique(return_inverse=True)
-        weights = self.bootstrap.weights(len(clips))
-        keys, values = rows[:, 2:].split([len(self.key_names), len(self.value_names)], 1)
-        return [record for names in self.groupings for record in self._records(names, clip, keys, values, weights)]
+        weights = self.design.bootstrap.weights(len(clips))
+        keys, values = rows[:, 2 : 2 + len(KEYS)], rows[:, 2 + len(KEYS) :]
+        groupings = self.metric.groupings
+        return [record for names in groupings for record in self._records(names, clip, keys, values, weights)]
 
     def _records(
         self,
@@ -97,42 +158,58 @@ class ClipTable(Metric, ABC):
         values: Float[Tensor, "r v"],
         weights: Float[Tensor, "s n"],
     ) -> list[Record]:
-        columns = [self.key_names.index(name) for name in names]
-        groups, group = keys[:, columns].unique(dim=0, return_inverse=True)
+        groups, group = keys[:, [KEYS.index(name) for name in names]].unique(dim=0, return_inverse=True)
         shape = (weights.shape[1], len(groups))
         cell = clip * len(groups) + group
         count = torch.zeros(shape[0] * shape[1], dtype=torch.float64).index_add_(0, cell, torch.ones_like(values[:, 0]))
         sums = torch.zeros(len(count), values.shape[1], dtype=torch.float64).index_add_(0, cell, values)
-        means = (sums / count.clamp(min=1).unsqueeze(1)).view(*shape, -1).unbind(-1)
+        per_clip = (sums / count.clamp(min=1).unsqueeze(1)).view(*shape, len(self.methods), -1)
         present = count.view(shape) > 0
-        per_clip = self.clip_values(dict(zip(self.value_names, means, strict=True)))
+        compares = "offset" not in names
 
-        def figures(weight: Float[Tensor, "s n"]) -> dict[str, Tensor]:
+        def figures(weight: Float[Tensor, "s n"]) -> dict[tuple[str, str, str | None], Tensor]:
             drawn = weight @ present.double()
-            return self.summary({k: weight @ v.double().where(present, 0.0) / drawn for k, v in per_clip.items()})
 
+            def mean(x: Tensor) -> Float[Tensor, "s g"]:
+                return weight @ x.double().where(present, 0.0) / drawn
+
+            own = self._own(torch.stack([mean(x) for x in per_clip.flatten(2).unbind(-1)], -1).unflatten(-1, by_method))
+            found: dict[tuple[str, str, str | None], Tensor] = {(n, m, None): x for (n, m), x in own.items()}
+            for measure in self.metric.measures if compares else ():
+                for m, n in self.pairs:
+                    a, b = own[measure.name, m], own[measure.name, n]
+                    if measure.compared == "difference":
+                        found[f"{measure.name}_gain", m, n] = a - b
+                    elif measure.compared == "ratio":
+                        found[f"{measure.name}_ratio", m, n] = error_ratio(a, b)
+                        x, y = clip_figures[measure.name, m], clip_figures[measure.name, n]
+                        found[f"{measure.name}_better", m, n] = mean(self._beats(measure, x, y))
+                        found[f"{measure.name}_worse", m, n] = mean(self._beats(measure, y, x))
+            return found
+
+        by_method = (len(self.methods), len(self.metric.values))
+        clip_figures = self._own(per_clip)
         whole, resampled = figures(torch.ones_like(weights[:1])), figures(weights)
-        intervals = {k: (whole[k][0], *self.bootstrap.interval(v)) for k, v in resampled.items()}
+        intervals = {key: (whole[key][0], *self.design.bootstrap.interval(x)) for key, x in resampled.items()}
+        places: list[dict[str, Any]] = [dict(zip(names, map(int, key), strict=True)) for key in groups.tolist()]
+        clips = present.sum(0).tolist()
         return [
-            dict(zip(names, map(int, key), strict=True))
-            | {"clips": int(present[:, i].sum()), "frames": int((group == i).sum())}
-            | {"values": {k: asdict(Interval(*(x[i].item() for x in three))) for k, three in intervals.items()}}
-            for i, key in enumerate(groups.tolist())
+            Record(name, method, x[i].item(), low[i].item(), high[i].item(), against, clips=clips[i], **place)
+            for i, place in enumerate(places)
+            for (name, method, against), (x, low, high) in intervals.items()
         ]
 
+    def _own(self, means: Float[Tensor, "*n m v"]) -> dict[tuple[str, str], Float[Tensor, "*n"]]:
+        """Every method's figures from its means."""
+        return {
+            (name, method): figure
+            for i, method in enumerate(self.methods)
+            for name, figure in self.metric.figures(
+                {value: means[..., i, k] for k, value in enumerate(self.metric.values)}
+            ).items()
+        }
 
-def check_methods(estimates: Mapping[str, Tensor], methods: Sequence[str]) -> None:
-    """Raises :class:`BadValue` unless there is exactly one estimate for every method."""
-    if set(estimates) != set(methods):
-        raise BadValue("estimates", sorted(estimates), f"exactly {sorted(methods)}")
-
-
-def comparisons(methods: Sequence[str], baselines: Sequence[str]) -> list[tuple[str, str]]:
-    """Every (method, baseline) with different names.
-
-    Raises:
-        BadValue: a baseline that is no method.
-    """
-    for baseline in baselines:
-        choice("baselines", baseline, methods)
-    return [(method, baseline) for method in methods for baseline in baselines if method != baseline]
+    def _beats(self, measure: Measure, x: Tensor, y: Tensor) -> Tensor:
+        """Whether a figure of a clip is better than another one by more than the tolerance."""
+        low, high = (y, x) if measure.better == "higher" else (x, y)
+        return low < (1 - self.metric.tolerance) * high

@@ -1,20 +1,24 @@
 """Frechet distance between the features of estimated and of true clips."""
 
-from dataclasses import asdict
+import math
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
+from typing import Any, ClassVar, Literal, cast
 
 import torch
+import torch.distributed as dist
+import torchmetrics
 from jaxtyping import Float, Int
-from torch import Tensor
-from torchmetrics import Metric
+from torch import Tensor, nn
 
-from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures.bootstrap import Interval
-from interp_refiner.evaluation.measures.clip_features import ClipFeatures
-from interp_refiner.evaluation.measures.clip_table import check_methods, comparisons
+from interp_refiner.core import BadValue, Interval, Measure
+from interp_refiner.evaluation.measures.clip_features import ClipFeatures, RandomConvFeatures
+from interp_refiner.evaluation.measures.metric import Batch, Design, Metric, Record, Table, checked
+from interp_refiner.evaluation.measures.realism import REALISM
 from interp_refiner.training.missing_frame import error_ratio
 
 NUM_SPLITS = 8  # of the true clips into halves, for the floor
+FLOOR = "halves of the truth"
 
 
 def frechet_distance(
@@ -40,17 +44,19 @@ def frechet_distance(
     return ((mean_p - mean_q).square().sum(-1) + trace - 2 * cross).clamp(min=0).where(finite, torch.nan)
 
 
-class FrechetDistance(Metric):
+class FrechetDistance(torchmetrics.Metric):
     """Frechet distance of several methods to the truth: do their clips look and move like true ones?
 
     Features are in units of their standard deviation over the true clips and the distance is divided by their number,
     so that no scale matters and 1 means, for example, every feature off by one deviation:
 
-        frechet/m         = frechet_distance(truth, m) / d
-        frechet_ratio/m/n = frechet/m / frechet/n        (1 where both are 0)
-        frechet_floor     = mean distance between random halves of the true clips; low and high are its extremes
+        frechet(m)          = frechet_distance(truth, m) / d
+        frechet_ratio(m, n) = frechet(m) / frechet(n)        (1 where both are 0)
 
-    Estimates are of the very clips that they are compared with, so the truth itself is at distance 0; the floor says
+    and as a method of its own "halves of the truth": the mean distance between random halves of the true clips, with
+    its extremes as an interval.
+
+    Estimates are of the very clips that they are compared with, so the truth itself is at distance 0; the halves say
     where other true clips are, half as many. Whole clips are compared, keyframes included; use one object per level.
 
     Clips fall into folds by their index. The state is the sum of the features and of their products in every fold, in
@@ -79,8 +85,8 @@ class FrechetDistance(Metric):
 
     def __init__(
         self,
-        methods: list[str],
-        baselines: list[str],
+        methods: Sequence[str],
+        baselines: Sequence[str],
         features: ClipFeatures,
         standardise: bool = True,
         num_folds: int = 16,
@@ -91,7 +97,7 @@ class FrechetDistance(Metric):
             raise BadValue("num_folds", num_folds, "at least 2")
         if not 0 < confidence < 1:
             raise BadValue("confidence", confidence, "a number between 0 and 1")
-        self.methods, self.pairs = list(methods), comparisons(methods, baselines)
+        self.methods, self.baselines = list(methods), list(baselines)
         self.features, self.standardise = features, standardise
         self.num_folds, self.confidence = num_folds, confidence
         shape, d = (num_folds, 1 + len(methods)), features.num_features
@@ -101,7 +107,7 @@ class FrechetDistance(Metric):
 
     def update(
         self,
-        estimates: dict[str, Float[Tensor, "b c t h w"]],
+        estimates: Mapping[str, Float[Tensor, "b c t h w"]],
         clean: Float[Tensor, "b c t h w"],
         sample: Int[Tensor, " b"],
     ) -> None:
@@ -111,11 +117,7 @@ class FrechetDistance(Metric):
             estimates: one batch of clips per method.
             clean: the true clips.
             sample: index of each clip in its dataset.
-
-        Raises:
-            BadValue: other estimates than ``methods``.
         """
-        check_methods(estimates, self.methods)
         fold = (sample.unsqueeze(0) % self.num_folds) == torch.arange(self.num_folds, device=sample.device).unsqueeze(1)
         member = fold.double()
         for i, clips in enumerate([clean, *(estimates[method] for method in self.methods)]):
@@ -124,11 +126,11 @@ class FrechetDistance(Metric):
             self.products[:, i] += torch.einsum("kb,bde->kde", member, f.mT @ f)
         self.count += member.sum(1) * f.shape[1]
 
-    def compute(self) -> dict[str, dict[str, float]]:
-        """``{name: {value, low, high}}``; empty with less than 2 folds of clips, without a floor with less than 4."""
+    def compute(self) -> list[Record]:
+        """Records of ``frechet``; none with less than 2 folds of clips, without a floor with less than 4."""
         folds = (self.count > 0).nonzero().flatten()
         if len(folds) < 2:
-            return {}
+            return []
         every = torch.zeros_like(self.count).index_fill_(0, folds, 1.0)
         left_out = every - torch.eye(self.num_folds, dtype=every.dtype, device=every.device)[folds]
         weights = torch.cat([every.unsqueeze(0), left_out])
@@ -137,10 +139,19 @@ class FrechetDistance(Metric):
         distance = {
             m: self._mean_distance(truth, self._gaussian(weights, i, scale)) for i, m in enumerate(self.methods, 1)
         }
-        figures = {f"frechet/{m}": x for m, x in distance.items()}
-        figures |= {f"frechet_ratio/{m}/{n}": error_ratio(distance[m], distance[n]) for m, n in self.pairs}
-        table = {name: asdict(jackknife_interval(x[0], x[1:], self.confidence)) for name, x in figures.items()}
-        return table | ({"frechet_floor": asdict(self._floor(folds, scale))} if len(folds) >= 4 else {})
+        figures: dict[tuple[str, str, str | None], Tensor] = {("frechet", m, None): x for m, x in distance.items()}
+        for n in self.baselines:
+            others = {m: x for m, x in distance.items() if m != n}
+            figures |= {("frechet_ratio", m, n): error_ratio(x, distance[n]) for m, x in others.items()}
+        intervals = {key: jackknife_interval(x[0], x[1:], self.confidence) for key, x in figures.items()}
+        if len(folds) >= 4:
+            floor = self._floor(folds, scale)
+            intervals["frechet", FLOOR, None] = floor
+            for n in self.baselines:
+                whole = distance[n][0].item()
+                ratio = (floor.value / whole, floor.low / whole, floor.high / whole) if whole > 0 else (math.nan,)
+                intervals["frechet_ratio", FLOOR, n] = Interval(*ratio)
+        return [Record(name, m, i.value, i.low, i.high, against) for (name, m, against), i in intervals.items()]
 
     def _gaussian(
         self, weights: Float[Tensor, "r k"], source: int, scale: Float[Tensor, "1 d"] | None = None
@@ -180,3 +191,84 @@ def jackknife_interval(value: Float[Tensor, ""], left_out: Float[Tensor, " k"], 
     error = ((len(left_out) - 1) * left_out.var(correction=0)).sqrt().item()
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * error
     return Interval(value.item(), max(value.item() - reach, 0.0), value.item() + reach)
+
+
+def distance_measure(name: str, heading: str, domain: Literal["pixels", "videos"], lead: bool = False) -> Measure:
+    """A distance between distributions."""
+    return Measure(name, heading, domain=domain, section=REALISM, compared="ratio", lead=lead)
+
+
+class Frechet(Metric):
+    """The :class:`FrechetDistance` of every level.
+
+    Attributes:
+        settings: of every :class:`FrechetDistance`.
+
+    Args:
+        features: None for :class:`RandomConvFeatures` of as many channels as the clips have.
+    """
+
+    measures: ClassVar[tuple[Measure, ...]] = (distance_measure("frechet", "Frechet", "videos", lead=True),)
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, features: ClipFeatures | None = None):
+        super().__init__()
+        self.features = features
+
+    def table(self, design: Design) -> Table:
+        return FrechetTable(self, design)
+
+
+class FrechetTable(nn.Module):
+    """A :class:`FrechetDistance` a level, made when the level is first seen.
+
+    Under several processes all of them call ``compute``, which agrees on the levels first, so no rank waits for ever.
+
+    Args:
+        metric: features and settings.
+        design: methods and baselines.
+    """
+
+    def __init__(self, metric: Frechet, design: Design):
+        super().__init__()
+        self.metric, self.methods = metric, metric.judged(design.methods)
+        self.baselines = [n for n in design.baselines if n in self.methods]
+        self.levels = nn.ModuleDict()
+        self.channels: dict[int, int] = {}  # of the clips, by level
+        self.clips: dict[int, int] = {}
+
+    def update(self, batch: Batch) -> None:
+        """Adds a batch of one level; whole clips are compared, keyframes included."""
+        level, clean = int(batch.level[0]), checked(batch, self.methods).clean
+        self.clips[level] = self.clips.get(level, 0) + len(clean)
+        self._at(level, clean.shape[1]).to(clean.device).update(batch.estimates, clean, batch.sample)
+
+    def compute(self) -> list[Record]:
+        """Of every level, ascending."""
+        for level, channels in sorted(self._seen_anywhere().items()):
+            self._at(level, channels)
+        name = self.metric.measures[0].name
+        return [
+            record._replace(
+                measure=record.measure.replace("frechet", name, 1), level=level, clips=self.clips.get(level)
+            )
+            for level in sorted(map(int, self.levels))
+            for record in cast(FrechetDistance, self.levels[str(level)]).compute()
+        ]
+
+    def _at(self, level: int, channels: int) -> FrechetDistance:
+        """The distance of a level, a new one where there is none yet."""
+        self.channels[level] = channels
+        if str(level) not in self.levels:
+            features = self.metric.features or RandomConvFeatures(channels)
+            made = FrechetDistance(self.methods, self.baselines, features, **self.metric.settings)
+            self.levels[str(level)] = made
+        return cast(FrechetDistance, self.levels[str(level)])
+
+    def _seen_anywhere(self) -> dict[int, int]:
+        """The levels that any process has seen, with the channels of their clips."""
+        seen: list[dict[int, int] | None] = [self.channels]
+        if dist.is_available() and dist.is_initialized():
+            seen = [None] * dist.get_world_size()
+            dist.all_gather_object(seen, self.channels)
+        return {level: channels for one in seen for level, channels in (one or {}).items()}

@@ -1,12 +1,18 @@
 """Quality of decoded frames against the truth, one number per frame."""
 
+from typing import final
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, frame_mean
+from interp_refiner.core import BadValue, Measure, frame_mean
+from interp_refiner.evaluation.measures.clip_table import FrameMetric
 
 WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels
+PSNR_NOTE = """\
+PSNR is a mean of decibels of pixels, MSE a mean of squared errors of latents: a few bad clips weigh much in MSE and \
+little in PSNR, so one method can win by one and lose by the other"""
 PSNR_CAP = 100.0  # decibels; a perfect frame would have an infinite one, which has no mean
 
 
@@ -60,3 +66,23 @@ def _gaussian_windows(size: int, like: Tensor) -> Float[Tensor, "{size}-10 {size
     gaussian = torch.exp(-((offset - WINDOW // 2) ** 2) / (2 * SIGMA**2)).to(like.dtype)
     inside = gaussian.where((offset >= 0) & (offset < WINDOW), 0.0)
     return inside / inside.sum(1, keepdim=True)
+
+
+@final
+class PSNR(FrameMetric):
+    """:func:`psnr` of decoded missing frames."""
+
+    measures = (Measure("psnr", "PSNR dB", "higher", digits=2, compared="difference", note=PSNR_NOTE),)
+
+    def forward(self, estimate: Float[Tensor, "b c t h w"], clean: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
+        return psnr(estimate, clean)
+
+
+@final
+class SSIM(FrameMetric):
+    """:func:`ssim` of decoded missing frames."""
+
+    measures = (Measure("ssim", "SSIM", "higher", digits=4, compared="difference"),)
+
+    def forward(self, estimate: Float[Tensor, "b c t h w"], clean: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
+        return ssim(estimate, clean)

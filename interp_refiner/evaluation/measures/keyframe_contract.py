@@ -1,14 +1,16 @@
 """What became of the keyframes: are they kept exactly, and do they sit in the video without a seam?"""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torchmetrics import Metric
 
-from interp_refiner.core import per_frame
+from interp_refiner.core import BadValue, Measure, per_frame
+from interp_refiner.evaluation.measures.clip_table import ClipMetric
+from interp_refiner.evaluation.measures.metric import TRUTH, Batch, Role
 from interp_refiner.evaluation.measures.realism import difference_energy
 from interp_refiner.training.missing_frame import error_ratio
 
@@ -109,56 +111,58 @@ def root_mean_square(colour: Float[Tensor, "b c t"]) -> Float[Tensor, "b t"]:
     return colour.square().mean(1).sqrt()
 
 
-class KeyframeContract(Metric):
+EXACT = "exact: latents equal bit for bit; in pixels a keyframe differs from its picture by what the codec loses"
+
+
+def of_keyframes(name: str, heading: str, **settings: Any) -> Measure:
+    """A measure of what became of keyframes."""
+    return Measure(name, heading, domain="latents", section="keyframes", brief=False, **settings)
+
+
+@final
+class KeyframeContract(ClipMetric):
     """The keyframe contract over many clips; see :class:`KeyframeReport` for what is measured at each keyframe.
 
-    ``compute`` gives ``exact_share``, the means ``colour_shift``, ``seam_colour`` and ``seam_flicker`` over keyframes,
-    ``colour_shift_max``, and how many ``keyframes`` there were; without any, nothing, and without one between the first
-    and the last frame no seam figures.
-
-    States are sums and a maximum, so the result is the same on any number of processes.
+    Figures are means over all keyframes, those of seams over keyframes between the first and the last frame (NaN
+    without one); ``colour_shift_max`` is the largest shift in a clip, mean over clips.
     """
 
-    is_differentiable = False
-    full_state_update = False
+    measures = (
+        of_keyframes("exact_share", "exact", better="higher", percent=True, note=EXACT),
+        of_keyframes("colour_shift", "colour shift", digits=4),
+        of_keyframes("colour_shift_max", "largest in a clip", digits=4),
+        of_keyframes("seam_colour", "colour at the seam", digits=4),
+        of_keyframes("seam_flicker", "seam flicker", better="one", digits=2),
+    )
 
-    sums: Tensor
-    count: Tensor
-    colour_shift_max: Tensor
+    @property
+    def values(self) -> tuple[str, ...]:
+        return (*super().values, "keyframes", "inner keyframes")
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("sums", torch.zeros(4, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.zeros(2, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("colour_shift_max", torch.zeros(()), dist_reduce_fx="max")
+    def judged(self, methods: Mapping[str, Role]) -> list[str]:
+        """Estimates and interpolations, and beside them the truth."""
+        return [method for method, role in methods.items() if role != "control" or method == TRUTH]
 
-    def update(
-        self,
-        output: Float[Tensor, "b c t *space"],
-        values: Float[Tensor, "b c t *space"],
-        keyframes: Bool[Tensor, "b t"],
-    ) -> None:
-        """Adds one batch, without waiting for the device; arguments as for :func:`keyframe_report`."""
-        report = keyframe_report(output, values, keyframes)
-        inside = keyframes & report.inner
-        terms = [
-            (report.exact, keyframes),
-            (report.colour_shift, keyframes),
-            (report.seam_colour, inside),
-            (report.seam_flicker, inside),
-        ]
-        self.sums += torch.stack([torch.where(mask, x.double(), 0.0).sum() for x, mask in terms])
-        self.count += torch.stack([keyframes.sum(), inside.sum()])
-        shift = torch.where(keyframes, report.colour_shift, 0.0).max()
-        self.colour_shift_max = torch.maximum(self.colour_shift_max, shift)
+    def rows(self, estimate: Float[Tensor, "b c t *space"], batch: Batch) -> dict[str, Tensor]:
+        if batch.values is None:
+            raise BadValue("values", None, "the keyframes' values")
+        report = keyframe_report(estimate, batch.values, batch.known)
+        every, inner = batch.known, batch.known & report.inner
 
-    def compute(self) -> dict[str, float]:
-        keyframes, inside = self.count.tolist()
-        exact, shift, colour, flicker = self.sums.tolist()
-        figures: dict[str, float] = {}
-        if keyframes:
-            figures |= {"keyframes": keyframes, "exact_share": exact / keyframes, "colour_shift": shift / keyframes}
-            figures |= {"colour_shift_max": self.colour_shift_max.item()}
-        if inside:
-            figures |= {"seam_colour": colour / inside, "seam_flicker": flicker / inside}
-        return figures
+        def total(x: Tensor, mask: Tensor) -> Tensor:
+            return torch.where(mask, x.float(), 0.0).sum(1)
+
+        return {
+            "exact_share": total(report.exact, every),
+            "colour_shift": total(report.colour_shift, every),
+            "colour_shift_max": torch.where(every, report.colour_shift, 0.0).amax(1),
+            "seam_colour": total(report.seam_colour, inner),
+            "seam_flicker": total(report.seam_flicker, inner),
+            "keyframes": every.sum(1),
+            "inner keyframes": inner.sum(1),
+        }
+
+    def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        of_all = {name: means[name] / means["keyframes"] for name in ("exact_share", "colour_shift")}
+        seams = {name: means[name] / means["inner keyframes"] for name in ("seam_colour", "seam_flicker")}
+        return of_all | {"colour_shift_max": means["colour_shift_max"]} | seams

@@ -1,13 +1,16 @@
 """Paths through mazes: do they hit walls, and are they better than the interpolation they started from?"""
 
+from typing import Any, final
+
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
-from interp_refiner.evaluation.measures.clip_table import ClipTable, check_methods, comparisons
-from interp_refiner.training.missing_frame import error_ratio, missing_frame_mse
+from interp_refiner.core import BadValue, Measure
+from interp_refiner.data.medium import walls_of
+from interp_refiner.evaluation.measures.clip_table import ClipMetric
+from interp_refiner.evaluation.measures.metric import Batch
+from interp_refiner.training.missing_frame import missing_frame_mse
 
 TOUCH = 1e-4  # of an edge: less than this inside a wall counts as grazing it
 SKIN = 1e-6  # of the map: so near to its border a wall is not yet there; float32 rounds coordinates by 6e-8
@@ -67,85 +70,50 @@ def endpoint_error(path: Float[Tensor, "b 2 t"], clean: Float[Tensor, "b 2 t"]) 
     return (error[:, 0] + error[:, -1]) / 2
 
 
-class MazeScores(ClipTable):
-    """Collisions, lengths and errors of several methods' paths, by level.
+def of_paths(name: str, heading: str, **settings: Any) -> Measure:
+    """A measure of paths."""
+    return Measure(name, heading, domain="paths", section="paths", **settings)
 
-    Figures, with means over paths i:
 
-        mse/m              = mean_i missing-point error e_i(m)
-        mse_ratio/m/n      = mse/m / mse/n                             (1 where both are 0)
-        better/m/n         = share with e_i(m) < (1 - tolerance) e_i(n)
-        worse/m/n          = share with e_i(m) > (1 + tolerance) e_i(n)
-        unchanged/m/n      = the rest
-        collision_rate/m   = share of paths with an edge in a wall
-        edge_collisions/m  = mean share of a path's edges in a wall
-        length_ratio/m     = mean_i length_i(m) / mean_i length_i(truth)
-        endpoint_error/m   = mean_i distance of start and end from the true ones
+@final
+class MazePaths(ClipMetric):
+    """Errors, collisions and lengths of paths. With means over paths i:
 
-    ``collision_rate/truth`` and ``edge_collisions/truth`` are there for control.
+        path_mse        = mean_i missing-point error e_i in the unit square
+        edges_in_walls  = mean_i share of a path's edges in a wall
+        paths_in_walls  = share of paths with an edge in a wall
+        length          = mean_i length_i / mean_i length_i(truth)
+        endpoint_error  = mean_i distance of start and end from the true ones
 
-    Args:
-        methods: the paths that every update brings.
-        baselines: those among them that the others are compared with.
-        tolerance: relative difference of errors up to which a path counts as unchanged.
-        bootstrap: of the intervals.
-
-    Raises:
-        BadValue: a negative tolerance, or a baseline that is no method.
+    A path is better or worse than another one by more than 1% of the error, else it is unchanged.
     """
 
-    key_names = ("level",)
-    groupings = (("level",),)
+    tolerance = 0.01
+    measures = (
+        of_paths("path_mse", "path MSE", digits=4, compared="ratio", brief=False),
+        of_paths("edges_in_walls", "edges in walls", percent=True),
+        of_paths("paths_in_walls", "paths in walls", percent=True),
+        of_paths("length", "length / truth", better="one", digits=2, neutral=1.0),
+        of_paths("endpoint_error", "endpoint error", digits=4, brief=False),
+    )
 
-    def __init__(
-        self,
-        methods: list[str],
-        baselines: list[str],
-        tolerance: float = 0.01,
-        bootstrap: Bootstrap = DEFAULT_BOOTSTRAP,
-    ):
-        names = [f"{q}/{m}" for m in methods for q in ("mse", "endpoint_error")]
-        names += [f"{q}/{m}" for m in ("truth", *methods) for q in ("collision_rate", "edge_collisions", "length")]
-        super().__init__(names, bootstrap)
-        if tolerance < 0:
-            raise BadValue("tolerance", tolerance, "0 or more")
-        self.methods, self.pairs, self.tolerance = list(methods), comparisons(methods, baselines), tolerance
+    @property
+    def values(self) -> tuple[str, ...]:
+        return (*super().values, "true length")
 
-    def update(
-        self,
-        estimates: dict[str, Float[Tensor, "b 2 t"]],
-        clean: Float[Tensor, "b 2 t"],
-        walls: Bool[Tensor, "b g g"],
-        known: Bool[Tensor, "b t"],
-        level: Int[Tensor, " b"],
-        sample: Int[Tensor, " b"],
-    ) -> None:
-        """Adds one batch, without waiting for the device; paths and walls as for :func:`edge_collisions`.
+    def rows(self, estimate: Float[Tensor, "b 2 t"], batch: Batch) -> dict[str, Tensor]:
+        if batch.clip is None:
+            raise BadValue("clip", None, "clips with the walls of their mazes")
+        hits = edge_collisions(walls_of(batch.clip), estimate)
+        return {
+            "path_mse": missing_frame_mse(estimate, batch.clean, ~batch.known),
+            "edges_in_walls": hits.float().mean(1),
+            "paths_in_walls": hits.any(1).float(),
+            "length": path_length(estimate),
+            "endpoint_error": endpoint_error(estimate, batch.clean),
+            "true length": path_length(batch.clean),
+        }
 
-        Raises:
-            BadValue: other estimates than ``methods``.
-        """
-        check_methods(estimates, self.methods)
-        values = {}
-        for method, path in {"truth": clean, **estimates}.items():
-            hits = edge_collisions(walls, path)
-            values[f"collision_rate/{method}"] = hits.any(1).float()
-            values[f"edge_collisions/{method}"] = hits.float().mean(1)
-            values[f"length/{method}"] = path_length(path)
-        for method, path in estimates.items():
-            values[f"mse/{method}"] = missing_frame_mse(path, clean, ~known)
-            values[f"endpoint_error/{method}"] = endpoint_error(path, clean)
-        self.add_rows(sample, ~known.all(1), {"level": level}, values)
-
-    def clip_values(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        shares: dict[str, Tensor] = {}
-        for m, n in self.pairs:
-            error, reference = means[f"mse/{m}"], means[f"mse/{n}"]
-            better, worse = error < (1 - self.tolerance) * reference, error > (1 + self.tolerance) * reference
-            shares |= {f"better/{m}/{n}": better, f"worse/{m}/{n}": worse, f"unchanged/{m}/{n}": ~(better | worse)}
-        return means | shares
-
-    def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        ratios = {f"mse_ratio/{m}/{n}": error_ratio(means[f"mse/{m}"], means[f"mse/{n}"]) for m, n in self.pairs}
-        lengths = {f"length_ratio/{m}": means[f"length/{m}"] / means["length/truth"] for m in self.methods}
-        return {name: mean for name, mean in means.items() if not name.startswith("length/")} | ratios | lengths
+    def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        ratio = {"length": means["length"] / means["true length"]}
+        return {name: mean for name, mean in means.items() if name != "true length"} | ratio

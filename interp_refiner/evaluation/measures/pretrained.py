@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, Measure
 from interp_refiner.evaluation.measures.clip_features import ClipFeatures
+from interp_refiner.evaluation.measures.clip_table import FrameMetric
+from interp_refiner.evaluation.measures.frechet import Frechet, distance_measure
 
 
 def load_network(weights: str | Path | None, what: str) -> nn.Module:
@@ -64,8 +66,7 @@ class PretrainedFeatures(ClipFeatures, ABC):
 class InceptionFeatures(PretrainedFeatures):
     """Features of FID: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017; one vector a frame.
 
-    Use as ``FrechetDistance(methods, baselines, InceptionFeatures(path), standardise=False, num_folds=2)``. Frames, RGB
-    in 0..1, are resized by the network itself.
+    Frames, RGB in 0..1, are resized by the network itself.
 
     Raises:
         BadValue: no usable file at ``weights``.
@@ -82,9 +83,8 @@ class InceptionFeatures(PretrainedFeatures):
 class I3DFeatures(PretrainedFeatures):
     """Features of FVD: Unterthiner et al., FVD: A New Metric for Video Generation, 2019; one vector a clip.
 
-    Use as ``FrechetDistance(methods, baselines, I3DFeatures(path), standardise=False, num_folds=2)``. The protocol is
-    that of StyleGAN-V (Skorokhodov et al., CVPR 2022): the logits before the softmax, clips of at least 10 frames,
-    resized by the network itself.
+    The protocol is that of StyleGAN-V (Skorokhodov et al., CVPR 2022): the logits before the softmax, clips of at least
+    10 frames, resized by the network itself.
 
     Raises:
         BadValue: no usable file at ``weights``, or clips of fewer than 10 frames.
@@ -100,7 +100,7 @@ class I3DFeatures(PretrainedFeatures):
 
 
 @final
-class LPIPS(nn.Module):
+class LPIPS(FrameMetric):
     """LPIPS on VGG16: Zhang et al., The Unreasonable Effectiveness of Deep Features, CVPR 2018.
 
     The network returns all features of an image as one vector, already weighted, so that the squared distance of two
@@ -114,8 +114,9 @@ class LPIPS(nn.Module):
     """
 
     file = "vgg16.pt, the TorchScript VGG16 with LPIPS weights of NVlabs/stylegan2-ada-pytorch"
+    measures = (Measure("lpips", "LPIPS", compared="ratio"),)
 
-    def __init__(self, weights: str | Path | None):
+    def __init__(self, weights: str | Path | None = None):
         super().__init__()
         self.network = load_network(weights, self.file)
 
@@ -125,3 +126,28 @@ class LPIPS(nn.Module):
         x, y = (eight_bit(video).transpose(1, 2).flatten(0, 1) for video in (estimate, clean))
         f, g = (self.network(frames, resize_images=False, return_lpips=True) for frames in (x, y))
         return (f - g).square().sum(1).view(len(clean), -1)
+
+
+@final
+class FID(Frechet):
+    """FID of all frames; raises :class:`BadValue` without the file that :class:`InceptionFeatures` names.
+
+    Its intervals are the jackknife's; ``2 (methods + 1) 2048^2`` numbers are kept for every level.
+    """
+
+    measures = (distance_measure("fid", "FID", "pixels"),)
+    settings: ClassVar[dict[str, Any]] = {"standardise": False, "num_folds": 2}
+
+    def __init__(self, weights: str | Path | None = None):
+        super().__init__(InceptionFeatures(weights))
+
+
+@final
+class FVD(Frechet):
+    """FVD of clips of 10 frames or more; raises :class:`BadValue` without the file that :class:`I3DFeatures` names."""
+
+    measures = (distance_measure("fvd", "FVD", "pixels"),)
+    settings: ClassVar[dict[str, Any]] = FID.settings
+
+    def __init__(self, weights: str | Path | None = None):
+        super().__init__(I3DFeatures(weights))

@@ -1,13 +1,16 @@
 """Does a clip have the sharpness and the motion of a real one? Energies on missing frames against the truth's."""
 
-from jaxtyping import Bool, Float, Int
+from typing import final
+
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, frame_mean, masked_mean
-from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
-from interp_refiner.evaluation.measures.clip_table import ClipTable, check_methods
+from interp_refiner.core import BadValue, Measure, frame_mean, masked_mean
+from interp_refiner.evaluation.measures.clip_table import ClipMetric
+from interp_refiner.evaluation.measures.metric import Batch
 
-QUANTITIES = ("high_frequency", "boundary_motion", "inside_motion", "flicker")
+REALISM = "realism (1 is the truth)"
+OF_TRUTH = " of the truth"
 
 
 def laplacian_energy(clips: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t"]:
@@ -48,12 +51,16 @@ def energies(clips: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> d
     }
 
 
-class Realism(ClipTable):
-    """Energies of several methods relative to the truth's, by level.
+def of_truth(name: str, heading: str, note: str = "") -> Measure:
+    """An energy relative to the truth's."""
+    return Measure(name, heading, "one", digits=2, domain="videos", section=REALISM, neutral=1.0, note=note)
 
-    For each quantity q of :func:`energies` and method m
 
-        q/m = mean_i q_i(m) / mean_i q_i(truth)         (NaN where the truth has none)
+@final
+class Realism(ClipMetric):
+    """Energies relative to the truth's. For each quantity q of :func:`energies` and method m
+
+        q(m) = mean_i q_i(m) / mean_i q_i(truth)         (NaN where the truth has none)
 
     with i running over clips. 1 is the truth. Linear interpolation scores low on all of them: it blurs, moves by
     ``1 / gap^2`` of the energy between its keyframes in every step, boundary and inside alike, and bends only at
@@ -61,40 +68,22 @@ class Realism(ClipTable):
     flicker above 1 means jitter.
 
     Meant for decoded pixels; in latents "high frequency" is what is high among latent positions.
-
-    Args:
-        methods: the estimates that every update brings.
-        bootstrap: of the intervals.
     """
 
-    key_names = ("level",)
-    groupings = (("level",),)
+    measures = (
+        of_truth("boundary_motion", "motion at keyframes", "motion: energy of frame-to-frame changes / the truth's"),
+        of_truth("inside_motion", "motion in gaps"),
+        of_truth("flicker", "flicker"),
+        of_truth("high_frequency", "high frequency"),
+    )
 
-    def __init__(self, methods: list[str], bootstrap: Bootstrap = DEFAULT_BOOTSTRAP):
-        super().__init__([f"{q}/{m}" for q in QUANTITIES for m in ("truth", *methods)], bootstrap)
-        self.methods = list(methods)
+    @property
+    def values(self) -> tuple[str, ...]:
+        return tuple(m.name + suffix for m in self.measures for suffix in ("", OF_TRUTH))
 
-    def update(
-        self,
-        estimates: dict[str, Float[Tensor, "b c t h w"]],
-        clean: Float[Tensor, "b c t h w"],
-        known: Bool[Tensor, "b t"],
-        level: Int[Tensor, " b"],
-        sample: Int[Tensor, " b"],
-    ) -> None:
-        """Adds one batch, without waiting for the device; ``known`` counts in the clips' own frames.
+    def rows(self, estimate: Float[Tensor, "b c n h w"], batch: Batch) -> dict[str, Tensor]:
+        truth = energies(batch.clean, batch.keyframes)
+        return energies(estimate, batch.keyframes) | {name + OF_TRUTH: energy for name, energy in truth.items()}
 
-        Raises:
-            BadValue: other estimates than ``methods``, or frames smaller than 3x3.
-        """
-        check_methods(estimates, self.methods)
-        clips = {"truth": clean, **estimates}
-        values = {f"{q}/{m}": x for m, clip in clips.items() for q, x in energies(clip, known).items()}
-        self.add_rows(sample, ~known.all(1), {"level": level}, values)
-
-    def clip_values(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        return means
-
-    def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        pairs = [(q, m) for q in QUANTITIES for m in self.methods]
-        return {f"{q}/{m}": means[f"{q}/{m}"] / means[f"{q}/truth"] for q, m in pairs}
+    def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {m.name: means[m.name] / means[m.name + OF_TRUTH] for m in self.measures}

@@ -6,10 +6,11 @@ from typing import final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.core import BadValue, Measure, MissingExtra
+from interp_refiner.evaluation.measures.clip_table import FrameMetric
 
 PACKAGE = "stlpips_pytorch"
 CONVOLUTIONS = {1: (0, 64, 11, 2), 2: (5, 192, 5, 2), 3: (9, 384, 3, 1), 4: (11, 256, 3, 1), 5: (13, 256, 3, 1)}
@@ -18,7 +19,7 @@ MIN_SIDE = 21  # pixels: the last blur reflects by two positions and so needs th
 
 
 @final
-class STLPIPS(nn.Module):
+class STLPIPS(FrameMetric):
     """Shift-tolerant LPIPS on AlexNet: Ghildyal and Liu, Shift-tolerant Perceptual Similarity Metric, ECCV 2022.
 
     With ``f_k`` the features after stage k, normalised over channels at every position, and ``w_k`` learned weights of
@@ -36,6 +37,8 @@ class STLPIPS(nn.Module):
     Raises:
         MissingExtra: the package with the weights is not installed.
     """
+
+    measures = (Measure("st_lpips", "ST-LPIPS", compared="ratio", note="ST-LPIPS does not compare with LPIPS"),)
 
     def __init__(self, frames_at_once: int = 32):
         super().__init__()

@@ -1,12 +1,15 @@
 """Several samples of one clip: are they, together, a good forecast of it?"""
 
+from collections.abc import Mapping
+from typing import Literal, final
+
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, per_frame
-from interp_refiner.evaluation.measures.bootstrap import DEFAULT_BOOTSTRAP, Bootstrap
-from interp_refiner.evaluation.measures.clip_table import ClipTable
+from interp_refiner.core import BadValue, Measure, per_frame
+from interp_refiner.evaluation.measures.clip_table import ClipMetric
+from interp_refiner.evaluation.measures.metric import Batch, Role
 from interp_refiner.training.missing_frame import error_ratio
 
 Samples = Float[Tensor, "m b c t *space"]
@@ -52,14 +55,20 @@ def check_samples(samples: Tensor) -> None:
         raise BadValue("samples", len(samples), "at least 2 samples per clip")
 
 
-class StochasticScores(ClipTable):
-    """What M samples per clip are worth on missing frames, by level.
+def of_samples(name: str, heading: str, better: Literal["lower", "one"] = "lower") -> Measure:
+    """A measure of several samples of a clip."""
+    return Measure(name, heading, better, domain="latents", section="several samples of a clip", brief=False)
+
+
+@final
+class SeveralSamples(ClipMetric):
+    """What M samples a clip are worth on missing frames.
 
     With ``xbar`` the mean of the samples and means over clips outside the roots,
 
         sample_mse   = mean |x_m - y|^2              one sample on its own
         mean_mse     = mean |xbar - y|^2             the mean of M samples
-        energy_score = see :func:`energy_score`; lower is better
+        energy_score = see :func:`energy_score`
         spread       = (mean of the unbiased variance of the samples)^1/2
         skill        = (mean |xbar - y|^2)^1/2
         spread_skill = ((M + 1) / M)^1/2 spread / skill
@@ -70,45 +79,44 @@ class StochasticScores(ClipTable):
 
     Args:
         num_samples: M, at least 2.
-        bootstrap: of the intervals.
+        sampler: the method that the samples are of.
 
     Raises:
         BadValue: fewer than 2 samples, or, when updated, another number of them.
     """
 
-    key_names = ("level",)
-    groupings = (("level",),)
+    measures = (
+        of_samples("sample_mse", "one sample's MSE"),
+        of_samples("mean_mse", "MSE of the mean"),
+        of_samples("energy_score", "energy score"),
+        of_samples("spread", "spread"),
+        of_samples("skill", "skill"),
+        of_samples("spread_skill", "spread / skill", "one"),
+    )
+    values = ("sample_mse", "mean_mse", "energy_score", "variance")
 
-    def __init__(self, num_samples: int, bootstrap: Bootstrap = DEFAULT_BOOTSTRAP):
-        super().__init__(["sample_mse", "mean_mse", "energy_score", "variance"], bootstrap)
+    def __init__(self, num_samples: int, sampler: str):
+        super().__init__()
         if num_samples < 2:
             raise BadValue("num_samples", num_samples, "at least 2 samples per clip")
-        self.num_samples = num_samples
+        self.num_samples, self.sampler = num_samples, sampler
 
-    def update(
-        self,
-        samples: Samples,
-        clean: Float[Tensor, "b c t *space"],
-        known: Bool[Tensor, "b t"],
-        level: Int[Tensor, " b"],
-        sample: Int[Tensor, " b"],
-    ) -> None:
-        """Adds one batch, without waiting for the device; ``sample`` is the index of each clip in its dataset."""
-        if len(samples) != self.num_samples:
-            raise BadValue("samples", len(samples), f"{self.num_samples} samples per clip")
-        error = missing_vectors(samples, clean, ~known)
-        values = {
+    def judged(self, methods: Mapping[str, Role]) -> list[str]:
+        return [self.sampler]
+
+    def rows(self, estimate: Float[Tensor, "b c t *space"], batch: Batch) -> dict[str, Tensor]:
+        count = 0 if batch.samples is None else len(batch.samples)
+        if batch.samples is None or count != self.num_samples:
+            raise BadValue("samples", count, f"{self.num_samples} samples per clip")
+        error = missing_vectors(batch.samples, batch.clean, ~batch.known)
+        return {
             "sample_mse": error.square().sum(2).mean(1),
             "mean_mse": error.mean(1).square().sum(1),
             "energy_score": energy_score_of(error),
             "variance": error.var(1).sum(1),
         }
-        self.add_rows(sample, ~known.all(1), {"level": level}, values)
 
-    def clip_values(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        return means
-
-    def summary(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
+    def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
         spread, skill = means["variance"].sqrt(), means["mean_mse"].sqrt()
         finite = (1 + 1 / self.num_samples) ** 0.5
         scores = {name: means[name] for name in ("sample_mse", "mean_mse", "energy_score")}

@@ -6,12 +6,14 @@ import tempfile
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.core import BadValue, Measure, MissingExtra
+from interp_refiner.evaluation.measures.clip_table import FrameMetric
 
 OTHER_FFMPEG = "IMAGEIO_FFMPEG_EXE"  # the variable by which imageio-ffmpeg is told of another ffmpeg than its own
 
@@ -78,3 +80,17 @@ def _clip_vmaf(estimate: Float[Tensor, "3 t h w"], clean: Float[Tensor, "3 t h w
             raise RuntimeError(f"ffmpeg could not compute VMAF: {done.stderr.strip()}")
         frames = json.loads(Path(folder, "scores.json").read_text())["frames"]
     return [frame["metrics"]["vmaf"] for frame in frames]
+
+
+@final
+class VMAF(FrameMetric):
+    """:func:`vmaf` of decoded missing frames; raises what :func:`vmaf_ffmpeg` raises."""
+
+    measures = (Measure("vmaf", "VMAF", "higher", digits=1, compared="difference"),)
+
+    def __init__(self) -> None:
+        super().__init__()
+        vmaf_ffmpeg()
+
+    def forward(self, estimate: Float[Tensor, "b 3 t h w"], clean: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t"]:
+        return vmaf(estimate, clean)

@@ -4,7 +4,14 @@ from interp_refiner.forward.corruption.bridge_time import BridgeTime, FullyCorru
 from interp_refiner.forward.corruption.content import ClipContent
 from interp_refiner.forward.corruption.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.forward.corruption.given import Given, GivenAtRandom, GivenFile, GivenFrames, NoGiven
-from interp_refiner.forward.corruption.noise import BrownianBridge, Gauss, Noiseless, NoiseProfile, Triangular
+from interp_refiner.forward.corruption.noise import (
+    BrownianBridge,
+    Disagreement,
+    Gauss,
+    Noiseless,
+    NoiseProfile,
+    Triangular,
+)
 from interp_refiner.forward.corruption.segment_cost import segment_cost
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "BrownianBridge",
     "ClipContent",
     "Corruption",
+    "Disagreement",
     "FullyCorrupted",
     "Gauss",
     "Given",

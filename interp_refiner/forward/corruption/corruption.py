@@ -160,7 +160,7 @@ class Corruption:
             tau=tau,
             noise_profile=self.noise(neighbours(known)),
             sigma=self.sigma,
-            noise=self.noise.draw(draws, "noise", clip.latents) if self.sigma > 0 else None,
+            noise=self._draw(draws, "noise", clip.latents) if self.sigma > 0 else None,
             plan=plan,
             clip=clip,
         )
@@ -186,7 +186,7 @@ class Corruption:
     def renoised(self, corrupted: Corrupted, stream: str, name: str = "noise") -> Corrupted:
         """The same plan, level, bridge time and keyframes with other noise, from the draw called ``name``. Pure."""
         draws = Draws(self.seed, stream, corrupted.clip.keys, corrupted.clip.epochs)
-        drawn = replace(corrupted, noise=self.noise.draw(draws, name, corrupted.values))
+        drawn = replace(corrupted, noise=self._draw(draws, name, corrupted.values))
         return replace(drawn, x=self._state(drawn, stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted))
 
     @torch.no_grad()
@@ -219,6 +219,14 @@ class Corruption:
         moved = replace(corrupted, level=level, known=known, given=given)
         finer = self._render(moved, bridged=not self.bridge_time.fully_corrupted).x
         return replace(corrupted, finer=torch.where(per_sample(level == 0, finer), corrupted.clean, finer))
+
+    def _draw(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b n t *space"]:
+        return self.noise.draw(draws, name, like, self.interpolator.num_hypotheses)
+
+    @torch.no_grad()
+    def fresh(self, draws: Draws, name: str, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """``eps`` of another draw, of unit variance, in float32."""
+        return self.noise.eps(self._draw(draws, name, corrupted.interpolation.float()), corrupted)
 
     def _draw_level(self, clip: Clip, draws: Draws) -> Int[Tensor, " b"]:
         sparsest, device = self.num_levels(clip.num_frames), clip.latents.device
@@ -253,13 +261,15 @@ class Corruption:
         confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
         offered = {"hypotheses": zbar.hypotheses, "present": zbar.present}
         rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence, **offered)
+        if (scale := self.noise.local_scale(rendered)) is not None:
+            rendered = replace(rendered, local_scale=torch.where(per_frame(c.known, scale), 1.0, scale))
         return replace(rendered, x=self._state(rendered, bridged))
 
     def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:
         """``x`` from the interpolation, the noise and the bridge time that ``c`` carries; those tensors stay."""
         x = c.interpolation
         if c.noise is not None:
-            x = torch.addcmul(x, c.noise, per_frame(self.sigma * c.noise_profile, x).to(x.dtype))
+            x = torch.addcmul(x, self.noise.eps(c.noise, c), c.amplitude.to(x.dtype))
         if bridged:
             x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
         if x is not c.interpolation:  # which has the given frames already; in place: a new batch costs more than a pass

@@ -5,12 +5,14 @@ A profile is a function of the neighbours alone, 0 on known frames; docs/method.
 
 import warnings
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, Neighbours
+from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame, take_frames
 
 
 def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> Float[Tensor, "b c t *space"]:
@@ -34,18 +36,33 @@ class NoiseProfile(ABC):
             interpolation gets wrong in one frame it gets wrong in the next: residuals of motion-compensated
             interpolation have about 0.5.
 
+    Attributes:
+        structured: whether ``eps`` is made from what is interpolated, and not white in space.
+
     Raises:
         BadValue: a correlation outside [0, 1).
     """
+
+    structured: ClassVar[bool] = False
 
     def __init__(self, temporal_correlation: float = 0.0):
         if not 0 <= temporal_correlation < 1:
             raise BadValue("temporal_correlation", temporal_correlation, "a number from 0 (white) to below 1")
         self.temporal_correlation = temporal_correlation
 
-    def draw(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
-        """``eps``: standard normal in every position, correlated in time, from the draw called ``name``."""
+    def white(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
+        """Standard normal in every position, correlated in time only, from the draw called ``name``."""
         return autoregressive(draws.normal(name, like), self.temporal_correlation)
+
+    def draw(
+        self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
+    ) -> Float[Tensor, "b n t *space"]:
+        """The standard normal numbers that :meth:`eps` is made of."""
+        return self.white(draws, name, like)
+
+    def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """``eps``, of unit variance, from the numbers that :meth:`draw` drew and from what is interpolated."""
+        return drawn
 
     def amplitude(self, sigma: float) -> float:
         """The amplitude that goes with this profile, ``sigma`` itself unless there is nothing to scale."""
@@ -54,6 +71,10 @@ class NoiseProfile(ABC):
     def of_clips(self, num_frames: int) -> "NoiseProfile":
         """The profile that clips of ``num_frames`` frames have, for use on others; itself where equal."""
         return self
+
+    def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"] | None:
+        """``g``, the amplitude of every position relative to ``m``, from what is interpolated; None for 1."""
+        return None
 
     @abstractmethod
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
@@ -120,3 +141,84 @@ class Triangular(NoiseProfile):
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
         between = 2 * neighbours.distance / neighbours.gap.clamp(min=1)
         return torch.where(neighbours.one_sided, 1.0, between)
+
+
+class Disagreement(NoiseProfile):
+    """``m = 1``, and noise along what the hypotheses of the interpolator differ by:
+
+        g eps = sqrt(1 - w^2) sum_j a_j (h_j - zbar) / sqrt(k - 1) + w g xi            j = 2..k
+        g^2   = floor^2 + local mean of  1/(k-1) sum_j (h_j - zbar)^2
+
+    An interpolation is wrong where its hypotheses disagree and right nearly everywhere else. White noise of one
+    amplitude is too little in the first places and too much in the others. The fields ``a_j`` are standard normal,
+    smooth over 3 x 3 positions, and shared by all channels, so the noise looks like moving things instead of speckle.
+    ``xi`` is white: without it, what no hypothesis explains could be read off ``x`` at ``tau < 1``. The local mean is
+    over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals have about half of
+    it (experiments/refinement).
+
+    An interpolator that offers nothing beside ``zbar`` is told from the two keyframes around a frame: what differs
+    between them may be anywhere in between.
+
+    Args:
+        white: ``w``, amplitude of the white part, in 0..1; 1 has no other.
+        floor: in units of latent standard deviation, where all hypotheses agree.
+        temporal_correlation: see :class:`NoiseProfile`.
+
+    Raises:
+        BadValue: a share outside 0..1, a floor that is not positive.
+    """
+
+    structured: ClassVar[bool] = True
+
+    def __init__(self, white: float = 0.2, floor: float = 0.02, temporal_correlation: float = 0.0):
+        super().__init__(temporal_correlation)
+        if not 0 <= white <= 1:
+            raise BadValue("white", white, "a share of the amplitude from 0 to 1")
+        if not floor > 0:
+            raise BadValue("floor", floor, "a number > 0, in units of latent standard deviation")
+        self.white_share, self.floor = white, floor
+
+    def draw(
+        self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
+    ) -> Float[Tensor, "b n t *space"]:
+        """``xi`` and the fields ``a_j`` before they are smoothed, ``n = c + k - 1``; of keyframes there are two."""
+        b, c = like.shape[:2]
+        more = like.new_empty(1).expand(b, c + (num_hypotheses - 1 or 2), *like.shape[2:])
+        return self.white(draws, name, more)
+
+    @staticmethod
+    def differences(corrupted: Corrupted) -> Float[Tensor, "b n c t *space"]:
+        """``h_j - zbar``, of the keyframes left and right where the interpolator offers no hypotheses."""
+        if (offered := corrupted.alternatives) is not None:
+            return offered.offsets
+        near = corrupted.neighbours
+        around = torch.stack([take_frames(corrupted.values, side) for side in (near.left, near.right)], 1)
+        return around - corrupted.interpolation.unsqueeze(1)
+
+    def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        spread = local_mean(self.differences(corrupted).float().square().mean(1), "replicate")
+        return (spread + self.floor**2).sqrt().to(corrupted.interpolation.dtype)
+
+    def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        g, differences = corrupted.local_scale, self.differences(corrupted)
+        assert g is not None
+        white, fields = drawn.tensor_split([g.shape[1]], 1)
+        if fields.ndim == 5:
+            fields = 3 * local_mean(fields, "circular")  # 3: of unit variance again
+        share = ((1 - self.white_share**2) / differences.shape[1]) ** 0.5
+        along = share * (fields.unsqueeze(2) * differences).sum(1)
+        return torch.where(per_frame(corrupted.known, g), white, along / g + self.white_share * white)
+
+    def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
+        return torch.ones(neighbours.known.shape, device=neighbours.known.device)
+
+
+def local_mean(values: Float[Tensor, "b c t *space"], edge: str) -> Float[Tensor, "b c t *space"]:
+    """Over the 3 x 3 positions around every position of a frame; ``edge`` as in :func:`torch.nn.functional.pad`.
+
+    Frames of a path have one position, and stay as they are.
+    """
+    if values.ndim != 5:
+        return values
+    frames = F.avg_pool2d(F.pad(values.transpose(1, 2).flatten(0, 1), (1, 1, 1, 1), mode=edge), 3, 1)
+    return frames.unflatten(0, (values.shape[0], values.shape[2])).transpose(1, 2)

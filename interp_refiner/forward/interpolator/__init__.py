@@ -18,6 +18,7 @@ from interp_refiner.forward.interpolator.laws_of_motion import (
     Nearest,
     Quadratic,
 )
+from interp_refiner.forward.interpolator.leading import Leading
 from interp_refiner.forward.interpolator.learned import Learned
 from interp_refiner.forward.interpolator.linear import Linear
 from interp_refiner.forward.interpolator.motion_compensated import MotionCompensated
@@ -40,6 +41,7 @@ __all__ = [
     "Interpolation",
     "Interpolator",
     "LawOfMotion",
+    "Leading",
     "Learned",
     "Linear",
     "LinearBlend",

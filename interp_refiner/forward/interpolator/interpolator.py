@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from interp_refiner.core import Neighbours, neighbours, per_frame
+from interp_refiner.core import BadValue, Neighbours, neighbours, per_frame
 
 PART = "interpolator."  # before the names under which parts of an interpolator appear in a profile
 
@@ -57,11 +57,13 @@ class Interpolator(nn.Module, ABC):
     Attributes:
         segment_local: whether a missing frame of ``latents`` depends on its two bracketing keyframes only.
         keeps_known: whether :meth:`fill` itself returns known frames bit for bit, which saves a pass over memory.
+        title: in tables; empty where the name of the class says it.
         num_hypotheses: k, how many reconstructions it offers; with 1 there are no ``hypotheses`` beside ``latents``.
     """
 
     segment_local: ClassVar[bool]
     keeps_known: ClassVar[bool] = False
+    title: str = ""
     num_hypotheses: int = 1
 
     @final
@@ -81,6 +83,7 @@ class Interpolator(nn.Module, ABC):
         exact = values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
         with torch.autocast(values.device.type, enabled=False):
             filled = self.fill(exact, near)
+        self._check(filled, exact)
         latents = filled.latents
         if not self.keeps_known:
             latents = torch.where(per_frame(known, latents), exact, latents)
@@ -93,6 +96,17 @@ class Interpolator(nn.Module, ABC):
             hypotheses = torch.where(own, hypotheses, latents.unsqueeze(1)).to(values.dtype)
             present = torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1)
         return Interpolation(latents.to(values.dtype), confidence, filled.roughness, hypotheses, present)
+
+    def _check(self, filled: Interpolation, values: Float[Tensor, "b c t *space"]) -> None:
+        """Raises :class:`BadValue` with the contract of :meth:`fill` where its result has other shapes."""
+        name, frames = type(self).__name__, (values.shape[0], *values.shape[2:])
+        if filled.latents.shape != values.shape:
+            raise BadValue(f"{name}.fill latents", list(filled.latents.shape), f"{list(values.shape)}, as its values")
+        found = filled.confidence.shape
+        axes = len(found) == len(frames) and found[:2] == frames[:2]
+        if not axes or any(n not in (1, size) for n, size in zip(found, frames, strict=True)):
+            allowed = f"{list(frames)}, [b, t, *space], where each axis of space may be 1"
+            raise BadValue(f"{name}.fill confidence", list(found), allowed)
 
     def with_codec(self, codec: PixelCodec) -> "Interpolator":
         """The same interpolator for the clips of a codec, which its parts that work in pixels take."""

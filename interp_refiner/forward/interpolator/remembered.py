@@ -48,7 +48,7 @@ class Remembered(Interpolator):
         super().__init__()
         self.inner = inner.requires_grad_(False)
         self.segment_local = inner.segment_local  # type: ignore[misc]
-        self.num_hypotheses = inner.num_hypotheses
+        self.num_hypotheses, self.title = inner.num_hypotheses, inner.title
         self.room = int(1e9 * non_negative("gigabytes", gigabytes, "the memory that interpolations may take"))
         self.kept: dict[bytes, Kept] = {}
 

@@ -174,9 +174,10 @@ class Wan(Backbone):
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
         seen = seen if isinstance(seen, Shown) else shown(seen, self.timestep, self.keyframe_channels)
         self.check(seen.state.shape[1:])
-        patches = self.wan.patch_embedding(seen.state)
+        kind = self.wan.patch_embedding.weight.dtype  # the clip keeps its own: half would round what is given
+        patches = self.wan.patch_embedding(seen.state.to(kind))
         if self.keyframe_embedding is not None and seen.channels is not None:
-            patches = patches + self.keyframe_embedding(seen.channels)
+            patches = patches + self.keyframe_embedding(seen.channels.to(kind))
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
         time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(seen))

@@ -41,7 +41,7 @@ class ResidualArc(nn.Module):
 
         x - zbar = (1 - tau) sd u + tau sigma m eps = |.| (cos(phi) u + sin(phi) eps)
         phi      = atan2(tau sigma m, (1 - tau) sd)
-        sd^2     = w_c m^2 (1 - kappa)
+        sd^2     = w_c m^2 (1 - kappa)         or  w_c m^2 g^2  where the noise has a local scale g
 
     ``kappa`` is the interpolator's confidence; the variance ``w_c`` of every channel is learned with the network.
 
@@ -63,14 +63,18 @@ class ResidualArc(nn.Module):
     def deviation(self, corrupted: Corrupted) -> Float[Tensor, "b c t *positions"]:
         """``sd``; about 0 on given frames. Axes of size 1 where the confidence has them."""
         zbar = corrupted.interpolation
-        doubt = (1 - corrupted.confidence.float()).unsqueeze(1) * per_frame(corrupted.noise_profile, zbar).square()
+        doubt = per_frame(corrupted.noise_profile, zbar).square()
+        if corrupted.local_scale is None:
+            doubt = doubt * (1 - corrupted.confidence.float()).unsqueeze(1)
+        else:
+            doubt = doubt * corrupted.local_scale.float().square()
         of_channel = self.variance * (FASTER * self.log_variance.float()).exp()
         return (of_channel.view(1, -1, *[1] * (zbar.ndim - 2)) * doubt + TINY).sqrt()
 
     def forward(self, corrupted: Corrupted) -> OnArc:
         zbar, sd = corrupted.interpolation, self.deviation(corrupted)
         signal = (1 - per_sample(corrupted.tau, zbar)) * sd
-        noise = per_frame(corrupted.noise_level, zbar)
+        noise = per_sample(corrupted.tau, zbar) * corrupted.amplitude.float()
         length = (signal.square() + noise.square() + TINY**2).sqrt()
         angle = torch.atan2(noise + (noise == 0), signal)  # given frames, with neither, count as noise
         return OnArc(sd, angle, (corrupted.x - zbar).float() / length)

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
+from interp_refiner.core import BadValue, Corrupted, Draws
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate, Guidance
 from interp_refiner.model.sampler.sampler import Sampler
@@ -18,7 +19,7 @@ from interp_refiner.model.sampler.spacing import Even, Spacing
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a bridge, ``y' = keep y + pull u + fresh s xi`` with ``y = x - zbar`` and ``s = sigma m``.
+    """One step of a bridge, ``y' = keep y + pull u + fresh s xi`` with ``y = x - zbar`` and ``s = sigma m g``.
 
     Attributes:
         tau: where it starts, and the clean estimate is made.
@@ -69,9 +70,8 @@ def steps_along(taus: Sequence[float], eta: float = 0.0, clock: Callable[[float]
 def bridge(
     clean_estimate: CleanEstimate,
     corrupted: Corrupted,
-    draws: Draws,
     steps: Sequence[Step],
-    noise: Callable[[Draws, str, Tensor], Tensor] = Draws.normal,
+    noise: Callable[[str], Tensor],
 ) -> Float[Tensor, "b c t *space"]:
     """A sample along the bridge from ``tau = 1`` to 0, one clean estimate a step, given frames exact.
 
@@ -80,23 +80,21 @@ def bridge(
     Args:
         clean_estimate: ``z0_hat`` of a corrupted clip.
         corrupted: a clip at ``tau = 1``.
-        draws: randomness for ``xi``.
         steps: of :func:`steps_along`.
-        noise: the law of ``xi``, that of the corruption's ``eps``.
+        noise: ``xi`` by the name of its draw, of the law of the corruption's ``eps``.
 
     Raises:
         BadValue: several steps without noise.
     """
     _check_steps(len(steps), corrupted.sigma)
     zbar, one = corrupted.interpolation.float(), torch.ones_like(corrupted.tau)
-    s = per_frame(corrupted.sigma * corrupted.noise_profile, zbar)
     y, before = corrupted.x.float() - zbar, None
     for number, step in enumerate(steps):
         u = clean_estimate(corrupted.at(step.tau * one, zbar + y)) - zbar
         extrapolated = u if before is None else u + step.ahead * (u - before)
         y = step.keep * y + step.pull * extrapolated
         if step.fresh > 0:
-            y = y + step.fresh * s * noise(draws, f"bridge_{number}", zbar)
+            y = y + step.fresh * corrupted.amplitude * noise(f"bridge_{number}")
         before = u
     return corrupted.at(0 * one, zbar + y).x
 
@@ -159,7 +157,8 @@ class Bridge(Sampler):
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
         steps = self.along(corrupted.sigma)
-        return bridge(self.guidance(clean_estimate), corrupted, draws, steps, corruption.noise.draw)
+        noise = partial(corruption.fresh, draws, corrupted=corrupted)
+        return bridge(self.guidance(clean_estimate), corrupted, steps, noise)
 
 
 def _check_steps(steps: int, sigma: float) -> None:

@@ -7,7 +7,7 @@ from interp_refiner.training.callback.preemption import EXIT_INTERRUPTED, EXIT_P
 from interp_refiner.training.callback.profiler import OperationProfiler
 from interp_refiner.training.callback.progress import Progress
 from interp_refiner.training.callback.throughput import Throughput
-from interp_refiner.training.callback.validation_table import ValidationTable, level_rows
+from interp_refiner.training.callback.validation_table import ValidationTable
 from interp_refiner.training.callback.wandb import wandb_logger
 from interp_refiner.training.callback.watchdog import Watchdog
 
@@ -24,6 +24,5 @@ __all__ = [
     "Throughput",
     "ValidationTable",
     "Watchdog",
-    "level_rows",
     "wandb_logger",
 ]

@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from interp_refiner.core import BadValue, state_faults
 from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE
-from interp_refiner.training.checkpoint.sharded import read_checkpoint
+from interp_refiner.training.checkpoint.sharded import read_checkpoint, stored_groups
 from interp_refiner.training.checkpoint.whole import FOLDER
 from interp_refiner.training.optimizer import OptimizerRecipe
 
@@ -104,11 +104,12 @@ def _stored(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]
         states = content.get("optimizer_states") or []
         return content["state_dict"], states[0]["param_groups"] if states else None
     found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
-    return {
+    state = {
         name.removeprefix(STATE): torch.empty(stored.size, dtype=stored.properties.dtype, device="meta")
         for name, stored in found.items()
         if name.startswith(STATE) and isinstance(stored, TensorStorageMetadata)
-    }, None
+    }
+    return state, stored_groups(checkpoint)
 
 
 def _shape(group: Mapping[str, Any]) -> tuple[int, frozenset[str]]:

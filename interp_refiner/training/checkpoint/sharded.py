@@ -131,6 +131,19 @@ def stored_names(path: Path, part: str) -> list[str]:
     return [name.removeprefix(f"{part}.") for name in found if name.startswith(f"{part}.")]
 
 
+def stored_groups(path: Path) -> list[dict[str, Any]] | None:
+    """The groups of parameters of a sharded checkpoint's optimizer, read without moments; None where it has none."""
+    metadata = dcp.FileSystemReader(path).read_metadata()
+    name = OPTIMIZER.format(0)
+    groups: dict[str, Any] = dict.fromkeys(
+        stored for stored in metadata.state_dict_metadata if stored.startswith(f"{name}.param_groups.")
+    )
+    if not groups:
+        return None
+    dcp.load(groups, checkpoint_id=path, no_dist=True)
+    return _nested(groups, metadata)[name]["param_groups"]
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint of any strategy on the CPU in the layout of one file: ``state_dict``, ``optimizer_states``, ...
 

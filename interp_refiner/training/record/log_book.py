@@ -8,7 +8,7 @@ An entry begins with its facts as YAML, shows what came out, and ends with a dec
     ...
     ---
     ## Against interpolation
-    | level | interpolation | refined | ratio | clips improved |
+    | level | interpolation MSE | refined MSE | refined / interpolation | clips improved |
     ## Decision
 
 An entry of its own for every run, so that processes at once lose nothing. Places are told as ``logs/...`` or by their
@@ -25,11 +25,13 @@ import yaml
 
 from interp_refiner.config import writable_folder
 from interp_refiner.training.checkpoint import write_whole
+from interp_refiner.training.missing_frame import FIGURES, level_cells
 from interp_refiner.training.record.run_record import RunRecord
 
 INDEX = "README.md"
+TABLE = "evaluation/table.md"  # of a run folder: what an evaluation at its end found, in short
 UNDECIDED = "*open*"
-UNTOLD = ("experiment_name", "next_command", "scales", "log_book", "evaluation", "data.writer")
+UNTOLD = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
 # Names under which an entry tells the places of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
 _ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
@@ -67,7 +69,9 @@ class LogBook:
         when = record.started[:19].replace("T", "_").replace(":", "-")
         path = reserved(self.folder, f"{when}_{record.experiment}_{record.identity[:8]}")
         with write_whole(path) as file:
-            file.write(entry(self.told(asdict(record)), self.relative(str(run))).encode())
+            table = run / TABLE
+            evaluation = table.read_text() if table.is_file() else ""
+            file.write(entry(self.told(asdict(record)), self.relative(str(run)), evaluation).encode())
         return path
 
     def told(self, value: Any) -> Any:
@@ -111,12 +115,13 @@ def reserved(folder: Path, name: str) -> Path:
     raise FileExistsError(name)
 
 
-def entry(record: Mapping[str, Any], run: str) -> str:
+def entry(record: Mapping[str, Any], run: str, evaluation: str = "") -> str:
     """The text of an entry.
 
     Args:
         record: the fields of a :class:`RunRecord`.
         run: its folder, as the entry tells it.
+        evaluation: the tables of an evaluation at the run's end, where there was one.
     """
     metrics, speed, memory = record["metrics"], record["samples_per_second"], record["peak_memory_gb"]
     about: dict[str, Any] = {
@@ -146,25 +151,16 @@ def entry(record: Mapping[str, Any], run: str) -> str:
     results = (
         f"## Against interpolation\n\nMissing frames of {scope}, mean squared error.\n\n{table}\n" if table else ""
     )
+    results += f"## Evaluation\n\n{evaluation}\n" if evaluation else ""
     return f"---\n{front}---\n\n{results}## Decision\n\n{UNDECIDED}\n"
 
 
 def figures(metrics: Mapping[str, float | None]) -> str:
-    """Refined against interpolated error by level, as a Markdown table; empty where there is none."""
-    columns = ("interpolation_mse", "refined_mse", "ratio", "improved_share")
-    groups = sorted({name.split("/")[1] for name in metrics if name.count("/") == 2}, key=_order)
-    lines = ["| level | interpolation | refined | ratio | clips improved |", "|---|---|---|---|---|"]
-    for group in groups:
-        found = [metrics.get(f"val/{group}/{column}") for column in columns]
-        cells = ["" if v is None else f"{v:.0%}" if i == 3 else f"{v:.4f}" for i, v in enumerate(found)]
-        lines.append(f"| {group.removeprefix('level_')} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n" if groups else ""
-
-
-def _order(group: str) -> tuple[bool, int, str]:
-    """``level_2`` before ``level_10`` before ``mean``."""
-    number = group.removeprefix("level_")
-    return group == "mean", int(number) if number.isdecimal() else 0, group
+    """What the last validation found by level, as a Markdown table; empty where there is none."""
+    headings = ["level", *(measure.heading for measure in FIGURES)]
+    rows = [[level, *cells] for level, cells in level_cells(metrics).items()]
+    lines = [" | ".join(row) for row in (headings, ["---"] * len(headings), *rows)]
+    return "".join(f"| {line} |\n" for line in lines) if rows else ""
 
 
 def facts(path: Path) -> dict[str, Any]:

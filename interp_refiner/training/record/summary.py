@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,38 @@ import lightning as L
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from rich.table import Table
 
 from interp_refiner.config import run_metadata, terminal
-from interp_refiner.training.callback import SkipNonFinite, Throughput, level_rows
-from interp_refiner.training.checkpoint import LAST_CHECKPOINT
+from interp_refiner.training.callback import SkipNonFinite, Throughput
+from interp_refiner.training.checkpoint import CONFIG_FILE, LAST_CHECKPOINT
+from interp_refiner.training.missing_frame import FIGURES, level_cells
 
 TENSORBOARD = "python -m tensorboard.main --logdir {run}"
 
 
 @rank_zero_only
-def write_summary(trainer: L.Trainer, folder: Path, about: dict[str, Any], final: dict[str, float], then: str) -> None:
-    """``summary.json``: what was run, how fast, and what came out; then the commands that come next.
+def print_start(trainer: L.Trainer, module: L.LightningModule, folder: Path) -> None:
+    """Prints what is about to be trained, and where its whole config is."""
+    every = sum(p.numel() for p in module.parameters())
+    trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+    share = "" if trained == every else f", {trained:,} of them trained"
+    device = f"{trainer.num_devices * trainer.num_nodes} x {type(trainer.accelerator).__name__}"
+    console = terminal()
+    console.print(f"training    {type(module).__name__}, {every:,} parameters{share}, {device}", soft_wrap=True)
+    console.print(f"config      {folder / CONFIG_FILE}", soft_wrap=True)
+
+
+@rank_zero_only
+def write_summary(
+    trainer: L.Trainer,
+    folder: Path,
+    about: dict[str, Any],
+    final: dict[str, float],
+    then: str,
+    again: Sequence[str] = (),
+) -> None:
+    """``summary.json``: what was run, how fast, and what came out; then the next commands, and the figures last.
 
     Args:
         trainer: that has trained.
@@ -28,6 +50,7 @@ def write_summary(trainer: L.Trainer, folder: Path, about: dict[str, Any], final
         about: what was trained.
         final: figures of the last validation.
         then: the command that a reader would type next; ``{run}`` stands for the run folder.
+        again: overrides of the command that goes on for longer, where they are not given already.
     """
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
@@ -46,18 +69,38 @@ def write_summary(trainer: L.Trainer, folder: Path, about: dict[str, Any], final
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     console = terminal()
-    for name, row in level_rows(final).items():
-        console.print(f"{name}: refined / interpolated error {row['ratio']:.3f}, {row['improved_share']:.0%} improved")
     console.print(f"\nsummary     {folder / 'summary.json'}\ncheckpoint  {folder / LAST_CHECKPOINT}", soft_wrap=True)
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     logged = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
     first = [then, *([TENSORBOARD] if logged else [])]
-    console.print(next_commands(folder, overrides, trainer.max_steps, first), soft_wrap=True)
+    console.print(next_commands(folder, [*given(), *again], trainer.max_steps, first), soft_wrap=True)
+    if cells := level_cells(final):
+        table = Table(title="all held-out clips, missing frames")
+        for heading in ("level", *(measure.heading for measure in FIGURES)):
+            table.add_column(heading, justify="right")
+        for level, texts in cells.items():
+            table.add_row(level, *texts)
+        console.print()
+        console.print(table)
+
+
+def given() -> list[str]:
+    """The overrides of this run, with the folders of options that its command named."""
+    if not HydraConfig.initialized():
+        return []
+    hydra, typed = HydraConfig.get(), "command-line"  # where --config-dir comes from
+    folders = [text for text in hydra.overrides.hydra if text.lstrip("+").startswith("hydra.searchpath=")]
+    folders += [f"--config-dir={one.path}" for one in hydra.runtime.config_sources if one.provider == typed]
+    return [*folders, *hydra.overrides.task]
 
 
 def next_commands(folder: Path, overrides: list[str], max_steps: int, first: list[str]) -> str:
-    """The commands that a reader would type next, as they can be pasted; ``first`` before the one that goes on."""
-    kept = [o for o in overrides if not o.startswith(("ckpt_path=", "trainer.max_steps="))]
+    """The commands that a reader would type next, as they can be pasted; ``first`` before the one that goes on.
+
+    Of overrides of one key the first counts.
+    """
+    named = {text.partition("=")[0]: text for text in reversed(overrides)}
+    kept = [text for text in overrides if named[text.partition("=")[0]] is text]
+    kept = [o for o in kept if not o.startswith(("ckpt_path=", "trainer.max_steps="))]
     longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}"]
     longer += [f"trainer.max_steps={2 * max_steps}"] if max_steps > 0 else []
     commands = [command.format(run=shlex.quote(str(folder))) for command in first]

@@ -4,7 +4,7 @@ import torch
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames, contact_sheet, side_by_side, stacked
-from interp_refiner.data.codec.contact_sheet import BORDER, KEYFRAME, LINE, PAPER
+from interp_refiner.data.codec.contact_sheet import BORDER, KEYFRAME, LINE, PAPER, fitting, panel_size
 
 LABELS = ["truth", "interpolation", "refined"]
 
@@ -75,3 +75,18 @@ def test_refuses_what_does_not_belong_together():
         contact_sheet([torch.rand(3, 5, 4, 6)], ["a", "b"])
     with pytest.raises(BadValue, match="keyframes=4: expected 5 values"):
         side_by_side([torch.rand(3, 5, 4, 6)], ["a"], torch.ones(4, dtype=torch.bool))
+
+
+def test_labels_that_are_wider_than_their_panel_are_cut_short():
+    assert fitting("truth", 200) == "truth"
+    long = "a_method_with_a_very_long_name"
+    cut = fitting(long, 100)
+    assert cut.endswith("...")
+    assert long.startswith(cut.removesuffix("..."))
+    assert 1 < len(cut) < len(long)
+
+
+def test_the_shorter_side_of_a_video_has_256_pixels():
+    wide, tall = torch.rand(3, 2, 16, 64), torch.rand(3, 2, 64, 16)
+    assert [panel_size(*video.shape[2:]) for video in (wide, tall)] == [(256 + 6, 1024 + 6), (1024 + 6, 256 + 6)]
+    assert panel_size(300, 400) == (306, 406)

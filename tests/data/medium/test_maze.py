@@ -7,8 +7,7 @@ from interp_refiner.core import BadValue, Clip, ClipSpec
 from interp_refiner.data.codec import PatchDCT, as_frames
 from interp_refiner.data.medium import Maze, Video, paths_on_maps
 from interp_refiner.data.medium.maze import HEAD, SCALE, growing_path
-from interp_refiner.evaluation.measures import Bootstrap, MazeScores, edge_collisions
-from interp_refiner.evaluation.tables import tables_of
+from interp_refiner.evaluation.measures import standard
 from tests.factories import corrupted_clip
 
 MEAN, STD = [0.45, 0.55], [0.2, 0.25]
@@ -24,28 +23,13 @@ def maze_batch(batch=4, size=7):
     return corrupted_clip(space=(), channels=2, batch=batch, frames=21, context=context, text=None)[0]
 
 
-def test_tables_measure_paths_in_map_coordinates():
+def test_paths_are_measured_in_map_coordinates():
     c, medium = maze_batch(), Maze(None, PATHS)
-    index, few = torch.arange(4), Bootstrap(num_resamples=20)
-    noisy = c.clean + 0.3 * torch.randn(c.clean.shape, generator=torch.Generator().manual_seed(0))
-    clips = {"refined": noisy, "linear": c.interpolation, "truth": c.clean}
-    level = torch.full((4,), 2)
-    tables = tables_of(medium, list(clips), ["linear"], few, {})
-    tables.update(clips, replace_level(c, level), 2, index)
-    expected = MazeScores(["refined", "linear"], ["linear"], bootstrap=few)
-    raw = {name: x * torch.tensor(STD).view(2, 1) + torch.tensor(MEAN).view(2, 1) for name, x in clips.items()}
-    walls = c.clip.context[:, 0].bool()
-    truth = raw.pop("truth")
-    expected.update(raw, truth, walls, c.known, level, index)
-    (found,), (wanted,) = tables.compute()["mazes"], expected.compute()
-    assert found["values"] == wanted["values"]
-    direct = edge_collisions(walls, raw["linear"]).float().mean()
-    assert found["values"]["edge_collisions/linear"]["value"] == pytest.approx(float(direct), rel=1e-5)
-
-
-def replace_level(corrupted, level):
-    corrupted.level = level
-    return corrupted
+    (path,) = medium.views(c.interpolation).values()
+    raw = c.interpolation * torch.tensor(STD).view(2, 1) + torch.tensor(MEAN).view(2, 1)
+    torch.testing.assert_close(path, raw)
+    assert set(medium.domains) == {"latents", "paths"}
+    assert [metric.domain for metric in standard(medium.domains)] == ["latents", "paths", "latents"]
 
 
 def test_the_blurred_truth_is_the_mean_of_three_points_where_missing():
@@ -109,8 +93,6 @@ def test_other_clips_and_metrics_are_refused():
         Maze(None, ClipSpec((2, 64)))
     with pytest.raises(BadValue, match=r"medium=video: expected one for clips \[2, 64\], such as medium=maze"):
         Video(PatchDCT(), ClipSpec((2, 64), context_shape=(4, 21, 21)))
-    with pytest.raises(BadValue, match=r"metric=\['vmaf'\]: expected none: they are measured on pixels"):
-        tables_of(medium, ["linear"], ["linear"], Bootstrap(), {"vmaf": lambda *_: None})
     still = torch.zeros(1, 2, T)
     with pytest.raises(BadValue, match="context=None: expected the maps"):
         medium.sheet({"truth": still}, torch.ones(T, dtype=torch.bool), Clip(still, ["a"]), "")

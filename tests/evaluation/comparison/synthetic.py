@@ -10,14 +10,11 @@ from PIL import Image
 
 from interp_refiner.data.codec import side_by_side, write_mp4
 from interp_refiner.evaluation import Evaluation
+from interp_refiner.evaluation.measures import Frechet, Realism, Record, SquaredError
 from interp_refiner.training.record import RunRecord, write_record
 
 ROLES = {"one_jump": "estimate", "linear": "baseline", "truth": "control"}
 LEVELS = (1, 2)
-
-
-def interval(value: float, half: float) -> dict[str, float]:
-    return {"value": value, "low": value - half, "high": value + half}
 
 
 def make_run(
@@ -77,15 +74,16 @@ def log_curves(folder: Path, steps: int) -> None:
 
 def evaluate(folder: Path, ratio: float, frechet: float, half: float) -> None:
     """What ``interp_refiner.evaluate`` writes, as far as a report reads it."""
-    errors, distances, realism = [], [], []
-    for level, value in zip(LEVELS, (0.9 * ratio, ratio), strict=True):
-        shares = {"mse_better/one_jump/linear": interval(0.8, 0.05)}
-        errors.append({"level": level, "values": {"mse_ratio/one_jump/linear": interval(value, half), **shares}})
-        distances.append({"level": level, "values": {"frechet_ratio/one_jump/linear": interval(frechet, 0.05)}})
-        motion = {f"{name}/one_jump": interval(0.7, 0.1) for name in ("boundary_motion", "inside_motion")}
-        realism.append({"level": level, "values": motion})
+    measures = [m for one in (SquaredError, Frechet, Realism) for measure in one.measures for m in measure.family]
+    records = []
+    for level, error in zip(LEVELS, (0.9 * ratio, ratio), strict=True):
+        figures = {"mse_ratio": (error, half), "mse_better": (0.8, 0.05), "frechet_ratio": (frechet, 0.05)}
+        figures |= {"boundary_motion": (0.7, 0.1), "inside_motion": (0.7, 0.1)}
+        for name, (value, by) in figures.items():
+            against = None if name.endswith("motion") else "linear"
+            records.append(Record(name, "one_jump", value, value - by, value + by, against, level=level))
     folder.mkdir()
-    Evaluation({"clips": 8}, ROLES, errors=errors, frechet=distances, realism=realism).save(folder / "evaluation.json")
+    Evaluation({"clips": 8}, ROLES, measures=measures, records=records).save(folder / "evaluation.json")
 
 
 def add_clips(run: Path, videos: tuple[str, ...] = ("truth", "linear", "one_jump")) -> None:

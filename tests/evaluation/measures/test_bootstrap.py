@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures import Bootstrap, Interval, paired_bootstrap
+from interp_refiner.core import BadValue, Interval
+from interp_refiner.evaluation.measures import Bootstrap, paired_bootstrap
 
 
 def test_equals_a_loop_over_resamples():

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures import Bootstrap, MazeScores, edge_collisions, endpoint_error, path_length
+from interp_refiner.core import BadValue, Clip
+from interp_refiner.evaluation.measures import MazePaths, edge_collisions, endpoint_error, path_length
+from tests.evaluation.measures.tables import records
 
 METHODS = ["refined", "linear"]
 
@@ -114,27 +115,28 @@ def batch(b: int = 12, t: int = 10, seed: int = 0) -> dict[str, object]:
     known = torch.rand(b, t, generator=g) < 0.3
     known[:, 4] = False
     scales = {"refined": 0.05, "linear": 0.08}
+    estimates = {m: clean + s * torch.randn(clean.shape, generator=g) for m, s in scales.items()}
+    walls = torch.rand(b, 8, 8, generator=g) < 0.03
+    context = torch.stack([walls.float(), *torch.zeros(3, b, 8, 8)], 1)
     return {
-        "estimates": {m: clean + s * torch.randn(clean.shape, generator=g) for m, s in scales.items()},
+        "estimates": estimates | {"truth": clean},
         "clean": clean,
-        "walls": torch.rand(b, 8, 8, generator=g) < 0.03,
+        "clip": Clip(clean, [str(i) for i in range(b)], context=context),
         "known": known,
         "level": torch.randint(1, 3, (b,), generator=g),
         "sample": torch.arange(b),
     }
 
 
-def scores(*batches: dict[str, object], tolerance: float = 0.01) -> dict[int, dict[str, float]]:
-    metric = MazeScores(METHODS, ["linear"], tolerance, Bootstrap(num_resamples=20))
-    for one in batches:
-        metric.update(**one)
-    return {r["level"]: {name: figure["value"] for name, figure in r["values"].items()} for r in metric.compute()}
+def scores(one: dict[str, object]) -> dict[int, dict[str, float]]:
+    found = records(MazePaths(), one, baselines=["linear"])
+    return {r["level"]: {name: figure["value"] for name, figure in r["values"].items()} for r in found}
 
 
 def test_equals_the_definition():
     one = batch()
     found = scores(one)
-    paths = one["estimates"] | {"truth": one["clean"]}
+    paths, walls = one["estimates"], one["clip"].context[:, 0].bool()
     for level in (1, 2):
         clips = [i for i in range(12) if one["level"][i] == level]
         error = {m: [] for m in METHODS}
@@ -148,37 +150,36 @@ def test_equals_the_definition():
             hits, lengths = [], []
             for i in clips:
                 ends = [(path[i, :, t].double(), path[i, :, t + 1].double()) for t in range(9)]
-                hits.append([sampled_collision(one["walls"][i], p, q) for p, q in ends])
+                hits.append([sampled_collision(walls[i], p, q) for p, q in ends])
                 lengths.append(sum(math.dist(p.tolist(), q.tolist()) for p, q in ends))
-            assert found[level][f"collision_rate/{m}"] == pytest.approx(sum(any(h) for h in hits) / len(clips))
-            assert found[level][f"edge_collisions/{m}"] == pytest.approx(sum(sum(h) / 9 for h in hits) / len(clips))
+            assert found[level][f"paths_in_walls/{m}"] == pytest.approx(sum(any(h) for h in hits) / len(clips))
+            assert found[level][f"edges_in_walls/{m}"] == pytest.approx(sum(sum(h) / 9 for h in hits) / len(clips))
             if m != "truth":
                 true_lengths = sum(path_length(one["clean"][[i]]).item() for i in clips)
-                assert found[level][f"length_ratio/{m}"] == pytest.approx(sum(lengths) / true_lengths, rel=1e-5)
-                assert found[level][f"mse/{m}"] == pytest.approx(sum(error[m]) / len(clips), rel=1e-5)
+                assert found[level][f"length/{m}"] == pytest.approx(sum(lengths) / true_lengths, rel=1e-5)
+                assert found[level][f"path_mse/{m}"] == pytest.approx(sum(error[m]) / len(clips), rel=1e-5)
         pairs = list(zip(error["refined"], error["linear"], strict=True))
         better, worse = sum(r < 0.99 * n for r, n in pairs), sum(r > 1.01 * n for r, n in pairs)
-        assert found[level]["mse_ratio/refined/linear"] == pytest.approx(sum(error["refined"]) / sum(error["linear"]))
-        assert found[level]["better/refined/linear"] == pytest.approx(better / len(clips))
-        assert found[level]["worse/refined/linear"] == pytest.approx(worse / len(clips))
-        assert found[level]["unchanged/refined/linear"] == pytest.approx(1 - (better + worse) / len(clips))
+        assert found[level]["path_mse_ratio/refined/linear"] == pytest.approx(
+            sum(error["refined"]) / sum(error["linear"])
+        )
+        assert found[level]["path_mse_better/refined/linear"] == pytest.approx(better / len(clips))
+        assert found[level]["path_mse_worse/refined/linear"] == pytest.approx(worse / len(clips))
 
 
 def test_zero_output_is_unchanged_and_the_truth_is_better():
     one = batch()
     one["estimates"]["refined"] = one["estimates"]["linear"]
     for figures in scores(one).values():
-        assert figures["mse_ratio/refined/linear"] == figures["unchanged/refined/linear"] == 1.0
-        assert figures["better/refined/linear"] == figures["worse/refined/linear"] == 0.0
+        assert figures["path_mse_ratio/refined/linear"] == 1.0
+        assert figures["path_mse_better/refined/linear"] == figures["path_mse_worse/refined/linear"] == 0.0
     one["estimates"]["refined"] = one["clean"]
     for figures in scores(one).values():
-        assert figures["mse/refined"] == figures["endpoint_error/refined"] == 0.0
-        assert figures["better/refined/linear"] == figures["length_ratio/refined"] == 1.0
-        assert figures["collision_rate/refined"] == figures["collision_rate/truth"]
+        assert figures["path_mse/refined"] == figures["endpoint_error/refined"] == 0.0
+        assert figures["path_mse_better/refined/linear"] == figures["length/refined"] == 1.0
+        assert figures["paths_in_walls/refined"] == figures["paths_in_walls/truth"]
 
 
-def test_refuses_bad_settings():
-    with pytest.raises(BadValue, match=r"tolerance=-0\.1: expected 0 or more"):
-        MazeScores(METHODS, [], tolerance=-0.1)
-    with pytest.raises(BadValue, match=r"estimates=\['linear', 'refined'\]: expected exactly \['linear'\]"):
-        MazeScores(["linear"], []).update(**batch())
+def test_clips_without_walls_are_refused():
+    with pytest.raises(BadValue, match="clip=None: expected clips with the walls of their mazes"):
+        scores(batch() | {"clip": None})

@@ -5,35 +5,47 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp_refiner.evaluation.measures import (
-    ErrorTable,
+    SSIM,
+    Batch,
     FrechetDistance,
     KeyframeContract,
-    MazeScores,
+    MazePaths,
     MissingFrameError,
     RandomConvFeatures,
     Realism,
-    ScoreTable,
-    StochasticScores,
+    SeveralSamples,
+    SquaredError,
 )
 from tests.evaluation.measures import test_error_table, test_maze, test_missing_frame, test_stochastic
 from tests.evaluation.measures.moving import every, linear, moving_textures
+from tests.evaluation.measures.tables import table
 
 
 def updates() -> dict[str, tuple]:
+    """Metrics with what they are updated with; of a table the fields of a batch."""
     truth, known = moving_textures(4), every(4, 4, 13)
     estimate, level, index = linear(truth, 4), torch.ones(4, dtype=torch.long), torch.arange(4)
     clips = {"estimates": {"linear": estimate}, "clean": truth}
     of = {"known": known, "level": level, "sample": index}
+    samples = test_stochastic.forecasts(spread=0.7, b=5)
     return {
         "missing_frame": (MissingFrameError(4), test_missing_frame.batch()),
-        "error_table": (ErrorTable(test_error_table.METHODS, ["linear"]), test_error_table.batch()),
-        "score_table": (ScoreTable(["linear"], []), clips | of),
-        "realism": (Realism(["linear"]), clips | of),
         "frechet": (FrechetDistance(["linear"], [], RandomConvFeatures(2)), clips | {"sample": index}),
-        "stochastic": (StochasticScores(4), test_stochastic.forecasts(spread=0.7, b=5)),
-        "contract": (KeyframeContract(), {"output": estimate, "values": truth, "keyframes": known}),
-        "maze": (MazeScores(test_maze.METHODS, ["linear"]), test_maze.batch()),
+        "error": (table(SquaredError(), test_error_table.METHODS, ["linear"]), test_error_table.batch()),
+        "score": (table(SSIM(), ["linear"]), clips | of),
+        "realism": (table(Realism(), ["linear"]), clips | of),
+        "samples": (table(SeveralSamples(4, "a"), ["a"]), samples | {"estimates": {"a": samples["clean"]}}),
+        "contract": (table(KeyframeContract(), ["linear"]), clips | of | {"values": truth}),
+        "maze": (table(MazePaths(), test_maze.METHODS, ["linear"]), test_maze.batch()),
     }
+
+
+def update(metric, batch: dict) -> None:
+    """With a batch, or with its fields by name."""
+    if isinstance(metric, MissingFrameError | FrechetDistance):
+        metric.update(**batch)
+    else:
+        metric.update(Batch(**batch))
 
 
 class Synchronising(TorchDispatchMode):
@@ -58,7 +70,7 @@ class Synchronising(TorchDispatchMode):
 def test_update_reads_no_value_back(name):
     metric, batch = updates()[name]
     with Synchronising() as mode:
-        metric.update(**batch)
+        update(metric, batch)
     assert mode.seen == []
     assert metric.compute()
 
@@ -79,17 +91,19 @@ def test_update_never_waits_for_the_gpu(name):
     metric, batch = updates()[name]
 
     def moved(value):
-        return {k: moved(v) for k, v in value.items()} if isinstance(value, dict) else value.cuda()
+        if isinstance(value, dict):
+            return {k: moved(v) for k, v in value.items()}
+        return value.to("cuda")
 
     on_gpu, metric = moved(batch), metric.cuda()
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        metric.update(**on_gpu)
+        update(metric, on_gpu)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     on_host = updates()[name][0]
-    on_host.update(**batch)
+    update(on_host, batch)
     assert_close(metric.compute(), on_host.compute())
 
 
@@ -98,9 +112,11 @@ def assert_close(a, b) -> None:
         assert a.keys() == b.keys()
         for key in a:
             assert_close(a[key], b[key])
-    elif isinstance(a, list):
+    elif isinstance(a, list | tuple):
         assert len(a) == len(b)
         for x, y in zip(a, b, strict=True):
             assert_close(x, y)
+    elif a is None or isinstance(a, str):
+        assert a == b
     else:
         assert float(a) == pytest.approx(float(b), rel=2e-3, abs=1e-4)

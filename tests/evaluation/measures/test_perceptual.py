@@ -13,13 +13,13 @@ from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.evaluation.measures import (
     LPIPS,
     STLPIPS,
-    ErrorTable,
+    VMAF,
     FrechetDistance,
     I3DFeatures,
     InceptionFeatures,
-    ScoreTable,
     vmaf,
 )
+from tests.evaluation.measures.tables import grouped, records
 
 needs_stlpips = pytest.mark.skipif(
     importlib.util.find_spec("stlpips_pytorch") is None, reason="needs the extra metrics"
@@ -39,6 +39,13 @@ def videos(b: int = 2, t: int = 3, h: int = 40, w: int = 48) -> Tensor:
 
 def noisy(video: Tensor, sigma: float) -> Tensor:
     return (video + sigma * torch.randn(video.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+
+
+def batch_of(estimates: dict[str, Tensor], clean: Tensor, known: Tensor) -> dict:
+    """All clips at level 1."""
+    n = len(clean)
+    clips = {"estimates": estimates, "clean": clean, "known": known}
+    return clips | {"level": torch.ones(n, dtype=torch.long), "sample": torch.arange(n)}
 
 
 @pytest.fixture
@@ -87,11 +94,9 @@ def test_st_lpips_refuses_frames_too_small_for_its_network():
 @needs_stlpips
 def test_st_lpips_in_a_table():
     clean = videos(t=4)
-    table = ErrorTable(["a", "b"], ["b"], measures={"st_lpips": STLPIPS()})
     known = torch.tensor([[True, False, False, True]] * 2)
     estimates = {"a": noisy(clean, 0.05), "b": noisy(clean, 0.2)}
-    table.update(estimates, clean, known, torch.ones(2, dtype=torch.long), torch.arange(2))
-    values = table.compute()[0]["values"]
+    values = records(STLPIPS(), batch_of(estimates, clean, known), baselines=["b"])[0]["values"]
     assert values["st_lpips_ratio/a/b"]["high"] < 1
     assert values["st_lpips_better/a/b"]["value"] == 1.0
 
@@ -104,11 +109,10 @@ def test_vmaf_ranks_and_is_high_for_the_truth():
     assert (perfect > 90).all()
     assert (perfect > good + 5).all()
     assert (good > bad + 5).all()
-    table = ScoreTable(["good", "bad"], ["bad"], measures={"vmaf": vmaf})
     known = torch.tensor([[True, False, False, False, False, True]] * 2)
     estimates = {"good": noisy(clean, 0.05), "bad": noisy(clean, 0.3)}
-    table.update(estimates, clean, known, torch.ones(2, dtype=torch.long), torch.arange(2))
-    assert table.compute()[0]["values"]["vmaf_gain/good/bad"]["low"] > 0
+    found = records(VMAF(), batch_of(estimates, clean, known), baselines=["bad"])
+    assert found[0]["values"]["vmaf_gain/good/bad"]["low"] > 0
 
 
 @pytest.mark.parametrize(
@@ -161,7 +165,7 @@ def test_fvd_is_the_plain_distance_of_one_vector_a_clip(weights):
     assert features(clean).shape == (12, 1, 400)
     metric = FrechetDistance(["truth", "noisy"], [], features, standardise=False, num_folds=2)
     metric.update({"truth": clean, "noisy": noisy(clean, 0.1)}, clean, torch.arange(12))
-    found = metric.compute()
+    (found,) = (group["values"] for group in grouped(metric.compute()))
     assert found["frechet/truth"]["value"] == pytest.approx(0, abs=1e-3)
     assert found["frechet/noisy"]["value"] > 100
     with pytest.raises(BadValue, match="clips=9 frames: expected at least 10 frames for I3D"):

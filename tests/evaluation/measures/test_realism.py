@@ -10,13 +10,13 @@ from torch import Tensor
 from interp_refiner.core import BadValue
 from interp_refiner.data.medium.soft import blurred
 from interp_refiner.evaluation.measures import (
-    Bootstrap,
     Realism,
     difference_energy,
     energies,
     laplacian_energy,
     nearest_keyframe_copy,
 )
+from tests.evaluation.measures import tables
 from tests.evaluation.measures.moving import every, linear, moving_textures
 
 STEP, T = 4, 13
@@ -24,14 +24,11 @@ QUANTITIES = ("high_frequency", "boundary_motion", "inside_motion", "flicker")
 
 
 def measured(truth: Tensor, estimates: dict[str, Tensor], known: Tensor, batch_size: int = 100) -> dict[str, dict]:
-    metric = Realism(list(estimates), Bootstrap(num_resamples=100))
-    for start in range(0, len(truth), batch_size):
-        rows = slice(start, start + batch_size)
-        level = torch.full((len(truth[rows]),), 2)
-        metric.update(
-            {m: x[rows] for m, x in estimates.items()}, truth[rows], known[rows], level, torch.arange(len(truth))[rows]
-        )
-    (record,) = metric.compute()
+    n = len(truth)
+    whole = {"estimates": estimates, "clean": truth, "known": known}
+    whole |= {"level": torch.full((n,), 2), "sample": torch.arange(n)}
+    parts = [tables.rows(whole, slice(start, start + batch_size)) for start in range(0, n, batch_size)]
+    (record,) = tables.records(Realism(), *parts)
     assert record["level"] == 2
     return record["values"]
 
@@ -151,7 +148,5 @@ def test_what_the_truth_does_not_have_is_no_figure():
 
 def test_refuses_bad_input():
     truth, known = moving_textures(2, t=T), every(STEP, 2, T)
-    with pytest.raises(BadValue, match=r"estimates=\['a'\]: expected exactly \['b'\]"):
-        Realism(["b"]).update({"a": truth}, truth, known, torch.ones(2, dtype=torch.long), torch.arange(2))
     with pytest.raises(BadValue, match="clips=2x16 positions: expected at least 3x3"):
         energies(truth[:, :, :, :2], known)

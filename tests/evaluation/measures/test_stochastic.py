@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue
-from interp_refiner.evaluation.measures import Bootstrap, StochasticScores, energy_score
+from interp_refiner.evaluation.measures import Batch, SeveralSamples, energy_score
+from tests.evaluation.measures.tables import records, table
 
 
 def forecasts(spread: float, shift: float = 0.0, m: int = 4, b: int = 3000, seed: int = 0) -> dict[str, Tensor]:
@@ -24,12 +25,11 @@ def forecasts(spread: float, shift: float = 0.0, m: int = 4, b: int = 3000, seed
 
 
 def scores(m: int, *batches: dict[str, Tensor]) -> dict[str, float]:
-    metric = StochasticScores(m, Bootstrap(num_resamples=20))
-    for one in batches:
-        metric.update(**one)
-    (record,) = metric.compute()
+    (record,) = records(
+        SeveralSamples(m, "sampler"), *(one | {"estimates": {"sampler": one["clean"]}} for one in batches)
+    )
     assert record["level"] == 3
-    return {name: figure["value"] for name, figure in record["values"].items()}
+    return {name.removesuffix("/sampler"): figure["value"] for name, figure in record["values"].items()}
 
 
 @pytest.mark.parametrize("space", [(3, 2), ()])
@@ -113,9 +113,9 @@ def test_samples_are_exchangeable_and_known_frames_unread():
 
 def test_refuses_a_single_sample():
     with pytest.raises(BadValue, match="num_samples=1: expected at least 2 samples per clip"):
-        StochasticScores(1)
+        SeveralSamples(1, "sampler")
     one = forecasts(spread=1.0, m=1, b=2)
     with pytest.raises(BadValue, match="samples=1: expected at least 2 samples per clip"):
         energy_score(one["samples"], one["clean"], ~one["known"])
     with pytest.raises(BadValue, match="samples=1: expected 4 samples per clip"):
-        StochasticScores(4).update(**one)
+        table(SeveralSamples(4, "sampler"), ["sampler"]).update(Batch(**one, estimates={"sampler": one["clean"]}))

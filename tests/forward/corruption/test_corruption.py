@@ -53,7 +53,7 @@ def test_x_is_the_equation(mode, interpolator):
     corruption.interpolator = make_interpolator(interpolator)
     clip = random_clip(batch=8, frames=9, space=(8, 12), channels=16)
     c = corruption(clip, "train")
-    noise = 0 if c.noise is None else c.sigma * per_frame(c.noise_profile, c.x) * c.noise
+    noise = 0 if c.noise is None else c.amplitude * corruption.noise.eps(c.noise, c)
     tau = c.tau.view(-1, *[1] * (c.x.ndim - 1))
     expected = (1 - tau) * clip.latents + tau * (c.interpolation + noise)
     torch.testing.assert_close(c.x, torch.where(per_frame(c.given, c.x), clip.latents, expected))

@@ -55,13 +55,13 @@ def test_without_noise_any_sigma_is_zero_and_says_so():
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
 def test_noise_of_neighbouring_frames_is_correlated_and_of_unit_variance(correlation):
     draws, like = Draws(0, "train", ["a", "b"], [0, 0]), torch.empty(2, 3, 9, 40, 40)
-    noise = Gauss(temporal_correlation=correlation).draw(draws, "noise", like)
+    noise = Gauss(temporal_correlation=correlation).draw(draws, "noise", like, 1)
     if correlation == 0:
         assert torch.equal(noise, draws.normal("noise", like))
     for lag in range(4):
         product = (noise[:, :, lag:] * noise[:, :, : 9 - lag]).mean((0, 1, 3, 4))
         torch.testing.assert_close(product, torch.full_like(product, correlation**lag), atol=0.05, rtol=0)
-    alone = Gauss(temporal_correlation=correlation).draw(Draws(0, "train", ["b"], [0]), "noise", like[1:])
+    alone = Gauss(temporal_correlation=correlation).draw(Draws(0, "train", ["b"], [0]), "noise", like[1:], 1)
     torch.testing.assert_close(noise[1:], alone)
 
 

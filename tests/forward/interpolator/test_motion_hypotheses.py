@@ -8,6 +8,7 @@ from interp_refiner.forward.interpolator import (
     Backward,
     BlockFields,
     Forward,
+    Leading,
     Linear,
     LinearBlend,
     MotionFields,
@@ -18,7 +19,7 @@ from interp_refiner.forward.interpolator import (
 from interp_refiner.forward.interpolator.splatting import splat
 from tests.factories import make_interpolator
 
-NAMES = ["motion_hypotheses", "motion_hypotheses_pixels"]
+NAMES = ["motion_hypotheses", "motion_hypotheses_pixels", "quadratic_pixels"]
 LAWS = [Forward(), Backward(), Quadratic(), LinearBlend(), Nearest()]
 FORWARD, BACKWARD, QUADRATIC, BLEND, NEAREST = range(1, 6)
 KNOWN = torch.tensor([[frame % 4 == 0 for frame in range(13)]])  # three gaps of four frames
@@ -245,3 +246,23 @@ def test_no_law_at_all_and_paths_are_refused():
         hypotheses([])
     with pytest.raises(BadValue, match=r"latents=\(1, 2, 13\): expected video \[b, c, t, h, w\]"):
         hypotheses()(noise(1, 2, 13), KNOWN)
+
+
+def test_another_hypothesis_leads():
+    latents, known = waves(4.0 * torch.randn(13, 2, generator=torch.Generator().manual_seed(1))), KNOWN
+    inner = hypotheses()
+    plain, led = inner(latents, known), Leading(inner, leader=QUADRATIC)(latents, known)
+    order = [QUADRATIC, FORWARD, BACKWARD, 0, BLEND, NEAREST]
+    assert torch.equal(led.latents, plain.hypotheses[:, QUADRATIC])
+    present = (led.present > 0).unsqueeze(2)
+    assert torch.equal(led.hypotheses, torch.where(present, plain.hypotheses[:, order], led.latents.unsqueeze(1)))
+    assert torch.equal(led.present[:, [1, 2, 4, 5]], plain.present[:, [1, 2, 4, 5]])
+    assert led.present[:, 0].eq(1).all()
+    assert torch.equal(led.confidence, plain.confidence)
+    assert not led.latents.equal(plain.latents)
+
+
+@pytest.mark.parametrize("leader", [6, -7])
+def test_a_leader_that_does_not_exist_is_refused(leader):
+    with pytest.raises(BadValue, match=rf"leader={leader}: expected a hypothesis from -6 to 5"):
+        Leading(hypotheses(), leader)

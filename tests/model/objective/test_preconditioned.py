@@ -14,17 +14,19 @@ from tests.helpers import build
 BRIDGE = ["corruption/bridge_time=uniform", "corruption.sigma=0.7"]
 
 
-@pytest.mark.parametrize("space", [(4, 6), ()])
-def test_a_state_on_the_arc_is_the_mix_of_residual_and_noise(space):
-    corrupted, _, _ = corrupted_clip(*BRIDGE, stream="train", space=space, batch=6)
+@pytest.mark.parametrize(
+    ("mode", "space"), [("dist", (4, 6)), ("dist", ()), ("disagreement", (4, 6))], ids=["video", "path", "local scale"]
+)
+def test_a_state_on_the_arc_is_the_mix_of_residual_and_noise(mode, space):
+    corrupted, corruption, _ = corrupted_clip(f"corruption={mode}", *BRIDGE, stream="train", space=space, batch=6)
     arc = Preconditioned(spec_of(), 4, variance=2.0).arc
     on = arc(corrupted)
     missing = per_frame(corrupted.missing, corrupted.x).expand_as(corrupted.x)
     residual = (corrupted.clean - corrupted.interpolation) / on.deviation
-    mix = on.angle.cos() * residual + on.angle.sin() * corrupted.noise
+    mix = on.angle.cos() * residual + on.angle.sin() * corruption.noise.eps(corrupted.noise, corrupted)
     torch.testing.assert_close(on.point[missing], mix[missing], atol=1e-4, rtol=1e-4)
     signal = ((1 - per_sample(corrupted.tau, corrupted.x)) * on.deviation).detach().expand_as(missing)[missing]
-    noise = per_frame(corrupted.noise_level, corrupted.x).expand_as(missing)[missing]
+    noise = (per_sample(corrupted.tau, corrupted.x) * corrupted.amplitude).expand_as(missing)[missing]
     expected = torch.tensor([math.atan2(n, s) for n, s in zip(noise, signal, strict=True)])
     torch.testing.assert_close(on.angle.expand_as(missing)[missing], expected)
 
@@ -39,6 +41,13 @@ def test_the_deviation_falls_with_confidence_and_rises_with_the_channels_varianc
     channel = 3.0 * torch.tensor([1.0, math.e, 1 / math.e, math.e**2]).view(1, -1, 1, 1, 1)
     expected = channel * corrupted.noise_profile.square().view(2, 1, 21, 1, 1) * (1 - confidence).unsqueeze(1)
     torch.testing.assert_close(arc.deviation(corrupted).square(), expected + 1e-6)
+
+
+def test_with_a_local_scale_the_deviation_is_a_share_of_it():
+    corrupted, _, _ = corrupted_clip("corruption=disagreement")
+    deviation = Preconditioned(spec_of(), 4, variance=0.25).arc.deviation(corrupted)
+    expected = 0.5 * corrupted.local_scale * per_frame(corrupted.noise_profile, corrupted.x)
+    torch.testing.assert_close(deviation.square(), expected.square() + 1e-6)
 
 
 def test_one_jump_ignores_the_noise_and_a_nearly_clean_state_ignores_the_network():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue, Draws, per_frame, per_sample
-from interp_refiner.model.sampler import Arc, Bridge, Even, bridge, steps_along
+from interp_refiner.model.sampler import Arc, Bridge, Even, steps_along
 from tests.factories import corrupted_clip, make_corruption, random_clip
 from tests.helpers import build, group_members
 
@@ -180,13 +180,14 @@ def test_frames_without_noise_follow_the_estimate(eta):
 
 
 def test_fresh_noise_changes_the_sample_and_depends_on_the_key_alone():
-    corrupted, _, draws = corrupted_clip(batch=2)
-    model, steps = lambda state: state.x, Bridge(3, eta=0.8).along(0.3)
-    first = bridge(model, corrupted, draws, steps)
-    assert same_bits(first, bridge(model, corrupted, draws, steps))
-    other = bridge(model, corrupted, Draws(1, "sample", corrupted.clip.keys), steps)
+    corrupted, corruption, draws = corrupted_clip(batch=2)
+    model, sampler = lambda state: state.x, Bridge(3, eta=0.8)
+    first = sampler(model, corrupted, draws, corruption)
+    assert same_bits(first, sampler(model, corrupted, draws, corruption))
+    other = sampler(model, corrupted, Draws(1, "sample", corrupted.clip.keys), corruption)
     assert not torch.allclose(first, other)
-    torch.testing.assert_close(bridge(model, corrupted, draws, Bridge(3).along(0.3)), corrupted.x, atol=1e-5, rtol=0)
+    still = Bridge(3)(model, corrupted, draws, corruption)
+    torch.testing.assert_close(still, corrupted.x, atol=1e-5, rtol=0)
 
 
 def test_fresh_noise_is_as_correlated_as_the_corruptions():

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
 from interp_refiner.assemble import assemble, load_run
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.train import train
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, check_state, start_from
+from interp_refiner.training.checkpoint.sharded import write_sharded
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
@@ -98,6 +100,26 @@ def test_a_checkpoint_without_its_config_is_judged_by_its_tensors(begun, tmp_pat
     other = assemble(config(tmp_path, "optimizer=muon"))
     with pytest.raises(BadValue, match="with the state of Joined"):
         check_state(file, other.module)
+
+
+def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_path):
+    """As fsdp2 writes it: names and sizes are read, no numbers."""
+    optimizer = begun.module.recipe.optimizer(begun.module)
+    shards = {"state_dict": get_model_state_dict(begun.module)}
+    states = {"optimizer_0": get_optimizer_state_dict(begun.module, optimizer)}
+    write_sharded(shards | states, {"epoch": 0}, tmp_path / "whole.ckpt")
+    check_state(tmp_path / "whole.ckpt", begun.module)
+    deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
+    with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
+        check_state(tmp_path / "whole.ckpt", deeper.module)
+    with pytest.raises(BadValue, match="with the state of Joined"):
+        check_state(tmp_path / "whole.ckpt", assemble(config(tmp_path, "optimizer=muon")).module)
+    shards["state_dict"].pop("backbone.wan.proj_out.bias")
+    write_sharded(shards | states, {"epoch": 0}, tmp_path / "partial.ckpt")
+    with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.proj_out\.bias is missing"):
+        check_state(tmp_path / "partial.ckpt", begun.module)
+    write_sharded({"state_dict": get_model_state_dict(begun.module)}, {"epoch": 0}, tmp_path / "weights.ckpt")
+    check_state(tmp_path / "weights.ckpt", begun.module)
 
 
 @pytest.mark.parametrize(

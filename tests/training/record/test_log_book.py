@@ -39,7 +39,7 @@ def test_an_entry_says_what_was_run_and_what_came_out(book):
     assert (found["commit"], found["uncommitted changes"], found["steps"]) == ("abc", True, 7)
     assert found["ratio"] == 0.5
     assert found["decision"] == UNDECIDED
-    assert "| 2 | 2.0000 | 0.5000 | 0.2500 | 100% |" in path.read_text()
+    assert "| 2 | 2.0000 | 0.5000 | 0.250 | 100% |" in path.read_text()
 
 
 def test_levels_come_in_order_and_the_mean_last():

@@ -1,0 +1,65 @@
+"""What ``--help`` shows: Hydra's own text, with the comments of the YAML files beside the values."""
+
+import contextlib
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s#:-][^:#]*):(?:\s|$)")
+COMMENT = re.compile(r"\s#\s(?P<text>[^#]*)$")
+COLUMN = 44  # where comments begin, if a value leaves room
+
+
+def keys_of(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Every line of a YAML file with its dotted key; empty for lines that begin no value."""
+    parents: list[tuple[int, str]] = []
+    for line in lines:
+        found = LINE.match(line)
+        if found is None:
+            yield "", line
+            continue
+        indent = len(found["indent"])
+        parents = [(depth, key) for depth, key in parents if depth < indent] + [(indent, found["key"])]
+        yield ".".join(key for _, key in parents), line
+
+
+def comments_of(cfg: DictConfig, config_name: str, folders: Sequence[Path]) -> dict[str, str]:
+    """The comments of the files that a config was composed of, by dotted key.
+
+    Args:
+        cfg: composed, with Hydra's own part.
+        config_name: the primary config.
+        folders: where config groups are.
+    """
+    chosen = {"": config_name} | {group: option for group, option in cfg.hydra.runtime.choices.items() if option}
+    found: dict[str, str] = {}
+    for group, option in chosen.items():
+        name, _, package = group.partition("@")
+        file = next((f for folder in folders if (f := folder / name / f"{option}.yaml").is_file()), None)
+        if file is None:
+            continue
+        lines = file.read_text().splitlines()
+        prefix = "" if "# @package _global_" in lines[:1] else package or name.replace("/", ".")
+        for key, line in keys_of(lines):
+            if key and (comment := COMMENT.search(line)):
+                found[f"{prefix}.{key}".lstrip(".")] = comment["text"]
+    return found
+
+
+def commented(text: str, comments: dict[str, str]) -> str:
+    """YAML with a comment behind every value that has one."""
+    lines = keys_of(text.split("\n"))
+    return "\n".join(f"{line:<{COLUMN}} # {comments[key]}" if key in comments else line for key, line in lines)
+
+
+def print_help(show: Callable[[], None], cfg: DictConfig, config_name: str, folders: Sequence[Path]) -> None:
+    """Prints what ``show`` prints, with comments."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            show()
+    finally:  # Hydra ends the program here
+        print(commented(printed.getvalue(), comments_of(cfg, config_name, folders)), end="")

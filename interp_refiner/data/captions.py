@@ -1,0 +1,65 @@
+"""Captions of videos: text files beside them, or one table for all."""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from posixpath import normpath
+from typing import Any
+
+from interp_refiner.core import BadValue
+
+BESIDE = (".txt", ".caption")  # each is one caption, its lines joined
+FILE, CAPTION = ("file", "video", "file_name"), ("caption", "text")  # as data sets call the two columns
+ALLOWED = f"a csv or jsonl with {' | '.join(FILE)} and {' | '.join(CAPTION)}"
+
+
+def captions_beside(video: Path) -> tuple[str, ...]:
+    """Those of ``a.txt`` and ``a.caption`` beside ``a.mp4``; raises ValueError naming a file that is no text."""
+    found = []
+    for file in (video.with_suffix(suffix) for suffix in BESIDE):
+        try:
+            found += [one_line(file.read_text(encoding="utf-8-sig"))] if file.is_file() else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"its caption {file.name} cannot be read as UTF-8: {error}") from error
+    return tuple(dict.fromkeys(filter(None, found)))
+
+
+def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    """The captions of every file in a csv or jsonl, in their order.
+
+    A file may have several: rows of its own, or in jsonl a list.
+
+    Raises:
+        BadValue: no such file, or a row that is not like this, with its number.
+    """
+    found: dict[str, list[str]] = {}
+    try:
+        for number, row in enumerate(_rows(path), 1):
+            name, said = (_value(row, names) for names in (FILE, CAPTION))
+            said = [said] if isinstance(said, str) else said
+            if not isinstance(name, str) or not isinstance(said, list) or not all(isinstance(s, str) for s in said):
+                raise BadValue("captions", path, f"{ALLOWED}; row {number} has {', '.join(map(str, row)) or 'nothing'}")
+            found.setdefault(normpath(name), []).extend(map(one_line, said))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+        raise BadValue("captions", path, f"{ALLOWED}: {error}") from error
+    return {name: tuple(dict.fromkeys(filter(None, said))) for name, said in found.items()}
+
+
+def one_line(text: str) -> str:
+    """Words parted by single blanks."""
+    return " ".join(text.split())
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
+        if path.suffix != ".jsonl":
+            yield from ({name or "": value or "" for name, value in row.items()} for row in csv.DictReader(file))
+            return
+        for line in filter(str.strip, file):
+            row = json.loads(line)
+            yield row if isinstance(row, dict) else {}
+
+
+def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    return next((row[name] for name in names if name in row), None)

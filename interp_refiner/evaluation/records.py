@@ -1,0 +1,218 @@
+"""What an evaluation found: tidy records, which tables, plots, pages and cards are queries on."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from interp_refiner.core import Interval, Measure
+from interp_refiner.evaluation.measures import Record, Role, SquaredError
+from interp_refiner.training.missing_frame import level_rows
+
+FILE = "evaluation.json"
+REFINED = "refined"  # the estimate that validation judges
+DIGITS = 7  # significant ones of a figure in a file: those of float32
+
+
+@dataclass(frozen=True)
+class Column:
+    """A measure, of one method or of two.
+
+    Attributes:
+        measure: what is measured.
+        against: the method that the others are compared with; None for a figure of one method.
+    """
+
+    measure: Measure
+    against: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str | None]:
+        """What tells columns apart, whatever version wrote their headings."""
+        return self.measure.name, self.against
+
+    @property
+    def told(self) -> bool:
+        """Whether a table writes its interval: of comparisons and of ratios, not of plain figures in units."""
+        return self.measure.neutral is not None or self.against is not None
+
+    @property
+    def heading(self) -> str:
+        """For people."""
+        return self.measure.heading.format(against=self.against)
+
+
+@dataclass
+class Evaluation:
+    """Figures of several methods on the same held-out clips.
+
+    Attributes:
+        about: what was evaluated and how, shown as it is: checkpoint, data, clips, sampler, seed, commit, command.
+        methods: name and role of every method, in the order to be shown: ``estimate`` for what the refiner made,
+            ``baseline`` for interpolations, ``control`` for clips of known quality.
+        baseline: the method that ratios are relative to, where one has to be chosen.
+        measures: of the records, in the order to be shown.
+        records: the figures; ``pandas.DataFrame(evaluation.records)`` is a tidy table.
+    """
+
+    about: dict[str, Any]
+    methods: dict[str, Role]
+    baseline: str = "linear"
+    measures: list[Measure] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+
+    @cached_property
+    def _index(self) -> dict[tuple[Any, ...], Record]:
+        return {(r.measure, r.method, r.against, r.level, r.gap, r.offset): r for r in self.records}
+
+    def record(self, name: str, method: str, against: str | None = None, **at: int) -> Record | None:
+        """The record with exactly these keys among ``level``, ``gap`` and ``offset``; None where there is none."""
+        place = (at.get("level"), at.get("gap"), at.get("offset"))
+        return self._index.get((name, method, against, *place))
+
+    def figure(self, column: Column, method: str, **at: int) -> Interval | None:
+        """What a method has in a column."""
+        found = self.record(column.measure.name, method, column.against, **at)
+        return None if found is None else Interval(found.value, found.low, found.high)
+
+    @property
+    def scored(self) -> str:
+        """``4 of 64 clips``, where only a part of the clips was decoded; else empty."""
+        decoded, clips = self.about.get("clips decoded"), self.about.get("clips")
+        return f"{decoded} of {clips} clips" if decoded not in (None, clips) else ""
+
+    @property
+    def levels(self) -> list[int]:
+        """The levels with any figure, ascending."""
+        return sorted({r.level for r in self.records if r.level is not None})
+
+    @property
+    def gaps(self) -> list[int]:
+        """The gaps with figures over all levels, ascending; 0 stands for frames outside the outermost keyframes."""
+        return sorted({r.gap for r in self.records if r.gap is not None and r.level is None and r.offset is None})
+
+    @property
+    def baselines(self) -> list[str]:
+        """What the others are compared with: :attr:`baseline`, then the run's own interpolation if it is another."""
+        return sorted(self.named("baseline"), key=lambda method: method != self.baseline)
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        """Every measure with a figure, beside each method that it is compared with; :attr:`baselines` first."""
+        found = dict.fromkeys((r.measure, r.against) for r in self.records)
+        order = dict.fromkeys([None, *self.baselines, *(against for _, against in found)])
+        return [Column(m, against) for m in self.measures for against in order if (m.name, against) in found]
+
+    def brief(self, base: str | None = None) -> list[Column]:
+        """The columns to show where room is short, comparisons with ``base`` (None: :attr:`baseline`) and estimates."""
+        wanted = (None, base or self.baseline, *self.named("estimate"))
+        return [column for column in self.columns if column.measure.brief and column.against in wanted]
+
+    @property
+    def sections(self) -> list[str]:
+        """What the columns belong to, in order."""
+        return list(dict.fromkeys(column.measure.section for column in self.columns))
+
+    def named(self, *roles: Role) -> list[str]:
+        """The methods with one of these roles."""
+        return [name for name, role in self.methods.items() if role in roles]
+
+    def save(self, path: Path) -> None:
+        """Writes a file, one line a record; what is not a finite number becomes null."""
+        head = {"about": self.about, "methods": self.methods, "baseline": self.baseline, "columns": Record._fields}
+        head["measures"] = [changed(measure) for measure in self.measures]
+        lines = ",\n".join(json.dumps(finite(rounded(record))) for record in self.records)
+        text = json.dumps(finite(head), indent=1, allow_nan=False)
+        path.write_text(f'{text[:-2]},\n "records": [\n{lines}\n ]\n}}\n')
+
+    @classmethod
+    def load(cls, path: Path) -> "Evaluation":
+        """What :meth:`save` wrote; raises :class:`ValueError` for a file of an older version."""
+        found = json.loads(path.read_text())
+        if "columns" not in found:
+            raise ValueError(f"{path}: an older version wrote it; evaluate again")
+        names, rows = found.pop("columns"), found.pop("records")
+        records = [Record(**dict(zip(names, row, strict=True))) for row in rows]
+        numbers = [r._replace(value=number(r.value), low=number(r.low), high=number(r.high)) for r in records]
+        measures = [Measure(**measure) for measure in found.pop("measures")]
+        return cls(**found, measures=measures, records=numbers)
+
+
+def of_validation(metrics: Mapping[str, float | None], base: str) -> Evaluation:
+    """The figures of a run's last validation, ``val/level_<s>/<figure>``, which have no intervals.
+
+    Args:
+        metrics: by name.
+        base: the run's own interpolation, which they are relative to.
+    """
+    error, ratio, better, _ = SquaredError.measures[0].family
+    names = {"refined_mse": (error, None), "ratio": (ratio, base), "improved_share": (better, base)}
+    records = [
+        Record(names[figure][0].name, REFINED, value, math.nan, math.nan, names[figure][1], level=int(group[6:]))
+        for group, figures in level_rows(metrics).items()
+        for figure, value in figures.items()
+        if figure in names and group.startswith("level_") and value is not None
+    ]
+    return Evaluation({}, {REFINED: "estimate", base: "baseline"}, base, [error, ratio, better], records)
+
+
+def evaluations_of(run: Path) -> list[Path]:
+    """The ``evaluation.json`` files about a run folder, the newest last.
+
+    They lie in the run folder itself, at most two folders deep, or in the ``evaluate`` folder beside the ``train``
+    folder that it lies in (``logs/evaluate/runs/...``), where they name one of its checkpoints.
+    """
+    run = run.resolve()
+    inside = [path for depth in ("", "*/", "*/*/") for path in run.glob(depth + FILE)]
+    logs = next((parent.parent for parent in run.parents if parent.name == "train"), None)
+    beside = [] if logs is None else [path for path in (logs / "evaluate").rglob(FILE) if _is_about(path, run)]
+    return sorted(inside + beside, key=lambda path: path.stat().st_mtime)
+
+
+def newest_evaluation(run: Path) -> tuple[Evaluation, Path] | None:
+    """The newest evaluation about a run folder that can be read, and its file."""
+    for path in reversed(evaluations_of(run)):
+        try:
+            return Evaluation.load(path), path
+        except (OSError, ValueError, TypeError):  # half written, or of an older version
+            continue
+    return None
+
+
+def _is_about(path: Path, run: Path) -> bool:
+    """Whether an evaluation names a checkpoint of this run; a file that is being written names none."""
+    try:
+        checkpoint = json.loads(path.read_text())["about"]["checkpoint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return run in Path(str(checkpoint)).resolve().parents
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every number that is not finite replaced by None, as JSON needs."""
+    if isinstance(value, Mapping):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def number(value: float | None) -> float:
+    """A number of a file: NaN for null."""
+    return math.nan if value is None else value
+
+
+def rounded(record: Record) -> Record:
+    """With as many digits as float32 has."""
+    value, low, high = (float(f"{x:.{DIGITS}g}") for x in (record.value, record.low, record.high))
+    return record._replace(value=value, low=low, high=high)
+
+
+def changed(measure: Measure) -> dict[str, Any]:
+    """The attributes that differ from their defaults."""
+    plain = asdict(Measure(measure.name, measure.heading))
+    always = ("name", "heading")
+    return {name: value for name, value in asdict(measure).items() if name in always or value != plain[name]}
