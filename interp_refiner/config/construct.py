@@ -58,15 +58,11 @@ def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> N
     key, failed = by_key.get(home(root, omegaconf_key), (omegaconf_key, node))
     if isinstance(error, BadValue):
         raise with_key(error, key) from error
-    if isinstance(error, MissingExtra | ModuleNotFoundError):
-        target = str(failed.get("_target_"))
-        of_another = not isinstance(error, MissingExtra) and not _is_ours(target)
-        cure = (
-            f"; {target} is a part of another package: install it, or put its folder on PYTHONPATH"
-            if of_another
-            else ""
-        )
-        raise Refused(f"{key}: {error}{cure}") from error
+    if isinstance(error, MissingExtra | ModuleNotFoundError) or type(error) is ImportError:
+        target, what = str(failed.get("_target_")), str(error).splitlines()[0].rstrip(":")
+        if not isinstance(error, MissingExtra) and not _is_ours(target):
+            what += f"; {target} is a part of another package: install it, or put its folder on PYTHONPATH"
+        raise Refused(f"{key}: {what}") from error
     if isinstance(error, OSError) and error.filename is not None:
         argument = next((f"{key}.{name!s}" for name, value in failed.items() if value == str(error.filename)), key)
         raise Refused(f"{argument}={error.filename}: {error.strerror}") from error
