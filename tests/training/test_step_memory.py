@@ -86,7 +86,7 @@ def test_every_scale_fits_its_gpu_and_uses_it(scale):
 @pytest.mark.parametrize(
     ("overrides", "parts"),
     [
-        (["scale=rtx4090", "backbone.lora.rank=null"], "weights 5.7, gradients 5.7, moments 11.4, averages 5.7"),
+        (["scale=rtx4090", "backbone.lora.rank=null"], "weights 5.7, gradients 5.7, moments 11.5, averages 5.7"),
         (["scale=a6000", "data.batch_size=4"], "activations"),
         (["scale=h100", "activation_gb=60.0"], "activations"),
         (["scale=rtx4090", "backbone/recomputation=none"], "activations"),
