@@ -115,7 +115,7 @@ def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int
 
 
 # Bytes a token under bfloat16 autocast, uncompiled, by what autograd saves (a test holds them against it): of a block
-# that keeps everything, by width and by width of the feed-forward network; and around the blocks, modulation in float32.
+# that keeps everything, by its width and that of its feed-forward network; and around the blocks, mostly modulation.
 GRAPH, GRAPH_FFN, AROUND = 102, 4, 42
 
 
