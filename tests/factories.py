@@ -37,12 +37,19 @@ def spec_of(channels: int = 4, frames: int = 21, space: tuple[int, ...] = (4, 6)
     return ClipSpec((channels, frames, *space), (5, text_dim))
 
 
+WRAPPED = {  # a cheaper interpolator inside: what these two add does not depend on it
+    "remembered": "motion_hypotheses",
+    "quadratic_pixels": "motion_hypotheses_pixels",
+}
+
+
 @cache
 def make_interpolator(name: str) -> Interpolator:
     """A member of the group for the embedded clips' latents (16 channels); learned ones as they are before training."""
     config = group_config("interpolator", name)
     needed = [key for key in config if OmegaConf.is_missing(config, key)]
-    return build("interpolator", name, *[f"interpolator.{key}=null" for key in needed]).with_codec(PatchDCT())
+    inner = [f"interpolator@interpolator.inner={WRAPPED[name]}"] if name in WRAPPED else []
+    return build("interpolator", name, *[f"interpolator.{key}=null" for key in needed], *inner).with_codec(PatchDCT())
 
 
 def make_corruption(*overrides: str) -> Corruption:

@@ -140,8 +140,9 @@ class ShardDataset:
         spans = self.index.members(row)
         shard = spans["latent"].shard
         stored = latents if self.metadata.normalised else torch.empty_like(latents, dtype=self.stored_dtype)
-        prompt, several = bytearray(), text is not None and self.metadata.num_captions > 1
-        embedded = torch.empty(self.metadata.stored_text_shape, dtype=self.text_dtype) if several else text
+        prompt, embedded, shape = bytearray(), text, self.metadata.stored_text_shape
+        if text is not None and shape is not None and self.metadata.num_captions > 1:
+            embedded = torch.empty(shape, dtype=self.text_dtype)
         try:
             wanted = (("latent", stored), ("embed", embedded), ("context", context))
             members = [reader.tensor(kind, spans[kind], out) for kind, out in wanted if out is not None]
@@ -152,10 +153,11 @@ class ShardDataset:
                 read_members(self.storage, shard, members)
             if stored is not latents:
                 self.metadata.normalise(stored, latents)
-            captions = prompt.decode().split("\n") if several else [prompt.decode()]
+            if text is None or embedded is None or embedded is text:
+                return prompt.decode()
+            captions = prompt.decode().split("\n")
             chosen = drawn_caption(self.index.keys[row], epoch, min(len(captions), self.metadata.num_captions))
-            if several:
-                text.copy_(embedded[chosen])
+            text.copy_(embedded[chosen])
             return captions[chosen]
         except Unavailable as error:
             raise Unavailable(shard, self.index.keys[row], error.reason) from error

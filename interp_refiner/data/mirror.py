@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -89,7 +89,7 @@ def mirror(corrupted: Corrupted, chosen: Bool[Tensor, " b"], axis: int, codec: C
         plain: ("present", "local_scale"),
         noise: ("noise",),
     }
-    images = {
+    images: dict[str, Any] = {
         name: image(value)
         for image, names in kinds.items()
         for name in names

@@ -95,6 +95,7 @@ class CaptionProbe(nn.Module):
         ]
         self.features = nn.Sequential(*layers)
         self.head = nn.Conv2d(2 * width, len(BRIGHTNESS) + len(SHAPES), 1)
+        assert self.head.bias is not None
         nn.init.constant_(self.head.bias[: len(BRIGHTNESS)], -4.0)  # most cells are empty
         self.sharpness = nn.Parameter(torch.tensor(3.0))
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import Settings
+from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import check_same_run
 
 
@@ -21,6 +22,7 @@ class TrainSettings(Settings):
         optimized_metric: what a sweep minimises; the task returns it.
         gathered_dtype: of the blocks of sharded strategies.
         activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
+        gpu_gb: memory of one GPU, 10^9 bytes: a step that does not fit is refused; None: not looked at.
         evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
         print_config: at the start, as a tree.
@@ -34,6 +36,7 @@ class TrainSettings(Settings):
     optimized_metric: str | None = None
     gathered_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_gb: float | None = None
+    gpu_gb: float | None = None
     evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"
     print_config: bool = False
@@ -42,3 +45,7 @@ class TrainSettings(Settings):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         check_same_run(cfg)
+        precision = OmegaConf.select(cfg, "trainer.precision")
+        frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
+        if frozen == "bfloat16" and cfg.backbone.lora.rank is not None and "bf16" not in str(precision):
+            raise BadValue("trainer.precision", precision, "bf16-mixed, beside backbone.lora.frozen_dtype=bfloat16")

@@ -47,6 +47,10 @@ class Backbone(nn.Module, ABC):
         """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None where they are not counted."""
         return None
 
+    def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int | None:
+        """What a training step keeps for its backward pass under bfloat16 autocast; None where it is not known."""
+        return None
+
     def kernels(self) -> dict[str, str]:
         """Which kernels the last forward pass ran, by what for; nothing where there is no choice."""
         return {}

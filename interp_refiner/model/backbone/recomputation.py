@@ -1,7 +1,7 @@
 """What a block keeps for its backward pass, and what it computes again (Chen et al. 2016)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -112,3 +112,24 @@ def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int
     """
     per_token = (4 + 3 + 1) * dim + ffn_dim
     return itemsize * batch * (tokens * per_token + text_tokens * 2 * dim)
+
+
+# Bytes a token under bfloat16 autocast, uncompiled, by what autograd saves (a test holds them against it): of a block
+# that keeps everything, by its width and that of its feed-forward network; and around the blocks, mostly modulation.
+GRAPH, GRAPH_FFN, AROUND = 102, 4, 42
+
+
+def activation_bytes(runners: Sequence[Runner], tokens: int, dim: int, ffn_dim: int, products: int) -> int:
+    """What a training step of a Wan keeps for its backward pass, at its most, under bfloat16 autocast.
+
+    Every block that is run again keeps its input, and what its runner says; one of them at a time has its whole graph.
+
+    Args:
+        runners: of the blocks.
+        tokens: of all clips together.
+        dim, ffn_dim: of a block.
+        products: what :func:`keep_products` keeps in one block.
+    """
+    graph, again = tokens * (GRAPH * dim + GRAPH_FFN * ffn_dim), len(runners) - runners.count(keep_all)
+    kept = again * 2 * tokens * dim + runners.count(keep_products) * products + runners.count(keep_all) * graph
+    return kept + (graph if again else 0) + AROUND * tokens * dim

@@ -39,7 +39,14 @@ from interp_refiner.model.backbone.conditioning import (
 )
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
-from interp_refiner.model.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all, kept_bytes
+from interp_refiner.model.backbone.recomputation import (
+    NoRecomputation,
+    Recomputation,
+    Runner,
+    activation_bytes,
+    keep_all,
+    kept_bytes,
+)
 from interp_refiner.model.backbone.rotary import rotary_at
 from interp_refiner.model.backbone.run_block import compiled_run_block, run_block
 from interp_refiner.model.backbone.shown import Shown
@@ -184,12 +191,12 @@ class Wan(Backbone):
         text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
         order = self.attention.order((t, h, w), tokens.device)
         rotary = rotary_at(self.wan.rope, seen.positions, (t, h, w))
-        of_tokens = (tokens, time, modulation, *rotary)
+        of_tokens: tuple[Tensor, ...] = (tokens, time, modulation, *rotary)
         if order is not None:
             of_tokens = tuple(order.apply(x) for x in of_tokens)
         self.spread.check(t * h * w, self.wan.config.num_attention_heads)
-        tokens, time, modulation, *rotary = (self.spread.part(x) for x in of_tokens)
-        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(rotary)), time))
+        tokens, time, modulation, *turns = (self.spread.part(x) for x in of_tokens)
+        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(turns)), time))
         return self._clip(values if order is None else order.undo(values), (t, h, w))
 
     def grid(self, latent_shape: Sequence[int]) -> list[int]:
@@ -206,6 +213,16 @@ class Wan(Backbone):
         channels += self.out_channels - latent_shape[0]
         times = self.timestep.count(grid[0])
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
+
+    def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int:
+        """See :func:`activation_bytes`."""
+        size, tokens = self.wan.config, self.tokens(latent_shape)
+        sizes = (batch, size.num_attention_heads, tokens, size.attention_head_dim)
+        dim, itemsize = size.num_attention_heads * size.attention_head_dim, torch.bfloat16.itemsize
+        products = kept_bytes(batch, tokens, text_tokens, dim, size.ffn_dim, itemsize)
+        products += self.attention.kept_bytes(*sizes, itemsize)
+        runners = self.recomputation.runners(size.num_layers, products)
+        return activation_bytes(runners, batch * tokens, dim, size.ffn_dim, products)
 
     def kernels(self) -> dict[str, str]:
         return {"self_attention": self.self_layers[0].chosen, "cross_attention": self.cross_layers[0].chosen}

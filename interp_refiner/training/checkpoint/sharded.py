@@ -131,7 +131,7 @@ def stored_names(path: Path, part: str) -> list[str]:
     return [name.removeprefix(f"{part}.") for name in found if name.startswith(f"{part}.")]
 
 
-def stored_groups(path: Path) -> list[dict[str, Any]] | None:
+def stored_groups(path: Path) -> list[Mapping[str, Any]] | None:
     """The groups of parameters of a sharded checkpoint's optimizer, read without moments; None where it has none."""
     metadata = dcp.FileSystemReader(path).read_metadata()
     name = OPTIMIZER.format(0)

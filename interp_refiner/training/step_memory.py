@@ -1,0 +1,72 @@
+"""What a training step needs of a GPU's memory, worked out before it is run."""
+
+from dataclasses import dataclass, fields
+
+from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.training.refiner import Refiner
+
+SPARE = 0.06  # of a GPU's memory: CUDA's own, buckets of gradients, what fragments
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes of one process, before a strategy shards anything.
+
+    Attributes:
+        weights: in the precision in which they are kept.
+        gradients, moments: of what is trained, float32; two moments, the most that an optimizer here keeps.
+        averages: of what is trained, float32.
+        casts: bfloat16 copies of float32 weights, which autocast keeps for a step.
+        activations: see :func:`activation_bytes`.
+    """
+
+    weights: int
+    gradients: int
+    moments: int
+    averages: int
+    casts: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(getattr(self, part.name) for part in fields(self))
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{part.name} {getattr(self, part.name) / 1e9:.1f}" for part in fields(self))
+        return f"{self.total / 1e9:.1f} GB ({parts})"
+
+
+def step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, averaged: bool = True) -> StepMemory | None:
+    """Of a step under bfloat16 autocast; the weights may be on the meta device. None where a backbone does not say.
+
+    Args:
+        refiner: that is trained.
+        spec: of the clips.
+        batch_size: of a process.
+        averaged: whether averages of the weights are kept.
+    """
+    text_tokens = spec.text_shape[0] if spec.text_shape is not None else 1
+    activations = refiner.backbone.activation_bytes(batch_size, spec.latent_shape, text_tokens)
+    if activations is None:
+        return None
+    weights = list(refiner.parameters())
+    trained = 4 * sum(weight.numel() for weight in weights if weight.requires_grad)
+    casts = 2 * sum(weight.numel() for weight in weights if weight.itemsize == 4)
+    kept = sum(weight.nbytes for weight in weights)
+    return StepMemory(kept, trained, 2 * trained, trained * averaged, casts, activations)
+
+
+def check_step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, gpu_gb: float, averaged: bool = True) -> None:
+    """Refuses a step that does not fit a GPU.
+
+    Args:
+        refiner, spec, batch_size, averaged: see :func:`step_memory`.
+        gpu_gb: its memory, 10^9 bytes.
+
+    Raises:
+        BadValue: with the numbers, and what to do.
+    """
+    needed = step_memory(refiner, spec, batch_size, averaged)
+    if needed is not None and needed.total > (1 - SPARE) * 1e9 * gpu_gb:
+        advice = "a smaller data.batch_size or activation_gb, backbone.lora.rank=32, or strategy=fsdp2 over more GPUs"
+        raise BadValue("gpu_gb", gpu_gb, f"room for {needed} and {SPARE:.0%} to spare on one GPU: {advice}")

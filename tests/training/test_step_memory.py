@@ -1,0 +1,121 @@
+"""The memory of a step on paper: against what autograd saves, and against the GPUs that scales are for."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from interp_refiner.assemble import forward_process, refiner
+from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.data.codec import PatchDCT
+from interp_refiner.model.attention import Dense
+from interp_refiner.model.backbone.lora import LoRA
+from interp_refiner.model.backbone.recomputation import AROUND, FullRecomputation, NoRecomputation
+from interp_refiner.training.settings import TrainSettings
+from interp_refiner.training.step_memory import check_step_memory, step_memory
+from tests.config.test_compose import composed
+from tests.factories import corrupted_clip
+from tests.model.backbone.small_wan import small_wan
+
+SPEC = ClipSpec((16, 21, 60, 104), (512, 4096))
+FRAMES, SPACE = 5, (8, 16)
+
+
+def saved_bytes(model) -> int:
+    """Of all tensors that autograd keeps of a forward pass under autocast, weights and their copies left out."""
+    clip = corrupted_clip("schedule.k_min=2", "schedule.num_levels=2", batch=2, frames=FRAMES, space=SPACE)[0]
+    shapes = {shape for p in model.parameters() if p.ndim == 2 for shape in (tuple(p.shape), tuple(p.shape)[::-1])}
+    seen: dict[int, int] = {}
+    kept = []
+
+    def pack(value):
+        kept.append(value)  # so that no memory is used twice
+        if value.ndim != 2 or tuple(value.shape) not in shapes:
+            seen[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+        return value
+
+    own = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda value: value), torch.autocast("cpu", torch.bfloat16):
+        model(clip)
+    return sum(size for place, size in seen.items() if place not in own)
+
+
+@pytest.mark.parametrize("heads", [4, 8])
+@pytest.mark.parametrize("recomputation", [NoRecomputation, FullRecomputation])
+def test_activations_are_those_that_autograd_saves(heads, recomputation):
+    """Block by block, and around the blocks. The graph of the block that is run again comes in the backward pass."""
+    size = {"num_attention_heads": heads, "attention_head_dim": 32, "ffn_dim": 96 * heads, "freq_dim": 32}
+
+    def model(layers):
+        return small_wan(num_layers=layers, **size, attention=Dense(), recomputation=recomputation())
+
+    def paper(layers):
+        return model(layers).activation_bytes(2, (4, FRAMES, *SPACE), 5)
+
+    found = {layers: saved_bytes(model(layers)) for layers in (2, 4)}
+    assert (paper(4) - paper(2)) == pytest.approx(found[4] - found[2], rel=0.06)
+    assert paper(2) >= 0.94 * found[2]
+    if recomputation is FullRecomputation:
+        around = found[2] - (found[4] - found[2])
+        assert around == pytest.approx(AROUND * 2 * model(1).tokens((4, FRAMES, *SPACE)) * 32 * heads, rel=0.15)
+
+
+def on_meta(*overrides: str):
+    """The refiner of a recipe without its numbers, and its config."""
+    cfg = composed("train", *overrides)
+    OmegaConf.resolve(cfg.backbone)
+    return refiner(cfg, SPEC, forward_process(cfg.corruption, PatchDCT()), device="meta"), cfg
+
+
+def needed(*overrides: str):
+    made, cfg = on_meta(*overrides)
+    return step_memory(made, SPEC, cfg.data.batch_size), made, cfg
+
+
+@pytest.mark.parametrize("scale", ["h100", "a6000", "rtx4090", "h200", "b200_node"])
+def test_every_scale_fits_its_gpu_and_uses_it(scale):
+    memory, made, cfg = needed(f"scale={scale}")
+    check_step_memory(made, SPEC, cfg.data.batch_size, cfg.gpu_gb)
+    assert memory.total / 1e9 > 0.6 * cfg.gpu_gb
+    if scale != "rtx4090":
+        parameters = sum(p.numel() for p in made.parameters())
+        assert parameters == pytest.approx(1.42e9, rel=0.02)
+        state = memory.weights + memory.gradients + memory.moments + memory.averages
+        assert state == 20 * parameters
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["scale=rtx4090", "backbone.lora.rank=null"], "weights 5.7, gradients 5.7, moments 11.5, averages 5.7"),
+        (["scale=a6000", "data.batch_size=4"], "activations"),
+        (["scale=h100", "activation_gb=60.0"], "activations"),
+        (["scale=rtx4090", "backbone/recomputation=none"], "activations"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_numbers(overrides, parts):
+    _, made, cfg = needed(*overrides)
+    said = rf"^gpu_gb={cfg.gpu_gb}: expected room for \d+\.\d GB \(.*{parts}.*activation_gb"
+    with pytest.raises(BadValue, match=said):
+        check_step_memory(made, SPEC, cfg.data.batch_size, cfg.gpu_gb)
+
+
+def test_frozen_matrices_in_bfloat16_train_beside_adapters_and_merge_into_float32():
+    model = small_wan(lora=LoRA(4, frozen_dtype="bfloat16"))
+    kinds = {name: p.dtype for name, p in model.named_parameters()}
+    assert {p for name, p in kinds.items() if ".base_layer.weight" in name} == {torch.bfloat16}
+    assert all(p.dtype == torch.float32 for p in model.parameters() if p.requires_grad)
+    clip = corrupted_clip("schedule.k_min=2", "schedule.num_levels=2", batch=2, frames=5, space=(8, 6))[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        before = model(clip)
+        before.square().mean().backward()
+    assert all(p.grad.isfinite().all() and p.grad.any() for name, p in model.named_parameters() if ".lora_B" in name)
+    model.merge_adapters()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert (model(clip) - before).norm() < 0.05 * before.norm()
+
+
+def test_frozen_matrices_in_bfloat16_need_a_run_in_it(tmp_path):
+    cfg = composed("train", "scale=rtx4090", "trainer.precision=32-true", f"paths.output_dir={tmp_path}")
+    with pytest.raises(BadValue, match=r"trainer\.precision=32-true: expected bf16-mixed"):
+        TrainSettings.check(cfg)
