@@ -95,8 +95,8 @@ class CaptionProbe(nn.Module):
         ]
         self.features = nn.Sequential(*layers)
         self.head = nn.Conv2d(2 * width, len(BRIGHTNESS) + len(SHAPES), 1)
-        assert self.head.bias is not None
-        nn.init.constant_(self.head.bias[: len(BRIGHTNESS)], -4.0)  # most cells are empty
+        with torch.no_grad():
+            self.get_parameter("head.bias")[: len(BRIGHTNESS)] = -4.0  # most cells are empty
         self.sharpness = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, frames: Float[Tensor, "b 3 k h w"]) -> Read:

@@ -190,8 +190,8 @@ class Wan(Backbone):
         time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(seen))
         text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
         order = self.attention.order((t, h, w), tokens.device)
-        rotary = rotary_at(self.wan.rope, seen.positions, (t, h, w))
-        of_tokens: tuple[Tensor, ...] = (tokens, time, modulation, *rotary)
+        angles = rotary_at(self.wan.rope, seen.positions, (t, h, w))
+        of_tokens: tuple[Tensor, ...] = (tokens, time, modulation, *angles)
         if order is not None:
             of_tokens = tuple(order.apply(x) for x in of_tokens)
         self.spread.check(t * h * w, self.wan.config.num_attention_heads)
