@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import load_exportable
 from interp_refiner.config import Settings, main, terminal, writable
 from interp_refiner.core import BadValue
-from interp_refiner.storyboard import Phase1, save_generator
+from interp_refiner.storyboard import Phase1, save_generator, store_as
 
 
 @dataclass
@@ -19,12 +20,14 @@ class ExportSettings(Settings):
         checkpoint: a run folder, or a checkpoint file inside one: of a refiner, or of a generator of keyframes.
         keyframes: the generator of keyframes that a refiner's folder is to carry, as of ``interp_refiner.sample``.
         output: a new or empty folder.
+        dtype: of the stored weights; they are computed with in float32 again.
         ema: the averaged weights; false for the raw ones.
     """
 
     checkpoint: str = ""
     keyframes: str | None = None
     output: str = ""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     ema: bool = True
 
 
@@ -36,6 +39,7 @@ def export(cfg: DictConfig) -> None:
         raise BadValue("output", output, "a new or empty folder: something is there already")
     made = load_exportable(cfg.checkpoint, cfg, ema=cfg.ema)
     folder = save_generator(made, output) if isinstance(made, Phase1) else made.save_pretrained(output)
+    store_as(cfg.dtype, folder)
     console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
     named = f"checkpoint=<refiner> keyframes={folder} prompt=..."

@@ -10,6 +10,7 @@ from interp_refiner.storyboard.plan import Planner, VideoPlan
 from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
 from interp_refiner.storyboard.saved_generator import load_generator, save_generator
 from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, naming, parse_storyboard
+from interp_refiner.storyboard.weights import store_as
 
 __all__ = [
     "INDEX",
@@ -30,5 +31,6 @@ __all__ = [
     "phase1_of",
     "run_of",
     "save_generator",
+    "store_as",
     "with_keyframes_at",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from diffusers import WanTransformer3DModel
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from interp_refiner.core import BadValue, state_faults
@@ -71,6 +71,16 @@ def write_index(index: Mapping[str, Any], card: str, folder: Path) -> Path:
     for file in folder.rglob("*.safetensors"):
         file.chmod(mode)
     return folder
+
+
+def store_as(dtype: str, folder: Path) -> None:
+    """Rounds every floating-point weight of a saved folder to ``dtype``, the name of one of torch's."""
+    kind = getattr(torch, dtype)
+    for file in folder.rglob("*.safetensors"):
+        mode = file.stat().st_mode
+        weights = {name: w.to(kind) if w.is_floating_point() else w for name, w in load_file(file).items()}
+        save_file(weights, file, metadata={"format": "pt"})
+        file.chmod(mode)
 
 
 def _plain(transformer: WanTransformer3DModel) -> WanTransformer3DModel:

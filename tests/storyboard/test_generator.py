@@ -56,6 +56,18 @@ def test_a_run_an_exported_folder_and_a_refiner_that_carries_it_make_the_same_vi
     assert same_bits(again(PROMPT, generator=3).latents, made)
 
 
+def test_weights_of_half_the_size_are_the_same_but_for_their_rounding(generator_folder, exported, tmp_path):
+    half = tmp_path / "half"
+    export(program_config("export", tmp_path, f"checkpoint={generator_folder}", f"output={half}", "dtype=float16"))
+    whole, rounded = (load_generator(folder).source for folder in (exported[0], half))
+    pairs = zip(whole.network.state_dict().values(), rounded.network.state_dict().values(), strict=True)
+    for exact, stored in pairs:
+        assert stored.dtype == exact.dtype
+        torch.testing.assert_close(stored, exact, rtol=2**-10, atol=1e-6)
+    bytes_of = [sum(f.stat().st_size for f in folder.rglob("*.safetensors")) for folder in (exported[0], half)]
+    assert bytes_of[1] < 0.7 * bytes_of[0]
+
+
 def test_the_folder_has_a_transformer_of_diffusers_and_a_card(exported, generator_folder):
     alone, both = exported
     weights = load_phase1(generator_folder).source.network.wan.state_dict()
