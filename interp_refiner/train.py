@@ -8,7 +8,6 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import Run, assemble
 from interp_refiner.config import build, call, keep_freed_memory, main, print_config, quiet_libraries, save_config
 from interp_refiner.core import BadValue
-from interp_refiner.training import Refiner
 from interp_refiner.training.checkpoint import check_state, find_checkpoint, resume_path, start_from
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
@@ -49,8 +48,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg)
-    if cfg.gpu_gb is not None and isinstance(run.module, Refiner) and not hasattr(trainer.strategy, "parallelize"):
-        check_step_memory(run.module, run.spec, cfg.data.batch_size, cfg.gpu_gb, cfg.callback.get("ema") is not None)
+    check_step_memory(run.module, run.spec, cfg.data.batch_size, cfg.gpu_gb, trainer)
     if checkpoint is not None:
         check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields
 
+import lightning as L
+
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.training.refiner import Refiner
 
@@ -56,17 +58,23 @@ def step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, averaged: boo
     return StepMemory(kept, trained, 2 * trained, trained * averaged, casts, activations)
 
 
-def check_step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, gpu_gb: float, averaged: bool = True) -> None:
-    """Refuses a step that does not fit a GPU.
+def check_step_memory(
+    module: L.LightningModule, spec: ClipSpec, batch_size: int, gpu_gb: float | None, trainer: L.Trainer | None = None
+) -> None:
+    """Refuses a step of a refiner that does not fit a GPU. Nothing is said of strategies that shard what they keep.
 
     Args:
-        refiner, spec, batch_size, averaged: see :func:`step_memory`.
-        gpu_gb: its memory, 10^9 bytes.
+        module, spec, batch_size: see :func:`step_memory`.
+        gpu_gb: memory of the GPU, 10^9 bytes; None: not looked at.
+        trainer: whose strategy and averages count; None for one process that keeps averages.
 
     Raises:
         BadValue: with the numbers, and what to do.
     """
-    needed = step_memory(refiner, spec, batch_size, averaged)
+    if gpu_gb is None or not isinstance(module, Refiner) or hasattr(trainer and trainer.strategy, "parallelize"):
+        return
+    averaged = trainer is None or any(hasattr(c, "average") for c in trainer.callbacks)  # type: ignore[attr-defined]
+    needed = step_memory(module, spec, batch_size, averaged)
     if needed is not None and needed.total > (1 - SPARE) * 1e9 * gpu_gb:
         advice = "a smaller data.batch_size or activation_gb, backbone.lora.rank=32, or strategy=fsdp2 over more GPUs"
         raise BadValue("gpu_gb", gpu_gb, f"room for {needed} and {SPARE:.0%} to spare on one GPU: {advice}")
