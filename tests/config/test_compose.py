@@ -32,6 +32,7 @@ NEEDED = {
     "corruption/given=file": ["corruption.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
+    "keyframe_source=wan_t2v": ["keyframe_source.folder=somewhere"],
     "schedule=learned": ["schedule.checkpoint=null"],
     **{
         f"schedule/preview={name}": ["schedule=learned", "schedule.checkpoint=null"]
@@ -64,6 +65,7 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "medium": {"spec": VIDEOS, "codec": PatchDCT()},
     "backbone": {"spec": VIDEOS, "attention": Dense()},
     "objective": {"spec": VIDEOS, "num_levels": 4},
+    "keyframe_flow": {"spec": VIDEOS},
 }
 OF_PATHS = ("backbone=trajectory", "medium=maze")
 NOT_BUILT = {
@@ -71,6 +73,9 @@ NOT_BUILT = {
     "corruption/given=file": "needs a file of keyframes",
     "codec=wan_vae": "needs a folder with weights",
     "text=umt5": "needs a folder with weights",
+    "keyframe_source=wan_t2v": "needs a folder with weights",
+    "anchor_source=generator": "is made with a trained generator",
+    **{f"metric={name}": "needs a file of weights" for name in ("lpips", "fid", "fvd")},
 }
 ON_META = {"backbone=wan_1_3b": "5.7 GB of weights"}
 
@@ -145,6 +150,10 @@ def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -
 def supplied_to_training(cfg: DictConfig, option: str) -> dict[str, Any]:
     """A refiner is made of the model's groups, whatever else is trained of the clips and the corruption."""
     corruption = build(cfg.corruption)
+    if option == "training=keyframe_generator":
+        backbone = build(cfg.backbone, spec=VIDEOS, num_hypotheses=0, attention=build(cfg.attention))
+        flow = build(cfg.training.flow, spec=VIDEOS)
+        return {"backbone": backbone, "flow": flow, "optimizer": build(cfg.optimizer), "corruption": corruption}
     if option != "training=refiner":
         return {"spec": VIDEOS, "corruption": corruption}
     backbone = build(cfg.backbone, spec=VIDEOS, attention=build(cfg.attention))
