@@ -22,7 +22,7 @@ demo: $(installed) ## the video of a committed storyboard, by the weights in the
 	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
 		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
 	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
-		output=logs/demo/sample.mp4 upscale=8 "also=[gif]" sampler=bridge $(ARGS)
+		output=logs/demo/sample.mp4 upscale=8 "also=[gif]" sampler=bridge sampler.order=1 $(ARGS)
 
 text: $(installed) ## the video of a prompt, by the weights in the package: keyframes, interpolation, refinement
 	$(python) -m interp_refiner.sample checkpoint=shipped keyframes=shipped \
@@ -32,11 +32,11 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again: an hour and a half of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again: an hour of one core; see experiments/shipped
 	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.dim=96 backbone.num_heads=3 optimizer.lr=5e-3 \
 		data.writer.num_train=3000 data.writer.num_val=256 data.root=data/shipped interpolator.gigabytes=6.0 \
-		trainer.max_steps=4500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge num_samples=2 clips=128 scores_clips=128 \
+		trainer.max_steps=3500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
@@ -50,8 +50,8 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
 		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 schedule.counts=[14,9,6,4] \
 		optimizer.lr=1e-3 trainer.max_steps=400 trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge clips=40 hydra.run.dir=logs/city/evaluation
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge clips=60 data=wan_synth \
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge sampler.order=1 clips=40 hydra.run.dir=logs/city/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge sampler.order=1 clips=60 data=wan_synth \
 		data.root=data/city/others hydra.run.dir=logs/city/others
 	$(python) experiments/city/cut.py
 	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \

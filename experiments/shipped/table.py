@@ -1,0 +1,95 @@
+"""The tables of README.md from an evaluation: ``python experiments/shipped/table.py <evaluation.json>``.
+
+Relative to the run's own interpolation, the best of the project; one row a method and level, then the targets.
+"""
+
+import sys
+from pathlib import Path
+
+from interp_refiner.core import Interval
+from interp_refiner.evaluation import Evaluation
+from interp_refiner.evaluation.report import markdown_table
+
+MEAN, SAMPLE = "one_jump", "bridge"
+WHITE, OWN = "noise of its size", "noise of its size and law"
+KEYFRAMES = {1: 8, 2: 5}
+METHODS = [MEAN, SAMPLE, "quadratic_pixels", "linear", WHITE, OWN, "shuffled keyframes", "blurred truth"]
+PLAIN = ["psnr", "ssim", "frechet", "boundary_motion", "inside_motion", "flicker", "high_frequency"]
+
+
+class Figures:
+    """An evaluation beside its own interpolation."""
+
+    def __init__(self, path: Path):
+        self.found = Evaluation.load(path)
+        self.base = next(name for name in self.found.baselines if name != "linear")
+
+    def value(self, name: str, method: str, level: int, against: bool = False) -> float:
+        """NaN where there is none."""
+        record = self.found.record(name, method, self.base if against else None, level=level)
+        return record.value if record is not None else float("nan")
+
+    def interval(self, name: str, method: str, level: int) -> str:
+        """Beside the interpolation, with its interval."""
+        record = self.found.record(name, method, self.base, level=level)
+        if record is None:
+            return "–"
+        found = Interval(record.value, record.low, record.high)
+        return f"{found.value:.3f} ({found.low:.3f}..{found.high:.3f})"
+
+    def row(self, method: str, level: int) -> list[str]:
+        """A line of the table of methods."""
+        name = self.base if method == METHODS[2] else method
+        better = self.value("mse_better", name, level, against=True)
+        plain = [self.value(measure, name, level) for measure in PLAIN]
+        digits = (1, 3, 3, 2, 2, 2, 2)
+        shown = ["–" if x != x else f"{x:.{n}f}" for x, n in zip(plain, digits, strict=True)]
+        share = "–" if better != better else f"{100 * better:.0f}%"
+        return [str(KEYFRAMES[level]), name, self.interval("mse_ratio", name, level), share, *shown]
+
+    def targets(self, level: int) -> list[list[str]]:
+        """What was aimed at, and what came."""
+        mean = self.value("mse_ratio", MEAN, level, against=True)
+        better = self.value("mse_better", MEAN, level, against=True)
+        sample = self.value("mse_ratio", SAMPLE, level, against=True)
+        frechet = {n: self.value("frechet", SAMPLE, level) / self.value("frechet", n, level) for n in (WHITE, OWN)}
+        aims = [
+            (
+                "mean: of the best interpolation's error",
+                f"<= {(0.52, 0.58)[level - 1]}",
+                mean,
+                mean <= (0.52, 0.58)[level - 1],
+            ),
+            ("mean: clips better", ">= .96", better, better >= 0.96),
+            ("sample: of the best interpolation's error", "<= 1.15", sample, sample <= 1.15),
+            ("sample: Frechet of (white) noise of its size", "<= .6", frechet[WHITE], frechet[WHITE] <= 0.6),
+            ("sample: Frechet of noise of its size and law", "–", frechet[OWN], frechet[OWN] <= 0.6),
+            *(
+                (f"sample: {name}", f"{low} to {high}", x, low <= x <= high)
+                for name, low, high in [
+                    ("high_frequency", 0.8, 1.2),
+                    ("flicker", 0.85, 1.15),
+                    ("boundary_motion", 0.85, 1.15),
+                    ("inside_motion", 0.85, 1.15),
+                    ("spread_skill", 0.8, 1.2),
+                ]
+                for x in [self.value(name, SAMPLE, level)]
+            ),
+        ]
+        return [
+            [str(KEYFRAMES[level]), what, aim, f"{x:.3f}", "met" if met else "**missed**"] for what, aim, x, met in aims
+        ]
+
+
+def main(path: Path) -> None:
+    """Prints both tables."""
+    figures = Figures(path)
+    headings = ["keyframes", "", "MSE / base", "clips better", "PSNR dB", "SSIM", "Frechet"]
+    headings += ["motion at keyframes", "inside gaps", "flicker", "high frequencies"]
+    print(markdown_table(headings, [figures.row(m, level) for level in KEYFRAMES for m in METHODS]))
+    rows = [row for level in KEYFRAMES for row in figures.targets(level)]
+    print(markdown_table(["keyframes", "", "target", "came", ""], rows))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
