@@ -13,7 +13,8 @@ def test_advertisements_go_and_information_stays(caplog):
     with caplog.at_level(logging.INFO, log.name):
         log.info("💡 Tip: install something")
         log.info("GPU available: False")
-    assert caplog.messages == ["GPU available: False"]
+        log.info("Using 16bit Automatic Mixed Precision (AMP)")
+    assert caplog.messages == ["Using 16bit Automatic Mixed Precision (AMP)"]
 
 
 def test_other_warnings_stay(recwarn):

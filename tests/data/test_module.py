@@ -18,6 +18,7 @@ from interp_refiner.data import (
     DatasetMetadata,
     ImperfectSource,
     Reading,
+    Sample,
     ShardedDataModule,
 )
 from interp_refiner.forward.corruption import BrownianBridge, Corruption
@@ -267,7 +268,8 @@ class TestAnchors:
         for _, clip in data.corruption.calls:
             assert clip.proposed.sum(0).tolist() == [clip.batch_size * (t in (0, 2, 3)) for t in range(SHAPE[1])]
             for row, key in enumerate(clip.keys):
-                expected = source(key, clip.latents[row].bfloat16()).latents.bfloat16().float()
+                (anchor,) = source.propose([Sample(key, clip.latents[row].bfloat16())])
+                expected = anchor.latents.bfloat16().float()
                 assert torch.equal(clip.proposals[row][:, [0, 2, 3]], expected)
 
     def test_they_are_not_looked_at_where_nothing_needs_them(self, root, tmp_path):
@@ -298,7 +300,8 @@ class TestAnchors:
         clip = loader.to_device(next(loader), torch.device("cpu"))
         assert clip.batch_size == 3
         for row, key in enumerate(clip.keys):
-            expected = ImperfectSource()(key, clip.latents[row]).latents.bfloat16()
+            (anchor,) = ImperfectSource().propose([Sample(key, clip.latents[row])])
+            expected = anchor.latents.bfloat16()
             assert torch.equal(clip.proposals[row], expected)
 
     def test_a_method_that_needs_them_is_refused_without_any(self, root, tmp_path):

@@ -133,7 +133,7 @@ def test_anchor_coverage(tmp_path):
     write(tmp_path / "set", 6)
     dataset = ShardDataset(tmp_path / "set")
     source = ImperfectSource(frames=[0, 3])
-    anchors = [source(sample.key, sample.latents) for sample in map(dataset.__getitem__, range(6))]
+    anchors = source.propose([dataset[sample] for sample in range(6)])
     write_shards(tmp_path / "all", anchors, METADATA)
     write_shards(tmp_path / "some", anchors[:4], METADATA)
     whole = verify(LocalFolder(tmp_path / "set"), anchors=AnchorShards(tmp_path / "all"))
