@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import shutil
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -158,17 +159,10 @@ def test_an_interrupted_evaluation_has_the_clips_so_far(cfg, monkeypatch, capsys
     assert "interrupted: figures of 6 of 20 clips" in capsys.readouterr().out
     assert evaluator.sparsest == 2
     assert evaluator.compute({}).levels == [1, 2]
+    nothing = Evaluator(Methods(run.refiner, run.medium))
+    monkeypatch.setattr(nothing, "update", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        judging.judge(run, Interrupted())
-
-
-class Interrupted:
-    """An evaluator that has seen nothing."""
-
-    ratios = ()
-
-    def update(self, *_):
-        raise KeyboardInterrupt
+        judging.judge(run, nothing)
 
 
 def test_of_two_clips_the_worst_is_shown_as_the_median_too(place):
