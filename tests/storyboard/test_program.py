@@ -184,7 +184,8 @@ def command(place, monkeypatch, capfd):
             code = end.code
         return (code, *capfd.readouterr())
 
-    return run
+    yield run
+    logging.root.handlers.clear()  # their files lie in a folder that goes with this test
 
 
 def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing(place, run_folder, command):
