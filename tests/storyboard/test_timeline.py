@@ -132,7 +132,7 @@ def test_latents_of_another_size_are_refused():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({}, "keyframe=None: expected exactly one of image, video and latents"),
+        ({}, "keyframe=None: expected exactly one of image, video, latents, generated"),
         ({"image": torch.zeros(3, 4, 4), "latents": torch.zeros(3, 1, 4, 4)}, "keyframe=image and latents"),
         ({"image": torch.zeros(3, 4, 4), "strength": 1.2}, "strength=1.2: expected a number from 0"),
         ({"image": torch.zeros(3, 4, 4), "strength": 0.5, "hard": True}, "hard: true or a strength, not both"),
