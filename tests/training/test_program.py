@@ -100,7 +100,7 @@ def test_tensorboard_holds_scalars_and_animated_pictures(trained):
 def test_what_is_shown_while_training(trained):
     _, printed = trained
     assert "held-out clips after 3 steps" in printed
-    assert re.search(r"  4 \│ +[\d.]+ \│ +[\d.]+ \│ [\d.]+ \│", printed)
+    assert re.search(r"  4 \│ +[\d.]+ \│ +[\d.]+ \│ +[\d.]+ \│", printed)
     assert "sigma: 0.3" not in printed  # the config tree
     assert re.search(r"^training    Refiner, [\d,]+ parameters", printed, re.MULTILINE)
     assert "GPU available" not in printed
