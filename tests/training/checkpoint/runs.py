@@ -134,10 +134,29 @@ def processes(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Cal
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    started = [FORK.Process(target=_work, args=(folder, overrides, extra, r, world, port)) for r in range(world)]
-    for process in started:
-        process.start()
+    for last in (False, True):  # a fork may inherit a lock that a thread of this process holds, and wait for ever
+        False,
+        True,
+    ):  # a fork may inherit a lock that a thread of this process holds, and wait for it for ever
+        started = [FORK.Process(target=_work, args=(folder, overrides, extra, r, world, port)) for r in range(world)]
+        for process in started:
+            process.start()
+        if last or _spoke(folder, started):
+            break
+        for process in started:
+            process.kill()
+            process.join()
     return started
+
+
+def _spoke(folder: Path, started: list, patience: float = 60.0) -> bool:
+    """Whether the first process has printed something, or ended."""
+    deadline, printed = time.monotonic() + patience, folder / "printed_0.txt"
+    while time.monotonic() < deadline:
+        if not started[0].is_alive() or (printed.exists() and printed.stat().st_size > 0):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def _work(
