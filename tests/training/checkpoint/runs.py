@@ -135,9 +135,6 @@ def processes(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Cal
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     for last in (False, True):  # a fork may inherit a lock that a thread of this process holds, and wait for ever
-        False,
-        True,
-    ):  # a fork may inherit a lock that a thread of this process holds, and wait for it for ever
         started = [FORK.Process(target=_work, args=(folder, overrides, extra, r, world, port)) for r in range(world)]
         for process in started:
             process.start()
