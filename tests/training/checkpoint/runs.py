@@ -1,9 +1,8 @@
-"""Short runs of the whole line in forked processes, which cost no imports and can be killed."""
+"""Short runs of the whole line in processes of their own, which cost no imports and can be killed."""
 
 import hashlib
 import json
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -24,9 +23,9 @@ from interp_refiner.core import Stopped
 from interp_refiner.training import Refiner
 from interp_refiner.training.callback import EMA
 from interp_refiner.training.checkpoint import check_state, resume_path, start_from
+from tests.clean_processes import start
 from tests.config.small import small_config
 
-FORK = multiprocessing.get_context("fork")
 # 6 clips in batches of 1: an epoch is 6 batches in one process and 3 in two
 TINY = [
     "debug=limit",
@@ -127,33 +126,14 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
 
 
 def processes(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback] = (), world: int = 1) -> list:
-    """Starts :func:`fit` in ``world`` forked processes of one gloo group."""
+    """Starts :func:`fit` in ``world`` processes of one gloo group."""
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob("done_*"):
         left.unlink()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    for last in (False, True):  # a fork may inherit a lock that a thread of this process holds, and wait for ever
-        started = [FORK.Process(target=_work, args=(folder, overrides, extra, r, world, port)) for r in range(world)]
-        for process in started:
-            process.start()
-        if last or _spoke(folder, started):
-            break
-        for process in started:
-            process.kill()
-            process.join()
-    return started
-
-
-def _spoke(folder: Path, started: list, patience: float = 60.0) -> bool:
-    """Whether the first process has printed something, or ended."""
-    deadline, printed = time.monotonic() + patience, folder / "printed_0.txt"
-    while time.monotonic() < deadline:
-        if not started[0].is_alive() or (printed.exists() and printed.stat().st_size > 0):
-            return True
-        time.sleep(0.02)
-    return False
+    return [start(_work, folder, overrides, extra, rank, world, port) for rank in range(world)]
 
 
 def _work(

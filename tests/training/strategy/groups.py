@@ -19,8 +19,9 @@ from interp_refiner.assemble import assemble
 from interp_refiner.config import build, save_config
 from interp_refiner.training.callback import EMA
 from interp_refiner.training.checkpoint import resume_path
+from tests.clean_processes import start
 from tests.config.small import small_config
-from tests.training.checkpoint.runs import FORK, TINY, finish
+from tests.training.checkpoint.runs import TINY, finish
 
 # 8 clips in global batches of 4; 3 clips to validate on, so that two processes have
 # different numbers of validation batches.
@@ -100,15 +101,12 @@ def run(fit: Fit, folder: Path) -> dict[str, Any]:
 def together(
     work: Callable[[int], Any], folder: Path, world: int, environment: dict[str, str] | None = None, timeout=200.0
 ) -> list[Any]:
-    """What ``work(rank)`` returns in each of ``world`` forked processes that can meet in one gloo group."""
+    """What ``work(rank)`` returns in each of ``world`` processes that can meet in one gloo group."""
     folder.mkdir(parents=True, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = [(work, folder, rank, world, port, environment or {}) for rank in range(world)]
-    started = [FORK.Process(target=_work, args=given) for given in arguments]
-    for process in started:
-        process.start()
+    started = [start(_work, work, folder, rank, world, port, environment or {}) for rank in range(world)]
     codes = finish(started, timeout)
     printed = "\n".join((folder / f"printed_{rank}.txt").read_text()[-3000:] for rank in range(world))
     assert codes == [0] * world, printed
