@@ -131,7 +131,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     folder, file = find_checkpoint(place)
     config = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     if OmegaConf.select(config, "data._target_") in (None, OLDER):
-        raise BadValue("checkpoint", path, "a run of this version: an older one wrote it, train it again")
+        raise BadValue("checkpoint", path, "a run of this version; an older version wrote this one, train it again")
     for key in sorted(overrides or {}, key=lambda key: key.count(".")):  # a whole node before values inside it
         OmegaConf.update(config, key, (overrides or {})[key], merge=False)
     try:
@@ -159,7 +159,7 @@ def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
         if node is not None and key.startswith("data."):
             OmegaConf.update(node, key.removeprefix("data."), value)
         elif key not in ("data", "sampler", "medium"):
-            raise BadValue(key, value, f"no override: {folder} is an exported folder, which is used as it is")
+            raise BadValue(key, value, f"no override: {folder} is an exported folder, which cannot be changed")
     chosen = {"sampler": overrides["sampler"]} if "sampler" in overrides else {}
     pipe = load_pipeline(folder, OmegaConf.create(chosen))
     if node is None:
@@ -183,7 +183,7 @@ def load_text_encoder(run: Run) -> TextEncoder:
         BadValue: the data set has no prompts, its encoder needs a folder, or the embeddings would be of another kind.
     """
     if run.spec.text_shape is None:
-        raise BadValue("text", "declared", "no prompt: the data set has no prompt embeddings")
+        raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")
     return build(run.config.text, spec=run.spec)
 
 
@@ -238,7 +238,7 @@ def with_keyframes(pipeline: RefinerPipeline, chosen: DictConfig | None, ema: bo
     path, node, sampler = (chosen.get(name) if chosen is not None else None for name in names)
     if node is not None:
         if path is not None:
-            raise BadValue("keyframes", path, "null beside keyframe_source, which makes keyframes in its place")
+            raise BadValue("keyframes", path, "null, because keyframe_source makes the keyframes")
         source = build(node, spec=pipeline.config.spec)
         return pipeline.with_keyframes(Phase1(source, source.spec or pipeline.config.spec))
     phase1 = pipeline.phase1 if path is None else load_phase1(path, ema=ema)

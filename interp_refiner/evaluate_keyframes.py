@@ -34,7 +34,9 @@ def evaluate_keyframes(cfg: DictConfig) -> None:
     run = load_run(cfg.checkpoint)
     writer = run.config.data.get("writer")
     if writer is None or "MovingShapes" not in writer._target_:
-        raise BadValue("checkpoint", cfg.checkpoint, "a run on moving shapes: the probe learns from their scenes")
+        raise BadValue(
+            "checkpoint", cfg.checkpoint, "a run on moving shapes, on whose scenes the probe is trained"
+        )
     world = build(writer)
     quality = build(cfg.quality, world=world, codec=run.codec)
     name = f"{world.fingerprint}_{quality.probe_steps}_{len(quality.frames)}"

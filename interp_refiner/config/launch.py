@@ -125,7 +125,7 @@ class JobFailed(Exception):
         self.number, self.sweep = number, sweep
 
     def __str__(self) -> str:
-        again = "the same command runs what is missing"
+        again = "the same command runs the missing jobs"
         return f"sweep {self.sweep}: not all jobs finished, job {self.number} is the first that did not; {again}"
 
 

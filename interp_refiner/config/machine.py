@@ -23,7 +23,7 @@ def check_machine(cfg: DictConfig) -> None:
     if accelerator not in GPU:
         return
     if not torch.cuda.is_available():
-        allowed = "auto or cpu (trainer=cpu, beside any scale): this machine has no GPU that torch can use"
+        allowed = "auto or cpu (trainer=cpu, with any scale): this machine has no GPU that torch can use"
         raise BadValue("trainer.accelerator", accelerator, allowed)
     if isinstance(devices, int) and devices > (there := torch.cuda.device_count()):
         raise BadValue("trainer.devices", devices, f"at most {there}, the GPUs of this machine")

@@ -35,10 +35,10 @@ def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits
     """
     missing, left_over, misfits = sorted(missing), sorted(left_over), list(misfits)
     parts = [f"{_some(missing)} {_are(missing)} missing"] if missing else []
-    parts += [f"{_some(left_over)} {_are(left_over)} not its own"] if left_over else []
+    parts += [f"{_some(left_over)} {_are(left_over)} unknown"] if left_over else []
     parts += [f"{_some(misfits)}"] if misfits else []
     if any(COMPILED in name for name in left_over):
-        parts.append(f"a compiled model was saved: take {COMPILED} out of the names")
+        parts.append(f"a compiled model was saved: remove {COMPILED} from the names")
     if (part := original(left_over)) is not None:
         parts.append(f"this is Wan's own {part}, {DIFFUSERS} has it as diffusers names it")
     return "; ".join(parts)

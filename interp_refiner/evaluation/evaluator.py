@@ -147,8 +147,8 @@ def check(metrics: Sequence[Metric], medium: Medium) -> None:
     """Refuses, with :class:`BadValue`, metrics of other clips, and two measures of one name."""
     for metric in metrics:
         if metric.domain not in medium.domains:
-            allowed = f"a metric of {' or '.join(medium.domains)}: this one looks at {metric.domain}"
+            allowed = f"a metric of {' or '.join(medium.domains)}; this one measures {metric.domain}"
             raise BadValue("metric", metric.measures[0].name, allowed)
     names = Counter(m.name for metric in metrics for one in metric.measures for m in one.family)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise BadValue("metric", twice[0], "a measure with a name of its own")
+        raise BadValue("metric", twice[0], "a measure with a unique name")

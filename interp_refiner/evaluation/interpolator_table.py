@@ -21,7 +21,7 @@ FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
     "ratio_interval": ("Its 95% interval, by the paired bootstrap over clips", "{0[0]:.3f}-{0[1]:.3f}"),
     "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
-    "ms": ("CPU milliseconds a clip", "{:.1f}"),
+    "ms": ("CPU milliseconds per clip", "{:.1f}"),
     "correlation": ("Rank correlation of confidence and squared error at missing positions", "{:.2f}"),
 }
 

@@ -60,7 +60,7 @@ def judge(run: Run, evaluator: Evaluator) -> ReplacedKeyframes:
 def scope(run: Run) -> str:
     """One line that says what is judged, out of how many held-out clips."""
     clips, of = (one.held_out_pairs // run.num_levels for one in (run, run.showing(None)))
-    more = "" if clips >= of else "; full=true judges all"
+    more = "" if clips >= of else "; full=true evaluates all"
     return f"{clips} of {of} held-out clips at {run.num_levels} levels{more}"
 
 

@@ -159,9 +159,9 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(place, run_folder):
     before = sorted(place.rglob("*"))
-    with pytest.raises(BadValue, match=r"output=.*a place that can be written to: Not a directory"):
+    with pytest.raises(BadValue, match=r"output=.*a writable place: Not a directory"):
         sample(config(place, run_folder, f"output={place / 'board.yaml' / 'out.mp4'}"))
-    with pytest.raises(BadValue, match=r"output=.*a place that can be written to: Not a directory"):
+    with pytest.raises(BadValue, match=r"output=.*a writable place: Not a directory"):
         export(program_config("export", place, f"checkpoint={run_folder}", f"output={place / 'board.yaml' / 'out'}"))
     assert sorted(place.rglob("*")) == before
 

@@ -100,7 +100,7 @@ class Comparison:
         keys = dict.fromkeys(key for run in self.runs for key in run.overrides if key.split(".")[0] not in PLACES)
         self.swept = [key for key in keys if len({str(run.value(key)) for run in self.runs}) > 1]
         if against is not None and against not in self.swept:
-            allowed = f"a key that the runs differ in: {' | '.join(self.swept) or 'there is none'}"
+            allowed = f"a key in which the runs differ: {' | '.join(self.swept) or 'there is none'}"
             raise BadValue("against", against, allowed, self.swept)
         of_method = [key for key in self.swept if not key.startswith("trainer.")]
         numeric = [key for key in of_method if all(_number(run.value(key)) is not None for run in self.runs)]

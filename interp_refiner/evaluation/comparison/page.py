@@ -151,7 +151,7 @@ def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence
     numbers = [any(cell.number for cell in column.cells) for column in about["columns"]]
     parts += [f"\n{markdown_table([markdown_text(heading) for heading in headings], rows, numbers)}"]
     parts += (
-        ["\nBold: the best of a column, where its 95% interval, in parentheses, is apart from the others'.\n"]
+        ["\nBold: the best of a column, if its 95% interval (in parentheses) does not overlap with the others'.\n"]
         if about["headlines"]
         else []
     )

@@ -71,7 +71,7 @@ class RandomConvFeatures(ClipFeatures):
 
     def forward(self, clips: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
         if clips.shape[2] < 2:
-            raise BadValue("clips", f"{clips.shape[2]} frames", "at least 2 frames, to see them move")
+            raise BadValue("clips", f"{clips.shape[2]} frames", "at least 2 frames, to measure motion")
         clips = clips.float()
         parts = [
             self._pool(clips),

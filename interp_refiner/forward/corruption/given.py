@@ -42,7 +42,7 @@ class GivenFrames(Given):
 
     def __init__(self, frames: list[int]):
         if not frames or min(frames) < 0 or len(set(frames)) < len(frames):
-            raise BadValue("frames", frames, "different frame indices, 0 or more")
+            raise BadValue("frames", frames, "distinct frame indices >= 0")
         self.frames = frames
 
     def check(self, latent_shape: Sequence[int]) -> None:

@@ -122,7 +122,7 @@ def test_clips_and_settings_that_do_not_fit_are_refused(folder, change, said):
         ("another pipeline", "this is WanImageToVideoPipeline"),
         ("two transformers", "with two transformers"),
         ("missing", r"blocks\.0\.attn1\.norm_k\.weight is missing"),
-        ("foreign", "zzz is not its own"),
+        ("foreign", "zzz is unknown"),
     ],
 )
 def test_a_folder_that_is_no_whole_pipeline_is_refused(folder, tmp_path, change, said):
