@@ -24,6 +24,7 @@ from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSource
 
 Pictures = Float[Tensor, "b 3 k h w"]
 PROBE_BATCH = 32
+FEWEST = 4  # keyframes: the features of the Frechet distance halve time, and look at two frames after that
 TRUE, MIXED, MADE = "real", "mixed clips", "generated"
 
 
@@ -61,7 +62,7 @@ class KeyframeQuality:
         batch_size: captions at a time.
 
     Raises:
-        BadValue: fewer than 2 keyframes, or more than a clip has; fewer than 8 clips.
+        BadValue: fewer than 4 keyframes, or more than a clip has; fewer than 8 clips.
     """
 
     def __init__(
@@ -74,8 +75,8 @@ class KeyframeQuality:
         probe_steps: int = 700,
         batch_size: int = 64,
     ):
-        if not 2 <= keyframes <= world.size[0]:
-            raise BadValue("keyframes", keyframes, f"a number of keyframes from 2 to {world.size[0]}")
+        if not FEWEST <= keyframes <= world.size[0]:
+            raise BadValue("keyframes", keyframes, f"a number of keyframes from {FEWEST} to {world.size[0]}")
         if min(clips, training_clips) < 8:
             raise BadValue("clips", min(clips, training_clips), "at least 8")
         self.world, self.codec, self.batch_size = world, codec, batch_size

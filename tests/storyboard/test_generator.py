@@ -1,6 +1,7 @@
 """A generator of keyframes: found where it lies, stored alone and beside a refiner, refused where it does not fit."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import load_phase1, load_pipeline
 from interp_refiner.core import BadValue
+from interp_refiner.evaluate_keyframes import evaluate_keyframes
 from interp_refiner.export import export
 from interp_refiner.model.keyframes import Euler, Rescaled
 from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
@@ -206,3 +208,20 @@ def test_mistakes_end_the_command_with_one_line(exported, command, tmp_path, ove
     assert code == 2
     assert told.splitlines()[-1].startswith(said)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_probe_judges_a_generator(generator_folder, tmp_path, capsys):
+    sizes = ["clips=8", "training_clips=8", "keyframes=4", "probe_steps=2", "batch_size=4"]
+    overrides = [f"checkpoint={generator_folder}", "keyframe_sampler.steps=1", *(f"quality.{size}" for size in sizes)]
+    cfg = program_config("evaluate_keyframes", tmp_path, *overrides)
+    folder = Path(cfg.paths.output_dir)
+    folder.mkdir()
+    evaluate_keyframes(cfg)
+    found = json.loads((folder / "keyframes.json").read_text())
+    assert list(found["rows"]) == ["real", "mixed clips", "generated"]
+    assert found["rows"]["real"]["nearest_5th_percentile"] == 1
+    within = {name: row["background_within_between"] for name, row in found["rows"].items()}
+    assert within["mixed clips"] > within["real"]
+    assert (found["keyframes"], found["clips"]) == (4, 8)
+    assert "| generated |" in capsys.readouterr().out
+    assert (folder / "keyframes.png").is_file()

@@ -9,6 +9,7 @@ from interp_refiner.model.backbone.conditioning import (
     PerFrame,
     Timestep,
 )
+from interp_refiner.model.backbone.convolutions import Convolutions
 from interp_refiner.model.backbone.dropout import DroppedKeyframes
 from interp_refiner.model.backbone.factorised import Factorised
 from interp_refiner.model.backbone.lora import LoRA, is_adapter, name_without
@@ -26,6 +27,7 @@ from interp_refiner.model.backbone.wan import Wan
 __all__ = [
     "Backbone",
     "BracketingKeyframes",
+    "Convolutions",
     "DroppedKeyframes",
     "Factorised",
     "FullRecomputation",

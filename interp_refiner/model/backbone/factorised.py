@@ -20,39 +20,8 @@ from interp_refiner.model.backbone.conditioning import (
     Timestep,
     shown,
 )
+from interp_refiner.model.backbone.convolutions import Kernel, SpaceBlock
 from interp_refiner.model.backbone.shown import Shown
-
-
-class Kernel(nn.Module):
-    """A convolution over space whose kernel is kept as the matrix ``[out, in * size * size]``, as Muon takes it."""
-
-    def __init__(self, channels: int, out: int, size: int = 3):
-        super().__init__()
-        self.size = size
-        self.weight = nn.Parameter(torch.randn(out, channels * size**2) * (channels * size**2) ** -0.5)
-        self.bias = nn.Parameter(torch.zeros(out))
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
-        kernel = self.weight.unflatten(1, (-1, self.size, self.size))
-        kernel = kernel.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, kernel, self.bias, padding=self.size // 2)
-
-
-class SpaceBlock(nn.Module):
-    """A 3 x 3 and a 1 x 1 convolution of every frame, shifted and scaled by its noise level and place: adaLN-single of
-    Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.around, self.out = Kernel(dim, dim), nn.Linear(dim, dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.table = nn.Parameter(torch.tensor([0.0, 1.0]).unsqueeze(1).repeat(1, dim))  # shift, scale
-
-    def forward(self, x: Float[Tensor, "n h w d"], modulation: Float[Tensor, "n 2 d"]) -> Float[Tensor, "n h w d"]:
-        shift, scale = (modulation + self.table)[:, :, None, None].unbind(1)
-        y = F.rms_norm(x, x.shape[-1:]) * scale + shift
-        return x + self.out(F.silu(self.around(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
 
 
 class TimeBlock(nn.Module):

@@ -37,6 +37,7 @@ from interp_refiner.model.backbone.conditioning import (
     frames_to_tokens,
     shown,
 )
+from interp_refiner.model.backbone.convolutions import ConvolutionalHead, Convolutions
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
 from interp_refiner.model.backbone.recomputation import (
@@ -75,6 +76,7 @@ class Wan(Backbone):
         compile: blocks are compiled: one graph for all of them, for fixed shapes. Names of weights do not change.
         lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
             the transformer is trained either way.
+        convolutions: behind the transformer, for small networks; None for none.
 
     Raises:
         BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
@@ -98,6 +100,7 @@ class Wan(Backbone):
         recomputation: Recomputation | None = None,
         compile: bool = False,
         lora: LoRA | None = None,
+        convolutions: Convolutions | None = None,
     ):
         super().__init__()
         shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
@@ -141,8 +144,13 @@ class Wan(Backbone):
             # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
         self.out_channels = out_channels or spec.channels
-        more = prod(patch.kernel_size) * (self.out_channels - spec.channels)
+        features = convolutions.dim if convolutions else 0
+        more = prod(patch.kernel_size) * (self.out_channels + features - spec.channels)
         self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
+        self.convolutions = None
+        if convolutions:
+            channels = spec.channels, self.out_channels, patch.out_channels
+            self.convolutions = ConvolutionalHead(convolutions, *channels)
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -187,7 +195,8 @@ class Wan(Backbone):
             patches = patches + self.keyframe_embedding(seen.channels.to(kind))
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
-        time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(seen))
+        embedded, projected = self._embed_time(seen)
+        time, modulation = (frames_to_tokens(v, h * w) for v in (embedded, projected))
         text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
         order = self.attention.order((t, h, w), tokens.device)
         angles = rotary_at(self.wan.rope, seen.positions, (t, h, w))
@@ -197,7 +206,11 @@ class Wan(Backbone):
         self.spread.check(t * h * w, self.wan.config.num_attention_heads)
         tokens, time, modulation, *turns = (self.spread.part(x) for x in of_tokens)
         values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(turns)), time))
-        return self._clip(values if order is None else order.undo(values), (t, h, w))
+        clip = self._clip(values if order is None else order.undo(values), (t, h, w))
+        if self.convolutions is None:
+            return clip
+        own, features = clip.tensor_split([self.out_channels], dim=1)
+        return self.convolutions(own, features, seen.state, embedded)
 
     def grid(self, latent_shape: Sequence[int]) -> list[int]:
         """Frames, rows and columns of the tokens of a clip ``[c, t, h, w]``."""
@@ -212,7 +225,11 @@ class Wan(Backbone):
         channels = self.keyframe_channels.count(latent_shape[0], self.num_hypotheses) if self.num_hypotheses else 0
         channels += self.out_channels - latent_shape[0]
         times = self.timestep.count(grid[0])
-        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
+        behind = Flops()
+        if self.convolutions is not None:
+            channels += self.convolutions.dim
+            behind = self.convolutions.flops(batch * prod(latent_shape[1:]), batch * times)
+        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times) + behind
 
     def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int:
         """See :func:`activation_bytes`."""
