@@ -99,7 +99,7 @@ def test_the_sampler_of_an_export_can_be_another(generator_folder, run_folder, t
 @pytest.mark.parametrize("change", ["missing", "foreign", "other size", "half a file"])
 def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_path, change):
     folder = tmp_path / "damaged"
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     for file in exported[0].iterdir():
         if file.name != WEIGHTS:
             (folder / file.name).symlink_to(file)
@@ -145,7 +145,7 @@ def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path
         ("more", {}, r"components=more: expected network \| flow \| sampler"),
     ):
         folder = tmp_path / name
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "transformer").symlink_to(exported[0] / "transformer")
         components = {**index["components"], name: node}
         (folder / INDEX).write_text(json.dumps({**index, "components": components}))
@@ -155,7 +155,7 @@ def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path
 
 def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_path):
     folder = tmp_path / "other"
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     for file in exported[0].iterdir():
         if file.name != INDEX:
             (folder / file.name).symlink_to(file)
@@ -215,7 +215,7 @@ def test_the_probe_judges_a_generator(generator_folder, tmp_path, capsys):
     overrides = [f"checkpoint={generator_folder}", "keyframe_sampler.steps=1", *(f"quality.{size}" for size in sizes)]
     cfg = program_config("evaluate_keyframes", tmp_path, *overrides)
     folder = Path(cfg.paths.output_dir)
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     evaluate_keyframes(cfg)
     found = json.loads((folder / "keyframes.json").read_text())
     assert list(found["rows"]) == ["real", "mixed clips", "generated"]

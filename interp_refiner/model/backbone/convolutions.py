@@ -106,9 +106,9 @@ class ConvolutionalHead(nn.Module):
 
     def flops(self, positions: int, times: int) -> Flops:
         """Operations of a forward pass over so many latent positions and noise levels, all clips together."""
-        weights = [weight for weight in self.parameters() if weight.ndim == 2]
-        seen_by = [times if weight is self.modulation.weight else positions for weight in weights]
-        return Flops(linear=sum(linear_flops(rows, *weight.shape) for rows, weight in zip(seen_by, weights, strict=True)))
+        products = [layer.weight for layer in self.modules() if isinstance(layer, Kernel | nn.Linear)]
+        rows = [times if weight is self.modulation.weight else positions for weight in products]
+        return Flops(linear=sum(linear_flops(n, *weight.shape) for n, weight in zip(rows, products, strict=True)))
 
 
 def _frames(clip: Float[Tensor, "b c t h w"]) -> Float[Tensor, "n c h w"]:

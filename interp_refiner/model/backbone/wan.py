@@ -169,6 +169,8 @@ class Wan(Backbone):
         zeroed(self.wan.proj_out)
         if self.second_head is not None:
             zeroed(self.second_head)
+        if self.convolutions is not None:
+            zeroed(self.convolutions.out)
 
     def spread_tokens(self, spread: Spread) -> None:
         self.spread = spread
