@@ -20,6 +20,7 @@ from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.forward.corruption import Corruption
+from interp_refiner.model.backbone import Interface
 from interp_refiner.storyboard import (
     Phase1,
     RefinerPipeline,
@@ -73,14 +74,10 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
     optimizer, sampler = build(cfg.optimizer), build(cfg.sampler)
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
     check_method(corruption, objective, sampler)
+    offered = corruption.interpolator.num_hypotheses
+    interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
     with torch.device(device):
-        backbone = build(
-            cfg.backbone,
-            spec=spec,
-            num_hypotheses=(offered := corruption.interpolator.num_hypotheses),
-            out_channels=objective.out_channels(spec.channels, offered),
-            attention=build(cfg.attention),
-        )
+        backbone = build(cfg.backbone, interface=interface, attention=build(cfg.attention))
     backbone.check(spec.latent_shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
@@ -91,7 +88,7 @@ def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: s
     """What ``training=keyframe_generator`` trains: a backbone that is shown no interpolation."""
     optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
     with torch.device(device):
-        backbone = build(cfg.backbone, spec=spec, num_hypotheses=0, attention=build(cfg.attention))
+        backbone = build(cfg.backbone, interface=Interface(spec, num_hypotheses=0), attention=build(cfg.attention))
     backbone.check(spec.latent_shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}

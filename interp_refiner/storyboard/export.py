@@ -79,10 +79,8 @@ def component_nodes(run: Run) -> dict[str, Any]:
     nodes["backbone"] = network_node(run)
     # a storyboard says what is known and given; of the schedule only the counts of its levels are left
     counts = run.refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
-    nodes["corruption"] |= {
-        "schedule": {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts},
-        "given": None,
-    }
+    nodes["corruption"]["schedule"] = {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts}
+    nodes["corruption"]["drawn"]["given"] = None
     return nodes
 
 

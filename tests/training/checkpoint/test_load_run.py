@@ -77,6 +77,6 @@ def test_a_new_run_starts_from_the_weights_of_another_objective(run_folder, tmp_
 
 def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
     moved = f"data.root={run_folder.parent / 'moved'}"
-    wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.ffn_dim=48"))
+    wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.size.ffn_dim=48"))
     with pytest.raises(BadValue, match=r"initial_weights=.*same backbone: \d+ of its weights .*: \[.*48.*\] here, \["):
         start_from(wider.module, run_folder)
