@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import inference_overrides, load_run
+from interp_refiner.assemble import load_run
 from interp_refiner.config import build, main, quiet_libraries, terminal
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation import Evaluator, Run
@@ -13,7 +13,7 @@ from interp_refiner.evaluation.judging import clips_to_judge, compared, judge, l
 from interp_refiner.evaluation.keyframe_quality import world_of
 from interp_refiner.evaluation.measures import Bootstrap
 from interp_refiner.evaluation.pictures import examples, write_clips, write_outputs
-from interp_refiner.evaluation.settings import EvaluateSettings
+from interp_refiner.evaluation.settings import EvaluateSettings, inference_overrides
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.training import KeyframeGenerator
 

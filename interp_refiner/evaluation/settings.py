@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from omegaconf import DictConfig, OmegaConf
+
 from interp_refiner.config import Settings
+from interp_refiner.config.nodes import dotted
 
 
 @dataclass
@@ -35,3 +38,19 @@ class EvaluateSettings(Settings):
     batch_size: int = 32
     device: Literal["auto", "cpu", "cuda"] = "auto"
     fps: float = 8.0
+
+
+def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
+    """What the config of a program that uses a run asks to differ from the run's own, for ``load_run``."""
+    data = cfg.get("data")
+    chosen = {
+        # its references are to this config: the run's own may be of another cache, or of a machine that is gone
+        "data": data and OmegaConf.create(OmegaConf.to_container(data, resolve=True)),
+        "sampler": cfg.get("sampler"),
+        "codec": cfg.get("codec"),
+        "medium": cfg.get("medium"),
+        "corruption.scheduled_sampling": cfg.get("scheduled_sampling"),
+        "data.anchors.root": cfg.get("anchors"),
+        "data.val_split": cfg.get("split"),
+    }
+    return {key: value for key, value in chosen.items() if value is not None} | dotted(cfg.get("overrides"))
