@@ -14,7 +14,6 @@ from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoi
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
-OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
@@ -69,10 +68,7 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
     """
     config = OmegaConf.load(folder / CONFIG_FILE)
     assert isinstance(config, DictConfig)
-    if (
-        OmegaConf.select(config, "data._target_") in (None, OLDER)
-        or OmegaConf.select(config, "corruption.drawn") is None
-    ):
+    if OmegaConf.select(config, "corruption.drawn") is None:  # older runs have none
         raise BadValue("checkpoint", folder, "a run of this version: an older one wrote it, train it again")
     for key in sorted(overrides, key=lambda key: key.count(".")):  # a whole node before values inside it
         OmegaConf.update(config, key, overrides[key], merge=False)
