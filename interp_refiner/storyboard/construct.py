@@ -1,5 +1,6 @@
 """Objects from the plain values in a pipeline's folder, which may come from a stranger."""
 
+import inspect
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -133,7 +134,8 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     """The object that a node of plain values describes, with arguments that no node holds.
 
     Raises:
-        BadValue: a ``_target_`` that is no component, which a stranger's folder could use to run anything.
+        BadValue: a ``_target_`` that is no component, which a stranger's folder could use to run anything; an argument
+            that the component of this version does not have.
     """
     if isinstance(node, str) and node.startswith(INSIDE):
         return str(folder / node)
@@ -145,6 +147,11 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     if "_target_" not in values:
         return {name: construct(value, folder) for name, value in values.items()}
     made_by = component(values.pop("_target_"))
+    known = inspect.signature(made_by).parameters
+    for name in values:
+        if name not in known:
+            allowed = f"an argument of {made_by.__name__}: another version wrote this folder, export it again"
+            raise BadValue("components", name, allowed, list(known))
     return made_by(**{name: construct(value, folder) for name, value in values.items()}, **supplied)
 
 
