@@ -22,7 +22,7 @@ from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
-from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumHypotheses, NumLevels, OutChannels
+from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
@@ -55,9 +55,7 @@ __all__ = [
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",
-    "NumHypotheses",
     "NumLevels",
-    "OutChannels",
     "Stopped",
     "check_folder",
     "check_not_original",

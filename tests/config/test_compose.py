@@ -2,6 +2,7 @@
 experiment at every scale that it does not refuse."""
 
 import importlib
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from interp_refiner.config.nodes import is_target, walk
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.model.attention import Dense
+from interp_refiner.model.backbone import Interface
 from tests.helpers import CONF, group_members
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -29,7 +31,7 @@ DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
 PRIMARY_GROUPS = {"prepare"}
 # Values that an option leaves to the user.
 NEEDED = {
-    "corruption/given=file": ["corruption.given.path=somewhere"],
+    "corruption/given=file": ["corruption.drawn.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
     "keyframe_source=wan_t2v": ["keyframe_source.folder=somewhere"],
@@ -63,7 +65,7 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "codec": {"spec": VIDEOS},
     "text": {"spec": VIDEOS},
     "medium": {"spec": VIDEOS, "codec": PatchDCT()},
-    "backbone": {"spec": VIDEOS, "attention": Dense()},
+    "backbone": {"interface": Interface(VIDEOS), "attention": Dense()},
     "objective": {"spec": VIDEOS, "num_levels": 4},
     "keyframe_flow": {"spec": VIDEOS},
 }
@@ -118,14 +120,22 @@ def test_every_option_composes_and_passes_the_check(option: str, tmp_path: Path)
     check(program, cfg, tmp_path)
 
 
+def file_of(option: str) -> Path:
+    return CONF / f"{option.replace('=', '/')}.yaml"
+
+
+def place_of(option: str) -> str:
+    """Where its values stand in the config: what the file says, else the name of its group."""
+    said = re.match(r"# @package (\S+)", file_of(option).read_text())
+    return said.group(1) if said else option.split("=")[0].replace("/", ".")
+
+
 def components() -> list[str]:
     """The options that describe something to build in their own place, not only values for other places."""
     built = []
     for option in options():
-        file = CONF / f"{option.replace('=', '/')}.yaml"
-        elsewhere = file.read_text().startswith("# @package")
-        describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file)))
-        if describes and not elsewhere and not option.startswith("hydra="):
+        describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file_of(option))))
+        if describes and place_of(option) != "_global_" and not option.startswith("hydra="):
             built.append(option)
     return built
 
@@ -136,10 +146,10 @@ def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -
         pytest.skip(NOT_BUILT[option])
     group = option.split("=")[0]
     _, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
-    node = OmegaConf.select(cfg, group.replace("/", "."))
+    node = OmegaConf.select(cfg, place_of(option))
     arguments = dict(SUPPLIED.get(group, {}))
     if option in OF_PATHS:
-        arguments["spec"] = PATHS
+        arguments |= {"interface": Interface(PATHS)} if group == "backbone" else {"spec": PATHS}
     if group == "training":
         arguments = supplied_to_training(cfg, option)
     for part in [node] if is_target(node) else [part for part in node.values() if is_target(part)]:
@@ -151,12 +161,12 @@ def supplied_to_training(cfg: DictConfig, option: str) -> dict[str, Any]:
     """A refiner is made of the model's groups, whatever else is trained of the clips and the corruption."""
     corruption = build(cfg.corruption)
     if option == "training=keyframe_generator":
-        backbone = build(cfg.backbone, spec=VIDEOS, num_hypotheses=0, attention=build(cfg.attention))
+        backbone = build(cfg.backbone, interface=Interface(VIDEOS, num_hypotheses=0), attention=build(cfg.attention))
         flow = build(cfg.training.flow, spec=VIDEOS)
         return {"backbone": backbone, "flow": flow, "optimizer": build(cfg.optimizer), "corruption": corruption}
     if option != "training=refiner":
         return {"spec": VIDEOS, "corruption": corruption}
-    backbone = build(cfg.backbone, spec=VIDEOS, attention=build(cfg.attention))
+    backbone = build(cfg.backbone, interface=Interface(VIDEOS), attention=build(cfg.attention))
     objective = build(cfg.objective, spec=VIDEOS, num_levels=4)
     parts = {"optimizer": build(cfg.optimizer), "sampler": build(cfg.sampler)}
     return {"backbone": backbone, "objective": objective, "corruption": corruption, **parts}
@@ -255,7 +265,7 @@ def test_large_scales_hold_with_every_recomputation(kind: str, tmp_path: Path) -
     for scale in ("b200_node", "b200_pod"):
         check("train", composed("train", f"scale={scale}", f"backbone/recomputation={kind}"), tmp_path)
     cfg = composed("train", f"scale={scale}", f"backbone/recomputation={kind}", "activation_gb=50")
-    assert cfg.backbone.recomputation.get("memory_gb", 50) == 50
+    assert cfg.backbone.blocks.recomputation.get("memory_gb", 50) == 50
 
 
 @pytest.mark.parametrize("debug", DEBUG)

@@ -71,7 +71,7 @@ def test_the_command_that_prepare_anchors_prints_trains_on_the_same_data(program
     assert done.returncode == 0, done.stderr
     _, _, module, *overrides = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
     small = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "codec=latent_preview"]
-    small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.num_layers=1"]
+    small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.size.num_layers=1"]
     trained = program(module.removeprefix("interp_refiner."), *overrides, *small)
     assert trained.returncode == 0, trained.stderr[-2000:]
 
@@ -153,7 +153,7 @@ def test_a_benchmark_of_nothing_is_refused(override, message):
 
 
 def test_benchmark_interpolators_prints_markdown_and_writes_json(program, tmp_path):
-    small = [f"benchmark.writer.{size}" for size in ("num_train=2", "num_val=2", "height=16", "width=24")]
+    small = [f"benchmark.clips.writer.{size}" for size in ("num_train=2", "num_val=2", "height=16", "width=24")]
     small += ["benchmark.gaps=[3]", "benchmark.interpolators.straightened.checkpoint=missing.safetensors"]
     run = [f"hydra.run.dir={tmp_path / 'run'}"]
     refused = program("benchmark", "benchmark=interpolators", *small)

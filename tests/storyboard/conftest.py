@@ -16,7 +16,7 @@ def program_config(program: str, folder, *overrides: str):
         return compose(program, [*places, f"paths.output_dir={folder / program}", *overrides])
 
 
-SMALL = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.num_layers=1"]
+SMALL = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.size.num_layers=1"]
 
 
 def random_run(folder, *overrides: str):
@@ -41,7 +41,7 @@ def run_folder(tmp_path_factory):
 def generator_folder(tmp_path_factory):
     """Of the same clips and prompts; its statistics are those of clips of another seed."""
     size = ["data.writer.height=16", "data.writer.width=24", "data.writer.seed=1", "training.sampler.steps=3"]
-    small = ["backbone.num_attention_heads=2", "backbone.ffn_dim=64"]
+    small = ["backbone.size.num_attention_heads=2", "backbone.size.ffn_dim=64"]
     return random_run(tmp_path_factory.mktemp("generator"), "+experiment=keyframes", *size, *small)
 
 

@@ -1,7 +1,6 @@
 """A generator of keyframes: found where it lies, stored alone and beside a refiner, refused where it does not fit."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import load_phase1, load_pipeline
 from interp_refiner.core import BadValue
-from interp_refiner.evaluate_keyframes import evaluate_keyframes
+from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
 from interp_refiner.model.keyframes import Euler, Rescaled
 from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
@@ -210,18 +209,15 @@ def test_mistakes_end_the_command_with_one_line(exported, command, tmp_path, ove
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_probe_judges_a_generator(generator_folder, tmp_path, capsys):
-    sizes = ["clips=8", "training_clips=8", "keyframes=4", "probe_steps=2", "batch_size=4"]
-    overrides = [f"checkpoint={generator_folder}", "keyframe_sampler.steps=1", *(f"quality.{size}" for size in sizes)]
-    cfg = program_config("evaluate_keyframes", tmp_path, *overrides)
-    folder = Path(cfg.paths.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    evaluate_keyframes(cfg)
-    found = json.loads((folder / "keyframes.json").read_text())
-    assert list(found["rows"]) == ["real", "mixed clips", "generated"]
-    assert found["rows"]["real"]["nearest_5th_percentile"] == 1
-    within = {name: row["background_within_between"] for name, row in found["rows"].items()}
-    assert within["mixed clips"] > within["real"]
-    assert (found["keyframes"], found["clips"]) == (4, 8)
-    assert "| generated |" in capsys.readouterr().out
-    assert (folder / "keyframes.png").is_file()
+def test_its_keyframes_are_judged_beside_true_and_mixed_ones(generator_folder, run_folder, tmp_path, capsys):
+    size = ["clips=8", "training_clips=8", "keyframes=4", "probe_steps=1", "batch_size=8"]
+    quick = [*(f"keyframe_quality.{name}" for name in size), "keyframe_sampler.steps=1", "device=cpu"]
+    (tmp_path / "evaluate").mkdir()
+    evaluate(program_config("evaluate", tmp_path, f"checkpoint={generator_folder}", *quick))
+    assert "keyframes.png" in capsys.readouterr().out
+    written = json.loads((tmp_path / "evaluate" / "keyframes.json").read_text())
+    assert written["sampler"]["steps"] == 1
+    assert "| generated |" in (tmp_path / "evaluate" / "keyframes.md").read_text()
+    both = f"checkpoint=[{generator_folder},{run_folder}]"
+    with pytest.raises(BadValue, match="expected refiners to compare, or one generator of keyframes"):
+        evaluate(program_config("evaluate", tmp_path, both, *quick))

@@ -8,6 +8,7 @@ from interp_refiner.model.backbone import Convolutions, Shown, Wan
 from interp_refiner.model.backbone.convolutions import ConvolutionalHead
 from tests.factories import spec_of
 from tests.helpers import build
+from tests.model.backbone.made import made
 from tests.model.backbone.small_wan import SIZE, clip, small_wan
 
 
@@ -15,7 +16,7 @@ def test_they_add_nothing_before_training():
     corrupted, built = clip(), {}
     for name, convolutions in (("without", None), ("with", Convolutions(dim=8))):
         torch.manual_seed(0)
-        built[name] = Wan(spec_of(), **SIZE, convolutions=convolutions)
+        built[name] = made(Wan, spec_of(), **SIZE, convolutions=convolutions)
     shared = built["without"].state_dict()
     assert not built["with"].load_state_dict(shared, strict=False).unexpected_keys
     torch.testing.assert_close(built["with"](corrupted), built["without"](corrupted), rtol=0, atol=0)
@@ -55,9 +56,8 @@ def test_one_time_of_a_whole_clip_counts_for_every_frame():
 
 
 def test_the_backbone_of_keyframes_has_them():
-    plain, more = (
-        build("backbone", name, spec=spec_of(16), num_hypotheses=0) for name in ("wan_small", "wan_convolutional")
-    )
+    interface = Interface(spec_of(16), num_hypotheses=0)
+    plain, more = (build("backbone", name, interface=interface) for name in ("wan_small", "wan_convolutional"))
     seen = Shown(torch.randn(1, 16, 4, 8, 14), torch.rand(1, 4) * 1000)
     assert more(seen).shape == plain(seen).shape == seen.state.shape
 

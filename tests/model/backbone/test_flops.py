@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from interp_refiner.model.attention import SparseLinear
-from interp_refiner.model.backbone import Convolutions, Global, LoRA, PerFrame
+from interp_refiner.model.backbone import Convolutions, Global, Interface, LoRA, PerFrame
 from tests.factories import spec_of
 from tests.helpers import build
 from tests.model.backbone.small_wan import clip, small_wan
@@ -14,7 +14,7 @@ from tests.model.backbone.small_wan import clip, small_wan
 
 def large(attention=None):
     with torch.device("meta"):
-        model = build("backbone", "wan_1_3b", spec=spec_of(16, text_dim=4096), attention=attention)
+        model = build("backbone", "wan_1_3b", interface=Interface(spec_of(16, text_dim=4096)), attention=attention)
     return model.flops(2, (16, 21, 60, 104), 512).executed
 
 
