@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.model.backbone import Convolutions, Shown, Wan
+from interp_refiner.model.backbone import Convolutions, Interface, Shown, Wan
 from interp_refiner.model.backbone.convolutions import ConvolutionalHead
 from tests.factories import spec_of
 from tests.helpers import build
