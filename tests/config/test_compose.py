@@ -2,7 +2,6 @@
 experiment at every scale that it does not refuse."""
 
 import importlib
-import re
 from contextlib import nullcontext
 from functools import cache
 from itertools import cycle
@@ -21,7 +20,7 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.model.attention import Dense
 from interp_refiner.model.backbone import Interface
-from tests.helpers import CONF, group_members
+from tests.helpers import CONF, group_members, place_of
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -119,19 +118,13 @@ def file_of(option: str) -> Path:
     return CONF / f"{option.replace('=', '/')}.yaml"
 
 
-def place_of(option: str) -> str:
-    """Where its values stand in the config: what the file says, else the name of its group."""
-    said = re.match(r"# @package (\S+)", file_of(option).read_text())
-    return said.group(1) if said else option.split("=")[0].replace("/", ".")
-
-
 @cache
 def components() -> list[str]:
     """The options that describe something to build in their own place, not only values for other places."""
     built = []
     for option in options():
         describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file_of(option))))
-        if describes and place_of(option) != "_global_" and not option.startswith("hydra="):
+        if describes and place_of(*option.split("=")) != "_global_" and not option.startswith("hydra="):
             built.append(option)
     return built
 
@@ -146,7 +139,7 @@ def test_every_option_composes_passes_the_check_and_is_built(option: str, tmp_pa
         pytest.skip(NOT_BUILT[option])
     if option not in components():
         return
-    node = OmegaConf.select(cfg, place_of(option))
+    node = OmegaConf.select(cfg, place_of(group, name))
     arguments = dict(SUPPLIED.get(group, {}))
     if option in OF_PATHS:
         arguments |= {"interface": Interface(PATHS)} if group == "backbone" else {"spec": PATHS}
