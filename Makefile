@@ -65,7 +65,7 @@ debug: $(installed) ## the whole line on tiny data, in one process: stops at the
 	$(python) -m interp_refiner.debug $(ARGS)
 
 test: check ## lint, types and tests, minutes on 2 cores
-	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(installed) ## lint, format and types
 	$(python) -m ruff check

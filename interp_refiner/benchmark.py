@@ -9,8 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.assemble import assemble
-from interp_refiner.config import build, keep_freed_memory, main, quiet_libraries, run_metadata
-from interp_refiner.core import BadValue
+from interp_refiner.config import build, main, quiet_libraries, run_metadata
+from interp_refiner.core import BadValue, keep_freed_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.evaluation import MakeTrainer, Run
 from interp_refiner.training import Refiner

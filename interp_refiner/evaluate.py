@@ -15,7 +15,7 @@ from interp_refiner.evaluation.measures import Bootstrap
 from interp_refiner.evaluation.pictures import examples, write_clips, write_outputs
 from interp_refiner.evaluation.settings import EvaluateSettings, inference_overrides
 from interp_refiner.evaluation.terminal import show
-from interp_refiner.training import KeyframeGenerator
+from interp_refiner.training import KeyframeGenerator, Refiner
 
 
 @main("evaluate", EvaluateSettings)
@@ -59,7 +59,7 @@ def load_for_evaluation(cfg: DictConfig) -> dict[str, Run]:
     for label, checkpoint in zip(labels_of(checkpoints), checkpoints, strict=True):
         check(cfg, checkpoint)
         run = load_run(checkpoint, overrides=overrides).to(device(cfg.device))
-        runs[label] = run.in_batches(cfg.batch_size)
+        runs[label] = run.in_batches(cfg.batch_size) if isinstance(run.module, Refiner) else run
         overrides.setdefault("data", run.config.get("data"))  # the clips of the first
     return runs
 

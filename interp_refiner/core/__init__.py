@@ -17,6 +17,7 @@ from interp_refiner.core.errors import (
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.measure import NOTHING, Interval, Measure
+from interp_refiner.core.memory import keep_freed_memory
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
@@ -64,6 +65,7 @@ __all__ = [
     "device",
     "forget_peak_memory",
     "frame_mean",
+    "keep_freed_memory",
     "load_embedding",
     "masked_mean",
     "median_seconds",

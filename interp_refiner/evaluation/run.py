@@ -104,7 +104,7 @@ class Run:
 
     def to(self, device: str) -> "Run":
         """Moves the networks; returns itself."""
-        self.refiner.to(device)
+        self.module.to(device)
         self.medium.to(device)
         return self
 

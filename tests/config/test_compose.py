@@ -2,8 +2,9 @@
 experiment at every scale that it does not refuse."""
 
 import importlib
-import re
 from contextlib import nullcontext
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,7 +20,7 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.model.attention import Dense
 from interp_refiner.model.backbone import Interface
-from tests.helpers import CONF, group_members
+from tests.helpers import CONF, group_members, place_of
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -113,40 +114,32 @@ def with_option(option: str, *overrides: str) -> tuple[str, DictConfig]:
     return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []), *overrides)
 
 
-@pytest.mark.parametrize("option", options())
-def test_every_option_composes_and_passes_the_check(option: str, tmp_path: Path) -> None:
-    program, cfg = with_option(option)
-    assert cfg.hydra.runtime.choices[option.split("=")[0]] == option.split("=")[1]
-    check(program, cfg, tmp_path)
-
-
 def file_of(option: str) -> Path:
     return CONF / f"{option.replace('=', '/')}.yaml"
 
 
-def place_of(option: str) -> str:
-    """Where its values stand in the config: what the file says, else the name of its group."""
-    said = re.match(r"# @package (\S+)", file_of(option).read_text())
-    return said.group(1) if said else option.split("=")[0].replace("/", ".")
-
-
+@cache
 def components() -> list[str]:
     """The options that describe something to build in their own place, not only values for other places."""
     built = []
     for option in options():
         describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file_of(option))))
-        if describes and place_of(option) != "_global_" and not option.startswith("hydra="):
+        if describes and place_of(*option.split("=")) != "_global_" and not option.startswith("hydra="):
             built.append(option)
     return built
 
 
-@pytest.mark.parametrize("option", components())
-def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_passes_the_check_and_is_built(option: str, tmp_path: Path) -> None:
+    group, _, name = option.partition("=")
+    program, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
+    assert cfg.hydra.runtime.choices[group] == name
+    check(program, cfg, tmp_path)
     if option in NOT_BUILT:
         pytest.skip(NOT_BUILT[option])
-    group = option.split("=")[0]
-    _, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
-    node = OmegaConf.select(cfg, place_of(option))
+    if option not in components():
+        return
+    node = OmegaConf.select(cfg, place_of(group, name))
     arguments = dict(SUPPLIED.get(group, {}))
     if option in OF_PATHS:
         arguments |= {"interface": Interface(PATHS)} if group == "backbone" else {"spec": PATHS}
@@ -206,6 +199,8 @@ def test_every_experiment_at_every_scale(experiment: str, scale: str, tmp_path: 
     else:
         check("train", cfg, tmp_path)
     assert cfg.experiment_name == experiment
+    if cfg.scales is None:
+        leaves_size_to_the_scale(cfg, experiment, scale)
 
 
 def own_values(group: str, name: str) -> dict[str, Any]:
@@ -224,13 +219,8 @@ def own_choices(group: str, name: str) -> dict[str, str]:
     return {str(key).removeprefix("override /"): value for key, value in pairs if str(key).startswith("override /")}
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_leaves_size_to_the_scale(experiment: str, scale: str) -> None:
+def leaves_size_to_the_scale(cfg: DictConfig, experiment: str, scale: str) -> None:
     """Hydra appends an experiment after everything else, so it would win: it may not touch what a scale sets."""
-    cfg = composed("train", f"+experiment={experiment}", f"scale={scale}")
-    if cfg.scales is not None:
-        pytest.skip("an experiment of its own size, at the scales it names only")
     raw = OmegaConf.to_container(cfg, resolve=False)
     for key, value in own_values("scale", scale).items():
         assert at(raw, key) == value, f"experiment {experiment} overrides {key} of scale {scale}"
@@ -270,7 +260,7 @@ def test_large_scales_hold_with_every_recomputation(kind: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("debug", DEBUG)
 def test_debug_holds_beside_every_experiment_and_scale(debug: str) -> None:
-    for others in [[f"+experiment={name}"] for name in EXPERIMENTS] + [[f"scale={name}"] for name in SCALES]:
+    for others in zip((f"+experiment={name}" for name in EXPERIMENTS), cycle(f"scale={name}" for name in SCALES)):
         raw = OmegaConf.to_container(composed("train", f"debug={debug}", *others), resolve=False)
         for key, value in own_values("debug", debug).items():
             assert at(raw, key) == value, f"{key} with {others}"

@@ -1,13 +1,9 @@
 """The small programs as users run them: prepare and benchmark."""
 
 import json
-import logging
 import re
 import shlex
-import sys
-from dataclasses import dataclass
 from itertools import product
-from runpy import run_module
 
 import pytest
 import torch
@@ -18,38 +14,6 @@ from interp_refiner.core import BadValue
 from interp_refiner.data import AnchorShards, DatasetMetadata, Sample, write_shards
 from tests.data.shards_on_disk import replace_member, saved, write
 from tests.helpers import CONF, group_members
-
-
-@dataclass
-class Done:
-    """What a program left: as :class:`subprocess.CompletedProcess` tells it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def program(tmp_path, monkeypatch, capfd):
-    """Runs a program in this process as its command line would: ``program("benchmark", "benchmark=reader")``."""
-    for name in ("CACHE", "LOGS", "DATA"):
-        monkeypatch.setenv(f"INTERP_REFINER_{name}", str(tmp_path / name.lower()))
-    monkeypatch.chdir(tmp_path)
-
-    def run(name: str, *arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        logging.root.handlers.clear()  # Hydra's last handlers write to the stderr of the run before
-        capfd.readouterr()
-        code, threads = 0, torch.get_num_threads()
-        try:
-            run_module(f"interp_refiner.{name}", run_name="__main__")
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        finally:
-            torch.set_num_threads(threads)
-        return Done(code, *capfd.readouterr())
-
-    return run
 
 
 def test_prepare_clip_writes_three_splits_and_names_what_comes_next(program, tmp_path):
@@ -113,11 +77,17 @@ def test_prepare_refuses_with_one_line(program, arguments, message, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+COUNTED = {  # what is run several times, for a median
+    "interpolators": ("linear", "slerp", "spline", "sinkhorn", "motion_compensated", "motion_hypotheses"),
+    "one_clip": ("sinkhorn", "motion_compensated", "motion_hypotheses"),
+}
+
+
 def test_benchmark_corruption_prints_one_json_object(program, tmp_path):
     modes = ["none", "dist"]  # the others take their roads
-    done = program(
-        "benchmark", "benchmark=corruption", "benchmark.shape=[2,16,6,4,6]", f"benchmark.modes=[{','.join(modes)}]"
-    )
+    small = ["benchmark.shape=[2,16,6,4,6]", f"benchmark.modes=[{','.join(modes)}]"]
+    once = [f"benchmark.{group}.{name}=1" for group, names in COUNTED.items() for name in names]
+    done = program("benchmark", "benchmark=corruption", *small, *once)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     rows, one_clip = result["rows"], {row["interpolator"]: row for row in result["one_clip"]}

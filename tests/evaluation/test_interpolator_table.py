@@ -75,7 +75,7 @@ def test_what_cannot_be_judged_is_left_out_with_its_reason(tmp_path):
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(BadValue, match=r"gaps=\[1, 3\]: expected gaps of at least 2 frames"):
         InterpolatorBenchmark({}, HeldOutClips(str(tmp_path)), gaps=[1, 3])
-    with pytest.raises(BadValue, match="clips=0: expected at least 1"):
+    with pytest.raises(BadValue, match="count=0: expected at least 1"):
         HeldOutClips(str(tmp_path), count=0)
     shards(tmp_path)
     with pytest.raises(BadValue, match="expected gaps below the 9 frames of a clip"):

@@ -69,7 +69,7 @@ def test_pretrained_weights_come_from_a_folder_saved_by_diffusers(tmp_path):
     saved.save_pretrained(tmp_path / "transformer")
     for folder in (tmp_path, tmp_path / "transformer"):  # a pipeline's folder, and the model's own
         model = made(Wan, spec_of(), num_layers=1, pretrained=str(folder), timestep=Global())
-        times = model.timestep.times(corrupted)[:, 0]
+        times = model.conditioning.timestep.times(corrupted)[:, 0]
         assert torch.equal(model(corrupted), saved(corrupted.x, times, corrupted.clip.text, return_dict=False)[0])
 
 
