@@ -58,9 +58,7 @@ class Rule:
         """
         if isinstance(value, dict) and self.built and not _takes_dicts(self.hint):
             allowed = "" if self.hint is None else f"{_describe(self.hint)}, or "
-            raise BadValue(
-                name, as_yaml(value), f"{allowed}a node with _target_; these keys are of another option"
-            )
+            raise BadValue(name, as_yaml(value), f"{allowed}a node with _target_; these keys are of another option")
         if self.hint is None or (self.code_only and isinstance(value, dict)):
             return
         try:

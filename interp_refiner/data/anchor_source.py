@@ -44,9 +44,7 @@ def check_digests(made_for: dict[str, str], clips: ShardDataset, folder: Path) -
         wanted = made_for.get(key := clips.key(sample))
         if wanted is not None and (found := _digest(clips, sample)) is not None and found != wanted:
             allowed = f"anchors of the clips in {clips.storage.name}: clip {key} has changed since they were made"
-            raise BadValue(
-                "data.anchors.root", folder, f"{allowed}; delete this folder, or use another one"
-            )
+            raise BadValue("data.anchors.root", folder, f"{allowed}; delete this folder, or use another one")
 
 
 def _digest(clips: ShardDataset, sample: int) -> str | None:

@@ -167,8 +167,6 @@ def show(rows: list[Row], facts: str, folder: Path) -> None:
         table.add_row(*line, end_section=after is not None and after[0] != line[0])
     console = terminal()
     console.print(table)
-    console.print(
-        "gap: of a missing frame; largest: the largest gap of a clip; RMS and MSE: of missing frames\n"
-    )
+    console.print("gap: of a missing frame; largest: the largest gap of a clip; RMS and MSE: of missing frames\n")
     for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json"), ("plot", "diagnosis.png")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)

@@ -80,9 +80,7 @@ class Methods:
         if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample of its own noise
             self.sampler_name = self.sampler_name or f"{name} sampled"
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
-            allowed = (
-                "1, since there is only one estimate (more need sampler=bridge and a corruption with noise)"
-            )
+            allowed = "1, since there is only one estimate (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
         draws_noise = corruption.sigma > 0 and (
             refiner.objective.samples > 1 or not isinstance(refiner.sampler, OneJump)

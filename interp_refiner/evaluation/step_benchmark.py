@@ -122,9 +122,7 @@ class StepBenchmark:
         """
         trainer = make_trainer(max_steps=self.warmup + self.steps + 1)  # the last one closes the one before it
         if (batches := trainer.accumulate_grad_batches) != 1:
-            raise BadValue(
-                "trainer.accumulate_grad_batches", batches, "1: a step is timed from one batch to the next"
-            )
+            raise BadValue("trainer.accumulate_grad_batches", batches, "1: a step is timed from one batch to the next")
         device, batch = trainer.strategy.root_device, _Batch()
         profiler = trainer.profiler = StepProfiler(device)  # type: ignore[attr-defined]
         trainer.callbacks.append(batch)  # type: ignore[attr-defined]

@@ -95,7 +95,9 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
         allowed = f"an exported refiner, this is a {stored.get('_class_name')}"
         raise BadValue("checkpoint", folder, allowed + (": keyframes=<it>" if is_generator(folder) else ""))
     if "spec" not in stored:
-        raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
+        raise BadValue(
+            "checkpoint", folder, "an export of this version; an older version wrote this one, export the run again"
+        )
     spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
     config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
