@@ -16,6 +16,7 @@ from interp_refiner.core.errors import (
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
+from interp_refiner.core.hub import fetch, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
@@ -27,8 +28,10 @@ from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
     check_not_original,
+    original,
     save_tensors,
     state_faults,
+    stored_kinds,
     unreported,
     weight_faults,
     weights_digest,
@@ -64,6 +67,7 @@ __all__ = [
     "choice",
     "derived_seed",
     "device",
+    "fetch",
     "forget_peak_memory",
     "frame_mean",
     "load_embedding",
@@ -73,13 +77,16 @@ __all__ = [
     "neighbours",
     "non_negative",
     "one_fault",
+    "original",
     "peak_flops",
     "peak_memory",
     "per_frame",
     "per_sample",
+    "refused",
     "save_tensors",
     "save_weights",
     "state_faults",
+    "stored_kinds",
     "suggestion",
     "take_frames",
     "unreported",

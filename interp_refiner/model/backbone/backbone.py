@@ -1,20 +1,27 @@
 """What every backbone has in common: a corrupted clip in, the objective's quantity out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone.lora_file import Adapter
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
 
 
 class Backbone(nn.Module, ABC):
     """A network from the corrupted clip to one output per latent value, and more per position where the objective asks
-    for it; tokens never leave it."""
+    for it; tokens never leave it.
+
+    Attributes:
+        adapters: that :meth:`merge_adapters` has merged, by the layers beside which they were.
+    """
+
+    adapters: Mapping[str, Adapter] = {}
 
     @property
     def divisor(self) -> tuple[int, int]:

@@ -76,7 +76,7 @@ WRONG = {
     "missing": (lambda w: [w.pop(name) for name in list(w) if ".ffn." in name], r"blocks\.0\.ffn\..* more are missing"),
     "left over": (lambda w: w.update({"blocks.7.norm2.bias": torch.ones(1)}), r"blocks\.7\.norm2\.bias is not its own"),
     "compiled": (lambda w: w.update({f"_orig_mod.{name}": w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
-    "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"Wan's own checkpoint \(its transformer\)"),
+    "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"head\.head\.weight is missing"),
 }
 
 
