@@ -52,6 +52,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = unquote(urlsplit(self.path).path)
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
         if path == "/api/repos/create":
             asked = json.loads(body)
             name = "/".join(filter(None, [asked.get("organization"), asked["name"]]))
@@ -127,11 +129,12 @@ def digest(content: bytes) -> str:
 @contextmanager
 def hub(root: Path, cache: Path, monkeypatch) -> Iterator[HubServer]:
     """Has huggingface_hub speak to a server of ``root`` and keep what it loads in ``cache``."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
 
     server = HubServer(root)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(hf_api.api, "endpoint", server.url)  # of the functions that diffusers has imported
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"

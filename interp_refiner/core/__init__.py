@@ -16,7 +16,7 @@ from interp_refiner.core.errors import (
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
-from interp_refiner.core.hub import fetch, refused
+from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
@@ -76,6 +76,7 @@ __all__ = [
     "move",
     "neighbours",
     "non_negative",
+    "on_hub",
     "one_fault",
     "original",
     "peak_flops",

@@ -24,10 +24,17 @@ REASONS: dict[type[Exception], str] = {
 }
 
 
+def on_hub(value: object) -> str | None:
+    """``owner/name`` of a value that :func:`fetch` takes for a model of the hub; None for a path."""
+    found = HUB.fullmatch(str(value))
+    return None if found is None or Path(str(value).partition("/")[0]).exists() else found[1]
+
+
 def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequence[str] = ()) -> Path:
     """Where weights lie: a path as it is, a model of the hub in the local cache.
 
-    What is on this machine goes before what is on the hub. ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT`` and
+    What is on this machine goes before what is on the hub: where a folder ``owner`` is here, ``owner/name`` is a path.
+    ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT`` and
     ``HF_HUB_OFFLINE`` mean what they mean to huggingface_hub; what is in the cache is not loaded again.
 
     Args:
@@ -40,9 +47,8 @@ def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequen
     Raises:
         BadValue: the hub has no such model or file, does not let it be read, or cannot be reached.
     """
-    path = Path(value).expanduser()
-    if path.exists() or (found := HUB.fullmatch(str(value))) is None:
-        return path
+    if (found := HUB.fullmatch(str(value))) is None or on_hub(value) is None:
+        return Path(value).expanduser()
     repo, revision, file = found.groups()
     with refused(name, value):
         if file is not None:

@@ -12,6 +12,7 @@ from interp_refiner.model.backbone.conditioning import (
 from interp_refiner.model.backbone.dropout import DroppedKeyframes
 from interp_refiner.model.backbone.factorised import Factorised
 from interp_refiner.model.backbone.lora import LoRA, is_adapter, name_without
+from interp_refiner.model.backbone.lora_file import Adapter, Naming, write_adapters
 from interp_refiner.model.backbone.recomputation import (
     FullRecomputation,
     NoRecomputation,
@@ -24,6 +25,7 @@ from interp_refiner.model.backbone.trajectory import Trajectory
 from interp_refiner.model.backbone.wan import Wan
 
 __all__ = [
+    "Adapter",
     "Backbone",
     "BracketingKeyframes",
     "DroppedKeyframes",
@@ -33,6 +35,7 @@ __all__ = [
     "KeyframeChannels",
     "LoRA",
     "MaskedKeyframes",
+    "Naming",
     "NoRecomputation",
     "PerFrame",
     "Recomputation",
@@ -44,4 +47,5 @@ __all__ = [
     "Wan",
     "is_adapter",
     "name_without",
+    "write_adapters",
 ]
