@@ -6,8 +6,8 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import forward_process
-from interp_refiner.config import Settings, build, keep_freed_memory, main, option_name, quiet_libraries
-from interp_refiner.core import BadValue, device
+from interp_refiner.config import Settings, build, main, option_name, quiet_libraries
+from interp_refiner.core import BadValue, device, keep_freed_memory
 from interp_refiner.data import Clips, ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.forward_table import clean_clips, measure, write

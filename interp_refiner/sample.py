@@ -8,10 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import inference_overrides, load_pipeline, load_run
+from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.config import main, nothing_left
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation.samples import write_samples
+from interp_refiner.evaluation.settings import inference_overrides
 from interp_refiner.storyboard.sampling import sample_video
 from interp_refiner.storyboard.settings import SampleSettings
 from interp_refiner.training.checkpoint import is_exported, located

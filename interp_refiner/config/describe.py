@@ -1,4 +1,4 @@
-"""What is run: the config as a tree, and where the run came from."""
+"""What is run: the config, and where the run came from."""
 
 import os
 import platform
@@ -10,37 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
+from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config.hints import as_yaml
 from interp_refiner.config.refusal import later_process
 
 PACKAGES = ("interp_refiner", "torch", "lightning", "hydra-core", "diffusers")
 
 
-def print_config(cfg: DictConfig, title: str = "config") -> None:
-    """Prints the resolved config as a tree on stdout, once for all ranks.
-
-    On a terminal long lines fold at its width; in a file or a pipe every value stays whole on its own line.
-    """
-    if later_process():
-        return
-    tree = Tree(Text(title, style="bold"), guide_style="dim")
-    _grow(tree, cfg)
-    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 100_000).print(tree)
-
-
-def _grow(tree: Tree, node: DictConfig) -> None:
-    for name in map(str, node):
-        value = node[name]
-        if isinstance(value, DictConfig):
-            _grow(tree.add(Text(name, style="bold cyan")), value)
-        else:
-            value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
-            tree.add(Text.assemble((f"{name}: ", "cyan"), as_yaml(value)))
+def print_config(cfg: DictConfig) -> None:
+    """Prints the resolved config as YAML on stdout, once for all ranks."""
+    if not later_process():
+        print(OmegaConf.to_yaml(cfg, resolve=True), end="")
 
 
 def save_config(cfg: DictConfig, folder: str | Path) -> None:

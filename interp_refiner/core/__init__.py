@@ -18,12 +18,13 @@ from interp_refiner.core.errors import (
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
+from interp_refiner.core.memory import keep_freed_memory
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
-from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumHypotheses, NumLevels, OutChannels
+from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
@@ -58,9 +59,7 @@ __all__ = [
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",
-    "NumHypotheses",
     "NumLevels",
-    "OutChannels",
     "Stopped",
     "check_folder",
     "check_not_original",
@@ -70,6 +69,7 @@ __all__ = [
     "fetch",
     "forget_peak_memory",
     "frame_mean",
+    "keep_freed_memory",
     "load_embedding",
     "masked_mean",
     "median_seconds",

@@ -7,10 +7,6 @@ from typing import Annotated, Any
 SUPPLIED = "supplied by the program"
 NumLevels = Annotated[int, SUPPLIED]
 """S, the sparsest level: the schedule and the length of the clips decide it, so no config says it."""
-NumHypotheses = Annotated[int, SUPPLIED]
-"""k, the hypotheses of every missing frame: the interpolator decides it."""
-OutChannels = Annotated[int | None, SUPPLIED]
-"""Channels of a network's output: the objective decides it."""
 
 
 @dataclass(frozen=True)

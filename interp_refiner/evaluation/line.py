@@ -22,7 +22,7 @@ def tiny(cfg: DictConfig) -> list[str]:
     data = [f"data.root={cfg.paths.output_dir}/data", *(f"data.writer.{name}={n}" for name, n in sizes.items())]
     length = [f"trainer.max_steps={cfg.steps}", f"trainer.val_check_interval={cfg.steps}", "data.val_samples=4"]
     quiet = ["log_book=null", "callback.progress=null", "trainer.enable_model_summary=false", f"seed={cfg.seed}"]
-    return ["data=small_shapes", *data, *length, *quiet, "backbone.num_layers=2", "trainer.detect_anomaly=true"]
+    return ["data=small_shapes", *data, *length, *quiet, "backbone.size.num_layers=2", "trainer.detect_anomaly=true"]
 
 
 def train_interpolator(folder: Path, overrides: list[str]) -> None:

@@ -1,12 +1,12 @@
 """A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
 
-from interp_refiner.storyboard.arguments import RefinerOutput
+from interp_refiner.storyboard.arguments import RefinerOutput, Request
 from interp_refiner.storyboard.export import as_pipeline, phase1_of, run_of
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import with_keyframes_at
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
-from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.publish import adapters_of, push, reserve, save_lora, with_terms
 from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
 from interp_refiner.storyboard.saved_generator import load_generator, save_generator
@@ -22,8 +22,10 @@ __all__ = [
     "Planner",
     "RefinerOutput",
     "RefinerPipeline",
+    "Request",
     "Storyboard",
     "VideoPlan",
+    "VideoSize",
     "adapters_of",
     "as_pipeline",
     "load_generator",

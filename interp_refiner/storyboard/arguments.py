@@ -1,6 +1,7 @@
 """What callers of the pipeline may hand over, and what they get back, as in diffusers."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,11 +13,33 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames
-from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.plan import VideoPlan
+from interp_refiner.storyboard.keyframe import Keyframe, Time
+from interp_refiner.storyboard.plan import OF_CLIPS, VideoPlan, VideoSize
 
 OutputType = Literal["pil", "np", "pt", "latent"]
 Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was trained on
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One video that is asked for.
+
+    Attributes:
+        prompt: for the frames before the first keyframe with a prompt of its own, or its embedding; "" says nothing.
+        keyframes: that are handed over.
+        size: of the video.
+        keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
+            ``keyframes``, and without these for evenly spread ones.
+        negative_prompt: what guidance leads away from, or its embedding.
+        seed: of all that is drawn.
+    """
+
+    prompt: str | Embedding = ""
+    keyframes: Sequence[Keyframe] = ()
+    size: VideoSize = OF_CLIPS
+    keyframes_at: Sequence[Time] | None = None
+    negative_prompt: str | Embedding = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)

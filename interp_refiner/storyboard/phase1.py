@@ -18,7 +18,7 @@ from interp_refiner.model.keyframes import (
 from interp_refiner.storyboard.conditioning import Prompts
 from interp_refiner.storyboard.encoding import Encoded
 from interp_refiner.storyboard.keyframe import Keyframe, Time
-from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.timeline import Grid, place
 from interp_refiner.storyboard.windows import Window
 
@@ -68,8 +68,7 @@ class Phase1:
         planner: Planner,
         keyframes: Sequence[Keyframe],
         at: Sequence[Time] | None,
-        num_frames: int | None,
-        fps: float | None,
+        size: VideoSize,
     ) -> list[Keyframe]:
         """The keyframes of a storyboard, and generated ones at those of the times ``at`` whose latent slot is free.
 
@@ -78,8 +77,7 @@ class Phase1:
         Raises:
             BadValue: a time outside the clip, naming its place in ``keyframes_at``.
         """
-        grid = Grid.of(planner.codec, planner.length(num_frames, None, None))
-        rate = fps or planner.fps
+        grid, rate = planner.grid(size.num_frames), planner.rate(size.fps)
         if at is None:
             at = [] if keyframes else spread(planner, grid, self.count)
         taken = {slot for placed in place(keyframes, grid, rate, planner.codec) for slot in placed.slots}

@@ -23,8 +23,10 @@ from interp_refiner.storyboard.arguments import (
     Embedding,
     OutputType,
     RefinerOutput,
+    Request,
     as_output,
     prompt_or_embedding,
+    seed_of,
 )
 from interp_refiner.storyboard.conditioning import (
     OnStep,
@@ -38,7 +40,7 @@ from interp_refiner.storyboard.drafting import Drafting
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.phase1 import Phase1
-from interp_refiner.storyboard.plan import VideoPlan
+from interp_refiner.storyboard.plan import VideoPlan, VideoSize
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.storyboard.windows import CrossFaded
 from interp_refiner.training import check_method
@@ -128,7 +130,6 @@ class RefinerPipeline(Drafting):
         """``z0_hat`` of the model itself."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
 
-    @torch.no_grad()
     def __call__(
         self,
         prompt: str | None = None,
@@ -147,7 +148,7 @@ class RefinerPipeline(Drafting):
         output_type: OutputType = "pil",
         callback_on_step_end: OnStepEnd | None = None,
     ) -> RefinerOutput:
-        """Makes a video that keeps its hard keyframes.
+        """Makes a video that keeps its hard keyframes. The arguments are named as in diffusers; see :meth:`make`.
 
         Args:
             prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
@@ -172,12 +173,31 @@ class RefinerPipeline(Drafting):
                 corruption does not allow, prompts without a text encoder, both a prompt and its embedding, or neither
                 keyframes nor a prompt.
         """
+        trained = self.config.spec.text_shape
+        request = Request(
+            prompt=prompt_or_embedding("prompt", prompt, prompt_embeds, trained),
+            keyframes=keyframes,
+            size=VideoSize(num_frames, height, width, fps),
+            keyframes_at=keyframes_at,
+            negative_prompt=prompt_or_embedding("negative_prompt", negative_prompt, negative_prompt_embeds, trained),
+            seed=seed_of(generator),
+        )
+        return self.make(request, num_inference_steps, guidance_scale, output_type, callback_on_step_end)
+
+    @torch.no_grad()
+    def make(
+        self,
+        request: Request,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        output_type: OutputType = "pil",
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> RefinerOutput:
+        """Makes the video of a request; arguments and errors are those of a call."""
         choice("output_type", output_type, get_args(OutputType))
-        shape, negative = self.config.spec.text_shape, negative_prompt_embeds
-        away = prompt_or_embedding("negative_prompt", negative_prompt, negative, shape)
-        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, away)
-        size = (num_frames, height, width, fps)
-        draft = self.draft(prompt, keyframes, *size, keyframes_at, away, generator, prompt_embeds)
+        sampler = self._sampler(num_inference_steps)
+        guidance = self.guidance(guidance_scale, request.negative_prompt)
+        draft = self.draft(request)
         plan, keyframes, corrupted = draft.plan, draft.keyframes, draft.corrupted
         faded = CrossFaded(self._estimates(plan, draft.prompts, guidance), plan.parts, self.levels)
         estimate = with_proposals(faded, corrupted.values, strengths(plan, keyframes, self.trust).to(self.device))

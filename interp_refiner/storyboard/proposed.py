@@ -42,9 +42,7 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
         raise BadValue("output", output, "a new or empty folder: something is there already")
     pipeline = load()
     with naming("storyboard") if cfg.storyboard is not None else nullcontext():
-        keyframes, size, _ = read_board(pipeline, board)
-        asked = {"keyframes_at": board.keyframes_at, "negative_prompt": board.negative_prompt, "generator": cfg.seed}
-        draft = pipeline.draft(board.prompt, keyframes, **size, **asked)
+        draft = pipeline.draft(read_board(pipeline, board, cfg.seed)[0])
         if not any(keyframe.generated for keyframe in draft.keyframes):
             raise BadValue("keyframes_at", board.keyframes_at, "times at which a keyframe is to be made")
     command = f"python -m interp_refiner.sample checkpoint={cfg.checkpoint} storyboard={output / BOARD} output=out.mp4"

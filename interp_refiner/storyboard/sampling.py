@@ -16,11 +16,12 @@ from interp_refiner.core import BadValue, choice, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
-    Keyframe,
     RefinerOutput,
     RefinerPipeline,
+    Request,
     Storyboard,
     VideoPlan,
+    VideoSize,
     load_storyboard,
     parse_storyboard,
 )
@@ -63,9 +64,9 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         pipeline = load()
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard") if cfg.storyboard is not None else nullcontext():
-        keyframes, size, notes = read_board(pipeline, board, only_looks=cfg.dry_run)
+        request, notes = read_board(pipeline, board, cfg.seed, only_looks=cfg.dry_run)
         notes += unguided(board, pipeline)
-        keyframes, plan = pipeline.planned(keyframes, **size, keyframes_at=board.keyframes_at, collide=cfg.dry_run)
+        keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)
         sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
@@ -74,8 +75,7 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
             show_cost(pipeline, plan, keyframes)
             return
         with timed(seconds, "refining and decoding"):
-            size |= {"negative_prompt": board.negative_prompt, "generator": cfg.seed}
-            result = pipeline(board.prompt, keyframes, **size, output_type="pt")
+            result = pipeline.make(request, output_type="pt")
     report = {
         "storyboard": str(cfg.storyboard) if cfg.storyboard is not None else None,
         "checkpoint": str(cfg.checkpoint),
@@ -115,9 +115,9 @@ def plain(value: Any) -> Any:
 
 
 def read_board(
-    pipeline: RefinerPipeline, board: Storyboard, only_looks: bool = False
-) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
-    """The keyframes at the size of the video, length and size as the pipeline's arguments, and what had to be fitted.
+    pipeline: RefinerPipeline, board: Storyboard, seed: int = 0, only_looks: bool = False
+) -> tuple[Request, list[str]]:
+    """What a storyboard asks for, its keyframes at the size of the video, and what had to be fitted.
 
     With ``only_looks`` the files are read, but no picture is kept: enough for a plan.
 
@@ -129,7 +129,8 @@ def read_board(
     frames = planner.length(board.frames, board.seconds, board.fps)
     longest = frames + pipeline.codec.temporal_factor
     keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
-    return keyframes, {"num_frames": frames, "height": height, "width": width, "fps": board.fps}, fitted
+    size = VideoSize(frames, height, width, board.fps)
+    return Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed), fitted
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:

@@ -25,7 +25,7 @@ class TrainSettings(Settings):
         gpu_gb: memory of one GPU, 10^9 bytes: a step that does not fit is refused; None: not looked at.
         evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
-        print_config: at the start, as a tree.
+        print_config: at the start.
         log_book: the folder where the run is entered when it ends; None: nowhere.
     """
 

@@ -41,7 +41,7 @@ def test_the_whole_line(name, tmp_path):
     AutoencoderKLWan(**settings).save_pretrained(tmp_path / "vae")
     codec, side = WanVAE(str(tmp_path / "vae")), SIDE * factor
     root = shards(tmp_path, codec, side)
-    options = [f"backbone={name}", "data=wan_synth", f"data.root={root}", *(f"backbone.{size}" for size in TINY)]
+    options = [f"backbone={name}", "data=wan_synth", f"data.root={root}", *(f"backbone.size.{size}" for size in TINY)]
     options += ["schedule.k_min=2", "schedule.num_levels=1", "data.batch_size=1", "data.val_samples=1"]
     cfg = program_config("train", tmp_path, *options)
     run = assemble(cfg)

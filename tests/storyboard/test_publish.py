@@ -23,7 +23,12 @@ REPO = "someone/refiner"
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory):
     """A run of a small Wan with adapters."""
-    small = ["backbone=wan_tiny", "backbone.num_attention_heads=1", "backbone.lora.rank=2", "backbone.lora.alpha=3.0"]
+    small = [
+        "backbone=wan_tiny",
+        "backbone.size.num_attention_heads=1",
+        "backbone.lora.rank=2",
+        "backbone.lora.alpha=3.0",
+    ]
     return random_run(tmp_path_factory.mktemp("adapted"), "+experiment=toy_video", *small)
 
 

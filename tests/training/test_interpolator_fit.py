@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from interp_refiner.core import BadValue, Draws, neighbours
 from interp_refiner.forward.interpolator import FlowWarp, Interpolation, Linear
+from interp_refiner.model.backbone import Interface
 from interp_refiner.model.objective import Correction
 from interp_refiner.model.sampler import OneJump
 from interp_refiner.training import InterpolatorFit, Refiner
@@ -118,7 +119,7 @@ def test_validation_compares_by_level_and_by_gap():
 
 
 def test_the_refiner_holds_no_weight_of_its_corruptions_interpolator():
-    backbone = build("backbone", "wan_tiny", spec=spec_of(16))
+    backbone = build("backbone", "wan_tiny", interface=Interface(spec_of(16)))
     corruption = make_corruption("interpolator=flow_warp", "interpolator.checkpoint=null")
     refiner = Refiner(backbone, Correction(spec_of(), 4), AdamW(), OneJump(), corruption)
     learned = {id(weight) for weight in corruption.interpolator.parameters()}

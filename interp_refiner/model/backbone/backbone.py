@@ -2,15 +2,37 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, ClipSpec, Corrupted
 from interp_refiner.model.attention import Flops
 from interp_refiner.model.backbone.lora_file import Adapter
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What data, interpolator and objective decide of a backbone.
+
+    Attributes:
+        spec: of the clips: their channels, and the width of their prompts' embeddings.
+        num_hypotheses: of the interpolator; they are shown among the keyframe channels. 0: there is no interpolation,
+            and the state is all that is shown.
+        outputs: channels of the output for the objective; None for those of the clips.
+    """
+
+    spec: ClipSpec
+    num_hypotheses: int = 1
+    outputs: int | None = None
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output, those of the clips or more."""
+        return self.outputs or self.spec.channels
 
 
 class Backbone(nn.Module, ABC):

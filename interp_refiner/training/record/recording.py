@@ -18,11 +18,10 @@ from omegaconf import DictConfig
 
 from interp_refiner.config import build, run_metadata
 from interp_refiner.config.launch import Program
-from interp_refiner.config.memory import peak_memory_gb, reset_peak_memory
 from interp_refiner.config.nodes import walk
-from interp_refiner.config.portable import changed, identity
 from interp_refiner.config.refusal import MISTAKES, later_process, locate, one_line
 from interp_refiner.core import Stopped
+from interp_refiner.core.memory import peak_memory_gb, reset_peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.training.callback import EXIT_INTERRUPTED, EXIT_PREEMPTED, Throughput
 from interp_refiner.training.record import (
@@ -35,6 +34,7 @@ from interp_refiner.training.record import (
     twin_folder,
     write_record,
 )
+from interp_refiner.training.record.portable import changed, identity
 
 log = logging.getLogger(__name__)
 

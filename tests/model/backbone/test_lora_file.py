@@ -9,11 +9,12 @@ from diffusers.loaders.lora_pipeline import WanLoraLoaderMixin
 from safetensors.torch import load_file, save_file
 
 from interp_refiner.core import BadValue
-from interp_refiner.model.backbone import LoRA, Wan
+from interp_refiner.model.backbone import Interface, LoRA, Wan
 from interp_refiner.model.backbone.lora_file import NAMINGS, Adapter, read_adapters, write_adapters
 from tests.factories import spec_of
 from tests.helpers import build
 from tests.hub_server import hub
+from tests.model.backbone.made import made
 from tests.model.backbone.small_wan import SIZE, clip, small_wan
 
 pytest.importorskip("peft")
@@ -30,12 +31,12 @@ def transformer():
 
 def random_adapters(transformer, layers, scale=0.5):
     generator = torch.Generator().manual_seed(1)
-    made = {}
+    adapters = {}
     for name in layers:
         rows, columns = transformer.get_submodule(name).weight.shape
         down, up = (torch.randn(shape, generator=generator) for shape in ((RANK, columns), (rows, RANK)))
-        made[name] = Adapter(down, up, scale)
-    return made
+        adapters[name] = Adapter(down, up, scale)
+    return adapters
 
 
 def deltas(adapters):
@@ -83,7 +84,7 @@ def test_adapters_start_as_the_file_says_whatever_alpha_is(transformer, tmp_path
     file = str(write_adapters(adapters, tmp_path / "lora.safetensors", "kohya"))
     base = small_wan()
     for alpha in (None, 7.0):
-        model = Wan(spec_of(), **SIZE, lora=LoRA(weights=file, alpha=alpha))
+        model = made(Wan, spec_of(), **SIZE, lora=LoRA(weights=file, alpha=alpha))
         model.load_state_dict({_base(model, name): weight for name, weight in base.state_dict().items()}, strict=False)
         trained = {name for name, p in model.wan.named_parameters() if p.requires_grad}
         assert {name.partition(".lora_")[0] for name in trained} == set(adapters)
@@ -108,8 +109,10 @@ def test_a_file_of_the_hub_by_the_option_of_the_config(transformer, tmp_path, mo
         write_adapters(adapters, tmp_path / "hub/someone/lora" / name, "comfyui")
     with hub(tmp_path / "hub", tmp_path / "cache", monkeypatch):
         for name in ("someone/lora", "someone/lora/below/style.safetensors"):
-            sizes = [f"backbone.{key}={value}" for key, value in SIZE.items()]
-            model = build("backbone", "wan_tiny", f"backbone.lora.weights={name}", *sizes, spec=spec_of())
+            sizes = [f"backbone.size.{key}={value}" for key, value in SIZE.items()]
+            model = build(
+                "backbone", "wan_tiny", f"backbone.lora.weights={name}", *sizes, interface=Interface(spec_of())
+            )
             model.merge_adapters()
             assert_same(model.adapters, adapters)
 

@@ -12,6 +12,7 @@ from interp_refiner.model.backbone import Wan
 from interp_refiner.model.backbone.pretrained import load_pretrained
 from tests.factories import spec_of
 from tests.hub_server import hub
+from tests.model.backbone.made import made
 
 SIZE = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 96, "freq_dim": 48}
 SHAPE = {"in_channels": 4, "out_channels": 4, "text_dim": 8}
@@ -85,7 +86,7 @@ def test_one_file_and_its_parts_load_as_diffusers_folder_does(wan, weights, tmp_
 
 def test_a_backbone_takes_its_size_from_the_file(weights, tmp_path):
     save_file(weights, tmp_path / "wan.safetensors")
-    model = Wan(spec_of(), num_layers=1, attention_head_dim=32, pretrained=str(tmp_path / "wan.safetensors"))
+    model = made(Wan, spec_of(), num_layers=1, attention_head_dim=32, pretrained=str(tmp_path / "wan.safetensors"))
     assert len(model.wan.blocks) == 2
     assert all(weight.requires_grad for weight in model.wan.parameters())
 
