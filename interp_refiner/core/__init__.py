@@ -16,6 +16,7 @@ from interp_refiner.core.errors import (
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
+from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.memory import keep_freed_memory
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
@@ -28,8 +29,10 @@ from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
     check_not_original,
+    original,
     save_tensors,
     state_faults,
+    stored_kinds,
     unreported,
     weight_faults,
     weights_digest,
@@ -63,6 +66,7 @@ __all__ = [
     "choice",
     "derived_seed",
     "device",
+    "fetch",
     "forget_peak_memory",
     "frame_mean",
     "keep_freed_memory",
@@ -72,14 +76,18 @@ __all__ = [
     "move",
     "neighbours",
     "non_negative",
+    "on_hub",
     "one_fault",
+    "original",
     "peak_flops",
     "peak_memory",
     "per_frame",
     "per_sample",
+    "refused",
     "save_tensors",
     "save_weights",
     "state_faults",
+    "stored_kinds",
     "suggestion",
     "take_frames",
     "unreported",

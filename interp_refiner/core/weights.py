@@ -114,10 +114,10 @@ def check_not_original(name: str, value: object, folder: Path) -> None:
 FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; in others (F8_E4M3, I8) a scale is kept elsewhere
 
 
-def stored_kinds(folder: Path) -> dict[str, str]:
-    """The kind of every tensor in the ``.safetensors`` files of a folder, by their headers; none of damaged ones."""
+def stored_kinds(path: Path) -> dict[str, str]:
+    """The kind of every tensor in a ``.safetensors`` file or in those of a folder, by headers; none of damaged ones."""
     kinds: dict[str, str] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         try:
             with safe_open(file, "pt") as content:
                 kinds |= {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
@@ -128,7 +128,7 @@ def stored_kinds(folder: Path) -> dict[str, str]:
 
 def original(names: Iterable[str]) -> str | None:
     """Which part of Wan's own checkpoints has these names; None for none."""
-    found = {name.removeprefix("model.") for name in names}
+    found = {name.removeprefix("model.").removeprefix("diffusion_model.") for name in names}  # as repackaged files do
     return next((part for part, own in ORIGINAL.items() if any(name in found for name in own)), None)
 
 

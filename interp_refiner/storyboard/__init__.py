@@ -7,6 +7,7 @@ from interp_refiner.storyboard.levels import with_keyframes_at
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.plan import Planner, VideoPlan, VideoSize
+from interp_refiner.storyboard.publish import adapters_of, push, reserve, save_lora, with_terms
 from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
 from interp_refiner.storyboard.saved_generator import load_generator, save_generator
 from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, naming, parse_storyboard
@@ -25,14 +26,19 @@ __all__ = [
     "Storyboard",
     "VideoPlan",
     "VideoSize",
+    "adapters_of",
     "as_pipeline",
     "load_generator",
     "load_storyboard",
     "naming",
     "parse_storyboard",
     "phase1_of",
+    "push",
+    "reserve",
     "run_of",
     "save_generator",
+    "save_lora",
     "store_as",
     "with_keyframes_at",
+    "with_terms",
 ]

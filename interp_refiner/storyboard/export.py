@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from interp_refiner.config import build, run_metadata
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, on_hub
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import declared_codec
 from interp_refiner.data.medium import Video
@@ -101,6 +101,7 @@ def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
         "experiment": run.config.experiment_name,
         "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
         "trained on": run.spec.made_by.get("generator") or Path(run.data.source.root).name,
+        "base_model": on_hub(run.config.backbone.get("pretrained")),
         "parameters": f"{sum(weight.numel() for weight in network.parameters()):,}",
         "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
     }

@@ -6,6 +6,7 @@ refiner.safetensors       the backbone's weights beside it: keyframe channels, n
 interpolator.safetensors  of a learned interpolator
 vae/                      of a codec with weights
 keyframes/                the generator of keyframes, a folder of its own kind, see :mod:`saved_generator`
+pipeline.py               by which diffusers' DiffusionPipeline opens the folder
 README.md                 the model card
 """
 
@@ -44,7 +45,7 @@ from interp_refiner.storyboard.weights import (
 from interp_refiner.training.checkpoint import INDEX, is_exported
 
 WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
-VAE = "vae"
+VAE, OPENED_BY = "vae", "pipeline.py"
 
 CLASS = "RefinerPipeline"
 OBJECTIVE = "objective."  # before the names of an objective's own parameters
@@ -125,6 +126,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if vae is not None:
         vae.save_pretrained(folder / VAE)
         components["codec"]["folder"] = INSIDE + VAE
+    (folder / OPENED_BY).write_bytes(Path(__file__).with_name("diffusers_pipeline.py").read_bytes())
     index = {"_class_name": CLASS, **asdict(config), "components": components}
     generator = None if parts.phase1 is None else generator_index(parts.phase1)
     if parts.phase1 is not None:

@@ -80,7 +80,11 @@ NOT_BUILT = {
     "anchor_source=generator": "is made with a trained generator",
     **{f"metric={name}": "needs a file of weights" for name in ("lpips", "fid", "fvd")},
 }
-ON_META = {"backbone=wan_1_3b": "5.7 GB of weights"}
+ON_META = {
+    "backbone=wan_1_3b": "5.7 GB of weights",
+    "backbone=wan_14b": "57 GB of weights",
+    "backbone=wan22_5b": "20 GB of weights",
+}
 
 
 def options() -> list[str]:

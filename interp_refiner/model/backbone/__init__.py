@@ -14,6 +14,7 @@ from interp_refiner.model.backbone.convolutions import Convolutions
 from interp_refiner.model.backbone.dropout import DroppedKeyframes
 from interp_refiner.model.backbone.factorised import Factorised, FactorisedSize
 from interp_refiner.model.backbone.lora import LoRA, is_adapter, name_without
+from interp_refiner.model.backbone.lora_file import Adapter, Naming, write_adapters
 from interp_refiner.model.backbone.recomputation import (
     FullRecomputation,
     NoRecomputation,
@@ -27,6 +28,7 @@ from interp_refiner.model.backbone.trajectory import MapView, Trajectory, Trajec
 from interp_refiner.model.backbone.wan import Wan, WanSize
 
 __all__ = [
+    "Adapter",
     "Backbone",
     "Blocks",
     "BracketingKeyframes",
@@ -42,6 +44,7 @@ __all__ = [
     "LoRA",
     "MapView",
     "MaskedKeyframes",
+    "Naming",
     "NoRecomputation",
     "PerFrame",
     "Recomputation",
@@ -55,4 +58,5 @@ __all__ = [
     "WanSize",
     "is_adapter",
     "name_without",
+    "write_adapters",
 ]

@@ -1,7 +1,7 @@
 """What every backbone has in common: a corrupted clip in, the objective's quantity out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Corrupted
 from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone.lora_file import Adapter
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
 
@@ -36,7 +37,13 @@ class Interface:
 
 class Backbone(nn.Module, ABC):
     """A network from the corrupted clip to one output per latent value, and more per position where the objective asks
-    for it; tokens never leave it."""
+    for it; tokens never leave it.
+
+    Attributes:
+        adapters: that :meth:`merge_adapters` has merged, by the layers beside which they were.
+    """
+
+    adapters: Mapping[str, Adapter] = {}
 
     @property
     def divisor(self) -> tuple[int, int]:

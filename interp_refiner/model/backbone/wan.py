@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -14,14 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import (
-    BadValue,
-    Corrupted,
-    check_folder,
-    check_not_original,
-    one_fault,
-    unreported,
-)
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
 from interp_refiner.model.backbone.backbone import Backbone, Interface
@@ -34,6 +25,7 @@ from interp_refiner.model.backbone.conditioning import (
 from interp_refiner.model.backbone.convolutions import ConvolutionalHead, Convolutions
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
+from interp_refiner.model.backbone.pretrained import load_pretrained
 from interp_refiner.model.backbone.recomputation import (
     Runner,
     activation_bytes,
@@ -89,14 +81,14 @@ class Wan(Backbone):
         interface: channels in and out. Without an interpolation nothing is added to the transformer.
         size: of the transformer.
         conditioning: how noise levels and keyframes are shown; None for :class:`MaskedKeyframes` and a time per frame.
-        pretrained: a folder saved by diffusers (the model's own or its pipeline's); its size replaces ``size``.
+        pretrained: the weights of a Wan, see :func:`load_pretrained`; their size replaces ``size``.
         attention: how tokens attend to one another; None for :class:`Dense`.
         blocks: how they are computed; None for :class:`Blocks`' defaults.
         lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
             the transformer is trained either way.
 
     Raises:
-        BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
+        BadValue: ``pretrained`` is no Wan, or was trained on other latents or text.
     """
 
     def __init__(
@@ -115,7 +107,10 @@ class Wan(Backbone):
         blocks = blocks or Blocks()
         shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
         self.pretrained = pretrained is not None
-        self.wan = size.transformer(**shape) if pretrained is None else load_pretrained(pretrained, **shape)
+        if pretrained is not None:
+            self.wan = load_pretrained(pretrained, size.attention_head_dim, **shape)
+        else:
+            self.wan = size.transformer(**shape)
         self.attention = attention or Dense()
         # tuples: the weights of the layers belong to their blocks
         self.self_layers, self.cross_layers = use_attention(self.wan, self.attention)
@@ -173,8 +168,9 @@ class Wan(Backbone):
         return frozenset(frozen if self.pretrained else ())
 
     def merge_adapters(self) -> bool:
-        if merge(self.wan) == 0:
+        if not (merged := merge(self.wan)):
             return False
+        self.adapters = merged
         self.requires_grad_(True)
         return True
 
@@ -323,30 +319,3 @@ def product_dtype(x: Tensor) -> torch.dtype:
     """The precision of matrix products with ``x``: that of autocast where it is on."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-
-
-def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
-    """Loads a transformer saved by diffusers in float32.
-
-    Args:
-        folder: a model folder, or a pipeline folder with a ``transformer`` sub-folder.
-        shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
-
-    Raises:
-        BadValue: no such folder; a damaged, incomplete or foreign model in it, or Wan's own checkpoint; another shape.
-    """
-    root = Path(folder).expanduser()
-    root = root / "transformer" if (root / "transformer").is_dir() else root
-    check_not_original("pretrained", folder, root)
-    if not (root / "config.json").is_file():
-        raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
-    allowed = "a whole WanTransformer3DModel, as diffusers saves it"
-    with one_fault("pretrained", folder, allowed), unreported("diffusers"):
-        wan, told = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
-    check_folder("pretrained", folder, allowed, root, told)
-    for name, needed in shape.items():
-        if wan.config[name] != needed:
-            raise BadValue(
-                "pretrained", folder, f"{name}={needed}, which the data has; this model has {wan.config[name]}"
-            )
-    return wan
