@@ -1,4 +1,4 @@
-"""What a config asks of the machine and its disks, refused before any work."""
+"""Refuses, before any work, a config that needs GPUs or folders that the machine does not have."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def check_machine(cfg: DictConfig) -> None:
 
 
 def check_output(cfg: DictConfig, output_dir: str) -> None:
-    """Refuses a run folder that cannot be made, by the setting that it comes from.
+    """Refuses a run folder that cannot be created, and names its setting.
 
     Raises:
         BadValue: naming ``paths.log_dir``, or Hydra's own setting where that was changed.

@@ -1,4 +1,4 @@
-"""Places that cannot be written to, told before the work and not after it."""
+"""Refuses paths that cannot be written to before the work starts."""
 
 import os
 import tempfile
