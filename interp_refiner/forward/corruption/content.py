@@ -1,4 +1,4 @@
-"""What a corruption shows its schedule."""
+"""The content of clips that a corruption gives its schedule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from interp_refiner.forward.schedule import Content
 @final
 @dataclass(frozen=True)
 class ClipContent(Content):
-    """The content of clips, seen through the interpolator that will fill them."""
+    """The content of clips; segment costs are those of the interpolator that will fill them."""
 
     clip: Clip
     interpolator: Interpolator
@@ -51,7 +51,7 @@ class ClipContent(Content):
 @final
 @dataclass(frozen=True)
 class Blank(Content):
-    """Nothing to see, in the right shapes: whether a schedule can work at all shows without clips.
+    """Empty content in the right shapes, to check a schedule without clips.
 
     Args:
         latent_shape: ``[c, t, *space]``.

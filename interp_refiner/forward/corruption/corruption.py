@@ -31,7 +31,7 @@ TRAIN_STREAM = "train"
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is drawn for a sample beside its plan and its noise.
+    """The draws of a sample other than its plan and its noise.
 
     Attributes:
         level: the one level to train at; None draws it uniformly from 1..S.
