@@ -1,4 +1,4 @@
-"""The table of a comparison: what every run was, and what came out of it."""
+"""The table of a comparison: settings and figures of every run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -88,7 +88,7 @@ def _value(value: Any) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """The best figure, by how much it is ahead, and whether that is sure."""
+    """The best figure, its lead, and whether the intervals overlap."""
     measure, value, second = verdict.column.measure, verdict.value, verdict.second_value
     text = f"{measure.text(value)}."
     if verdict.second is None or second is None or verdict.margin is None:

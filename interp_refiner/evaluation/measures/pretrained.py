@@ -1,4 +1,4 @@
-"""LPIPS, FID and FVD on networks from local files: nothing is fetched, and nothing else is put in their place."""
+"""LPIPS, FID and FVD with networks from local files; nothing is downloaded and there is no fallback."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
