@@ -1,4 +1,4 @@
-"""The components of a pipeline that a config puts in the place of the model's own."""
+"""Replaces components of a pipeline by those that a config chooses."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast

@@ -1,4 +1,4 @@
-"""From a run to a pipeline that needs no data set, and back."""
+"""Turns a run into a pipeline that needs no data set, and back."""
 
 import warnings
 from dataclasses import asdict, replace
@@ -95,7 +95,7 @@ def network_node(run: Run) -> dict[str, Any]:
 
 
 def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
-    """Where the weights came from."""
+    """The origin of the weights."""
     metadata = run_metadata()
     return {
         "experiment": run.config.experiment_name,

@@ -1,4 +1,4 @@
-"""The layout of the demo page, in gradio; what it does is :class:`Studio`'s."""
+"""The layout of the demo page, in gradio; :class:`Studio` has its functions."""
 
 import base64
 import html
@@ -242,7 +242,7 @@ def refining(studio: Studio) -> Callable:
 
 
 def hint(studio: Studio) -> str:
-    """What is to be done on an empty page."""
+    """The hint on an empty page."""
     return OR_A_PROMPT if studio.generates else HINT
 
 

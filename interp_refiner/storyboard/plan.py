@@ -1,4 +1,4 @@
-"""What a storyboard will be made into, known before anything is sampled."""
+"""Plans a video before anything is sampled: size, keyframes on the latent grid, windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from interp_refiner.storyboard.windows import Window, windows
 
 @dataclass(frozen=True)
 class VideoSize:
-    """The size that is asked for; None for that of the clips that the model was trained on.
+    """The requested size; None for that of the clips that the model was trained on.
 
     Attributes:
         num_frames: pixel frames.
@@ -33,7 +33,7 @@ OF_CLIPS = VideoSize()  # that of the model's clips
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """A video's size, where its keyframes snap to, and how it is cut into windows.
+    """A video's size, the latent slots of its keyframes, and its windows.
 
     Attributes:
         latent_shape: ``(c, t, y, x)``.

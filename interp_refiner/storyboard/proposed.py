@@ -1,4 +1,4 @@
-"""Keyframes of a prompt as a storyboard with pictures: to look at, to replace, and to go on from."""
+"""Writes generated keyframes as a storyboard with pictures, which the user can look at, edit and use."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A storyboard file: what is wanted of a video, as YAML or JSON.
+"""Reads a storyboard file: the description of a video, as YAML or JSON.
 
     width: 56
     height: 32
@@ -262,7 +262,7 @@ def _check(entry: Entry) -> None:
 
 
 def _told(error: Any) -> BadValue:
-    """A finding of pydantic as one line: the entry, what came, what is allowed."""
+    """An error of pydantic as one line: the entry, its value, what is allowed."""
     kind, loc, value = error["type"], error["loc"], error["input"]
     if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # which member of a union it was held against
         loc = loc[:-1]
