@@ -74,7 +74,7 @@ class Keyframe:
         if len(content) != 1:
             raise BadValue("keyframe", " and ".join(content) or None, f"exactly one of {', '.join(CONTENT)}")
         if self.generated and self.hard:
-            raise BadValue("hard", self.hard, "false for a generated keyframe: it is a proposal")
+            raise BadValue("hard", self.hard, "false for a generated keyframe, which is a proposal")
         check_strength(None if self.generated else self.hard, self.strength)
         parse_time(self.time)
         choice("fit", self.fit, get_args(Fit))
@@ -99,11 +99,11 @@ class Keyframe:
 def check_strength(hard: bool | None, strength: float | None) -> None:
     """Refuses a strength outside 0..1, one beside ``hard=True``, and ``hard=False`` without one."""
     if strength is not None and not 0 <= strength <= 1:
-        raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is shown)")
+        raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is kept)")
     if strength is not None and hard:
-        raise BadValue("strength", strength, "hard: true or a strength, not both: what is hard is kept bit for bit")
+        raise BadValue("strength", strength, "hard: true or a strength, not both; a hard keyframe is kept bit for bit")
     if strength is None and hard is False:
-        raise BadValue("hard", "false", "a strength from 0 to 1 beside it, for a keyframe that may be changed")
+        raise BadValue("hard", "false", "hard: false only together with a strength from 0 to 1")
 
 
 def parse_time(time: Time) -> tuple[float, str]:

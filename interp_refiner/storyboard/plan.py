@@ -157,7 +157,7 @@ class Planner:
             notes.append(f"the model was trained on {self.latent_shape[1]} latent frames, this clip has {shape[1]}")
         ends = [name for name, slot in (("first", 0), ("last", shape[1] - 1)) if slot not in known]
         if ends:
-            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame: the nearest one is held there")
+            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame; the nearest one is repeated there")
         if not self.replaces and not all(keyframe.given for keyframe in keyframes):
-            notes.append("the model was trained on true keyframes only: it takes proposals for true ones")
+            notes.append("the model was trained on true keyframes only, so it treats proposals as true")
         return notes

@@ -165,7 +165,7 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
         if file.resolve() in read or any(file.exists() and file.samefile(other) for other in sources if other.exists()):
             raise BadValue("output", cfg.output, f"another name: {file} is read for this video, and would be replaced")
     if (frames := files.get("frames")) and frames.exists() and (not frames.is_dir() or any(frames.iterdir())):
-        raise BadValue("output", cfg.output, f"another name: {frames} is there already, for also=frames")
+        raise BadValue("output", cfg.output, f"another name, because also=frames would write to {frames}, which exists")
     return files
 
 

@@ -38,7 +38,7 @@ class _Drawn(BridgeTime):
 
     def __init__(self, at_one: float = 0.3):
         if not 0.3 <= at_one <= 1:
-            raise BadValue("at_one", at_one, "a share from 0.3 to 1: sampling starts at tau = 1, so it must be trained")
+            raise BadValue("at_one", at_one, "a share from 0.3 to 1, because sampling starts at tau = 1")
         self.at_one = at_one
 
     @abstractmethod

@@ -29,7 +29,7 @@ class ClipContent(Content):
     def coarse_clip(self, grid: int) -> Float[Tensor, "b c n t"]:
         if self.clip.latents.ndim == 3:
             raise BadValue(
-                "preview", "clip", "anchors: a path has no coarser grid, its preview would be the path itself"
+                "preview", "clip", "anchors: a path has no coarser grid, so its preview would be the path itself"
             )
         return pooled(self.clip.latents, grid)
 

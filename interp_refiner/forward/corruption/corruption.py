@@ -96,7 +96,7 @@ class Corruption:
         self.level, self.seed = drawn.level, drawn.seed
         if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
             # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
-            allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
+            allowed = "a number > 0 if keyframes are replaced and tau is drawn, or x would reveal the truth"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             allowed = "tau = 1 (FullyCorrupted) without noise"

@@ -45,7 +45,7 @@ def check_segment_local(interpolator: Interpolator) -> None:
     """Refuses, with :class:`BadValue`, an interpolator whose segments depend on other than their own keyframes."""
     if not interpolator.segment_local:
         name = type(interpolator).__name__.lower()
-        raise BadValue("interpolator", name, "a segment-local one as segment cost; this one looks at outer keyframes")
+        raise BadValue("interpolator", name, "a segment-local one; this one also depends on outer keyframes")
 
 
 def _segment_error(windows: Float[Tensor, "b n c g *space"], interpolator: Interpolator) -> Float[Tensor, "b n"]:

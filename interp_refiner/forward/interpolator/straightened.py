@@ -81,7 +81,7 @@ class Straightened(Learned):
         if straight_channels < channels:
             raise BadValue("straight_channels", straight_channels, f"at least channels={channels}, to lose nothing")
         if any(isinstance(part, InPixels) for part in inner.modules()):
-            raise BadValue("inner", type(inner).__name__, "an interpolator of latents: straightened ones do not decode")
+            raise BadValue("inner", type(inner).__name__, "one in latents: straightened ones have no decoder")
         self.inner, self.channels = inner, channels
         self.segment_local = inner.segment_local  # type: ignore[misc]
         self.straighten = FrameMap(channels, straight_channels, width)

@@ -32,10 +32,10 @@ class Unseen(Content):
     """No content, for schedules that do not need any; others are refused."""
 
     def segment_cost(self) -> NoReturn:
-        raise BadValue("content", None, "the clips: this schedule needs the cost of every segment")
+        raise BadValue("content", None, "clips, because this schedule needs the cost of every segment")
 
     def coarse_clip(self, grid: int) -> NoReturn:
-        raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")
+        raise BadValue("content", None, "clips, because this schedule needs a preview of every frame")
 
     def coarse_candidates(self, grid: int) -> NoReturn:
-        raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")
+        raise BadValue("content", None, "clips, because this schedule needs a preview of every frame")

@@ -93,7 +93,7 @@ def test_the_negative_prompt_counts_under_guidance_only(folder):
 
 
 def test_what_it_cannot_keep_is_refused_by_name(folder):
-    with pytest.raises(BadValue, match=r"keyframes=\[0, 2, 4, 0, 1, 4\]: expected none that are given: wan_t2v"):
+    with pytest.raises(BadValue, match=r"keyframes=\[0, 2, 4, 0, 1, 4\]: expected no given keyframes, because wan_t2v"):
         source(folder)(request(given=True), draws("a", "b"))
     with pytest.raises(BadValue, match="text=None: expected prompt embeddings"):
         source(folder)(request(text=None), draws("a", "b"))
