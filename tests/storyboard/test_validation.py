@@ -1,4 +1,4 @@
-"""A user's own storyboards while a refiner is trained: when and where they are shown, and that they are always the same."""
+"""Storyboards of the user in validation: when they are shown, where, and that they always have the same noise."""
 
 import lightning as L
 import pytest
