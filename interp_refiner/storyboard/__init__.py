@@ -2,6 +2,7 @@
 
 from interp_refiner.storyboard.arguments import RefinerOutput, Request
 from interp_refiner.storyboard.export import as_pipeline, phase1_of, run_of
+from interp_refiner.storyboard.inference import Inference
 from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import with_keyframes_at
 from interp_refiner.storyboard.phase1 import Phase1
@@ -11,11 +12,13 @@ from interp_refiner.storyboard.publish import adapters_of, push, reserve, save_l
 from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
 from interp_refiner.storyboard.saved_generator import load_generator, save_generator
 from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, naming, parse_storyboard
+from interp_refiner.storyboard.validation import ValidationStoryboards
 from interp_refiner.storyboard.weights import store_as
 
 __all__ = [
     "INDEX",
     "Components",
+    "Inference",
     "Keyframe",
     "Phase1",
     "PipelineConfig",
@@ -24,6 +27,7 @@ __all__ = [
     "RefinerPipeline",
     "Request",
     "Storyboard",
+    "ValidationStoryboards",
     "VideoPlan",
     "VideoSize",
     "adapters_of",

@@ -130,14 +130,14 @@ class Drafting:
         )
 
     @torch.no_grad()
-    def interpolate(self, keyframes: Sequence[Keyframe], size: VideoSize = OF_CLIPS) -> Float[Tensor, "3 t h w"]:
+    def interpolate(self, keyframes: Sequence[Keyframe], size: VideoSize = OF_CLIPS) -> Float[Tensor, "3 n h w"]:
         """The decoded interpolation ``zbar`` of the keyframes. Raises as :meth:`draft`."""
         return self.decode(self.draft(Request(keyframes=keyframes, size=size)).corrupted.interpolation)
 
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
-    ) -> Float[Tensor, "3 t h w"]:
+    ) -> Float[Tensor, "3 n h w"]:
         """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
         return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
 

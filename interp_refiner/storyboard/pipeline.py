@@ -37,6 +37,7 @@ from interp_refiner.storyboard.conditioning import (
     with_proposals,
 )
 from interp_refiner.storyboard.drafting import Drafting
+from interp_refiner.storyboard.inference import LowMemory
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.phase1 import Phase1
@@ -49,7 +50,7 @@ from interp_refiner.training.checkpoint import located
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 
 
-class RefinerPipeline(Drafting):
+class RefinerPipeline(LowMemory, Drafting):
     """A trained refiner with all components to make a video from keyframes.
 
         pipe = RefinerPipeline.from_pretrained("exported").to("cuda")
@@ -76,12 +77,15 @@ class RefinerPipeline(Drafting):
         self.progress: dict[str, Any] = {}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "RefinerPipeline":
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "RefinerPipeline":
         """The pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` where there is none.
 
-        ``from_pretrained("shipped")`` is the one that comes with the package.
+        Args:
+            folder: a path, a model of the hub, or ``shipped``: the one that comes with the package.
+            torch_dtype: see :meth:`to`.
         """
-        return cls(*load_components(located(folder)))
+        pipeline = cls(*load_components(located(folder)))
+        return pipeline if torch_dtype == torch.float32 else pipeline.to(torch_dtype)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers.
@@ -112,15 +116,6 @@ class RefinerPipeline(Drafting):
         other = copy.copy(self)
         other.phase1 = phase1.of_clips(self.config.spec)
         return other
-
-    def to(self, device: torch.device | str) -> "RefinerPipeline":
-        """Moves the networks; returns itself."""
-        self.device = torch.device(device)
-        for module in (self.backbone, self.objective, self.codec):
-            module.to(self.device)
-        if self.phase1 is not None:
-            self.phase1.source.to(self.device)
-        return self
 
     def set_progress_bar_config(self, **settings: Any) -> None:
         """Arguments of tqdm, such as ``disable=True``."""
@@ -206,8 +201,10 @@ class RefinerPipeline(Drafting):
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
             latents = sampler(told, corrupted, draft.draws, self.corruption)
             progress.set_description("decoding")
+            self.before_decoding()
             frames = latents if output_type == "latent" else as_output(self.decode(latents), output_type)
             progress.update()
+        self.free_hooks()
         return RefinerOutput(
             frames=frames,
             latents=latents,

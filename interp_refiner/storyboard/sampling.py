@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from interp_refiner.config import run_metadata, writable
-from interp_refiner.core import BadValue, choice, save_tensors
+from interp_refiner.core import BadValue, choice, forget_peak_memory, peak_memory, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
@@ -74,6 +74,7 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
             pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in keyframes)])
             show_cost(pipeline, plan, keyframes)
             return
+        forget_peak_memory(pipeline.device)
         with timed(seconds, "refining and decoding"):
             result = pipeline.make(request, output_type="pt")
     report = {
@@ -83,6 +84,7 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         "notes": [*notes, *plan.notes],
         "keyframes": keyframe_records(result, result.frames),
         "joints": joint_records(result),
+        "peak_memory_gb": round(peak_memory(pipeline.device) / 1e9, 3),
     }
     with timed(seconds, "writing"):
         write_mp4(output["video"], result.frames, plan.fps, cfg.upscale, sound=sound)
@@ -194,6 +196,7 @@ def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan
         "level": plan.level,
         "windows": [asdict(part) for part in plan.parts],
         "device": str(pipeline.device),
+        "inference": plain(cfg.inference),
         **({"keyframes_from": repr(pipeline.phase1.source)} if pipeline.phase1 is not None else {}),
     }
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -94,6 +95,16 @@ class Backbone(nn.Module, ABC):
     def unchanged(self) -> frozenset[str]:
         """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
         return frozenset()
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Gives the matrices another precision, for inference; the output stays float32.
+
+        Raises:
+            BadValue: a precision that the network has not.
+        """
+        if dtype != torch.float32:
+            raise BadValue("torch_dtype", str(dtype).removeprefix("torch."), f"float32 for a {type(self).__name__}")
+        self.to(dtype)
 
     def merge_adapters(self) -> bool:
         """Adds adapters to the weights beside which they are, for good; says whether there were any."""

@@ -70,6 +70,11 @@ class WanSize:
         return WanTransformer3DModel(**{**named, "patch_size": tuple(self.patch_size)}, **shape)
 
 
+# Weights that stay in float32 in a network of half precision, as in diffusers' own: a rounded modulation is off on all
+# tokens of a frame alike.
+KEPT = ("condition_embedder.time_", "scale_shift_table", ".norm1.", ".norm2.", ".norm3.", "frame_numbers")
+
+
 class Wan(Backbone):
     """Wan2.1's transformer told about keyframes; or the bare transformer, which makes keyframes.
 
@@ -166,6 +171,10 @@ class Wan(Backbone):
     def unchanged(self) -> frozenset[str]:
         frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
         return frozenset(frozen if self.pretrained else ())
+
+    def cast(self, dtype: torch.dtype) -> None:
+        for name, weight in self.named_parameters():
+            weight.data = weight.data.to(torch.float32 if any(part in name for part in KEPT) else dtype)
 
     def merge_adapters(self) -> bool:
         if not (merged := merge(self.wan)):
