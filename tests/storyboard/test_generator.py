@@ -167,7 +167,7 @@ def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_p
 
 def test_two_sources_are_one_too_many(exported, tmp_path):
     two = [f"keyframes={exported[0]}", "keyframe_source=wan_t2v", "keyframe_source.folder=nowhere"]
-    with pytest.raises(BadValue, match=r"keyframes=.*: expected null beside keyframe_source"):
+    with pytest.raises(BadValue, match=r"keyframes=.*: expected null, because keyframe_source"):
         video(exported[1], *two, folder=tmp_path)
 
 

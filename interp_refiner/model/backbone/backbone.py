@@ -1,4 +1,4 @@
-"""What every backbone has in common: a corrupted clip in, the objective's quantity out."""
+"""The base class of backbones, which map a corrupted clip to the objective's quantity."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
