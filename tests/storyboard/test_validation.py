@@ -1,4 +1,4 @@
-"""A user's own storyboards while a refiner is trained: when and where they are shown, and that they are always the same."""
+"""A user's own storyboards while a refiner is trained: when they are shown, where, and that noise stays the same."""
 
 import lightning as L
 import pytest
