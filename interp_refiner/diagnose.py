@@ -50,7 +50,7 @@ def compared(cfg: DictConfig, codec: Codec) -> dict[str, Corruption]:
     corruptions = {option_name("schedule", cfg.schedule): own}
     for name, node in cfg.compare.items():
         if name in corruptions:
-            raise BadValue(f"compare.{name}", node._target_, f"another name: schedule={name} is in the table already")
+            raise BadValue(f"compare.{name}", node._target_, f"another name: schedule={name} is already in the table")
         corruptions[str(name)] = forward_process(cfg.corruption, codec, schedule=build(node))
     return corruptions
 

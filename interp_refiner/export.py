@@ -55,7 +55,7 @@ def export(cfg: DictConfig) -> None:
     """Writes ``model_index.json``, ``transformer/``, the weights beside it and a model card."""
     output = writable("output", Path(cfg.output).expanduser())
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BadValue("output", output, "a new or empty folder: something is there already")
+        raise BadValue("output", output, "a new or empty folder; this one is not empty")
     if cfg.push is not None:
         reserve(cfg.push, cfg.private)
     terms = {"license": cfg.license, "base_model": cfg.base_model}

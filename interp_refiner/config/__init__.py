@@ -1,6 +1,6 @@
-"""What every entry point shares: how a program is started, configured, refused and described.
+"""Shared by all programs: start, config, error messages and the description of a run.
 
-An entry point is a function of the composed config:
+A program is a function of the composed config:
 
     @main("train", TrainSettings)
     def train(cfg: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""What ``--help`` shows: Hydra's own text, with the comments of the YAML files beside the values."""
+"""The text of ``--help``: Hydra's own, with the comments of the YAML files beside the values."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Types that every other folder speaks in: clips, keyframe plans, corrupted clips, derived randomness."""
+"""Types that all other folders use: clips, keyframe plans, corrupted clips, derived randomness."""
 
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Alternatives, Corrupted

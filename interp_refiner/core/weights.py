@@ -1,4 +1,4 @@
-"""Weights of a file held against those of a module: nothing missing, nothing left over, sizes and kinds alike."""
+"""Compares the weights of a file with those of a module: missing, unknown, of another size or kind."""
 
 import hashlib
 import logging
@@ -26,19 +26,19 @@ DIFFUSERS = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
 
 def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits: Iterable[str] = ()) -> str:
-    """What is wrong with stored weights, in one line that names the first tensors; "" where nothing is.
+    """The faults of stored weights, in one line that names the first tensors; "" without faults.
 
     Args:
-        missing: names that are wanted and not stored.
-        left_over: names that are stored and not wanted.
-        misfits: what is said of tensors of another size or kind.
+        missing: expected names that are not stored.
+        left_over: stored names that are not expected.
+        misfits: messages about tensors of another size or kind.
     """
     missing, left_over, misfits = sorted(missing), sorted(left_over), list(misfits)
     parts = [f"{_some(missing)} {_are(missing)} missing"] if missing else []
-    parts += [f"{_some(left_over)} {_are(left_over)} not its own"] if left_over else []
+    parts += [f"{_some(left_over)} {_are(left_over)} unknown"] if left_over else []
     parts += [f"{_some(misfits)}"] if misfits else []
     if any(COMPILED in name for name in left_over):
-        parts.append(f"a compiled model was saved: take {COMPILED} out of the names")
+        parts.append(f"a compiled model was saved: remove {COMPILED} from the names")
     if (part := original(left_over)) is not None:
         parts.append(f"this is Wan's own {part}, {DIFFUSERS} has it as diffusers names it")
     return "; ".join(parts)
@@ -82,7 +82,7 @@ def unreported(library: str) -> Iterator[None]:
 
 
 def check_folder(name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any]) -> None:
-    """Refuses a model that ``from_pretrained`` has loaded in part.
+    """Refuses a model that ``from_pretrained`` has loaded only in part.
 
     Args:
         name, value: of the setting that names the folder.

@@ -1,4 +1,4 @@
-"""Every interpolator on held-out clips, gap by gap: how wrong, how slow, and whether it knows where it is wrong."""
+"""Evaluates every interpolator on held-out clips by gap: error, time, and correlation of confidence and error."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
     "ratio_interval": ("Its 95% interval, by the paired bootstrap over clips", "{0[0]:.3f}-{0[1]:.3f}"),
     "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
-    "ms": ("CPU milliseconds a clip", "{:.1f}"),
+    "ms": ("CPU milliseconds per clip", "{:.1f}"),
     "correlation": ("Rank correlation of confidence and squared error at missing positions", "{:.2f}"),
 }
 
@@ -66,12 +66,12 @@ class HeldOutClips:
 class InterpolatorBenchmark:
     """Interpolators x gaps on held-out clips.
 
-    Keyframes stand every ``gap`` frames from the first one on, and the frames between them are judged.
+    Keyframes are every ``gap`` frames from the first one on, and the frames between them are evaluated.
 
     Args:
-        interpolators: by name; left out, and named, are learned ones without a checkpoint, and where the clips' decoder
-            is not at hand those that work in pixels.
-        clips: that are judged.
+        interpolators: by name. The report lists those that cannot run: learned ones without a checkpoint, and those in
+            pixels if the clips have no decoder.
+        clips: the held-out clips.
         gaps: frames from one keyframe to the next, each at least 2.
         batch_size: clips at a time.
         threads: CPU threads.

@@ -1,4 +1,4 @@
-"""Whether generated keyframes show what their captions say, belong to one clip, and are not copies."""
+"""Checks whether generated keyframes match their captions, belong to one clip, and are not copies."""
 
 import json
 from collections.abc import Sequence
@@ -53,16 +53,16 @@ class HeldOut:
 
 
 class KeyframeQuality:
-    """Judges a source of keyframes on the held-out captions of an embedded world (docs/method.md, Quality).
+    """Evaluates a source of keyframes on the held-out captions of an embedded world (docs/method.md, Quality).
 
-    Beside it stand the clips that the captions were written for, and clips mixed of frames of different ones: every
-    figure says what truth and nonsense have.
+    Every figure is also given for the real clips of the captions (best case) and for clips mixed from frames of
+    different clips (worst case).
 
     Args:
         world: renders clips and writes their captions.
         codec: of the latents that the source makes.
         clips: held-out captions.
-        training_clips: in which nearest neighbours are looked for.
+        training_clips: number of training clips searched for nearest neighbours.
         keyframes: K, evenly spaced.
         probe_steps: batches of 32 new clips that the probe learns from.
         batch_size: captions at a time.
@@ -101,7 +101,7 @@ class KeyframeQuality:
         return HeldOut(keys, captions, self.frames, torch.cat(pictures), torch.cat(found["train"][2]))
 
     def coded(self, video: Pictures) -> Pictures:
-        """Pictures as the codec gives them back: nobody is judged by what it leaves out."""
+        """Pictures after encoding and decoding, so the codec's loss affects all methods alike."""
         return self.codec.decode(self.codec.encode(video))
 
     def probe(self, file: Path) -> CaptionProbe:
@@ -272,5 +272,5 @@ def world_of(run: Run) -> MovingShapes:
     """
     made = build(run.config.data.writer) if run.config.data.get("writer") is not None else None
     if not isinstance(made, MovingShapes):
-        raise BadValue("checkpoint", run.checkpoint, "a run on moving shapes: the probe learns from their scenes")
+        raise BadValue("checkpoint", run.checkpoint, "a run on moving shapes, on whose scenes the probe is trained")
     return made

@@ -1,4 +1,4 @@
-"""The programs one after another on tiny data, and what each of them must leave."""
+"""Runs the programs one after another on tiny data, and checks the output of each."""
 
 import json
 import math
@@ -94,7 +94,7 @@ def report(folder: Path, _: list[str]) -> None:
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Stops the line where something is wrong that no program has found."""
+    """Stops with an error that no program has found."""
     if not holds:
         raise Stopped(otherwise)
 

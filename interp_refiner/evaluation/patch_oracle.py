@@ -65,7 +65,7 @@ class PatchOracle:
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
         taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         if self.base in left_out:
-            raise BadValue("base", self.base, f"one that can take part, this has {left_out[self.base]}")
+            raise BadValue("base", self.base, f"an interpolator that can run; this one has {left_out[self.base]}")
         rows = [row for count in self.counts for row in judge(taking_part, self.base, clean, count, codec)]
         return {
             "root": str(self.clips.folder), "shape": list(clean.shape), "base": self.base, "left_out": left_out,

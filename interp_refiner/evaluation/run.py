@@ -129,7 +129,7 @@ def load_text_encoder(run: Run) -> TextEncoder:
         BadValue: the data set has no prompts, its encoder needs a folder, or the embeddings would be of another kind.
     """
     if run.spec.text_shape is None:
-        raise BadValue("text", "declared", "no prompt: the data set has no prompt embeddings")
+        raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")
     return build(run.config.text, spec=run.spec)
 
 

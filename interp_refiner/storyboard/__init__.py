@@ -1,4 +1,4 @@
-"""A trained refiner as a tool: storyboards, and a pipeline in the style of diffusers."""
+"""Uses a trained refiner: storyboards, and a pipeline in the style of diffusers."""
 
 from interp_refiner.storyboard.arguments import RefinerOutput, Request
 from interp_refiner.storyboard.export import as_pipeline, phase1_of, run_of

@@ -1,4 +1,4 @@
-"""What callers of the pipeline may hand over, and what they get back, as in diffusers."""
+"""Arguments and output of the pipeline, as in diffusers."""
 
 import secrets
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was tr
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """One video that is asked for.
+    """The request for one video.
 
     Attributes:
         prompt: for the frames before the first keyframe with a prompt of its own, or its embedding; "" says nothing.
-        keyframes: that are handed over.
+        keyframes: given by the caller.
         size: of the video.
         keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
             ``keyframes``, and without these for evenly spread ones.
-        negative_prompt: what guidance leads away from, or its embedding.
-        seed: of all that is drawn.
+        negative_prompt: guidance leads away from it; words or an embedding.
+        seed: of all random draws.
     """
 
     prompt: str | Embedding = ""
@@ -49,11 +49,11 @@ class RefinerOutput:
     Attributes:
         frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
         latents: of the video; hard keyframes are in it bit for bit.
-        keyframes: those that were handed over, and those that were generated.
+        keyframes: those of the caller, and the generated ones.
         values: the encoded keyframes, 0 elsewhere.
-        interpolation: ``zbar``, what the refiner started from.
+        interpolation: ``zbar``, where the refiner starts.
         known, given: latent frames that are keyframes, and those that are constraints.
-        plan: what was made.
+        plan: of the video.
         disagreement: per joint between windows, see :class:`CrossFaded`.
     """
 
@@ -69,7 +69,7 @@ class RefinerOutput:
 
 
 def seed_of(generator: torch.Generator | int | None) -> int:
-    """What counts of a generator; another seed every time for None.
+    """The seed of a generator; a new one every time for None.
 
     Raises:
         BadValue: anything else.

@@ -111,7 +111,7 @@ def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = N
 
 
 def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
-    """What a card says of an evaluation, as plain values.
+    """The figures of an evaluation for a model card, as plain values.
 
     Args:
         evaluation: of the model.

@@ -1,4 +1,4 @@
-"""The components of a pipeline that a config puts in the place of the model's own."""
+"""Replaces components of a pipeline by those that a config chooses."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
@@ -44,7 +44,7 @@ def with_keyframes(
     path, node, sampler = (chosen.get(name) if chosen is not None else None for name in names)
     if node is not None:
         if path is not None:
-            raise BadValue("keyframes", path, "null beside keyframe_source, which makes keyframes in its place")
+            raise BadValue("keyframes", path, "null, because keyframe_source makes the keyframes")
         source = build(node, spec=pipeline.config.spec)
         return pipeline.with_keyframes(Phase1(source, source.spec or pipeline.config.spec))
     phase1 = pipeline.phase1 if path is None else load(path)

@@ -1,4 +1,4 @@
-"""Objects from the plain values in a pipeline's folder, which may come from a stranger."""
+"""Builds objects from the plain values in a pipeline's folder, which may be untrusted."""
 
 import inspect
 import re
@@ -136,7 +136,7 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     """The object that a node of plain values describes, with arguments that no node holds.
 
     Raises:
-        BadValue: a ``_target_`` that is no component, which a stranger's folder could use to run anything; an argument
+        BadValue: a ``_target_`` that is no component, which an untrusted folder could use to run any code; an argument
             that the component of this version does not have.
     """
     if isinstance(node, str) and node.startswith(INSIDE):

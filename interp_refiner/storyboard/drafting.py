@@ -1,4 +1,4 @@
-"""What a pipeline does before its refiner runs: keyframes in, an interpolation out."""
+"""The part of a pipeline before its refiner: from keyframes to an interpolation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside 
 
 @dataclass(frozen=True)
 class Draft:
-    """What :meth:`Drafting.draft` returns, from which a video is refined.
+    """The result of :meth:`Drafting.draft`, the input of the refiner.
 
     Attributes:
-        plan: what will be made.
-        keyframes: those that were handed over, and those that are generated.
+        plan: of the video.
+        keyframes: those of the caller, and the generated ones.
         prompts: of all frames.
         draws: randomness of the video.
         corrupted: interpolation of the keyframes, and noise.
@@ -50,8 +50,8 @@ class Drafting:
         codec, text: of pictures and prompts; no encoder where prompts come as embeddings.
         corruption: interpolates, and draws noise.
         levels: how many keyframes each level had in training.
-        phase1: makes keyframes of prompts; None where all of them are handed over.
-        divisor: what the sides of latents must be divisible by.
+        phase1: generates keyframes from prompts; None if the caller gives all of them.
+        divisor: the sides of latents must be divisible by it.
         device: of the networks.
     """
 
@@ -78,7 +78,7 @@ class Drafting:
 
     @property
     def trust(self) -> float:
-        """The strength of generated keyframes for which none is said, see :class:`Keyframe`."""
+        """The default strength of generated keyframes, see :class:`Keyframe`."""
         return 0.0 if self.corruption.scheduled_sampling.replaces else 1.0
 
     def planned(self, request: Request, collide: bool = False) -> tuple[list[Keyframe], VideoPlan]:
@@ -104,7 +104,7 @@ class Drafting:
 
     @torch.no_grad()
     def draft(self, request: Request) -> Draft:
-        """What refining starts from: encoded and generated keyframes, interpolation, noise.
+        """The input of refinement: encoded and generated keyframes, interpolation, noise.
 
         The refiner's network is not run. Raises as a call of the pipeline.
         """

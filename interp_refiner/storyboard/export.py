@@ -1,4 +1,4 @@
-"""From a run to a pipeline that needs no data set, and back."""
+"""Turns a run into a pipeline that needs no data set, and back."""
 
 import warnings
 from dataclasses import asdict, replace
@@ -95,7 +95,7 @@ def network_node(run: Run) -> dict[str, Any]:
 
 
 def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
-    """Where the weights came from."""
+    """The origin of the weights."""
     metadata = run_metadata()
     return {
         "experiment": run.config.experiment_name,
@@ -128,7 +128,7 @@ def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
         if node is not None and key.startswith("data."):
             OmegaConf.update(node, key.removeprefix("data."), value)
         elif key not in ("data", "sampler", "medium"):
-            raise BadValue(key, value, f"no override: {folder} is an exported folder, which is used as it is")
+            raise BadValue(key, value, f"no override: {folder} is an exported folder, which cannot be changed")
     chosen = {"sampler": overrides["sampler"]} if "sampler" in overrides else {}
     pipe = with_components(RefinerPipeline.from_pretrained(folder), chosen)
     if node is None:

@@ -1,4 +1,4 @@
-"""Keyframes in, a video out: the refiner in the style of diffusers' pipelines."""
+"""A refiner as a pipeline in the style of diffusers: from keyframes to a video."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -51,7 +51,7 @@ OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, 
 
 
 class RefinerPipeline(LowMemory, Drafting):
-    """A trained refiner with everything that it takes to make a video of keyframes.
+    """A trained refiner with all components to make a video from keyframes.
 
         pipe = RefinerPipeline.from_pretrained("exported").to("cuda")
         first, last = Keyframe(image=a, time=0), Keyframe(image=b, time="100%", strength=0.7)
@@ -156,7 +156,7 @@ class RefinerPipeline(LowMemory, Drafting):
                 that the model comes with.
             negative_prompt: what guidance leads away from.
             guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
-            generator: only its seed counts: the same seed gives the same video. None: another video every time.
+            generator: only its seed is used: the same seed gives the same video. None: a new video every time.
             prompt_embeds, negative_prompt_embeds: ``[L, D]`` or ``[1, L, D]`` as trained on, in place of the prompts;
                 no text encoder is needed then.
             output_type: of the frames.

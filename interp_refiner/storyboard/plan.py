@@ -1,4 +1,4 @@
-"""What a storyboard will be made into, known before anything is sampled."""
+"""Plans a video before anything is sampled: size, keyframes on the latent grid, windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from interp_refiner.storyboard.windows import Window, windows
 
 @dataclass(frozen=True)
 class VideoSize:
-    """The size that is asked for; None for that of the clips that the model was trained on.
+    """The requested size; None for that of the clips that the model was trained on.
 
     Attributes:
         num_frames: pixel frames.
@@ -33,7 +33,7 @@ OF_CLIPS = VideoSize()  # that of the model's clips
 
 @dataclass(frozen=True)
 class VideoPlan:
-    """A video's size, where its keyframes snap to, and how it is cut into windows.
+    """A video's size, the latent slots of its keyframes, and its windows.
 
     Attributes:
         latent_shape: ``(c, t, y, x)``.
@@ -157,7 +157,7 @@ class Planner:
             notes.append(f"the model was trained on {self.latent_shape[1]} latent frames, this clip has {shape[1]}")
         ends = [name for name, slot in (("first", 0), ("last", shape[1] - 1)) if slot not in known]
         if ends:
-            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame: the nearest one is held there")
+            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame; the nearest one is repeated there")
         if not self.replaces and not all(keyframe.given for keyframe in keyframes):
-            notes.append("the model was trained on true keyframes only: it takes proposals for true ones")
+            notes.append("the model was trained on true keyframes only, so it treats proposals as true")
         return notes

@@ -119,9 +119,9 @@ def plain(value: Any) -> Any:
 def read_board(
     pipeline: RefinerPipeline, board: Storyboard, seed: int = 0, only_looks: bool = False
 ) -> tuple[Request, list[str]]:
-    """What a storyboard asks for, its keyframes at the size of the video, and what had to be fitted.
+    """A storyboard's settings, its keyframes at the size of the video, and a line for every fitted picture.
 
-    With ``only_looks`` the files are read, but no picture is kept: enough for a plan.
+    With ``only_looks`` the files are read, but no picture is kept, which is enough for a plan.
 
     Raises:
         BadValue: naming the entry or the setting.
@@ -167,12 +167,12 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
         if file.resolve() in read or any(file.exists() and file.samefile(other) for other in sources if other.exists()):
             raise BadValue("output", cfg.output, f"another name: {file} is read for this video, and would be replaced")
     if (frames := files.get("frames")) and frames.exists() and (not frames.is_dir() or any(frames.iterdir())):
-        raise BadValue("output", cfg.output, f"another name: {frames} is there already, for also=frames")
+        raise BadValue("output", cfg.output, f"another name, because also=frames would write to {frames}, which exists")
     return files
 
 
 def unguided(board: Storyboard, pipeline: RefinerPipeline) -> list[str]:
-    """A line for a negative prompt that nothing leads away from."""
+    """A line for a negative prompt without guidance."""
     if not board.negative_prompt or isinstance(pipeline.sampler.guidance, ClassifierFree):
         return []
     return ["negative_prompt has no effect without guidance: sampler=<name> sampler/guidance=classifier_free"]

@@ -1,4 +1,4 @@
-"""A pipeline's folder: what is in it, how it is written and read.
+"""Writes and reads a pipeline's folder.
 
 model_index.json          what the model was trained on, and how to build every component
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
@@ -53,7 +53,7 @@ OBJECTIVE = "objective."  # before the names of an objective's own parameters
 
 @dataclass(frozen=True)
 class Components:
-    """What a pipeline is made of."""
+    """The components of a pipeline."""
 
     backbone: Backbone
     objective: Objective
@@ -66,7 +66,7 @@ class Components:
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """What is stored beside the weights.
+    """The settings that are stored beside the weights.
 
     Attributes:
         spec: of the clips that the model was trained on, with the statistics of its codec.
@@ -96,7 +96,9 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
         allowed = f"an exported refiner, this is a {stored.get('_class_name')}"
         raise BadValue("checkpoint", folder, allowed + (": keyframes=<it>" if is_generator(folder) else ""))
     if "spec" not in stored:
-        raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
+        raise BadValue(
+            "checkpoint", folder, "an export of this version; an older version wrote this one, export the run again"
+        )
     spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
     config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))

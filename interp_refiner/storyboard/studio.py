@@ -1,4 +1,4 @@
-"""What the demo page does with a storyboard, without the page."""
+"""The functions of the demo page, without its layout."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence

@@ -210,5 +210,5 @@ def test_a_metric_is_in_every_output(package, tmp_path, capsys):
 
 
 def test_a_metric_of_a_name_that_is_taken_is_refused():
-    with pytest.raises(BadValue, match="metric=psnr: expected a measure with a name of its own"):
+    with pytest.raises(BadValue, match="metric=psnr: expected a measure with a unique name"):
         judged(made(), levels=(4,), chosen=[PSNR()])

@@ -135,7 +135,7 @@ def test_a_quick_look_says_how_many_clips_it_is_of(place, cfg, monkeypatch):
     monkeypatch.setattr(judging, "QUICK", 3)
     run = f"checkpoint={place / 'train'}"
     quick, whole = (load_for_evaluation(config("evaluate", place, run, f"full={full}")) for full in (False, True))
-    assert scope(quick) == "3 of 5 held-out clips at 4 levels; full=true judges all"
+    assert scope(quick) == "3 of 5 held-out clips at 4 levels; full=true evaluates all"
     assert scope(whole) == "5 of 5 held-out clips at 4 levels"
     with pytest.raises(BadValue, match="full=True: expected false with clips=3"):
         judging.clips_to_judge(3, True)

@@ -113,7 +113,7 @@ def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_pat
     save_file(weights, folder / WEIGHTS)
     if change == "half a file":
         (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
-    said = {"missing": f"{name} is missing", "foreign": "zzz is not its own", "other size": rf"{name} is \["}
+    said = {"missing": f"{name} is missing", "foreign": "zzz is unknown", "other size": rf"{name} is \["}
     with pytest.raises(BadValue, match=f"keyframes=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"):
         load_generator(folder)
 

@@ -137,5 +137,5 @@ def test_bad_settings_are_named():
         small_fit(weights={"roughnes": 1.0})
     with pytest.raises(BadValue, match="max_gap=1: expected at least 2"):
         small_fit(max_gap=1)
-    with pytest.raises(BadValue, match="interpolator=Linear: expected one with weights to train"):
+    with pytest.raises(BadValue, match="interpolator=Linear: expected one with weights and no checkpoint"):
         InterpolatorFit(Linear(), AdamW(), make_corruption(), spec_of(), {})

@@ -31,7 +31,7 @@ TRAIN_STREAM = "train"
 
 @dataclass(frozen=True)
 class Drawn:
-    """What is drawn for a sample beside its plan and its noise.
+    """The draws of a sample other than its plan and its noise.
 
     Attributes:
         level: the one level to train at; None draws it uniformly from 1..S.
@@ -96,7 +96,7 @@ class Corruption:
         self.level, self.seed = drawn.level, drawn.seed
         if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
             # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
-            allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
+            allowed = "a number > 0 if keyframes are replaced and tau is drawn, or x would reveal the truth"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             allowed = "tau = 1 (FullyCorrupted) without noise"

@@ -87,7 +87,7 @@ class Factorised(Backbone):
     ):
         super().__init__()
         if attention is not None and not isinstance(attention, Dense):
-            allowed = "dense: along time there is nothing to leave out"
+            allowed = "dense, because attention runs over few frames only"
             raise BadValue("attention", type(attention).__name__, allowed)
         self.conditioning, spec, dim = conditioning or Conditioning(), interface.spec, size.dim
         self.embed = Kernel(spec.channels + self.conditioning.count(interface), dim)

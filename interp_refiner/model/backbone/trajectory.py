@@ -204,7 +204,7 @@ class Trajectory(Backbone):
     ):
         super().__init__()
         if attention is not None and not isinstance(attention, Dense):
-            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points to leave any out")
+            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points for others")
         spec, dim = interface.spec, size.dim
         maps = spec.context_shape[0] if spec.context_shape is not None else None
         if maps != COUNT:

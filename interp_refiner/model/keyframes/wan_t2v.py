@@ -97,7 +97,7 @@ class WanT2V(KeyframeSource):
             BadValue: given keyframes, no prompt embeddings, or an odd height or width.
         """
         if bool(request.given.any()):
-            allowed = "none that are given: wan_t2v samples whole clips of a prompt and cannot keep them"
+            allowed = "no given keyframes, because wan_t2v samples whole clips and cannot keep them"
             raise BadValue("keyframes", request.positions[request.given].tolist(), allowed)
         if request.text is None:
             raise BadValue("text", None, "prompt embeddings")

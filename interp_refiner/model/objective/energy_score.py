@@ -62,7 +62,7 @@ class PatchScore:
 
     def __post_init__(self) -> None:
         if self.samples < 2:
-            raise BadValue("samples", self.samples, "at least 2: one says nothing about spread")
+            raise BadValue("samples", self.samples, "at least 2, because one sample has no spread")
         if self.patch < 1:
             raise BadValue("patch", self.patch, "a number of positions >= 1")
 

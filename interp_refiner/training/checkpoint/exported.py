@@ -26,7 +26,7 @@ def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
     if str(checkpoint) == SHIPPED:
         shipped = SHIPPED_KEYFRAMES if name == "keyframes" else SHIPPED_FOLDER
         if not is_exported(shipped):
-            raise BadValue(name, checkpoint, f"a path: this package comes without {shipped.name}")
+            raise BadValue(name, checkpoint, f"a path, because this package comes without {shipped.name}")
         return shipped
     path = Path(checkpoint).expanduser()
     if not path.exists() and path.name == str(checkpoint):

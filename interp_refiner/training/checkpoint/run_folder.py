@@ -69,7 +69,7 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
     config = OmegaConf.load(folder / CONFIG_FILE)
     assert isinstance(config, DictConfig)
     if OmegaConf.select(config, "corruption.drawn") is None:  # older runs have none
-        raise BadValue("checkpoint", folder, "a run of this version: an older one wrote it, train it again")
+        raise BadValue("checkpoint", folder, "a run of this version; an older version wrote this one, train it again")
     for key in sorted(overrides, key=lambda key: key.count(".")):  # a whole node before values inside it
         OmegaConf.update(config, key, overrides[key], merge=False)
     return config

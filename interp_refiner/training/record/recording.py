@@ -72,13 +72,13 @@ class Recording:
         try:  # a full disk is no reason for a run that has ended well to end badly, nor to hide why one has not
             self.write()
         except OSError as problem:
-            log.warning("status.json stays as it was: %s", problem)
+            log.warning("status.json could not be updated: %s", problem)
         if self.book is None or not self.writes:
             return
         try:
             log.info("log book: %s", self.book.enter(self.record, self.folder))
         except OSError as problem:
-            log.warning("log book: no entry, %s", problem)
+            log.warning("log book: no entry (%s)", problem)
 
     def write(self) -> None:
         """``status.json`` as things are now."""

@@ -92,7 +92,7 @@ def test_damaged_and_foreign_folders_are_one_line(folder: Path, tmp_path: Path, 
 
 WRONG = {
     "missing": (lambda w: w.pop("decoder.conv_in.bias"), r"decoder\.conv_in\.bias is missing"),
-    "left over": (lambda w: w.update(extra=torch.ones(1)), "extra is not its own"),
+    "left over": (lambda w: w.update(extra=torch.ones(1)), "extra is unknown"),
     "compiled": (lambda w: w.update({"_orig_mod." + name: w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
     "no floats": (
         lambda w: w.update({"decoder.conv_in.bias": w["decoder.conv_in.bias"].to(torch.float8_e4m3fn)}),

@@ -126,7 +126,7 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
     ("change", "said"),
     [
         (lambda state, name: state.pop(name), r"backbone\.wan\.proj_out\.bias is missing"),
-        (lambda state, name: state.update(extra=torch.ones(2)), "extra is not its own"),
+        (lambda state, name: state.update(extra=torch.ones(2)), "extra is unknown"),
         (
             lambda state, name: state.update({name: torch.ones(3)}),
             r"bias is \[3\] float32, not \[64\] float32",
@@ -153,5 +153,5 @@ def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
     deeper = assemble(config(tmp_path, "backbone.size.num_layers=2"))
     save(deeper, tmp_path / "deeper")
     fresh = assemble(config(Path(begun.config.paths.log_dir).parent))
-    with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*not its own"):
+    with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*unknown"):
         start_from(fresh.module, tmp_path / "deeper")
