@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""A user's own storyboards while a refiner is trained: when they are shown, where, and that noise stays the same."""
-=======
 """Storyboards of the user in validation: when they are shown, where, and that they always have the same noise."""
->>>>>>> main
 
 import lightning as L
 import pytest
