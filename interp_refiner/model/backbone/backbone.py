@@ -62,6 +62,11 @@ class Backbone(nn.Module, ABC):
         """
 
     @property
+    def transformer(self) -> tuple[str, nn.Module] | None:
+        """A model of diffusers in the network, by the name of its attribute: an export saves it as its own class."""
+        return None
+
+    @property
     def units(self) -> Sequence[nn.Module]:
         """The modules that run one after the other, each of which a strategy shards as one; none: all as one."""
         return ()

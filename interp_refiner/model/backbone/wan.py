@@ -149,6 +149,10 @@ class Wan(Backbone):
         return rows, columns
 
     @property
+    def transformer(self) -> tuple[str, nn.Module]:
+        return "wan", self.wan
+
+    @property
     def units(self) -> Sequence[nn.Module]:
         return tuple(self.wan.blocks)
 
