@@ -13,7 +13,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import colour
-from interp_refiner.data.codec.video_read import UnreadableVideo
+from interp_refiner.data.codec.frame import UnreadableVideo
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 PICTURE_SUFFIXES = tuple(f".{name}" for name in (*IMAGES, "avif", "bmp", "tif", "tiff"))

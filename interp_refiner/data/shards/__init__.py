@@ -9,7 +9,7 @@ from interp_refiner.data.shards.read import MemberReader, read_members
 from interp_refiner.data.shards.remote import RemoteFolder
 from interp_refiner.data.shards.storage import LocalFolder, ShardStat, Storage
 from interp_refiner.data.shards.underway import Underway
-from interp_refiner.data.shards.write import Sample, write_shard, write_shards
+from interp_refiner.data.shards.write import Sample, ShardWriter, write_shard, write_shards
 from interp_refiner.data.shards.zip_file import Unreadable
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Sample",
     "ShardIndex",
     "ShardStat",
+    "ShardWriter",
     "Storage",
     "Unavailable",
     "Underway",

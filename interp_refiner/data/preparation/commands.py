@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -27,6 +26,8 @@ from interp_refiner.data import (
 )
 from interp_refiner.data import verify as verify_shards
 from interp_refiner.data.dataset import declared_metadata
+from interp_refiner.data.preparation.embed import embed
+from interp_refiner.data.preparation.process import Process
 from interp_refiner.data.shards.storage import holds_shards
 from interp_refiner.data.verify import Report, verify_anchors
 
@@ -66,23 +67,28 @@ class AnchorSettings(Settings):
 
 @dataclass
 class EncodeSettings(Settings):
-    """Top-level values of ``conf/prepare/encode.yaml``; see :class:`VideoEncoder`."""
+    """Top-level values of ``conf/prepare/encode.yaml``; see :class:`VideoEncoder` and :meth:`Process.here`."""
 
     source: str = ""
     captions: str | None = None
     output: str = ""
     videos_per_shard: int = 32
     threads: int = 4
+    batch_size: int = 1
+    rank: int | None = None
+    world_size: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass
 class EmbedSettings(Settings):
-    """Top-level values of ``conf/prepare/embed.yaml``."""
+    """Top-level values of ``conf/prepare/embed.yaml``; see :func:`embed` and :meth:`Process.here`."""
 
     prompts: str | None = None
     negative: str = ""
     output: str = ""
+    rank: int | None = None
+    world_size: int | None = None
 
 
 def cut_clip(cfg: DictConfig) -> None:
@@ -112,19 +118,23 @@ def write_shapes(cfg: DictConfig) -> None:
 
 def encode_videos(cfg: DictConfig) -> None:
     """A folder of videos with captions, encoded."""
+    process = Process.here(cfg.rank, cfg.world_size)
+    process.take_gpu()
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser())
     source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
     videos = find_videos(source, captions, cut.suffixes)
-    parts = build(cfg.codec), build(cfg.text), cut
-    encoder = VideoEncoder(
-        *parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device(cfg.device)
-    )
+    parts = build(cfg.codec).to(device(cfg.device)), build(cfg.text), cut
+    encoder = VideoEncoder(*parts, *(cfg[name] for name in ("videos_per_shard", "threads", "batch_size")))
     try:
-        encoded = encoder.write(videos, output)
+        encoded = encoder.write(videos, output, process)
     except KeyboardInterrupt:
         raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
     console = terminal()
+    if encoded.missing:
+        said = f"{process} is done, {encoded.missing} chunks of others are not; whoever is last makes {output}"
+        console.print(said, soft_wrap=True)
+        return
     for name, reason in encoded.skipped.items():
         console.print(f"skipped {name}: {reason}", soft_wrap=True)
     for mode, distance in encoded.still_gap.items():
@@ -155,14 +165,13 @@ def embed_prompts(cfg: DictConfig) -> None:
     lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
     prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
     prompts["negative"] = cfg.negative
+    process = Process.here(cfg.rank, cfg.world_size)
+    process.take_gpu()
     encoder = build(cfg.text)
-    output.mkdir(parents=True, exist_ok=True)
-    for name, prompt in prompts.items():
-        torch.save(encoder.encode([prompt])[0].cpu().clone(), output / f"{name}.pt")
-    about = {"text": encoder.describe(), "prompts": prompts}
-    (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    missing = embed(encoder, prompts, output, process)
     shape = [encoder.length, encoder.dim]
-    terminal().print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
+    others = f", {missing} of other processes missing" if missing else ""
+    terminal().print(f"{output}: {len(prompts)} embeddings {shape}{others}", soft_wrap=True)
 
 
 def prompt_lines(file: Path) -> list[str]:
