@@ -1,7 +1,7 @@
 """Videos that are decoded by threads, ahead of who takes their clips."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from queue import SimpleQueue
@@ -27,7 +27,7 @@ class Done(NamedTuple):
     remarks: list[str]
 
 
-def decoded(cut: Cut, videos: Sequence[Video], threads: int) -> Iterator[tuple[Video, Piece | Done]]:
+def decoded(cut: Cut, videos: Sequence[Video], threads: int) -> Generator[tuple[Video, Piece | Done]]:
     """The clips of every video in turn, then its end; ``threads`` videos are decoded at the same time.
 
     Memory holds a few clips a thread, however long the videos are. Close the iterator to stop early.

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
@@ -184,7 +184,7 @@ class VideoEncoder:
             gap = still_gap(self.codec, as_videos([first[1]], self.device))
         return {mode: [round(value, 4) for value in distance.tolist()] for mode, distance in gap.items()}
 
-    def _clips(self, videos: Sequence[Video], faults: dict[str, str]) -> Iterator[tuple[str, Pixels]]:
+    def _clips(self, videos: Sequence[Video], faults: dict[str, str]) -> Generator[tuple[str, Pixels]]:
         """(split, clip) of some videos; notes the ``faults`` of videos."""
         with closing(decoded(self.cut, videos, self.threads)) as items:
             for video, item in items:
