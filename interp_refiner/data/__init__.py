@@ -11,6 +11,7 @@ from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.preparation.cut import Cut
 from interp_refiner.data.preparation.encode import VideoEncoder
 from interp_refiner.data.preparation.process import Process
+from interp_refiner.data.preparation.quality import Quality
 from interp_refiner.data.preparation.videos import find_videos, walked
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Sample, Unavailable, write_shards
 from interp_refiner.data.source import Clips, ClipSource, Reading, Writer
@@ -35,6 +36,7 @@ __all__ = [
     "Mirror",
     "MovingShapes",
     "Process",
+    "Quality",
     "Reading",
     "Sample",
     "ShardDataset",

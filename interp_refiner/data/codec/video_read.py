@@ -186,7 +186,7 @@ class Film:
 
     def shape(self, frame: av.VideoFrame) -> tuple[float, float]:
         """Height and width of a frame as a player shows it."""
-        height, width = frame.height, float(frame.width * self.aspect)
+        height, width = float(frame.height), float(frame.width * self.aspect)
         return (width, height) if lies(display_matrix(frame)) else (height, width)
 
     def covering(self, frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -26,8 +26,10 @@ from interp_refiner.data import (
 )
 from interp_refiner.data import verify as verify_shards
 from interp_refiner.data.dataset import declared_metadata
+from interp_refiner.data.mixed import bucket_names
 from interp_refiner.data.preparation.embed import embed
 from interp_refiner.data.preparation.process import Process
+from interp_refiner.data.preparation.report import PAGE
 from interp_refiner.data.shards.storage import holds_shards
 from interp_refiner.data.verify import Report, verify_anchors
 
@@ -124,7 +126,7 @@ def encode_videos(cfg: DictConfig) -> None:
     output = writable("output", Path(cfg.output).expanduser())
     source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
     videos = find_videos(source, captions, cut.suffixes)
-    parts = build(cfg.codec).to(device(cfg.device)), build(cfg.text), cut
+    parts = build(cfg.codec).to(device(cfg.device)), build(cfg.text), cut, build(cfg.quality)
     encoder = VideoEncoder(*parts, *(cfg[name] for name in ("videos_per_shard", "threads", "batch_size")))
     try:
         encoded = encoder.write(videos, output, process)
@@ -140,6 +142,8 @@ def encode_videos(cfg: DictConfig) -> None:
     for mode, distance in encoded.still_gap.items():
         later = sum(distance[1:]) / max(1, len(distance) - 1)
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
+    for fault, count in encoded.left_out.items():
+        console.print(f"{count} clips are left out: {fault}", soft_wrap=True)
     for remark, names in grouped(encoded.remarks).items():
         console.print(f"{remark}: {len(names)} videos, such as {names[0]}", soft_wrap=True)
     for reason, names in walked(source, cut.suffixes)[1].items():
@@ -147,6 +151,7 @@ def encode_videos(cfg: DictConfig) -> None:
     without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
     counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
     console.print(counted, soft_wrap=True)
+    console.print(f"brightness, motion, sharpness and cuts of the clips: {output / PAGE}", soft_wrap=True)
     tell(output)
 
 
@@ -198,6 +203,8 @@ def verify_folders(cfg: DictConfig) -> None:
     """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
     stores = build(cfg.stores)
     folders = {"": cfg.root, **{split: inside(cfg.root, split) for split in cfg.splits}}
+    sizes = {split: bucket_names(stores.open(folder)) for split, folder in folders.items()}
+    folders |= {f"{split}/{size}": inside(folders[split], size) for split in sizes for size in sizes[split]}
     opened = {split: storage for split, folder in folders.items() if (storage := stores.open(folder)).holds_shards()}
     if not opened:
         raise BadValue("root", cfg.root, f"a folder with shards, or with {' or '.join(cfg.splits)} that have them")
@@ -231,7 +238,7 @@ def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
     console = terminal()
-    for split in sorted(path.parent for path in root.glob("*/dataset.json")):
+    for split in sorted(path.parent for path in root.glob("**/dataset.json")):
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
     console.print(

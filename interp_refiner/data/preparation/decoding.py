@@ -10,9 +10,17 @@ from typing import NamedTuple
 
 from interp_refiner.data.codec import UnreadableVideo
 from interp_refiner.data.preparation.cut import Cut, Piece
+from interp_refiner.data.preparation.quality import Measures, measured
 from interp_refiner.data.preparation.videos import Video
 
 AHEAD = 2  # clips of a video that wait to be taken
+
+
+class Shown(NamedTuple):
+    """A clip of a video, with what it looks like."""
+
+    piece: Piece
+    measures: Measures
 
 
 class Done(NamedTuple):
@@ -27,7 +35,7 @@ class Done(NamedTuple):
     remarks: list[str]
 
 
-def decoded(cut: Cut, videos: Sequence[Video], threads: int) -> Generator[tuple[Video, Piece | Done]]:
+def decoded(cut: Cut, videos: Sequence[Video], threads: int) -> Generator[tuple[Video, Shown | Done]]:
     """The clips of every video in turn, then its end; ``threads`` videos are decoded at the same time.
 
     Memory holds a few clips a thread, however long the videos are. Close the iterator to stop early.
@@ -54,24 +62,25 @@ class _Stream:
     def __init__(self, cut: Cut, video: Video):
         self.cut, self.video, self.stopped = cut, video, False
         self.room = Semaphore(AHEAD)
-        self.queue = SimpleQueue[Piece | Done | BaseException]()
+        self.queue = SimpleQueue[Shown | Done | BaseException]()
 
     def decode(self) -> None:
         remarks: list[str] = []
         fault = ""
         try:
             for piece in self.cut.read(self.video, remarks):
+                shown = Shown(piece, measured(piece.pixels))
                 self.room.acquire()
                 if self.stopped:
                     return
-                self.queue.put(piece)
+                self.queue.put(shown)
         except UnreadableVideo as error:
             fault = str(error)
         except BaseException as error:
             self.queue.put(error)
         self.queue.put(Done(fault, remarks))
 
-    def items(self) -> Iterator[Piece | Done]:
+    def items(self) -> Iterator[Shown | Done]:
         while True:
             item = self.queue.get()
             if isinstance(item, BaseException):

@@ -18,10 +18,11 @@ from tqdm import tqdm
 from interp_refiner.core import BadValue, derived_seed
 from interp_refiner.data.codec import Codec, still_gap
 from interp_refiner.data.lock import locked
-from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Record, dealt
-from interp_refiner.data.preparation.cut import Cut, Piece, Pixels, as_videos
-from interp_refiner.data.preparation.decoding import Done, decoded
+from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt
+from interp_refiner.data.preparation.cut import SPLITS, Cut, Pixels, Size, as_videos
+from interp_refiner.data.preparation.decoding import Done, Shown, decoded
 from interp_refiner.data.preparation.process import Process
+from interp_refiner.data.preparation.quality import Quality
 from interp_refiner.data.preparation.videos import Video
 from interp_refiner.data.settings import difference, fingerprint, plain
 from interp_refiner.data.shards import DatasetMetadata, Sample
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2  # of a folder that is not whole: which videos are in which chunk
 STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64  # that mean and deviation are estimated from: videos, clips of each
-Item = tuple[Video, Piece | Done]
+Item = tuple[Video, Shown | Done]
 
 
 @final
@@ -51,6 +52,7 @@ class VideoEncoder:
         codec: makes the latents, where it is; one without statistics gets those of the training clips.
         text: makes the prompt embeddings.
         cut: how videos become clips.
+        quality: which clips are left out; None for none.
         videos_per_shard: videos in a chunk.
         threads: videos decoded at the same time.
         batch_size: clips encoded at the same time.
@@ -64,6 +66,7 @@ class VideoEncoder:
         codec: Codec,
         text: TextEncoder,
         cut: Cut,
+        quality: Quality | None = None,
         videos_per_shard: int = 32,
         threads: int = 4,
         batch_size: int = 1,
@@ -71,17 +74,23 @@ class VideoEncoder:
         for name, value in (("videos_per_shard", videos_per_shard), ("threads", threads), ("batch_size", batch_size)):
             if value < 1:
                 raise BadValue(name, value, "at least 1")
-        self.latent_shape = codec.latent_size(*cut.size)
-        self.codec, self.text, self.cut = codec, text, cut
+        self.latent_shapes = {size: codec.latent_size(*size) for size in cut.sizes}
+        self.codec, self.text, self.cut, self.quality = codec, text, cut, quality or Quality()
         self.videos_per_shard, self.threads, self.batch_size = videos_per_shard, threads, batch_size
         self.num_captions = 1
-        self.settings: dict[str, Any] = {"codec": codec.describe(), "text": text.describe(), "cut": plain(asdict(cut))}
+        self.settings: dict[str, Any] = {
+            "codec": codec.describe(),
+            "text": text.describe(),
+            "cut": plain(cut.describe()),
+        }
+        if chosen := {name: least for name, least in asdict(self.quality).items() if least is not None}:
+            self.settings["quality"] = chosen
         if codec.has_statistics:
             self.settings["statistics"] = [codec.latents_mean.tolist(), codec.latents_std.tolist()]
 
     @property
     def fingerprint(self) -> str:
-        """Of the codec, the text encoder and the cut."""
+        """Of the codec, the text encoder, the cut and what is left out."""
         return fingerprint(self.settings)
 
     @torch.no_grad()
@@ -120,8 +129,9 @@ class VideoEncoder:
         if held_out == 0 and self.cut.held_out_end == 0:
             self._refuse_empty(["val"])
 
-    def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None) -> None:
+    def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None, left_out: int = 0) -> None:
         allowed = f"shares that leave clips for train and val, {' and '.join(splits)} would be empty"
+        allowed += f"; {left_out} clips are left out for their quality" if left_out else ""
         allowed += f" (delete {folder} before another try)" if folder else ""
         raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
 
@@ -188,8 +198,8 @@ class VideoEncoder:
         """(split, clip) of some videos; notes the ``faults`` of videos."""
         with closing(decoded(self.cut, videos, self.threads)) as items:
             for video, item in items:
-                if isinstance(item, Piece):
-                    yield item.split, item.pixels
+                if isinstance(item, Shown):
+                    yield item.piece.split, item.piece.pixels
                 elif item.fault:
                     faults[video.name] = item.fault
 
@@ -223,16 +233,26 @@ class VideoEncoder:
             under_way.result()
         return writer.close()
 
-    def _encoded(self, batch: Sequence[Item]) -> Iterator[tuple[Video, str, Sample] | tuple[Video, Done]]:
-        """The items of a batch in their order, clips as samples."""
-        pixels = [item.pixels for _, item in batch if isinstance(item, Piece)]
-        latents = iter(self.codec.encode(as_videos(pixels, self.device)).bfloat16().cpu() if pixels else ())
-        for video, item in batch:
+    def _encoded(self, batch: Sequence[Item]) -> Iterator[tuple[Video, Made | Done]]:
+        """The items of a batch in their order, with the latents of the clips that are not left out."""
+        faults = {
+            row: self.quality.fault(item.measures) for row, (_, item) in enumerate(batch) if isinstance(item, Shown)
+        }
+        good = {row: item.piece for row, (_, item) in enumerate(batch) if isinstance(item, Shown) and not faults[row]}
+        latents: dict[int, Tensor] = {}
+        for size in {piece.size for piece in good.values()}:
+            rows = [row for row, piece in good.items() if piece.size == size]
+            encoded = self.codec.encode(as_videos([good[row].pixels for row in rows], self.device)).bfloat16().cpu()
+            latents |= dict(zip(rows, encoded, strict=True))
+        for row, (video, item) in enumerate(batch):
             if isinstance(item, Done):
                 yield video, item
                 continue
-            key = "{}-t{:05d}-h{:04d}-w{:04d}".format(video.key, *item.corner)
-            yield video, item.split, Sample(key, next(latents), self._embedding(video), "\n".join(video.captions))
+            piece, sample = item.piece, None
+            key = "{}-t{:05d}-h{:04d}-w{:04d}".format(video.key, *piece.corner)
+            if row in latents:
+                sample = Sample(key, latents[row], self._embedding(video), "\n".join(video.captions))
+            yield video, Made(self.cut.folder(piece.split, piece.size), key, sample, item.measures, faults[row])
 
     def _embedding(self, video: Video) -> Float[Tensor, "*m l d"]:
         """Of its captions; zeros beyond them where others have more."""
@@ -244,20 +264,27 @@ class VideoEncoder:
 
     _embedded: tuple[Video, Tensor] | None = None  # of the last video
 
-    def _metadata(self, statistics: Sequence[list[float]] | None, made_by: dict[str, Any] | None) -> DatasetMetadata:
+    def _metadata(
+        self, statistics: Sequence[list[float]] | None, made_by: dict[str, Any] | None
+    ) -> dict[str, DatasetMetadata]:
+        """By folder."""
         mean, std = statistics or (None, None)
-        return DatasetMetadata(
-            latent_shape=self.latent_shape,
-            text_shape=(self.text.length, self.text.dim),
-            num_captions=self.num_captions,
-            text=self.text.describe(),
-            codec=self.codec.describe(),
-            latents_mean=mean,
-            latents_std=std,
-            normalised=True,
-            fps=self.cut.fps,
-            made_by=made_by or {},
-        )
+
+        def of(size: Size) -> DatasetMetadata:
+            return DatasetMetadata(
+                latent_shape=self.latent_shapes[size],
+                text_shape=(self.text.length, self.text.dim),
+                num_captions=self.num_captions,
+                text=self.text.describe(),
+                codec=self.codec.describe(),
+                latents_mean=mean,
+                latents_std=std,
+                normalised=True,
+                fps=self.cut.fps,
+                made_by=made_by or {},
+            )
+
+        return {self.cut.folder(split, size): of(size) for split in SPLITS for size in self.cut.sizes}
 
     def _finish(self, chunks: Chunks, source: str, num_chunks: int) -> Encoded:
         """Makes the data set whole where nobody else has a chunk to do; whoever calls holds the lock."""
@@ -266,8 +293,9 @@ class VideoEncoder:
         if chunks.is_whole or encoded.missing:
             return encoded
         if empty := [split for split, count in encoded.clips.items() if count == 0]:
-            self._refuse_empty(empty, chunks.partial)
+            self._refuse_empty(empty, chunks.partial, sum(encoded.left_out.values()))
         made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}
+        made_by |= {"left_out": encoded.left_out} if encoded.left_out else {}
         made_by |= {"skipped": encoded.skipped, "remarks": encoded.remarks, "still_gap": encoded.still_gap}
         chunks.finish(self._metadata(state["statistics"], made_by))
         return encoded
@@ -285,7 +313,7 @@ def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     clips = 0
     for item in items:
         batch.append(item)
-        clips += isinstance(item[1], Piece)
+        clips += isinstance(item[1], Shown)
         if clips == size:
             yield batch
             batch, clips = [], 0
