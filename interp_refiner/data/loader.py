@@ -132,7 +132,7 @@ class TrainLoader:
         """Goes on at a saved position; the world and the batch may have other sizes now."""
         for name in ("num_samples", "seed"):
             if state[name] != getattr(self, name):
-                log.warning("%s is %s and was %s: another order goes on", name, getattr(self, name), state[name])
+                log.warning("%s is %s and was %s: the order of samples changes", name, getattr(self, name), state[name])
         self._forget()
         saved = state["position"]
         saved = [int(position) for position in saved] if isinstance(saved, Sequence) else [int(saved)]
@@ -155,7 +155,7 @@ class TrainLoader:
         """The samples of a stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
         for position in range(start, start + len(self.buckets[bucket])):
             if (clip := self._collect(self._submit(bucket, [position]))) is not None:
-                log.warning("nothing is left of a batch: '%s' stands in", clip.keys[0])
+                log.warning("no whole sample in a batch: '%s' is used instead", clip.keys[0])
                 yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
 

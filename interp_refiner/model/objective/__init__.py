@@ -3,7 +3,7 @@
 from interp_refiner.model.objective.adjacent import Adjacent
 from interp_refiner.model.objective.clean import Clean
 from interp_refiner.model.objective.correction import Correction
-from interp_refiner.model.objective.energy_score import EnergyScore
+from interp_refiner.model.objective.energy_score import EnergyScore, PatchScore
 from interp_refiner.model.objective.mixture import Gate, Mixture
 from interp_refiner.model.objective.objective import Loss, Objective
 from interp_refiner.model.objective.preconditioned import Preconditioned
@@ -18,6 +18,7 @@ __all__ = [
     "Loss",
     "Mixture",
     "Objective",
+    "PatchScore",
     "Preconditioned",
     "Velocity",
 ]
