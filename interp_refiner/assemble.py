@@ -75,7 +75,8 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
     interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
     with torch.device(device):
         backbone = build(cfg.backbone, interface=interface, attention=build(cfg.attention))
-    backbone.check(spec.latent_shape)
+    for shape in spec.latent_shapes:
+        backbone.check(shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
     return build(cfg.training, backbone=backbone, objective=objective, **parts)
@@ -86,7 +87,8 @@ def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: s
     optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
     with torch.device(device):
         backbone = build(cfg.backbone, interface=Interface(spec, num_hypotheses=0), attention=build(cfg.attention))
-    backbone.check(spec.latent_shape)
+    for shape in spec.latent_shapes:
+        backbone.check(shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
     return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
