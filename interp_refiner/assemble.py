@@ -29,18 +29,19 @@ from interp_refiner.storyboard import (
     phase1_of,
     run_of,
 )
-from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, RenoisedKeyframes, check_method
-from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located, read_weights
+from interp_refiner.training import BackboneModule, Distill, KeyframeGenerator, Refiner, RenoisedKeyframes, check_method
+from interp_refiner.training.checkpoint import CONFIG_FILE, SHIPPED, find_checkpoint, is_exported, located, read_weights
 
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
 
 
-def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
+def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
     """Builds data, codec, forward process and what is trained from a checked config.
 
     Args:
         cfg: the config.
         device: where a backbone's first weights are drawn. A GPU draws a large one's in a moment, but other numbers.
+        trains: False where the module is only used: a distilled refiner is one like any other then.
 
     Raises:
         BadValue: with the config path of what cannot be.
@@ -54,7 +55,7 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     data = ShardedDataModule(clips, corruption, codec, medium)
     trained = get_class(cfg.training._target_)
     if issubclass(trained, Refiner):
-        module: L.LightningModule = refiner(cfg, spec, corruption, device)
+        module: L.LightningModule = refiner(cfg, spec, corruption, device, trains)
     elif issubclass(trained, KeyframeGenerator):
         module = generator(cfg, spec, corruption, device)
     else:
@@ -68,11 +69,18 @@ def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
     return build(cfg, interpolator=interpolator, **others)
 
 
-def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> Refiner:
-    """What ``training=refiner`` trains. The backbone comes last: it is the slowest, and all else may be refused."""
+def refiner(
+    cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu", trains: bool = True
+) -> Refiner:
+    """What ``training=refiner`` and ``training=distill`` train. The backbone comes last: it is the slowest, and all
+    else may be refused."""
     optimizer, sampler = build(cfg.optimizer), build(cfg.sampler)
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
     check_method(corruption, objective, sampler)
+    distilled = issubclass(get_class(cfg.training._target_), Distill)
+    if objective.distilled and not distilled:
+        raise BadValue("training", "refiner", f"distill with objective={type(objective).__name__}")
+    taught = {"teacher": teacher(cfg, spec)} if distilled and trains else {}
     with torch.device(device):
         backbone = build(
             cfg.backbone,
@@ -82,9 +90,31 @@ def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str
             attention=build(cfg.attention),
         )
     backbone.check(spec.latent_shape)
+    parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption}
+    if taught:
+        return build(cfg.training, backbone=backbone, objective=objective, **parts, **taught)
+    if distilled:
+        return Refiner(backbone, objective, **parts, saves_frozen=True)
     keeps = cfg.get("initial_weights") is not None
-    parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
-    return build(cfg.training, backbone=backbone, objective=objective, **parts)
+    return build(cfg.training, backbone=backbone, objective=objective, saves_frozen=keeps, **parts)
+
+
+def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
+    """The bridge that ``training=distill`` learns from, of the same clips.
+
+    Raises:
+        BadValue: none is named, or as :func:`load_run`.
+    """
+    path = cfg.training.teacher
+    if path is None:
+        raise BadValue("training.teacher", None, f"a run folder, an exported folder, or {SHIPPED}", [SHIPPED])
+    with naming("training.teacher", "checkpoint"):
+        clips = {"data": OmegaConf.create(plain(cfg.data))}
+        run = load_run(path, overrides={} if is_exported(located(path)) else clips)
+        if run.spec.latent_shape != spec.latent_shape:
+            shape = list(run.spec.latent_shape)
+            raise BadValue("checkpoint", path, f"a refiner of clips {list(spec.latent_shape)}, not {shape}")
+        return run.refiner
 
 
 def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
@@ -135,7 +165,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     for key in sorted(overrides or {}, key=lambda key: key.count(".")):  # a whole node before values inside it
         OmegaConf.update(config, key, (overrides or {})[key], merge=False)
     try:
-        run = assemble(config)
+        run = assemble(config, trains=False)
     except BadValue as error:
         found = locate(error, config)
         assert isinstance(found, BadValue)
