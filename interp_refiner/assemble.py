@@ -29,9 +29,18 @@ from interp_refiner.storyboard import (
     phase1_of,
     run_of,
 )
-from interp_refiner.training import BackboneModule, Distill, KeyframeGenerator, Refiner, RenoisedKeyframes, check_method
+from interp_refiner.training import (
+    FAKE,
+    BackboneModule,
+    Distill,
+    KeyframeGenerator,
+    Refiner,
+    RenoisedKeyframes,
+    check_method,
+)
 from interp_refiner.training.checkpoint import CONFIG_FILE, SHIPPED, find_checkpoint, is_exported, located, read_weights
 
+DISTILLED = "consistency | distribution_matching | rcm"
 OLDER = "interp_refiner.data.ShardedDataModule"  # what runs of older versions call their data
 
 
@@ -80,6 +89,8 @@ def refiner(
     distilled = issubclass(get_class(cfg.training._target_), Distill)
     if objective.distilled and not distilled:
         raise BadValue("training", "refiner", f"distill with objective={type(objective).__name__}")
+    if distilled and not objective.distilled:
+        raise BadValue("objective", type(objective).__name__, f"{DISTILLED} with training=distill")
     taught = {"teacher": teacher(cfg, spec)} if distilled and trains else {}
     with torch.device(device):
         backbone = build(
@@ -171,7 +182,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         assert isinstance(found, BadValue)
         allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
         raise BadValue(found.name, found.value, allowed, found.options) from error
-    weights = read_weights(file, run.module, ema)
+    weights = {name: value for name, value in read_weights(file, run.module, ema).items() if not name.startswith(FAKE)}
     if faults := state_faults(run.module.state_dict(), weights):
         raise BadValue("checkpoint", file, f"the weights of the run that {folder / CONFIG_FILE} describes: {faults}")
     run.module.load_state_dict(weights)

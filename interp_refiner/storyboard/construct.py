@@ -16,7 +16,7 @@ from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfi
 from interp_refiner.model.attention import Attention
 from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
 from interp_refiner.model.keyframes import FlowTime, KeyframeFlow, KeyframeSampler
-from interp_refiner.model.objective import Gate, Objective
+from interp_refiner.model.objective import Gate, Matching, Objective
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
@@ -35,6 +35,7 @@ OF_GENERATOR: dict[str, type] = {"network": Backbone, "flow": KeyframeFlow, "sam
 OF_CLIPS = ("backbone", "objective", "codec", "text")  # made of a ClipSpec
 PARTS: tuple[type, ...] = (
     *(Attention, BridgeTime, Fields, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
+    Matching,
     *(NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
     *(Selector, Spacing, Still, Timestep),
     *(FlowTime, KeyframeFlow, KeyframeSampler),

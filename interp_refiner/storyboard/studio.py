@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from interp_refiner.data.codec import write_mp4
-from interp_refiner.model.sampler import Bridge, Sampler
+from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard import RefinerPipeline, Storyboard, VideoPlan, parse_storyboard
 from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.sampling import read_board
@@ -154,8 +154,7 @@ class Studio:
         return Refined(file, start, sheet, contract)
 
     def _sampler(self, name: str, steps: int) -> Sampler:
-        sampler = self.samplers[name]
-        return sampler.of_steps(steps) if isinstance(sampler, Bridge) else sampler
+        return self.samplers[name].of_steps(steps)
 
     def _scale(self, video: Any) -> int:
         return self.upscale or max(1, SHOWN_WIDTH // video.shape[3])

@@ -1,7 +1,7 @@
 """Training: the LightningModules and what happens around them."""
 
 from interp_refiner.training.backbone_module import BackboneModule
-from interp_refiner.training.distill import Distill
+from interp_refiner.training.distill import FAKE, Distill
 from interp_refiner.training.interpolator_fit import InterpolatorFit
 from interp_refiner.training.keyframe_generator import KeyframeGenerator
 from interp_refiner.training.refiner import Refiner, check_method
@@ -10,6 +10,7 @@ from interp_refiner.training.selector_fit import SelectorFit
 from interp_refiner.training.tangent import Difference, Discrete, Forward, Tangent
 
 __all__ = [
+    "FAKE",
     "BackboneModule",
     "Difference",
     "Discrete",

@@ -30,7 +30,9 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
         allowed = f"bridge | one_jump with objective={name}: its estimates are means (or training=distill)"
         raise BadValue("sampler", type(sampler).__name__, allowed)
     if objective.distilled and sampler.leaves_start and not sampler.of_distilled:
-        raise BadValue("sampler", type(sampler).__name__, f"consistency with objective={name}: its estimates are samples")
+        raise BadValue(
+            "sampler", type(sampler).__name__, f"consistency with objective={name}: its estimates are samples"
+        )
     if objective.estimates_finer and not sampler.descends:
         allowed = (
             f"hierarchical with objective={name}, whose estimate is the next finer level and not"

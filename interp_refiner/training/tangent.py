@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, non_negative, per_frame, per_sample
+from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_frame, per_sample, precise
 from interp_refiner.model.attention import AUTO, DenseLayer, SparseLinearLayer
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.sampler import CleanEstimate
@@ -18,19 +18,17 @@ UNIT = 0.1  # beside the size of a tangent, which is then normalised
 
 def direction(teacher: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
     """``dx/dtau = (x - z0_T) / tau`` of the teacher's ODE, 0 on given frames, in float32."""
-    x = corrupted.x.float()
-    moved = (x - teacher(corrupted).float()) / per_sample(corrupted.tau, x)
+    x = precise(corrupted.x)
+    moved = (x - teacher(corrupted)) / per_sample(corrupted.tau, x)
     return moved * per_frame(~corrupted.given, x)
 
 
-def along(
-    teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"], substeps: int = 1
-) -> Corrupted:
+def along(teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"], substeps: int = 1) -> Corrupted:
     """The state at bridge time ``end`` on the teacher's ODE, by even Euler steps; at ``end = 0`` a clean clip.
 
     From ``tau = 1`` to 0 these are the steps of ``sampler=bridge sampler.order=1``.
     """
-    start, x = corrupted.tau, corrupted.x.float()
+    start, x = corrupted.tau, precise(corrupted.x)
     for step in range(1, substeps + 1):
         after = torch.lerp(start, end, step / substeps)
         x = x + per_sample(after - corrupted.tau, x) * direction(teacher, corrupted)
@@ -71,10 +69,10 @@ class Tangent(ABC):
 
 @final
 class Discrete(Tangent):
-    """``f(x_tau, tau)`` goes to ``f(x_{tau - d}, tau - d)``, ``x_{tau - d}`` by the teacher's Euler steps from ``x_tau``.
+    """``f(x_tau, tau)`` goes to ``f(x_{tau - d}, tau - d)``, by Euler steps of the teacher from ``x_tau``.
 
-    At ``tau <= d`` the target is the teacher's own clean clip. ``first = last = 1`` with N substeps is the regression on
-    the ends of the teacher's trajectories of N steps.
+    At ``tau <= d`` the target is the teacher's own clean clip. ``first = last = 1`` with N substeps is the regression
+    on the ends of the teacher's trajectories of N steps.
 
     Args:
         first: d at the start.
@@ -111,11 +109,9 @@ class Discrete(Tangent):
         corrupted: Corrupted,
         estimate: Float[Tensor, "b c t *space"],
     ) -> Float[Tensor, "b c t *space"]:
-        end = (corrupted.tau - self.size(corrupted.clip.step)).clamp(min=0)
-        reached = along(teacher, corrupted, end, self.substeps)
-        if not end.any():
-            return reached.x
-        return student(reached)
+        size = self.size(corrupted.clip.step)
+        reached = along(teacher, corrupted, (corrupted.tau - size).clamp(min=0), self.substeps)
+        return student(reached) if size < 1 else reached.x
 
 
 class Continuous(Tangent):
@@ -137,7 +133,8 @@ class Continuous(Tangent):
     def __init__(self, weight: float = 0.5, normalised: bool = True, warmup_steps: int = 1000):
         if not weight > 0:
             raise BadValue("weight", weight, "a number > 0")
-        non_negative("warmup_steps", warmup_steps, "optimizer steps")
+        if warmup_steps < 0:
+            raise BadValue("warmup_steps", warmup_steps, "a number of optimizer steps >= 0")
         self.weight, self.normalised, self.warmup_steps = weight, normalised, warmup_steps
 
     def check(self, backbone: Backbone) -> None:
@@ -176,15 +173,16 @@ class Continuous(Tangent):
 def normalised(tangent: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
     """``D / (|D| / |s| + .1)``, where ``|.|`` is the root mean square over the frames that are not given."""
     free = ~corrupted.given
-    size, noise = (masked_mean(frame_mean(v.square()), free).sqrt() for v in (tangent, corrupted.amplitude.float()))
+    size, noise = (masked_mean(frame_mean(v.square()), free).sqrt() for v in (tangent, precise(corrupted.amplitude)))
     return tangent / per_sample(size / noise.clamp(min=1e-6) + UNIT, tangent)
 
 
 @final
 class Difference(Continuous):
-    """The derivative by a central difference, ``(f(x + h dx, tau + h) - f(x - h dx, tau - h)) / 2h``, h at most tau / 2.
+    """The derivative by a central difference, ``(f(x + h dx, tau + h) - f(x - h dx, tau - h)) / 2h``.
 
-    At ``tau = 1`` the upper point lies beyond the end, where ``f`` is as smooth. In float32 the best h is about .001.
+    h is at most tau / 2. At ``tau = 1`` the upper point lies beyond the end, where ``f`` is as smooth. In float32 the
+    best h is about .001.
 
     Args:
         weight, normalised, warmup_steps: see :class:`Continuous`.
@@ -221,7 +219,9 @@ class Forward(Continuous):
         super().check(backbone)
         for layer in backbone.modules():
             if isinstance(layer, DenseLayer) and layer.backend not in (AUTO, "sdpa"):
-                allowed = f"discrete | difference with {layer.argument}={layer.backend}, or attention.{layer.argument}=sdpa"
+                allowed = (
+                    f"discrete | difference with {layer.argument}={layer.backend}, or attention.{layer.argument}=sdpa"
+                )
                 raise BadValue("tangent", "forward", allowed)
 
     def derivative(
