@@ -6,6 +6,7 @@ from interp_refiner.training.checkpoint.exported import (
     SHIPPED,
     SHIPPED_FOLDER,
     SHIPPED_KEYFRAMES,
+    SHIPPED_ONE_STEP,
     is_exported,
     located,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "SHIPPED",
     "SHIPPED_FOLDER",
     "SHIPPED_KEYFRAMES",
+    "SHIPPED_ONE_STEP",
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",

@@ -5,14 +5,17 @@ from pathlib import Path
 from interp_refiner.core import BadValue
 
 INDEX = "model_index.json"  # in every exported folder
-SHIPPED = "shipped"
+SHIPPED, SHIPPED_ONE_STEP = "shipped", "shipped_one_step"
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 SHIPPED_FOLDER, SHIPPED_KEYFRAMES = WEIGHTS / "moving_shapes", WEIGHTS / "moving_shapes_keyframes"
-ALLOWED = f"a run folder with config.yaml, a checkpoint file inside one, an exported folder, or {SHIPPED}"
+REFINERS = {SHIPPED: SHIPPED_FOLDER, SHIPPED_ONE_STEP: WEIGHTS / "moving_shapes_one_step"}
+ALLOWED = (
+    f"a run folder with config.yaml, a checkpoint file inside one, an exported folder, {SHIPPED_ONE_STEP} or {SHIPPED}"
+)
 
 
 def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
-    """Where a checkpoint lies: ``shipped`` names the weights in the package, anything else is a path.
+    """Where a checkpoint lies: ``shipped`` and ``shipped_one_step`` name weights in the package, all else is a path.
 
     Args:
         checkpoint: the path or name.
@@ -21,14 +24,14 @@ def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
     Raises:
         BadValue: a plain word that is neither, or a package without these weights.
     """
-    if str(checkpoint) == SHIPPED:
-        shipped = SHIPPED_KEYFRAMES if name == "keyframes" else SHIPPED_FOLDER
+    named = {SHIPPED: SHIPPED_KEYFRAMES} if name == "keyframes" else REFINERS
+    if (shipped := named.get(str(checkpoint))) is not None:
         if not is_exported(shipped):
             raise BadValue(name, checkpoint, f"a path: this package comes without {shipped.name}")
         return shipped
     path = Path(checkpoint).expanduser()
     if not path.exists() and path.name == str(checkpoint):
-        raise BadValue(name, checkpoint, ALLOWED, [SHIPPED])
+        raise BadValue(name, checkpoint, ALLOWED, named)
     return path
 
 
