@@ -33,7 +33,7 @@ train: $(installed) ## the default experiment: embedded clips, a small network, 
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
 weights: $(installed) ## the weights in the package, made again: an hour of one core; see experiments/shipped
-	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.dim=96 backbone.num_heads=3 optimizer.lr=5e-3 \
+	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 optimizer.lr=5e-3 \
 		data.writer.num_train=3000 data.writer.num_val=256 data.root=data/shipped interpolator.gigabytes=6.0 \
 		trainer.max_steps=3500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge sampler.order=1 num_samples=2 clips=64 \
@@ -59,13 +59,13 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 	$(python) experiments/city/storyboard.py logs/city
 
 log: $(installed) ## the table of the log book, logs/log/README.md
-	$(python) -m interp_refiner.log_book $(ARGS)
+	$(python) -m interp_refiner.report $(ARGS)
 
 debug: $(installed) ## the whole line on tiny data, in one process: stops at the first thing that is wrong
 	$(python) -m interp_refiner.debug $(ARGS)
 
 test: check ## lint, types and tests, minutes on 2 cores
-	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: $(installed) ## lint, format and types
 	$(python) -m ruff check

@@ -9,8 +9,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.assemble import assemble
-from interp_refiner.config import build, keep_freed_memory, main, quiet_libraries, run_metadata
-from interp_refiner.core import BadValue
+from interp_refiner.config import build, main, quiet_libraries, run_metadata
+from interp_refiner.core import BadValue, keep_freed_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.evaluation import MakeTrainer, Run
 from interp_refiner.training import Refiner
@@ -44,8 +44,8 @@ def measure_run(measure: OfARun, cfg: DictConfig) -> dict[str, Any]:
 
 def measured_settings(cfg: DictConfig, run: Run) -> dict[str, Any]:
     """What the figures of a run are of: shapes and what decides its speed."""
-    speed = {name: cfg.backbone.get(name) for name in ("compile", "recomputation")}
-    chosen = OmegaConf.to_container(OmegaConf.create({"attention": cfg.attention, **speed}), resolve=True)
+    speed = {"attention": cfg.attention, **cfg.backbone.get("blocks", {})}
+    chosen = OmegaConf.to_container(OmegaConf.create(speed), resolve=True)
     assert isinstance(chosen, dict)
     return {"latent_shape": list(run.spec.latent_shape), "text_shape": run.spec.text_shape, **chosen}
 

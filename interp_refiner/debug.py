@@ -48,7 +48,7 @@ def debug(cfg: DictConfig) -> None:
             if isinstance(error, Stopped):
                 raise Stopped(place, error.exit_code) from error
             raise RuntimeError(place) from error
-    console.print(f"\nall {len(LINE)} steps are right, {time.perf_counter() - start:.0f} s: {folder}", soft_wrap=True)
+    console.print(f"\nall {len(LINE)} steps passed, {time.perf_counter() - start:.0f} s: {folder}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import forward_process
-from interp_refiner.config import Settings, build, keep_freed_memory, main, option_name, quiet_libraries
-from interp_refiner.core import BadValue, device
+from interp_refiner.config import Settings, build, main, option_name, quiet_libraries
+from interp_refiner.core import BadValue, device, keep_freed_memory
 from interp_refiner.data import Clips, ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.forward_table import clean_clips, measure, write
@@ -50,7 +50,7 @@ def compared(cfg: DictConfig, codec: Codec) -> dict[str, Corruption]:
     corruptions = {option_name("schedule", cfg.schedule): own}
     for name, node in cfg.compare.items():
         if name in corruptions:
-            raise BadValue(f"compare.{name}", node._target_, f"another name: schedule={name} is in the table already")
+            raise BadValue(f"compare.{name}", node._target_, f"another name: schedule={name} is already in the table")
         corruptions[str(name)] = forward_process(cfg.corruption, codec, schedule=build(node))
     return corruptions
 

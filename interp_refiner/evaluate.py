@@ -1,58 +1,46 @@
-"""Judges a trained refiner on held-out clips: ``python -m interp_refiner.evaluate checkpoint=<file or run folder>``."""
+"""Judges what was trained on held-out clips: ``python -m interp_refiner.evaluate checkpoint=<file or run folder>``."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import inference_overrides, load_run
-from interp_refiner.config import Settings, build, main, quiet_libraries, terminal
-from interp_refiner.core import device
+from interp_refiner.assemble import load_run
+from interp_refiner.config import build, main, quiet_libraries, terminal
+from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation import Evaluator, Run
 from interp_refiner.evaluation.about import check, describe
 from interp_refiner.evaluation.judging import clips_to_judge, compared, judge, labels_of, scope
+from interp_refiner.evaluation.keyframe_quality import world_of
 from interp_refiner.evaluation.measures import Bootstrap
 from interp_refiner.evaluation.pictures import examples, write_clips, write_outputs
+from interp_refiner.evaluation.settings import EvaluateSettings, inference_overrides
 from interp_refiner.evaluation.terminal import show
-
-
-@dataclass
-class EvaluateSettings(Settings):
-    """Top-level values of ``conf/evaluate.yaml``.
-
-    Attributes:
-        checkpoint: a run folder, a checkpoint file in one, or, with ``data``, an export or ``shipped``; or several.
-        overrides: values of the run's own config to replace.
-        split: the folder of held-out clips below the data's root; None for the run's own.
-        anchors: the folder of anchor shards; None for the run's own.
-        clips: how many held-out clips; None for a quick look.
-        full: all held-out clips.
-        scores_clips: how many of them are measured beyond squared error, which may need decoding; None for all.
-        num_samples: samples a clip; with 2 or more of a stochastic sampler their energy score and spread are measured.
-        batch_size: clips at a time.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        fps: of the videos written.
-    """
-
-    checkpoint: list[str] | str = ""
-    overrides: dict[str, Any] = field(default_factory=dict)
-    split: str | None = None
-    anchors: str | None = None
-    clips: int | None = None
-    full: bool = False
-    scores_clips: int | None = None
-    num_samples: int = 1
-    batch_size: int = 32
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    fps: float = 8.0
+from interp_refiner.training import KeyframeGenerator, Refiner
 
 
 @main("evaluate", EvaluateSettings)
 def evaluate(cfg: DictConfig) -> None:
-    """Writes ``evaluation.json``, ``evaluation.md``, plots, and the worst, median and best clips to look at."""
+    """Judges refiners, or a generator of keyframes; figures, tables and pictures go to the run's folder."""
     quiet_libraries()
     runs = load_for_evaluation(cfg)
+    if any(isinstance(run.module, KeyframeGenerator) for run in runs.values()):
+        evaluate_generator(cfg, runs)
+    else:
+        evaluate_refiners(cfg, runs)
+
+
+def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
+    """Writes ``keyframes.json``, ``keyframes.md`` and ``keyframes.png``."""
+    if len(runs) > 1:
+        raise BadValue("checkpoint", list(runs), "refiners to compare, or one generator of keyframes")
+    (run,), folder = runs.values(), Path(cfg.paths.output_dir)
+    quality = build(cfg.keyframe_quality, world=world_of(run), codec=run.codec)
+    table = quality.evaluate(run, cfg.keyframe_sampler, Path(cfg.paths.cache, "probe"), folder, cfg.seed)
+    print(table, folder / "keyframes.png", sep="\n")
+
+
+def evaluate_refiners(cfg: DictConfig, runs: dict[str, Run]) -> None:
+    """Writes ``evaluation.json``, ``evaluation.md``, plots, and the worst, median and best clips to look at."""
     run, metrics = next(iter(runs.values())), [build(node) for node in (cfg.get("metric") or {}).values()]
     terminal().print(scope(run), soft_wrap=True)
     evaluator = Evaluator(compared(runs, cfg.num_samples), cfg.scores_clips, Bootstrap(seed=cfg.seed), metrics)
@@ -71,7 +59,7 @@ def load_for_evaluation(cfg: DictConfig) -> dict[str, Run]:
     for label, checkpoint in zip(labels_of(checkpoints), checkpoints, strict=True):
         check(cfg, checkpoint)
         run = load_run(checkpoint, overrides=overrides).to(device(cfg.device))
-        runs[label] = run.in_batches(cfg.batch_size)
+        runs[label] = run.in_batches(cfg.batch_size) if isinstance(run.module, Refiner) else run
         overrides.setdefault("data", run.config.get("data"))  # the clips of the first
     return runs
 

@@ -9,7 +9,16 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import load_exportable
 from interp_refiner.config import Settings, main, terminal, writable
 from interp_refiner.core import BadValue
-from interp_refiner.storyboard import Phase1, save_generator, store_as
+from interp_refiner.storyboard import (
+    Phase1,
+    adapters_of,
+    push,
+    reserve,
+    save_generator,
+    save_lora,
+    store_as,
+    with_terms,
+)
 
 
 @dataclass
@@ -22,6 +31,11 @@ class ExportSettings(Settings):
         output: a new or empty folder.
         dtype: of the stored weights; they are computed with in float32 again.
         ema: the averaged weights; false for the raw ones.
+        lora: the naming of a file of the adapters, beside the merged weights: ``diffusers``, ``comfyui`` or ``kohya``.
+        license: of the weights, for the card.
+        base_model: that training began from, for the card; None for ``backbone.pretrained``, where the hub has it.
+        push: owner/name of a model of the hub that the folder is sent to.
+        private: whether a new one is seen by its owner only.
     """
 
     checkpoint: str = ""
@@ -29,6 +43,11 @@ class ExportSettings(Settings):
     output: str = ""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     ema: bool = True
+    lora: Literal["diffusers", "comfyui", "kohya"] | None = None
+    license: str | None = "apache-2.0"
+    base_model: str | None = None
+    push: str | None = None
+    private: bool = True
 
 
 @main("export", ExportSettings)
@@ -36,14 +55,22 @@ def export(cfg: DictConfig) -> None:
     """Writes ``model_index.json``, ``transformer/``, the weights beside it and a model card."""
     output = writable("output", Path(cfg.output).expanduser())
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BadValue("output", output, "a new or empty folder: something is there already")
-    made = load_exportable(cfg.checkpoint, cfg, ema=cfg.ema)
+        raise BadValue("output", output, "a new or empty folder; this one is not empty")
+    if cfg.push is not None:
+        reserve(cfg.push, cfg.private)
+    terms = {"license": cfg.license, "base_model": cfg.base_model}
+    made = with_terms(load_exportable(cfg.checkpoint, cfg, ema=cfg.ema), terms)
+    adapters = adapters_of(made, cfg.lora) if cfg.lora is not None else {}
     folder = save_generator(made, output) if isinstance(made, Phase1) else made.save_pretrained(output)
+    if cfg.lora is not None:
+        save_lora(adapters, folder, cfg.lora)
     store_as(cfg.dtype, folder)
     console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
     named = f"checkpoint=<refiner> keyframes={folder} prompt=..."
     how = named if isinstance(made, Phase1) else f"checkpoint={folder} storyboard=<board.yaml>"
+    if cfg.push is not None:
+        console.print(push(folder, cfg.push), soft_wrap=True)
     console.print(f"next: python -m interp_refiner.sample {how} output=out.mp4", soft_wrap=True)
 
 

@@ -4,12 +4,13 @@ import sys
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import anchor_source, load_pipeline
+from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.config import main
 from interp_refiner.core import device, suggestion
 from interp_refiner.data import preparation as data
 from interp_refiner.storyboard.proposed import propose_keyframes
 from interp_refiner.storyboard.settings import KeyframesSettings
+from interp_refiner.training.renoised_keyframes import anchor_source
 
 
 @main("prepare/clip", data.ClipSettings)
@@ -27,7 +28,7 @@ def shapes(cfg: DictConfig) -> None:
 @main("prepare/anchors", data.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
     """Proposals of keyframes (anchors) for a data set, from an imperfect source or a generator."""
-    data.make_anchors(cfg, anchor_source(cfg))
+    data.make_anchors(cfg, anchor_source(cfg, lambda path: load_run(path).generator))
 
 
 @main("prepare/keyframes", KeyframesSettings)

@@ -1,6 +1,7 @@
 """Several runs as one page: ``python -m interp_refiner.report logs/train/multiruns/<date>_<time>``.
 
-A sweep's folder, single runs, or many of either; runs that are still going are shown as far as they are.
+A sweep's folder, single runs, or many of either; runs that are still going are shown as far as they are. Without runs
+it is the table of the log book.
 """
 
 import sys
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 from interp_refiner.config import Settings, main, terminal
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
 from interp_refiner.evaluation.comparison.page import headlines
+from interp_refiner.training.record import LogBook
 
 
 @dataclass
@@ -20,13 +22,15 @@ class ReportSettings(Settings):
     """Top-level values of ``conf/report.yaml``.
 
     Attributes:
-        runs: folders of runs, of sweeps, or of many of either.
+        runs: folders of runs, of sweeps, or of many of either; none for the table of the log book.
+        log_book: the folder of its entries.
         output: the folder of the report.
         title: of the report; None: after the folders.
         against: the key that figures are plotted against; None: ``corruption.sigma``, or another swept key of numbers.
     """
 
     runs: list[str] | str = field(default_factory=list)
+    log_book: str = ""
     output: str = ""
     title: str | None = None
     against: str | None = None
@@ -34,7 +38,16 @@ class ReportSettings(Settings):
 
 @main("report", ReportSettings)
 def report(cfg: DictConfig) -> None:
-    """Writes ``report.html``, which needs nothing beside it, and ``report.md`` with its pictures."""
+    """Writes ``report.html``, which needs nothing beside it, and ``report.md`` with its pictures.
+
+    Without runs it writes the table of the log book, ``README.md`` beside the entries, newest first.
+
+    Raises:
+        BadValue: neither runs nor a log book.
+    """
+    if not cfg.runs:
+        print(LogBook.existing(cfg.log_book, dict(cfg.paths)).write_index())
+        return
     folders = [Path(folder).expanduser() for folder in ([cfg.runs] if isinstance(cfg.runs, str) else cfg.runs)]
     comparison = Comparison(read_runs(find_runs(folders)), cfg.against)
     names = ", ".join(folder.resolve().name for folder in folders)

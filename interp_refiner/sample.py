@@ -8,10 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import inference_overrides, load_pipeline, load_run
-from interp_refiner.config import main, nothing_left
+from interp_refiner.assemble import load_pipeline, load_run
+from interp_refiner.config import build, main, nothing_left
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation.samples import write_samples
+from interp_refiner.evaluation.settings import inference_overrides
 from interp_refiner.storyboard.sampling import sample_video
 from interp_refiner.storyboard.settings import SampleSettings
 from interp_refiner.training.checkpoint import is_exported, located
@@ -25,7 +26,7 @@ def sample(cfg: DictConfig) -> None:
     place, folder = device(cfg.device), Path(cfg.paths.output_dir)
     if any(cfg.get(name) is not None for name in ASK_FOR_A_VIDEO):
         with nothing_left(folder, Path(cfg.paths.log_dir), only_looks=cfg.dry_run):
-            sample_video(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(place))
+            sample_video(cfg, lambda: build(cfg.inference).apply(load_pipeline(cfg.checkpoint, cfg), place))
     elif cfg.output is not None or cfg.dry_run:
         raise BadValue("storyboard", None, "a YAML or JSON file with output and dry_run, or prompt=<what it shows>")
     elif is_exported(located(cfg.checkpoint)):

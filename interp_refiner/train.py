@@ -6,8 +6,8 @@ import lightning as L
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import Run, assemble
-from interp_refiner.config import build, call, keep_freed_memory, main, print_config, quiet_libraries, save_config
-from interp_refiner.core import BadValue
+from interp_refiner.config import build, call, main, print_config, quiet_libraries, save_config
+from interp_refiner.core import BadValue, keep_freed_memory
 from interp_refiner.training.checkpoint import check_state, find_checkpoint, resume_path, start_from
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded

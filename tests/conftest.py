@@ -1,10 +1,14 @@
 """Set up before any test module is imported: shapes in signatures are checked, except under ``-m gpu``."""
 
 import importlib.util
+import logging
 import os
 import sys
 import tempfile
+from dataclasses import dataclass
+from runpy import run_module
 
+import pytest
 import torch
 from jaxtyping import install_import_hook
 
@@ -21,3 +25,35 @@ if importlib.util.find_spec("hypothesis"):  # not on every machine that runs the
 
     settings.register_profile("unhurried", deadline=None)  # examples are judged by what they show, not by the clock
     settings.load_profile("unhurried")
+
+
+@dataclass
+class Done:
+    """What a program left: as :class:`subprocess.CompletedProcess` tells it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch, capfd):
+    """Runs a program in this process as its command line would: ``program("benchmark", "benchmark=reader")``."""
+    for name in ("CACHE", "LOGS", "DATA"):
+        monkeypatch.setenv(f"INTERP_REFINER_{name}", str(tmp_path / name.lower()))
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        logging.root.handlers.clear()  # Hydra's last handlers write to the stderr of the run before
+        capfd.readouterr()
+        code, threads = 0, torch.get_num_threads()
+        try:
+            run_module(f"interp_refiner.{name}", run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        finally:
+            torch.set_num_threads(threads)
+        return Done(code, *capfd.readouterr())
+
+    return run

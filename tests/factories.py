@@ -4,7 +4,6 @@ from functools import cache
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
@@ -13,7 +12,7 @@ from interp_refiner.data.codec import PatchDCT
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.model.objective import Objective
-from tests.helpers import CONF, build, group_config
+from tests.helpers import build, composed, group_config
 
 
 def random_clip(
@@ -54,9 +53,7 @@ def make_interpolator(name: str) -> Interpolator:
 
 def make_corruption(*overrides: str) -> Corruption:
     """The corruption of the default config under overrides, as the entry points build it."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides=list(overrides), return_hydra_config=False)
-    return instantiate(config.corruption, _convert_="all")
+    return instantiate(composed("train", *overrides).corruption, _convert_="all")
 
 
 def make_objective(name: str, num_levels: int = 4, channels: int = 4) -> Objective:

@@ -1,7 +1,10 @@
 """What several test folders share."""
 
+import copy
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +22,29 @@ def group_members(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+def place_of(group: str, name: str) -> str:
+    """Where an option's values stand in the config: what its file says, else the name of its group."""
+    said = re.match(r"# @package (\S+)", (CONF / group / f"{name}.yaml").read_text())
+    return said.group(1) if said else group.replace("/", ".")
+
+
+@lru_cache(maxsize=256)
+def _composed(program: str | None, overrides: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose(program, list(overrides))
+
+
+def composed(program: str | None, *overrides: str, **places: Path) -> DictConfig:
+    """A program's config; the same overrides are composed once. ``places``: values of ``paths``."""
+    cfg = copy.deepcopy(_composed(program, overrides))
+    for name, place in places.items():
+        cfg.paths[name] = str(place)
+    return cfg
+
+
 def group_config(group: str, name: str, *overrides: str) -> DictConfig:
     """The config of one member of a group; overrides start with the group's name, ``"schedule.k_min=3"``."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.select(compose(overrides=[f"+{group}={name}", *overrides]), group.replace("/", "."))
+    return OmegaConf.select(composed(None, f"+{group}={name}", *overrides), place_of(group, name))
 
 
 def build(group: str, name: str, *overrides: str, **arguments: Any) -> Any:

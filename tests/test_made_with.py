@@ -37,7 +37,7 @@ def test_chosen_in_the_config_and_held_against_the_shards():
 def test_says_what_to_type():
     with pytest.raises(BadValue, match=r"text=umt5 text.folder=<folder>"):
         encoder_of(declared(name="umt5"), "declared")
-    with pytest.raises(BadValue, match="no prompt: the data set has no prompt embeddings"):
+    with pytest.raises(BadValue, match="no prompt, because the data set has no prompt embeddings"):
         encoder_of(ClipSpec((4, 5, 2, 2)), "declared")
 
 

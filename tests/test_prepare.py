@@ -70,7 +70,7 @@ def test_embed_names_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_places_that_cannot_be_written_to_are_refused_before_the_work(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("in the way")
     source = [] if command in ("shapes", "embed") else [f"source={tmp_path}"]
-    with pytest.raises(BadValue, match=r"output=.*file/set: expected a place that can be written to: Not a directory"):
+    with pytest.raises(BadValue, match=r"output=.*file/set: expected a writable place: Not a directory"):
         COMMANDS[command](config(command, f"output={tmp_path / 'file' / 'set'}", *source))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from interp_refiner.core import Corrupted, take_frames
-from interp_refiner.forward.corruption import BridgeTime, BrownianBridge, Corruption
+from interp_refiner.forward.corruption import BridgeTime, BrownianBridge, Corruption, Drawn
 from interp_refiner.forward.interpolator import Interpolation, Interpolator
 from interp_refiner.forward.interpolator.interpolator import no_confidence
 from interp_refiner.forward.interpolator.linear import lerp_frames
@@ -32,7 +32,7 @@ class ThreeLaws(Interpolator):
 
 def three_laws(bridge_time: BridgeTime | None = None, **settings: Any) -> Corruption:
     """A corruption of 21 frames at levels 1 to 4 whose interpolator offers three hypotheses."""
-    return Corruption(Uniform(k_min=4), ThreeLaws(), BrownianBridge(), bridge_time=bridge_time, **settings)
+    return Corruption(Uniform(k_min=4), ThreeLaws(), BrownianBridge(), drawn=Drawn(bridge_time=bridge_time), **settings)
 
 
 def clip_of_three_laws(

@@ -24,11 +24,11 @@ def main() -> None:
     """Prints the table."""
     board = load_storyboard(BOARD)
     pipe = load_pipeline(sys.argv[1])
-    keyframes, size, _ = read_board(pipe, board)
-    made = pipe(keyframes=keyframes, **size, output_type="pt")
+    request, _ = read_board(pipe, board)
+    made = pipe.make(request, output_type="pt")
     rows = {"its own interpolation": pipe.decode(made.interpolation), "refined": made.frames}
     pipe.corruption.interpolator = Linear()
-    rows = {"linear": pipe.interpolate(keyframes, **size), **rows}
+    rows = {"linear": pipe.interpolate(request.keyframes, request.size), **rows}
     missing = ~made.known[0]
     truth = as_video([read_image(file)[0] for file in sorted(board.files[0].parent.glob("*.png"))])[None]
     error = {name: (video[None] - truth).square().mean((0, 1, 3, 4))[missing] for name, video in rows.items()}

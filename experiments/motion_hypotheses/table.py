@@ -39,10 +39,10 @@ def variant(overrides: list[str], seed: int) -> Any:
                 "benchmark=patch_oracle",
                 "+interpolator@benchmark.interpolators.hypotheses=motion_hypotheses_pixels",
                 "~benchmark.interpolators.spline",
-                f"benchmark.clips={CLIPS}",
-                f"benchmark.writer.seed={seed}",
-                "benchmark.writer.num_train=512",  # of which the latents' statistics are made
-                f"benchmark.root=cache/motion_hypotheses_{seed}",
+                f"benchmark.clips.count={CLIPS}",
+                f"benchmark.clips.writer.seed={seed}",
+                "benchmark.clips.writer.num_train=512",  # of which the latents' statistics are made
+                f"benchmark.clips.root=cache/motion_hypotheses_{seed}",
                 *overrides,
             ],
         )

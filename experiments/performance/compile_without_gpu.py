@@ -28,8 +28,9 @@ from triton.backends.compiler import GPUTarget
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from interp_refiner.config.describe import run_metadata
+from interp_refiner.core import ClipSpec
 from interp_refiner.model.attention import SparseLinear
-from interp_refiner.model.backbone import Wan
+from interp_refiner.model.backbone import Blocks, Interface, Wan, WanSize
 from tests.factories import corrupted_clip
 
 H200 = SimpleNamespace(
@@ -134,12 +135,12 @@ def main() -> None:
     """Prints the kernels of one block at batch 2 and full size as JSON, the slowest to compile first."""
     shape = {"batch": 2, "frames": 21, "space": (60, 104)}
     corrupted = corrupted_clip("schedule.k_min=2", "schedule.num_levels=2", **shape)[0]
-    text_dim = corrupted.clip.text.shape[2]
+    spec = ClipSpec(tuple(corrupted.x.shape[1:]), tuple(corrupted.clip.text.shape[1:]))
     pretend_a_gpu()
     kernels = record_kernels()
     attention = SparseLinear(0.1, backend="flex", cross_backend="sdpa")
     with fake_tensor.FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), suppress(Compiled):
-        model = Wan(corrupted.x.shape[1], text_dim, num_layers=1, attention=attention, compile=True)
+        model = Wan(Interface(spec), WanSize(num_layers=1), attention=attention, blocks=Blocks(compile=True))
         for module in model.modules():
             for name, weight in module._parameters.items():
                 module._parameters[name] = weight if weight is None else torch.nn.Parameter(on_gpu(weight))

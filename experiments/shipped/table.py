@@ -1,6 +1,7 @@
 """The tables of README.md from an evaluation: ``python experiments/shipped/table.py <evaluation.json>``.
 
-Relative to the run's own interpolation, the best of the project; one row a method and level, then the targets.
+Errors are relative to the interpolation of the run, the best of the project. The first table has one row per method and
+level, the second one row per target.
 """
 
 import sys
@@ -18,7 +19,7 @@ PLAIN = ["psnr", "ssim", "frechet", "boundary_motion", "inside_motion", "flicker
 
 
 class Figures:
-    """An evaluation beside its own interpolation."""
+    """An evaluation and its own interpolation."""
 
     def __init__(self, path: Path):
         self.found = Evaluation.load(path)
@@ -30,7 +31,7 @@ class Figures:
         return record.value if record is not None else float("nan")
 
     def interval(self, name: str, method: str, level: int) -> str:
-        """Beside the interpolation, with its interval."""
+        """Relative to the interpolation, with its interval."""
         record = self.found.record(name, method, self.base, level=level)
         if record is None:
             return "–"
@@ -48,22 +49,22 @@ class Figures:
         return [str(KEYFRAMES[level]), name, self.interval("mse_ratio", name, level), share, *shown]
 
     def targets(self, level: int) -> list[list[str]]:
-        """What was aimed at, and what came."""
+        """Targets and measured values."""
         mean = self.value("mse_ratio", MEAN, level, against=True)
         better = self.value("mse_better", MEAN, level, against=True)
         sample = self.value("mse_ratio", SAMPLE, level, against=True)
         frechet = {n: self.value("frechet", SAMPLE, level) / self.value("frechet", n, level) for n in (WHITE, OWN)}
         aims = [
             (
-                "mean: of the best interpolation's error",
+                "mean: MSE / best interpolation",
                 f"<= {(0.52, 0.58)[level - 1]}",
                 mean,
                 mean <= (0.52, 0.58)[level - 1],
             ),
-            ("mean: clips better", ">= .96", better, better >= 0.96),
-            ("sample: of the best interpolation's error", "<= 1.15", sample, sample <= 1.15),
-            ("sample: Frechet of (white) noise of its size", "<= .6", frechet[WHITE], frechet[WHITE] <= 0.6),
-            ("sample: Frechet of noise of its size and law", "–", frechet[OWN], frechet[OWN] <= 0.6),
+            ("mean: clips improved", ">= .96", better, better >= 0.96),
+            ("sample: MSE / best interpolation", "<= 1.15", sample, sample <= 1.15),
+            ("sample: Frechet / noise of its size", "<= .6", frechet[WHITE], frechet[WHITE] <= 0.6),
+            ("sample: Frechet / noise of its size and law", "–", frechet[OWN], frechet[OWN] <= 0.6),
             *(
                 (f"sample: {name}", f"{low} to {high}", x, low <= x <= high)
                 for name, low, high in [
@@ -84,11 +85,11 @@ class Figures:
 def main(path: Path) -> None:
     """Prints both tables."""
     figures = Figures(path)
-    headings = ["keyframes", "", "MSE / base", "clips better", "PSNR dB", "SSIM", "Frechet"]
+    headings = ["keyframes", "", "MSE / base", "clips improved", "PSNR dB", "SSIM", "Frechet"]
     headings += ["motion at keyframes", "inside gaps", "flicker", "high frequencies"]
     print(markdown_table(headings, [figures.row(m, level) for level in KEYFRAMES for m in METHODS]))
     rows = [row for level in KEYFRAMES for row in figures.targets(level)]
-    print(markdown_table(["keyframes", "", "target", "came", ""], rows))
+    print(markdown_table(["keyframes", "", "target", "measured", ""], rows))
 
 
 if __name__ == "__main__":

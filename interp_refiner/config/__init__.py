@@ -1,6 +1,6 @@
-"""What every entry point shares: how a program is started, configured, refused and described.
+"""Shared by all programs: start, config, error messages and the description of a run.
 
-An entry point is a function of the composed config:
+A program is a function of the composed config:
 
     @main("train", TrainSettings)
     def train(cfg: DictConfig) -> None:
@@ -16,7 +16,6 @@ from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.construct import build
 from interp_refiner.config.describe import print_config, run_metadata, save_config
 from interp_refiner.config.launch import Program, call, conf_dir, main
-from interp_refiner.config.memory import keep_freed_memory
 from interp_refiner.config.nothing_left import nothing_left
 from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
@@ -32,7 +31,6 @@ __all__ = [
     "call",
     "check_config",
     "conf_dir",
-    "keep_freed_memory",
     "main",
     "nothing_left",
     "option_name",

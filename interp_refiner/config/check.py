@@ -1,4 +1,4 @@
-"""The resolved config is held against the signatures of what it names, before anything is built."""
+"""Checks the resolved config against the signatures of its targets, before anything is built."""
 
 import inspect
 import sys
@@ -23,11 +23,11 @@ _NESTED = object()  # stands for an argument that is built from a node of its ow
 
 @dataclass
 class Settings:
-    """The top-level values that every entry point has; an entry point with more of them extends this class.
+    """The top-level values of every program; a program with more values extends this class.
 
     Attributes:
         seed: of weights, plans and noise.
-        scales: the scales that the chosen experiment can run at; None: all of them.
+        scales: the scales that the chosen experiment allows; None: all.
     """
 
     seed: int = 0
@@ -44,8 +44,8 @@ def check_config(
     """Refuses a config that cannot be built, naming the key, the value and what was expected.
 
     Every node with a ``_target_`` is compared with the target's signature: unknown arguments, values that the type
-    hints do not allow, missing arguments. Not missed are those of a ``_partial_`` node and those that a config cannot
-    write (a module, a tensor): the program supplies them. Nothing is called.
+    hints do not allow, missing arguments. Arguments of a ``_partial_`` node, and arguments that a config cannot write
+    (a module, a tensor), may be missing, because the program supplies them. Nothing is called.
 
     Args:
         cfg: the composed config; a ``hydra`` node in it is left out.
@@ -128,7 +128,7 @@ def _check_values(target: Callable, arguments: dict[str, Any], key: str) -> None
 
 
 def _check_complete(target: Callable, names: Collection[str], key: str, positional: int) -> None:
-    """Refuses what lacks an argument that a config can write; the first ``positional`` ones are given by ``_args_``."""
+    """Refuses missing arguments that a config can write; ``_args_`` gives the first ``positional`` ones."""
     named, hints = parameters(target), rules(target)
     for name in list(named)[positional:]:
         by_config = name in hints and not hints[name].code_only
@@ -173,6 +173,6 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _siblings(target: str) -> list[str]:
-    """What the module that ``target`` should be in offers."""
+    """The public names of the module that ``target`` should be in."""
     module, _, _ = target.rpartition(".")
     return [f"{module}.{name}" for name in dir(sys.modules.get(module)) if not name.startswith("_")]

@@ -1,4 +1,4 @@
-"""The arguments of a program: what Hydra is asked for, with values taken as their user means them."""
+"""Parses the arguments of a program, and quotes plain values so that Hydra reads them as they were typed."""
 
 import re
 import types
@@ -18,12 +18,12 @@ SHOWN = "shown"  # Hydra's own commands: nothing is run
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What the arguments ask Hydra for.
+    """The parsed arguments.
 
     Attributes:
         arguments: all of them, as Hydra reads them.
         overrides: those that change the config.
-        multirun: a sweep was asked for.
+        multirun: whether this is a sweep.
         config_name: another primary config than the program's own, or None.
         config_dir: a folder with more config groups, or None.
         only_shown: nothing is run: help, a look at the config, shell completion.
@@ -97,11 +97,11 @@ def text_settings(settings: type) -> list[str]:
 
 
 def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
-    """An override whose value Hydra reads as its user means it.
+    """An override whose value Hydra reads literally.
 
-    In the grammar commas and brackets have a meaning; few letters beyond ASCII are known. A value is quoted, so that
-    it is taken as it stands, if it belongs to one of ``texts``, names a file or folder that exists, or is not in the
-    grammar. ``null``, interpolations, quoted values and the sweeps of a multirun stay as they are.
+    Commas and brackets have a meaning in Hydra's grammar, and it knows few letters beyond ASCII. So a value is quoted
+    if it belongs to one of ``texts``, names an existing file or folder, or is not in the grammar. ``null``,
+    interpolations, quoted values and the sweeps of a multirun do not change.
     """
     key, equals, value = text.partition("=")
     if not equals or value in ("", "null") or value[0] in "'\"" or "${" in value:

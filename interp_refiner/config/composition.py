@@ -1,4 +1,4 @@
-"""Composing a program's config by Hydra's public interface, and saying in one line why that did not work."""
+"""Composes a program's config by Hydra's public interface, and explains a failure in one line."""
 
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -30,10 +30,10 @@ PLUGINS = {  # options that other packages bring, and the extra that installs th
 
 
 def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
-    """A config with Hydra's own part; a program that is running in this process notices nothing.
+    """A config with Hydra's own part; a program that runs in this process is not affected.
 
     Raises:
-        BadValue, MissingExtra, Refused: the first override that is wrong, and what it should be.
+        BadValue, MissingExtra, Refused: naming the first wrong override and what is allowed.
     """
     running, job = GlobalHydra.instance(), JobRuntime.instance().get("name")
     before, running.hydra = running.hydra, None
@@ -58,9 +58,9 @@ def explained(
     compose: Callable[[Sequence[str]], DictConfig],
     loader: ConfigLoader,
 ) -> Exception:
-    """The mistake behind an error of :func:`composed`: the override, what is wrong with it, the cure.
+    """The mistake behind an error of :func:`composed`: the wrong override, the fault, and how to fix it.
 
-    Composes with one override more at a time, groups first, until it fails: that override is the wrong one.
+    It adds one override at a time, groups first, until composing fails. The last override is the wrong one.
     """
     items = []
     for text in overrides:
@@ -126,7 +126,7 @@ def _unknown_key(key: str, text: str, before: DictConfig, loader: ConfigLoader) 
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str | None:
-    """The known key that was most likely meant by ``key``: one with the same last part, else one spelled alike."""
+    """The known key nearest to ``key``: one with the same last part, else one with a similar spelling."""
     leaf = key.rpartition(".")[2]
     same_leaf = [candidate for candidate in known if candidate.rpartition(".")[2] == leaf]
     near = get_close_matches(key, same_leaf, n=1, cutoff=0.0) or get_close_matches(key, known, n=1, cutoff=0.6)

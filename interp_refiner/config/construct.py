@@ -61,7 +61,7 @@ def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> N
     if isinstance(error, MissingExtra | ModuleNotFoundError) or type(error) is ImportError:
         target, what = str(failed.get("_target_")), str(error).splitlines()[0].rstrip(":")
         if not isinstance(error, MissingExtra) and not _is_ours(target):
-            what += f"; {target} is a part of another package: install it, or put its folder on PYTHONPATH"
+            what += f"; {target} belongs to another package: install it, or put its folder on PYTHONPATH"
         raise Refused(f"{key}: {what}") from error
     if isinstance(error, OSError) and error.filename is not None:
         argument = next((f"{key}.{name!s}" for name, value in failed.items() if value == str(error.filename)), key)

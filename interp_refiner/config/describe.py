@@ -1,4 +1,4 @@
-"""What is run: the config as a tree, and where the run came from."""
+"""Describes a run: its config and its origin."""
 
 import os
 import platform
@@ -10,37 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from rich.console import Console
-from rich.text import Text
-from rich.tree import Tree
+from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config.hints import as_yaml
 from interp_refiner.config.refusal import later_process
 
 PACKAGES = ("interp_refiner", "torch", "lightning", "hydra-core", "diffusers")
 
 
-def print_config(cfg: DictConfig, title: str = "config") -> None:
-    """Prints the resolved config as a tree on stdout, once for all ranks.
-
-    On a terminal long lines fold at its width; in a file or a pipe every value stays whole on its own line.
-    """
-    if later_process():
-        return
-    tree = Tree(Text(title, style="bold"), guide_style="dim")
-    _grow(tree, cfg)
-    Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 100_000).print(tree)
-
-
-def _grow(tree: Tree, node: DictConfig) -> None:
-    for name in map(str, node):
-        value = node[name]
-        if isinstance(value, DictConfig):
-            _grow(tree.add(Text(name, style="bold cyan")), value)
-        else:
-            value = OmegaConf.to_container(value, resolve=True) if isinstance(value, ListConfig) else value
-            tree.add(Text.assemble((f"{name}: ", "cyan"), as_yaml(value)))
+def print_config(cfg: DictConfig) -> None:
+    """Prints the resolved config as YAML on stdout, once for all ranks."""
+    if not later_process():
+        print(OmegaConf.to_yaml(cfg, resolve=True), end="")
 
 
 def save_config(cfg: DictConfig, folder: str | Path) -> None:
@@ -53,7 +33,7 @@ def save_config(cfg: DictConfig, folder: str | Path) -> None:
 
 
 def run_metadata() -> dict[str, Any]:
-    """Where a run came from, as plain values for ``summary.json``.
+    """The origin of a run, as plain values for ``summary.json``.
 
     Returns:
         ``command``; ``git_commit`` and ``git_dirty`` (tracked files differ from it), None outside a checkout;
@@ -72,14 +52,14 @@ def run_metadata() -> dict[str, Any]:
 
 
 def _command() -> str:
-    """The command line as it can be typed again."""
+    """The command line, quoted so that it can be pasted into a shell."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = ["-m", spec.name.removesuffix(".__main__")] if spec is not None else [sys.argv[0]]
     return shlex.join(["python", *program, *sys.argv[1:]])
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says about the checkout that this package stands in; None where it stands in none."""
+    """The output of a git command in this package's checkout; None outside a checkout."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         return None
@@ -91,7 +71,7 @@ def _git(*arguments: str) -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and of the packages that decide the numbers; torch's says what it was built for, too: 2.11.0+cu130."""
+    """Versions of Python and of the packages that affect the numbers; torch's includes its build: 2.11.0+cu130."""
     return {
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},

@@ -1,4 +1,4 @@
-"""What ``--help`` shows: Hydra's own text, with the comments of the YAML files beside the values."""
+"""The text of ``--help``: Hydra's own, with the comments of the YAML files beside the values."""
 
 import contextlib
 import io
@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s#:-][^:#]*):(?:\s|$)")
 COMMENT = re.compile(r"\s#\s(?P<text>[^#]*)$")
+PACKAGE = re.compile(r"# @package (?P<place>\S+)")
 COLUMN = 44  # where comments begin, if a value leaves room
 
 
@@ -42,7 +43,8 @@ def comments_of(cfg: DictConfig, config_name: str, folders: Sequence[Path]) -> d
         if file is None:
             continue
         lines = file.read_text().splitlines()
-        prefix = "" if "# @package _global_" in lines[:1] else package or name.replace("/", ".")
+        said = PACKAGE.match(lines[0]) if lines else None
+        prefix = said["place"].replace("_global_", "") if said else package or name.replace("/", ".")
         for key, line in keys_of(lines):
             if key and (comment := COMMENT.search(line)):
                 found[f"{prefix}.{key}".lstrip(".")] = comment["text"]

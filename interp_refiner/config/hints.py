@@ -1,4 +1,4 @@
-"""Type hints as the rules for values that a config can write: numbers, strings, booleans, null, lists and dicts."""
+"""Checks config values (numbers, strings, booleans, null, lists and dicts) against type hints."""
 
 import collections.abc
 import enum
@@ -37,13 +37,13 @@ _UNIONS = (Union, types.UnionType)
 
 @dataclass(frozen=True)
 class Rule:
-    """What a hint says about values written in a config.
+    """The rule of a type hint for values written in a config.
 
     Attributes:
-        hint: the hint with every part dropped that only code can supply; None where nothing is left of it.
-        code_only: whether there was such a part (a tensor, a module, a callable).
-        built: all such parts are classes: a dict is none of them, unless it has a ``_target_``. Otherwise a dict is not
-            judged.
+        hint: the hint without the parts that only code can supply; None if nothing remains.
+        code_only: whether it had such a part (a tensor, a module, a callable).
+        built: whether all such parts are classes. A dict is then allowed only with a ``_target_``. Otherwise a dict is
+            not checked.
     """
 
     hint: Any
@@ -51,14 +51,14 @@ class Rule:
     built: bool = False
 
     def check(self, name: str, value: object) -> None:
-        """Raises :class:`BadValue` where the value is none that the hint allows.
+        """Raises :class:`BadValue` if the hint does not allow the value.
 
         Checked as strict JSON: an int serves as a float, a list as a tuple, a string as a path or an enum's value, but
         ``"3"`` is no number, 1 is no boolean and 1.0 no integer.
         """
         if isinstance(value, dict) and self.built and not _takes_dicts(self.hint):
             allowed = "" if self.hint is None else f"{_describe(self.hint)}, or "
-            raise BadValue(name, as_yaml(value), f"{allowed}what has a _target_: these keys are of another option")
+            raise BadValue(name, as_yaml(value), f"{allowed}a node with _target_; these keys are of another option")
         if self.hint is None or (self.code_only and isinstance(value, dict)):
             return
         try:

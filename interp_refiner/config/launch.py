@@ -1,11 +1,11 @@
-"""Starting a program: Hydra as its users know it, and one line with exit code 2 for every mistake of theirs.
+"""Starts a program with Hydra, and reports every mistake of the user in one line with exit code 2.
 
-What Hydra is about to run is composed and checked first, by Hydra's public interface: a run before it has a folder, a
-sweep before its first job. So whatever ``hydra.main`` raises after that comes from the task.
+The config is composed and checked first, by Hydra's public interface: for a run before it has a folder, for a sweep
+before its first job. So any later error of ``hydra.main`` comes from the task.
 
 Exit codes: 0 done, 1 a bug (with its stack trace), 2 refused or bad data, 3 stopped (the disk is full, gradients are
 not finite, a process is lost), 74 the data's source does not answer, 75 preempted and resumable, 130 interrupted and
-resumable. A sweep in which jobs have failed does the others and ends with 4.
+resumable. If jobs of a sweep fail, the others run, and the sweep ends with 4.
 """
 
 import copy
@@ -125,7 +125,7 @@ class JobFailed(Exception):
         self.number, self.sweep = number, sweep
 
     def __str__(self) -> str:
-        again = "the same command runs what is missing"
+        again = "the same command runs the missing jobs"
         return f"sweep {self.sweep}: not all jobs finished, job {self.number} is the first that did not; {again}"
 
 
@@ -136,7 +136,7 @@ def conf_dir() -> Path:
 
 
 def main(config_name: str, settings: type[Settings] = Settings, conf: Path | None = None) -> Callable:
-    """Makes a function of the composed config the entry point of a program.
+    """Turns a function of the composed config into a program.
 
     Args:
         config_name: the primary config, a file in the conf folder.
@@ -186,11 +186,11 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
 
 
 class Job:
-    """A task as Hydra runs it: checked, run, its mistakes told.
+    """A task as Hydra runs it: it checks the config, runs the task, and reports mistakes.
 
     Attributes:
-        bug: what the task raised, if it is no mistake of the user.
-        trace: where the task raised it.
+        bug: the exception of the task, if it is not a mistake of the user.
+        trace: its stack trace.
     """
 
     def __init__(self, program: Program, task: Callable[[DictConfig], Any], asked: str | None):
@@ -233,18 +233,18 @@ class Job:
 
 
 def call(program: str, folder: Path, *overrides: str) -> Any:
-    """Runs a program in this process as its command line would: composed, checked, then called.
+    """Runs a program in this process like its command line: composes, checks, then calls.
 
     Args:
         program: its name, as in ``python -m interp_refiner.<name>``; ``prepare/<command>`` for those of prepare.
-        folder: what takes the place of its run folder.
+        folder: used as its run folder.
         overrides: as on the command line.
 
     Returns:
         What the program returns.
 
     Raises:
-        Exception: whatever its command line would be refused for.
+        Exception: the same as its command line.
     """
     module, _, command = program.partition("/")
     entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)

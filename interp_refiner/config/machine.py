@@ -1,4 +1,4 @@
-"""What a config asks of the machine and its disks, refused before any work."""
+"""Refuses, before any work, a config that needs GPUs or folders that the machine does not have."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ def check_machine(cfg: DictConfig) -> None:
     if accelerator not in GPU:
         return
     if not torch.cuda.is_available():
-        allowed = "auto or cpu (trainer=cpu, beside any scale): this machine has no GPU that torch can use"
+        allowed = "auto or cpu (trainer=cpu, with any scale): this machine has no GPU that torch can use"
         raise BadValue("trainer.accelerator", accelerator, allowed)
     if isinstance(devices, int) and devices > (there := torch.cuda.device_count()):
         raise BadValue("trainer.devices", devices, f"at most {there}, the GPUs of this machine")
 
 
 def check_output(cfg: DictConfig, output_dir: str) -> None:
-    """Refuses a run folder that cannot be made, by the setting that it comes from.
+    """Refuses a run folder that cannot be created, and names its setting.
 
     Raises:
         BadValue: naming ``paths.log_dir``, or Hydra's own setting where that was changed.

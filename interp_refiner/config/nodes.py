@@ -12,7 +12,7 @@ Container: TypeAlias = DictConfig | ListConfig
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Container, Any]]:
     """Every entry at any depth below ``node``, as (full key, the container it is in, its name there).
 
-    What an interpolation points to is visited at its home only.
+    The target of an interpolation is visited only where it is written.
     """
     if not isinstance(node, Container) or node._is_none():
         return

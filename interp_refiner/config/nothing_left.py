@@ -1,4 +1,4 @@
-"""Runs that were only looked at, or refused, leave no folder behind."""
+"""Removes the folders of runs that were refused or wrote nothing."""
 
 import shutil
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def nothing_left(folder: Path, root: Path, only_looks: bool) -> Iterator[None]:
     Args:
         folder: of the run.
         root: of all logs; folders from there on that are empty then are removed too.
-        only_looks: whether the block is known to write nothing.
+        only_looks: whether the block writes nothing.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a config node is called on the command line."""
+"""The name of a config node's option on the command line."""
 
 import re
 from typing import cast
@@ -10,10 +10,10 @@ from interp_refiner.config.nodes import target_nodes
 
 
 def option_name(group: str, node: DictConfig) -> str:
-    """The option of a config group that a node was chosen by: ``dp`` for :class:`DynamicProgramming`.
+    """The option of a config group that a node comes from: ``dp`` for :class:`DynamicProgramming`.
 
-    It is the file whose ``_target_`` lines, nested ones included, the node has too; of several the one with most. A
-    node that is in no file, of somebody's own class, is called after the class.
+    It is the file all of whose ``_target_`` lines, nested ones included, are in the node; of several files, the one
+    with most. A node of a class without a file has the name of its class.
     """
     found = targets(node)
     said = {path.stem: targets(cast(DictConfig, OmegaConf.load(path))) for path in (conf_dir() / group).glob("*.yaml")}

@@ -1,4 +1,4 @@
-"""Library messages that are no news to a user of this program."""
+"""Hides library messages that do not help the user."""
 
 import logging
 import warnings

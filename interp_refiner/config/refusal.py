@@ -1,8 +1,7 @@
-"""The user's mistakes, each told in one line.
+"""Reports mistakes of the user in one line each.
 
 A mistake is a :class:`BadValue`, a :class:`MissingExtra` or a :class:`Refused`. Bad data, or a source that does not
-answer, are a :class:`DataFault`, told the same way. Everything else that a program raises is a bug of the program and
-keeps its stack trace.
+answer, are a :class:`DataFault` and reported in the same way. Every other exception is a bug and keeps its stack trace.
 """
 
 import os
@@ -37,9 +36,9 @@ def with_key(error: BadValue, key: str) -> BadValue:
 
 
 def locate(error: Exception, cfg: DictConfig) -> Exception:
-    """Puts the config path in front of a bad argument's name, where only one place in the config has that name.
+    """Adds the config path to a bad argument's name, if only one place in the config has that name.
 
-    Objects are also refused long after they were built, where the key is no longer known (``DataModule.setup``).
+    Objects can also be refused long after they were built, when the key is no longer known (``DataModule.setup``).
     """
     if not isinstance(error, BadValue) or "." in error.name or error.name in cfg:
         return error

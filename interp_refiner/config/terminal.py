@@ -1,4 +1,4 @@
-"""What programs print."""
+"""The console that programs print to."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Places that cannot be written to, told before the work and not after it."""
+"""Refuses paths that cannot be written to before the work starts."""
 
 import os
 import tempfile
@@ -22,12 +22,12 @@ def writable(name: str, path: Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise BadValue(name, path, f"a place that can be written to: {error.strerror}") from None
+        raise BadValue(name, path, f"a writable place: {error.strerror}") from None
     return path
 
 
 def writable_folder(name: str, path: Path) -> Path:
     """:func:`writable`, for a folder: it may be there already, but not as a file."""
     if path.exists() and not path.is_dir():
-        raise BadValue(name, path, "a folder: a file is there already")
+        raise BadValue(name, path, "a folder, but this is a file")
     return writable(name, path)

@@ -1,4 +1,4 @@
-"""Types that every other folder speaks in: clips, keyframe plans, corrupted clips, derived randomness."""
+"""Types that all other folders use: clips, keyframe plans, corrupted clips, derived randomness."""
 
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Alternatives, Corrupted
@@ -16,19 +16,23 @@ from interp_refiner.core.errors import (
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
+from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
+from interp_refiner.core.memory import keep_freed_memory
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, precise, take_frames
-from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumHypotheses, NumLevels, OutChannels
+from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
     check_not_original,
+    original,
     save_tensors,
     state_faults,
+    stored_kinds,
     unreported,
     weight_faults,
     weights_digest,
@@ -55,32 +59,36 @@ __all__ = [
     "MissingExtra",
     "NegativeEmbedding",
     "Neighbours",
-    "NumHypotheses",
     "NumLevels",
-    "OutChannels",
     "Stopped",
     "check_folder",
     "check_not_original",
     "choice",
     "derived_seed",
     "device",
+    "fetch",
     "forget_peak_memory",
     "frame_mean",
+    "keep_freed_memory",
     "load_embedding",
     "masked_mean",
     "median_seconds",
     "move",
     "neighbours",
     "non_negative",
+    "on_hub",
     "one_fault",
+    "original",
     "peak_flops",
     "peak_memory",
     "per_frame",
     "per_sample",
     "precise",
+    "refused",
     "save_tensors",
     "save_weights",
     "state_faults",
+    "stored_kinds",
     "suggestion",
     "take_frames",
     "unreported",

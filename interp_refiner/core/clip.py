@@ -17,12 +17,12 @@ class Clip:
     Attributes:
         latents: ``z0``, about unit variance per channel.
         keys: the samples' names, unique in their dataset; randomness is derived from them.
-        epochs: how often each sample has been seen before; None outside training.
+        epochs: how often training has used each sample before; None outside training.
         text: prompt embeddings, zero beyond the prompt; None for unconditional data.
-        prompts: the prompts themselves, for people to read.
-        context: maps of what all frames of a clip lie in, such as the walls of a maze; None for data without.
+        prompts: the prompts as text, for captions and reports.
+        context: maps shared by all frames of a clip, such as the walls of a maze; None for data without maps.
         level: a level pinned by the data module (validation); None lets the corruption draw one.
-        given: keyframes that are constraints; None where there are none.
+        given: keyframes that are constraints; None without any.
         proposals: keyframe values that are not the truth, from phase 1; only frames in ``proposed`` are ever read.
         proposed: frames that have a proposal.
         step: optimizer steps taken before this batch; None outside training.

@@ -1,4 +1,4 @@
-"""The corrupted clip: what the model sees, and what it is judged against."""
+"""The corrupted clip: the model's input and its target."""
 
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ from interp_refiner.core.shapes import per_frame
 
 @dataclass(frozen=True)
 class Alternatives:
-    """What an interpolator offers beside ``zbar``: ``n = k - 1`` other laws of motion.
+    """An interpolator's hypotheses other than ``zbar``: ``n = k - 1`` other motion models.
 
     Attributes:
         offsets: ``h_j - zbar`` for j = 2..k; 0 on known frames.
@@ -49,7 +49,7 @@ class Corrupted:
         noise: the numbers drawn for ``eps``, which the noise profile makes of them; None without noise.
         plan: the keyframes of every level.
         clip: what was corrupted; its latents are ``z0`` in training and validation, and only keyframes when sampling.
-        finer: ``x`` one level finer from the same draws, for objectives that aim at it; None for the others.
+        finer: ``x`` one level finer from the same draws, for objectives whose target it is; None for the others.
         hypotheses: the sequence by k laws of motion, the first of which is ``interpolation``; None where the
             interpolator offers only one.
         present: 0 where a hypothesis is ``interpolation``, up to 1 where it says something of its own.

@@ -1,4 +1,4 @@
-"""What a device can do, and how much memory a process took on it."""
+"""Peak speed of a device, and the memory that a process took on it."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""Errors that name the setting, the value that came and what is allowed."""
+"""Errors that name the setting, its value and what is allowed."""
 
 import difflib
 import math
@@ -13,9 +13,9 @@ class BadValue(ValueError):
 
     Args:
         name: the argument's own name, for example ``"sigma"``; entry points add the config path in front.
-        value: what came.
-        allowed: in words, what would have been accepted.
-        options: the accepted values where they can be listed; the nearest one is suggested.
+        value: the wrong value.
+        allowed: in words, which values are allowed.
+        options: the allowed values, if they can be listed; the message suggests the nearest one.
     """
 
     def __init__(self, name: str, value: object, allowed: str, options: Iterable[object] = ()):
@@ -24,7 +24,7 @@ class BadValue(ValueError):
 
 
 class DataFault(Exception):
-    """The data, or where they come from, are at fault and not the program: told in one line.
+    """The data or their source are faulty, not the program; reported in one line.
 
     Attributes:
         exit_code: of a program that ends because of it.
@@ -37,10 +37,10 @@ class MissingExtra(ImportError):
     """An optional dependency was asked for and is not installed.
 
     Args:
-        feature: what was asked for.
-        package: what it needs.
-        extra: of this project that has it.
-        source: where to build it from, for a package that no index has; instead of the extra.
+        feature: the requested feature.
+        package: the package that it needs.
+        extra: this project's extra that installs the package.
+        source: where to build the package from, if no index has it; replaces the extra.
     """
 
     def __init__(self, feature: str, package: str, extra: str, source: str = ""):
@@ -49,12 +49,12 @@ class MissingExtra(ImportError):
 
 
 class Stopped(Exception):
-    """A run ends before its time for a reason that is no bug; the message is the one line that its user reads.
+    """A run ends early for a reason that is not a bug; the user sees the message as one line.
 
     Args:
         message: what happened, what is saved, and what to do next.
-        exit_code: 3 where a person has to look at it; 75 (try again) after a preemption, 130 after Ctrl-C.
-        agreed: all processes of the run stop together, so none has to end the others.
+        exit_code: 3 if a person has to look at it; 75 (try again) after a preemption, 130 after Ctrl-C.
+        agreed: whether all processes of the run stop together, so that none has to end the others.
     """
 
     def __init__(self, message: str, exit_code: int = 3, agreed: bool = True):
@@ -70,10 +70,10 @@ def suggestion(value: object, options: Iterable[object]) -> str:
 
 @contextmanager
 def one_fault(name: str, value: object, allowed: str) -> Iterator[None]:
-    """Makes a :class:`BadValue` of whatever a library says of a damaged or foreign file.
+    """Turns any error of a library about a damaged or foreign file into a :class:`BadValue`.
 
     Args:
-        name, value: of the setting that names the file.
+        name, value: the setting that names the file.
         allowed: what it should have been; the library's first sentence is added.
     """
     try:

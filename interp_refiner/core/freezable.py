@@ -1,4 +1,4 @@
-"""Modules that a fit of their own trains, and that stay frozen wherever else they are used."""
+"""Modules that are trained separately and stay frozen everywhere else."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -15,13 +15,13 @@ RUN_CHECKPOINT = "checkpoints/last.ckpt"
 
 
 class Freezable(nn.Module):
-    """A module whose weights come from a checkpoint for good.
+    """A module that can load its weights from a checkpoint and then stays frozen.
 
     Loaded from one it is frozen: no weight requires a gradient, and since what uses it (a corruption) is no module that
     a trainer would move, the weights follow the device of the batch by themselves, see :meth:`follow`.
 
     Attributes:
-        prefix: of its weights in the checkpoint of its fit.
+        prefix: of its weights' names in the checkpoint of its training.
     """
 
     prefix: ClassVar[str]
@@ -91,7 +91,7 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
 
 
 class NoWeights(Exception):
-    """A file that can be read, and has something else in it."""
+    """A readable file without the expected weights."""
 
 
 def of_run(file: Path, prefix: str) -> dict[str, Tensor]:

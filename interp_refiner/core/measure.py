@@ -1,4 +1,4 @@
-"""What a figure is: what it is called, which way is good, and how it is written."""
+"""Description of a figure: its name, whether lower or higher is better, and its format."""
 
 from dataclasses import dataclass, replace
 from math import isfinite, isnan, nan
@@ -29,19 +29,19 @@ class Measure:
     """One kind of figure. Tables, plots and reports know figures by these attributes only.
 
     Attributes:
-        name: in records.
-        heading: for people; ``{against}`` stands for the method that another one is compared with.
+        name: its name in records.
+        heading: its heading in tables; ``{against}`` stands for the baseline of a comparison.
         better: ``lower``, ``higher``, or ``one``: the nearer to 1, the better.
-        digits: after the point.
-        percent: written in percent.
+        digits: number of digits after the decimal point.
+        percent: whether it is written in percent.
         domain: the clips that it is measured on: ``latents`` (any clip's), ``pixels`` (decoded), ``videos`` (decoded,
             or latents without a decoder) or ``paths``.
         section: the part of a report that it belongs to.
         compared: how methods are compared with a baseline: by the ``ratio``, by the ``difference``, or not.
-        neutral: the figure of a method that equals what it is compared with.
-        lead: runs are judged by it first.
-        brief: shown where room is short, as on the terminal.
-        note: what a reader has to know, one sentence.
+        neutral: the figure of a method that equals its baseline.
+        lead: whether runs are ranked by it.
+        brief: whether it is shown in short tables, as on the terminal.
+        note: one sentence that explains it.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Measure:
 
     @property
     def superlative(self) -> str:
-        """What the best one has."""
+        """The word for the best value in a sentence."""
         return SUPERLATIVES[self.better]
 
     def cost(self, value: float) -> float:
-        """The lower, the better."""
+        """A number that is lower for a better value."""
         return {"lower": value, "higher": -value, "one": abs(value - 1)}[self.better]
 
     @property

@@ -1,4 +1,4 @@
-"""The embedding that stands for no prompt, or for what a video should not show."""
+"""The embedding of the empty or negative prompt."""
 
 import pickle
 from pathlib import Path
@@ -29,7 +29,7 @@ class NegativeEmbedding:
 
     @classmethod
     def of(cls, embedding: Float[Tensor, "l d"]) -> "NegativeEmbedding":
-        """An embedding that is at hand, in place of a file's."""
+        """The same from an embedding in memory instead of a file."""
         made = cls()
         made.embedding = embedding
         return made

@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class KeyframePlan:
-    """For every frame the coarsest level at which it is still a keyframe; nested by construction.
+    """For every frame, the sparsest level at which it is still a keyframe; nested by construction.
 
     Attributes:
         kept_until: 0 for a frame that is known at level 0 only, S for one that is a keyframe at every level.

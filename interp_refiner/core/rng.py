@@ -1,4 +1,4 @@
-"""Randomness as a function of names, not as a state.
+"""Random numbers as functions of names, without a generator state.
 
 Every draw of the corruption is a function of (seed, stream, epoch, sample key) in training and of (seed, stream, sample
 key) in validation (docs/method.md, Randomness), and of the draw's own name. Nothing is kept between draws. So the
@@ -26,7 +26,7 @@ class Draws:
 
     Args:
         seed: the run's seed.
-        stream: what the numbers are for (``"train"``, ``"val"``, ``"sample"``).
+        stream: the use of the numbers (``"train"``, ``"val"``, ``"sample"``).
         keys: the samples' keys, length b.
         epochs: each sample's own epoch (a batch may straddle two), or None where draws are the same in every epoch.
     """

@@ -1,4 +1,4 @@
-"""Bringing per-sample and per-frame numbers beside latents ``[b, c, t, *space]``, and picking frames out of them."""
+"""Broadcasts per-sample and per-frame numbers to latents ``[b, c, t, *space]``, and selects frames."""
 
 import torch
 from jaxtyping import Float, Int, Shaped

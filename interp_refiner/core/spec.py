@@ -1,4 +1,4 @@
-"""What the rest of the project knows of a data set."""
+"""The description of a data set that all other parts get."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,23 +7,19 @@ from typing import Annotated, Any
 SUPPLIED = "supplied by the program"
 NumLevels = Annotated[int, SUPPLIED]
 """S, the sparsest level: the schedule and the length of the clips decide it, so no config says it."""
-NumHypotheses = Annotated[int, SUPPLIED]
-"""k, the hypotheses of every missing frame: the interpolator decides it."""
-OutChannels = Annotated[int | None, SUPPLIED]
-"""Channels of a network's output: the objective decides it."""
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """The clips of a data set, read once from its metadata. Other parts get nothing else of the data.
+    """The clips of a data set, read once from its metadata. Other parts get nothing else about the data.
 
     Attributes:
         latent_shape: ``(c, t, *space)`` of a clip.
         text_shape: ``(L, D)`` of a prompt embedding; None where there are none.
         context_shape: ``(k, *grid)`` of the maps that come with a clip; None where there are none.
         latents_mean, latents_std: per channel, of the codec's own output; None where they are not declared.
-        fps: pixel frames a second; None where it is not declared.
-        codec: the codec that made the latents: its name, its factors and what else it says of itself.
+        fps: pixel frames per second; None where it is not declared.
+        codec: the codec that made the latents: its name, its factors and its other settings.
         text: the encoder that made the prompt embeddings, as it describes itself.
         made_by: how the data set was made.
     """
@@ -40,7 +36,7 @@ class ClipSpec:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "ClipSpec":
-        """From what JSON keeps of it, where shapes are lists."""
+        """A spec from its JSON form, where shapes are lists."""
         shapes = {name: tuple(value) for name, value in values.items() if name.endswith("_shape") and value is not None}
         return cls(**{**values, **shapes})
 

@@ -1,4 +1,4 @@
-"""How long work takes, on a host or on a GPU."""
+"""Measures durations on the host or on a GPU."""
 
 import time
 from collections.abc import Callable
@@ -8,12 +8,12 @@ import torch
 
 
 class Mark:
-    """A point in the work of a device: a CUDA event on a GPU, the clock elsewhere.
+    """A point in time of a device: a CUDA event on a GPU, the clock elsewhere.
 
-    To make one does not wait for the device; to ask how far two are apart does.
+    Creating a mark does not wait for the device; measuring the time between two marks does.
 
     Args:
-        device: whose work is marked.
+        device: the device.
     """
 
     def __init__(self, device: torch.device | str):
@@ -37,7 +37,7 @@ def median_seconds(function: Callable[[], object], device: torch.device | str, r
         function: what is timed; it runs ``warmup + repeats`` times.
         device: where it computes.
         repeats: timed runs.
-        warmup: runs before them, which hold compilation and the allocator's growth.
+        warmup: runs before them, for compilation and the allocator's growth.
     """
     for _ in range(warmup):
         function()

@@ -1,4 +1,4 @@
-"""Weights of a file held against those of a module: nothing missing, nothing left over, sizes and kinds alike."""
+"""Compares the weights of a file with those of a module: missing, unknown, of another size or kind."""
 
 import hashlib
 import logging
@@ -26,19 +26,19 @@ DIFFUSERS = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 
 
 def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits: Iterable[str] = ()) -> str:
-    """What is wrong with stored weights, in one line that names the first tensors; "" where nothing is.
+    """The faults of stored weights, in one line that names the first tensors; "" without faults.
 
     Args:
-        missing: names that are wanted and not stored.
-        left_over: names that are stored and not wanted.
-        misfits: what is said of tensors of another size or kind.
+        missing: expected names that are not stored.
+        left_over: stored names that are not expected.
+        misfits: messages about tensors of another size or kind.
     """
     missing, left_over, misfits = sorted(missing), sorted(left_over), list(misfits)
     parts = [f"{_some(missing)} {_are(missing)} missing"] if missing else []
-    parts += [f"{_some(left_over)} {_are(left_over)} not its own"] if left_over else []
+    parts += [f"{_some(left_over)} {_are(left_over)} unknown"] if left_over else []
     parts += [f"{_some(misfits)}"] if misfits else []
     if any(COMPILED in name for name in left_over):
-        parts.append(f"a compiled model was saved: take {COMPILED} out of the names")
+        parts.append(f"a compiled model was saved: remove {COMPILED} from the names")
     if (part := original(left_over)) is not None:
         parts.append(f"this is Wan's own {part}, {DIFFUSERS} has it as diffusers names it")
     return "; ".join(parts)
@@ -82,7 +82,7 @@ def unreported(library: str) -> Iterator[None]:
 
 
 def check_folder(name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any]) -> None:
-    """Refuses a model that ``from_pretrained`` has loaded in part.
+    """Refuses a model that ``from_pretrained`` has loaded only in part.
 
     Args:
         name, value: of the setting that names the folder.
@@ -114,10 +114,10 @@ def check_not_original(name: str, value: object, folder: Path) -> None:
 FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; in others (F8_E4M3, I8) a scale is kept elsewhere
 
 
-def stored_kinds(folder: Path) -> dict[str, str]:
-    """The kind of every tensor in the ``.safetensors`` files of a folder, by their headers; none of damaged ones."""
+def stored_kinds(path: Path) -> dict[str, str]:
+    """The kind of every tensor in a ``.safetensors`` file or in those of a folder, by headers; none of damaged ones."""
     kinds: dict[str, str] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         try:
             with safe_open(file, "pt") as content:
                 kinds |= {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
@@ -128,7 +128,7 @@ def stored_kinds(folder: Path) -> dict[str, str]:
 
 def original(names: Iterable[str]) -> str | None:
     """Which part of Wan's own checkpoints has these names; None for none."""
-    found = {name.removeprefix("model.") for name in names}
+    found = {name.removeprefix("model.").removeprefix("diffusion_model.") for name in names}  # as repackaged files do
     return next((part for part, own in ORIGINAL.items() if any(name in found for name in own)), None)
 
 

@@ -43,8 +43,8 @@ def check_digests(made_for: dict[str, str], clips: ShardDataset, folder: Path) -
     for sample in range(len(clips) if made_for else 0):
         wanted = made_for.get(key := clips.key(sample))
         if wanted is not None and (found := _digest(clips, sample)) is not None and found != wanted:
-            allowed = f"anchors of the clips in {clips.storage.name}: clip {key} is another one than they were made for"
-            raise BadValue("data.anchors.root", folder, f"{allowed}; delete this folder or make them anew elsewhere")
+            allowed = f"anchors of the clips in {clips.storage.name}: clip {key} has changed since they were made"
+            raise BadValue("data.anchors.root", folder, f"{allowed}; delete this folder, or use another one")
 
 
 def _digest(clips: ShardDataset, sample: int) -> str | None:
@@ -123,9 +123,7 @@ class AnchorSource(ABC):
         found, made_by = DatasetMetadata.load(folder).made_by, self.made_by
         other = ", ".join(f"{k}={found.get(k)} instead of {v}" for k, v in made_by.items() if found.get(k) != v)
         if other:
-            allowed = (
-                f"anchors of this source or a new folder, those in it have {other}; delete {folder} to remake them"
-            )
+            allowed = f"anchors of this source, or a new folder; these have {other}; delete {folder} to remake them"
             raise BadValue("data.anchors.root", folder.parent, allowed)
         return True
 
@@ -155,7 +153,7 @@ class ImperfectSource(AnchorSource):
 
     def __post_init__(self) -> None:
         if self.frames is not None and (len(set(self.frames)) < len(self.frames) or min(self.frames, default=0) < 0):
-            raise BadValue("frames", list(self.frames), "different frame indices, 0 or more, or null for all frames")
+            raise BadValue("frames", list(self.frames), "distinct frame indices >= 0, or null for all frames")
         non_negative("sigma", self.sigma, "in units of latent standard deviation")
         if self.max_shift < 0:
             raise BadValue("max_shift", self.max_shift, "a number of frames >= 0")

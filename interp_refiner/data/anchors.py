@@ -87,7 +87,7 @@ class AnchorShards:
                 f"an anchor for every clip (delete {self.storage.name} to remake them), or ignore: it lacks {named}"
             )
             raise BadValue("data.anchors.missing", missing, allowed)
-        log.warning("no anchors in %s for %s: their keyframes keep the truth", self.storage.name, named)
+        log.warning("no anchors in %s for %s: they keep their true keyframes", self.storage.name, named)
 
     def read_into(self, key: str, latents: Float[Tensor, "c t *space"], proposed: Bool[Tensor, " t"]) -> None:
         """Fills the frames that have a proposal, and says which; a clip without an anchor has none.

@@ -54,7 +54,7 @@ class BatchReader:
         if threads < 1:
             raise BadValue("threads", threads, "at least 1")
         if timeout <= 0:
-            raise BadValue("timeout", timeout, "seconds, more than 0")
+            raise BadValue("timeout", timeout, "seconds > 0")
         self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
         self.skipped = 0
         self.pool = DaemonPool(threads, "read")

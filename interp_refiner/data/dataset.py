@@ -73,7 +73,7 @@ class ShardDataset:
         self.metadata = declared_metadata(self.storage, metadata)
         self.index = build_index(self.storage, cache_dir, threads)
         if not self.index.shards:
-            raise BadValue("root", self.storage.name, "a folder with shards, shard-*.tar or shard_*.tar")
+            raise BadValue("root", self.storage.name, "a folder with shards (shard-*.tar or shard_*.tar)")
         for said in unread(self.storage, self.index):
             log.warning("%s: %s", self.storage.name, said)
         self.rows = self._good_rows(refuse_few=min_samples > 0)

@@ -113,7 +113,7 @@ class TrainLoader:
         """Goes on at a saved position; the world and the batch may have other sizes now."""
         for name in ("num_samples", "seed"):
             if state[name] != getattr(self, name):
-                log.warning("%s is %s and was %s: another order goes on", name, getattr(self, name), state[name])
+                log.warning("%s is %s and was %s: the order of samples changes", name, getattr(self, name), state[name])
         self._forget()
         self._position = int(state["position"])
 
@@ -129,7 +129,7 @@ class TrainLoader:
         """The samples of the stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
         for position in range(start, start + self.num_samples):
             if (clip := self._collect(self._submit([position]))) is not None:
-                log.warning("nothing is left of a batch: '%s' stands in", clip.keys[0])
+                log.warning("no whole sample in a batch: '%s' is used instead", clip.keys[0])
                 yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
 

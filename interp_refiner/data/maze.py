@@ -1,6 +1,6 @@
 """Mazes: random walls on a grid and the shortest path from a start to a goal, written once as shards of paths."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
@@ -61,7 +61,7 @@ class Mazes(Generated):
         num_train, num_val: mazes in either split; their random numbers are disjoint.
         num_points: of a path, T.
         size: cells along a side, border included.
-        min_wall_probability, max_wall_probability: of an inner cell; uniform in between for each maze.
+        wall_probability: of an inner cell, least and most; uniform in between for each maze.
         min_distance: from start to goal in cells, L1.
         seed: of the whole set.
 
@@ -81,23 +81,23 @@ class Mazes(Generated):
         num_val: int = 256,
         num_points: int = 64,
         size: int = 21,
-        min_wall_probability: float = 0.15,
-        max_wall_probability: float = 0.3,
+        wall_probability: Sequence[float] = (0.15, 0.3),
         min_distance: int = 10,
         seed: int = 0,
     ):
         settings = {"num_train": num_train, "num_val": num_val, "num_points": num_points, "size": size}
-        for name, least in {"num_train": 1, "num_val": 1, "num_points": 2, "size": 5}.items():
-            if settings[name] < least:
-                raise BadValue(name, settings[name], f"at least {least}")
-        if not 0 <= min_wall_probability <= max_wall_probability <= 0.5:  # with more hardly anything is connected
-            allowed = "0 <= min_wall_probability <= max_wall_probability <= 0.5"
-            raise BadValue("min_wall_probability", (min_wall_probability, max_wall_probability), allowed)
+        for name, smallest in {"num_train": 1, "num_val": 1, "num_points": 2, "size": 5}.items():
+            if settings[name] < smallest:
+                raise BadValue(name, settings[name], f"at least {smallest}")
+        least, most = wall_probability if len(wall_probability) == 2 else (1.0, 0.0)
+        if not 0 <= least <= most <= 0.5:  # with more hardly anything is connected
+            allowed = "two numbers, 0 <= least <= most <= 0.5"
+            raise BadValue("wall_probability", list(wall_probability), allowed)
         if not 1 <= min_distance <= size:
             raise BadValue("min_distance", min_distance, f"1 to {size} cells, the size of the maze")
         if find_spec("scipy") is None:
             raise MissingExtra("data=maze", "scipy", "maze")
-        self.probability = min_wall_probability, max_wall_probability
+        self.probability = least, most
         self.num_points, self.size, self.min_distance = num_points, size, min_distance
         super().__init__(
             {**settings, "wall_probability": list(self.probability), "min_distance": min_distance, "seed": seed}

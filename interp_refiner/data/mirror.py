@@ -41,7 +41,7 @@ class Mirror:
         """Refuses, with :class:`BadValue`, a codec whose latents have no mirror image."""
         if self.probability > 0 and (codec is None or codec.mirror_signs(-1) is None):
             name = codec.name if codec is not None else None
-            allowed = f"0 with codec={name}: latents that are encoded apart have no mirror image (patch_dct has)"
+            allowed = f"0 with codec={name}, whose latents have no mirror operation (patch_dct has one)"
             raise BadValue("data.mirror.probability", self.probability, allowed)
 
     def __call__(self, corrupted: Corrupted, codec: Codec) -> Corrupted:

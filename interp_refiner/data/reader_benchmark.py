@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,29 @@ INDEXED_MEMBERS = 99_999  # of shards that are written for timing the index: thr
 SHARDS = 43
 
 
+@dataclass(frozen=True)
+class RandomSet:
+    """A data set of random numbers.
+
+    Attributes:
+        latent_shape, text_shape: of one sample, bfloat16.
+        num_samples: of the set.
+        samples_per_shard: of every shard.
+
+    Raises:
+        BadValue: fewer than 1 sample.
+    """
+
+    latent_shape: Sequence[int] = (16, 21, 60, 104)
+    text_shape: Sequence[int] = (512, 4096)
+    num_samples: int = 128
+    samples_per_shard: int = 32
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1:
+            raise BadValue("num_samples", self.num_samples, "at least 1")
+
+
 class ReaderBenchmark:
     """Reads two epochs in their shuffled order, in turn with raw reads of the same bytes, all from a warm page cache.
 
@@ -42,8 +66,7 @@ class ReaderBenchmark:
 
     Args:
         folder: where the samples are written if they are not there; 8.4 MB each at the full shapes.
-        latent_shape, text_shape: of one sample, bfloat16.
-        num_samples, samples_per_shard: of the set.
+        samples: that are read.
         batch_size, threads, read_ahead: of the loader.
         repeats: epochs of each, of which the medians are reported.
         indexed_members: of the shards that are indexed for timing it.
@@ -52,21 +75,20 @@ class ReaderBenchmark:
     def __init__(
         self,
         folder: str,
-        latent_shape: Sequence[int] = (16, 21, 60, 104),
-        text_shape: Sequence[int] = (512, 4096),
-        num_samples: int = 128,
-        samples_per_shard: int = 32,
+        samples: RandomSet = RandomSet(),
         batch_size: int = 2,
         threads: int = 4,
         read_ahead: int = 8,
         repeats: int = 7,
         indexed_members: int = INDEXED_MEMBERS,
     ):
-        for name, size in {"num_samples": num_samples, "repeats": repeats, "indexed_members": indexed_members}.items():
+        for name, size in {"repeats": repeats, "indexed_members": indexed_members}.items():
             if size < 1:
                 raise BadValue(name, size, "at least 1")
-        self.folder, self.num_samples, self.samples_per_shard = Path(folder), num_samples, samples_per_shard
-        self.metadata = DatasetMetadata(tuple(latent_shape), text_shape=(text_shape[0], text_shape[1]))
+        self.folder = Path(folder)
+        self.num_samples, self.samples_per_shard = samples.num_samples, samples.samples_per_shard
+        length, width = samples.text_shape
+        self.metadata = DatasetMetadata(tuple(samples.latent_shape), text_shape=(length, width))
         self.batch_size, self.threads, self.read_ahead = batch_size, threads, read_ahead
         self.repeats, self.indexed_members = repeats, indexed_members
 

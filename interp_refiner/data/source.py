@@ -120,7 +120,7 @@ class ClipSource:
         """Refuses, with :class:`BadValue`, a root without data that nothing makes; cheap."""
         place = self.place
         if self.writer is not None and not isinstance(place, Path):
-            raise BadValue("root", place, "a local folder, since the data set is written there")
+            raise BadValue("root", place, "a local folder, because the data set is written there")
         if self.writer is None and not self.is_split() and not self._holds_shards(place):
             expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
             absent = isinstance(place, Path) and not place.is_dir()

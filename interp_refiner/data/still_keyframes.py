@@ -18,7 +18,7 @@ def check_still_keyframes(probability: float, codec: Codec | None) -> None:
     if not 0 <= probability <= 1:
         raise BadValue(name, probability, "a probability from 0 to 1")
     if probability and codec is not None and codec.caveat:
-        allowed = "0 where the codec is a preview: stills are made of pixels (codec=wan_vae codec.folder=<folder>)"
+        allowed = "0 if the codec is a preview: stills are encoded from pixels (codec=wan_vae codec.folder=<folder>)"
         raise BadValue(name, probability, allowed)
 
 

@@ -36,7 +36,7 @@ class Stores:
         if self.cache_gb < 0:
             raise BadValue("cache_gb", self.cache_gb, "at least 0")
         if self.cache_gb > 0 and self.cache_dir is None:
-            raise BadValue("cache_dir", None, "a local folder, since cache_gb keeps what is read")
+            raise BadValue("cache_dir", None, "a local folder, because cache_gb caches files there")
 
     def retries(self) -> Retries:
         """How failed requests are repeated."""

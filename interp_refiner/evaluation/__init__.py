@@ -1,10 +1,11 @@
-"""From a refiner and held-out clips to figures, tables and pictures."""
+"""Evaluates a refiner on held-out clips: figures, tables and pictures."""
 
 from interp_refiner.evaluation.diagnosis import Diagnosis
 from interp_refiner.evaluation.evaluator import ClipError, Evaluator
 from interp_refiner.evaluation.held_out import by_level, held_out
 from interp_refiner.evaluation.inference_benchmark import InferenceBenchmark
-from interp_refiner.evaluation.interpolator_table import InterpolatorBenchmark
+from interp_refiner.evaluation.interpolator_table import HeldOutClips, InterpolatorBenchmark
+from interp_refiner.evaluation.logged import log_picture, log_video
 from interp_refiner.evaluation.maps import correction_map, maps_by_frame
 from interp_refiner.evaluation.methods import BASELINE, MEAN, Methods, config_name
 from interp_refiner.evaluation.patch_oracle import PatchOracle
@@ -28,6 +29,7 @@ __all__ = [
     "Diagnosis",
     "Evaluation",
     "Evaluator",
+    "HeldOutClips",
     "InferenceBenchmark",
     "InterpolatorBenchmark",
     "MakeTrainer",
@@ -45,6 +47,8 @@ __all__ = [
     "config_name",
     "correction_map",
     "held_out",
+    "log_picture",
+    "log_video",
     "maps_by_frame",
     "markdown_report",
     "markdown_table",

@@ -1,4 +1,4 @@
-"""What is evaluated, and whether it can be."""
+"""Checks an evaluation's settings before it starts, and describes it."""
 
 from collections.abc import Mapping
 from math import inf
@@ -19,7 +19,7 @@ from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_
 
 
 def check(cfg: DictConfig, checkpoint: str) -> None:
-    """Refuses what can be refused before anything is loaded."""
+    """Refuses wrong settings before anything is loaded."""
     if cfg.batch_size < 2:
         raise BadValue("batch_size", cfg.batch_size, "at least 2: keyframes are shuffled among the clips of a batch")
     if not 0 < cfg.fps < inf:
@@ -45,7 +45,7 @@ def own_data(checkpoint: str) -> DictConfig:
 
 
 def describe(cfg: DictConfig, runs: Mapping[str, Run], clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:
-    """What was evaluated and how; of several runs the first says how."""
+    """Describes the data and the settings of an evaluation; for several runs, those of the first."""
     run = next(iter(runs.values()))
     sampler = run.refiner.sampler
     several = ", ".join(f"{label}: {other.checkpoint}" for label, other in runs.items()) if len(runs) > 1 else None

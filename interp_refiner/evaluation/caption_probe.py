@@ -1,4 +1,4 @@
-"""A network that reads captions off keyframes: it says whether generated keyframes show what they were asked for."""
+"""A network that predicts captions from keyframes, to check whether generated keyframes match their caption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Said:
-    """What captions say of every brightness. Objects that share theirs with another one have no shape or direction.
+    """The content of captions by brightness. Two objects of the same brightness have no shape or direction.
 
     Attributes:
         present: whether an object of a brightness is named.
@@ -46,12 +46,12 @@ class Said:
 
 @dataclass(frozen=True)
 class Read:
-    """What the probe sees: logits of what :class:`Said` says, and the maps that they come from.
+    """The output of the probe: logits of the fields of :class:`Said`, and the maps that they come from.
 
     Attributes:
         present, shape, direction: logits for every brightness.
         places: logits of an object's centre in every cell.
-        shapes: logits of the shape of an object, were its centre there.
+        shapes: logits of an object's shape, if its centre is in the cell.
     """
 
     present: Float[Tensor, "b 4"]

@@ -1,4 +1,4 @@
-"""What the forward process costs."""
+"""Times the forward process."""
 
 import os
 import time
@@ -109,7 +109,7 @@ class CorruptionBenchmark:
 
 
 def cost_of(corruption: Corruption, latents: torch.Tensor, repeats: int) -> dict[str, Any]:
-    """What corrupting a batch costs beside the floor; of mixed levels, the sparsest first."""
+    """The time of corrupting a batch, relative to the floor; levels are mixed, the sparsest first."""
     corruption.interpolator.to(latents.device)  # learned ones have weights
     size, levels = len(latents), corruption.num_levels(latents.shape[2])
     level = levels - torch.arange(size, device=latents.device) % levels

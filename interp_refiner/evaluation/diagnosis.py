@@ -1,4 +1,4 @@
-"""What a forward process does to clips: gaps, sizes and errors, level by level."""
+"""Figures of a forward process: gaps, sizes and errors, level by level."""
 
 from collections import defaultdict
 from dataclasses import asdict

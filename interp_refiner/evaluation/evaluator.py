@@ -1,4 +1,4 @@
-"""Measures a refiner on held-out clips, beside interpolations and controls."""
+"""Measures a refiner, its baselines and controls on held-out clips."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ from interp_refiner.evaluation.records import Evaluation
 
 @dataclass(frozen=True)
 class ClipError:
-    """How well the one jump did on one clip at one level.
+    """The error of the one jump on one clip at one level.
 
     Attributes:
         key: the clip's name.
@@ -45,7 +45,7 @@ class ClipError:
 class Evaluator:
     """Takes corrupted clips batch by batch and fills an :class:`Evaluation`; see :class:`Methods` for what is compared.
 
-    Latents are measured on every clip; what may need decoding, on the first ``scores_clips`` clips.
+    Metrics on latents use every clip; metrics on decoded clips use the first ``scores_clips`` clips.
 
     Args:
         methods: what is compared; with 2 or more samples a clip their energy score and spread are measured.
@@ -147,8 +147,8 @@ def check(metrics: Sequence[Metric], medium: Medium) -> None:
     """Refuses, with :class:`BadValue`, metrics of other clips, and two measures of one name."""
     for metric in metrics:
         if metric.domain not in medium.domains:
-            allowed = f"a metric of {' or '.join(medium.domains)}: this one looks at {metric.domain}"
+            allowed = f"a metric of {' or '.join(medium.domains)}; this one measures {metric.domain}"
             raise BadValue("metric", metric.measures[0].name, allowed)
     names = Counter(m.name for metric in metrics for one in metric.measures for m in one.family)
     if twice := [name for name, count in names.items() if count > 1]:
-        raise BadValue("metric", twice[0], "a measure with a name of its own")
+        raise BadValue("metric", twice[0], "a measure with a unique name")

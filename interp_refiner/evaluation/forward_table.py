@@ -1,4 +1,4 @@
-"""The table of what a forward process does to clips."""
+"""The table of a forward process's figures."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -38,8 +38,8 @@ def clean_clips(data: ShardedDataModule, cfg: DictConfig, device: str) -> Iterat
 def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
     """The figures of all clips, see :class:`Diagnosis`.
 
-    Where dp without a largest gap is among the schedules, the others' overlap with it is told, at equal numbers of
-    keyframes: levels of the same number may keep more or fewer.
+    If dp without a limit of gaps is among the schedules, the rows of the others have their overlap with it, at equal
+    numbers of keyframes (equal levels may have different numbers).
     """
     diagnosis = Diagnosis()
     bound = next((name for name, c in corruptions.items() if is_bound(c.schedule)), None)
@@ -60,7 +60,7 @@ def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list
 
 
 def is_bound(schedule: Schedule) -> bool:
-    """Whether no keyframes have less interpolation error than those of a schedule."""
+    """Whether a schedule's keyframes have the least possible interpolation error."""
     return isinstance(schedule, DynamicProgramming) and schedule.gap_ratio is None
 
 
@@ -167,6 +167,6 @@ def show(rows: list[Row], facts: str, folder: Path) -> None:
         table.add_row(*line, end_section=after is not None and after[0] != line[0])
     console = terminal()
     console.print(table)
-    console.print("gap: that a missing frame lies in; largest: of a clip; then RMS and MSE of missing frames\n")
+    console.print("gap: of a missing frame; largest: the largest gap of a clip; RMS and MSE: of missing frames\n")
     for label, name in (("table", "diagnosis.md"), ("figures", "diagnosis.json"), ("plot", "diagnosis.png")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What it costs to make a clip."""
+"""Times the sampling of a clip."""
 
 from typing import Any, final
 

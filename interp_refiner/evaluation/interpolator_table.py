@@ -1,7 +1,8 @@
-"""Every interpolator on held-out clips, gap by gap: how wrong, how slow, and whether it knows where it is wrong."""
+"""Evaluates every interpolator on held-out clips by gap: error, time, and correlation of confidence and error."""
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,55 +22,85 @@ FIGURES = {  # of a row: how they are headed, and written
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
     "ratio_interval": ("Its 95% interval, by the paired bootstrap over clips", "{0[0]:.3f}-{0[1]:.3f}"),
     "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
-    "ms": ("CPU milliseconds a clip", "{:.1f}"),
+    "ms": ("CPU milliseconds per clip", "{:.1f}"),
     "correlation": ("Rank correlation of confidence and squared error at missing positions", "{:.2f}"),
 }
+
+
+@dataclass(frozen=True)
+class HeldOutClips:
+    """The first clips of a folder.
+
+    Attributes:
+        root, split: they are in the folder ``split`` below ``root``.
+        count: how many.
+        writer: makes them where they are not there yet; None: they are.
+
+    Raises:
+        BadValue: fewer than 1 clip.
+    """
+
+    root: str
+    split: str = "val"
+    count: int = 64
+    writer: Writer | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise BadValue("count", self.count, "at least 1")
+
+    @property
+    def folder(self) -> Path:
+        """Where they are."""
+        return Path(self.root).expanduser() / self.split
+
+    def read(self) -> tuple[Float[Tensor, "b c t h w"], Codec]:
+        """The clips in float32, and the codec that their data set declares."""
+        if self.writer is not None:
+            self.writer.write(self.folder.parent)
+        data = ShardDataset(self.folder)
+        clips = torch.stack([data[index].latents.float() for index in range(min(self.count, len(data)))])
+        return clips, declared_codec(data.metadata.spec)
 
 
 class InterpolatorBenchmark:
     """Interpolators x gaps on held-out clips.
 
-    Keyframes stand every ``gap`` frames from the first one on, and the frames between them are judged.
+    Keyframes are every ``gap`` frames from the first one on, and the frames between them are evaluated.
 
     Args:
-        interpolators: by name; left out, and named, are learned ones without a checkpoint, and where the clips' decoder
-            is not at hand those that work in pixels.
-        root, split: the clips, in the folder ``split`` below ``root``.
+        interpolators: by name. The report lists those that cannot run: learned ones without a checkpoint, and those in
+            pixels if the clips have no decoder.
+        clips: the held-out clips.
         gaps: frames from one keyframe to the next, each at least 2.
-        clips: so many, the first ones.
         batch_size: clips at a time.
         threads: CPU threads.
-        writer: makes the clips where they are not there yet; None: they are.
 
     Raises:
-        BadValue: a gap below 2 or beyond the clips, fewer than 1 clip, no shards there.
+        BadValue: a gap below 2 or beyond the clips, no shards there.
     """
 
     def __init__(
         self,
         interpolators: Mapping[str, Interpolator],
-        root: str,
-        split: str = "val",
+        clips: HeldOutClips,
         gaps: Sequence[int] = (2, 3, 4, 5, 6, 7, 8, 10),
-        clips: int = 64,
         batch_size: int = 8,
         threads: int = 1,
-        writer: Writer | None = None,
     ):
-        for name, number in {"clips": clips, "batch_size": batch_size, "threads": threads}.items():
+        for name, number in {"batch_size": batch_size, "threads": threads}.items():
             if number < 1:
                 raise BadValue(name, number, "at least 1")
         if not gaps or min(gaps) < 2:
             raise BadValue("gaps", list(gaps), "gaps of at least 2 frames")
-        self.interpolators = dict(interpolators)
-        self.root, self.split, self.writer = Path(root).expanduser(), split, writer
-        self.gaps, self.clips, self.batch_size, self.threads = list(gaps), clips, batch_size, threads
+        self.interpolators, self.clips = dict(interpolators), clips
+        self.gaps, self.batch_size, self.threads = list(gaps), batch_size, threads
 
     @torch.no_grad()
     def run(self, device: str) -> dict[str, Any]:
         """One row per interpolator and gap, with the keys of :data:`FIGURES`, ``mse`` and ``improved_share``."""
         torch.set_num_threads(self.threads)
-        clean, codec = held_out_clips(self.root, self.split, self.clips, self.writer)
+        clean, codec = self.clips.read()
         clean, codec = clean.to(device), codec.to(device)
         if max(self.gaps) >= clean.shape[2]:
             raise BadValue("gaps", self.gaps, f"gaps below the {clean.shape[2]} frames of a clip")
@@ -84,7 +115,7 @@ class InterpolatorBenchmark:
                 figures = judge(filled, clean, missing, reference, codec)
                 rows.append({"interpolator": name, "gap": gap, "ms": 1e3 * seconds / len(clean), **figures})
         return {
-            "root": str(self.root / self.split), "shape": list(clean.shape), "threads": self.threads,
+            "root": str(self.clips.folder), "shape": list(clean.shape), "threads": self.threads,
             "decoder": codec.caveat or codec.name, "left_out": left_out, "rows": rows,
         }  # fmt: skip
 
@@ -117,20 +148,6 @@ class InterpolatorBenchmark:
             if table:
                 parts.append(f"{title}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
         return "\n\n".join(part.rstrip() for part in parts)
-
-
-def held_out_clips(
-    root: Path, split: str, count: int, writer: Writer | None
-) -> tuple[Float[Tensor, "b c t h w"], Codec]:
-    """The first clips in ``root/split``, in float32, and the codec that their data set declares.
-
-    A writer makes them where they are not there yet.
-    """
-    if writer is not None:
-        writer.write(root)
-    data = ShardDataset(root / split)
-    clips = torch.stack([data[index].latents.float() for index in range(min(count, len(data)))])
-    return clips, declared_codec(data.metadata.spec)
 
 
 def unusable(interpolator: Interpolator, codec: Codec) -> str | None:

@@ -1,4 +1,4 @@
-"""Goes through held-out clips with an evaluator, as far as it is let."""
+"""Runs an evaluator over held-out clips, until the end or Ctrl-C."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,14 +58,14 @@ def judge(run: Run, evaluator: Evaluator) -> ReplacedKeyframes:
 
 
 def scope(run: Run) -> str:
-    """One line that says what is judged, out of how many held-out clips."""
+    """One line with the number of evaluated clips and of all held-out clips."""
     clips, of = (one.held_out_pairs // run.num_levels for one in (run, run.showing(None)))
-    more = "" if clips >= of else "; full=true judges all"
+    more = "" if clips >= of else "; full=true evaluates all"
     return f"{clips} of {of} held-out clips at {run.num_levels} levels{more}"
 
 
 def compared(runs: dict[str, Run], num_samples: int) -> Methods:
-    """What the first run makes of its clips, the others beside it.
+    """The methods of the first run, with the other runs as rivals.
 
     Raises:
         BadValue: several samples of several runs.

@@ -1,5 +1,6 @@
-"""Whether generated keyframes show what their captions say, belong to one clip, and are not copies."""
+"""Checks whether generated keyframes match their captions, belong to one clip, and are not copies."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,22 +9,28 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from interp_refiner.config import build, run_metadata
 from interp_refiner.core import BadValue, Draws
-from interp_refiner.data.codec import Codec
+from interp_refiner.data.codec import Codec, contact_sheet, stacked
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.world import Scene, render
 from interp_refiner.evaluation.caption_probe import UNKNOWN, CaptionProbe, Said, train_probe
 from interp_refiner.evaluation.measures import RandomConvFeatures
 from interp_refiner.evaluation.measures.frechet import frechet_distance
 from interp_refiner.evaluation.report import markdown_table
+from interp_refiner.evaluation.run import Run
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSource
 
 Pictures = Float[Tensor, "b 3 k h w"]
 PROBE_BATCH = 32
+FEWEST = 4  # keyframes: the features of the Frechet distance halve time, and look at two frames after that
+SHOWN = 8  # clips in the picture
 TRUE, MIXED, MADE = "real", "mixed clips", "generated"
 
 
@@ -46,22 +53,22 @@ class HeldOut:
 
 
 class KeyframeQuality:
-    """Judges a source of keyframes on the held-out captions of an embedded world (docs/method.md, Quality).
+    """Evaluates a source of keyframes on the held-out captions of an embedded world (docs/method.md, Quality).
 
-    Beside it stand the clips that the captions were written for, and clips mixed of frames of different ones: every
-    figure says what truth and nonsense have.
+    Every figure is also given for the real clips of the captions (best case) and for clips mixed from frames of
+    different clips (worst case).
 
     Args:
         world: renders clips and writes their captions.
         codec: of the latents that the source makes.
         clips: held-out captions.
-        training_clips: in which nearest neighbours are looked for.
+        training_clips: number of training clips searched for nearest neighbours.
         keyframes: K, evenly spaced.
         probe_steps: batches of 32 new clips that the probe learns from.
         batch_size: captions at a time.
 
     Raises:
-        BadValue: fewer than 2 keyframes, or more than a clip has; fewer than 8 clips.
+        BadValue: fewer than 4 keyframes, or more than a clip has; fewer than 8 clips.
     """
 
     def __init__(
@@ -74,8 +81,8 @@ class KeyframeQuality:
         probe_steps: int = 700,
         batch_size: int = 64,
     ):
-        if not 2 <= keyframes <= world.size[0]:
-            raise BadValue("keyframes", keyframes, f"a number of keyframes from 2 to {world.size[0]}")
+        if not FEWEST <= keyframes <= world.size[0]:
+            raise BadValue("keyframes", keyframes, f"a number of keyframes from {FEWEST} to {world.size[0]}")
         if min(clips, training_clips) < 8:
             raise BadValue("clips", min(clips, training_clips), "at least 8")
         self.world, self.codec, self.batch_size = world, codec, batch_size
@@ -94,7 +101,7 @@ class KeyframeQuality:
         return HeldOut(keys, captions, self.frames, torch.cat(pictures), torch.cat(found["train"][2]))
 
     def coded(self, video: Pictures) -> Pictures:
-        """Pictures as the codec gives them back: nobody is judged by what it leaves out."""
+        """Pictures after encoding and decoding, so the codec's loss affects all methods alike."""
         return self.codec.decode(self.codec.encode(video))
 
     def probe(self, file: Path) -> CaptionProbe:
@@ -127,6 +134,29 @@ class KeyframeQuality:
             request = KeyframeRequest(positions, self.world.size[0], empty, none, text)
             parts.append(self.codec.decode(source(request, Draws(seed, "sample", keys))))
         return torch.cat(parts)
+
+    def evaluate(self, run: Run, sampler: DictConfig, cache: Path, folder: Path, seed: int = 0) -> str:
+        """Writes ``keyframes.json``, ``keyframes.md`` and ``keyframes.png`` of a generator.
+
+        Args:
+            run: that trained it.
+            sampler: the node of its sampler.
+            cache: where the probe is kept.
+            folder: where the files go.
+            seed: of the keyframes.
+
+        Returns:
+            The table.
+        """
+        probe = self.probe(cache / f"{self.world.fingerprint}_{self.probe_steps}_{len(self.frames)}.pt")
+        held_out = self.held_out()
+        made = self.made(run.generator.source(build(sampler)), held_out, seed)
+        result = self.judge(made, held_out, probe)
+        about = {"sampler": OmegaConf.to_container(sampler), "checkpoint": str(run.checkpoint)}
+        (folder / "keyframes.json").write_text(json.dumps({**result, **about, **run_metadata()}, indent=1) + "\n")
+        (folder / "keyframes.md").write_text(quality_table(result))
+        sheet(held_out, made).save(folder / "keyframes.png")
+        return quality_table(result)
 
     def judge(self, made: Pictures, held_out: HeldOut, probe: CaptionProbe) -> dict[str, Any]:
         """One row of figures for real, mixed and generated keyframes each."""
@@ -226,3 +256,21 @@ def quality_table(result: dict[str, Any]) -> str:
     compared = f"Gap between own and another's caption: {gap:.0%} of the real clips'."
     compared += f" Frechet distance above the floor: {distance:.0%} of that of mixed clips."
     return f"{result['clips']} held-out captions.\n\n{table}\n\n{compared}\n"
+
+
+def sheet(held_out: HeldOut, made: Pictures) -> Image.Image:
+    """Real and generated keyframes of the first captions."""
+    pairs = zip(held_out.pictures[:SHOWN], made[:SHOWN], held_out.captions, strict=False)
+    return stacked([contact_sheet([true, own], ["real", "generated"], None, said) for true, own, said in pairs])
+
+
+def world_of(run: Run) -> MovingShapes:
+    """The moving shapes that a run was trained on: the probe learns from their scenes.
+
+    Raises:
+        BadValue: other data.
+    """
+    made = build(run.config.data.writer) if run.config.data.get("writer") is not None else None
+    if not isinstance(made, MovingShapes):
+        raise BadValue("checkpoint", run.checkpoint, "a run on moving shapes, on whose scenes the probe is trained")
+    return made

@@ -1,4 +1,4 @@
-"""The programs one after another on tiny data, and what each of them must leave."""
+"""Runs the programs one after another on tiny data, and checks the output of each."""
 
 import json
 import math
@@ -22,7 +22,7 @@ def tiny(cfg: DictConfig) -> list[str]:
     data = [f"data.root={cfg.paths.output_dir}/data", *(f"data.writer.{name}={n}" for name, n in sizes.items())]
     length = [f"trainer.max_steps={cfg.steps}", f"trainer.val_check_interval={cfg.steps}", "data.val_samples=4"]
     quiet = ["log_book=null", "callback.progress=null", "trainer.enable_model_summary=false", f"seed={cfg.seed}"]
-    return ["data=small_shapes", *data, *length, *quiet, "backbone.num_layers=2", "trainer.detect_anomaly=true"]
+    return ["data=small_shapes", *data, *length, *quiet, "backbone.size.num_layers=2", "trainer.detect_anomaly=true"]
 
 
 def train_interpolator(folder: Path, overrides: list[str]) -> None:
@@ -94,7 +94,7 @@ def report(folder: Path, _: list[str]) -> None:
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Stops the line where something is wrong that no program has found."""
+    """Stops with an error that no program has found."""
     if not holds:
         raise Stopped(otherwise)
 

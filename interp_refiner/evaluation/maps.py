@@ -1,4 +1,4 @@
-"""Where in space and time something happens: one small map a frame."""
+"""Maps of the correction: one small map per frame."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What is compared on every held-out clip: the refiner's estimates, interpolations, and controls of known quality."""
+"""The methods of an evaluation: the refiner's estimates, interpolations, and controls of known quality."""
 
 import re
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Methods:
     (:class:`EnergyScore`), the first of ``num_samples`` samples;
     baselines are linear interpolation and the run's own, if another; controls are
 
-    - ``zero output``: the objective's clean estimate where the network says nothing;
+    - ``zero output``: the objective's clean estimate for a network output of 0;
     - ``noise of its size``, beside a sampler: the interpolation with noise as large as what the sample adds to it;
     - ``noise of its size and law``, where the corruption's noise is not white: the same of that noise;
     - ``nearest keyframe``: copies, sharp and moving in jumps;
@@ -80,7 +80,7 @@ class Methods:
         if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample of its own noise
             self.sampler_name = self.sampler_name or f"{name} sampled"
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
-            allowed = "1, where there is one estimate only (more need sampler=bridge and a corruption with noise)"
+            allowed = "1, since there is only one estimate (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
         draws_noise = corruption.sigma > 0 and (
             refiner.objective.samples > 1 or not isinstance(refiner.sampler, OneJump)

@@ -1,7 +1,6 @@
 """What choosing between interpolations is worth, if somebody who knows the truth chooses at every latent position."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,9 +8,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp_refiner.core import BadValue, choice, masked_mean
-from interp_refiner.data import Writer
 from interp_refiner.data.codec import Codec
-from interp_refiner.evaluation.interpolator_table import held_out_clips, unusable
+from interp_refiner.evaluation.interpolator_table import HeldOutClips, unusable
 from interp_refiner.evaluation.measures import paired_bootstrap
 from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.forward.interpolator import Interpolator
@@ -30,36 +28,27 @@ class PatchOracle:
     Args:
         interpolators: by name. Learned ones without a checkpoint are left out and named; where the clips' decoder is
             not at hand, those that work in pixels, too.
-        root, split: the clips, in the folder ``split`` below ``root``.
+        clips: that are judged.
         counts: K, evenly spaced keyframes.
-        clips: so many, the first ones.
-        writer: makes the clips where they are not there yet; None: they are.
         base: the interpolator that errors are relative to; None for the first.
 
     Raises:
-        BadValue: a base that is not among the interpolators or cannot take part, a count that leaves no frame missing,
-            fewer than 1 clip.
+        BadValue: a base that is not among the interpolators or cannot take part, a count that leaves no frame missing.
     """
 
     def __init__(
         self,
         interpolators: Mapping[str, Interpolator],
-        root: str,
-        split: str = "val",
+        clips: HeldOutClips,
         counts: Sequence[int] = (5, 8),
-        clips: int = 64,
-        writer: Writer | None = None,
         base: str | None = None,
     ):
-        if clips < 1:
-            raise BadValue("clips", clips, "at least 1")
         if not interpolators:
             raise BadValue("interpolators", None, "at least one, the base")
         self.base = next(iter(interpolators)) if base is None else choice("base", base, interpolators)
         if not counts or min(counts) < 2:
             raise BadValue("counts", list(counts), "numbers of keyframes of at least 2")
         self.interpolators, self.counts = dict(interpolators), list(counts)
-        self.root, self.split, self.writer = Path(root).expanduser(), split, writer
         self.clips = clips
 
     @torch.no_grad()
@@ -69,17 +58,17 @@ class PatchOracle:
         ``ratio``: missing-frame MSE relative to the base's; ``pixels``: the same of decoded frames; ``chosen``: the
         share of positions at which the oracle chooses it.
         """
-        clean, codec = held_out_clips(self.root, self.split, self.clips, self.writer)
+        clean, codec = self.clips.read()
         clean, codec = clean.to(device), codec.to(device)
         if max(self.counts) >= clean.shape[2]:
             raise BadValue("counts", self.counts, f"numbers of keyframes below {clean.shape[2]}, the frames of a clip")
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
         taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         if self.base in left_out:
-            raise BadValue("base", self.base, f"one that can take part, this has {left_out[self.base]}")
+            raise BadValue("base", self.base, f"an interpolator that can run; this one has {left_out[self.base]}")
         rows = [row for count in self.counts for row in judge(taking_part, self.base, clean, count, codec)]
         return {
-            "root": str(self.root / self.split), "shape": list(clean.shape), "base": self.base, "left_out": left_out,
+            "root": str(self.clips.folder), "shape": list(clean.shape), "base": self.base, "left_out": left_out,
             "rows": rows,
         }  # fmt: skip
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import lightning as L
 from omegaconf import DictConfig
 
+from interp_refiner.config import build
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.medium import Medium
+from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation.records import Evaluation, newest_evaluation
 from interp_refiner.training import KeyframeGenerator, Refiner
 
@@ -102,7 +104,7 @@ class Run:
 
     def to(self, device: str) -> "Run":
         """Moves the networks; returns itself."""
-        self.refiner.to(device)
+        self.module.to(device)
         self.medium.to(device)
         return self
 
@@ -115,3 +117,29 @@ class Run:
     def num_levels(self) -> int:
         """S, the sparsest level of its clips."""
         return self.refiner.corruption.num_levels(self.spec.num_frames)
+
+
+def load_text_encoder(run: Run) -> TextEncoder:
+    """The encoder for prompts of this run's own kind: ``encoder.encode(["a cat"])`` is a ``Clip``'s ``text``.
+
+    It is built when it is asked for, since training reads embeddings and Wan's umT5 is 11 GB. A run is told where the
+    weights are by ``load_run(path, overrides={"text": node})``.
+
+    Raises:
+        BadValue: the data set has no prompts, its encoder needs a folder, or the embeddings would be of another kind.
+    """
+    if run.spec.text_shape is None:
+        raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")
+    return build(run.config.text, spec=run.spec)
+
+
+def text_or_none(run: Run) -> TextEncoder | None:
+    """The encoder of the run's prompts; None without prompts, or where it needs weights and nobody chose it."""
+    if run.spec.text_shape is None:
+        return None
+    try:
+        return load_text_encoder(run)
+    except BadValue as error:
+        if error.value == "declared":
+            return None
+        raise

@@ -6,13 +6,14 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from interp_refiner.core import Corrupted, Draws
 from interp_refiner.data.codec import add_video, stacked, write_mp4
 from interp_refiner.data.medium import Medium
+from interp_refiner.evaluation.logged import log_picture, log_video
 from interp_refiner.evaluation.measures import keyframe_report
 from interp_refiner.model.sampler import Sampler
 
@@ -24,7 +25,7 @@ class ValidationVideo(L.Callback):
     """Shows the first held-out clips of the sparsest level, as the data module's medium does, after every validation.
 
     Writes ``samples/step_<n>.png`` (contact sheet), ``samples/step_<n>.mp4`` and ``samples/step_<n>.json`` (what became
-    of every keyframe) in the run folder, and an animated picture per clip to TensorBoard.
+    of every keyframe) in the run folder, an animated picture per clip to TensorBoard, and film and sheet to wandb.
 
     Args:
         output_dir: the run folder.
@@ -87,11 +88,15 @@ class ValidationVideo(L.Callback):
                     add_video(logger.experiment, f"val/clip_{number}", videos[-1], trainer.global_step, FPS)
         self.folder.mkdir(parents=True, exist_ok=True)
         name = self.folder / f"step_{trainer.global_step:06d}"
-        stacked(sheets).save(name.with_suffix(".png"))
+        (sheet := stacked(sheets)).save(name.with_suffix(".png"))
         name.with_suffix(".json").write_text(json.dumps(self.contract, indent=1) + "\n")
         width = max(video.shape[2] for video in videos)
         padded = [torch.nn.functional.pad(v, (0, 0, 0, width - v.shape[2]), value=255) for v in videos]
-        write_mp4(name.with_suffix(".mp4"), torch.cat(padded, 1), FPS)
+        film, file = torch.cat(padded, 1), name.with_suffix(".mp4")
+        write_mp4(file, film, FPS)
+        wandb = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        log_video(wandb, "val/clips", film, trainer.global_step, FPS, file)
+        log_picture(wandb, "val/clips_sheet", sheet, trainer.global_step)
 
 
 def _prompt(batch: Corrupted, index: int) -> str:

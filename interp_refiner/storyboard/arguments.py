@@ -1,6 +1,7 @@
-"""What callers of the pipeline may hand over, and what they get back, as in diffusers."""
+"""Arguments and output of the pipeline, as in diffusers."""
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -12,11 +13,33 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames
-from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.plan import VideoPlan
+from interp_refiner.storyboard.keyframe import Keyframe, Time
+from interp_refiner.storyboard.plan import OF_CLIPS, VideoPlan, VideoSize
 
 OutputType = Literal["pil", "np", "pt", "latent"]
 Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was trained on
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """The request for one video.
+
+    Attributes:
+        prompt: for the frames before the first keyframe with a prompt of its own, or its embedding; "" says nothing.
+        keyframes: given by the caller.
+        size: of the video.
+        keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
+            ``keyframes``, and without these for evenly spread ones.
+        negative_prompt: guidance leads away from it; words or an embedding.
+        seed: of all random draws.
+    """
+
+    prompt: str | Embedding = ""
+    keyframes: Sequence[Keyframe] = ()
+    size: VideoSize = OF_CLIPS
+    keyframes_at: Sequence[Time] | None = None
+    negative_prompt: str | Embedding = ""
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -26,11 +49,11 @@ class RefinerOutput:
     Attributes:
         frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
         latents: of the video; hard keyframes are in it bit for bit.
-        keyframes: those that were handed over, and those that were generated.
+        keyframes: those of the caller, and the generated ones.
         values: the encoded keyframes, 0 elsewhere.
-        interpolation: ``zbar``, what the refiner started from.
+        interpolation: ``zbar``, where the refiner starts.
         known, given: latent frames that are keyframes, and those that are constraints.
-        plan: what was made.
+        plan: of the video.
         disagreement: per joint between windows, see :class:`CrossFaded`.
     """
 
@@ -46,7 +69,7 @@ class RefinerOutput:
 
 
 def seed_of(generator: torch.Generator | int | None) -> int:
-    """What counts of a generator; another seed every time for None.
+    """The seed of a generator; a new one every time for None.
 
     Raises:
         BadValue: anything else.

@@ -8,12 +8,13 @@ from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.methods import NOISE
 from interp_refiner.evaluation.report import markdown_table
 
+TERMS = ("license", "base_model")  # as the hub calls them
 FPS = 8.0  # pixel frames a second, where the data set does not declare them
 CARD = """\
 ---
 library_name: interp_refiner
 pipeline_tag: image-to-video
----
+{terms}---
 
 # {title}
 
@@ -28,7 +29,8 @@ first, last = Keyframe(image=a, time=0), Keyframe(image=b, time="100%")
 video = pipe("{prompt}", keyframes=[first, last]).frames
 ```
 
-or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.yaml output=out.mp4`.
+or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.yaml output=out.mp4`, or by diffusers:
+`DiffusionPipeline.from_pretrained("<this folder>", custom_pipeline="pipeline", trust_remote_code=True)`.
 
 | | |
 |---|---|
@@ -51,7 +53,7 @@ GENERATOR_CARD = """\
 ---
 library_name: interp_refiner
 pipeline_tag: text-to-video
----
+{terms}---
 
 # interp_refiner: {title}
 
@@ -95,6 +97,7 @@ def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = N
     }
     folder = (parts.get("text") or {}).get("folder")
     return CARD.format(
+        terms=terms(trained),
         title=f"interp_refiner: {trained.get('experiment', 'refiner')}",
         interpolator=_class(parts["corruption"]["interpolator"]),
         prompt="" if not parts.get("text") else told,
@@ -107,7 +110,7 @@ def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = N
 
 
 def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
-    """What a card says of an evaluation, as plain values.
+    """The figures of an evaluation for a model card, as plain values.
 
     Args:
         evaluation: of the model.
@@ -146,6 +149,11 @@ def evaluated(stored: Mapping[str, Any] | None) -> str:
     return EVALUATION.format(**named, noise=NOISE, table=table)
 
 
+def terms(trained: Mapping[str, Any]) -> str:
+    """The lines of a card's head that the hub reads: licence, and the model that training began from."""
+    return "".join(f"{name}: {trained[name]}\n" for name in TERMS if trained.get(name) is not None)
+
+
 def _name(node: Mapping[str, Any]) -> str:
     """What a data set declared it as, or its class."""
     return node.get("name") or _class(node)
@@ -164,7 +172,7 @@ def generator_card(index: Mapping[str, Any]) -> str:
         else ""
     )
     title = index["trained"].get("experiment", "keyframes")
-    return GENERATOR_CARD.format(title=title, **_generator(index), files=files)
+    return GENERATOR_CARD.format(terms=terms(index["trained"]), title=title, **_generator(index), files=files)
 
 
 def _generator(index: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What turns a model's clean estimate into that of a storyboard: prompts a segment, guidance, proposals, steps."""
+"""Adapts a model's clean estimate to a storyboard: prompts per segment, guidance, proposals, steps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ OnStep = Callable[[int, Corrupted, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Prompts:
-    """What every frame of a video should show.
+    """The prompts of all frames of a video.
 
     Attributes:
         texts: the embeddings of the prompts that occur; None for a model without text.
@@ -33,7 +33,7 @@ class Prompts:
 def prompted(
     estimate: CleanEstimate, texts: Float[Tensor, "p l d"], prompt_of_frame: Int[Tensor, " t"]
 ) -> CleanEstimate:
-    """Every frame from the estimate under its own prompt; one estimate a prompt that occurs."""
+    """Every frame comes from the estimate under its own prompt; there is one estimate per prompt."""
     occurring = sorted(set(prompt_of_frame.tolist()))
 
     def of_segments(corrupted: Corrupted) -> Tensor:

@@ -1,5 +1,6 @@
-"""Objects from the plain values in a pipeline's folder, which may come from a stranger."""
+"""Builds objects from the plain values in a pipeline's folder, which may be untrusted."""
 
+import inspect
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -9,14 +10,27 @@ from typing import Any
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
-from interp_refiner.forward.corruption import BridgeTime, Corruption, Given, NoiseProfile
+from interp_refiner.forward.corruption import BridgeTime, Corruption, Drawn, Given, NoiseProfile
 from interp_refiner.forward.interpolator import Fields, Interpolator, LawOfMotion
 from interp_refiner.forward.schedule import Schedule, Selector
 from interp_refiner.forward.scheduled_sampling import Probability, ProposalConfidence, ScheduledSampling
 from interp_refiner.model.attention import Attention
-from interp_refiner.model.backbone import Backbone, KeyframeChannels, LoRA, Recomputation, Timestep
+from interp_refiner.model.backbone import (
+    Backbone,
+    Blocks,
+    Conditioning,
+    FactorisedSize,
+    Interface,
+    KeyframeChannels,
+    LoRA,
+    MapView,
+    Recomputation,
+    Timestep,
+    TrajectorySize,
+    WanSize,
+)
 from interp_refiner.model.keyframes import FlowTime, KeyframeFlow, KeyframeSampler
-from interp_refiner.model.objective import Gate, Matching, Objective
+from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
@@ -32,13 +46,40 @@ SLOTS: dict[str, type] = {
     "text": TextEncoder,
 }
 OF_GENERATOR: dict[str, type] = {"network": Backbone, "flow": KeyframeFlow, "sampler": KeyframeSampler}
-OF_CLIPS = ("backbone", "objective", "codec", "text")  # made of a ClipSpec
+OF_CLIPS = ("objective", "codec", "text")  # made of a ClipSpec
 PARTS: tuple[type, ...] = (
-    *(Attention, BridgeTime, Fields, Gate, Given, Guidance, Interpolator, KeyframeChannels, LawOfMotion, LoRA),
+    Attention,
+    Blocks,
+    BridgeTime,
+    Conditioning,
+    Drawn,
+    FactorisedSize,
+    Fields,
+    FlowTime,
+    Gate,
+    Given,
+    Guidance,
+    Interpolator,
+    KeyframeChannels,
+    KeyframeFlow,
+    KeyframeSampler,
+    LawOfMotion,
+    LoRA,
+    MapView,
     Matching,
-    *(NoiseProfile, Probability, ProposalConfidence, Recomputation, Schedule, ScheduledSampling),
-    *(Selector, Spacing, Still, Timestep),
-    *(FlowTime, KeyframeFlow, KeyframeSampler),
+    NoiseProfile,
+    PatchScore,
+    Probability,
+    ProposalConfidence,
+    Recomputation,
+    Schedule,
+    ScheduledSampling,
+    Selector,
+    Spacing,
+    Still,
+    Timestep,
+    TrajectorySize,
+    WanSize,
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)
 ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
@@ -58,15 +99,15 @@ def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path)
     if unknown := sorted(set(nodes) - set(SLOTS)):
         raise BadValue("components", unknown[0], " | ".join(SLOTS), SLOTS)
     parts: dict[str, Any] = {}
-    known = {"spec": spec}
+    known: dict[str, Any] = {"spec": spec}
     for name, base in SLOTS.items():
         supplied = known if name in OF_CLIPS else {}
         if name == "objective":
             supplied = known | {"num_levels": parts["corruption"].num_levels(spec.num_frames)}
         if name == "backbone":
             offered = parts["corruption"].interpolator.num_hypotheses
-            out_channels = parts["objective"].out_channels(spec.channels, offered)
-            supplied = known | {"num_hypotheses": offered, "out_channels": out_channels}
+            outputs = parts["objective"].out_channels(spec.channels, offered)
+            supplied = {"interface": Interface(spec, offered, outputs)}
         made = construct(nodes.get(name), folder, **supplied)
         parts[name] = None if name == "text" and made is None else _of_kind(name, made, base)
     return parts
@@ -76,8 +117,8 @@ def construct_generator(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) 
     """Network, flow and sampler of a generator of keyframes; raises as :func:`construct_components`."""
     if wrong := sorted(set(nodes) ^ set(OF_GENERATOR)):
         raise BadValue("components", wrong[0], " | ".join(OF_GENERATOR), OF_GENERATOR)
-    of_clips: dict[str, Any] = {"spec": spec}
-    supplied = {"network": of_clips | {"num_hypotheses": 0}, "flow": of_clips, "sampler": {}}
+    network = {"interface": Interface(spec, num_hypotheses=0)}
+    supplied: dict[str, dict[str, Any]] = {"network": network, "flow": {"spec": spec}, "sampler": {}}
     return {
         name: _of_kind(name, construct(nodes[name], folder, **supplied[name]), base)
         for name, base in OF_GENERATOR.items()
@@ -94,7 +135,8 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     """The object that a node of plain values describes, with arguments that no node holds.
 
     Raises:
-        BadValue: a ``_target_`` that is no component, which a stranger's folder could use to run anything.
+        BadValue: a ``_target_`` that is no component, which an untrusted folder could use to run any code; an argument
+            that the component of this version does not have.
     """
     if isinstance(node, str) and node.startswith(INSIDE):
         return str(folder / node)
@@ -106,6 +148,11 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     if "_target_" not in values:
         return {name: construct(value, folder) for name, value in values.items()}
     made_by = component(values.pop("_target_"))
+    known = inspect.signature(made_by).parameters
+    for name in values:
+        if name not in known:
+            allowed = f"an argument of {made_by.__name__}: another version wrote this folder, export it again"
+            raise BadValue("components", name, allowed, list(known))
     return made_by(**{name: construct(value, folder) for name, value in values.items()}, **supplied)
 
 

@@ -1,4 +1,4 @@
-"""What a video will cost: a small part of it is made and timed, and the rest told from shapes."""
+"""Estimates the cost of a video: times a small part of it and extrapolates from shapes."""
 
 import resource
 import time
@@ -32,15 +32,16 @@ COPIES = 8  # of the video's pixels at a time, when its report is made
 
 @dataclass(frozen=True)
 class Cost:
-    """What to expect.
+    """The expected cost.
 
     Attributes:
-        generated: passes of the network that makes keyframes, over all steps and windows; 0 where none is asked.
+        generated: passes of the network that makes keyframes, over all steps and windows; 0 without generated
+            keyframes.
         generating: seconds for them.
         estimates: passes of the refiner's network, over all steps, windows and prompts.
         refining: seconds for them.
         decoding: seconds for the video, and for the interpolation on its contact sheet.
-        gigabytes: the most that is held at a time, the model included: on the device, or by the process.
+        gigabytes: peak memory including the model, on the device or of the process.
     """
 
     generated: int
@@ -143,7 +144,7 @@ def _operations(pipeline: RefinerPipeline, space: Sequence[int], window: Corrupt
 
 
 class Held(TorchDispatchMode):
-    """Counts the bytes of tensors that are made and not freed.
+    """Counts the bytes of tensors that are allocated and not freed.
 
     Attributes:
         most: bytes at a time.

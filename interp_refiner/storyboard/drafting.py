@@ -1,4 +1,4 @@
-"""What a pipeline does before its refiner runs: keyframes in, an interpolation out."""
+"""The part of a pipeline before its refiner: from keyframes to an interpolation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,13 +11,13 @@ from interp_refiner.core import BadValue, Clip, Corrupted, Draws
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.storyboard.arguments import Embedding, prompt_or_embedding, seed_of
+from interp_refiner.storyboard.arguments import Embedding, Request
 from interp_refiner.storyboard.conditioning import Prompts, prompts_of
 from interp_refiner.storyboard.encoding import encode_keyframes, fit_notes
-from interp_refiner.storyboard.keyframe import Keyframe, Time
+from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.phase1 import Phase1
-from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.plan import OF_CLIPS, Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.saved import PipelineConfig
 
 KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
@@ -25,11 +25,11 @@ KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside 
 
 @dataclass(frozen=True)
 class Draft:
-    """What :meth:`Drafting.draft` returns, from which a video is refined.
+    """The result of :meth:`Drafting.draft`, the input of the refiner.
 
     Attributes:
-        plan: what will be made.
-        keyframes: those that were handed over, and those that are generated.
+        plan: of the video.
+        keyframes: those of the caller, and the generated ones.
         prompts: of all frames.
         draws: randomness of the video.
         corrupted: interpolation of the keyframes, and noise.
@@ -50,8 +50,8 @@ class Drafting:
         codec, text: of pictures and prompts; no encoder where prompts come as embeddings.
         corruption: interpolates, and draws noise.
         levels: how many keyframes each level had in training.
-        phase1: makes keyframes of prompts; None where all of them are handed over.
-        divisor: what the sides of latents must be divisible by.
+        phase1: generates keyframes from prompts; None if the caller gives all of them.
+        divisor: the sides of latents must be divisible by it.
         device: of the networks.
     """
 
@@ -78,59 +78,46 @@ class Drafting:
 
     @property
     def trust(self) -> float:
-        """The strength of generated keyframes for which none is said, see :class:`Keyframe`."""
+        """The default strength of generated keyframes, see :class:`Keyframe`."""
         return 0.0 if self.corruption.scheduled_sampling.replaces else 1.0
 
-    def planned(
-        self,
-        keyframes: Sequence[Keyframe],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-        keyframes_at: Sequence[Time] | None = None,
-        collide: bool = False,
-    ) -> tuple[list[Keyframe], VideoPlan]:
-        """The keyframes with those that the prompt is to make, and the plan of the video; raises as a call."""
-        made = list(keyframes)
+    def planned(self, request: Request, collide: bool = False) -> tuple[list[Keyframe], VideoPlan]:
+        """The keyframes with those that the prompt is to make, and the plan of the video.
+
+        Args:
+            request: the video.
+            collide: lets several keyframes want one slot, to look at the plan.
+
+        Raises:
+            BadValue: as a call of the pipeline.
+        """
+        made, at = list(request.keyframes), request.keyframes_at
         if self.phase1 is not None:
-            made = self.phase1.with_generated(self.planner, keyframes, keyframes_at, num_frames, fps)
-        elif keyframes_at is not None or any(keyframe.generated for keyframe in keyframes):
+            made = self.phase1.with_generated(self.planner, request.keyframes, at, request.size)
+        elif at is not None or any(keyframe.generated for keyframe in made):
             allowed = "null: there is no source of keyframes (keyframes=<generator> names one)"
-            raise BadValue("keyframes_at", keyframes_at, allowed)
-        plan = self.planner.plan(made, num_frames, height, width, fps, collide)
+            raise BadValue("keyframes_at", at, allowed)
+        plan = self.planner.plan(made, request.size, collide)
         if self.phase1 is not None:
             self.phase1.check(plan, made)
         return made, plan
 
     @torch.no_grad()
-    def draft(
-        self,
-        prompt: str | None = None,
-        keyframes: Sequence[Keyframe] = (),
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-        keyframes_at: Sequence[Time] | None = None,
-        negative_prompt: str | Embedding | None = None,
-        generator: torch.Generator | int | None = 0,
-        prompt_embeds: Embedding | None = None,
-    ) -> Draft:
-        """What refining starts from: encoded and generated keyframes, interpolation, noise.
+    def draft(self, request: Request) -> Draft:
+        """The input of refinement: encoded and generated keyframes, interpolation, noise.
 
-        The refiner's network is not run. Arguments and errors are those of a call.
+        The refiner's network is not run. Raises as a call of the pipeline.
         """
-        if not keyframes and prompt_embeds is None and not prompt and self.phase1 is not None:
-            raise BadValue("prompt", prompt, "what the video shows, or keyframes")
-        made, plan = self.planned(keyframes, num_frames, height, width, fps, keyframes_at)
+        silent = isinstance(request.prompt, str) and not request.prompt
+        if silent and not request.keyframes and self.phase1 is not None:
+            raise BadValue("prompt", None, "what the video shows, or keyframes")
+        made, plan = self.planned(request)
         rows, columns = (side * self.codec.spatial_factor for side in plan.latent_shape[2:])
         plan = replace(plan, notes=[*plan.notes, *fit_notes(made, columns, rows)])
-        base = prompt_or_embedding("prompt", prompt, prompt_embeds, self.config.spec.text_shape)
-        prompts, draws = self._prompts(plan, made, base), Draws(seed_of(generator), STREAM, [KEY])
+        prompts, draws = self._prompts(plan, made, request.prompt), Draws(request.seed, STREAM, [KEY])
         encoded, wanted = encode_keyframes(self.codec, plan, made, self.device)
         if wanted and self.phase1 is not None:
-            away = replace(prompts, negative=self._negative("" if negative_prompt is None else negative_prompt))
+            away = replace(prompts, negative=self._negative(request.negative_prompt))
             encoded = self.phase1(plan, wanted, encoded, away, draws)
         level = torch.full((1,), plan.level, device=self.device)
         clip, keyframe_plan = Clip(encoded.values, [KEY]), self.levels.plan(encoded.known, encoded.given)
@@ -143,21 +130,14 @@ class Drafting:
         )
 
     @torch.no_grad()
-    def interpolate(
-        self,
-        keyframes: Sequence[Keyframe],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-    ) -> Float[Tensor, "3 t h w"]:
+    def interpolate(self, keyframes: Sequence[Keyframe], size: VideoSize = OF_CLIPS) -> Float[Tensor, "3 n h w"]:
         """The decoded interpolation ``zbar`` of the keyframes. Raises as :meth:`draft`."""
-        return self.decode(self.draft(None, keyframes, num_frames, height, width, fps).corrupted.interpolation)
+        return self.decode(self.draft(Request(keyframes=keyframes, size=size)).corrupted.interpolation)
 
     @torch.no_grad()
     def decode(
         self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
-    ) -> Float[Tensor, "3 t h w"]:
+    ) -> Float[Tensor, "3 n h w"]:
         """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
         return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
 

@@ -1,4 +1,4 @@
-"""Keyframes to latents: pictures at the slot they will stand in."""
+"""Encodes keyframes as latents, at the latent slot of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,18 +1,22 @@
-"""From a run to a pipeline that needs no data set, and back."""
+"""Turns a run into a pipeline that needs no data set, and back."""
 
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from interp_refiner.config import run_metadata
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.config import build, run_metadata
+from interp_refiner.core import BadValue, ClipSpec, on_hub
+from interp_refiner.data import ShardedDataModule
+from interp_refiner.data.codec import declared_codec
+from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.storyboard.card import figures
+from interp_refiner.storyboard.chosen import with_components
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved import Components, PipelineConfig
@@ -79,10 +83,8 @@ def component_nodes(run: Run) -> dict[str, Any]:
     nodes["backbone"] = network_node(run)
     # a storyboard says what is known and given; of the schedule only the counts of its levels are left
     counts = run.refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
-    nodes["corruption"] |= {
-        "schedule": {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts},
-        "given": None,
-    }
+    nodes["corruption"]["schedule"] = {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts}
+    nodes["corruption"]["drawn"]["given"] = None
     return nodes
 
 
@@ -93,13 +95,14 @@ def network_node(run: Run) -> dict[str, Any]:
 
 
 def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
-    """Where the weights came from."""
+    """The origin of the weights."""
     metadata = run_metadata()
     return {
         "experiment": run.config.experiment_name,
         "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
         "distilled from": OmegaConf.select(run.config, "training.teacher"),
         "trained on": run.spec.made_by.get("generator") or Path(run.data.source.root).name,
+        "base_model": on_hub(run.config.backbone.get("pretrained")),
         "parameters": f"{sum(weight.numel() for weight in network.parameters()):,}",
         "versions": ", ".join(f"{name} {version}" for name, version in metadata["versions"].items()),
     }
@@ -117,3 +120,24 @@ def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
     own = {"interpolator": nodes["corruption"]["interpolator"], "experiment_name": stored["trained"].get("experiment")}
     config = OmegaConf.create(nodes | own | stored)
     return Run(config, module.eval(), pipe.codec, pipe.config.spec, folder=folder, checkpoint=folder)
+
+
+def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
+    """An exported pipeline as a run: with another sampler, and on clips, where the overrides name them."""
+    node = overrides.get("data") and OmegaConf.create(OmegaConf.to_container(overrides["data"], resolve=True))
+    for key, value in overrides.items():
+        if node is not None and key.startswith("data."):
+            OmegaConf.update(node, key.removeprefix("data."), value)
+        elif key not in ("data", "sampler", "medium"):
+            raise BadValue(key, value, f"no override: {folder} is an exported folder, which cannot be changed")
+    chosen = {"sampler": overrides["sampler"]} if "sampler" in overrides else {}
+    pipe = with_components(RefinerPipeline.from_pretrained(folder), chosen)
+    if node is None:
+        return run_of(pipe, folder)
+    clips = build(cast(DictConfig, node)).open()
+    if clips.spec.latent_shape != pipe.config.spec.latent_shape:
+        raise BadValue("data", list(clips.spec.latent_shape), f"clips {list(pipe.config.spec.latent_shape)}")
+    codec = declared_codec(clips.spec)
+    run = run_of(pipe.with_component("codec", codec, pipe.config.components["codec"]), folder)
+    run.spec, run.loader = clips.spec, ShardedDataModule(clips, run.refiner.corruption, codec, Video(codec, clips.spec))
+    return run

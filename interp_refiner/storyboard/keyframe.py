@@ -1,4 +1,4 @@
-"""What a storyboard pins to a time of the video."""
+"""Keyframes of a storyboard: pictures, frames or latents at a time of the video."""
 
 import re
 from collections.abc import Sequence
@@ -22,27 +22,28 @@ TIMES = "a frame (12), seconds ('1.5s'), minutes and seconds (1:30) or percent (
 
 @dataclass(frozen=True, eq=False)
 class Keyframe:
-    """A picture, a few frames or latents, and when the video shows them.
+    """A picture, a few frames or latents, and the time at which the video shows them.
 
-    ``hard`` keyframes are given frames: a latent slot that has one comes out equal to it bit for bit. The others are
-    proposals: the model knows them but may change them. With ``v`` the encoded keyframe and ``w`` its strength, every
-    clean estimate that the sampler makes is replaced in their slots by
+    ``hard`` keyframes are given frames: their latent slot equals them bit for bit. The others are proposals: the model
+    gets them as input but may change them. With ``v`` the encoded keyframe and ``w`` its strength, every clean estimate
+    of the sampler is replaced in their slots by
 
         z0_hat' = w v + (1 - w) z0_hat
 
-    the mean of the two that weighs the proposal with ``w / (1 - w)`` times the precision of the estimate. At ``w = 0``
-    the model sees the proposal and is free to leave it, at ``w = 1`` the slot shows ``v``. Strength is told to the
-    model in no other way: its confidence input is that of keyframes which training may replace (0.5), or 1 for a model
-    trained with ``scheduled_sampling=never``, which knows no other.
+    This is the mean of the two if the proposal has ``w / (1 - w)`` times the precision of the estimate. At ``w = 0``
+    the model gets the proposal and is free to ignore it; at ``w = 1`` the slot is ``v``. The strength has no other
+    effect on
+    the model: its confidence input is that of keyframes which training may replace (0.5), or 1 for a model trained with
+    ``scheduled_sampling=never``, which has no other value.
 
     Args:
         image: one picture: PIL, an array ``[h, w, 3]`` or a tensor ``[3, h, w]``, RGB in 0..1 or bytes.
         video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
             ``[3, n, h, w]``.
         latents: latents of about unit variance, one or more slots, the first of them at ``time``.
-        generated: made from the prompt by the pipeline's source of keyframes. It is a proposal; its strength defaults
-            to what the refiner knows from training: 0 where keyframes were replaced by proposals there, so that it has
-            learned to correct them, else 1, since its estimate in the slots of keyframes was never part of the loss.
+        generated: made from the prompt by the pipeline's source of keyframes. It is a proposal. Its default strength
+            depends on the refiner's training: 0 if keyframes were replaced by proposals, so that it can correct them;
+            else 1, because its estimate at keyframes was never part of the loss.
         time: a pixel frame (12), seconds (``"1.5s"``), minutes and seconds (``"1:30"``, ``"0:01:30"``)
             or percent of the way from first to last frame (``"50%"``).
         hard: a constraint. Defaults to true where no strength is given.
@@ -73,7 +74,7 @@ class Keyframe:
         if len(content) != 1:
             raise BadValue("keyframe", " and ".join(content) or None, f"exactly one of {', '.join(CONTENT)}")
         if self.generated and self.hard:
-            raise BadValue("hard", self.hard, "false for a generated keyframe: it is a proposal")
+            raise BadValue("hard", self.hard, "false for a generated keyframe, which is a proposal")
         check_strength(None if self.generated else self.hard, self.strength)
         parse_time(self.time)
         choice("fit", self.fit, get_args(Fit))
@@ -98,11 +99,11 @@ class Keyframe:
 def check_strength(hard: bool | None, strength: float | None) -> None:
     """Refuses a strength outside 0..1, one beside ``hard=True``, and ``hard=False`` without one."""
     if strength is not None and not 0 <= strength <= 1:
-        raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is shown)")
+        raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is kept)")
     if strength is not None and hard:
-        raise BadValue("strength", strength, "hard: true or a strength, not both: what is hard is kept bit for bit")
+        raise BadValue("strength", strength, "hard: true or a strength, not both; a hard keyframe is kept bit for bit")
     if strength is None and hard is False:
-        raise BadValue("hard", "false", "a strength from 0 to 1 beside it, for a keyframe that may be changed")
+        raise BadValue("hard", "false", "hard: false only together with a strength from 0 to 1")
 
 
 def parse_time(time: Time) -> tuple[float, str]:

@@ -1,4 +1,4 @@
-"""From a storyboard's keyframes to a plan and a level that the model knows from training."""
+"""Maps a storyboard's keyframes to a plan and to a level of the model's training."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ class Levels:
         return next(finest, self.sparsest)
 
     def plan(self, known: Bool[Tensor, "1 t"], given: Bool[Tensor, "1 t"]) -> KeyframePlan:
-        """The plan of which exactly ``known`` are keyframes at their own level and every sparser one.
+        """The plan with exactly ``known`` as keyframes at their own level and every sparser one.
 
         Finer levels split the largest gaps, as ``schedule=uniform`` does; their counts are those of training, scaled to
         the clip's length.
@@ -48,7 +48,7 @@ class Levels:
         return KeyframePlan.from_ranks(rank_by_splitting(known, known), counts, given, known)
 
     def of_density(self, corrupted: Corrupted) -> Corrupted:
-        """A stretch of a clip at the level that its own share of keyframes means."""
+        """A part of a clip at the level of its own share of keyframes."""
         known = corrupted.known
         level = [self.level(count, known.shape[1]) for count in known.sum(1).tolist()]
         return replace(corrupted, level=torch.tensor(level, device=known.device))

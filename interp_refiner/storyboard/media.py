@@ -1,4 +1,4 @@
-"""Pictures and frames of videos for keyframes, brought to the size of the video."""
+"""Reads pictures and video frames for keyframes, and fits them to the size of the video."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,11 +25,11 @@ SLACK = 0.02  # resampling overshoots a little
 
 @dataclass(frozen=True)
 class Shown:
-    """What a file shows.
+    """The content of a file.
 
     Attributes:
-        pictures: in time, of one size.
-        remarks: what was converted, left out or missing, one phrase each.
+        pictures: in time order, of one size.
+        remarks: one phrase each about conversions, unused parts and missing parts.
         rate: frames a second of a video, 0 where it does not say.
     """
 

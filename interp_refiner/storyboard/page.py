@@ -1,4 +1,4 @@
-"""The layout of the demo page, in gradio; what it does is :class:`Studio`'s."""
+"""The layout of the demo page, in gradio; :class:`Studio` has its functions."""
 
 import base64
 import html
@@ -16,9 +16,9 @@ from interp_refiner.storyboard import VideoPlan
 from interp_refiner.storyboard.studio import CONTRACT, Number, Pinned, Studio, pinned, storyboard
 
 TITLE = "Storyboard to video"
-INTRO = "Drop pictures and place them in time. The interpolation follows every change; the button refines it."
+INTRO = "Drop pictures and place them in time. Every change updates the interpolation; the button refines it."
 HINT = "Drop at least one picture."
-GENERATES = "A prompt alone becomes a video, too: the button makes its keyframes."
+GENERATES = "A prompt without pictures is enough, too: the button generates its keyframes."
 OR_A_PROMPT = "Drop a picture, or write what the video shows and press Refine."
 PICTURES = [".png", ".jpg", ".jpeg", ".webp"]
 # fonts of the system: the page loads nothing from elsewhere
@@ -242,7 +242,7 @@ def refining(studio: Studio) -> Callable:
 
 
 def hint(studio: Studio) -> str:
-    """What is to be done on an empty page."""
+    """The hint on an empty page."""
     return OR_A_PROMPT if studio.generates else HINT
 
 

@@ -1,4 +1,4 @@
-"""Phase 1 in a pipeline: which keyframes a prompt is to make, and how they are made, window by window."""
+"""Phase 1 in a pipeline: generates keyframes from a prompt, window by window."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +18,7 @@ from interp_refiner.model.keyframes import (
 from interp_refiner.storyboard.conditioning import Prompts
 from interp_refiner.storyboard.encoding import Encoded
 from interp_refiner.storyboard.keyframe import Keyframe, Time
-from interp_refiner.storyboard.plan import Planner, VideoPlan
+from interp_refiner.storyboard.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.timeline import Grid, place
 from interp_refiner.storyboard.windows import Window
 
@@ -28,7 +28,7 @@ DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
 @dataclass(frozen=True)
 class Phase1:
-    """A source of keyframes, and the clips that it knows.
+    """A source of keyframes, and the clips that it was trained on.
 
     Attributes:
         source: makes keyframes of clips of ``spec``.
@@ -36,8 +36,8 @@ class Phase1:
         count: K, the fewest keyframes of a clip that the source was trained with; None for any.
         components: how to build network, flow and sampler of a trained source again, as in :class:`PipelineConfig`;
             empty for any other.
-        trained: where it came from, for the card.
-        asked: what is asked for keyframes: ``source``, or :class:`Rescaled` around it; None for ``source``.
+        trained: its origin, for the model card.
+        asked: the source that is called: ``source``, or :class:`Rescaled` around it; None for ``source``.
     """
 
     source: KeyframeSource
@@ -68,8 +68,7 @@ class Phase1:
         planner: Planner,
         keyframes: Sequence[Keyframe],
         at: Sequence[Time] | None,
-        num_frames: int | None,
-        fps: float | None,
+        size: VideoSize,
     ) -> list[Keyframe]:
         """The keyframes of a storyboard, and generated ones at those of the times ``at`` whose latent slot is free.
 
@@ -78,8 +77,7 @@ class Phase1:
         Raises:
             BadValue: a time outside the clip, naming its place in ``keyframes_at``.
         """
-        grid = Grid.of(planner.codec, planner.length(num_frames, None, None))
-        rate = fps or planner.fps
+        grid, rate = planner.grid(size.num_frames), planner.rate(size.fps)
         if at is None:
             at = [] if keyframes else spread(planner, grid, self.count)
         taken = {slot for placed in place(keyframes, grid, rate, planner.codec) for slot in placed.slots}
@@ -133,7 +131,7 @@ class Phase1:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request.
+    """One call of the source.
 
     Attributes:
         part: the window.
@@ -180,7 +178,7 @@ def spread(planner: Planner, grid: Grid, count: int | None) -> list[Time]:
 def check_fit(own: ClipSpec, wanted: ClipSpec) -> None:
     """Refuses, with :class:`BadValue`, a source whose clips are ``own`` for a refiner of clips that are ``wanted``.
 
-    Other statistics are no obstacle, see :class:`Rescaled`.
+    Other statistics are allowed, see :class:`Rescaled`.
     """
     if own.latent_shape != wanted.latent_shape:
         allowed = f"a source of clips {list(wanted.latent_shape)}, which the refiner was trained on"

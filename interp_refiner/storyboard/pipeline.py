@@ -1,4 +1,4 @@
-"""Keyframes in, a video out: the refiner in the style of diffusers' pipelines."""
+"""A refiner as a pipeline in the style of diffusers: from keyframes to a video."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -32,8 +32,10 @@ from interp_refiner.storyboard.arguments import (
     Embedding,
     OutputType,
     RefinerOutput,
+    Request,
     as_output,
     prompt_or_embedding,
+    seed_of,
 )
 from interp_refiner.storyboard.conditioning import (
     OnStep,
@@ -44,10 +46,11 @@ from interp_refiner.storyboard.conditioning import (
     with_proposals,
 )
 from interp_refiner.storyboard.drafting import Drafting
+from interp_refiner.storyboard.inference import LowMemory
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.phase1 import Phase1
-from interp_refiner.storyboard.plan import VideoPlan
+from interp_refiner.storyboard.plan import VideoPlan, VideoSize
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
 from interp_refiner.storyboard.windows import CrossFaded
 from interp_refiner.training import check_method
@@ -56,8 +59,8 @@ from interp_refiner.training.checkpoint import located
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 
 
-class RefinerPipeline(Drafting):
-    """A trained refiner with everything that it takes to make a video of keyframes.
+class RefinerPipeline(LowMemory, Drafting):
+    """A trained refiner with all components to make a video from keyframes.
 
         pipe = RefinerPipeline.from_pretrained("exported").to("cuda")
         first, last = Keyframe(image=a, time=0), Keyframe(image=b, time="100%", strength=0.7)
@@ -83,12 +86,15 @@ class RefinerPipeline(Drafting):
         self.progress: dict[str, Any] = {}
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "RefinerPipeline":
+    def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "RefinerPipeline":
         """The pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` where there is none.
 
-        ``from_pretrained("shipped")`` is the one that comes with the package.
+        Args:
+            folder: a path, a model of the hub, or ``shipped``: the one that comes with the package.
+            torch_dtype: see :meth:`to`.
         """
-        return cls(*load_components(located(folder)))
+        pipeline = cls(*load_components(located(folder)))
+        return pipeline if torch_dtype == torch.float32 else pipeline.to(torch_dtype)
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers.
@@ -120,15 +126,6 @@ class RefinerPipeline(Drafting):
         other.phase1 = phase1.of_clips(self.config.spec)
         return other
 
-    def to(self, device: torch.device | str) -> "RefinerPipeline":
-        """Moves the networks; returns itself."""
-        self.device = torch.device(device)
-        for module in (self.backbone, self.objective, self.codec):
-            module.to(self.device)
-        if self.phase1 is not None:
-            self.phase1.source.to(self.device)
-        return self
-
     def set_progress_bar_config(self, **settings: Any) -> None:
         """Arguments of tqdm, such as ``disable=True``."""
         self.progress = settings
@@ -137,7 +134,6 @@ class RefinerPipeline(Drafting):
         """``z0_hat`` of the model itself."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
 
-    @torch.no_grad()
     def __call__(
         self,
         prompt: str | None = None,
@@ -156,7 +152,7 @@ class RefinerPipeline(Drafting):
         output_type: OutputType = "pil",
         callback_on_step_end: OnStepEnd | None = None,
     ) -> RefinerOutput:
-        """Makes a video that keeps its hard keyframes.
+        """Makes a video that keeps its hard keyframes. The arguments are named as in diffusers; see :meth:`make`.
 
         Args:
             prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
@@ -169,7 +165,7 @@ class RefinerPipeline(Drafting):
                 is a sample, too. None for the sampler that the model comes with.
             negative_prompt: what guidance leads away from.
             guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
-            generator: only its seed counts: the same seed gives the same video. None: another video every time.
+            generator: only its seed is used: the same seed gives the same video. None: a new video every time.
             prompt_embeds, negative_prompt_embeds: ``[L, D]`` or ``[1, L, D]`` as trained on, in place of the prompts;
                 no text encoder is needed then.
             output_type: of the frames.
@@ -181,12 +177,31 @@ class RefinerPipeline(Drafting):
                 corruption does not allow, prompts without a text encoder, both a prompt and its embedding, or neither
                 keyframes nor a prompt.
         """
+        trained = self.config.spec.text_shape
+        request = Request(
+            prompt=prompt_or_embedding("prompt", prompt, prompt_embeds, trained),
+            keyframes=keyframes,
+            size=VideoSize(num_frames, height, width, fps),
+            keyframes_at=keyframes_at,
+            negative_prompt=prompt_or_embedding("negative_prompt", negative_prompt, negative_prompt_embeds, trained),
+            seed=seed_of(generator),
+        )
+        return self.make(request, num_inference_steps, guidance_scale, output_type, callback_on_step_end)
+
+    @torch.no_grad()
+    def make(
+        self,
+        request: Request,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        output_type: OutputType = "pil",
+        callback_on_step_end: OnStepEnd | None = None,
+    ) -> RefinerOutput:
+        """Makes the video of a request; arguments and errors are those of a call."""
         choice("output_type", output_type, get_args(OutputType))
-        shape, negative = self.config.spec.text_shape, negative_prompt_embeds
-        away = prompt_or_embedding("negative_prompt", negative_prompt, negative, shape)
-        sampler, guidance = self._sampler(num_inference_steps), self.guidance(guidance_scale, away)
-        size = (num_frames, height, width, fps)
-        draft = self.draft(prompt, keyframes, *size, keyframes_at, away, generator, prompt_embeds)
+        sampler = self._sampler(num_inference_steps)
+        guidance = self.guidance(guidance_scale, request.negative_prompt)
+        draft = self.draft(request)
         plan, keyframes, corrupted = draft.plan, draft.keyframes, draft.corrupted
         faded = CrossFaded(self._estimates(plan, draft.prompts, guidance), plan.parts, self.levels)
         estimate = with_proposals(faded, corrupted.values, strengths(plan, keyframes, self.trust).to(self.device))
@@ -195,8 +210,10 @@ class RefinerPipeline(Drafting):
             told = counted(estimate, self._on_step(progress, callback_on_step_end))
             latents = sampler(told, corrupted, draft.draws, self.corruption)
             progress.set_description("decoding")
+            self.before_decoding()
             frames = latents if output_type == "latent" else as_output(self.decode(latents), output_type)
             progress.update()
+        self.free_hooks()
         return RefinerOutput(
             frames=frames,
             latents=latents,

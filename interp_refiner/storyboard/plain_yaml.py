@@ -1,4 +1,4 @@
-"""YAML and JSON as they look: ``1:30`` is no number, ``010`` is ten, and a key that is there twice is a mistake."""
+"""Strict YAML and JSON: ``1:30`` is not a number, ``010`` is ten, and a duplicate key is an error."""
 
 import json
 import re

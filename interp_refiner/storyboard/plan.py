@@ -1,4 +1,4 @@
-"""What a storyboard will be made into, known before anything is sampled."""
+"""Plans a video before anything is sampled: size, keyframes on the latent grid, windows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,27 @@ from interp_refiner.storyboard.windows import Window, windows
 
 
 @dataclass(frozen=True)
+class VideoSize:
+    """The requested size; None for that of the clips that the model was trained on.
+
+    Attributes:
+        num_frames: pixel frames.
+        height, width: pixels.
+        fps: frames a second.
+    """
+
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+
+
+OF_CLIPS = VideoSize()  # that of the model's clips
+
+
+@dataclass(frozen=True)
 class VideoPlan:
-    """A video's size, where its keyframes snap to, and how it is cut into windows.
+    """A video's size, the latent slots of its keyframes, and its windows.
 
     Attributes:
         latent_shape: ``(c, t, y, x)``.
@@ -71,6 +90,16 @@ class Planner:
             nearest_lengths(self.codec, wanted), key=lambda n: abs(n - seconds * (fps or self.fps))
         )  # fmt: skip
 
+    def grid(self, frames: int | None) -> Grid:
+        """Pixel frames and latent slots of a video of so many frames; None for those of the model's clips."""
+        return Grid.of(self.codec, self.length(frames, None, None))
+
+    def rate(self, fps: float | None) -> float:
+        """Frames a second, those of the data for None; raises :class:`BadValue` for what is no rate."""
+        if fps is not None and not 0 < fps < inf:
+            raise BadValue("fps", fps, "a positive number")
+        return self.fps if fps is None else fps
+
     def size(self, height: int | None, width: int | None) -> tuple[int, int]:
         """Pixel rows and columns; raises :class:`BadValue` for what codec and backbone cannot divide."""
         factor, sizes = self.codec.spatial_factor, []
@@ -88,20 +117,12 @@ class Planner:
             sizes.append(side)
         return sizes[0], sizes[1]
 
-    def plan(
-        self,
-        keyframes: Sequence[Keyframe],
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        fps: float | None = None,
-        collide: bool = False,
-    ) -> VideoPlan:
+    def plan(self, keyframes: Sequence[Keyframe], size: VideoSize = OF_CLIPS, collide: bool = False) -> VideoPlan:
         """Places the keyframes and cuts the clip into windows.
 
         Args:
             keyframes: at least one.
-            num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
+            size: of the video.
             collide: lets several keyframes want one slot, to look at the plan.
 
         Raises:
@@ -109,11 +130,8 @@ class Planner:
         """
         if not keyframes:
             raise BadValue("keyframes", [], "at least one keyframe")
-        rows, columns = self.size(height, width)
-        grid = Grid.of(self.codec, self.length(num_frames, None, None))
-        if fps is not None and not 0 < fps < inf:
-            raise BadValue("fps", fps, "a positive number")
-        rate = fps or self.fps
+        rows, columns = self.size(size.height, size.width)
+        grid, rate = self.grid(size.num_frames), self.rate(size.fps)
         placed = place(keyframes, grid, rate, self.codec)
         if not collide:
             refuse_collisions(placed, keyframes)
@@ -139,7 +157,7 @@ class Planner:
             notes.append(f"the model was trained on {self.latent_shape[1]} latent frames, this clip has {shape[1]}")
         ends = [name for name, slot in (("first", 0), ("last", shape[1] - 1)) if slot not in known]
         if ends:
-            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame: the nearest one is held there")
+            notes.append(f"no keyframe in the {' and '.join(ends)} latent frame; the nearest one is repeated there")
         if not self.replaces and not all(keyframe.given for keyframe in keyframes):
-            notes.append("the model was trained on true keyframes only: it takes proposals for true ones")
+            notes.append("the model was trained on true keyframes only, so it treats proposals as true")
         return notes

@@ -1,4 +1,4 @@
-"""Keyframes of a prompt as a storyboard with pictures: to look at, to replace, and to go on from."""
+"""Writes generated keyframes as a storyboard with pictures, which the user can look at, edit and use."""
 
 import json
 from collections.abc import Callable
@@ -39,12 +39,10 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
     """
     board, output = board_of(cfg), writable("output", Path(cfg.output).expanduser())
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise BadValue("output", output, "a new or empty folder: something is there already")
+        raise BadValue("output", output, "a new or empty folder; this one is not empty")
     pipeline = load()
     with naming("storyboard") if cfg.storyboard is not None else nullcontext():
-        keyframes, size, _ = read_board(pipeline, board)
-        asked = {"keyframes_at": board.keyframes_at, "negative_prompt": board.negative_prompt, "generator": cfg.seed}
-        draft = pipeline.draft(board.prompt, keyframes, **size, **asked)
+        draft = pipeline.draft(read_board(pipeline, board, cfg.seed)[0])
         if not any(keyframe.generated for keyframe in draft.keyframes):
             raise BadValue("keyframes_at", board.keyframes_at, "times at which a keyframe is to be made")
     command = f"python -m interp_refiner.sample checkpoint={cfg.checkpoint} storyboard={output / BOARD} output=out.mp4"

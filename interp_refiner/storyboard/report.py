@@ -1,4 +1,4 @@
-"""What became of the keyframes and the joints, and a picture of it."""
+"""The report of a video: its keyframes, its joints, and a contact sheet."""
 
 from typing import Any
 
@@ -68,7 +68,7 @@ def _where(keyframe: Keyframe, placed: Placed) -> dict[str, Any]:
 
 
 def joint_records(result: RefinerOutput) -> list[dict[str, Any]]:
-    """Where windows meet: how far their estimates of the overlap differ, and how the video bends there.
+    """The joints between windows: the difference of their estimates of the overlap, and the flicker there.
 
     ``disagreement`` is the root mean square difference over the frames of the overlap that are not known, in the last
     clean estimate; None where there is none. ``seam_flicker`` (see :class:`KeyframeReport`) is the mean over the

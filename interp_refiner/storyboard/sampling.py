@@ -12,15 +12,16 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from interp_refiner.config import run_metadata, writable
-from interp_refiner.core import BadValue, choice, save_tensors
+from interp_refiner.core import BadValue, choice, forget_peak_memory, peak_memory, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
-    Keyframe,
     RefinerOutput,
     RefinerPipeline,
+    Request,
     Storyboard,
     VideoPlan,
+    VideoSize,
     load_storyboard,
     parse_storyboard,
 )
@@ -63,9 +64,9 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         pipeline = load()
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard") if cfg.storyboard is not None else nullcontext():
-        keyframes, size, notes = read_board(pipeline, board, only_looks=cfg.dry_run)
+        request, notes = read_board(pipeline, board, cfg.seed, only_looks=cfg.dry_run)
         notes += unguided(board, pipeline)
-        keyframes, plan = pipeline.planned(keyframes, **size, keyframes_at=board.keyframes_at, collide=cfg.dry_run)
+        keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)
         sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
@@ -73,9 +74,9 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
             pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in keyframes)])
             show_cost(pipeline, plan, keyframes)
             return
+        forget_peak_memory(pipeline.device)
         with timed(seconds, "refining and decoding"):
-            size |= {"negative_prompt": board.negative_prompt, "generator": cfg.seed}
-            result = pipeline(board.prompt, keyframes, **size, output_type="pt")
+            result = pipeline.make(request, output_type="pt")
     report = {
         "storyboard": str(cfg.storyboard) if cfg.storyboard is not None else None,
         "checkpoint": str(cfg.checkpoint),
@@ -83,6 +84,7 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         "notes": [*notes, *plan.notes],
         "keyframes": keyframe_records(result, result.frames),
         "joints": joint_records(result),
+        "peak_memory_gb": round(peak_memory(pipeline.device) / 1e9, 3),
     }
     with timed(seconds, "writing"):
         write_mp4(output["video"], result.frames, plan.fps, cfg.upscale, sound=sound)
@@ -115,11 +117,11 @@ def plain(value: Any) -> Any:
 
 
 def read_board(
-    pipeline: RefinerPipeline, board: Storyboard, only_looks: bool = False
-) -> tuple[list[Keyframe], dict[str, Any], list[str]]:
-    """The keyframes at the size of the video, length and size as the pipeline's arguments, and what had to be fitted.
+    pipeline: RefinerPipeline, board: Storyboard, seed: int = 0, only_looks: bool = False
+) -> tuple[Request, list[str]]:
+    """A storyboard's settings, its keyframes at the size of the video, and a line for every fitted picture.
 
-    With ``only_looks`` the files are read, but no picture is kept: enough for a plan.
+    With ``only_looks`` the files are read, but no picture is kept, which is enough for a plan.
 
     Raises:
         BadValue: naming the entry or the setting.
@@ -129,7 +131,8 @@ def read_board(
     frames = planner.length(board.frames, board.seconds, board.fps)
     longest = frames + pipeline.codec.temporal_factor
     keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
-    return keyframes, {"num_frames": frames, "height": height, "width": width, "fps": board.fps}, fitted
+    size = VideoSize(frames, height, width, board.fps)
+    return Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed), fitted
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
@@ -164,12 +167,12 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
         if file.resolve() in read or any(file.exists() and file.samefile(other) for other in sources if other.exists()):
             raise BadValue("output", cfg.output, f"another name: {file} is read for this video, and would be replaced")
     if (frames := files.get("frames")) and frames.exists() and (not frames.is_dir() or any(frames.iterdir())):
-        raise BadValue("output", cfg.output, f"another name: {frames} is there already, for also=frames")
+        raise BadValue("output", cfg.output, f"another name, because also=frames would write to {frames}, which exists")
     return files
 
 
 def unguided(board: Storyboard, pipeline: RefinerPipeline) -> list[str]:
-    """A line for a negative prompt that nothing leads away from."""
+    """A line for a negative prompt without guidance."""
     if not board.negative_prompt or isinstance(pipeline.sampler.guidance, ClassifierFree):
         return []
     return ["negative_prompt has no effect without guidance: sampler=<name> sampler/guidance=classifier_free"]
@@ -193,6 +196,7 @@ def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan
         "level": plan.level,
         "windows": [asdict(part) for part in plan.parts],
         "device": str(pipeline.device),
+        "inference": plain(cfg.inference),
         **({"keyframes_from": repr(pipeline.phase1.source)} if pipeline.phase1 is not None else {}),
     }
 

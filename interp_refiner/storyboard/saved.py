@@ -1,4 +1,4 @@
-"""A pipeline's folder: what is in it, how it is written and read.
+"""Writes and reads a pipeline's folder.
 
 model_index.json          what the model was trained on, and how to build every component
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
@@ -6,6 +6,7 @@ refiner.safetensors       the backbone's weights beside it: keyframe channels, n
 interpolator.safetensors  of a learned interpolator
 vae/                      of a codec with weights
 keyframes/                the generator of keyframes, a folder of its own kind, see :mod:`saved_generator`
+pipeline.py               by which diffusers' DiffusionPipeline opens the folder
 README.md                 the model card
 """
 
@@ -44,7 +45,7 @@ from interp_refiner.storyboard.weights import (
 from interp_refiner.training.checkpoint import INDEX, is_exported
 
 WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
-VAE = "vae"
+VAE, OPENED_BY = "vae", "pipeline.py"
 
 CLASS = "RefinerPipeline"
 OBJECTIVE = "objective."  # before the names of an objective's own parameters
@@ -52,7 +53,7 @@ OBJECTIVE = "objective."  # before the names of an objective's own parameters
 
 @dataclass(frozen=True)
 class Components:
-    """What a pipeline is made of."""
+    """The components of a pipeline."""
 
     backbone: Backbone
     objective: Objective
@@ -65,7 +66,7 @@ class Components:
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """What is stored beside the weights.
+    """The settings that are stored beside the weights.
 
     Attributes:
         spec: of the clips that the model was trained on, with the statistics of its codec.
@@ -95,7 +96,9 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
         allowed = f"an exported refiner, this is a {stored.get('_class_name')}"
         raise BadValue("checkpoint", folder, allowed + (": keyframes=<it>" if is_generator(folder) else ""))
     if "spec" not in stored:
-        raise BadValue("checkpoint", folder, "an export of this version: an older one wrote it, export the run again")
+        raise BadValue(
+            "checkpoint", folder, "an export of this version; an older version wrote this one, export the run again"
+        )
     spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
     config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
@@ -123,6 +126,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if vae is not None:
         vae.save_pretrained(folder / VAE)
         components["codec"]["folder"] = INSIDE + VAE
+    (folder / OPENED_BY).write_bytes(Path(__file__).with_name("diffusers_pipeline.py").read_bytes())
     index = {"_class_name": CLASS, **asdict(config), "components": components}
     generator = None if parts.phase1 is None else generator_index(parts.phase1)
     if parts.phase1 is not None:

@@ -1,4 +1,4 @@
-"""A generator's folder, alone or as ``keyframes/`` in a pipeline's: what is in it, how it is written and read.
+"""Writes and reads a generator's folder, alone or as ``keyframes/`` in a pipeline's.
 
 model_index.json          what the generator was trained on, and how to build network, flow and sampler
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained

@@ -45,6 +45,7 @@ class SampleSettings(KeyframesSettings):
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
         fps: of held-out clips; a storyboard has its own.
+        inference: precision, offloading and more of a video, see :class:`Inference`.
     """
 
     dry_run: bool = False
@@ -56,3 +57,4 @@ class SampleSettings(KeyframesSettings):
     split: str | None = None
     anchors: str | None = None
     fps: float = 8.0
+    inference: Any = None

@@ -1,4 +1,4 @@
-"""A storyboard file: what is wanted of a video, as YAML or JSON.
+"""Reads a storyboard file: the description of a video, as YAML or JSON.
 
     width: 56
     height: 32
@@ -242,7 +242,7 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
         with naming(f"keyframes[{index}]"):
             _check(entry)
             if entry.sound and any(other.sound for other in board.keyframes[:index]):
-                raise BadValue("sound", entry.sound, "one keyframe whose sound is carried over, there is one before")
+                raise BadValue("sound", entry.sound, "only one keyframe with sound; there is one before")
     return board
 
 
@@ -251,9 +251,9 @@ def _check(entry: Entry) -> None:
     if len(sources) != 1:
         raise BadValue("image", " and ".join(sources) or None, "exactly one of image, clip and video")
     if (entry.frame is None) == (entry.video is not None):
-        raise BadValue("frame", entry.frame, "a frame of the video, beside video and only there")
+        raise BadValue("frame", entry.frame, "only together with video, for a frame of it")
     if entry.sound and entry.image is not None:
-        raise BadValue("sound", entry.sound, "a clip or a video beside it: pictures have no sound")
+        raise BadValue("sound", entry.sound, "only for a clip or a video, because pictures have no sound")
     parse_time(entry.time)
     if entry.frame is not None:
         with naming("frame", "time"):
@@ -262,7 +262,7 @@ def _check(entry: Entry) -> None:
 
 
 def _told(error: Any) -> BadValue:
-    """A finding of pydantic as one line: the entry, what came, what is allowed."""
+    """An error of pydantic as one line: the entry, its value, what is allowed."""
     kind, loc, value = error["type"], error["loc"], error["input"]
     if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # which member of a union it was held against
         loc = loc[:-1]
@@ -270,7 +270,7 @@ def _told(error: Any) -> BadValue:
     if kind == "extra_forbidden":
         known = list((Entry if len(loc) > 1 else Storyboard).model_fields)
         near = suggestion(loc[-1], known)
-        return BadValue(name, value, f"no such key, but {' | '.join(known)}{near}")
+        return BadValue(name, value, f"a known key: {' | '.join(known)}{near}")
     if kind == "literal_error":
         return BadValue(name, value, " | ".join(get_args(Fit)), get_args(Fit))
     if kind == "model_type":

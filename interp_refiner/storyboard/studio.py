@@ -1,4 +1,4 @@
-"""What the demo page does with a storyboard, without the page."""
+"""The functions of the demo page, without its layout."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -129,9 +129,9 @@ class Studio:
 
     def interpolate(self, board: Storyboard, session: str) -> Interpolated:
         """The video that the refiner starts from; the network is not run."""
-        keyframes, size, fitted = read_board(self.pipeline, board)
-        plan = self.pipeline.planner.plan(keyframes, **size)
-        video = self.pipeline.interpolate(keyframes, **size)
+        request, fitted = read_board(self.pipeline, board)
+        plan = self.pipeline.planner.plan(request.keyframes, request.size)
+        video = self.pipeline.interpolate(request.keyframes, request.size)
         file = write_mp4(self.folder / session / "interpolation.mp4", video, plan.fps, self._scale(video))
         return Interpolated(file, plan, [*fitted, *plan.notes])
 
@@ -139,7 +139,7 @@ class Studio:
         self, board: Storyboard, sampler: str, steps: int, seed: int, session: str, progress: Progress
     ) -> Refined:
         """The refined video; ``progress(done, of)`` is called after every clean estimate and after decoding."""
-        keyframes, size, _ = read_board(self.pipeline, board)
+        request, _ = read_board(self.pipeline, board, seed)
         pipeline = copy.copy(self.models.get(sampler, self.pipeline))
         pipeline.progress = self.pipeline.progress
         pipeline.sampler = self._sampler(sampler, steps)
@@ -149,9 +149,7 @@ class Studio:
             progress(step + 1, total)
             return tensors
 
-        result = pipeline(
-            board.prompt, keyframes, **size, generator=seed, output_type="pt", callback_on_step_end=on_step_end
-        )
+        result = pipeline.make(request, output_type="pt", callback_on_step_end=on_step_end)
         video = result.frames
         file = write_mp4(self.folder / session / "refined.mp4", video, result.plan.fps, self._scale(video))
         interpolation = pipeline.decode(result.interpolation, like=result.latents)

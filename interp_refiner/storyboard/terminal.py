@@ -1,4 +1,4 @@
-"""What ``interp_refiner.sample`` prints of a video: its plan, its cost, and what became of its keyframes."""
+"""The output of ``interp_refiner.sample`` for a video: its plan, its cost, and the state of its keyframes."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ CONTRACT = ("keyframe", "frame", "kind", "exact", "PSNR", "colour shift", "seam 
 
 
 def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> None:
-    """Prints where every keyframe snaps to, what collides and what does not match."""
+    """Prints the latent slot of every keyframe, collisions, and differences from training."""
     console = terminal(wide=True)
     c, t, y, x = plan.latent_shape
     console.print(
@@ -40,7 +40,7 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
 
 
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
-    """Prints what the video will take, from one estimate and a few decoded frames that are timed now."""
+    """Prints the expected cost, from one estimate and a few decoded frames that are timed now."""
     cost = expected_cost(pipeline, plan, keyframes)
     made = f"{cost.generating:.1f} s for {cost.generated} passes of the generator, " if cost.generated else ""
     terminal(wide=True).print(

@@ -1,4 +1,4 @@
-"""Keyframes on the latent grid: which slot each one takes, and who is there already."""
+"""Places keyframes on the latent grid, and finds collisions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,7 +61,7 @@ class Placed:
 
 
 def fits(codec: Codec, num_frames: int) -> bool:
-    """Whether the codec codes so many pixel frames without a rest."""
+    """Whether the codec can code this number of pixel frames exactly."""
     alone = int(codec.first_frame_alone)
     return num_frames > 0 and num_frames >= alone and (num_frames - alone) % codec.temporal_factor == 0
 

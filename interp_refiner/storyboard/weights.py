@@ -1,4 +1,4 @@
-"""Weights in a saved folder: a transformer as diffusers has it, and what lies beside it."""
+"""Weights in a saved folder: a transformer in diffusers' format, and the other weights beside it."""
 
 import json
 from collections.abc import Mapping

@@ -1,16 +1,15 @@
 """Training: the LightningModules and what happens around them."""
 
 from interp_refiner.training.backbone_module import BackboneModule
-from interp_refiner.training.distill import FAKE, Distill
+from interp_refiner.training.distill import Distill
 from interp_refiner.training.interpolator_fit import InterpolatorFit
 from interp_refiner.training.keyframe_generator import KeyframeGenerator
-from interp_refiner.training.refiner import Refiner, check_method
+from interp_refiner.training.refiner import Refiner, check_distilled, check_method
 from interp_refiner.training.renoised_keyframes import RenoisedKeyframes
 from interp_refiner.training.selector_fit import SelectorFit
 from interp_refiner.training.tangent import Difference, Discrete, Forward, Tangent
 
 __all__ = [
-    "FAKE",
     "BackboneModule",
     "Difference",
     "Discrete",
@@ -22,5 +21,6 @@ __all__ = [
     "RenoisedKeyframes",
     "SelectorFit",
     "Tangent",
+    "check_distilled",
     "check_method",
 ]

@@ -15,11 +15,10 @@ from interp_refiner.model.backbone import Backbone, is_adapter, name_without
 from interp_refiner.model.objective import Consistency, Objective, Preconditioned
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.training.optimizer import OptimizerRecipe
-from interp_refiner.training.refiner import Refiner
+from interp_refiner.training.refiner import Refiner, check_distilled
 from interp_refiner.training.tangent import Tangent
 
 GAIN = "gain"  # of a consistency function: what its teacher has not
-FAKE = "fake."  # before the names of the fake network's weights
 
 
 class Teacher(nn.Module):
@@ -78,12 +77,11 @@ class Distill(Refiner):
         teacher: Refiner,
         tangent: Tangent,
     ):
-        if not isinstance(objective, Consistency):
-            allowed = "consistency | distribution_matching | rcm with training=distill"
-            raise BadValue("objective", type(objective).__name__, allowed)
+        check_distilled(objective, distills=True)
+        assert isinstance(objective, Consistency)
         if objective.matching is not None and corruption.bridge_time.fully_corrupted:
             allowed = "uniform | logit_normal: a fake network learns at every bridge time (or objective=consistency)"
-            raise BadValue("corruption.bridge_time", type(corruption.bridge_time).__name__, allowed)
+            raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
         check_bridge(corruption, teacher.corruption)
         tangent.check(backbone)
         super().__init__(backbone, objective, optimizer, sampler, corruption, saves_frozen=True)

@@ -68,13 +68,13 @@ class InterpolatorFit(L.LightningModule):
     ):
         super().__init__()
         if not isinstance(interpolator, Learned) or interpolator.frozen:
-            raise BadValue("interpolator", type(interpolator).__name__, "one with weights to train, without checkpoint")
+            raise BadValue("interpolator", type(interpolator).__name__, "one with weights and no checkpoint")
         for name, weight in weights.items():
             choice("weights", name, (*TERMS, *interpolator.penalised))
             if weight < 0:
                 raise BadValue(f"weights.{name}", weight, "a weight >= 0")
         if max_gap < 2:
-            raise BadValue("max_gap", max_gap, "at least 2: a gap with a frame in it")
+            raise BadValue("max_gap", max_gap, "at least 2, so that a gap has a missing frame")
         self.interpolator, self.recipe = interpolator, optimizer
         self.weights, self.max_gap, self.seed = dict(weights), max_gap, seed
         self.validation_error = MissingFrameError(corruption.num_levels(spec.num_frames))

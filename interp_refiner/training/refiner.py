@@ -22,7 +22,7 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
     name = type(objective).__name__
     if objective.fully_corrupted_only and not corruption.bridge_time.fully_corrupted:
         allowed = f"fully_corrupted with objective={name}, which is defined at tau = 1 alone"
-        raise BadValue("corruption.bridge_time", type(corruption.bridge_time).__name__, allowed)
+        raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
     if objective.fully_corrupted_only and sampler.leaves_start:
         allowed = f"one_jump with objective={name}, which is defined at tau = 1 alone (or sampler.steps=1)"
         raise BadValue("sampler", type(sampler).__name__, allowed)
@@ -39,6 +39,15 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
             " the clean clip (or objective=correction)"
         )
         raise BadValue("sampler", type(sampler).__name__, allowed)
+
+
+def check_distilled(objective: Objective, distills: bool) -> None:
+    """Refuses, with :class:`BadValue`, a consistency function without a teacher, and a teacher without one."""
+    name = type(objective).__name__
+    if objective.distilled and not distills:
+        raise BadValue("training", "refiner", f"distill with objective={name}")
+    if distills and not objective.distilled:
+        raise BadValue("objective", name, "consistency | distribution_matching | rcm with training=distill")
 
 
 class Refiner(BackboneModule):

@@ -1,11 +1,14 @@
 """Anchors that carry the errors of a generator of keyframes and belong to their clips all the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig
 
-from interp_refiner.core import BadValue, Draws, weights_digest
+from interp_refiner.config import build
+from interp_refiner.core import BadValue, Draws, device, weights_digest
 from interp_refiner.data import AnchorSource, Sample
 from interp_refiner.data.shards.write import Anchor
 from interp_refiner.forward.schedule import Schedule
@@ -82,3 +85,22 @@ class RenoisedKeyframes(AnchorSource):
         none = torch.zeros(1, num_frames, dtype=torch.bool)
         plan = self.schedule.plan(none, Draws(self.seed, "anchor", [""]))
         return plan.mask_at(torch.ones(1, dtype=torch.long))[0].nonzero().flatten()
+
+
+def anchor_source(cfg: DictConfig, load: Callable[[str], KeyframeGenerator]) -> AnchorSource:
+    """What makes the anchors of ``prepare anchors``: an imperfect source, or a generator of keyframes.
+
+    Args:
+        cfg: of ``interp_refiner.prepare anchors``.
+        load: gives a generator by its checkpoint.
+
+    Raises:
+        BadValue: a generator without a checkpoint, or a checkpoint without a generator.
+    """
+    node = cfg.get("anchor_source") or cfg.data.anchors.source
+    if (generates := issubclass(get_class(node._target_), RenoisedKeyframes)) != (cfg.checkpoint is not None):
+        allowed = "a run folder of +experiment=keyframes" if generates else "null, or anchor_source=generator"
+        raise BadValue("checkpoint", cfg.checkpoint, allowed)
+    if not generates:
+        return build(node)
+    return build(node, generator=load(cfg.checkpoint).to(device(cfg.device)))

@@ -1,6 +1,6 @@
 """Settings of a training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,8 +24,9 @@ class TrainSettings(Settings):
         activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
         gpu_gb: memory of one GPU, 10^9 bytes: a step that does not fit is refused; None: not looked at.
         evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
+        validation: storyboards that validation shows, at which steps, and the seed of their noise.
         duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
-        print_config: at the start, as a tree.
+        print_config: at the start.
         log_book: the folder where the run is entered when it ends; None: nowhere.
     """
 
@@ -37,6 +38,7 @@ class TrainSettings(Settings):
     gathered_dtype: Literal["float32", "bfloat16"] = "float32"
     activation_gb: float | None = None
     gpu_gb: float | None = None
+    validation: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
     duplicates: Literal["skip", "run"] = "skip"
     print_config: bool = False
@@ -47,5 +49,6 @@ class TrainSettings(Settings):
         check_same_run(cfg)
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
-        if frozen == "bfloat16" and cfg.backbone.lora.rank is not None and "bf16" not in str(precision):
+        adapted = frozen is not None and (cfg.backbone.lora.rank or cfg.backbone.lora.get("weights"))
+        if frozen == "bfloat16" and adapted and "bf16" not in str(precision):
             raise BadValue("trainer.precision", precision, "bf16-mixed, beside backbone.lora.frozen_dtype=bfloat16")

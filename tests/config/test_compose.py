@@ -3,6 +3,8 @@ experiment at every scale that it does not refuse."""
 
 import importlib
 from contextlib import nullcontext
+from functools import cache
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -17,7 +19,8 @@ from interp_refiner.config.nodes import is_target, walk
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.model.attention import Dense
-from tests.helpers import CONF, group_members
+from interp_refiner.model.backbone import Interface
+from tests.helpers import CONF, group_members, place_of
 
 PROGRAMS = sorted(path.stem for path in CONF.glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -29,7 +32,7 @@ DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
 PRIMARY_GROUPS = {"prepare"}
 # Values that an option leaves to the user.
 NEEDED = {
-    "corruption/given=file": ["corruption.given.path=somewhere"],
+    "corruption/given=file": ["corruption.drawn.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
     "text=umt5": ["text.folder=somewhere"],
     "keyframe_source=wan_t2v": ["keyframe_source.folder=somewhere"],
@@ -63,7 +66,7 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "codec": {"spec": VIDEOS},
     "text": {"spec": VIDEOS},
     "medium": {"spec": VIDEOS, "codec": PatchDCT()},
-    "backbone": {"spec": VIDEOS, "attention": Dense()},
+    "backbone": {"interface": Interface(VIDEOS), "attention": Dense()},
     "objective": {"spec": VIDEOS, "num_levels": 4},
     "keyframe_flow": {"spec": VIDEOS},
 }
@@ -77,7 +80,11 @@ NOT_BUILT = {
     "anchor_source=generator": "is made with a trained generator",
     **{f"metric={name}": "needs a file of weights" for name in ("lpips", "fid", "fvd")},
 }
-ON_META = {"backbone=wan_1_3b": "5.7 GB of weights"}
+ON_META = {
+    "backbone=wan_1_3b": "5.7 GB of weights",
+    "backbone=wan_14b": "57 GB of weights",
+    "backbone=wan22_5b": "20 GB of weights",
+}
 
 
 def options() -> list[str]:
@@ -111,35 +118,35 @@ def with_option(option: str, *overrides: str) -> tuple[str, DictConfig]:
     return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []), *overrides)
 
 
-@pytest.mark.parametrize("option", options())
-def test_every_option_composes_and_passes_the_check(option: str, tmp_path: Path) -> None:
-    program, cfg = with_option(option)
-    assert cfg.hydra.runtime.choices[option.split("=")[0]] == option.split("=")[1]
-    check(program, cfg, tmp_path)
+def file_of(option: str) -> Path:
+    return CONF / f"{option.replace('=', '/')}.yaml"
 
 
+@cache
 def components() -> list[str]:
     """The options that describe something to build in their own place, not only values for other places."""
     built = []
     for option in options():
-        file = CONF / f"{option.replace('=', '/')}.yaml"
-        elsewhere = file.read_text().startswith("# @package")
-        describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file)))
-        if describes and not elsewhere and not option.startswith("hydra="):
+        describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file_of(option))))
+        if describes and place_of(*option.split("=")) != "_global_" and not option.startswith("hydra="):
             built.append(option)
     return built
 
 
-@pytest.mark.parametrize("option", components())
-def test_every_component_is_built_from_its_config(option: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", options())
+def test_every_option_composes_passes_the_check_and_is_built(option: str, tmp_path: Path) -> None:
+    group, _, name = option.partition("=")
+    program, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
+    assert cfg.hydra.runtime.choices[group] == name
+    check(program, cfg, tmp_path)
     if option in NOT_BUILT:
         pytest.skip(NOT_BUILT[option])
-    group = option.split("=")[0]
-    _, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
-    node = OmegaConf.select(cfg, group.replace("/", "."))
+    if option not in components():
+        return
+    node = OmegaConf.select(cfg, place_of(group, name))
     arguments = dict(SUPPLIED.get(group, {}))
     if option in OF_PATHS:
-        arguments["spec"] = PATHS
+        arguments |= {"interface": Interface(PATHS)} if group == "backbone" else {"spec": PATHS}
     if group == "training":
         arguments = supplied_to_training(cfg, option)
     for part in [node] if is_target(node) else [part for part in node.values() if is_target(part)]:
@@ -151,12 +158,12 @@ def supplied_to_training(cfg: DictConfig, option: str) -> dict[str, Any]:
     """A refiner is made of the model's groups, whatever else is trained of the clips and the corruption."""
     corruption = build(cfg.corruption)
     if option == "training=keyframe_generator":
-        backbone = build(cfg.backbone, spec=VIDEOS, num_hypotheses=0, attention=build(cfg.attention))
+        backbone = build(cfg.backbone, interface=Interface(VIDEOS, num_hypotheses=0), attention=build(cfg.attention))
         flow = build(cfg.training.flow, spec=VIDEOS)
         return {"backbone": backbone, "flow": flow, "optimizer": build(cfg.optimizer), "corruption": corruption}
     if option != "training=refiner":
         return {"spec": VIDEOS, "corruption": corruption}
-    backbone = build(cfg.backbone, spec=VIDEOS, attention=build(cfg.attention))
+    backbone = build(cfg.backbone, interface=Interface(VIDEOS), attention=build(cfg.attention))
     objective = build(cfg.objective, spec=VIDEOS, num_levels=4)
     parts = {"optimizer": build(cfg.optimizer), "sampler": build(cfg.sampler)}
     return {"backbone": backbone, "objective": objective, "corruption": corruption, **parts}
@@ -196,6 +203,8 @@ def test_every_experiment_at_every_scale(experiment: str, scale: str, tmp_path: 
     else:
         check("train", cfg, tmp_path)
     assert cfg.experiment_name == experiment
+    if cfg.scales is None:
+        leaves_size_to_the_scale(cfg, experiment, scale)
 
 
 def own_values(group: str, name: str) -> dict[str, Any]:
@@ -214,13 +223,8 @@ def own_choices(group: str, name: str) -> dict[str, str]:
     return {str(key).removeprefix("override /"): value for key, value in pairs if str(key).startswith("override /")}
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_an_experiment_leaves_size_to_the_scale(experiment: str, scale: str) -> None:
+def leaves_size_to_the_scale(cfg: DictConfig, experiment: str, scale: str) -> None:
     """Hydra appends an experiment after everything else, so it would win: it may not touch what a scale sets."""
-    cfg = composed("train", f"+experiment={experiment}", f"scale={scale}")
-    if cfg.scales is not None:
-        pytest.skip("an experiment of its own size, at the scales it names only")
     raw = OmegaConf.to_container(cfg, resolve=False)
     for key, value in own_values("scale", scale).items():
         assert at(raw, key) == value, f"experiment {experiment} overrides {key} of scale {scale}"
@@ -255,12 +259,12 @@ def test_large_scales_hold_with_every_recomputation(kind: str, tmp_path: Path) -
     for scale in ("b200_node", "b200_pod"):
         check("train", composed("train", f"scale={scale}", f"backbone/recomputation={kind}"), tmp_path)
     cfg = composed("train", f"scale={scale}", f"backbone/recomputation={kind}", "activation_gb=50")
-    assert cfg.backbone.recomputation.get("memory_gb", 50) == 50
+    assert cfg.backbone.blocks.recomputation.get("memory_gb", 50) == 50
 
 
 @pytest.mark.parametrize("debug", DEBUG)
 def test_debug_holds_beside_every_experiment_and_scale(debug: str) -> None:
-    for others in [[f"+experiment={name}"] for name in EXPERIMENTS] + [[f"scale={name}"] for name in SCALES]:
+    for others in zip((f"+experiment={name}" for name in EXPERIMENTS), cycle(f"scale={name}" for name in SCALES)):
         raw = OmegaConf.to_container(composed("train", f"debug={debug}", *others), resolve=False)
         for key, value in own_values("debug", debug).items():
             assert at(raw, key) == value, f"{key} with {others}"

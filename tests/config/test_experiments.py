@@ -12,7 +12,7 @@ from interp_refiner.training.settings import TrainSettings
 from tests.config.small import QUICK, SMALL, small_config
 from tests.helpers import CONF, group_members
 
-SIZES = {"maze": [*QUICK, "data.writer.size=11", "data.writer.min_distance=5", "backbone.dim=32"]}
+SIZES = {"maze": [*QUICK, "data.writer.size=11", "data.writer.min_distance=5", "backbone.size.dim=32"]}
 NEEDED = {  # of latents 4 x 6
     "selector": ["training.schedule.selector.grid=2"],
     "learned_schedule": ["schedule.checkpoint=null"],

@@ -28,6 +28,8 @@ def test_comments_come_from_the_file_of_every_chosen_option(tmp_path):
     assert found["seed"] == "of everything"
     assert found["noise.gain"] == found["other.place.gain"] == "decibels"
     assert found["noise.of.kind"] == "white | pink"
+    (group / "loud.yaml").write_text("# @package far.away\ngain: 2.0 # decibels\n")
+    assert comments_of(cfg, "top", [tmp_path])["far.away.gain"] == "decibels"
     cfg.hydra.runtime.choices["noise"] = "whole"
     assert comments_of(cfg, "top", [tmp_path])["seed"] == "of this"
     assert commented("seed: 0\nnoise:\n  gain: 1\n", {"noise.gain": "decibels"}).splitlines()[2].endswith("# decibels")

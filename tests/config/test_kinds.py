@@ -191,5 +191,5 @@ def test_a_place_that_cannot_be_made_names_its_key(tmp_path: Path, blocked: str)
     cfg = OmegaConf.create({"paths": {"log_dir": str(tmp_path / ("file" if blocked == "log_dir" else "logs"))}})
     output = f"{cfg.paths.log_dir}/train/runs/a" if blocked == "log_dir" else str(tmp_path / "file" / "run")
     key = r"paths\.log_dir" if blocked == "log_dir" else r"hydra\.run\.dir"
-    with pytest.raises(BadValue, match=rf"^{key}=.*file.*: expected a place that can be written to: Not a directory"):
+    with pytest.raises(BadValue, match=rf"^{key}=.*file.*: expected a writable place: Not a directory"):
         check_output(cfg, output)

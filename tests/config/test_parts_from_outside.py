@@ -19,6 +19,7 @@ from interp_refiner.evaluation.pictures import write_outputs
 from interp_refiner.evaluation.plots import by_gap
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.forward.interpolator import Linear
+from interp_refiner.model.backbone import Interface
 from interp_refiner.storyboard.card import evaluated, figures
 from interp_refiner.train import train
 from interp_refiner.training.record import LogBook, read_record
@@ -54,9 +55,9 @@ class Late(NoiseProfile):
         return neighbours.alpha
 
 class PerPosition(Backbone):
-    def __init__(self, spec, num_hypotheses=1, out_channels=None, attention=None, width: int = 4):
+    def __init__(self, interface, attention=None, width: int = 4):
         super().__init__()
-        self.head = nn.Conv3d(2 * spec.channels, out_channels or spec.channels, 1)
+        self.head = nn.Conv3d(2 * interface.spec.channels, interface.out_channels, 1)
 
     def forward(self, corrupted):
         return self.head(torch.cat([corrupted.x, corrupted.interpolation], 1))
@@ -178,7 +179,7 @@ def test_a_corruption_mode(package):
 def test_a_backbone(package):
     cfg = config(package, train, "backbone=per_position")
     spec: ClipSpec = spec_of(16)
-    backbone = build(cfg.backbone, spec=spec, attention=None)
+    backbone = build(cfg.backbone, interface=Interface(spec), attention=None)
     corrupted = build(cfg.corruption, interpolator=Linear())(random_clip(channels=16), "val")
     assert backbone(corrupted).shape == corrupted.x.shape
 
@@ -209,5 +210,5 @@ def test_a_metric_is_in_every_output(package, tmp_path, capsys):
 
 
 def test_a_metric_of_a_name_that_is_taken_is_refused():
-    with pytest.raises(BadValue, match="metric=psnr: expected a measure with a name of its own"):
+    with pytest.raises(BadValue, match="metric=psnr: expected a measure with a unique name"):
         judged(made(), levels=(4,), chosen=[PSNR()])

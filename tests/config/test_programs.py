@@ -1,13 +1,9 @@
 """The small programs as users run them: prepare and benchmark."""
 
 import json
-import logging
 import re
 import shlex
-import sys
-from dataclasses import dataclass
 from itertools import product
-from runpy import run_module
 
 import pytest
 import torch
@@ -18,38 +14,6 @@ from interp_refiner.core import BadValue
 from interp_refiner.data import AnchorShards, DatasetMetadata, Sample, write_shards
 from tests.data.shards_on_disk import replace_member, saved, write
 from tests.helpers import CONF, group_members
-
-
-@dataclass
-class Done:
-    """What a program left: as :class:`subprocess.CompletedProcess` tells it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def program(tmp_path, monkeypatch, capfd):
-    """Runs a program in this process as its command line would: ``program("benchmark", "benchmark=reader")``."""
-    for name in ("CACHE", "LOGS", "DATA"):
-        monkeypatch.setenv(f"INTERP_REFINER_{name}", str(tmp_path / name.lower()))
-    monkeypatch.chdir(tmp_path)
-
-    def run(name: str, *arguments: str) -> Done:
-        monkeypatch.setattr(sys, "argv", [name, *arguments])
-        logging.root.handlers.clear()  # Hydra's last handlers write to the stderr of the run before
-        capfd.readouterr()
-        code, threads = 0, torch.get_num_threads()
-        try:
-            run_module(f"interp_refiner.{name}", run_name="__main__")
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else 0
-        finally:
-            torch.set_num_threads(threads)
-        return Done(code, *capfd.readouterr())
-
-    return run
 
 
 def test_prepare_clip_writes_three_splits_and_names_what_comes_next(program, tmp_path):
@@ -71,7 +35,7 @@ def test_the_command_that_prepare_anchors_prints_trains_on_the_same_data(program
     assert done.returncode == 0, done.stderr
     _, _, module, *overrides = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
     small = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "codec=latent_preview"]
-    small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.num_layers=1"]
+    small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.size.num_layers=1"]
     trained = program(module.removeprefix("interp_refiner."), *overrides, *small)
     assert trained.returncode == 0, trained.stderr[-2000:]
 
@@ -113,11 +77,17 @@ def test_prepare_refuses_with_one_line(program, arguments, message, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+COUNTED = {  # what is run several times, for a median
+    "interpolators": ("linear", "slerp", "spline", "sinkhorn", "motion_compensated", "motion_hypotheses"),
+    "one_clip": ("sinkhorn", "motion_compensated", "motion_hypotheses"),
+}
+
+
 def test_benchmark_corruption_prints_one_json_object(program, tmp_path):
     modes = ["none", "dist"]  # the others take their roads
-    done = program(
-        "benchmark", "benchmark=corruption", "benchmark.shape=[2,16,6,4,6]", f"benchmark.modes=[{','.join(modes)}]"
-    )
+    small = ["benchmark.shape=[2,16,6,4,6]", f"benchmark.modes=[{','.join(modes)}]"]
+    once = [f"benchmark.{group}.{name}=1" for group, names in COUNTED.items() for name in names]
+    done = program("benchmark", "benchmark=corruption", *small, *once)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     rows, one_clip = result["rows"], {row["interpolator"]: row for row in result["one_clip"]}
@@ -153,7 +123,7 @@ def test_a_benchmark_of_nothing_is_refused(override, message):
 
 
 def test_benchmark_interpolators_prints_markdown_and_writes_json(program, tmp_path):
-    small = [f"benchmark.writer.{size}" for size in ("num_train=2", "num_val=2", "height=16", "width=24")]
+    small = [f"benchmark.clips.writer.{size}" for size in ("num_train=2", "num_val=2", "height=16", "width=24")]
     small += ["benchmark.gaps=[3]", "benchmark.interpolators.straightened.checkpoint=missing.safetensors"]
     run = [f"hydra.run.dir={tmp_path / 'run'}"]
     refused = program("benchmark", "benchmark=interpolators", *small)

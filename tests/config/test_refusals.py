@@ -233,7 +233,7 @@ def test_the_rest_of_a_sweep_runs_after_a_failed_job(values: str, told: str, run
     assert (code, out.count("done")) == (4, 2)
     assert told in err.splitlines()
     assert err.splitlines()[-1] == (
-        "sweep sweeps: not all jobs finished, job 0 is the first that did not; the same command runs what is missing"
+        "sweep sweeps: not all jobs finished, job 0 is the first that did not; the same command runs the missing jobs"
     )
 
 

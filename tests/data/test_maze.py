@@ -181,8 +181,8 @@ def test_another_context_than_declared_is_refused(root):
     [
         ({"num_val": 0}, "num_val=0: expected at least 1"),
         ({"size": 4}, "size=4: expected at least 5"),
-        ({"min_wall_probability": 0.4}, r"min_wall_probability=\(0.4, 0.3\): expected 0 <= min"),
-        ({"max_wall_probability": 0.6}, r"min_wall_probability=\(0.15, 0.6\): expected .* <= 0.5"),
+        ({"wall_probability": [0.4, 0.3]}, r"wall_probability=\[0.4, 0.3\]: expected .* 0 <= least"),
+        ({"wall_probability": [0.15, 0.6]}, r"wall_probability=\[0.15, 0.6\]: expected .* <= 0.5"),
         ({"min_distance": 12}, "min_distance=12: expected 1 to 11 cells"),
     ],
 )

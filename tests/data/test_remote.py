@@ -235,7 +235,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, caplog):
     cache = RangeCache(tmp_path / "cache", 100)
     (tmp_path / "cache" / "a").write_text("a file where the folder should be")
     assert not cache.keep("a/b", [bytearray(b"12345")])
-    assert "is not kept" in caplog.text
+    assert "is not cached" in caplog.text
     assert cache.keep("c", [bytearray(b"12"), bytearray(b"345")])
     buffers = [bytearray(3), bytearray(2)]
     assert cache.read_into("c", buffers)
@@ -277,7 +277,7 @@ def test_an_unknown_store_and_a_missing_package_are_refused(monkeypatch):
     ("arguments", "message"),
     [
         ({"attempts": 0}, "attempts=0: expected at least 1"),
-        ({"timeout": 0.0}, "timeout=0.0: expected seconds, more than 0"),
+        ({"timeout": 0.0}, "timeout=0.0: expected seconds > 0"),
         ({"first_wait": -1.0}, "first_wait=-1.0"),
         ({"cache_gb": -1.0}, "cache_gb=-1.0"),
         ({"cache_gb": 1.0}, "cache_dir=None: expected a local folder"),

@@ -219,7 +219,7 @@ def test_a_sampler_that_adds_nothing_but_noise_is_no_better_than_noise_of_its_si
 
 def test_a_one_step_sampler_has_several_samples():
     refiner = make(0.5)
-    refiner.objective = EnergyScore(spec_of(16), LEVELS, samples=2)
+    refiner.objective = EnergyScore(spec_of(16), LEVELS)
     evaluation, _ = evaluate(refiner, levels=[4], num_samples=2)
     assert evaluation.named("estimate") == ["one_jump", "one_jump sampled"]
     spread = evaluation.record("spread", "one_jump sampled", level=4).value

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from interp_refiner.core import BadValue
 from interp_refiner.data import DatasetMetadata, Sample, write_shards
 from interp_refiner.data.codec import PatchDCT
-from interp_refiner.evaluation import InterpolatorBenchmark
+from interp_refiner.evaluation import HeldOutClips, InterpolatorBenchmark
 from interp_refiner.evaluation.measures import psnr, rank_correlation
 from interp_refiner.forward.interpolator import FlowWarp, InPixels, Linear, MotionCompensated, Sinkhorn, Spline
 
@@ -25,7 +25,8 @@ def shards(folder, codec="patch_dct", clips=3):
 
 
 def table(folder, interpolators, **options):
-    benchmark = InterpolatorBenchmark(interpolators, str(folder), **{"gaps": [2, 4], "batch_size": 2, **options})
+    options = {"gaps": [2, 4], "batch_size": 2, **options}
+    benchmark = InterpolatorBenchmark(interpolators, HeldOutClips(str(folder)), **options)
     result = benchmark.run("cpu")
     return {(row["interpolator"], row["gap"]): row for row in result["rows"]}, result, benchmark.markdown(result)
 
@@ -73,9 +74,9 @@ def test_what_cannot_be_judged_is_left_out_with_its_reason(tmp_path):
 
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(BadValue, match=r"gaps=\[1, 3\]: expected gaps of at least 2 frames"):
-        InterpolatorBenchmark({}, str(tmp_path), gaps=[1, 3])
-    with pytest.raises(BadValue, match="clips=0: expected at least 1"):
-        InterpolatorBenchmark({}, str(tmp_path), clips=0)
+        InterpolatorBenchmark({}, HeldOutClips(str(tmp_path)), gaps=[1, 3])
+    with pytest.raises(BadValue, match="count=0: expected at least 1"):
+        HeldOutClips(str(tmp_path), count=0)
     shards(tmp_path)
     with pytest.raises(BadValue, match="expected gaps below the 9 frames of a clip"):
         table(tmp_path, {"linear": Linear()}, gaps=[9])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Neighbours
-from interp_refiner.evaluation import PatchOracle
+from interp_refiner.evaluation import HeldOutClips, PatchOracle
 from interp_refiner.evaluation.patch_oracle import ORACLE, candidates, choose
 from interp_refiner.forward.interpolator import Interpolation, Interpolator, Linear, Sinkhorn, Spline
 from tests.evaluation.test_interpolator_table import shards
@@ -32,7 +32,7 @@ class Shifted(Interpolator):
 
 
 def rows_of(folder: Any, interpolators: dict[str, Interpolator], **options: Any) -> tuple[dict[Any, Any], str]:
-    oracle = PatchOracle(interpolators, str(folder), **{"counts": [3, 5], **options})
+    oracle = PatchOracle(interpolators, HeldOutClips(str(folder)), **{"counts": [3, 5], **options})
     result = oracle.run("cpu")
     return {(row["interpolation"], row["keyframes"]): row for row in result["rows"]}, oracle.markdown(result)
 
@@ -93,18 +93,19 @@ def test_all_hypotheses_are_offered():
 
 def test_bad_settings_are_named(tmp_path):
     with pytest.raises(BadValue, match="interpolators=None: expected at least one, the base"):
-        PatchOracle({}, str(tmp_path))
+        PatchOracle({}, HeldOutClips(str(tmp_path)))
     with pytest.raises(BadValue, match=r"base=splin: expected linear \| spline"):
-        PatchOracle({"linear": Linear(), "spline": Spline()}, str(tmp_path), base="splin")
+        PatchOracle({"linear": Linear(), "spline": Spline()}, HeldOutClips(str(tmp_path)), base="splin")
     with pytest.raises(BadValue, match=r"counts=\[1\]: expected numbers of keyframes of at least 2"):
-        PatchOracle({"linear": Linear()}, str(tmp_path), counts=[1])
+        PatchOracle({"linear": Linear()}, HeldOutClips(str(tmp_path)), counts=[1])
     shards(tmp_path)
     with pytest.raises(BadValue, match="expected numbers of keyframes below 9, the frames of a clip"):
-        PatchOracle({"linear": Linear()}, str(tmp_path), counts=[9]).run("cpu")
+        PatchOracle({"linear": Linear()}, HeldOutClips(str(tmp_path)), counts=[9]).run("cpu")
 
 
 @pytest.mark.parametrize("world", ["gliding", "bouncing"])
 def test_its_options_compose(world):
-    config = group_config("benchmark", "patch_oracle", f"data/world@benchmark.writer.world={world}", "+paths=default")
-    assert world in config.writer.world._target_.lower()
+    of_world = f"data/world@benchmark.clips.writer.world={world}"
+    config = group_config("benchmark", "patch_oracle", of_world, "+paths=default")
+    assert world in config.clips.writer.world._target_.lower()
     assert next(iter(config.interpolators)) == "motion_compensated_pixels"

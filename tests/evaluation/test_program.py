@@ -8,7 +8,6 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
@@ -23,7 +22,7 @@ from interp_refiner.evaluation.pictures import short
 from interp_refiner.evaluation.records import evaluations_of
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
-from tests.helpers import CONF
+from tests.helpers import composed
 
 
 def load_for_evaluation(cfg):
@@ -33,9 +32,8 @@ def load_for_evaluation(cfg):
 
 
 def config(program: str, folder, *overrides: str):
-    places = [f"paths.{name}={folder / name}" for name in ("root", "cache", "log_dir")]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(program, [*places, f"paths.output_dir={folder / program}", *overrides])
+    places = {name: folder / name for name in ("root", "cache", "log_dir")}
+    return composed(program, *overrides, **places, output_dir=folder / program)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +135,7 @@ def test_a_quick_look_says_how_many_clips_it_is_of(place, cfg, monkeypatch):
     monkeypatch.setattr(judging, "QUICK", 3)
     run = f"checkpoint={place / 'train'}"
     quick, whole = (load_for_evaluation(config("evaluate", place, run, f"full={full}")) for full in (False, True))
-    assert scope(quick) == "3 of 5 held-out clips at 4 levels; full=true judges all"
+    assert scope(quick) == "3 of 5 held-out clips at 4 levels; full=true evaluates all"
     assert scope(whole) == "5 of 5 held-out clips at 4 levels"
     with pytest.raises(BadValue, match="full=True: expected false with clips=3"):
         judging.clips_to_judge(3, True)

@@ -26,6 +26,7 @@ from interp_refiner.training.callback import EMA, Throughput
 from interp_refiner.training.callback.progress import SHOWN, Progress
 from tests.factories import random_clip, spec_of
 from tests.helpers import CONF
+from tests.model.backbone.made import made
 
 PLAIN = [
     "trainer=cpu",
@@ -39,7 +40,7 @@ PLAIN = [
     "data.writer.num_train=4",
     "data.writer.num_val=2",
     "backbone=wan_tiny",
-    "backbone.num_layers=1",
+    "backbone.size.num_layers=1",
     "corruption/bridge_time=uniform",
 ]
 
@@ -138,7 +139,8 @@ def test_samplers_are_told_apart_by_their_evaluations_of_the_backbone(cfg):
 
 def test_weights_are_drawn_where_they_are_asked_for():
     with torch.device("meta"):
-        model = Wan(spec_of(), num_layers=1, num_attention_heads=1, attention_head_dim=32, ffn_dim=32, freq_dim=32)
+        size = {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 32, "ffn_dim": 32, "freq_dim": 32}
+        model = made(Wan, spec_of(), **size)
     assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"meta"}
 
 

@@ -8,7 +8,7 @@ from interp_refiner.model.sampler import Bridge
 from tests.evaluation.test_evaluator import make
 from tests.factories import corrupted_clip
 
-LEVEL = ["corruption.level=4", "corruption.sigma=0.4"]
+LEVEL = ["corruption.drawn.level=4", "corruption.sigma=0.4"]
 
 
 @torch.no_grad()

@@ -35,8 +35,8 @@ def kernel(tmp_path_factory):
         place,
         *SMALL,
         "backbone=wan_tiny",
-        "backbone.num_layers=1",
-        "backbone.ffn_dim=64",
+        "backbone.size.num_layers=1",
+        "backbone.size.ffn_dim=64",
         f"paths.cache={place / 'cache'}",
     )
     weights = assemble(cfg).module.state_dict()

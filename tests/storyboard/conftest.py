@@ -2,21 +2,19 @@
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
 
 from interp_refiner.assemble import assemble, load_pipeline
 from interp_refiner.config import save_config
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
-from tests.helpers import CONF
+from tests.helpers import composed
 
 
 def program_config(program: str, folder, *overrides: str):
-    places = [f"paths.{name}={folder / name}" for name in ("root", "cache", "log_dir")]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose(program, [*places, f"paths.output_dir={folder / program}", *overrides])
+    places = {name: folder / name for name in ("root", "cache", "log_dir")}
+    return composed(program, *overrides, **places, output_dir=folder / program)
 
 
-SMALL = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.num_layers=1"]
+SMALL = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.size.num_layers=1"]
 
 
 def random_run(folder, *overrides: str):
@@ -41,7 +39,7 @@ def run_folder(tmp_path_factory):
 def generator_folder(tmp_path_factory):
     """Of the same clips and prompts; its statistics are those of clips of another seed."""
     size = ["data.writer.height=16", "data.writer.width=24", "data.writer.seed=1", "training.sampler.steps=3"]
-    small = ["backbone.num_attention_heads=2", "backbone.ffn_dim=64"]
+    small = ["backbone.size.num_attention_heads=2", "backbone.size.ffn_dim=64"]
     return random_run(tmp_path_factory.mktemp("generator"), "+experiment=keyframes", *size, *small)
 
 

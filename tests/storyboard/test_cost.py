@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from interp_refiner.model.sampler import Bridge
-from interp_refiner.storyboard import Keyframe
+from interp_refiner.storyboard import Keyframe, VideoSize
 from interp_refiner.storyboard import cost as cost_module
 from interp_refiner.storyboard.cost import expected_cost
 
@@ -31,7 +31,7 @@ def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames)
     monkeypatch.setattr(type(pipe.codec), "decode", slow_decode)
     monkeypatch.setattr(pipe, "sampler", Bridge(steps=4))
     keyframes = [Keyframe(image=torch.rand(3, 16, 24), time=f"{percent}%") for percent in (0, 50, 100)]
-    plan = pipe.planner.plan(keyframes, frames)
+    plan = pipe.planner.plan(keyframes, VideoSize(frames))
     found = expected_cost(pipe, plan, keyframes)
     covered = sum(part.length for part in plan.parts)  # by windows, overlaps twice
     assert found.estimates == 4 * len(plan.parts)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import load_phase1, load_pipeline
 from interp_refiner.core import BadValue
+from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
 from interp_refiner.model.keyframes import Euler, Rescaled
 from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
@@ -97,7 +98,7 @@ def test_the_sampler_of_an_export_can_be_another(generator_folder, run_folder, t
 @pytest.mark.parametrize("change", ["missing", "foreign", "other size", "half a file"])
 def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_path, change):
     folder = tmp_path / "damaged"
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     for file in exported[0].iterdir():
         if file.name != WEIGHTS:
             (folder / file.name).symlink_to(file)
@@ -112,7 +113,7 @@ def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_pat
     save_file(weights, folder / WEIGHTS)
     if change == "half a file":
         (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
-    said = {"missing": f"{name} is missing", "foreign": "zzz is not its own", "other size": rf"{name} is \["}
+    said = {"missing": f"{name} is missing", "foreign": "zzz is unknown", "other size": rf"{name} is \["}
     with pytest.raises(BadValue, match=f"keyframes=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"):
         load_generator(folder)
 
@@ -143,7 +144,7 @@ def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path
         ("more", {}, r"components=more: expected network \| flow \| sampler"),
     ):
         folder = tmp_path / name
-        folder.mkdir()
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "transformer").symlink_to(exported[0] / "transformer")
         components = {**index["components"], name: node}
         (folder / INDEX).write_text(json.dumps({**index, "components": components}))
@@ -153,7 +154,7 @@ def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path
 
 def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_path):
     folder = tmp_path / "other"
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     for file in exported[0].iterdir():
         if file.name != INDEX:
             (folder / file.name).symlink_to(file)
@@ -206,3 +207,17 @@ def test_mistakes_end_the_command_with_one_line(exported, command, tmp_path, ove
     assert code == 2
     assert told.splitlines()[-1].startswith(said)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_its_keyframes_are_judged_beside_true_and_mixed_ones(generator_folder, run_folder, tmp_path, capsys):
+    size = ["clips=8", "training_clips=8", "keyframes=4", "probe_steps=1", "batch_size=8"]
+    quick = [*(f"keyframe_quality.{name}" for name in size), "keyframe_sampler.steps=1", "device=cpu"]
+    (tmp_path / "evaluate").mkdir()
+    evaluate(program_config("evaluate", tmp_path, f"checkpoint={generator_folder}", *quick))
+    assert "keyframes.png" in capsys.readouterr().out
+    written = json.loads((tmp_path / "evaluate" / "keyframes.json").read_text())
+    assert written["sampler"]["steps"] == 1
+    assert "| generated |" in (tmp_path / "evaluate" / "keyframes.md").read_text()
+    both = f"checkpoint=[{generator_folder},{run_folder}]"
+    with pytest.raises(BadValue, match="expected refiners to compare, or one generator of keyframes"):
+        evaluate(program_config("evaluate", tmp_path, both, *quick))

@@ -12,7 +12,7 @@ from tests.config.small import small_config
 from tests.factories import random_clip
 
 CHOOSES = ["+experiment=toy_video", "interpolator=motion_hypotheses_pixels", "objective=preconditioned"]
-SIZE = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.num_layers=1", "objective.gate.groups=2"]
+SIZE = ["data.writer.num_train=2", "data.writer.num_val=2", "backbone.size.num_layers=1", "objective.gate.groups=2"]
 
 
 @pytest.fixture(scope="module")

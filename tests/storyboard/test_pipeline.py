@@ -13,6 +13,7 @@ from interp_refiner.storyboard import Keyframe, RefinerPipeline
 from interp_refiner.storyboard.conditioning import prompt_segments
 from interp_refiner.storyboard.saved import Components
 from tests.helpers import build, group_members
+from tests.model.backbone.made import made
 
 PROMPT = "dark square moving left"
 
@@ -48,7 +49,7 @@ def objective_and_network(name, spec, num_levels):
     objective = build("objective", name, spec=spec, num_levels=num_levels)
     size = {"num_layers": 1, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 64, "freq_dim": 32}
     torch.manual_seed(0)
-    backbone = Wan(spec, **size, out_channels=objective.out_channels(spec.channels, 1))
+    backbone = made(Wan, spec, **size, outputs=objective.out_channels(spec.channels, 1))
     for parameter in backbone.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return objective, backbone

@@ -144,7 +144,7 @@ def test_a_dry_run_shows_collisions_before_it_refuses_them(place, run_folder, ca
         ("2.png", "gone.png", r"storyboard\.keyframes\[2\]\.image=.*gone\.png: .*no such file"),
         ("time: 30", "time: 31", r"storyboard\.keyframes\[4\]\.time=31: expected a frame from 0 to 30"),
         ("time: 30", "time: 15", r"storyboard\.keyframes\[4\]\.time=15: expected a latent slot of its own"),
-        ("fps: 8", "fsp: 8", r"fsp=8: expected no such key.*did you mean 'fps'"),
+        ("fps: 8", "fsp: 8", r"fsp=8: expected a known key.*did you mean 'fps'"),
         ("fps: 8", "width: 30", r"storyboard\.width=30: expected a multiple of 8"),
         ("frames: 31", "frames: 300", r"storyboard\.keyframes=a gap of 2\d\d: expected latent frames at most 20 apart"),
     ],
@@ -159,9 +159,9 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
 
 def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(place, run_folder):
     before = sorted(place.rglob("*"))
-    with pytest.raises(BadValue, match=r"output=.*a place that can be written to: Not a directory"):
+    with pytest.raises(BadValue, match=r"output=.*a writable place: Not a directory"):
         sample(config(place, run_folder, f"output={place / 'board.yaml' / 'out.mp4'}"))
-    with pytest.raises(BadValue, match=r"output=.*a place that can be written to: Not a directory"):
+    with pytest.raises(BadValue, match=r"output=.*a writable place: Not a directory"):
         export(program_config("export", place, f"checkpoint={run_folder}", f"output={place / 'board.yaml' / 'out'}"))
     assert sorted(place.rglob("*")) == before
 

@@ -59,6 +59,9 @@ def test_a_component_of_another_kind_is_refused(pipe, folder):
         construct_components({**nodes, "codec": nodes["text"]}, pipe.config.spec, folder)
     with pytest.raises(BadValue, match=r"components=vae: expected corruption \| .*"):
         construct_components({**nodes, "vae": None}, pipe.config.spec, folder)
+    older = {**nodes["corruption"], "level": None}
+    with pytest.raises(BadValue, match="components=level: expected an argument of Corruption: another version wrote"):
+        construct_components({**nodes, "corruption": older}, pipe.config.spec, folder)
 
 
 @pytest.mark.parametrize("change", ["missing", "too many", "other size", "half a file", "no file"])
@@ -77,7 +80,7 @@ def test_weights_that_do_not_fit_are_refused(pipe, tmp_path, change):
         file.write_bytes(file.read_bytes()[:-100])
     elif change == "no file":
         file.unlink()
-    said = {"missing": f"{name} is missing", "too many": "zzz is not its own", "other size": rf"{name} is \["}
+    said = {"missing": f"{name} is missing", "too many": "zzz is unknown", "other size": rf"{name} is \["}
     with pytest.raises(
         BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"
     ):

@@ -10,7 +10,8 @@ from interp_refiner.core import BadValue
 from interp_refiner.model.attention import Flops
 from interp_refiner.model.objective import Preconditioned
 from interp_refiner.model.sampler import Consistency, OneJump
-from interp_refiner.training import FAKE, Discrete, Distill, Refiner
+from interp_refiner.training import Discrete, Distill, Refiner
+from interp_refiner.training.checkpoint import FAKE
 from interp_refiner.training.distill import matched
 from interp_refiner.training.optimizer import AdamW
 from tests.config.small import small_config

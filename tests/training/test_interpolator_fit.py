@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from interp_refiner.core import BadValue, Draws, neighbours
 from interp_refiner.forward.interpolator import FlowWarp, Interpolation, Linear
+from interp_refiner.model.backbone import Interface
 from interp_refiner.model.objective import Correction
 from interp_refiner.model.sampler import OneJump
 from interp_refiner.training import InterpolatorFit, Refiner
@@ -118,7 +119,7 @@ def test_validation_compares_by_level_and_by_gap():
 
 
 def test_the_refiner_holds_no_weight_of_its_corruptions_interpolator():
-    backbone = build("backbone", "wan_tiny", spec=spec_of(16))
+    backbone = build("backbone", "wan_tiny", interface=Interface(spec_of(16)))
     corruption = make_corruption("interpolator=flow_warp", "interpolator.checkpoint=null")
     refiner = Refiner(backbone, Correction(spec_of(), 4), AdamW(), OneJump(), corruption)
     learned = {id(weight) for weight in corruption.interpolator.parameters()}
@@ -136,5 +137,5 @@ def test_bad_settings_are_named():
         small_fit(weights={"roughnes": 1.0})
     with pytest.raises(BadValue, match="max_gap=1: expected at least 2"):
         small_fit(max_gap=1)
-    with pytest.raises(BadValue, match="interpolator=Linear: expected one with weights to train"):
+    with pytest.raises(BadValue, match="interpolator=Linear: expected one with weights and no checkpoint"):
         InterpolatorFit(Linear(), AdamW(), make_corruption(), spec_of(), {})

@@ -14,6 +14,7 @@ from interp_refiner.training.keyframe_generator import by_count, keyframes_of
 from interp_refiner.training.optimizer import AdamW
 from tests.data.shards_on_disk import write
 from tests.factories import make_corruption, random_clip, spec_of
+from tests.model.backbone.made import made
 from tests.model.backbone.small_wan import SIZE
 from tests.training.checkpoint.test_exact_resume import check_exact
 
@@ -23,7 +24,7 @@ METHOD = ("corruption=none", "interpolator=linear", "schedule.counts=[8,5]", "sc
 def generator(flow=Preconditioned, spec=None, *overrides, **wan):
     torch.manual_seed(0)
     spec = spec or spec_of()
-    network = Wan(spec, num_hypotheses=0, **{**SIZE, **wan})
+    network = made(Wan, spec, num_hypotheses=0, **{**SIZE, **wan})
     corruption = make_corruption(*METHOD, *overrides)
     return KeyframeGenerator(network, flow(spec), AdamW(), Euler(steps=2), corruption)
 
@@ -48,7 +49,7 @@ def test_a_step_takes_the_keyframes_of_one_level_where_every_clip_has_them():
     assert {of.positions.shape[1] for of in taken} == {5, 8}
     eight = [of.positions for of in taken if of.positions.shape[1] == 8]
     assert (eight[0][0] != eight[0][1]).any()  # jitter: every clip has its own
-    fixed = generator(Preconditioned, None, "corruption.level=2")
+    fixed = generator(Preconditioned, None, "corruption.drawn.level=2")
     assert {fixed.step_level(fixed.corruption(random_clip(step=step), "train")) for step in range(8)} == {2}
 
 
@@ -78,7 +79,7 @@ def test_adapters_of_a_pretrained_network_are_all_that_checkpoints_hold(tmp_path
 
 def test_a_killed_run_of_a_generator_repeats_the_uninterrupted_one_bit_for_bit(tmp_path):
     method = ["+experiment=keyframes", "callback.best_checkpoint=null"]
-    sizes = ["backbone=wan_tiny", "backbone.num_layers=1", "schedule.counts=[6,3]", "optimizer.lr=1e-3"]
+    sizes = ["backbone=wan_tiny", "backbone.size.num_layers=1", "schedule.counts=[6,3]", "optimizer.lr=1e-3"]
     assert check_exact(tmp_path, [(3, "on_train_batch_end")], [*method, *sizes], world=1) == 1
 
 

@@ -10,11 +10,12 @@ from interp_refiner.core import BadValue
 from interp_refiner.model.backbone import Wan
 from interp_refiner.training.optimizer import AdamW, Muon, parameter_groups
 from tests.factories import spec_of
+from tests.model.backbone.made import made
 
 
 def test_norms_biases_and_tables_do_not_decay():
     size = {"num_layers": 1, "num_attention_heads": 1, "attention_head_dim": 32, "ffn_dim": 32, "freq_dim": 32}
-    model = Wan(spec_of(), **size)
+    model = made(Wan, spec_of(), **size)
     decayed, plain = parameter_groups(model, 0.1)
     names = {id(p): name for name, p in model.named_parameters()}
     assert decayed["weight_decay"] == 0.1

@@ -106,10 +106,10 @@ def test_every_codec_without_weights_takes_the_data_sets_statistics(option, kind
     ("overrides", "message"),
     [
         (["schedule=fixed", "schedule.frames=[0,3,12,19]"], "frames"),
-        (["corruption.level=9"], "level=9"),
+        (["corruption.drawn.level=9"], "level=9"),
         (["schedule=dp", "interpolator=spline"], "spline|segment"),
-        (["backbone.patch_size=[1,3,2]"], "divisible by 1 x 3 x 2"),
-        (["backbone.attention_head_dim=33"], "attention_head_dim=33"),
+        (["backbone.size.patch_size=[1,3,2]"], "divisible by 1 x 3 x 2"),
+        (["backbone.size.attention_head_dim=33"], "attention_head_dim=33"),
         (["corruption=none", "sampler=bridge"], "sampler.steps=8"),
         (["optimizer.betas=[0.9]"], "betas"),
         (["optimizer.weight_decay=-1.0"], "weight_decay=-1.0"),

@@ -15,7 +15,7 @@ from interp_refiner.assemble import load_run
 from interp_refiner.training.callback import CHECKPOINT_KEY
 from interp_refiner.training.checkpoint import find_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group("program")  # one worker trains the run
 SHORT = [
     "+experiment=toy_video",
     "trainer.log_every_n_steps=2",
@@ -26,10 +26,13 @@ SHORT = [
 FIGURES = {"interpolation_mse", "refined_mse", "ratio", "improved_share"}
 
 
+def places(folder: Path) -> dict[str, str]:
+    return {f"INTERP_REFINER_{name}": str(folder / name.lower()) for name in ("CACHE", "LOGS", "DATA")}
+
+
 def run(command: list[str], folder: Path) -> str:
     """Runs a command of the project with everything it writes below ``folder``; returns what it printed."""
-    places = {f"INTERP_REFINER_{name}": str(folder / name.lower()) for name in ("CACHE", "LOGS", "DATA")}
-    environment = {**os.environ, **places, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **places(folder), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=250, check=False
     )
@@ -110,17 +113,27 @@ def test_what_is_shown_while_training(trained):
     assert "mean" in table
 
 
-def test_the_next_commands_work_as_printed(trained, place):
+def test_the_next_commands_work_as_printed(trained, place, program, monkeypatch):
+    """In this process, as their command lines would."""
+    monkeypatch.chdir(place)
+    for name, value in places(place).items():
+        monkeypatch.setenv(name, value)
+
+    def here(python, flag, module, *arguments):
+        done = program(module.removeprefix("interp_refiner."), *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     _, printed = trained
     commands = [shlex.split(line) for line in re.findall(r"^  (\S*python\S* -m .+)$", printed, re.MULTILINE)]
     sample = next(command for command in commands if command[2] == "interp_refiner.sample")
     resume = next(command for command in commands if command[2] == "interp_refiner.train")
-    shown = run([*sample, "clips=2"], place)
+    shown = here(*sample, "clips=2")
     report = json.loads(next(iter((place / "logs").glob("sample/runs/*/samples.json"))).read_text())
     assert len(report["samples"]) == 2
     assert all(row["given_frames_exact"] and Path(row["video"]).is_file() for row in report["samples"])
     assert "refined / interpolated error" in shown
-    longer = re.search(r"summary +(.+)/summary\.json", run(resume, place))
+    longer = re.search(r"summary +(.+)/summary\.json", here(*resume))
     assert json.loads(Path(longer.group(1), "summary.json").read_text())["steps"] == 12
 
 
@@ -135,6 +148,7 @@ def test_load_run_gives_the_averaged_or_the_raw_weights(trained):
     assert not torch.equal(averaged, raw)
 
 
+@pytest.mark.soak  # beside tests/training/strategy/test_parity.py, through Lightning's own launcher
 def test_two_processes_train_as_one_on_the_same_global_batch(place, trained):
     one, _ = trained
     two, _ = train(place, "strategy=ddp", "trainer=cpu", "trainer.devices=2", "data.batch_size=4")

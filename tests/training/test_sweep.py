@@ -21,9 +21,9 @@ QUIET = ["logger=none", "callback.progress=null", "callback.validation_video=nul
 ONE_LAYER = [
     *QUIET,
     "backbone=wan_tiny",
-    "backbone.num_layers=1",
-    "backbone.num_attention_heads=1",
-    "backbone.ffn_dim=32",
+    "backbone.size.num_layers=1",
+    "backbone.size.num_attention_heads=1",
+    "backbone.size.ffn_dim=32",
 ]
 
 

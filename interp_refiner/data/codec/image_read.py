@@ -88,11 +88,11 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
     rgb = _srgb(image, adobe, primaries, remarks)
     if (turn := UPRIGHT.get(orientation)) is not None:
         rgb = rgb.transpose(turn)
-        remarks.append("turned upright, as its EXIF says")
+        remarks.append("rotated upright by its EXIF")
     if image.has_transparency_data and rgb.mode == "RGBA":
         opaque: Any = rgb.getchannel("A").getextrema()[0]
         if opaque < 255:
-            remarks.append("transparency is shown over black")
+            remarks.append("transparent pixels become black")
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, (0, 0, 0, 255)), rgb)
     return rgb.convert("RGB"), remarks
 
@@ -114,7 +114,7 @@ def _exif(image: Image.Image, remarks: list[str]) -> tuple[int, bool]:
         interop = exif.get_ifd(ExifTags.IFD.Interop) if has_interop else {}
         return exif.get(ExifTags.Base.Orientation, 1), interop.get(1) == "R03"
     except Exception:
-        remarks.append("its EXIF cannot be read and is ignored")
+        remarks.append("its EXIF is unreadable and ignored")
         return 1, False
 
 
@@ -124,7 +124,7 @@ def _srgb(image: Image.Image, adobe: bool, primaries: int, remarks: list[str]) -
     if profile := image.info.get("icc_profile"):
         return _by_profile(image, profile, remarks)
     if image.mode == "CMYK":
-        remarks.append("CMYK without a profile is converted by rule of thumb")
+        remarks.append("CMYK without a profile is converted approximately")
     image = image.convert("RGBA" if transparent else "RGB")
     if primaries not in (1, *colour.UNSPECIFIED):
         if primaries not in colour.PRIMARIES:
@@ -132,7 +132,7 @@ def _srgb(image: Image.Image, adobe: bool, primaries: int, remarks: list[str]) -
         remarks.append(f"{colour.PRIMARIES[primaries][0]} is converted to sRGB")
         return _converted(image, colour.PRIMARIES[primaries][1], 13)
     if adobe:
-        remarks.append("Adobe RGB, as its EXIF says, is converted to sRGB")
+        remarks.append("Adobe RGB (by its EXIF) is converted to sRGB")
         return _converted(image, colour.ADOBE_RGB, ADOBE_GAMMA)
     gamma = image.info.get("gamma")
     if gamma and "srgb" not in image.info and abs(gamma - SRGB_GAMMA) > 0.01:

@@ -47,7 +47,7 @@ class LatentPreview(Codec):
             self.adopt(spec)
 
     def transform(self, video: Float[Tensor, "b 3 t h w"]) -> NoReturn:
-        raise NotImplementedError("LatentPreview cannot encode: latents do not follow from their preview")
+        raise NotImplementedError("LatentPreview cannot encode, because a preview does not determine the latents")
 
     def inverse(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:
         if self.basis is None or self.centre is None:

@@ -28,7 +28,7 @@ class Still:
 
     def __post_init__(self) -> None:
         if self.context is not None and self.context < 0:
-            raise BadValue("context", self.context, "latent frames, at least 0, or null for all before the place")
+            raise BadValue("context", self.context, "latent frames >= 0, or null for all before the position")
 
     def before(self, slot: int) -> int:
         """Latent frames of the static clip before the one that becomes latent frame ``slot``."""

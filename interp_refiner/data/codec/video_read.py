@@ -26,7 +26,7 @@ TICK = 1e-6  # seconds, below any time base
 WHOLE_INDEX = ("mp4", "avi")  # formats with an index of all frames; that of others is of some
 MATRICES = (1, 4, 5, 6, 7, 9)  # of H.273, from which RGB is made
 SD = (1279, 576)  # the largest picture that is taken for BT.601 where a file does not say
-SOUNDLESS = "its sound is left out"
+SOUNDLESS = "its sound is not used"
 UPRIGHT = (1.0, 0.0, 0.0, 1.0)
 
 
@@ -197,11 +197,11 @@ class Film:
         streams = self.container.streams
         pictures = [s for s in streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if len(pictures) > 1:
-            self._said.append(f"{len(pictures)} video streams: the best is read")
+            self._said.append(f"{len(pictures)} video streams; the best one is read")
         if streams.audio:
             self._said.append(SOUNDLESS)
         if self.aspect != 1:
-            self._said.append(f"pixels {float(self.aspect):.4g} times as wide as high are made square")
+            self._said.append(f"pixels {float(self.aspect):.4g} times as wide as high are resampled to square pixels")
         if self.stream.metadata.get("alpha_mode") == "1":
             self._said.append("its transparency is ignored")
         entries = self.stream.index_entries
@@ -232,7 +232,7 @@ class Film:
 
     def _about_the_first(self, frame: av.VideoFrame) -> None:
         if SideData.DOVI_METADATA in frame.side_data and frame.color_trc in colour.UNSPECIFIED:
-            raise UnreadableVideo("Dolby Vision without a picture for other players: it cannot be shown")
+            raise UnreadableVideo("Dolby Vision without a compatible base layer is not supported")
         primaries, transfer = colour_of(frame)
         if transfer in (colour.PQ, colour.HLG):
             what = f"HDR ({colour.TRANSFERS[transfer]}, {colour.PRIMARIES[primaries][0]})"
@@ -241,19 +241,19 @@ class Film:
             curve = "" if transfer in colour.SDR else f", {colour.TRANSFERS[transfer]}"
             self._said.append(f"{colour.PRIMARIES[primaries][0]}{curve} is converted to sRGB")
         if not _is_rgb(frame) and frame.colorspace in colour.UNSPECIFIED:
-            self._said.append(f"colours without a matrix are taken for BT.{709 if _matrix(frame) == 1 else 601}")
+            self._said.append(f"colours without a matrix are treated as BT.{709 if _matrix(frame) == 1 else 601}")
         if (bits := max(part.bits for part in frame.format.components)) > 8:
             self._said.append(f"{bits} bits are rounded to 8")
         if has_alpha(frame):
-            self._said.append("transparency is shown over black")
+            self._said.append("transparent pixels become black")
         if frame.interlaced_frame:
-            self._said.append("interlaced: both fields are shown at once")
+            self._said.append("interlaced; both fields are combined into one frame")
         if SideData.ICC_PROFILE in frame.side_data:
             self._said.append("its ICC profile is ignored")
         if (matrix := display_matrix(frame)) != UPRIGHT:
             a, b, c, d = matrix
             angle, mirrored = degrees(atan2(-b, a)) % 360, a * d - b * c < 0
-            nearest = "" if round(angle) % 90 == 0 else ", by quarters only"
+            nearest = "" if round(angle) % 90 == 0 else ", to the nearest multiple of 90"
             self._said.append(f"turned upright by {angle:.0f} degrees{' and mirrored' if mirrored else ''}{nearest}")
         if frame.time and self.rate and frame.time * self.rate > 1.5:
             self._said.append(f"begins at {frame.time:.3g} s: times count from its first frame")

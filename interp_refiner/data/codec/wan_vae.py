@@ -1,4 +1,4 @@
-"""The Wan video autoencoder, from a local folder."""
+"""The Wan video autoencoder, frozen."""
 
 from hashlib import blake2b
 from pathlib import Path
@@ -9,9 +9,19 @@ from diffusers import AutoencoderKLWan
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, check_folder, check_not_original, choice, one_fault, unreported
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    check_folder,
+    check_not_original,
+    choice,
+    fetch,
+    one_fault,
+    unreported,
+)
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
+from interp_refiner.data.codec.wan_vae_original import load_original_vae
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -24,8 +34,10 @@ class WanVAE(Codec):
     posterior's mode.
 
     Args:
-        folder: written by diffusers' ``save_pretrained``: the autoencoder's own folder, or a pipeline's, with ``vae/``.
+        folder: written by diffusers' ``save_pretrained``: the autoencoder's own folder, or a pipeline's, with ``vae/``;
+            or Wan2.1's own ``.safetensors`` file; or one of them on the hub, see :func:`fetch`.
         tiling: decode and encode in overlapping tiles, for less memory at large sizes.
+        slicing: decode and encode one clip of a batch after the other.
         precision: dtype of the weights; latents and pixels go in and come out in their own.
         still: how single pictures are encoded, see :class:`Codec`.
         spec: of the clips, whose declared statistics replace the configuration's; None where a data set is made.
@@ -44,17 +56,11 @@ class WanVAE(Codec):
         precision: Precision = "float32",
         still: Still | None = None,
         spec: ClipSpec | None = None,
+        slicing: bool = False,
     ):
         choice("precision", precision, get_args(Precision))
-        check_not_original("folder", folder, Path(folder).expanduser())
-        root = vae_folder(folder)
-        check_not_original("folder", folder, root)
-        allowed = "a whole AutoencoderKLWan, as diffusers saves it"
-        with one_fault("folder", folder, allowed), unreported("diffusers"):
-            vae, told = AutoencoderKLWan.from_pretrained(
-                root, torch_dtype=getattr(torch, precision), local_files_only=True, output_loading_info=True
-            )
-        check_folder("folder", folder, allowed, root, told)
+        root = fetch("folder", folder, ["vae"])
+        vae, self.weights = _load(folder, root, getattr(torch, precision))
         super().__init__(
             temporal_factor=vae.config.scale_factor_temporal,
             spatial_factor=vae.config.scale_factor_spatial,
@@ -65,9 +71,10 @@ class WanVAE(Codec):
             still=still,
         )
         self.vae = vae.eval().requires_grad_(False)
-        self.weights = weights_digest(root)
         if tiling:
             self.vae.enable_tiling()
+        if slicing:
+            self.vae.enable_slicing()
         if spec is not None:
             self.adopt(spec)
 
@@ -88,21 +95,40 @@ class WanVAE(Codec):
         return (pixels.to(latents.dtype) + 1) / 2
 
 
-def weights_digest(folder: Path) -> str:
+def _load(folder: str, root: Path, dtype: torch.dtype) -> tuple[AutoencoderKLWan, str]:
+    """The autoencoder, and what tells its weights apart."""
+    allowed = "a whole AutoencoderKLWan, as diffusers saves it"
+    with one_fault("folder", folder, allowed), unreported("diffusers"):
+        if root.is_file():
+            return load_original_vae("folder", folder, root).to(dtype), weights_digest(root)
+    check_not_original("folder", folder, root)
+    root = vae_folder(folder, root)
+    check_not_original("folder", folder, root)
+    with one_fault("folder", folder, allowed), unreported("diffusers"):
+        vae, told = AutoencoderKLWan.from_pretrained(
+            root, torch_dtype=dtype, local_files_only=True, output_loading_info=True
+        )
+    check_folder("folder", folder, allowed, root, told)
+    return vae, weights_digest(root)
+
+
+def weights_digest(path: Path) -> str:
     """Tells autoencoders apart: of the configuration, and of the size and the first MiB of every file of weights."""
-    digest = blake2b((folder / "config.json").read_bytes(), digest_size=6)
-    for file in sorted(folder.glob("*.safetensors")):
+    config = path / "config.json"
+    digest = blake2b(config.read_bytes() if config.is_file() else b"", digest_size=6)
+    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         with open(file, "rb") as weights:
             digest.update(f"{file.name} {file.stat().st_size}".encode() + weights.read(2**20))
     return digest.hexdigest()
 
 
-def vae_folder(folder: str) -> Path:
-    """The folder that holds the autoencoder's ``config.json``: ``folder`` itself or its ``vae/``."""
-    root = Path(folder).expanduser()
+def vae_folder(folder: str, root: Path) -> Path:
+    """The folder that holds the autoencoder's ``config.json``: ``root`` itself or its ``vae/``."""
     for candidate in (root, root / "vae"):
         if (candidate / "config.json").is_file():
             return candidate
     raise BadValue(
-        "folder", folder, "a folder with config.json, or vae/config.json, as diffusers saves AutoencoderKLWan"
+        "folder",
+        folder,
+        "a folder with config.json, or vae/config.json, as diffusers saves AutoencoderKLWan, or Wan2.1's own file",
     )

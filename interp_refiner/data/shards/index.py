@@ -97,7 +97,7 @@ def unread(storage: Storage, index: ShardIndex) -> list[str]:
     strays = storage.strays()
     numbers = {int(found[1]) for name in index.shards if (found := NUMBERED.fullmatch(name))}
     gaps = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - numbers)
-    said = [f"not read, since no shard has such a name: {_some(strays)}"] if strays else []
+    said = [f"ignored, because shards are not named like this: {_some(strays)}"] if strays else []
     return said + ([f"between the first and the last shard these numbers are missing: {_some(gaps)}"] if gaps else [])
 
 
@@ -169,7 +169,7 @@ def _save(index: ShardIndex, path: Path) -> None:
             np.savez(file, **arrays)
         os.replace(partial, path)
     except OSError as error:
-        log.warning("the shard index is not kept, it will be made anew next time: %s", error)
+        log.warning("the shard index could not be saved and will be rebuilt next time: %s", error)
 
 
 def _load(path: Path) -> ShardIndex | None:
@@ -183,7 +183,7 @@ def _load(path: Path) -> ShardIndex | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        log.warning("%s cannot be read and is made anew: %s", path, error)
+        log.warning("%s is unreadable and will be rebuilt: %s", path, error)
         return None
     texts = {name: lines if len(lines) > 1 or lines[0] else [] for name, lines in texts.items()}
     texts["damage"] = texts["damage"] or [""] * len(texts["shards"])

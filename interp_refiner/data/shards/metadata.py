@@ -162,11 +162,11 @@ def _check_statistics(metadata: DatasetMetadata, name: str) -> None:
     values = getattr(metadata, name)
     if values is None:
         if not metadata.normalised:
-            raise BadValue(name, None, "one number a channel, since the latents are not normalised")
+            raise BadValue(name, None, "one number per channel, because the latents are not normalised")
         return
     values = [float(value) for value in values]
     if len(values) != metadata.num_channels or not all(map(math.isfinite, values)):
-        raise BadValue(name, values, f"{metadata.num_channels} finite numbers, one a channel")
+        raise BadValue(name, values, f"{metadata.num_channels} finite numbers, one per channel")
     if name == "latents_std" and min(values) <= 0:
         raise BadValue(name, values, "positive numbers")
     object.__setattr__(metadata, name, values)

@@ -74,7 +74,7 @@ class RangeCache:
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()
-            log.warning("%s is not kept: %s", path, error)
+            log.warning("%s is not cached: %s", path, error)
             return False
         return True
 
@@ -84,7 +84,7 @@ class RangeCache:
             used = int(os.pread(total, 32, 0) or b"0")
             if used + size > self.max_bytes:
                 if not self.full:
-                    log.info("%s is full: %d of %d bytes, what it holds stays", self.folder, used, self.max_bytes)
+                    log.info("%s is full: %d of %d bytes; nothing more is cached", self.folder, used, self.max_bytes)
                 self.full = True
                 return None
             descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)

@@ -51,7 +51,7 @@ class Retries:
             if getattr(self, name) < 0:
                 raise BadValue(name, getattr(self, name), "seconds, at least 0")
         if self.timeout <= 0:
-            raise BadValue("timeout", self.timeout, "seconds, more than 0")
+            raise BadValue("timeout", self.timeout, "seconds > 0")
 
     def wait(self, failed: int) -> float:
         """Seconds to wait after so many failed attempts."""

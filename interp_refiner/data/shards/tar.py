@@ -186,7 +186,7 @@ def _by_tarfile(storage: Storage, shard: str, size: int, position: int) -> tarfi
     with tarfile.open(fileobj=file, mode="r:", errors="backslashreplace") as tar:
         info = tar.next()
     if info is None:
-        raise tarfile.ReadError("an extension of nothing")
+        raise tarfile.ReadError("an extended header without a file")
     return info
 
 

@@ -140,7 +140,7 @@ class _Description(NamedTuple):
 @lru_cache(maxsize=64)
 def _describe(pickled: bytes) -> _Description:
     if len(pickled) > MAX_PICKLE:
-        raise NotPlain("a pickle too long for a plain tensor")
+        raise NotPlain("a pickle that is too long for a plain tensor")
     try:
         described = _PlainUnpickler(io.BytesIO(pickled)).load()
     except Exception as error:  # whatever a stranger's bytes may cause

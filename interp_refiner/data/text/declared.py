@@ -18,7 +18,7 @@ def declared_text_encoder(spec: ClipSpec) -> TextEncoder:
             be named.
     """
     if spec.text_shape is None:
-        raise BadValue("text", "declared", "no prompt: the data set has no prompt embeddings")
+        raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")
     name = spec.text.get("name", "")
     if name in WITHOUT_WEIGHTS:
         return WITHOUT_WEIGHTS[name](*spec.text_shape)

@@ -1,4 +1,4 @@
-"""The text encoder of Wan, from a local folder."""
+"""The text encoder of Wan."""
 
 import html
 import re
@@ -17,6 +17,7 @@ from interp_refiner.core import (
     check_folder,
     check_not_original,
     choice,
+    fetch,
     one_fault,
     unreported,
 )
@@ -30,7 +31,8 @@ class UMT5Encoder(TextEncoder):
     """umT5's encoder as Wan uses it: the last hidden states, set to zero beyond the prompt, padded to ``length``.
 
     Args:
-        folder: a pipeline's folder as diffusers saves it, with ``text_encoder/`` and ``tokenizer/``.
+        folder: a pipeline's folder as diffusers saves it, with ``text_encoder/`` and ``tokenizer/``; or one on the hub,
+            see :func:`fetch`.
         length: tokens, the end-of-sequence token among them.
         precision: dtype of the weights; embeddings come out in it.
         device: where the weights live.
@@ -55,7 +57,7 @@ class UMT5Encoder(TextEncoder):
         choice("precision", precision, get_args(Precision))
         if length < 1:
             raise BadValue("length", length, "at least 1")
-        root = Path(folder).expanduser()
+        root = fetch("folder", folder, ["text_encoder", "tokenizer"])
         check_not_original("folder", folder, root)
         for part in ("text_encoder", "tokenizer"):
             if not (root / part).is_dir():

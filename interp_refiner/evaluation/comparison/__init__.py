@@ -1,4 +1,4 @@
-"""Several runs beside each other: what they differ in, what came out, which is best and by how much."""
+"""Compares several runs: their settings, their figures, which is best and by how much."""
 
 from interp_refiner.evaluation.comparison.compare import Comparison, Row, Verdict
 from interp_refiner.evaluation.comparison.page import write_report

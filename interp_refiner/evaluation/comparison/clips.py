@@ -1,4 +1,4 @@
-"""The clips of a run to look at: its evaluation's best, median and worst, else those of its last validation."""
+"""The clips that a report shows: best, median and worst of a run's evaluation, else those of its last validation."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ class ClipVideo:
 
     Attributes:
         title: ``best``, ``median``, ``worst``; or where it is from.
-        caption: which clip it is, and how good.
+        caption: the clip and its error.
         mp4: the file's bytes.
         videos: what stands beside each other, from the left; empty where the video itself says it.
     """

@@ -1,4 +1,4 @@
-"""Which of several runs is best, by how much, and how sure that is."""
+"""Finds the best of several runs, its lead, and whether intervals overlap."""
 
 import math
 from collections.abc import Sequence
@@ -17,12 +17,12 @@ PLACES = ("hydra", "paths", "ckpt_path", "resume", "logger", "callback", "evalua
 
 @dataclass(frozen=True)
 class Row:
-    """A run as one of its samplers shows it.
+    """One estimate (sampler) of a run.
 
     Attributes:
         run: the run.
         method: the estimate of its evaluation; None where there is none yet.
-        label: what tells it from the others, ``dist, sigma=0.3``.
+        label: distinguishes it from the others, ``dist, sigma=0.3``.
         series: the same without the value of ``against``.
         x: the value of ``against``, where it is a number.
     """
@@ -67,7 +67,7 @@ class Verdict:
 
     @property
     def tied(self) -> list[Row]:
-        """The rows among which these clips do not say which is best, the best figure first; empty where they do."""
+        """The rows whose intervals overlap with the best one's, best figure first; empty if none does."""
         return [self.best, *self.overlapping] if self.overlapping else []
 
     @property
@@ -84,7 +84,7 @@ def overlap(a: Interval, b: Interval) -> bool | None:
 
 
 class Comparison:
-    """Runs, what they differ in and what came out of them.
+    """Runs, the settings in which they differ, and their figures.
 
     Args:
         runs: in the order to be shown.
@@ -100,7 +100,7 @@ class Comparison:
         keys = dict.fromkeys(key for run in self.runs for key in run.overrides if key.split(".")[0] not in PLACES)
         self.swept = [key for key in keys if len({str(run.value(key)) for run in self.runs}) > 1]
         if against is not None and against not in self.swept:
-            allowed = f"a key that the runs differ in: {' | '.join(self.swept) or 'there is none'}"
+            allowed = f"a key in which the runs differ: {' | '.join(self.swept) or 'there is none'}"
             raise BadValue("against", against, allowed, self.swept)
         of_method = [key for key in self.swept if not key.startswith("trainer.")]
         numeric = [key for key in of_method if all(_number(run.value(key)) is not None for run in self.runs)]
@@ -121,7 +121,7 @@ class Comparison:
         return [Row(run, method, f"{label} ({method})", f"{series} ({method})", x) for method in methods]
 
     def label(self, run: RunFolder) -> str:
-        """What tells a run from the others: its swept keys, or its name where those are too many or do not."""
+        """Distinguishes a run from the others: its swept keys, or its name if those are too many or equal."""
         label = self._named(run, self.swept if len(self.swept) <= TELLING else [])
         originals = [other for other in self.runs if other.record.duplicate_of is None]
         twins = [other for other in originals if other is not run and self._named(other, self.swept) == label]
@@ -150,7 +150,7 @@ class Comparison:
 
     @property
     def leads(self) -> list[Column]:
-        """The columns by which runs are judged first: error alone rewards blur, realism alone any video."""
+        """The columns that rank runs first: error alone rewards blur, and realism alone rewards any video."""
         return [column for column in self.columns if column.measure.lead]
 
     def records(self) -> list[dict[str, Any]]:
@@ -176,7 +176,7 @@ class Comparison:
 
     @property
     def base(self) -> str:
-        """What ratios are relative to."""
+        """The baseline of ratios."""
         return next((run.evaluation.baseline for run in self.runs if run.evaluation is not None), BASELINE)
 
     def verdict(self, column: Column, level: int) -> Verdict | None:

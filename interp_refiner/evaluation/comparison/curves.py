@@ -1,4 +1,4 @@
-"""What runs have logged: TensorBoard's event files, or the file of the CSV logger."""
+"""Reads the logged scalars of runs from TensorBoard's event files or the file of the CSV logger."""
 
 import csv
 import logging

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that needs nothing beside it, and as Markdown with pictures."""
+"""Writes a comparison as one self-contained HTML page, and as Markdown with pictures."""
 
 import base64
 import io
@@ -29,7 +29,7 @@ TEMPLATE = "page.html.j2"
 
 @dataclass(frozen=True)
 class Headline:
-    """A verdict for people: by what, who, by how much, and whether the intervals are apart."""
+    """A verdict as a sentence: the measure, the best run, its lead, and whether the intervals overlap."""
 
     title: str
     winner: str
@@ -66,7 +66,7 @@ def write_report(comparison: Comparison, folder: Path, title: str) -> dict[str, 
 
 
 def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
-    """What was run and how it stands, by name; places on this machine are left out."""
+    """Command, commit, status and so on of every run, by name, without paths of this machine."""
     counted = Counter(run.record.status for run in runs)
     status = ", ".join(f"{count} {name}" for name, count in counted.most_common())
     count = f"{len(runs)} runs: {status}" if len(runs) > 1 else f"1 run, {runs[0].record.status}"
@@ -151,7 +151,7 @@ def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence
     numbers = [any(cell.number for cell in column.cells) for column in about["columns"]]
     parts += [f"\n{markdown_table([markdown_text(heading) for heading in headings], rows, numbers)}"]
     parts += (
-        ["\nBold: the best of a column, where its 95% interval, in parentheses, is apart from the others'.\n"]
+        ["\nBold: the best of a column, if its 95% interval (in parentheses) does not overlap with the others'.\n"]
         if about["headlines"]
         else []
     )

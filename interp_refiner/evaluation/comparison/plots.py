@@ -94,7 +94,7 @@ def against(comparison: Comparison, column: Column) -> Plot:
     levels = [s for s in comparison.levels if any(row.figure(column, s) is not None for row in comparison.rows)]
     panels = [_panel_against(comparison, column, level) for level in levels]
     title = f"{label} against {leaf(key)}" if key is not None else label
-    caption = "Missing frames of held-out clips, 95% intervals; below 1 is better than interpolation."
+    caption = "Missing frames of held-out clips, 95% intervals. Below 1 is better than interpolation."
     return Plot(f"{column.measure.name}_by_level", title, caption, panels)
 
 

@@ -1,4 +1,4 @@
-"""A run as it lies on disk, whether it has finished or not: what is missing or half written is not there yet."""
+"""Reads the folder of a finished or unfinished run; missing or half-written files count as absent."""
 
 import json
 import re
@@ -30,8 +30,8 @@ class RunFolder:
     Attributes:
         path: its folder.
         name: short, unique among the runs that are read together.
-        record: what it says about itself.
-        config: resolved; without the references that cannot be resolved any more, where it never started.
+        record: its record file.
+        config: resolved; for a run that never started, without references that can no longer be resolved.
         choices: the option chosen of every config group.
         curves: what it logged, by name: steps and values.
         evaluation: its newest one.
@@ -140,14 +140,14 @@ def _natural(path: Path) -> list[Any]:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
-    """What the folders tell, under the shortest names that tell them apart."""
+    """Reads the folders, and gives them their shortest unique names."""
     depth = next(d for d in range(1, 99) if len({path.parts[-d:] for path in folders}) == len(folders))
     runs = [read_run(path, "/".join(path.parts[-depth:])) for path in folders]
     return [run if run.record.duplicate_of is None else _as_twin(run, folders) for run in runs]
 
 
 def read_run(folder: Path, name: str | None = None) -> RunFolder:
-    """What a folder tells; its own name if none is given."""
+    """Reads a folder; its name is the default name of the run."""
     config = _yaml(folder / "config.yaml") or _yaml(folder / ".hydra/config.yaml")
     choices = OmegaConf.select(_yaml(folder / ".hydra/hydra.yaml"), "hydra.runtime.choices", default={})
     evaluation, file = newest_evaluation(folder) or (None, None)

@@ -1,4 +1,4 @@
-"""The table of a comparison: what every run was, and what came out of it."""
+"""The table of a comparison: settings and figures of every run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -88,18 +88,18 @@ def _value(value: Any) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """The best figure, by how much it is ahead, and whether that is sure."""
+    """The best figure, its lead, and whether the intervals overlap."""
     measure, value, second = verdict.column.measure, verdict.value, verdict.second_value
     text = f"{measure.text(value)}."
     if verdict.second is None or second is None or verdict.margin is None:
-        return f"{text} There is no other run to compare it with."
+        return f"{text} There is no other run to compare with."
     share = f" ({verdict.margin / abs(second.value):.1%})" if second.value else ""
     margin = f"{measure.text(verdict.margin)}{share}"
     text += f" That is {margin} ahead of the next, {verdict.second.label}, with {measure.text(second)}."
     if verdict.overlap is None:
-        return f"{text} Not both have an interval: evaluate them to know how sure that is."
+        return f"{text} At least one of them has no interval; evaluate both to get intervals."
     if not verdict.overlap:
-        return f"{text} Their intervals do not overlap: the lead is more than chance among these clips."
+        return f"{text} Their intervals do not overlap, so the difference is not chance on these clips."
     others = verdict.compared - 1
     near = f" (as do those of {len(verdict.overlapping)} of the {others} others in all)" if others > 1 else ""
-    return f"{text} Their intervals overlap{near}: these clips do not tell them apart."
+    return f"{text} Their intervals overlap{near}, so these clips do not separate them."

@@ -1,6 +1,6 @@
-"""What is measured of clips: pure functions, the metrics made of them, and the tables that collect figures.
+"""Metrics: pure functions, the metrics built from them, and the tables that collect figures.
 
-The metrics in :data:`STANDARD` are always measured where the clips allow it, those of ``conf/metric`` where asked for.
+The metrics in :data:`STANDARD` are always measured if the clips allow it, those of ``conf/metric`` on request.
 """
 
 from collections.abc import Container

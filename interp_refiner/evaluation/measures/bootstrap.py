@@ -1,8 +1,8 @@
-"""How sure a figure is: the bootstrap over clips.
+"""Confidence intervals by the bootstrap over clips.
 
-Clips are resampled, not frames, because the frames of one clip err together. All methods are resampled with the same
-weights, so that whatever makes a clip hard for both sides of a comparison cancels (the paired bootstrap; Efron and
-Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13: percentile intervals).
+Clips are resampled, not frames, because the errors of one clip's frames are correlated. All methods use the same
+resamples, so the difficulty of a clip cancels in comparisons (the paired bootstrap; Efron and Tibshirani, An
+Introduction to the Bootstrap, 1993, chapters 8 and 13: percentile intervals).
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from interp_refiner.core import BadValue, Interval
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How clips are resampled.
+    """Settings of the bootstrap.
 
     Args:
         num_resamples: how often n clips are redrawn with replacement.

@@ -27,14 +27,14 @@ class ClipFeatures(nn.Module, ABC):
 
 @final
 class RandomConvFeatures(ClipFeatures):
-    """How clips look and move, through fixed random filters; no weights to fetch, the same numbers everywhere.
+    """Appearance and motion of clips from fixed random filters; it needs no weights and is the same everywhere.
 
     With ``*`` a 3x3x3 convolution in space and time (borders replicated) and ``down`` the mean over 2x2x2 blocks,
 
         y_1 = |W_1 * x|,    y_i = |W_i * down(y_{i-1})|      i = 2..num_scales
 
-    is computed twice: for *appearance* x is the clip and every filter has mean zero, so that it answers to structure,
-    not to level; for *motion* x is the difference of successive frames, the filters are free, and a still is silent.
+    is computed twice. For *appearance*, x is the clip and every filter has mean zero, so it measures structure, not
+    brightness. For *motion*, x is the difference of successive frames with unconstrained filters; a still gives 0.
     Features are the means of ``y_i`` over space and over each of ``num_windows`` windows in time, and those of the clip
     itself, for its colour: ``channels + 2 num_scales width`` numbers, ``num_windows`` vectors a clip.
 
@@ -71,7 +71,7 @@ class RandomConvFeatures(ClipFeatures):
 
     def forward(self, clips: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b n d"]:
         if clips.shape[2] < 2:
-            raise BadValue("clips", f"{clips.shape[2]} frames", "at least 2 frames, to see them move")
+            raise BadValue("clips", f"{clips.shape[2]} frames", "at least 2 frames, to measure motion")
         clips = clips.float()
         parts = [
             self._pool(clips),

@@ -1,4 +1,4 @@
-"""Clips of known quality to measure beside the refiner's: what a metric says of these says what it is worth."""
+"""Controls: clips of known quality. Their figures show what a metric measures."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,7 +11,7 @@ from interp_refiner.data.medium.soft import local_mean
 def nearest_keyframe_copy(
     values: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]
 ) -> Float[Tensor, "b c t *space"]:
-    """Every frame a copy of its nearest keyframe, the left one on ties: perfectly sharp, and moving in jumps."""
+    """Every frame is a copy of its nearest keyframe, the left one on ties: perfectly sharp, with motion in jumps."""
     near = neighbours(known)
     return take_frames(values, torch.where(near.distance_left <= near.distance_right, near.left, near.right))
 
@@ -39,7 +39,7 @@ def noise_of_its_size(
 def shuffled_keyframes(
     clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]
 ) -> Float[Tensor, "b c t *space"]:
-    """The truth, but every clip's known frames are those of the clip before it in the batch: keyframes that lie.
+    """The truth, but every clip's known frames are those of the clip before it in the batch: wrong keyframes.
 
     A refiner that uses its keyframes must do worse from these.
 

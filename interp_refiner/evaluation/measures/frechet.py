@@ -45,7 +45,7 @@ def frechet_distance(
 
 
 class FrechetDistance(torchmetrics.Metric):
-    """Frechet distance of several methods to the truth: do their clips look and move like true ones?
+    """Frechet distance of several methods to the truth, for the realism of appearance and motion.
 
     Features are in units of their standard deviation over the true clips and the distance is divided by their number,
     so that no scale matters and 1 means, for example, every feature off by one deviation:
@@ -56,8 +56,8 @@ class FrechetDistance(torchmetrics.Metric):
     and as a method of its own "halves of the truth": the mean distance between random halves of the true clips, with
     its extremes as an interval.
 
-    Estimates are of the very clips that they are compared with, so the truth itself is at distance 0; the halves say
-    where other true clips are, half as many. Whole clips are compared, keyframes included; use one object per level.
+    Estimates are compared with the truth of the same clips, so the truth itself has distance 0. The halves give the
+    distance of other true clips, half as many. Whole clips are compared, keyframes included; use one object per level.
 
     Clips fall into folds by their index. The state is the sum of the features and of their products in every fold, in
     float64: the same on any number of processes. Intervals are those of the delete-one-fold jackknife, all methods

@@ -1,4 +1,4 @@
-"""What became of the keyframes: are they kept exactly, and do they sit in the video without a seam?"""
+"""Checks the keyframes of an output: whether they are exact, and whether there is a visible seam at them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class KeyframeReport:
-    """The contract of every keyframe of a batch; needs no truth, so it can stand beside any output.
+    """The checks of every keyframe of a batch; they need no truth, so they work for any output.
 
     Attributes:
         keyframes: which frames these are; elsewhere the other fields mean nothing.

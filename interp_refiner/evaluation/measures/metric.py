@@ -1,4 +1,4 @@
-"""What a metric is: it looks at clips, and says one or more figures of them."""
+"""The base classes of metrics, which compute figures of clips."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Design:
-    """What is compared, and how sure figures are.
+    """The methods, baselines and intervals of an evaluation.
 
     Attributes:
         methods: names and roles, in the order to be shown.
@@ -104,7 +104,7 @@ class Batch:
 
 @runtime_checkable
 class Table(Protocol):
-    """Collects what a metric says, batch by batch."""
+    """Collects the values of a metric, batch by batch."""
 
     def to(self, device: torch.device) -> "Table":
         """Moves what it computes with."""
@@ -121,7 +121,7 @@ class Table(Protocol):
 
 
 class Metric(nn.Module, ABC):
-    """Looks at clips and says figures of them; a YAML in ``conf/metric`` makes one.
+    """Computes figures of clips; a YAML in ``conf/metric`` configures one.
 
     Attributes:
         measures: the figures, all on one domain.

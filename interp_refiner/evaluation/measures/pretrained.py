@@ -1,4 +1,4 @@
-"""LPIPS, FID and FVD on networks from local files: nothing is fetched, and nothing else is put in their place."""
+"""LPIPS, FID and FVD with networks from local files; nothing is downloaded and there is no fallback."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -22,7 +22,7 @@ def load_network(weights: str | Path | None, what: str) -> nn.Module:
     Raises:
         BadValue: no file, or not a TorchScript archive; says what is needed.
     """
-    needed = f"the path of {what}, which is not part of this package and is never fetched"
+    needed = f"the path of {what}, which is not part of this package and is never downloaded"
     if weights is None or not Path(weights).is_file():
         raise BadValue("weights", weights, needed)
     try:

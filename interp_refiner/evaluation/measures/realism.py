@@ -1,4 +1,4 @@
-"""Does a clip have the sharpness and the motion of a real one? Energies on missing frames against the truth's."""
+"""Sharpness and motion: energies of missing frames relative to the truth's."""
 
 from typing import final
 
@@ -67,7 +67,7 @@ class Realism(ClipMetric):
     keyframes. A boundary ratio below the inside ratio means frames that stick to their keyframes; an inside ratio or
     flicker above 1 means jitter.
 
-    Meant for decoded pixels; in latents "high frequency" is what is high among latent positions.
+    Designed for decoded pixels; in latents, "high frequency" refers to latent positions.
     """
 
     measures = (

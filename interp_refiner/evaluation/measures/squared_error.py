@@ -1,4 +1,4 @@
-"""The squared error of missing frames, which the objective makes small."""
+"""The squared error of missing frames, which the objective minimises."""
 
 from collections.abc import Mapping
 from typing import final

@@ -1,4 +1,4 @@
-"""ST-LPIPS: a perceptual distance that forgives small shifts, with weights that a package carries."""
+"""ST-LPIPS: a perceptual distance that tolerates small shifts, with weights from a package."""
 
 from importlib.util import find_spec
 from pathlib import Path

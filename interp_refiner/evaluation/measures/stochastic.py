@@ -1,4 +1,4 @@
-"""Several samples of one clip: are they, together, a good forecast of it?"""
+"""Metrics of several samples of one clip, as of an ensemble forecast."""
 
 from collections.abc import Mapping
 from typing import Literal, final
@@ -62,7 +62,7 @@ def of_samples(name: str, heading: str, better: Literal["lower", "one"] = "lower
 
 @final
 class SeveralSamples(ClipMetric):
-    """What M samples a clip are worth on missing frames.
+    """Errors and spread of M samples per clip on missing frames.
 
     With ``xbar`` the mean of the samples and means over clips outside the roots,
 

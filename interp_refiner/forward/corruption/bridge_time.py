@@ -1,4 +1,4 @@
-"""Where between clean (0) and fully corrupted (1) a training sample stands."""
+"""The bridge time of a training sample: 0 is clean, 1 is fully corrupted."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -11,10 +11,10 @@ from interp_refiner.core import BadValue, Draws
 
 
 class BridgeTime(ABC):
-    """The law of the bridge time ``tau``.
+    """The distribution of the bridge time ``tau``.
 
     Attributes:
-        fully_corrupted: ``tau`` is 1 for every sample, known without looking at the numbers.
+        fully_corrupted: whether ``tau`` is always 1.
     """
 
     fully_corrupted: ClassVar[bool] = False
@@ -38,7 +38,7 @@ class _Drawn(BridgeTime):
 
     def __init__(self, at_one: float = 0.3):
         if not 0.3 <= at_one <= 1:
-            raise BadValue("at_one", at_one, "a share from 0.3 to 1: sampling starts at tau = 1, so it must be trained")
+            raise BadValue("at_one", at_one, "a share from 0.3 to 1, because sampling starts at tau = 1")
         self.at_one = at_one
 
     @abstractmethod

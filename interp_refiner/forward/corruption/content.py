@@ -1,4 +1,4 @@
-"""What a corruption shows its schedule."""
+"""The content of clips that a corruption gives its schedule."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from interp_refiner.forward.schedule import Content
 @final
 @dataclass(frozen=True)
 class ClipContent(Content):
-    """The content of clips, seen through the interpolator that will fill them."""
+    """The content of clips; segment costs are those of the interpolator that will fill them."""
 
     clip: Clip
     interpolator: Interpolator
@@ -29,7 +29,7 @@ class ClipContent(Content):
     def coarse_clip(self, grid: int) -> Float[Tensor, "b c n t"]:
         if self.clip.latents.ndim == 3:
             raise BadValue(
-                "preview", "clip", "anchors: a path has no coarser grid, its preview would be the path itself"
+                "preview", "clip", "anchors: a path has no coarser grid, so its preview would be the path itself"
             )
         return pooled(self.clip.latents, grid)
 
@@ -51,7 +51,7 @@ class ClipContent(Content):
 @final
 @dataclass(frozen=True)
 class Blank(Content):
-    """Nothing to see, in the right shapes: whether a schedule can work at all shows without clips.
+    """Empty content in the right shapes, to check a schedule without clips.
 
     Args:
         latent_shape: ``[c, t, *space]``.

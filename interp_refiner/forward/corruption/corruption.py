@@ -1,7 +1,7 @@
 """The forward process: keyframes, interpolation, noise (docs/method.md, Corruption)."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -29,6 +29,30 @@ from interp_refiner.forward.scheduled_sampling import Never, Proposals, Schedule
 TRAIN_STREAM = "train"
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """The draws of a sample other than its plan and its noise.
+
+    Attributes:
+        level: the one level to train at; None draws it uniformly from 1..S.
+        bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
+        given: which keyframes are constraints; None for those that clips bring.
+        seed: the run's seed, of all draws.
+
+    Raises:
+        BadValue: a level below 1.
+    """
+
+    level: int | None = None
+    bridge_time: BridgeTime | None = None
+    given: Given | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.level is not None and self.level < 1:
+            raise BadValue("level", self.level, "a level from 1 (finest) to S (sparsest), or null to draw it")
+
+
 class Corruption:
     """Draws a plan, a level, a bridge time and noise for every sample and renders
 
@@ -43,12 +67,9 @@ class Corruption:
         interpolator: rebuilds a sequence from its known frames.
         noise: the noise profile ``m`` and the law of ``eps``.
         scheduled_sampling: which keyframes are replaced by proposals; None for never.
-        bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
-        given: which keyframes are constraints; None for those that clips bring.
+        drawn: level, bridge time and given frames of a sample.
         sigma: noise amplitude, in units of latent standard deviation.
         keyframe_fraction: ``m`` on known frames that are not given.
-        level: the one level to train at; None draws it uniformly from 1..S.
-        seed: the run's seed.
 
     Raises:
         BadValue: a ``sigma`` that is negative or not finite, a ``keyframe_fraction`` outside 0..1, or a bridge without
@@ -61,29 +82,25 @@ class Corruption:
         interpolator: Interpolator,
         noise: NoiseProfile,
         scheduled_sampling: ScheduledSampling | None = None,
-        bridge_time: BridgeTime | None = None,
-        given: Given | None = None,
+        drawn: Drawn = Drawn(),
         sigma: float = 0.3,
         keyframe_fraction: float = 0.0,
-        level: int | None = None,
-        seed: int = 0,
     ):
         non_negative("sigma", sigma, "in units of latent standard deviation")
         if not 0 <= keyframe_fraction <= 1:
             raise BadValue("keyframe_fraction", keyframe_fraction, "a number from 0 to 1")
-        if level is not None and level < 1:
-            raise BadValue("level", level, "a level from 1 (finest) to S (sparsest), or null to draw it")
         self.schedule, self.interpolator, self.noise = schedule, interpolator, noise
         self.scheduled_sampling = scheduled_sampling or Never()
-        self.bridge_time, self.given = bridge_time or FullyCorrupted(), given or NoGiven()
+        self.bridge_time, self.given = drawn.bridge_time or FullyCorrupted(), drawn.given or NoGiven()
         self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
-        self.level, self.seed = level, seed
+        self.level, self.seed = drawn.level, drawn.seed
         if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
             # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
-            allowed = "a number > 0 where keyframes are replaced and tau is drawn: the truth could be read off x"
+            allowed = "a number > 0 if keyframes are replaced and tau is drawn, or x would reveal the truth"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
-            raise BadValue("bridge_time", type(self.bridge_time).__name__, "tau = 1 (FullyCorrupted) without noise")
+            allowed = "tau = 1 (FullyCorrupted) without noise"
+            raise BadValue("drawn.bridge_time", type(self.bridge_time).__name__, allowed)
 
     @property
     def needs_anchors(self) -> bool:

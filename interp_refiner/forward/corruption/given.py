@@ -1,4 +1,4 @@
-"""Which keyframes are constraints, and what they show (imputation)."""
+"""Given keyframes: which frames are constraints, and their values (imputation)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from interp_refiner.core import BadValue, Clip, Draws, per_frame
 
 
 class Given(ABC):
-    """Chooses given keyframes by index and value; those that a clip brings itself stay given."""
+    """Chooses given keyframes by index and value. A clip's own given keyframes stay given."""
 
     @abstractmethod
     def __call__(self, clip: Clip, draws: Draws) -> Clip:
@@ -24,7 +24,7 @@ class Given(ABC):
 
 
 class NoGiven(Given):
-    """No constraints but those that a clip brings."""
+    """No constraints except the clip's own."""
 
     def __call__(self, clip: Clip, draws: Draws) -> Clip:
         return clip
@@ -42,7 +42,7 @@ class GivenFrames(Given):
 
     def __init__(self, frames: list[int]):
         if not frames or min(frames) < 0 or len(set(frames)) < len(frames):
-            raise BadValue("frames", frames, "different frame indices, 0 or more")
+            raise BadValue("frames", frames, "distinct frame indices >= 0")
         self.frames = frames
 
     def check(self, latent_shape: Sequence[int]) -> None:

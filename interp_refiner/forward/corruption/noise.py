@@ -1,4 +1,4 @@
-"""Noise: how strongly every frame is noised, from where it stands between its keyframes, and how alike neighbours are.
+"""Noise: the amplitude of every frame, by its position between keyframes, and the correlation between frames.
 
 A profile is a function of the neighbours alone, 0 on known frames; docs/method.md, Corruption, has the table.
 """
@@ -32,12 +32,11 @@ class NoiseProfile(ABC):
     Without state: subclasses give the profile of missing frames, :meth:`__call__` zeroes the known ones.
 
     Args:
-        temporal_correlation: rho, of the noise of neighbouring frames (:func:`autoregressive`); 0 is white. What an
-            interpolation gets wrong in one frame it gets wrong in the next: residuals of motion-compensated
-            interpolation have about 0.5.
+        temporal_correlation: rho, of the noise of neighbouring frames (:func:`autoregressive`); 0 is white. The errors
+            of an interpolation are correlated in time: residuals of motion-compensated interpolation have about 0.5.
 
     Attributes:
-        structured: whether ``eps`` is made from what is interpolated, and not white in space.
+        structured: whether ``eps`` depends on the interpolation and is not white in space.
 
     Raises:
         BadValue: a correlation outside [0, 1).
@@ -144,24 +143,23 @@ class Triangular(NoiseProfile):
 
 
 class Disagreement(NoiseProfile):
-    """``m = 1``, and noise along what the hypotheses of the interpolator differ by:
+    """``m = 1``, and noise along the differences between the interpolator's hypotheses:
 
         g eps = sqrt(1 - w^2) sum_j a_j (h_j - zbar) / sqrt(k - 1) + w g xi            j = 2..k
         g^2   = floor^2 + local mean of  1/(k-1) sum_j (h_j - zbar)^2
 
     An interpolation is wrong where its hypotheses disagree and right nearly everywhere else. White noise of one
     amplitude is too little in the first places and too much in the others. The fields ``a_j`` are standard normal,
-    smooth over 3 x 3 positions, and shared by all channels, so the noise looks like moving things instead of speckle.
-    ``xi`` is white: without it, what no hypothesis explains could be read off ``x`` at ``tau < 1``. The local mean is
-    over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals have about half of
-    it (experiments/refinement).
+    smooth over 3 x 3 positions, and shared by all channels, so the noise looks like moving objects instead of speckle.
+    ``xi`` is white. Without it, the model could compute the part that no hypothesis explains from ``x`` at ``tau < 1``.
+    The local mean is over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals are
+    about half as large (experiments/refinement).
 
-    An interpolator that offers nothing beside ``zbar`` is told from the two keyframes around a frame: what differs
-    between them may be anywhere in between.
+    If an interpolator has no hypotheses beside ``zbar``, the two keyframes around a frame take their place.
 
     Args:
-        white: ``w``, amplitude of the white part, in 0..1; 1 has no other.
-        floor: in units of latent standard deviation, where all hypotheses agree.
+        white: ``w``, amplitude of the white part, in 0..1; at 1 there is no other part.
+        floor: the amplitude where all hypotheses agree, in units of latent standard deviation.
         temporal_correlation: see :class:`NoiseProfile`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What it costs to interpolate between two keyframes: the input of keyframe selection."""
+"""The error of interpolating between two keyframes, which is the input of keyframe selection."""
 
 import torch
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from interp_refiner.forward.interpolator import Interpolator
 def segment_cost(
     latents: Float[Tensor, "b c t *space"], interpolator: Interpolator, max_elements: int = 2**21
 ) -> Float[Tensor, "b t t"]:
-    """``C[i, j] = sum over i < t < j of e_t(i, j)``: the error of the frames between keyframes i and j (section 7).
+    """``C[i, j] = sum over i < t < j of e_t(i, j)``: the error of the frames between keyframes i and j.
 
     ``e_t`` is the squared error of frame t, mean over channels and space. A sum and not a mean over t: only sums add up
     to the error of the clip. Costs ``O(T^3)`` interpolated frames a sample, ``O(T)`` calls of the interpolator.
@@ -45,7 +45,7 @@ def check_segment_local(interpolator: Interpolator) -> None:
     """Refuses, with :class:`BadValue`, an interpolator whose segments depend on other than their own keyframes."""
     if not interpolator.segment_local:
         name = type(interpolator).__name__.lower()
-        raise BadValue("interpolator", name, "a segment-local one as segment cost; this one looks at outer keyframes")
+        raise BadValue("interpolator", name, "a segment-local one; this one also depends on outer keyframes")
 
 
 def _segment_error(windows: Float[Tensor, "b n c g *space"], interpolator: Interpolator) -> Float[Tensor, "b n"]:

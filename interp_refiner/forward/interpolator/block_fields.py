@@ -1,4 +1,4 @@
-"""Displacements of whole blocks, among which every position takes the one that fits it, so outlines stay sharp."""
+"""Displacements of whole blocks. Every position takes the best one of the blocks around it, so outlines stay sharp."""
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from interp_refiner.forward.interpolator.motion_fields import Fields
 
 
 class BlockFields(Fields):
-    """Dense displacements between two keyframes, an alternative to :class:`MotionFields` with errors of its own.
+    """Dense displacements between two keyframes, an alternative to :class:`MotionFields` with different errors.
 
     A block takes the displacement of least :func:`regret`, so both keyframes have to agree on it. A position takes that
     of its own block or of one of the eight around it: the one for which ``|end(p + v) - start(p)|^2``, a mean over

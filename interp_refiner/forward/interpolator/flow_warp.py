@@ -21,18 +21,18 @@ GAIN = 10.0  # one step of the optimizer changes this many times its learning ra
 class FlowWarp(Learned):
     """Warps both keyframes to the target frame and blends them (bilateral motion: Park et al. 2020, BMBC).
 
-    At every position of a frame at ``a`` of its gap a network reads off the two keyframes the displacement ``d``, from
-    left to right, of what is there, how its path bends, ``e``, and which keyframe shows it, ``c1`` against
-    ``c0 = 1 - c1``:
+    For every position of a frame at ``a`` of its gap, a network estimates from the two keyframes: the displacement
+    ``d`` from left to right, the curvature ``e`` of the path, and the visibility in each keyframe, ``c1`` and ``c0 = 1
+    - c1``:
 
         f0 = -a d + a (1-a) e        f1 = (1-a) d + a (1-a) e
         w0 ~ (1-a) c0, w1 ~ a c1     w0 + w1 = 1
         zbar = w0 z_l(x + f0) + w1 z_r(x + f1)
 
-    Where ``d = e = 0`` and ``c0 = c1`` this is linear interpolation: all three are zero-initialised residuals, so that
-    an untrained network is linear interpolation bit for bit. On a coarse grid the looks of both keyframes and their
-    features are matched over all displacements (cost volume); ``d`` follows the best match as far as a weight that
-    starts at 0 lets it, and is corrected there and on a fine grid.
+    With ``d = e = 0`` and ``c0 = c1`` this is linear interpolation. All three are zero-initialised residuals, so an
+    untrained network is linear interpolation bit for bit. On a coarse grid, the appearance of both keyframes and their
+    features are matched over all displacements (cost volume). ``d`` is the best match times a weight that starts at 0,
+    corrected there and on a fine grid.
 
     The confidence is the network's estimate of ``1 / (1 + |zbar - z0|^2)``, the mean over channels at every position.
 

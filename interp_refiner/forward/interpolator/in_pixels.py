@@ -15,12 +15,13 @@ from interp_refiner.forward.interpolator.linear import lerp_frames
 
 
 class InPixels(Learned):
-    """Adds to linear interpolation what another interpolator gains over it in pixels:
+    """Adds the gain of another interpolator in pixels to linear interpolation:
 
         zbar = linear(z) + E(inner(D z)) - E(linear(D z))
 
-    with ``D, E`` the codec. Block-transform latents of a moving picture do not shift, its pixels do. What the codec
-    loses cancels: wherever ``inner`` is linear interpolation this is too, bit for bit.
+    with ``D, E`` the codec. When a picture moves, its pixels shift, but block-transform latents do not. The codec's
+    loss
+    cancels: wherever ``inner`` is linear interpolation, this is too, bit for bit.
 
     Args:
         inner: the interpolator in pixels, ``[b, 3, t, H, W]`` in 0..1.

@@ -1,4 +1,4 @@
-"""What every interpolator shares: known frames untouched, float32 inside, missing frames never read."""
+"""The base class of interpolators: keeps known frames, computes in float32, and never reads missing frames."""
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
@@ -20,12 +20,12 @@ class Interpolation:
 
     Attributes:
         latents: ``zbar``.
-        confidence: 1 on known frames; on missing ones what the interpolator thinks of its own guess, 0 if nothing. Per
-            position, or with axes of size 1 where it is one number per frame.
-        roughness: of the flow that it was made with; None where there is no flow.
-        hypotheses: the sequence by k laws of motion, the first of which is ``latents``; None where there is only one.
-        present: 0 where a hypothesis has nothing of its own to say and is ``latents``; up to 1 where it has, by how
-            much it is to be trusted. 1 for the first hypothesis. Per position, or with axes of size 1.
+        confidence: 1 on known frames; on missing ones the interpolator's own estimate, 0 if it has none. Per position,
+            or with axes of size 1 for one number per frame.
+        roughness: of the flow that made it; None without a flow.
+        hypotheses: the sequence by k motion models, the first of which is ``latents``; None if there is only one.
+        present: 0 where a hypothesis is undefined and equals ``latents``; up to 1 where it is defined, by how reliable
+            it is. 1 for the first hypothesis. Per position, or with axes of size 1.
     """
 
     latents: Float[Tensor, "b c t *space"]
@@ -57,8 +57,8 @@ class Interpolator(nn.Module, ABC):
     Attributes:
         segment_local: whether a missing frame of ``latents`` depends on its two bracketing keyframes only.
         keeps_known: whether :meth:`fill` itself returns known frames bit for bit, which saves a pass over memory.
-        title: in tables; empty where the name of the class says it.
-        num_hypotheses: k, how many reconstructions it offers; with 1 there are no ``hypotheses`` beside ``latents``.
+        title: its name in tables; empty: the name of the class.
+        num_hypotheses: k, the number of hypotheses; with 1 there are none beside ``latents``.
     """
 
     segment_local: ClassVar[bool]
@@ -128,11 +128,11 @@ class Interpolator(nn.Module, ABC):
 
 
 def no_confidence(values: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b t *ones"]:
-    """0 for every frame: the interpolator has no opinion on its own guesses."""
+    """0 for every frame: the interpolator does not estimate its own confidence."""
     return values.new_zeros(values.shape[0], values.shape[2], *[1] * (values.ndim - 3))
 
 
 def inside_gaps(present: Float[Tensor, "b k t ..."], near: Neighbours) -> Float[Tensor, "b k t ..."]:
-    """``present``, 0 on known frames and outside the outermost keyframes: no motion has a say there."""
+    """``present``, set to 0 on known frames and outside the outermost keyframes, where there is no motion."""
     inside = (~near.known & ~near.one_sided).unsqueeze(1)
     return torch.where(inside.view(*inside.shape, *[1] * (present.ndim - 3)), present, 0.0)

@@ -1,4 +1,4 @@
-"""Laws of motion: how what is seen in the keyframes gets through a gap."""
+"""Laws of motion: models of the path of objects through a gap."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ FAINT = 0.1  # of the weight of one standing position: a place that gets less of
 
 @dataclass(frozen=True)
 class Gap:
-    """Missing frames, each with what its keyframes tell: ``l' < l < t < r < r'``.
+    """Missing frames, each with the keyframes around it and their displacements: ``l' < l < t < r < r'``.
 
     Times are in frames.
 
@@ -50,14 +50,14 @@ class Gap:
 
 @dataclass(frozen=True)
 class Guess:
-    """What a law makes of missing frames, and where it has something to say: 0 nowhere, 1 fully."""
+    """A law's estimate of missing frames, and where it is defined: 0 not at all, 1 fully."""
 
     frames: Float[Tensor, "f c h w"]
     present: Float[Tensor, "f 1 h w"]
 
 
 class LawOfMotion(ABC):
-    """A way through a gap."""
+    """A model of the motion through a gap."""
 
     @abstractmethod
     def __call__(self, gap: Gap) -> Guess:
@@ -85,9 +85,9 @@ class Quadratic(LawOfMotion):
 
         x(t) = line(t) - (t - l) (r - t) ((1 - a) c_l + a c_r)         a = (t - l) / (r - l)
 
-    ``c_l`` and ``c_r`` are half the accelerations that the displacements around l and around r tell, second divided
-    differences. With either alone it is one parabola, with both the cubic of Catmull and Rom. Both keyframes are
-    carried along it and blended by ``1 - a`` and ``a``.
+    ``c_l`` and ``c_r`` are half the accelerations at l and r, the second divided differences of positions. With one of
+    them it is a parabola, with both the cubic of Catmull and Rom. Both keyframes are moved along it and blended by
+    ``1 - a`` and ``a``.
     """
 
     def __call__(self, gap: Gap) -> Guess:
@@ -123,6 +123,6 @@ class Nearest(LawOfMotion):
 def carried(
     total: tuple[Float[Tensor, "f c h w"], Float[Tensor, "f 1 h w"]], has_side: Bool[Tensor, "f 1 1 1"]
 ) -> Guess:
-    """A splat after its division; holes are absent, and so is all of it where a side is missing."""
+    """A splat after its division. It is absent in holes, and everywhere if a side is missing."""
     values, weight = total
     return Guess(values / weight.clamp(min=FAINT * 1e-3), torch.where(has_side, weight / (weight + FAINT), 0.0))

@@ -1,4 +1,4 @@
-"""Another hypothesis as ``zbar``: the best single law of motion leads."""
+"""Makes another hypothesis ``zbar``, such as the best single law of motion."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -12,13 +12,13 @@ from interp_refiner.forward.interpolator.interpolator import Interpolation, Inte
 
 
 class Leading(Interpolator):
-    """An interpolator whose hypothesis number ``leader`` takes the place of ``zbar``, which takes that of the leader.
+    """Swaps ``zbar`` with the hypothesis number ``leader`` of another interpolator.
 
-    Where the leader has nothing of its own to say it is the old ``zbar``, so the new one has a value everywhere; there
-    the old one is present and equal.
+    Where the leader is undefined it equals the old ``zbar``, so the new ``zbar`` has a value everywhere. The old
+    ``zbar`` is then an equal hypothesis with ``present`` 1.
 
     Args:
-        inner: offers the hypotheses; it is not trained.
+        inner: has the hypotheses; it is not trained.
         leader: from 0, the old ``zbar``, to k - 1; negative numbers count from the last one.
         title: of the leader, for tables.
 

@@ -1,4 +1,4 @@
-"""Interpolators with weights: trained by a fit of their own, and frozen wherever a refiner uses them."""
+"""Interpolators with weights: trained separately, and frozen in a refiner."""
 
 from abc import abstractmethod
 from typing import ClassVar, final
@@ -32,7 +32,7 @@ class Learned(Interpolator, Freezable):
     def penalties(
         self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation
     ) -> dict[str, Tensor]:
-        """What it wants small in training beside its error, by name, such as the roughness of a flow.
+        """Additional terms of the training loss, by name, such as the roughness of a flow.
 
         Args:
             clean: the clips, whose missing frames may be read here.

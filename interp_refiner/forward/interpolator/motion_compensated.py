@@ -21,16 +21,16 @@ TINY = 1e-6  # beside variances and squared differences that are divided by
 class MotionCompensated(Interpolator):
     """Moves blocks along the straight line on which the two bracketing keyframes agree best.
 
-    A block at q of a frame at time a takes that displacement v out of a window which joins ``z_l(q - a v)`` to
-    ``z_r(q + (1 - a) v)`` with the least :func:`regret` (bilateral matching at the target frame, Choi et al. 2007; the
+    A block at q of a frame at time a takes the displacement v of a search window for which ``z_l(q - a v)`` and
+    ``z_r(q + (1 - a) v)`` have the least :func:`regret` (bilateral matching at the target frame, Choi et al. 2007; the
     cost is :func:`matching_cost` plus ``smoothness * variance * |v|``). With the vectors ``v_k`` of the blocks around a
     position and their windows ``w_k`` (overlapped block motion compensation, Orchard and Sullivan 1994)
 
         zbar(p) = z(p) + g sum_k w_k ((1 - a) (L_k - z_l(p)) + a (R_k - z_r(p)))        z = (1 - a) z_l + a z_r
         L_k = z_l(p - a v_k)        R_k = z_r(p + (1 - a) v_k)        g = max(0, 1 - (d / d0)^2)
 
-    where d and d0 are local means of ``sum_k w_k (L_k - R_k)^2`` and ``(z_l - z_r)^2``: where motion does not bring the
-    keyframes closer to each other, it is linear. The confidence is ``1 / (1 + d / variance)``.
+    where d and d0 are local means of ``sum_k w_k (L_k - R_k)^2`` and ``(z_l - z_r)^2``. Where motion does not make the
+    keyframes more similar, the result is linear. The confidence is ``1 / (1 + d / variance)``.
 
     Args:
         radius: of the search window, in positions; motion that goes further within a gap is not found.

@@ -1,4 +1,4 @@
-"""Where everything in a keyframe is in the one before it and in the one after it."""
+"""Dense motion between neighbouring keyframes."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ FASTEST = 2.0  # beyond so many positions a frame everything covers alike
 
 @dataclass(frozen=True)
 class Motion:
-    """Where everything in a keyframe is in another one.
+    """The motion of every position of a keyframe to another keyframe.
 
     Attributes:
         way: displacements (x, y) in positions.
-        weight: of every position wherever several arrive at one place: what moves covers what stands, and what the
-            other keyframe does not confirm counts little.
+        weight: of every position if several arrive at one place. Moving positions cover standing ones, and positions
+            that fail the forward-backward check have a small weight.
     """
 
     way: Float[Tensor, "n 2 h w"]
@@ -44,7 +44,7 @@ class Fields(ABC):
         weight(p) = covering(f) exp(-|f(p) + b(p + f(p))|^2 / (2 tolerance^2))
 
     Args:
-        tolerance: by how many positions there and back may end beside the start; None for no check.
+        tolerance: the largest error of the forward-backward check, in positions; None for no check.
 
     Raises:
         BadValue: a tolerance that is not positive.
@@ -57,7 +57,7 @@ class Fields(ABC):
 
     @abstractmethod
     def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """By how many positions (x, y) what is at every position of ``start`` has moved in ``end``."""
+        """The displacement (x, y), in positions, of every position of ``start`` to ``end``."""
 
     @torch.no_grad()
     def __call__(
@@ -88,8 +88,8 @@ class MotionFields(Fields):
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
         pooling: side of a cell in positions; it divides ``radius``.
         smoothness: cost of a displacement by one position, in units of the keyframes' variance.
-        window: side of what Gauss-Newton looks at, in positions; odd.
-        steps: of Gauss-Newton.
+        window: side of the window of Gauss-Newton, in positions; odd.
+        steps: number of Gauss-Newton steps.
         tolerance: see :class:`Fields`.
 
     Raises:
@@ -140,8 +140,8 @@ class MotionFields(Fields):
     ) -> Float[Tensor, "n 2 h w"]:
         """Gauss-Newton: ``(G + mu) dv = -mean(g (end(p + v) - start(p)))`` over the window, g the gradient at p.
 
-        After every step v becomes the mean of the 3 x 3 vectors around it: the step damps no difference between
-        neighbours, and they drift apart.
+        After every step v becomes the mean of the 3 x 3 vectors around it, because neighbouring vectors would otherwise
+        drift apart.
         """
         gradient = torch.stack(spatial_gradient(start), 2)  # [n, c, 2, h, w]
         xx, xy, yy = (
@@ -166,7 +166,7 @@ def local_mean(values: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n 
 
 
 def covering(velocity: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Weights of a splat in which what moves covers what stands; what most of the picture does is standing."""
+    """Weights of a splat in which moving positions cover standing ones; most of the picture counts as standing."""
     ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
     x, y = (velocity - ground).split(1, 1)
     return (COVERING * (x * x + y * y).sqrt().clamp(max=FASTEST)).exp()

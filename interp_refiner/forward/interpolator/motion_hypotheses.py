@@ -1,4 +1,4 @@
-"""Several reconstructions of a gap, each by another law of motion."""
+"""Several interpolations of a gap, each by another law of motion."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,10 +17,10 @@ from interp_refiner.forward.interpolator.segments import rows_inside, table_of_k
 
 
 class MotionHypotheses(Interpolator):
-    """Any interpolator, beside which stand other ways in which the same keyframes may be joined.
+    """An interpolator plus hypotheses: other interpolations of the same keyframes.
 
-    ``zbar`` is that of ``base``, whose own hypotheses come first: other fields may stand below these, since fields err
-    each in their own way. Every law of motion adds a hypothesis
+    ``zbar`` is that of ``base``, and the hypotheses of ``base`` come first. So a base with other fields can be nested;
+    different fields are wrong in different places. Every law of motion adds a hypothesis
 
         h = zbar + present (guess - zbar)
 
@@ -70,7 +70,7 @@ class MotionHypotheses(Interpolator):
         return replace(filled, hypotheses=torch.cat([before[0], more], 1), present=torch.cat([before[1], trust], 1))
 
     def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
-        """What the laws are told of all missing frames; every pair of neighbouring keyframes is matched once."""
+        """The input of the laws for all missing frames; every pair of neighbouring keyframes is matched once."""
         table, row = table_of_keyframes(near.known), rows_inside(near)
         keyframes = take_frames(values, table.frame).transpose(1, 2)
         earlier, later = keyframes[:, :-1].flatten(0, 1), keyframes[:, 1:].flatten(0, 1)

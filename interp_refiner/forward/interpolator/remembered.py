@@ -1,4 +1,4 @@
-"""An interpolator that keeps what it has made: motion is matched once per clip and plan, not in every epoch."""
+"""Caches the results of an interpolator, so motion is matched once per clip and plan, not in every epoch."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -14,7 +14,7 @@ from interp_refiner.forward.interpolator.interpolator import Interpolation, Inte
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of one sample: ``zbar`` and confidence as they are, ``h_j - zbar`` and ``present`` in float16."""
+    """The cache entry of one sample: ``zbar`` and confidence unchanged, ``h_j - zbar`` and ``present`` in float16."""
 
     latents: Float[Tensor, "c t *space"]
     confidence: Float[Tensor, "t *ones"]
@@ -28,15 +28,15 @@ class Kept:
 
 
 class Remembered(Interpolator):
-    """Any interpolator; on the CPU what it returns is kept in memory, by the content of the keyframes.
+    """Caches the results of an interpolator in CPU memory, by the content of the keyframes.
 
-    Whoever asks, the same keyframes have the same interpolation, so nothing ever has to be dropped. Hypotheses are
-    rounded to float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching
-    is fast, nothing is kept.
+    The same keyframes always have the same interpolation, so an entry never becomes invalid. Hypotheses are rounded to
+    float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching is fast,
+    nothing is cached.
 
     Args:
         inner: the interpolator; it is not trained.
-        gigabytes: of memory, at most; once they are full, what is new is made anew every time.
+        gigabytes: the size limit of the cache; results beyond it are recomputed every time.
 
     Raises:
         BadValue: a size below 0.

@@ -1,4 +1,4 @@
-"""The gaps between keyframes, for interpolators whose work is done once per gap and not once per missing frame."""
+"""The gaps between keyframes, for interpolators that compute once per gap instead of once per missing frame."""
 
 from dataclasses import dataclass
 
@@ -64,7 +64,7 @@ def segments(near: Neighbours) -> Segments:
 
 
 def most(marked: Bool[Tensor, "b t"], bound: int) -> int:
-    """How many frames of a sample are marked at most; ``bound`` where only the device knows: nothing waits for it."""
+    """The most marked frames of a sample; ``bound`` on a GPU, to avoid waiting for the device."""
     return int(marked.numpy().sum(1).max()) if marked.device.type == "cpu" else bound
 
 

@@ -31,18 +31,18 @@ class Sinkhorn(Interpolator):
     where ``b`` splats bilinearly, ``u`` and ``u'`` are the mass of either keyframe that has no partner and stays where
     it is, ``w0`` is the weight of linear interpolation, and ``D`` is the same sum without the z.
 
-    The cost of moving by d tokens is ``c(d) = w d^2 / (1 + w d^2 / limit)``: quadratic near by, so that still pictures
-    stay still, and never more than ``limit``, so that what moved far is still found.
+    The cost of moving by d tokens is ``c(d) = w d^2 / (1 + w d^2 / limit)``. It is quadratic for small d, so still
+    pictures stay still, and at most ``limit``, so large displacements can be matched.
 
-    The confidence is the matched share of ``D``, divided by ``1 + d`` with d the mean squared difference between what
-    arrives from the left and what arrives from the right: near 1 for equal keyframes, near 0 for unrelated ones.
+    The confidence is the matched share of ``D``, divided by ``1 + d``, where d is the mean squared difference between
+    the tokens from the left and from the right. It is near 1 for equal keyframes and near 0 for unrelated ones.
 
     Args:
         patch: side of a token in latent positions; a grid that it does not divide is continued by its last row.
         epsilon: temperature of the plan.
         distance_weight: w, about the cost of moving by one token.
-        distance_limit: the most that moving costs, however far; ``inf`` for a cost that grows with the square.
-        dustbin: score above which a match is better than none.
+        distance_limit: the largest cost of a displacement; ``inf`` for a cost that grows with the square.
+        dustbin: smallest score of a match.
         prior_weight: ``w0``.
         iterations: of Sinkhorn's algorithm.
 

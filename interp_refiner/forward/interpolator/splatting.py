@@ -1,4 +1,4 @@
-"""Forward warping: every position of a picture is carried along a vector of its own."""
+"""Forward warping: moves every position of a picture along its own vector."""
 
 import torch
 from jaxtyping import Float
@@ -12,8 +12,8 @@ def splat(
 
         S(q) = sum_p w(p) B(p + f(p) - q) values(p),    W(q) = sum_p w(p) B(p + f(p) - q)
 
-    with ``B`` the bilinear kernel. ``S / W`` is the picture carried along, and where two things meet the one of the
-    greater weight covers the other. W is 0 where nothing arrives.
+    with ``B`` the bilinear kernel. ``S / W`` is the moved picture. Where two positions meet, the one with the larger
+    weight covers the other. W is 0 where nothing arrives.
     """
     n, _, h, w = values.shape
     y = torch.arange(h, device=flow.device, dtype=flow.dtype).view(-1, 1) + flow[:, 1]

@@ -41,15 +41,15 @@ class FrameMap(nn.Module):
 
 
 class Straightened(Learned):
-    """Interpolates in a space of its own, to which S maps every frame and from which R maps it back:
+    """Interpolates in a learned space. S maps every frame to it, and R maps back:
 
         zbar = linear(z) + R(inner(S z)) - linear(R S z)
 
-    Whatever R loses of a keyframe cancels there, so keyframes come out exactly, and so do stills if ``inner`` returns
-    them. S and R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the
-    keyframes around it (the idea is that of perceptual straightening, Henaff et al. 2019): on that line every
-    interpolator is right. At first S keeps z and lifts it by random features of it, which R drops: what lies between
-    two lifted frames is no lifted frame, and R can tell, and learn, what to make of it.
+    The loss of ``R S z`` cancels on keyframes, so keyframes are exact, and so are stills if ``inner`` keeps them. S and
+    R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the keyframes
+    around it, where every interpolator is right (perceptual straightening, Henaff et al. 2019). Initially S keeps z and
+    adds random features of it, which R drops. A point between two lifted frames is not a lifted frame; R can detect
+    this and learn from it.
 
     Args:
         inner: the interpolator in the straightened space; with its own weights, if it has any, for ``width`` channels.
@@ -81,7 +81,7 @@ class Straightened(Learned):
         if straight_channels < channels:
             raise BadValue("straight_channels", straight_channels, f"at least channels={channels}, to lose nothing")
         if any(isinstance(part, InPixels) for part in inner.modules()):
-            raise BadValue("inner", type(inner).__name__, "an interpolator of latents: straightened ones do not decode")
+            raise BadValue("inner", type(inner).__name__, "one in latents: straightened ones have no decoder")
         self.inner, self.channels = inner, channels
         self.segment_local = inner.segment_local  # type: ignore[misc]
         self.straighten = FrameMap(channels, straight_channels, width)

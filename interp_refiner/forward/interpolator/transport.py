@@ -18,7 +18,7 @@ LOWEST = -40.0
 def transport_plan(
     scores: Float[Tensor, "b n n"], epsilon: float, dustbin: float, iterations: int
 ) -> Float[Tensor, "b n+1 n+1"]:
-    """Matches n tokens with n others; what finds no partner goes to a dustbin (SuperGlue, Sarlin et al. 2020).
+    """Matches n tokens with n others; tokens without a partner go to a dustbin (SuperGlue, Sarlin et al. 2020).
 
     With ``S`` the scores, bordered by a row and a column of value ``dustbin``, it maximises
 

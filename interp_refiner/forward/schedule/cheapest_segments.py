@@ -1,4 +1,4 @@
-"""Keyframes whose segments cost least, wherever the costs come from."""
+"""Keyframes with the least total segment cost, for any source of costs."""
 
 import math
 from abc import abstractmethod
@@ -23,7 +23,7 @@ class CheapestSegments(Schedule):
     superset of the next coarser one: ``O(K T^2)`` a level, all samples at once, after the costs.
 
     Args:
-        endpoints: always true: what lies outside the outermost keyframes belongs to no segment, and has no cost.
+        endpoints: must be true, because frames outside the outermost keyframes belong to no segment and have no cost.
         gap_ratio: the largest gap allowed, as a multiple of the mean gap ``(T - 1) / (K_S - 1)`` of the sparsest level,
             rounded up to a frame; None for no limit. Where given frames leave too few keyframes to keep it, the excess
             is as small as possible.

@@ -1,4 +1,4 @@
-"""What a schedule may look at to choose keyframes."""
+"""The content of clips from which a schedule may choose keyframes."""
 
 from abc import ABC, abstractmethod
 from typing import NoReturn
@@ -10,7 +10,7 @@ from interp_refiner.core import BadValue
 
 
 class Content(ABC):
-    """The content of a batch of clips; each view of it is made when a schedule asks for it, and not before."""
+    """The content of a batch of clips; each view is computed only when a schedule asks for it."""
 
     @abstractmethod
     def segment_cost(self) -> Float[Tensor, "b t t"]:
@@ -29,13 +29,13 @@ class Content(ABC):
 
 
 class Unseen(Content):
-    """No content: for schedules that choose without looking; the others are refused."""
+    """No content, for schedules that do not need any; others are refused."""
 
     def segment_cost(self) -> NoReturn:
-        raise BadValue("content", None, "the clips: this schedule needs the cost of every segment")
+        raise BadValue("content", None, "clips, because this schedule needs the cost of every segment")
 
     def coarse_clip(self, grid: int) -> NoReturn:
-        raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")
+        raise BadValue("content", None, "clips, because this schedule needs a preview of every frame")
 
     def coarse_candidates(self, grid: int) -> NoReturn:
-        raise BadValue("content", None, "the clips: this schedule needs a preview of every frame")
+        raise BadValue("content", None, "clips, because this schedule needs a preview of every frame")

@@ -13,7 +13,7 @@ from interp_refiner.forward.schedule.content import Content
 @final
 @dataclass(kw_only=True, eq=False)
 class DynamicProgramming(CheapestSegments):
-    """The keyframes of least interpolation error, which takes the clean clip: the bound for what others can reach.
+    """The keyframes of least interpolation error. It needs the clean clip, so it is a bound for other schedules.
 
     The cost matrix takes ``O(T^3)`` interpolated frames a clip, far more than the keyframes found from it.
 

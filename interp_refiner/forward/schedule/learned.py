@@ -16,10 +16,10 @@ from interp_refiner.forward.schedule.selector import Selector
 @final
 @dataclass(kw_only=True, eq=False)
 class Learned(CheapestSegments):
-    """The keyframes of least cost as a :class:`Selector` foretells it from a preview of the clip.
+    """The keyframes of least cost, as a :class:`Selector` predicts it from a preview of the clip.
 
     Args:
-        preview: what the selector sees, in training as in use.
+        preview: the input of the selector, in training and in use.
         selector: the network.
         checkpoint: its weights, to load and freeze, see :meth:`Freezable.freeze`; None for an untrained one, which goes
             by how well the preview itself interpolates.

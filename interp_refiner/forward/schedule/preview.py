@@ -1,4 +1,4 @@
-"""What a learned schedule sees of a clip before the clip is there."""
+"""The preview of a clip from which a learned schedule chooses keyframes."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, final
@@ -27,7 +27,7 @@ class Preview(ABC):
 
 @final
 class AnchorPreview(Preview):
-    """Phase-1 candidates with straight lines between them; never the clip, so it is there when sampling starts."""
+    """Phase-1 candidates, interpolated linearly. It does not need the clip, so it is available at sampling time."""
 
     sees = "phase-1 candidates"
     needs_anchors = True
@@ -38,7 +38,7 @@ class AnchorPreview(Preview):
 
 @final
 class ClipPreview(Preview):
-    """The clean clip itself: only where it is there already, in training or to see what a better preview would give."""
+    """The clean clip itself, for training or to measure the gain of a better preview; not there at sampling time."""
 
     sees = "the clean clip"
 

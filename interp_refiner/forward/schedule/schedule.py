@@ -1,4 +1,4 @@
-"""What every keyframe schedule shares: the counts, the forced frames, and the ranks that make plans nested."""
+"""The base class of schedules: counts, forced frames, and ranks that make plans nested."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from interp_refiner.forward.schedule.counts import Law, check_counts, check_law,
 
 @dataclass(frozen=True)
 class Request:
-    """What a schedule is asked: rank the frames of a batch.
+    """The input of a schedule's ranking of the frames of a batch.
 
     Attributes:
         given: keyframes that are constraints.

@@ -1,4 +1,4 @@
-"""A small network that foretells from a preview what it costs to interpolate between any two frames."""
+"""A small network that predicts the cost of interpolating between any two frames from a preview."""
 
 import math
 from typing import ClassVar, final
@@ -22,8 +22,8 @@ class Selector(Freezable):
         P_c[i, j]  = sum over i < t < j of mean over n of (e_t - linear(e_i, e_j))^2
 
     with ``h`` features of how strongly every channel moves, convolved over time. ``r`` is zero-initialised and all
-    ``s_c`` start equal, so that an untrained selector goes by how well the preview itself interpolates. Nothing depends
-    on where in the picture something moves: that would be learned by heart from a few thousand clips.
+    ``s_c`` start equal, so an untrained selector uses the interpolation error of the preview itself. Nothing depends on
+    the position of motion in the picture, because a network would overfit to it on a few thousand clips.
 
     Args:
         channels: of the latents.

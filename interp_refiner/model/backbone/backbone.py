@@ -1,20 +1,50 @@
 """What every backbone has in common: a corrupted clip in, the objective's quantity out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, ClipSpec, Corrupted
 from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone.lora_file import Adapter
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
 
 
+@dataclass(frozen=True)
+class Interface:
+    """What data, interpolator and objective decide of a backbone.
+
+    Attributes:
+        spec: of the clips: their channels, and the width of their prompts' embeddings.
+        num_hypotheses: of the interpolator; they are shown among the keyframe channels. 0: there is no interpolation,
+            and the state is all that is shown.
+        outputs: channels of the output for the objective; None for those of the clips.
+    """
+
+    spec: ClipSpec
+    num_hypotheses: int = 1
+    outputs: int | None = None
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output, those of the clips or more."""
+        return self.outputs or self.spec.channels
+
+
 class Backbone(nn.Module, ABC):
     """A network from the corrupted clip to one output per latent value, and more per position where the objective asks
-    for it; tokens never leave it."""
+    for it; tokens never leave it.
+
+    Attributes:
+        adapters: that :meth:`merge_adapters` has merged, by the layers beside which they were.
+    """
+
+    adapters: Mapping[str, Adapter] = {}
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -65,6 +95,16 @@ class Backbone(nn.Module, ABC):
     def unchanged(self) -> frozenset[str]:
         """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
         return frozenset()
+
+    def cast(self, dtype: torch.dtype) -> None:
+        """Gives the matrices another precision, for inference; the output stays float32.
+
+        Raises:
+            BadValue: a precision that the network has not.
+        """
+        if dtype != torch.float32:
+            raise BadValue("torch_dtype", str(dtype).removeprefix("torch."), f"float32 for a {type(self).__name__}")
+        self.to(dtype)
 
     def merge_adapters(self) -> bool:
         """Adds adapters to the weights beside which they are, for good; says whether there were any."""

@@ -1,6 +1,7 @@
 """What a backbone is told beside the state: keyframe content as channels, numbers per frame, and the timestep."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
 
 import torch
 from einops import rearrange
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp_refiner.core import Corrupted, per_frame, take_frames
+from interp_refiner.model.backbone.backbone import Interface
 from interp_refiner.model.backbone.shown import Shown
 
 
@@ -146,11 +148,30 @@ class FrameNumbers(nn.Module):
         return torch.cat([per_clip.unsqueeze(1).expand(-1, known.shape[1], -1), per_frame_], 2)
 
 
-def shown(corrupted: Corrupted, timestep: Timestep, channels: KeyframeChannels) -> Shown:
-    """A corrupted clip as networks see it."""
-    numbers = FrameNumbers.numbers(corrupted)
-    state, times = timestep.state(corrupted), timestep.times(corrupted)
-    return Shown(state, times, corrupted.clip.text, channels(corrupted), numbers)
+@dataclass(frozen=True)
+class Conditioning:
+    """How a corrupted clip is shown to a network.
+
+    Attributes:
+        timestep: how noise levels become timesteps.
+        keyframe_channels: how keyframe content is shown.
+    """
+
+    timestep: Timestep = field(default_factory=PerFrame)
+    keyframe_channels: KeyframeChannels = field(default_factory=BracketingKeyframes)
+
+    def __call__(self, seen: Corrupted | Shown) -> Shown:
+        """A corrupted clip as the network sees it; what is shown already stays as it is."""
+        if isinstance(seen, Shown):
+            return seen
+        state, times = self.timestep.state(seen), self.timestep.times(seen)
+        return Shown(state, times, seen.clip.text, self.keyframe_channels(seen), FrameNumbers.numbers(seen))
+
+    def count(self, interface: Interface) -> int:
+        """How many keyframe channels are shown."""
+        if interface.num_hypotheses == 0:
+            return 0
+        return self.keyframe_channels.count(interface.spec.channels, interface.num_hypotheses)
 
 
 def frames_to_tokens(value: Float[Tensor, "b t *d"], tokens_per_frame: int) -> Float[Tensor, "b n *d"]:

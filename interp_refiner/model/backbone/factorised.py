@@ -1,6 +1,7 @@
 """Convolutions in space and attention over time, in turn: a small network that keeps every position of the latents."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -9,50 +10,12 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.model.attention import Attention, Dense
-from interp_refiner.model.backbone.backbone import Backbone
-from interp_refiner.model.backbone.conditioning import (
-    BracketingKeyframes,
-    FrameNumbers,
-    KeyframeChannels,
-    PerFrame,
-    Timestep,
-    shown,
-)
+from interp_refiner.model.backbone.backbone import Backbone, Interface
+from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers
+from interp_refiner.model.backbone.convolutions import Kernel, SpaceBlock
 from interp_refiner.model.backbone.shown import Shown
-
-
-class Kernel(nn.Module):
-    """A convolution over space whose kernel is kept as the matrix ``[out, in * size * size]``, as Muon takes it."""
-
-    def __init__(self, channels: int, out: int, size: int = 3):
-        super().__init__()
-        self.size = size
-        self.weight = nn.Parameter(torch.randn(out, channels * size**2) * (channels * size**2) ** -0.5)
-        self.bias = nn.Parameter(torch.zeros(out))
-
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n o h w"]:
-        kernel = self.weight.unflatten(1, (-1, self.size, self.size))
-        kernel = kernel.contiguous(memory_format=torch.channels_last)
-        return F.conv2d(x, kernel, self.bias, padding=self.size // 2)
-
-
-class SpaceBlock(nn.Module):
-    """A 3 x 3 and a 1 x 1 convolution of every frame, shifted and scaled by its noise level and place: adaLN-single of
-    Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each."""
-
-    def __init__(self, dim: int):
-        super().__init__()
-        self.around, self.out = Kernel(dim, dim), nn.Linear(dim, dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
-        self.table = nn.Parameter(torch.tensor([0.0, 1.0]).unsqueeze(1).repeat(1, dim))  # shift, scale
-
-    def forward(self, x: Float[Tensor, "n h w d"], modulation: Float[Tensor, "n 2 d"]) -> Float[Tensor, "n h w d"]:
-        shift, scale = (modulation + self.table)[:, :, None, None].unbind(1)
-        y = F.rms_norm(x, x.shape[-1:]) * scale + shift
-        return x + self.out(F.silu(self.around(y.permute(0, 3, 1, 2))).permute(0, 2, 3, 1))
 
 
 class TimeBlock(nn.Module):
@@ -74,6 +37,30 @@ class TimeBlock(nn.Module):
         return x + self.out(seen.permute(0, 3, 1, 2, 4).reshape(b, t, h, w, d))
 
 
+@dataclass(frozen=True)
+class FactorisedSize:
+    """The size of a :class:`Factorised`.
+
+    Attributes:
+        dim: channels of every block, an even number.
+        num_layers: blocks over space, each followed by one over time.
+        num_heads: of attention over time; it divides ``dim``.
+
+    Raises:
+        BadValue: an odd ``dim``, or heads that do not divide it.
+    """
+
+    dim: int = 64
+    num_layers: int = 3
+    num_heads: int = 2
+
+    def __post_init__(self) -> None:
+        if self.dim % 2:
+            raise BadValue("dim", self.dim, "an even number of channels")
+        if self.num_heads < 1 or self.dim % self.num_heads:
+            raise BadValue("num_heads", self.num_heads, f"a divisor of dim={self.dim}")
+
+
 @final
 class Factorised(Backbone):
     """A residual network over space, between whose blocks every position attends to itself along time.
@@ -82,57 +69,39 @@ class Factorised(Backbone):
     hypothesis is right shows in small neighbourhoods, and holds for whole gaps.
 
     Args:
-        spec: of the clips: their channels, and the width of their prompts' embeddings; the mean over a prompt is added
-            to every frame's embedding.
-        num_hypotheses: of the interpolator, to be shown among the keyframe channels. 0: there is no interpolation,
-            and the state is all that is shown.
-        out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
-        dim: channels of every block.
-        num_layers: blocks over space, each followed by one over time.
-        num_heads: of attention over time; it divides ``dim``.
-        timestep: how noise levels become timesteps.
-        keyframe_channels: how keyframe content is shown.
+        interface: channels in and out. The mean over a prompt is added to every frame's embedding.
+        size: of the network.
+        conditioning: how noise levels and keyframes are shown; None for :class:`Conditioning`'s defaults.
         attention: dense; None for that, too. A position attends to few others.
 
     Raises:
-        BadValue: sparse attention, heads that do not divide ``dim``, an odd ``dim``; on use, latents of no video.
+        BadValue: sparse attention; on use, latents of no video.
     """
 
     def __init__(
         self,
-        spec: ClipSpec,
-        num_hypotheses: NumHypotheses = 1,
-        out_channels: OutChannels = None,
-        dim: int = 64,
-        num_layers: int = 3,
-        num_heads: int = 2,
-        timestep: Timestep | None = None,
-        keyframe_channels: KeyframeChannels | None = None,
+        interface: Interface,
+        size: FactorisedSize = FactorisedSize(),
+        conditioning: Conditioning | None = None,
         attention: Attention | None = None,
     ):
         super().__init__()
         if attention is not None and not isinstance(attention, Dense):
-            allowed = "dense: along time there is nothing to leave out"
+            allowed = "dense, because attention runs over few frames only"
             raise BadValue("attention", type(attention).__name__, allowed)
-        if dim % 2:
-            raise BadValue("dim", dim, "an even number of channels")
-        if num_heads < 1 or dim % num_heads:
-            raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
-        self.timestep = timestep or PerFrame()
-        self.keyframe_channels = keyframe_channels or BracketingKeyframes()
-        more = self.keyframe_channels.count(spec.channels, num_hypotheses) if num_hypotheses else 0
-        self.embed = Kernel(spec.channels + more, dim)
+        self.conditioning, spec, dim = conditioning or Conditioning(), interface.spec, size.dim
+        self.embed = Kernel(spec.channels + self.conditioning.count(interface), dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
-        self.frame_numbers = FrameNumbers(dim, dim) if num_hypotheses else None
+        self.frame_numbers = FrameNumbers(dim, dim) if interface.num_hypotheses else None
         self.text = nn.Linear(spec.text_dim, dim, bias=False)
         self.modulation = nn.Linear(dim, 2 * dim)
         nn.init.zeros_(self.text.weight)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
         self.places = Timesteps(dim, True, 0.0)
-        blocks = ((SpaceBlock(dim), TimeBlock(dim, num_heads)) for _ in range(num_layers))
+        blocks = ((SpaceBlock(dim), TimeBlock(dim, size.num_heads)) for _ in range(size.num_layers))
         self.blocks = nn.ModuleList(block for pair in blocks for block in pair)
-        self.norm, self.head = nn.RMSNorm(dim), nn.Linear(dim, out_channels or spec.channels)
+        self.norm, self.head = nn.RMSNorm(dim), nn.Linear(dim, interface.out_channels)
 
     @property
     def units(self) -> Sequence[nn.Module]:
@@ -149,7 +118,7 @@ class Factorised(Backbone):
             raise BadValue("latent_shape", list(latent_shape), allowed)
 
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
-        seen = seen if isinstance(seen, Shown) else shown(seen, self.timestep, self.keyframe_channels)
+        seen = self.conditioning(seen)
         self.check(seen.state.shape[1:])
         b, _, t = seen.state.shape[:3]
         inputs = seen.state if seen.channels is None else torch.cat([seen.state, seen.channels], 1)

@@ -1,14 +1,17 @@
 """Fine-tuning by low-rank adapters beside frozen weights (Hu et al. 2022, arXiv 2106.09685), through peft."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, final
 
 import torch
 from torch import nn
 
 from interp_refiner.core import BadValue, MissingExtra, choice
+from interp_refiner.model.backbone.lora_file import Adapter, read_adapters
 
 # In a block of Wan: projections of self-attention and cross-attention, and both layers of the feed-forward network.
 TARGETS = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))"
+ADAPTER = "default"  # peft's name of an adapter
 
 
 @final
@@ -19,6 +22,8 @@ class LoRA:
         rank: rows of A and columns of B, beside every matrix of attention and feed-forward; None for no adapters, which
             is full fine-tuning.
         alpha: scale; None for ``rank``, hence a factor of 1.
+        weights: a LoRA file that the adapters start as, see :func:`read_adapters`: only the layers that are in it get
+            adapters, and ``rank`` is the file's. What the file scales by is made part of B. None: they start at zero.
         frozen_dtype: of the matrices beside which adapters are: ``bfloat16`` halves them, and needs a run in bfloat16.
 
     Raises:
@@ -31,6 +36,7 @@ class LoRA:
         rank: int | None = None,
         alpha: float | None = None,
         frozen_dtype: Literal["float32", "bfloat16"] = "float32",
+        weights: str | None = None,
     ):
         if rank is not None and rank < 1:
             raise BadValue("rank", rank, "a rank >= 1, such as 8 or 32, or null for full fine-tuning")
@@ -38,24 +44,44 @@ class LoRA:
             raise BadValue("alpha", alpha, "a scale > 0, or null for rank")
         choice("frozen_dtype", frozen_dtype, ("float32", "bfloat16"))
         self.rank, self.alpha, self.frozen_dtype = rank, alpha, getattr(torch, frozen_dtype)
-        if rank is None:
+        self.weights = weights
+        if rank is None and weights is None:
             return
         try:
             import peft  # noqa: F401
         except ModuleNotFoundError as error:
-            raise MissingExtra(f"rank={rank}", "peft", "lora") from error
+            asked = f"weights={weights}" if rank is None else f"rank={rank}"
+            raise MissingExtra(asked, "peft", "lora") from error
 
     def attach(self, transformer: nn.Module) -> None:
-        """Adds the adapters and freezes everything else, in place."""
-        if self.rank is None:
+        """Adds the adapters and freezes everything else, in place.
+
+        Raises:
+            BadValue: ``weights`` is no LoRA of this transformer, or of another rank.
+        """
+        if self.rank is None and self.weights is None:
             return
         from peft import LoraConfig, inject_adapter_in_model
 
-        alpha = self.rank if self.alpha is None else self.alpha
-        config = LoraConfig(r=self.rank, lora_alpha=alpha, target_modules=TARGETS, lora_dropout=0.0)  # type: ignore[arg-type]
+        start = read_adapters("weights", self.weights, transformer) if self.weights is not None else {}
+        rank = self._rank(start)
+        alpha = rank if self.alpha is None else self.alpha
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(start) or TARGETS, lora_dropout=0.0)  # type: ignore[arg-type]
         inject_adapter_in_model(config, transformer)
-        for _, layer in _adapted(transformer):
+        for name, layer in _adapted(transformer):
             layer.get_base_layer().to(self.frozen_dtype)
+            if name in start:
+                given = start[name]
+                layer.lora_A[ADAPTER].weight.data.copy_(given.down)
+                layer.lora_B[ADAPTER].weight.data.copy_(given.scale * rank / alpha * given.up)
+
+    def _rank(self, start: Mapping[str, Adapter]) -> int:
+        """That of the file, where there is one; it must not differ from the one given."""
+        found = next((len(adapter.down) for adapter in start.values()), self.rank)
+        assert found is not None
+        if self.rank not in (None, found):
+            raise BadValue("rank", self.rank, f"{found}, as in {self.weights}, or null")
+        return found
 
 
 def name_without(name: str) -> str:
@@ -68,18 +94,20 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
-def merge(module: nn.Module) -> int:
+def merge(module: nn.Module) -> dict[str, Adapter]:
     """Adds adapters to the matrices beside which they are, in place, and takes them away.
 
     Returns:
-        How many there were. The names of the weights are then those of a module without adapters.
+        The adapters that there were. The names of the weights are then those of a module without adapters.
     """
-    adapted = _adapted(module)
-    for name, layer in adapted:
+    merged = {}
+    for name, layer in _adapted(module):
+        down, up = (part[ADAPTER].weight.detach() for part in (layer.lora_A, layer.lora_B))
+        merged[name] = Adapter(down, up, layer.scaling[ADAPTER])
         layer.get_base_layer().float()
         layer.merge()
         module.set_submodule(name, layer.get_base_layer())
-    return len(adapted)
+    return merged
 
 
 def _adapted(module: nn.Module) -> list[tuple[str, Any]]:

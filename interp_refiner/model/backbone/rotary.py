@@ -24,7 +24,7 @@ def rotary_at(
         BadValue: tokens of several frames, which have no one position.
     """
     if rope.patch_size[0] != 1 and positions is not None:
-        raise BadValue("patch_size", list(rope.patch_size), "1 frame a token, for keyframes at positions of their own")
+        raise BadValue("patch_size", list(rope.patch_size), "1 frame per token, for keyframes at arbitrary positions")
     t, h, w = grid
     sizes = [rope.t_dim, rope.h_dim, rope.w_dim]
 

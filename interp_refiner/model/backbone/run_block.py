@@ -1,13 +1,14 @@
 """The forward pass of one of Wan's blocks, plain and compiled."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanTransformerBlock
 from torch import Tensor, nn
 
-from interp_refiner.model.backbone.recomputation import Runner, keep_all
+from interp_refiner.model.backbone.recomputation import NoRecomputation, Recomputation, Runner, keep_all
 
 SHAPES = 64  # sizes of clips, of batches, with and without gradients: each has a graph of its own
 
@@ -30,3 +31,20 @@ def compiled_run_block(options: dict[str, Any]) -> Callable[..., Tensor]:
     # Beyond torch's limit of 8 a graph that must be whole is an error, in the middle of an evaluation or a demo.
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(run_block, dynamic=False, fullgraph=True, options=options or None)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """How the blocks of a transformer are computed; it stays the same network.
+
+    Attributes:
+        recomputation: what they keep for their backward pass.
+        compile: they are compiled: one graph for all of them, for fixed shapes. Names of weights do not change.
+    """
+
+    recomputation: Recomputation = field(default_factory=NoRecomputation)
+    compile: bool = False
+
+    def forward(self, options: dict[str, Any]) -> Callable[..., Tensor]:
+        """The forward pass of one block, compiled with these ``options`` where blocks are compiled."""
+        return compiled_run_block(options) if self.compile else run_block

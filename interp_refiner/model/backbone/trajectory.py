@@ -1,6 +1,7 @@
 """A small transformer that refines paths on a map."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import pi
 from typing import final
 
@@ -10,17 +11,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumHypotheses, OutChannels
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
 from interp_refiner.model.attention import Attention, Dense
-from interp_refiner.model.backbone.backbone import Backbone
-from interp_refiner.model.backbone.conditioning import (
-    BracketingKeyframes,
-    FrameNumbers,
-    KeyframeChannels,
-    PerFrame,
-    Timestep,
-)
+from interp_refiner.model.backbone.backbone import Backbone, Interface
+from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers
 from interp_refiner.model.backbone.shown import Shown
 
 
@@ -131,6 +126,51 @@ class Block(nn.Module):
         return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
 
+@dataclass(frozen=True)
+class TrajectorySize:
+    """The size of a :class:`Trajectory`.
+
+    Attributes:
+        dim: of a point's token.
+        num_layers: blocks.
+        num_heads: of self-attention; it divides ``dim``.
+
+    Raises:
+        BadValue: heads that do not divide ``dim``.
+    """
+
+    dim: int = 96
+    num_layers: int = 4
+    num_heads: int = 4
+
+    def __post_init__(self) -> None:
+        if self.num_heads < 1 or self.dim % self.num_heads:
+            raise BadValue("num_heads", self.num_heads, f"a divisor of dim={self.dim}")
+
+
+@dataclass(frozen=True)
+class MapView:
+    """What a point is shown of its map.
+
+    Attributes:
+        dim, num_layers: of the convolutions that encode the map.
+        window: cells along a side of the window around every point, odd.
+        places: of the encoded map that every point looks at in every block.
+
+    Raises:
+        BadValue: an even window.
+    """
+
+    dim: int = 32
+    num_layers: int = 4
+    window: int = 9
+    places: int = 8
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.window % 2 == 0:
+            raise BadValue("window", self.window, "an odd number of cells")
+
+
 @final
 class Trajectory(Backbone):
     """A transformer over the points of a path, each told of the map around its place on the interpolated path.
@@ -140,20 +180,15 @@ class Trajectory(Backbone):
     Every block takes another glance at the encoded map.
 
     Args:
-        spec: of the clips: 2 channels, rows and columns, with the 4 maps of a maze as context; its statistics are
-            those by which coordinates in 0..1 became latents.
-        num_hypotheses: of the interpolator, to be shown among the keyframe channels.
-        out_channels: of the output, 2 or more; the objective says it. None for 2.
-        dim, num_layers, num_heads: of the transformer.
-        map_dim, map_layers: of the convolutions that encode the map.
-        window: cells along a side of the window around every point, odd.
-        places: of the encoded map that every point looks at in every block.
-        timestep: how noise levels become timesteps.
-        keyframe_channels: how keyframe content is shown.
+        interface: of clips with 2 channels, rows and columns, and the 4 maps of a maze as context. Their statistics
+            are those by which coordinates in 0..1 became latents.
+        size: of the transformer.
+        map: what every point is shown of the map.
+        conditioning: how noise levels and keyframes are shown; None for :class:`Conditioning`'s defaults.
         attention: dense; None for that, too. A path has too few points to leave any out.
 
     Raises:
-        BadValue: other data than paths of two coordinates on maps, heads that do not divide ``dim``, an even window.
+        BadValue: other data than paths of two coordinates on maps, or sparse attention.
     """
 
     mean: Tensor
@@ -161,40 +196,27 @@ class Trajectory(Backbone):
 
     def __init__(
         self,
-        spec: ClipSpec,
-        num_hypotheses: NumHypotheses = 1,
-        out_channels: OutChannels = None,
-        dim: int = 96,
-        num_layers: int = 4,
-        num_heads: int = 4,
-        map_dim: int = 32,
-        map_layers: int = 4,
-        window: int = 9,
-        places: int = 8,
-        timestep: Timestep | None = None,
-        keyframe_channels: KeyframeChannels | None = None,
+        interface: Interface,
+        size: TrajectorySize = TrajectorySize(),
+        map: MapView = MapView(),
+        conditioning: Conditioning | None = None,
         attention: Attention | None = None,
     ):
         super().__init__()
         if attention is not None and not isinstance(attention, Dense):
-            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points to leave any out")
+            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points for others")
+        spec, dim = interface.spec, size.dim
         maps = spec.context_shape[0] if spec.context_shape is not None else None
         if maps != COUNT:
             raise BadValue("context_channels", maps, f"{COUNT}, the maps of a maze, as data=maze has")
         if spec.channels != 2:
             raise BadValue("latent_channels", spec.channels, "2, the coordinates of a path, as data=maze has")
-        if num_heads < 1 or dim % num_heads:
-            raise BadValue("num_heads", num_heads, f"a divisor of dim={dim}")
-        if window < 1 or window % 2 == 0:
-            raise BadValue("window", window, "an odd number of cells")
         self.register_buffer("mean", torch.tensor(spec.latents_mean or [0.0, 0.0]), persistent=False)
         self.register_buffer("std", torch.tensor(spec.latents_std or [1.0, 1.0]), persistent=False)
-        self.window = window
-        self.timestep = timestep or PerFrame()
-        self.keyframe_channels = keyframe_channels or BracketingKeyframes()
-        self.map_encoder = MapEncoder(COUNT, map_dim, map_layers)
-        shown = 2 + self.keyframe_channels.count(2, num_hypotheses) + 4  # the state, keyframes, start and goal
-        looked_up = map_dim + 2 + COUNT * window**2
+        self.window, self.conditioning = map.window, conditioning or Conditioning()
+        self.map_encoder = MapEncoder(COUNT, map.dim, map.num_layers)
+        shown = 2 + self.conditioning.count(interface) + 4  # the state, keyframes, start and goal
+        looked_up = map.dim + 2 + COUNT * map.window**2
         self.embed = nn.Linear(shown + looked_up, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
         self.place = Timesteps(dim, True, 0.0)
@@ -202,8 +224,8 @@ class Trajectory(Backbone):
         self.modulation = nn.Linear(dim, 6 * dim)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
-        self.blocks = nn.ModuleList(Block(dim, num_heads, map_dim, places) for _ in range(num_layers))
-        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, out_channels or 2)
+        self.blocks = nn.ModuleList(Block(dim, size.num_heads, map.dim, map.places) for _ in range(size.num_layers))
+        self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, interface.out_channels)
 
     def zero_output(self) -> None:
         nn.init.zeros_(self.head.weight)
@@ -217,18 +239,18 @@ class Trajectory(Backbone):
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t"]:
         if isinstance(seen, Shown):
             raise BadValue("backbone", "trajectory", "wan_tiny | wan_1_3b | factorised: keyframes of videos are made")
-        corrupted = seen
-        state = self.timestep.state(corrupted)
-        maps = corrupted.clip.context
+        maps, told = seen.clip.context, self.conditioning(seen)
+        assert told.channels is not None  # a corrupted clip has them, and numbers
+        assert told.numbers is not None
         if maps is None:
             raise BadValue("context", None, "the maps of every path's maze")
-        maps, points = maps.to(state.dtype), self._on_map(corrupted.interpolation)
+        maps, points = maps.to(told.state.dtype), self._on_map(seen.interpolation)
         features = self.map_encoder(maps)
-        shown = [state, self.keyframe_channels(corrupted), self._ends(maps, state)]
-        shown += [look_up(features, points), self._around(maps, points)]
-        tokens = self.embed(torch.cat(shown, 1).transpose(1, 2))
+        of_points = [told.state, told.channels, self._ends(maps, told.state)]
+        of_points += [look_up(features, points), self._around(maps, points)]
+        tokens = self.embed(torch.cat(of_points, 1).transpose(1, 2))
         tokens = tokens + self.place(torch.arange(tokens.shape[1], device=tokens.device)).to(tokens.dtype)
-        modulation = self.modulation(F.silu(self._embed_time(corrupted, tokens.dtype))).unflatten(2, (6, -1))
+        modulation = self.modulation(F.silu(self._embed_time(told, tokens.dtype))).unflatten(2, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation, features, points)
         return self.head(self.norm(tokens)).transpose(1, 2).float()
@@ -252,7 +274,6 @@ class Trajectory(Backbone):
         """Rows and columns in 0..1."""
         return latents * self.std.view(2, 1) + self.mean.view(2, 1)
 
-    def _embed_time(self, corrupted: Corrupted, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
-        times = self.timestep.times(corrupted)
-        embedded = self.time(self.sinusoids(times.flatten()).to(dtype)).unflatten(0, times.shape)
-        return embedded + self.frame_numbers(FrameNumbers.numbers(corrupted))
+    def _embed_time(self, told: Shown, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
+        embedded = self.time(self.sinusoids(told.times.flatten()).to(dtype)).unflatten(0, told.times.shape)
+        return embedded + self.frame_numbers(told.numbers)

@@ -2,11 +2,9 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
-from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -14,43 +12,67 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import (
-    BadValue,
-    ClipSpec,
-    Corrupted,
-    NumHypotheses,
-    OutChannels,
-    check_folder,
-    check_not_original,
-    one_fault,
-    unreported,
-)
+from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
 from interp_refiner.model.backbone.attend import use_attention
-from interp_refiner.model.backbone.backbone import Backbone
+from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import (
+    Conditioning,
     FrameNumbers,
-    KeyframeChannels,
     MaskedKeyframes,
-    PerFrame,
-    Timestep,
     frames_to_tokens,
-    shown,
 )
+from interp_refiner.model.backbone.convolutions import ConvolutionalHead, Convolutions
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
+from interp_refiner.model.backbone.pretrained import load_pretrained
 from interp_refiner.model.backbone.recomputation import (
-    NoRecomputation,
-    Recomputation,
     Runner,
     activation_bytes,
     keep_all,
     kept_bytes,
 )
 from interp_refiner.model.backbone.rotary import rotary_at
-from interp_refiner.model.backbone.run_block import compiled_run_block, run_block
+from interp_refiner.model.backbone.run_block import Blocks
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread, Together
+
+
+@dataclass(frozen=True)
+class WanSize:
+    """The size of a ``WanTransformer3DModel``, by default Wan2.1 1.3B's.
+
+    Attributes:
+        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as diffusers names them.
+        patch_size: frames, rows and columns of a token.
+        convolutions: behind the transformer, for small networks; None for none.
+
+    Raises:
+        BadValue: a head that rotary embeddings cannot turn.
+    """
+
+    num_layers: int = 30
+    num_attention_heads: int = 12
+    attention_head_dim: int = 128
+    ffn_dim: int = 8960
+    freq_dim: int = 256
+    patch_size: Sequence[int] = (1, 2, 2)
+    convolutions: Convolutions | None = None
+
+    def __post_init__(self) -> None:
+        if self.attention_head_dim < 6 or self.attention_head_dim % 2:
+            allowed = "an even number >= 6, for rotary embeddings"
+            raise BadValue("attention_head_dim", self.attention_head_dim, allowed)
+
+    def transformer(self, **shape: int) -> WanTransformer3DModel:
+        """A new transformer; ``shape``: ``in_channels``, ``out_channels`` and ``text_dim``."""
+        named = {name: value for name, value in vars(self).items() if name != "convolutions"}
+        return WanTransformer3DModel(**{**named, "patch_size": tuple(self.patch_size)}, **shape)
+
+
+# Weights that stay in float32 in a network of half precision, as in diffusers' own: a rounded modulation is off on all
+# tokens of a frame alike.
+KEPT = ("condition_embedder.time_", "scale_shift_table", ".norm1.", ".norm2.", ".norm3.", "frame_numbers")
 
 
 class Wan(Backbone):
@@ -61,88 +83,64 @@ class Wan(Backbone):
     output has beside latent channels. So the first step of a pretrained model is bit for bit the base model's.
 
     Args:
-        spec: of the clips: their channels, and the width of their prompt embeddings.
-        num_hypotheses: of the interpolator, to be shown among the keyframe channels. 0: there is no interpolation,
-            and nothing is added to the transformer.
-        out_channels: of the output, those of the clips or more; the objective says it. None for those of the clips.
-        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in ``WanTransformer3DModel``.
-        patch_size: frames, rows and columns of a token.
-        timestep: how noise levels become timesteps.
-        keyframe_channels: how keyframe content is shown.
-        pretrained: a folder saved by diffusers (the model's own or its pipeline's); its size replaces the one given.
+        interface: channels in and out. Without an interpolation nothing is added to the transformer.
+        size: of the transformer.
+        conditioning: how noise levels and keyframes are shown; None for :class:`MaskedKeyframes` and a time per frame.
+        pretrained: the weights of a Wan, see :func:`load_pretrained`; their size replaces ``size``.
         attention: how tokens attend to one another; None for :class:`Dense`.
-        recomputation: what blocks keep for their backward pass; None for everything.
-        compile: blocks are compiled: one graph for all of them, for fixed shapes. Names of weights do not change.
+        blocks: how they are computed; None for :class:`Blocks`' defaults.
         lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
             the transformer is trained either way.
 
     Raises:
-        BadValue: ``pretrained`` is no such folder, or was trained on other latents or text.
+        BadValue: ``pretrained`` is no Wan, or was trained on other latents or text.
     """
 
     def __init__(
         self,
-        spec: ClipSpec,
-        num_hypotheses: NumHypotheses = 1,
-        out_channels: OutChannels = None,
-        num_layers: int = 30,
-        num_attention_heads: int = 12,
-        attention_head_dim: int = 128,
-        ffn_dim: int = 8960,
-        freq_dim: int = 256,
-        patch_size: Sequence[int] = (1, 2, 2),
-        timestep: Timestep | None = None,
-        keyframe_channels: KeyframeChannels | None = None,
+        interface: Interface,
+        size: WanSize = WanSize(),
+        conditioning: Conditioning | None = None,
         pretrained: str | None = None,
         attention: Attention | None = None,
-        recomputation: Recomputation | None = None,
-        compile: bool = False,
+        blocks: Blocks | None = None,
         lora: LoRA | None = None,
     ):
         super().__init__()
+        spec, self.interface = interface.spec, interface
+        self.conditioning = conditioning or Conditioning(keyframe_channels=MaskedKeyframes())
+        blocks = blocks or Blocks()
         shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
-        if attention_head_dim < 6 or attention_head_dim % 2:
-            raise BadValue("attention_head_dim", attention_head_dim, "an even number >= 6, for rotary embeddings")
         self.pretrained = pretrained is not None
         if pretrained is not None:
-            self.wan = load_pretrained(pretrained, **shape)
+            self.wan = load_pretrained(pretrained, size.attention_head_dim, **shape)
         else:
-            self.wan = WanTransformer3DModel(
-                num_layers=num_layers,
-                num_attention_heads=num_attention_heads,
-                attention_head_dim=attention_head_dim,
-                ffn_dim=ffn_dim,
-                freq_dim=freq_dim,
-                patch_size=tuple(patch_size),
-                **shape,
-            )
+            self.wan = size.transformer(**shape)
         self.attention = attention or Dense()
         # tuples: the weights of the layers belong to their blocks
         self.self_layers, self.cross_layers = use_attention(self.wan, self.attention)
         (lora or LoRA()).attach(self.wan)
         for layer in (*self.self_layers, *self.cross_layers):
             layer.requires_grad_(True)
-        self.recomputation = recomputation or NoRecomputation()
-        run = compiled_run_block(self.attention.compiler_options) if compile else run_block
+        self.recomputation, run = blocks.recomputation, blocks.forward(self.attention.compiler_options)
         for block in self.wan.blocks:
             block.forward = partial(run, block)  # below the hooks of a block, which a strategy that shards it needs
         self.spread: Spread = Together()
-        self.timestep = timestep or PerFrame()
-        self.keyframe_channels = keyframe_channels or MaskedKeyframes()
         patch = self.wan.patch_embedding
-        self.num_hypotheses = num_hypotheses
         self.keyframe_embedding = self.frame_numbers = None
-        if num_hypotheses:
-            count = self.keyframe_channels.count(spec.channels, num_hypotheses)
-            size = {"kernel_size": patch.kernel_size, "stride": patch.stride}
-            self.keyframe_embedding = nn.Conv3d(count, patch.out_channels, bias=False, **size)
+        if count := self.conditioning.count(interface):
+            kernel = {"kernel_size": patch.kernel_size, "stride": patch.stride}
+            self.keyframe_embedding = nn.Conv3d(count, patch.out_channels, bias=False, **kernel)
             nn.init.zeros_(self.keyframe_embedding.weight)
             # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
             # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
-        self.out_channels = out_channels or spec.channels
-        more = prod(patch.kernel_size) * (self.out_channels - spec.channels)
+        behind = size.convolutions if pretrained is None else None
+        features = behind.dim if behind else 0
+        more = prod(patch.kernel_size) * (interface.out_channels + features - spec.channels)
         self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
+        channels = spec.channels, interface.out_channels, patch.out_channels
+        self.convolutions = ConvolutionalHead(behind, *channels) if behind else None
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -161,6 +159,8 @@ class Wan(Backbone):
         zeroed(self.wan.proj_out)
         if self.second_head is not None:
             zeroed(self.second_head)
+        if self.convolutions is not None:
+            zeroed(self.convolutions.out)
 
     def spread_tokens(self, spread: Spread) -> None:
         self.spread = spread
@@ -172,14 +172,19 @@ class Wan(Backbone):
         frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
         return frozenset(frozen if self.pretrained else ())
 
+    def cast(self, dtype: torch.dtype) -> None:
+        for name, weight in self.named_parameters():
+            weight.data = weight.data.to(torch.float32 if any(part in name for part in KEPT) else dtype)
+
     def merge_adapters(self) -> bool:
-        if merge(self.wan) == 0:
+        if not (merged := merge(self.wan)):
             return False
+        self.adapters = merged
         self.requires_grad_(True)
         return True
 
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
-        seen = seen if isinstance(seen, Shown) else shown(seen, self.timestep, self.keyframe_channels)
+        seen = self.conditioning(seen)
         self.check(seen.state.shape[1:])
         kind = self.wan.patch_embedding.weight.dtype  # the clip keeps its own: half would round what is given
         patches = self.wan.patch_embedding(seen.state.to(kind))
@@ -187,7 +192,8 @@ class Wan(Backbone):
             patches = patches + self.keyframe_embedding(seen.channels.to(kind))
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
-        time, modulation = (frames_to_tokens(v, h * w) for v in self._embed_time(seen))
+        embedded, projected = self._embed_time(seen)
+        time, modulation = (frames_to_tokens(v, h * w) for v in (embedded, projected))
         text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
         order = self.attention.order((t, h, w), tokens.device)
         angles = rotary_at(self.wan.rope, seen.positions, (t, h, w))
@@ -197,7 +203,11 @@ class Wan(Backbone):
         self.spread.check(t * h * w, self.wan.config.num_attention_heads)
         tokens, time, modulation, *turns = (self.spread.part(x) for x in of_tokens)
         values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(turns)), time))
-        return self._clip(values if order is None else order.undo(values), (t, h, w))
+        clip = self._clip(values if order is None else order.undo(values), (t, h, w))
+        if self.convolutions is None:
+            return clip
+        own, features = clip.tensor_split([self.interface.out_channels], dim=1)
+        return self.convolutions(own, features, seen.state, embedded)
 
     def grid(self, latent_shape: Sequence[int]) -> list[int]:
         """Frames, rows and columns of the tokens of a clip ``[c, t, h, w]``."""
@@ -209,10 +219,12 @@ class Wan(Backbone):
     def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops:
         """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
         grid = self.grid(latent_shape)
-        channels = self.keyframe_channels.count(latent_shape[0], self.num_hypotheses) if self.num_hypotheses else 0
-        channels += self.out_channels - latent_shape[0]
-        times = self.timestep.count(grid[0])
-        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times)
+        channels = self.conditioning.count(self.interface) + self.interface.out_channels - latent_shape[0]
+        times, behind = self.conditioning.timestep.count(grid[0]), Flops()
+        if self.convolutions is not None:
+            channels += self.convolutions.dim
+            behind = self.convolutions.flops(batch * prod(latent_shape[1:]), batch * times)
+        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times) + behind
 
     def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int:
         """See :func:`activation_bytes`."""
@@ -316,30 +328,3 @@ def product_dtype(x: Tensor) -> torch.dtype:
     """The precision of matrix products with ``x``: that of autocast where it is on."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-
-
-def load_pretrained(folder: str, **shape: Any) -> WanTransformer3DModel:
-    """Loads a transformer saved by diffusers in float32.
-
-    Args:
-        folder: a model folder, or a pipeline folder with a ``transformer`` sub-folder.
-        shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
-
-    Raises:
-        BadValue: no such folder; a damaged, incomplete or foreign model in it, or Wan's own checkpoint; another shape.
-    """
-    root = Path(folder).expanduser()
-    root = root / "transformer" if (root / "transformer").is_dir() else root
-    check_not_original("pretrained", folder, root)
-    if not (root / "config.json").is_file():
-        raise BadValue("pretrained", folder, "a folder saved by diffusers' WanTransformer3DModel (with a config.json)")
-    allowed = "a whole WanTransformer3DModel, as diffusers saves it"
-    with one_fault("pretrained", folder, allowed), unreported("diffusers"):
-        wan, told = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
-    check_folder("pretrained", folder, allowed, root, told)
-    for name, needed in shape.items():
-        if wan.config[name] != needed:
-            raise BadValue(
-                "pretrained", folder, f"{name}={needed}, which the data has; this model has {wan.config[name]}"
-            )
-    return wan

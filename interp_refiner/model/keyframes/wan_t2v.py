@@ -3,15 +3,24 @@
 import copy
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, final, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, Draws, MissingExtra, choice, one_fault, take_frames, unreported
-from interp_refiner.model.backbone.wan import load_pretrained
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    Draws,
+    MissingExtra,
+    choice,
+    fetch,
+    one_fault,
+    take_frames,
+    unreported,
+)
+from interp_refiner.model.backbone.pretrained import load_pretrained
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 Precision = Literal["float32", "bfloat16"]
@@ -29,7 +38,8 @@ class WanT2V(KeyframeSource):
 
     Args:
         folder: a text-to-video pipeline of Wan2.1 as diffusers saves it, with ``transformer/``, ``scheduler/`` and the
-            autoencoder's ``vae/config.json``. Neither the autoencoder nor the text encoder is loaded.
+            autoencoder's ``vae/config.json``; or one on the hub, see :func:`fetch`. Neither the autoencoder nor the
+            text encoder is loaded.
         steps: of the scheduler; a distilled model needs few.
         guidance: w, see :class:`ClassifierFree`; 1 for none.
         precision: dtype of the weights.
@@ -87,7 +97,7 @@ class WanT2V(KeyframeSource):
             BadValue: given keyframes, no prompt embeddings, or an odd height or width.
         """
         if bool(request.given.any()):
-            allowed = "none that are given: wan_t2v samples whole clips of a prompt and cannot keep them"
+            allowed = "no given keyframes, because wan_t2v samples whole clips and cannot keep them"
             raise BadValue("keyframes", request.positions[request.given].tolist(), allowed)
         if request.text is None:
             raise BadValue("text", None, "prompt embeddings")
@@ -128,7 +138,8 @@ def _load(folder: str, spec: ClipSpec, dtype: torch.dtype) -> tuple[Any, ClipSpe
         from diffusers import WanPipeline
     except ImportError as error:
         raise MissingExtra("keyframe_source=wan_t2v", "transformers", "wan") from error
-    root, allowed = Path(folder).expanduser(), f"the folder of a {PIPELINE} of Wan2.1, as diffusers saves it"
+    allowed = f"the folder of a {PIPELINE} of Wan2.1, as diffusers saves it"
+    root = fetch("folder", folder, ["transformer", "scheduler"], files=["vae/config.json"])
     with one_fault("folder", folder, allowed):
         index = json.loads((root / "model_index.json").read_text())
         codec = json.loads((root / "vae" / "config.json").read_text())
@@ -137,10 +148,10 @@ def _load(folder: str, spec: ClipSpec, dtype: torch.dtype) -> tuple[Any, ClipSpe
         raise BadValue("folder", folder, f"{allowed}: this is {found}{' with two transformers' if second else ''}")
     try:
         transformer = load_pretrained(
-            folder, in_channels=spec.channels, out_channels=spec.channels, text_dim=spec.text_dim
+            str(root), in_channels=spec.channels, out_channels=spec.channels, text_dim=spec.text_dim
         )
     except BadValue as error:
-        raise BadValue("folder", error.value, error.allowed) from error
+        raise BadValue("folder", folder, error.allowed) from error
     parts: dict[str, Any] = {"vae": None, "text_encoder": None, "tokenizer": None}
     with one_fault("folder", folder, allowed), unreported("diffusers"):
         pipeline = WanPipeline.from_pretrained(root, transformer=transformer.to(dtype), local_files_only=True, **parts)

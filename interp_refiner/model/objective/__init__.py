@@ -4,7 +4,7 @@ from interp_refiner.model.objective.adjacent import Adjacent
 from interp_refiner.model.objective.clean import Clean
 from interp_refiner.model.objective.consistency import Consistency, Matching
 from interp_refiner.model.objective.correction import Correction
-from interp_refiner.model.objective.energy_score import EnergyScore
+from interp_refiner.model.objective.energy_score import EnergyScore, PatchScore
 from interp_refiner.model.objective.mixture import Gate, Mixture
 from interp_refiner.model.objective.objective import Loss, Objective
 from interp_refiner.model.objective.preconditioned import Preconditioned
@@ -21,6 +21,7 @@ __all__ = [
     "Matching",
     "Mixture",
     "Objective",
+    "PatchScore",
     "Preconditioned",
     "Velocity",
 ]

@@ -1,5 +1,7 @@
 """A one-step sampler: the distribution itself is scored, not its mean."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -43,6 +45,28 @@ def local_energy_score(
     return (to_truth - spread).flatten(2).mean(2)
 
 
+@dataclass(frozen=True)
+class PatchScore:
+    """What the score is an expectation over.
+
+    Attributes:
+        samples: M, drawn for every clip of a batch.
+        patch: side of a patch in positions.
+
+    Raises:
+        BadValue: fewer than 2 samples, a patch without positions.
+    """
+
+    samples: int = 2
+    patch: int = 2
+
+    def __post_init__(self) -> None:
+        if self.samples < 2:
+            raise BadValue("samples", self.samples, "at least 2, because one sample has no spread")
+        if self.patch < 1:
+            raise BadValue("patch", self.patch, "a number of positions >= 1")
+
+
 class EnergyScore(Mixture):
     """The clean estimate at ``tau = 1`` as a sample of its own noise, trained with a strictly proper score.
 
@@ -59,13 +83,9 @@ class EnergyScore(Mixture):
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
         variance: see :class:`Preconditioned`.
-        samples: M, drawn for every clip of a batch.
-        patch: side of a patch in positions.
+        score: how many samples are scored, on which patches.
         gain: ``g_c`` at the start.
         gate: see :class:`Mixture`.
-
-    Raises:
-        BadValue: fewer than 2 samples, a patch without positions.
     """
 
     fully_corrupted_only = True  # at tau < 1 what is added back as noise would hold the truth
@@ -76,17 +96,12 @@ class EnergyScore(Mixture):
         num_levels: NumLevels,
         temporal_weight: float = 1.0,
         variance: float = 10.0,
-        samples: int = 2,
-        patch: int = 2,
+        score: PatchScore = PatchScore(),
         gain: float = 0.5,
         gate: Gate | None = None,
     ):
         super().__init__(spec, num_levels, temporal_weight, gate)
-        if samples < 2:
-            raise BadValue("samples", samples, "at least 2: one says nothing about spread")
-        if patch < 1:
-            raise BadValue("patch", patch, "a number of positions >= 1")
-        self.samples, self.patch = samples, patch
+        self.samples, self.patch = score.samples, score.patch
         self.arc = ResidualArc(spec.channels, variance)
         self.gain = nn.Parameter(torch.full((spec.channels,), float(gain)))
 

@@ -163,5 +163,5 @@ class Bridge(Sampler):
 
 def _check_steps(steps: int, sigma: float) -> None:
     if steps > 1 and sigma == 0:
-        allowed = "1 on corruption=none: without noise no step adds anything (use sampler=one_jump, or corruption=dist)"
+        allowed = "1 with corruption=none: steps need noise (use sampler=one_jump, or corruption=dist)"
         raise BadValue("sampler.steps", steps, allowed)

@@ -72,7 +72,7 @@ class Arc(Spacing):
 
     def __init__(self, deviation: float | None = None):
         if deviation is not None and not 0 < deviation < math.inf:
-            raise BadValue("deviation", deviation, "a finite number > 0, or null for that of the noise")
+            raise BadValue("deviation", deviation, "a finite number > 0, or null for the amplitude of the noise")
         self.deviation = deviation
 
     def relative_deviation(self, sigma: float) -> float:

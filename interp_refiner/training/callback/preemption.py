@@ -99,7 +99,7 @@ def _rolling(trainer: L.Trainer) -> RollingCheckpoint | None:
 
 def resume_hint(saved: Path | None) -> str:
     """What a user types to go on."""
-    return f"the same command with ckpt_path={saved} goes on" if saved is not None else "nothing is saved"
+    return f"the same command with ckpt_path={saved} resumes it" if saved is not None else "nothing is saved"
 
 
 def requeue_job() -> str:
@@ -109,5 +109,5 @@ def requeue_job() -> str:
     try:
         subprocess.run(["scontrol", "requeue", job], check=True, capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.SubprocessError) as error:
-        return f"SLURM job {job} could not be queued again: {error}"
-    return f"SLURM job {job} is queued again"
+        return f"SLURM job {job} could not be requeued: {error}"
+    return f"SLURM job {job} is requeued"

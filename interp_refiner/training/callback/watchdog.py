@@ -39,7 +39,7 @@ class Watchdog(L.Callback):
 
     def __init__(self, timeout: float | None = 1800.0):
         if timeout is not None and timeout <= 0:
-            raise BadValue("timeout", timeout, "seconds, more than 0, or null")
+            raise BadValue("timeout", timeout, "seconds > 0, or null")
         self.timeout = timeout
         self.waiting_for, self.since = "", 0.0
         self.ended = threading.Event()

@@ -14,8 +14,11 @@ from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
 from interp_refiner.training.checkpoint.run_folder import (
     CONFIG_FILE,
+    FAKE,
     LAST_CHECKPOINT,
     find_checkpoint,
+    load_weights,
+    read_config,
     read_weights,
     start_from,
 )
@@ -34,6 +37,7 @@ from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, re
 
 __all__ = [
     "CONFIG_FILE",
+    "FAKE",
     "INDEX",
     "LAST",
     "LAST_CHECKPOINT",
@@ -53,8 +57,10 @@ __all__ = [
     "is_exported",
     "is_sharded",
     "last_whole",
+    "load_weights",
     "located",
     "read_checkpoint",
+    "read_config",
     "read_weights",
     "resume_path",
     "size_of",

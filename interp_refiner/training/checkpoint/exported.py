@@ -2,37 +2,38 @@
 
 from pathlib import Path
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, fetch
 
 INDEX = "model_index.json"  # in every exported folder
 SHIPPED, SHIPPED_ONE_STEP = "shipped", "shipped_one_step"
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 SHIPPED_FOLDER, SHIPPED_KEYFRAMES = WEIGHTS / "moving_shapes", WEIGHTS / "moving_shapes_keyframes"
 REFINERS = {SHIPPED: SHIPPED_FOLDER, SHIPPED_ONE_STEP: WEIGHTS / "moving_shapes_one_step"}
-ALLOWED = (
-    f"a run folder with config.yaml, a checkpoint file inside one, an exported folder, {SHIPPED_ONE_STEP} or {SHIPPED}"
-)
+PLACES = "a run folder with config.yaml, a checkpoint file inside one, an exported folder or one on the hub"
+ALLOWED = f"{PLACES}, {SHIPPED_ONE_STEP} or {SHIPPED}"
 
 
 def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
-    """Where a checkpoint lies: ``shipped`` and ``shipped_one_step`` name weights in the package, all else is a path.
+    """Where a checkpoint lies: a path, on the hub, or in the package.
+
+    ``shipped`` and ``shipped_one_step`` name the weights in the package.
 
     Args:
         checkpoint: the path or name.
         name: of the setting: ``keyframes`` is a generator of keyframes, ``checkpoint`` a refiner.
 
     Raises:
-        BadValue: a plain word that is neither, or a package without these weights.
+        BadValue: a plain word that is neither, a package without these weights, or as :func:`fetch`.
     """
     named = {SHIPPED: SHIPPED_KEYFRAMES} if name == "keyframes" else REFINERS
     if (shipped := named.get(str(checkpoint))) is not None:
         if not is_exported(shipped):
-            raise BadValue(name, checkpoint, f"a path: this package comes without {shipped.name}")
+            raise BadValue(name, checkpoint, f"a path, because this package comes without {shipped.name}")
         return shipped
     path = Path(checkpoint).expanduser()
     if not path.exists() and path.name == str(checkpoint):
         raise BadValue(name, checkpoint, ALLOWED, named)
-    return path
+    return fetch(name, checkpoint)
 
 
 def is_exported(folder: Path) -> bool:

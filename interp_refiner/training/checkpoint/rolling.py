@@ -71,7 +71,7 @@ class RollingCheckpoint(Checkpoint):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if not checkpoint.get("optimizer_states"):
-            log.warning("the checkpoint has no optimizer state: moments start from zero, and the run is not repeated")
+            log.warning("the checkpoint has no optimizer state: moments start from zero, the resume is not exact")
 
     def save(self, trainer: L.Trainer) -> Path:
         """Writes the checkpoint of this moment; to be called by all processes."""

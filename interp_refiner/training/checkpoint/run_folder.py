@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import lightning as L
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from interp_refiner.core import AVERAGED, BadValue, weight_faults
+from interp_refiner.core import AVERAGED, BadValue, state_faults, weight_faults
 from interp_refiner.model.backbone import is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
+FAKE = "fake."  # before the names of a network's weights that only distillation needs
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
@@ -53,6 +55,40 @@ def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
         average = checkpoint.get(AVERAGED, {})
         weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
     return module.with_unchanged(weights) if isinstance(module, LeavesOut) else weights
+
+
+def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
+    """The config of a run.
+
+    Args:
+        folder: of the run.
+        overrides: values by dotted key that take the place of its own.
+
+    Raises:
+        BadValue: an older version wrote it.
+    """
+    config = OmegaConf.load(folder / CONFIG_FILE)
+    assert isinstance(config, DictConfig)
+    if OmegaConf.select(config, "corruption.drawn") is None:  # older runs have none
+        raise BadValue("checkpoint", folder, "a run of this version; an older version wrote this one, train it again")
+    for key in sorted(overrides, key=lambda key: key.count(".")):  # a whole node before values inside it
+        OmegaConf.update(config, key, overrides[key], merge=False)
+    return config
+
+
+def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> None:
+    """Gives a module the weights of a checkpoint.
+
+    Raises:
+        BadValue: they are of another module than the run's config describes.
+    """
+    own = module.state_dict()
+    weights = read_weights(checkpoint_file, module, ema)
+    weights = {name: value for name, value in weights.items() if name in own or not name.startswith(FAKE)}
+    if faults := state_faults(own, weights):
+        described = checkpoint_file.parents[1] / CONFIG_FILE
+        raise BadValue("checkpoint", checkpoint_file, f"the weights of the run that {described} describes: {faults}")
+    module.load_state_dict(weights)
 
 
 def start_from(module: L.LightningModule, path: str | Path) -> Path:

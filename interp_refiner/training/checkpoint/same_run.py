@@ -19,7 +19,7 @@ from interp_refiner.training.optimizer import OptimizerRecipe
 # What a run is: with another of these a checkpoint's weights or its optimizer's state mean something else.
 KEPT = ("training._target_", "objective._target_", "optimizer._target_", "backbone", "attention._target_")
 # Of the backbone: how it is computed, and where its first weights lie.
-FREE = ("backbone.compile", "backbone.pretrained", "backbone.recomputation", "backbone.attention")
+FREE = ("backbone.blocks", "backbone.pretrained", "backbone.attention")
 STATE = "state_dict."
 
 

@@ -56,7 +56,7 @@ def last_whole(folder: Path) -> Path | None:
         reason = fault(path)
         if reason is None:
             return path
-        log.warning("%s is damaged (%s): the one before it is used", path, reason)
+        log.warning("%s is damaged (%s), so the one before it is used", path, reason)
     return None
 
 
@@ -75,7 +75,7 @@ def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
         return None
     if ckpt_path == "last":
         found = last_whole(run_folder / FOLDER)
-        log.info("%s", f"going on from {found}" if found else f"no checkpoint in {run_folder / FOLDER}: a fresh start")
+        log.info("%s", f"resuming from {found}" if found else f"no checkpoint in {run_folder / FOLDER}: a fresh start")
         return found
     path = Path(ckpt_path).expanduser()
     if path.is_dir() and not is_sharded(path):  # a run folder, or its folder of checkpoints

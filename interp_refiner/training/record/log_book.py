@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from interp_refiner.config import writable_folder
+from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import write_whole
 from interp_refiner.training.missing_frame import FIGURES, level_cells
 from interp_refiner.training.record.run_record import RunRecord
@@ -57,6 +58,17 @@ class LogBook:
             BadValue: a place that cannot be written to.
         """
         return None if folder is None else cls(writable_folder("log_book", Path(folder)), places)
+
+    @classmethod
+    def existing(cls, folder: str, places: Mapping[str, str]) -> "LogBook":
+        """The book in ``folder``, which is there.
+
+        Raises:
+            BadValue: it is not.
+        """
+        if not Path(folder).is_dir():
+            raise BadValue("log_book", folder, "a folder with entries, which runs make when they end; or name runs")
+        return cls(Path(folder), places)
 
     def enter(self, record: RunRecord, run: Path) -> Path:
         """Adds the entry of a run that has ended; returns the entry's file.

@@ -18,11 +18,10 @@ from omegaconf import DictConfig
 
 from interp_refiner.config import build, run_metadata
 from interp_refiner.config.launch import Program
-from interp_refiner.config.memory import peak_memory_gb, reset_peak_memory
 from interp_refiner.config.nodes import walk
-from interp_refiner.config.portable import changed, identity
 from interp_refiner.config.refusal import MISTAKES, later_process, locate, one_line
 from interp_refiner.core import Stopped
+from interp_refiner.core.memory import peak_memory_gb, reset_peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.training.callback import EXIT_INTERRUPTED, EXIT_PREEMPTED, Throughput
 from interp_refiner.training.record import (
@@ -35,6 +34,7 @@ from interp_refiner.training.record import (
     twin_folder,
     write_record,
 )
+from interp_refiner.training.record.portable import changed, identity
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +72,13 @@ class Recording:
         try:  # a full disk is no reason for a run that has ended well to end badly, nor to hide why one has not
             self.write()
         except OSError as problem:
-            log.warning("status.json stays as it was: %s", problem)
+            log.warning("status.json could not be updated: %s", problem)
         if self.book is None or not self.writes:
             return
         try:
             log.info("log book: %s", self.book.enter(self.record, self.folder))
         except OSError as problem:
-            log.warning("log book: no entry, %s", problem)
+            log.warning("log book: no entry (%s)", problem)
 
     def write(self) -> None:
         """``status.json`` as things are now."""

@@ -108,7 +108,7 @@ def read_record(folder: Path) -> RunRecord | None:
     if record.status not in STATUSES:
         raise BadValue("status", record.status, f"{' | '.join(STATUSES)} in {path}", STATUSES)
     if record.status == "running" and record.hostname == platform.node() and not _alive(record.pid):
-        record.status, record.error = "interrupted", f"process {record.pid} ended without a word"
+        record.status, record.error = "interrupted", f"process {record.pid} ended without a report"
     return record
 
 

@@ -92,7 +92,7 @@ def test_damaged_and_foreign_folders_are_one_line(folder: Path, tmp_path: Path, 
 
 WRONG = {
     "missing": (lambda w: w.pop("decoder.conv_in.bias"), r"decoder\.conv_in\.bias is missing"),
-    "left over": (lambda w: w.update(extra=torch.ones(1)), "extra is not its own"),
+    "left over": (lambda w: w.update(extra=torch.ones(1)), "extra is unknown"),
     "compiled": (lambda w: w.update({"_orig_mod." + name: w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
     "no floats": (
         lambda w: w.update({"decoder.conv_in.bias": w["decoder.conv_in.bias"].to(torch.float8_e4m3fn)}),
@@ -139,3 +139,82 @@ def test_autoencoders_are_told_apart_by_their_weights(folder: Path, tmp_path: Pa
     AutoencoderKLWan(base_dim=8, dim_mult=[1, 1, 1, 1], num_res_blocks=1).save_pretrained(tmp_path)
     one, same, other = (WanVAE(str(f)).describe()["weights"] for f in (folder, folder / "vae", tmp_path))
     assert one == same != other
+
+
+MIDDLE = {"resnets.0.norm1": "0.residual.0", "resnets.0.conv1": "0.residual.2", "resnets.0.norm2": "0.residual.3"}
+MIDDLE |= {"resnets.0.conv2": "0.residual.6", "resnets.1.norm1": "2.residual.0", "resnets.1.conv1": "2.residual.2"}
+MIDDLE |= {"resnets.1.norm2": "2.residual.3", "resnets.1.conv2": "2.residual.6", "attentions.0": "1"}
+RESIDUAL = {"norm1": "residual.0", "conv1": "residual.2", "norm2": "residual.3", "conv2": "residual.6"}
+RESIDUAL |= {"conv_shortcut": "shortcut"}
+PARTS = {"conv_in": "conv1", "norm_out": "head.0", "conv_out": "head.2"}
+
+
+def original_vae(weights):
+    """Wan's own names of diffusers' autoencoder."""
+    renamed = {}
+    for name, weight in weights.items():
+        side, _, rest = name.partition(".")
+        layer, _, kind = rest.rpartition(".")
+        if side in ("quant_conv", "post_quant_conv"):
+            name = f"{'conv1' if side == 'quant_conv' else 'conv2'}.{kind}"
+        elif layer.startswith("mid_block."):
+            part = layer.removeprefix("mid_block.")
+            found = next(part_name for part_name in MIDDLE if part.startswith(part_name))
+            name = f"{side}.middle.{part.replace(found, MIDDLE[found], 1)}.{kind}"
+        elif layer in PARTS:
+            name = f"{side}.{PARTS[layer]}.{kind}"
+        elif layer.startswith("down_blocks."):
+            _, index, *inside = layer.split(".")
+            name = f"{side}.downsamples.{index}.{RESIDUAL.get(inside[0], '.'.join(inside))}.{kind}"
+        else:
+            _, block, group, index, *inside = layer.split(".")
+            number = 4 * int(block) + (int(index) if group == "resnets" else 3)
+            name = f"{side}.upsamples.{number}.{RESIDUAL.get(inside[0], '.'.join(inside))}.{kind}"
+        renamed[name] = weight.contiguous()
+    return renamed
+
+
+@pytest.fixture(scope="module")
+def large_vae() -> AutoencoderKLWan:
+    """Of Wan2.1's own shape, which a file of weights does not say, at a small width."""
+    torch.manual_seed(2)
+    return AutoencoderKLWan(base_dim=4).eval()
+
+
+def test_wans_own_file_loads_as_diffusers_folder_does(large_vae, tmp_path: Path):
+    save_file(original_vae(large_vae.state_dict()), tmp_path / "wan_2.1_vae.safetensors")
+    codec = WanVAE(str(tmp_path / "wan_2.1_vae.safetensors"))
+    own, wanted = codec.vae.state_dict(), large_vae.state_dict()
+    assert own.keys() == wanted.keys()
+    assert all(torch.equal(own[name], wanted[name]) for name in own)
+    assert codec.describe()["weights"]
+    assert not any(weight.requires_grad for weight in codec.parameters())
+    assert (codec.temporal_factor, codec.spatial_factor) == (4, 8)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda w: w.pop("decoder.conv1.bias"), r"decoder\.conv_in\.bias is missing"),
+        (lambda w: w.update(extra=torch.ones(1)), "extra is not its own"),
+        (lambda w: w.update({"conv2.bias": torch.ones(3)}), r"is \[3\] float32, not \[16\]"),
+        (lambda w: w.clear(), "Wan's own autoencoder"),
+        (
+            lambda w: w.update({"encoder.downsamples.0.downsamples.0.residual.0.gamma": torch.ones(1)}),
+            "Wan2.2's is in Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        ),
+    ],
+)
+def test_a_file_that_is_not_the_whole_autoencoder_is_one_line(large_vae, tmp_path: Path, change, said):
+    change(weights := original_vae(large_vae.state_dict()))
+    save_file(weights, tmp_path / "vae.safetensors")
+    with pytest.raises(BadValue, match=rf"folder=.*: expected .*{said}") as error:
+        WanVAE(str(tmp_path / "vae.safetensors"))
+    assert "\n" not in str(error.value)
+
+
+def test_slices_are_decoded_one_by_one_and_come_out_the_same(folder: Path):
+    whole, sliced = WanVAE(str(folder)), WanVAE(str(folder), slicing=True)
+    videos = torch.rand(2, 3, 5, 32, 32)
+    torch.testing.assert_close(whole.encode(videos), sliced.encode(videos))
+    assert sliced.vae.use_slicing

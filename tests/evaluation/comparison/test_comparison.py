@@ -82,7 +82,7 @@ def test_intervals_that_are_apart_and_figures_without_any(tmp_path):
     make_run(tmp_path / "c", {"objective": "correction"}, ratio=0.71, half=0)
     unsure = compared(tmp_path).verdict(MSE, 2)
     assert (unsure.second.label, unsure.overlap) == ("correction", None)
-    assert "Not both have an interval" in verdict_text(unsure)
+    assert "At least one of them has no interval" in verdict_text(unsure)
     alone = compared(tmp_path / "a").verdict(MSE, 2)
     assert alone.second is None
     assert "no other run" in verdict_text(alone)

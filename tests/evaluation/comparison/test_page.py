@@ -2,8 +2,6 @@
 
 import base64
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -160,9 +158,8 @@ def test_the_program_prints_who_is_best_and_where_the_report_is(written, tmp_pat
     assert "<h1>Runs of sweep</h1>" in (tmp_path / "report.html").read_text()
 
 
-def test_a_folder_that_is_not_there_is_one_line_and_exit_code_two(tmp_path):
-    command = [sys.executable, "-m", "interp_refiner.report", "nowhere", f"paths.root={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280)
+def test_a_folder_that_is_not_there_is_one_line_and_exit_code_two(program, tmp_path):
+    done = program("report", "nowhere", f"paths.root={tmp_path}")
     assert done.returncode == 2
     expected = "runs=nowhere: expected a run folder, or a folder with runs in it such as a multirun's: no such folder\n"
     assert done.stderr == expected

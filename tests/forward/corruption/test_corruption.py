@@ -109,7 +109,7 @@ def test_a_pinned_level_is_kept_and_others_are_drawn_uniformly():
     counts = Counter(make_corruption()(clip, "train").level.tolist())
     assert sorted(counts) == [1, 2, 3, 4]
     assert all(60 < n < 140 for n in counts.values())  # 100 +- 4.6 standard deviations
-    assert set(make_corruption("corruption.level=3")(clip, "train").level.tolist()) == {3}
+    assert set(make_corruption("corruption.drawn.level=3")(clip, "train").level.tolist()) == {3}
     pinned = torch.arange(400) % 4 + 1
     assert torch.equal(make_corruption()(replace(clip, level=pinned), "val").level, pinned)
 
@@ -238,7 +238,7 @@ def test_nothing_waits_for_the_device_and_nothing_loops_over_samples(mode, sched
     [
         ("corruption.sigma=-1.0", "sigma=-1.0"),
         ("corruption.keyframe_fraction=2.0", "keyframe_fraction=2.0"),
-        ("corruption.level=0", "level=0"),
+        ("corruption.drawn.level=0", "level=0"),
     ],
 )
 def test_bad_settings_name_themselves(override, message):
@@ -253,7 +253,7 @@ def test_a_bridge_without_noise_is_refused():
 
 def test_a_level_that_the_schedule_does_not_have_is_refused():
     with pytest.raises(BadValue, match="level=9: expected a level from 1 to 4 for 21 frames"):
-        make_corruption("corruption.level=9")(random_clip(), "train")
+        make_corruption("corruption.drawn.level=9")(random_clip(), "train")
 
 
 def test_other_noise_leaves_everything_else_and_is_another_draw():

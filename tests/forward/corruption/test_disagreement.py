@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from interp_refiner.core import BadValue, Draws, per_frame, take_frames
-from interp_refiner.forward.corruption import Corruption, Disagreement, Uniform
+from interp_refiner.forward.corruption import Corruption, Disagreement, Drawn, Uniform
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.forward.schedule import Uniform as UniformSchedule
 from interp_refiner.model.sampler import Bridge
@@ -39,7 +39,7 @@ def test_the_scale_is_the_spread_of_the_hypotheses_over_neighbouring_positions()
 
 
 def test_the_state_has_noise_of_that_scale():
-    corruption = disagreement(bridge_time=Uniform())
+    corruption = disagreement(drawn=Drawn(bridge_time=Uniform()))
     corrupted = corruption(random_clip(), "train")
     tau, eps = corrupted.tau.view(-1, 1, 1, 1, 1), corruption.noise.eps(corrupted.noise, corrupted)
     m = per_frame(corrupted.missing, eps).float()

@@ -184,7 +184,7 @@ def test_random_frames_are_as_many_as_said_and_differ_by_clip_and_epoch():
 def test_a_storyboard_from_a_file_is_what_the_frames_show(tmp_path):
     latents, frames = torch.randn(4, 2, 4, 6), torch.tensor([17, 3])
     torch.save({"frames": frames, "latents": latents}, tmp_path / "board.pt")
-    forward = make_corruption("corruption/given=file", f"corruption.given.path={tmp_path / 'board.pt'}")
+    forward = make_corruption("corruption/given=file", f"corruption.drawn.given.path={tmp_path / 'board.pt'}")
     clip = random_clip()
     forward.check(clip.latents.shape[1:])
     c = forward(clip, "val")
@@ -198,7 +198,7 @@ def test_a_storyboard_from_a_file_is_what_the_frames_show(tmp_path):
 
 def test_ends_may_be_missing_beside_given_frames():
     forward = make_corruption(
-        "schedule.endpoints=false", "corruption/given=frames", "corruption.given.frames=[5,9,12,15]"
+        "schedule.endpoints=false", "corruption/given=frames", "corruption.drawn.given.frames=[5,9,12,15]"
     )
     c = forward(random_clip(level=torch.full((3,), 4)), "val")
     assert c.known.sum(1).tolist() == [4, 4, 4]
@@ -240,4 +240,4 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content, message):
 
 def test_a_level_beyond_the_schedule_is_refused_with_the_shape():
     with pytest.raises(BadValue, match="level=9: expected a level from 1 to 4 for 21 frames"):
-        make_corruption("corruption.level=9").check((4, 21, 4, 6))
+        make_corruption("corruption.drawn.level=9").check((4, 21, 4, 6))

@@ -106,7 +106,9 @@ def test_entries_that_are_no_segments_are_not_read():
 
 
 def test_costs_are_asked_for():
-    with pytest.raises(BadValue, match=r"content=None: expected the clips: this schedule needs the cost of every seg"):
+    with pytest.raises(
+        BadValue, match=r"content=None: expected clips, because this schedule needs the cost of every seg"
+    ):
         DynamicProgramming().plan(torch.zeros(3, 21, dtype=torch.bool), DRAWS)
 
 

@@ -193,7 +193,7 @@ def test_what_does_not_fit_is_named(tmp_path):
         Learned(checkpoint=str(tmp_path / "nowhere"))
     with pytest.raises(BadValue, match="grid=0: expected at least 1"):
         Selector(grid=0)
-    with pytest.raises(BadValue, match="content=None: expected the clips: this schedule needs a preview"):
+    with pytest.raises(BadValue, match="content=None: expected clips, because this schedule needs a preview"):
         Learned().plan(torch.zeros(1, 21, dtype=torch.bool), Draws(0, "val", ["a"]))
     with pytest.raises(BadValue, match="channels=16: expected 4, the channels of the clips"):
         make_corruption("schedule=learned", "schedule.checkpoint=null").check([4, 21, 8, 14])

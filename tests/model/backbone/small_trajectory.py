@@ -3,10 +3,12 @@
 import torch
 
 from interp_refiner.core import ClipSpec
-from interp_refiner.model.backbone import Trajectory
+from interp_refiner.model.backbone import MapView, Trajectory
 from tests.factories import corrupted_clip
+from tests.model.backbone.made import made
 
-SIZES = {"dim": 32, "num_layers": 2, "num_heads": 2, "map_dim": 8, "map_layers": 2, "window": 3, "places": 4}
+MAP = MapView(dim=8, num_layers=2, window=3, places=4)
+SIZES = {"dim": 32, "num_layers": 2, "num_heads": 2, "map": MAP}
 MEAN, STD = [0.47, 0.51], [0.2, 0.25]
 SPEC = ClipSpec((2, 21), context_shape=(4, 11, 11), latents_mean=MEAN, latents_std=STD)
 
@@ -26,7 +28,7 @@ def path(batch=3, size=11):
 
 def trajectory(**overrides):
     torch.manual_seed(0)
-    return Trajectory(SPEC, **{**SIZES, **overrides})
+    return made(Trajectory, SPEC, **{**SIZES, **overrides})
 
 
 def perturbed(model):

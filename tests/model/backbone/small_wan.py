@@ -5,6 +5,7 @@ from diffusers import WanTransformer3DModel
 
 from interp_refiner.model.backbone import Wan
 from tests.factories import corrupted_clip, spec_of
+from tests.model.backbone.made import made
 
 SIZE = {"num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 64, "freq_dim": 32}
 
@@ -12,7 +13,7 @@ SIZE = {"num_layers": 3, "num_attention_heads": 2, "attention_head_dim": 32, "ff
 def small_wan(**overrides):
     """All of its parameters random, so that paths that start at zero are open."""
     torch.manual_seed(0)
-    model = Wan(spec_of(), **{**SIZE, **overrides})
+    model = made(Wan, spec_of(), **{**SIZE, **overrides})
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return model

@@ -12,6 +12,7 @@ from interp_refiner.model.backbone import Wan
 from interp_refiner.training.optimizer import AdamW
 from tests.config.small import small_config
 from tests.factories import spec_of
+from tests.model.backbone.made import made
 from tests.model.backbone.small_wan import SIZE, clip, loss_and_gradients, small_wan
 
 SPARSE = {"ratio": 0.5, "block_q": 8, "block_k": 4, "tile": [2, 2, 2]}
@@ -59,7 +60,7 @@ def test_sparse_attention_is_another_function():
 
 def test_the_projection_is_trained_saved_and_starts_at_zero():
     names = [f"wan.blocks.{i}.attn1.processor.layer.proj.weight" for i in range(3)]
-    fresh = Wan(spec_of(), attention=SparseLinear(**SPARSE), **SIZE)
+    fresh = made(Wan, spec_of(), attention=SparseLinear(**SPARSE), **SIZE)
     state = fresh.state_dict()
     assert set(state) - set(small_wan().state_dict()) == set(names)
     assert all(torch.equal(state[name], torch.zeros(32, 32)) for name in names)
@@ -73,7 +74,7 @@ def test_the_projection_is_trained_saved_and_starts_at_zero():
 def test_a_pretrained_folder_is_loaded_into_a_sparse_model(tmp_path):
     saved = WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SIZE)
     saved.save_pretrained(tmp_path)
-    model = Wan(spec_of(), pretrained=str(tmp_path), attention=SparseLinear(**SPARSE))
+    model = made(Wan, spec_of(), pretrained=str(tmp_path), attention=SparseLinear(**SPARSE))
     loaded = model.wan.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in saved.state_dict().items())
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-pytestmark = pytest.mark.timeout(1800)  # seconds of work, many times that beside other work
+# seconds of work, many times that beside other work
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.xdist_group("compile")]
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from interp_refiner.model.attention import SparseLinear
-from interp_refiner.model.backbone import Global, LoRA, PerFrame
+from interp_refiner.model.backbone import Convolutions, Global, Interface, LoRA, PerFrame
 from tests.factories import spec_of
 from tests.helpers import build
 from tests.model.backbone.small_wan import clip, small_wan
@@ -14,7 +14,7 @@ from tests.model.backbone.small_wan import clip, small_wan
 
 def large(attention=None):
     with torch.device("meta"):
-        model = build("backbone", "wan_1_3b", spec=spec_of(16, text_dim=4096), attention=attention)
+        model = build("backbone", "wan_1_3b", interface=Interface(spec_of(16, text_dim=4096)), attention=attention)
     return model.flops(2, (16, 21, 60, 104), 512).executed
 
 
@@ -32,9 +32,13 @@ def test_sparse_attention_costs_its_share_and_a_small_linear_branch():
     assert sparse.cross_attention == dense.cross_attention
 
 
-@pytest.mark.parametrize("timestep", [Global(), PerFrame()], ids=["global", "per_frame"])
-def test_a_forward_pass_costs_what_torch_counts(timestep):
-    corrupted, model = clip(), small_wan(timestep=timestep)
+@pytest.mark.parametrize(
+    "part",
+    [{"timestep": Global()}, {"timestep": PerFrame()}, {"convolutions": Convolutions(dim=8)}],
+    ids=["global", "per_frame", "convolutions"],
+)
+def test_a_forward_pass_costs_what_torch_counts(part):
+    corrupted, model = clip(), small_wan(**part)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(corrupted)
     counted = model.flops(2, corrupted.clean.shape[1:], corrupted.clip.text.shape[1])

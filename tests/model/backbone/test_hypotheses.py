@@ -17,11 +17,12 @@ from interp_refiner.model.backbone import (
     Wan,
 )
 from tests.factories import spec_of
+from tests.model.backbone.made import made
 from tests.model.backbone.small_trajectory import SIZES, SPEC, path, perturbed
 from tests.model.backbone.small_wan import SIZE, small_wan
 from tests.three_laws import ThreeLaws, clip_of_three_laws, three_laws
 
-MORE = {"num_hypotheses": 3, "out_channels": 6}
+MORE = {"num_hypotheses": 3, "outputs": 6}
 
 
 def paths():
@@ -33,7 +34,7 @@ def paths():
 KINDS = {
     "wan": (lambda: small_wan(**MORE), clip_of_three_laws, lambda model: model.second_head),
     "trajectory": (
-        lambda: perturbed(Trajectory(SPEC, num_hypotheses=3, out_channels=4, **SIZES)),
+        lambda: perturbed(made(Trajectory, SPEC, num_hypotheses=3, outputs=4, **SIZES)),
         paths,
         lambda model: model.head,
     ),
@@ -67,7 +68,7 @@ def test_a_zero_head_has_zero_logits_that_learn(make, clips, head):
 def test_the_first_latent_channels_are_bit_for_bit_the_base_models_and_the_logits_zero():
     corrupted, timestep = clip_of_three_laws(), PerFrame()
     torch.manual_seed(0)
-    model = Wan(spec_of(), timestep=timestep, **SIZE, **MORE)
+    model = made(Wan, spec_of(), timestep=timestep, **SIZE, **MORE)
     times = timestep.times(corrupted).repeat_interleave(2 * 3, 1)  # tokens per frame
     expected = model.wan(timestep.state(corrupted), times, corrupted.clip.text, return_dict=False)[0]
     output = model(corrupted)

@@ -50,7 +50,9 @@ def test_merged_equals_unmerged_under_plain_names():
     before = model(clip())
     to_q = model.wan.blocks[0].attn1.to_q
     expected = to_q.base_layer.weight + 1.5 * to_q.lora_B["default"].weight @ to_q.lora_A["default"].weight
-    assert merge(model.wan) == 30
+    merged = merge(model.wan)
+    assert len(merged) == 30
+    assert merged["blocks.0.attn1.to_q"].scale == 1.5
     torch.testing.assert_close(model.wan.blocks[0].attn1.to_q.weight, expected)
     torch.testing.assert_close(model(clip()), before, atol=1e-5, rtol=1e-5)
     assert model.state_dict().keys() == small_wan().state_dict().keys()

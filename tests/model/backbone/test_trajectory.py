@@ -9,8 +9,9 @@ from scipy.ndimage import map_coordinates
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.attention import SparseLinear
-from interp_refiner.model.backbone import Trajectory
+from interp_refiner.model.backbone import MapView, Trajectory
 from interp_refiner.model.backbone.trajectory import look_up, slope
+from tests.model.backbone.made import made
 from tests.model.backbone.small_trajectory import MEAN, SIZES, SPEC, STD, path, perturbed, trajectory
 
 
@@ -64,12 +65,13 @@ def test_the_order_of_points_matters():
         ({"spec": replace(SPEC, context_shape=None)}, "context_channels=None: expected 4, the maps of a maze"),
         ({"num_heads": 5}, "num_heads=5: expected a divisor of dim=32"),
         ({"attention": SparseLinear(ratio=0.5)}, "attention=SparseLinear: expected dense"),
-        ({"window": 4}, "window=4: expected an odd number of cells"),
     ],
 )
 def test_other_data_and_sizes_are_refused(arguments, message):
     with pytest.raises(BadValue, match=message):
-        Trajectory(**{"spec": SPEC, **SIZES, **arguments})
+        made(Trajectory, **{"spec": SPEC, **SIZES, **arguments})
+    with pytest.raises(BadValue, match="window=4: expected an odd number of cells"):
+        MapView(window=4)
     with pytest.raises(BadValue, match=r"latent_shape=\[16, 21, 8, 14\]: expected \[2, t\], paths"):
         trajectory().check((16, 21, 8, 14))
 

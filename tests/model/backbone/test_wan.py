@@ -6,16 +6,17 @@ from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 from interp_refiner.core import BadValue
-from interp_refiner.model.backbone import Global, PerFrame, Wan
+from interp_refiner.model.backbone import Global, Interface, PerFrame, Wan
 from tests.factories import corrupted_clip, spec_of
 from tests.helpers import build
+from tests.model.backbone.made import made
 
 SMALL = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 32, "ffn_dim": 64, "freq_dim": 32}
 
 
 def small_wan(**overrides):
     torch.manual_seed(0)
-    return Wan(spec_of(), **{**SMALL, **overrides})
+    return made(Wan, spec_of(), **{**SMALL, **overrides})
 
 
 def perturbed(model):
@@ -52,12 +53,20 @@ def test_odd_sizes_are_refused_not_cropped():
         small_wan().check((2, 64))
 
 
-def test_the_large_model_has_the_published_size():
+PUBLISHED = {  # channels and parameters of the transformers that diffusers' folders hold
+    "wan_1_3b": (16, 1_418_996_800),
+    "wan_14b": (16, 14_288_491_584),
+    "wan22_5b": (48, 4_999_787_712),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_large_models_have_the_published_sizes(name):
+    channels, parameters = PUBLISHED[name]
     with torch.device("meta"):
-        model = build("backbone", "wan_1_3b", spec=spec_of(16, text_dim=4096))
-    base = sum(p.numel() for p in model.wan.parameters())
-    assert base == 1_418_996_800  # "1.42B parameters"
-    assert model.wan.patch_embedding.in_channels == 16
+        model = build("backbone", name, interface=Interface(spec_of(channels, text_dim=4096)))
+    assert sum(p.numel() for p in model.wan.parameters()) == parameters
+    assert model.wan.patch_embedding.in_channels == channels
 
 
 def test_pretrained_weights_come_from_a_folder_saved_by_diffusers(tmp_path):
@@ -67,16 +76,16 @@ def test_pretrained_weights_come_from_a_folder_saved_by_diffusers(tmp_path):
     saved = WanTransformer3DModel(**names)
     saved.save_pretrained(tmp_path / "transformer")
     for folder in (tmp_path, tmp_path / "transformer"):  # a pipeline's folder, and the model's own
-        model = Wan(spec_of(), num_layers=1, pretrained=str(folder), timestep=Global())
-        times = model.timestep.times(corrupted)[:, 0]
+        model = made(Wan, spec_of(), num_layers=1, pretrained=str(folder), timestep=Global())
+        times = model.conditioning.timestep.times(corrupted)[:, 0]
         assert torch.equal(model(corrupted), saved(corrupted.x, times, corrupted.clip.text, return_dict=False)[0])
 
 
 WRONG = {
     "missing": (lambda w: [w.pop(name) for name in list(w) if ".ffn." in name], r"blocks\.0\.ffn\..* more are missing"),
-    "left over": (lambda w: w.update({"blocks.7.norm2.bias": torch.ones(1)}), r"blocks\.7\.norm2\.bias is not its own"),
+    "left over": (lambda w: w.update({"blocks.7.norm2.bias": torch.ones(1)}), r"blocks\.7\.norm2\.bias is unknown"),
     "compiled": (lambda w: w.update({f"_orig_mod.{name}": w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
-    "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"Wan's own checkpoint \(its transformer\)"),
+    "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"head\.head\.weight is missing"),
 }
 
 
@@ -88,19 +97,19 @@ def test_pretrained_weights_are_all_there_and_nothing_else(tmp_path, wrong):
     change(weights := load_file(file))
     save_file(weights, file, {"format": "pt"})
     with pytest.raises(BadValue, match=rf"pretrained=.*: expected .*{said}") as error:
-        Wan(spec_of(), pretrained=str(tmp_path))
+        made(Wan, spec_of(), pretrained=str(tmp_path))
     assert "\n" not in str(error.value)
 
 
 def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(BadValue, match=r"pretrained=.*config\.json"):
-        Wan(spec_of(), pretrained=str(tmp_path))
+        made(Wan, spec_of(), pretrained=str(tmp_path))
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(BadValue, match=r"pretrained=.*: expected a whole WanTransformer3DModel, .*not a valid JSON"):
-        Wan(spec_of(), pretrained=str(tmp_path))
+        made(Wan, spec_of(), pretrained=str(tmp_path))
     WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SMALL).save_pretrained(tmp_path)
     with pytest.raises(BadValue, match="text_dim=16, which the data has; this model has 8"):
-        Wan(spec_of(text_dim=16), pretrained=str(tmp_path))
+        made(Wan, spec_of(text_dim=16), pretrained=str(tmp_path))
 
 
 def test_modulation_is_float32_under_autocast_and_the_same_as_without():

@@ -10,6 +10,7 @@ from interp_refiner.core import BadValue, Draws
 from interp_refiner.model.backbone import Factorised, Shown, Wan
 from interp_refiner.model.keyframes import FlowTime, Keyframes, Preconditioned, Velocity
 from tests.factories import spec_of
+from tests.model.backbone.made import made
 from tests.model.backbone.small_wan import SIZE
 
 KEYS = ["a", "b", "c"]
@@ -17,7 +18,7 @@ KEYS = ["a", "b", "c"]
 
 def random_wan(**overrides):
     torch.manual_seed(0)
-    network = Wan(spec_of(), num_hypotheses=0, **{**SIZE, **overrides})
+    network = made(Wan, spec_of(), num_hypotheses=0, **{**SIZE, **overrides})
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     return network
@@ -25,7 +26,7 @@ def random_wan(**overrides):
 
 def random_factorised():
     torch.manual_seed(0)
-    network = Factorised(spec_of(), num_hypotheses=0, dim=8, num_layers=2)
+    network = made(Factorised, spec_of(), num_hypotheses=0, dim=8, num_layers=2)
     for weight in network.parameters():
         torch.nn.init.normal_(weight, std=0.1)
     return network
@@ -42,7 +43,7 @@ def test_a_pretrained_wan_gets_no_new_weights_and_its_first_output_is_bit_for_bi
     torch.manual_seed(7)
     base = WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SIZE)
     base.save_pretrained(tmp_path)
-    network = Wan(spec_of(frames=6), num_hypotheses=0, num_layers=1, pretrained=str(tmp_path))
+    network = made(Wan, spec_of(frames=6), num_hypotheses=0, num_layers=1, pretrained=str(tmp_path))
     assert {name.removeprefix("wan.") for name in network.state_dict()} == set(base.state_dict())
     of, u = keyframes(range(6)), torch.rand(3, generator=torch.Generator().manual_seed(1))
     expected = base(of.latents, 1000 * u, of.text, return_dict=False)[0]

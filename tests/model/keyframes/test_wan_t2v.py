@@ -93,7 +93,7 @@ def test_the_negative_prompt_counts_under_guidance_only(folder):
 
 
 def test_what_it_cannot_keep_is_refused_by_name(folder):
-    with pytest.raises(BadValue, match=r"keyframes=\[0, 2, 4, 0, 1, 4\]: expected none that are given: wan_t2v"):
+    with pytest.raises(BadValue, match=r"keyframes=\[0, 2, 4, 0, 1, 4\]: expected no given keyframes, because wan_t2v"):
         source(folder)(request(given=True), draws("a", "b"))
     with pytest.raises(BadValue, match="text=None: expected prompt embeddings"):
         source(folder)(request(text=None), draws("a", "b"))
@@ -122,7 +122,7 @@ def test_clips_and_settings_that_do_not_fit_are_refused(folder, change, said):
         ("another pipeline", "this is WanImageToVideoPipeline"),
         ("two transformers", "with two transformers"),
         ("missing", r"blocks\.0\.attn1\.norm_k\.weight is missing"),
-        ("foreign", "zzz is not its own"),
+        ("foreign", "zzz is unknown"),
     ],
 )
 def test_a_folder_that_is_no_whole_pipeline_is_refused(folder, tmp_path, change, said):

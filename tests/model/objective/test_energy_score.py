@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.model.objective import EnergyScore
+from interp_refiner.model.objective import EnergyScore, PatchScore
 from interp_refiner.model.objective.energy_score import local_energy_score, patch_norm
 from interp_refiner.training import check_method
 from tests.factories import corrupted_clip, make_corruption, make_objective, spec_of
@@ -76,7 +76,7 @@ def test_the_estimate_at_zero_output_is_the_interpolation_with_noise_of_the_resi
 @pytest.mark.parametrize(("name", "value"), [("samples", 1), ("patch", 0)])
 def test_bad_arguments_are_refused(name, value):
     with pytest.raises(BadValue, match=f"{name}={value}"):
-        EnergyScore(spec_of(), 4, **{name: value})
+        EnergyScore(spec_of(), 4, score=PatchScore(**{name: value}))
 
 
 def test_bridge_times_and_steps_away_from_the_start_are_refused():
@@ -85,7 +85,8 @@ def test_bridge_times_and_steps_away_from_the_start_are_refused():
     check_method(make_corruption(), objective, jump)
     check_method(make_corruption(), objective, build("sampler", "bridge", "sampler.steps=1"))
     check_method(make_corruption(), objective, build("sampler", "hierarchical"))
-    with pytest.raises(BadValue, match=r"corruption\.bridge_time=Uniform: expected fully_corrupted with .*EnergyScore"):
+    message = r"corruption\.drawn\.bridge_time=Uniform: expected fully_corrupted with .*EnergyScore"
+    with pytest.raises(BadValue, match=message):
         check_method(make_corruption("corruption/bridge_time=uniform"), objective, jump)
     with pytest.raises(BadValue, match=r"sampler=Bridge: expected one_jump with objective=EnergyScore.*tau = 1"):
         check_method(make_corruption(), objective, build("sampler", "bridge"))

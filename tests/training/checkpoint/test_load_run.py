@@ -50,7 +50,7 @@ def test_pretrained_weights_that_have_moved_are_named(run_folder):
 def test_a_run_of_an_older_version_is_refused_in_one_line(run_folder, tmp_path):
     shutil.copytree(run_folder, tmp_path / "old")
     config = OmegaConf.load(tmp_path / "old" / "config.yaml")
-    config.data._target_ = "interp_refiner.data.ShardedDataModule"
+    del config.corruption.drawn
     OmegaConf.save(config, tmp_path / "old" / "config.yaml")
     with pytest.raises(BadValue, match=r"^checkpoint=.*old: expected a run of this version: an older one wrote it"):
         load_run(tmp_path / "old")
@@ -77,6 +77,6 @@ def test_a_new_run_starts_from_the_weights_of_another_objective(run_folder, tmp_
 
 def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
     moved = f"data.root={run_folder.parent / 'moved'}"
-    wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.ffn_dim=48"))
+    wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.size.ffn_dim=48"))
     with pytest.raises(BadValue, match=r"initial_weights=.*same backbone: \d+ of its weights .*: \[.*48.*\] here, \["):
         start_from(wider.module, run_folder)

@@ -45,8 +45,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["backbone.num_layers=3"], r"backbone\.num_layers=3: expected 1, as the run in .* was begun"),
-        (["backbone.ffn_dim=64"], r"backbone\.ffn_dim=64: expected 32"),
+        (["backbone.size.num_layers=3"], r"backbone\.size\.num_layers=3: expected 1, as the run in .* was begun"),
+        (["backbone.size.ffn_dim=64"], r"backbone\.size\.ffn_dim=64: expected 32"),
         (["backbone/timestep=global"], r"backbone\.timestep\._target_=.*"),
         (["backbone.lora.rank=2"], r"backbone\.lora\.rank=2: expected None"),
         (["optimizer=muon"], r"optimizer\._target_=.*Muon: expected .*AdamW"),
@@ -75,7 +75,7 @@ FREE = [
     "objective.temporal_weight=0.5",
     "corruption.sigma=0.4",
     "seed=5",
-    "backbone.compile=true",
+    "backbone.blocks.compile=true",
     "backbone/recomputation=full",
     "sampler=bridge",
 ]
@@ -88,13 +88,13 @@ def test_what_may_change_may_change(begun):
 
 
 def test_a_fresh_start_has_nothing_to_be_held_against(tmp_path):
-    train.program.check(config(tmp_path, "ckpt_path=last", "backbone.num_layers=3"), {})
+    train.program.check(config(tmp_path, "ckpt_path=last", "backbone.size.num_layers=3"), {})
 
 
 def test_a_checkpoint_without_its_config_is_judged_by_its_tensors(begun, tmp_path):
     file = Path(begun.config.paths.output_dir) / LAST_CHECKPOINT
     check_state(file, begun.module)
-    deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
+    deeper = assemble(config(tmp_path, "backbone.size.num_layers=2"))
     with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
         check_state(file, deeper.module)
     other = assemble(config(tmp_path, "optimizer=muon"))
@@ -109,7 +109,7 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
     states = {"optimizer_0": get_optimizer_state_dict(begun.module, optimizer)}
     write_sharded(shards | states, {"epoch": 0}, tmp_path / "whole.ckpt")
     check_state(tmp_path / "whole.ckpt", begun.module)
-    deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
+    deeper = assemble(config(tmp_path, "backbone.size.num_layers=2"))
     with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
         check_state(tmp_path / "whole.ckpt", deeper.module)
     with pytest.raises(BadValue, match="with the state of Joined"):
@@ -126,7 +126,7 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
     ("change", "said"),
     [
         (lambda state, name: state.pop(name), r"backbone\.wan\.proj_out\.bias is missing"),
-        (lambda state, name: state.update(extra=torch.ones(2)), "extra is not its own"),
+        (lambda state, name: state.update(extra=torch.ones(2)), "extra is unknown"),
         (
             lambda state, name: state.update({name: torch.ones(3)}),
             r"bias is \[3\] float32, not \[64\] float32",
@@ -150,8 +150,8 @@ def test_a_run_whose_checkpoint_was_tampered_with_is_refused(begun, tmp_path, ch
 
 
 def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
-    deeper = assemble(config(tmp_path, "backbone.num_layers=2"))
+    deeper = assemble(config(tmp_path, "backbone.size.num_layers=2"))
     save(deeper, tmp_path / "deeper")
     fresh = assemble(config(Path(begun.config.paths.log_dir).parent))
-    with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*not its own"):
+    with pytest.raises(BadValue, match=r"initial_weights=.*: expected .*blocks\.1\..*unknown"):
         start_from(fresh.module, tmp_path / "deeper")

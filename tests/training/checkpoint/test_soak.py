@@ -26,7 +26,7 @@ SHARDED = {
     "fsdp2": ["strategy=fsdp2"],
     "fsdp2, accumulation 2": ["strategy=fsdp2", "trainer.accumulate_grad_batches=2"],
     "hsdp, 2 replicas": ["strategy=hsdp", "trainer.strategy.replicas=2"],
-    "sequence": ["strategy=sequence", "backbone.num_attention_heads=2"],
+    "sequence": ["strategy=sequence", "backbone.size.num_attention_heads=2"],
 }
 
 

@@ -62,7 +62,7 @@ def test_a_job_of_slurm_whose_time_is_up_is_queued_again_and_goes_on(tmp_path, s
     options = ["trainer.max_steps=5", "checkpoint.keep_last=2", "checkpoint.save_optimizer=false"]
     assert finish(processes(tmp_path / "run", options, [At(2, signalled(signal.SIGUSR1))])) == [75]
     assert "SIGUSR1: stopped after step 3" in printed(tmp_path / "run")
-    assert "SLURM job 71 is queued again" in printed(tmp_path / "run")
+    assert "SLURM job 71 is requeued" in printed(tmp_path / "run")
     assert (tmp_path / "called").read_text() == "requeue 71\n"
     assert finish(processes(tmp_path / "run", options)) == [0], printed(tmp_path / "run")
     assert [row["step"] for batch, row in record(tmp_path / "run").items() if batch != "end"] == [1, 2, 3, 4, 5]
@@ -75,14 +75,14 @@ def test_a_job_of_slurm_whose_time_is_up_is_queued_again_and_goes_on(tmp_path, s
 
 
 def test_a_job_of_an_array_is_queued_again_and_a_failure_is_told(tmp_path, scontrol, monkeypatch):
-    assert requeue_job() == "SLURM job 71 is queued again"
+    assert requeue_job() == "SLURM job 71 is requeued"
     assert (tmp_path / "called").read_text() == "requeue 71\n"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
     requeue_job()
     assert (tmp_path / "called").read_text() == "requeue 70_4\n"
     scontrol.write_text("#!/bin/sh\nexit 1\n")
-    assert "could not be queued again" in requeue_job()
+    assert "could not be requeued" in requeue_job()
 
 
 def test_an_unknown_signal_is_refused():

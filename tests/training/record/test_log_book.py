@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
+from interp_refiner.core import BadValue
+from interp_refiner.report import report
 from interp_refiner.training.record import LogBook, RunRecord
 from interp_refiner.training.record.log_book import UNDECIDED, facts, figures, index
 
@@ -111,3 +114,13 @@ def test_an_entry_is_yaml_that_anything_reads(book):
 def test_no_book_where_none_is_wanted(tmp_path):
     assert LogBook.at(None, {}) is None
     assert LogBook.at(str(tmp_path), {}) == LogBook(tmp_path)
+
+
+def test_a_report_without_runs_is_the_table_of_the_log_book(book, capsys):
+    cfg = OmegaConf.create({"runs": [], "log_book": str(book.folder), "paths": dict(book.places)})
+    with pytest.raises(BadValue, match=r"log_book=.*: expected a folder with entries"):
+        report(cfg)
+    entry = book.enter(a_record(), Path("/x"))
+    report(cfg)
+    assert capsys.readouterr().out.strip() == str(book.folder / "README.md")
+    assert entry.name in (book.folder / "README.md").read_text()

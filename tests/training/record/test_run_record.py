@@ -30,7 +30,7 @@ def test_a_full_disk_does_not_hide_why_a_run_has_ended(tmp_path, monkeypatch, ca
     monkeypatch.setattr("interp_refiner.training.record.recording.write_record", full)
     recording = Recording(tmp_path, a_record())
     recording.end("failed", "the reason")
-    assert "status.json stays as it was: [Errno 28] No space left on device" in caplog.text
+    assert "status.json could not be updated: [Errno 28] No space left on device" in caplog.text
 
 
 def test_a_figure_that_is_no_number_is_null(tmp_path):

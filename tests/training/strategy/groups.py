@@ -26,8 +26,8 @@ from tests.training.checkpoint.runs import TINY, finish
 # 8 clips in global batches of 4; 3 clips to validate on, so that two processes have
 # different numbers of validation batches.
 PARITY = [
-    "backbone.num_layers=2",
-    "backbone.num_attention_heads=2",
+    "backbone.size.num_layers=2",
+    "backbone.size.num_attention_heads=2",
     "data.writer.num_train=8",  # Lightning steps at the end of an epoch, however few micro-batches there were
     "data.writer.num_val=4",
     "data.val_samples=3",

@@ -15,9 +15,9 @@ from interp_refiner.training.record import read_record
 ROOT = Path(__file__).resolve().parents[3]
 SIZE = [
     "backbone=wan_tiny",
-    "backbone.num_layers=1",
-    "backbone.num_attention_heads=1",
-    "backbone.ffn_dim=32",
+    "backbone.size.num_layers=1",
+    "backbone.size.num_attention_heads=1",
+    "backbone.size.ffn_dim=32",
     "data.batch_size=1",
 ]
 SHORT = ["data.writer.num_train=8", "data.writer.num_val=2", "data.val_samples=2", "trainer.val_check_interval=1000"]

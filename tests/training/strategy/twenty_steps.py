@@ -13,7 +13,7 @@ import interp_refiner.model.backbone.run_block as compiling
 from tests.training.strategy.groups import Fit, dealt, fits_together
 
 STEPS = 20
-COMPILED = ["backbone.compile=true", "backbone/recomputation=selective"]
+COMPILED = ["backbone.blocks.compile=true", "backbone/recomputation=selective"]
 SHARED = ["trainer.strategy.size=2"]
 REPLICAS = "trainer.strategy.replicas=2"
 UNEVEN = ["data.writer.num_val=5", "data.val_samples=5"]  # clips to validate on: 3 + 2, or 2 + 1 + 1 + 1

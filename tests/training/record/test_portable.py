@@ -3,8 +3,8 @@
 import pytest
 
 from interp_refiner.config import conf_dir
-from interp_refiner.config.portable import changed, identity, portable
 from interp_refiner.train import train
+from interp_refiner.training.record.portable import changed, identity, portable
 from interp_refiner.training.record.recording import normalised
 
 PROGRAM = train.program

@@ -1,4 +1,4 @@
-"""Memory of the process: keeping what was freed, and the most there was at a time."""
+"""Memory of the process: keeps freed heap, and measures the peak."""
 
 import ctypes
 import platform

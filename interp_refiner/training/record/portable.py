@@ -55,7 +55,7 @@ def _count(value: Any) -> int:
 def changed(cfg: DictConfig, defaults: DictConfig) -> dict[str, Any]:
     """The values of a config that its program's defaults do not have, by dotted key; None for what was taken away.
 
-    What only follows from another value by the same link, as ``corruption.seed`` from ``seed``, is left out.
+    What only follows from another value by the same link, as ``corruption.drawn.seed`` from ``seed``, is left out.
     """
     links, before = _links(cfg), _links(defaults)
     follows = tuple(key for key, link in links.items() if before.get(key) == link)

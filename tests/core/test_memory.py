@@ -8,7 +8,7 @@ import pytest
 
 SCRIPT = """
 import resource, torch
-from interp_refiner.config import keep_freed_memory
+from interp_refiner.core import keep_freed_memory
 torch.set_num_threads(1)
 if {keep}:
     assert keep_freed_memory()

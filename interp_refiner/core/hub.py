@@ -1,0 +1,76 @@
+"""Weights by name: a local folder or file, or a model of the Hugging Face hub, through its own client and cache."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from huggingface_hub import errors, hf_hub_download, snapshot_download
+
+from interp_refiner.core.errors import BadValue
+
+# owner/name, owner/name@revision, owner/name/file.safetensors, owner/name@revision/file.safetensors
+HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?(?:/(.+\.safetensors))?")
+INDICES = ("model_index.json", "config.json")
+# The first that fits: some are sub-classes of later ones.
+REASONS: dict[type[Exception], str] = {
+    errors.GatedRepoError: "its licence has to be accepted on its page, and HF_TOKEN has to be set",
+    errors.RepositoryNotFoundError: "the hub has no such model, or it is private and HF_TOKEN is not set",
+    errors.RevisionNotFoundError: "the hub has no such revision of it",
+    errors.OfflineModeIsEnabled: "it is not in the cache, and HF_HUB_OFFLINE is set",
+    errors.LocalEntryNotFoundError: "it is not in the cache, and the hub cannot be reached",
+    errors.EntryNotFoundError: "the hub's model has no such file",
+    errors.HFValidationError: "this is no name of a model",
+}
+
+
+def on_hub(value: object) -> str | None:
+    """``owner/name`` of a value that :func:`fetch` takes for a model of the hub; None for a path."""
+    found = HUB.fullmatch(str(value))
+    return None if found is None or Path(str(value).partition("/")[0]).exists() else found[1]
+
+
+def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequence[str] = ()) -> Path:
+    """Where weights lie: a path as it is, a model of the hub in the local cache.
+
+    What is on this machine goes before what is on the hub: where a folder ``owner`` is here, ``owner/name`` is a path.
+    ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT`` and
+    ``HF_HUB_OFFLINE`` mean what they mean to huggingface_hub; what is in the cache is not loaded again.
+
+    Args:
+        name: of the setting, for errors.
+        value: a path, ``owner/name``, ``owner/name@revision``, or either with ``/<file>.safetensors`` behind it.
+        parts: the folders of a pipeline that are wanted, such as ``transformer``; of a model that is no pipeline,
+            its configuration and weights. Neither these nor ``files``: everything.
+        files: other files that are wanted, by patterns.
+
+    Raises:
+        BadValue: the hub has no such model or file, does not let it be read, or cannot be reached.
+    """
+    if (found := HUB.fullmatch(str(value))) is None or on_hub(value) is None:
+        return Path(value).expanduser()
+    repo, revision, file = found.groups()
+    with refused(name, value):
+        if file is not None:
+            return Path(hf_hub_download(repo, file, revision=revision))
+        if not parts and not files:
+            return Path(snapshot_download(repo, revision=revision))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*INDICES, *files]))
+        if parts and (folder / INDICES[0]).is_file():
+            wanted = [f"{part}/*" for part in parts]
+            return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted))
+        if parts:
+            wanted = ["*.safetensors", "*.safetensors.index.json"]
+            return Path(snapshot_download(repo, revision=revision, allow_patterns=wanted, ignore_patterns=["*/*"]))
+        return folder
+
+
+@contextmanager
+def refused(name: str, value: object, wanted: str = "a path, or a model of the hub (owner/name)") -> Iterator[None]:
+    """Makes one line of what the hub's client raises."""
+    try:
+        yield
+    except Exception as error:
+        reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), None)
+        said = reason or " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        raise BadValue(name, value, f"{wanted}: {said}") from error

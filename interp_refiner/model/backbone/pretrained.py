@@ -1,0 +1,58 @@
+"""Pretrained transformers of Wan: as diffusers saves them, Wan's own files, or of the hub."""
+
+from pathlib import Path
+
+import torch
+from diffusers import WanTransformer3DModel
+
+from interp_refiner.core import BadValue, check_folder, check_not_original, fetch, one_fault, unreported
+from interp_refiner.model.backbone.original import check_shape, is_original, load_original
+
+HEAD_DIM = 128  # of every published Wan
+TRANSFORMER, SECOND = "transformer", "transformer_2"
+EXPERTS = ("high_noise", "low_noise")  # in the names of files and folders of Wan2.2's pair of experts
+ALLOWED = (
+    "a folder saved by diffusers' WanTransformer3DModel (with a config.json), Wan's own .safetensors, "
+    "or either of them on the hub"
+)
+
+
+def load_pretrained(source: str, head_dim: int = HEAD_DIM, **shape: int) -> WanTransformer3DModel:
+    """Loads a transformer in float32.
+
+    Args:
+        source: a model's folder, a pipeline's with ``transformer/`` in it, or Wan's own file or folder; or one of
+            them on the hub, see :func:`fetch`.
+        head_dim: of attention, see :func:`load_original`.
+        shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
+
+    Raises:
+        BadValue: no such folder or file; a damaged, incomplete or foreign model in it; one of another shape; or the
+            pair of experts of Wan2.2 A14B.
+    """
+    root = fetch("pretrained", source, [TRANSFORMER])
+    _refuse_experts(source, root)
+    root = root / TRANSFORMER if (root / TRANSFORMER).is_dir() else root
+    if not (own := is_original(root)):
+        check_not_original("pretrained", source, root)
+    if own or root.is_file():
+        with one_fault("pretrained", source, "Wan's own transformer"):
+            return load_original("pretrained", source, root, head_dim, **shape)
+    if not (root / "config.json").is_file():
+        raise BadValue("pretrained", source, ALLOWED)
+    allowed = "a whole WanTransformer3DModel, as diffusers saves it"
+    with one_fault("pretrained", source, allowed), unreported("diffusers"):
+        wan, told = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
+    check_folder("pretrained", source, allowed, root, told)
+    check_shape("pretrained", source, wan.config, shape)
+    return wan
+
+
+def _refuse_experts(source: str, root: Path) -> None:
+    """One network cannot stand in for two, each of which is trained for a part of the noise levels."""
+    folders = [SECOND, *(f"{name}_model" for name in EXPERTS)]
+    if any((root / name).is_dir() for name in folders) or any(name in str(source).lower() for name in EXPERTS):
+        allowed = (
+            "a model with one transformer, such as Wan2.1 or Wan2.2-TI2V-5B; this is Wan2.2-A14B, a pair of experts"
+        )
+        raise BadValue("pretrained", source, allowed)

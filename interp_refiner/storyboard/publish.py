@@ -1,0 +1,61 @@
+"""What an exported folder is given for others: a licence, the model it came from, a LoRA file, a place on the hub."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from interp_refiner.core import BadValue, refused
+from interp_refiner.model.backbone import Adapter, Backbone, Naming, write_adapters
+from interp_refiner.storyboard.phase1 import Phase1
+from interp_refiner.storyboard.pipeline import RefinerPipeline
+
+LORA_FILES: dict[Naming, str] = {
+    "diffusers": "pytorch_lora_weights.safetensors",  # by which diffusers' load_lora_weights finds it
+    "comfyui": "lora_comfyui.safetensors",
+    "kohya": "lora_kohya.safetensors",
+}
+
+
+def with_terms(made: RefinerPipeline | Phase1, terms: dict[str, str | None]) -> RefinerPipeline | Phase1:
+    """The same with ``license`` and ``base_model`` for its card; None keeps what is known."""
+    told = {name: value for name, value in terms.items() if value is not None}
+    if isinstance(made, Phase1):
+        return replace(made, trained={**made.trained, **told})
+    made.config = replace(made.config, trained={**made.config.trained, **told})
+    return made
+
+
+def adapters_of(made: RefinerPipeline | Phase1, naming: Naming) -> Mapping[str, Adapter]:
+    """The adapters that were merged into the transformer.
+
+    Raises:
+        BadValue: there were none.
+    """
+    network = getattr(made.source, "network", None) if isinstance(made, Phase1) else made.backbone
+    if not isinstance(network, Backbone) or not network.adapters:
+        raise BadValue("lora", naming, "null: this run was trained without adapters (backbone.lora.rank)")
+    return network.adapters
+
+
+def save_lora(adapters: Mapping[str, Adapter], folder: Path, naming: Naming) -> Path:
+    """Writes a LoRA file into an exported folder; returns it.
+
+    What the refiner adds to the transformer is not in it, but in ``refiner.safetensors``.
+    """
+    return write_adapters(adapters, folder / LORA_FILES[naming], naming)
+
+
+def reserve(repo: str, private: bool) -> None:
+    """Makes the place on the hub, unless it is there: so a token that may not write is found before the work."""
+    with refused("push", repo, "owner/name, a model of the hub that HF_TOKEN may write to"):
+        HfApi().create_repo(repo, private=private, exist_ok=True)
+
+
+def push(folder: Path, repo: str) -> str:
+    """Sends a folder to the hub; returns its address."""
+    with refused("push", repo, "owner/name, a model of the hub that HF_TOKEN may write to"):
+        return (
+            HfApi().upload_folder(repo_id=repo, folder_path=folder, commit_message="interp_refiner export").commit_url
+        )
