@@ -32,7 +32,7 @@ from interp_refiner.model.backbone import (
     WanSize,
 )
 from interp_refiner.model.keyframes import FlowTime, KeyframeFlow, KeyframeSampler
-from interp_refiner.model.objective import Gate, Objective, PatchScore
+from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
@@ -70,6 +70,7 @@ PARTS: tuple[type, ...] = (
     LawOfMotion,
     LoRA,
     MapView,
+    Matching,
     NoiseProfile,
     PatchScore,
     Probability,
