@@ -128,8 +128,10 @@ def components() -> list[str]:
     """The options that describe something to build in their own place, not only values for other places."""
     built = []
     for option in options():
-        describes = any(name == "_target_" for _, _, name in walk(OmegaConf.load(file_of(option))))
-        if describes and place_of(*option.split("=")) != "_global_" and not option.startswith("hydra="):
+        group, _, name = option.partition("=")
+        describes = any(key == "_target_" for _, _, key in walk(OmegaConf.load(file_of(option))))
+        own = place_of(group, name).partition(".")[0] == group.partition("/")[0]
+        if describes and own and group != "hydra":
             built.append(option)
     return built
 
