@@ -48,7 +48,7 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
     [
         ("cut.buckets=automatic", r"cut\.buckets=automatic"),
         ("cut.buckets=[[81,480]]", r"cut\.buckets=\[\[81, 480\]\]: expected auto, null or different"),
-        ("quality.motion=2", r"quality\.motion=2.*: expected a number from 0 to 1"),
+        ("quality.motion=2.5", r"quality\.motion=2\.5: expected a number from 0 to 1"),
         ("quality.dark=1", r"quality\.dark"),
         ("rank=1", r"rank=1: expected world_size=<number> beside it"),
         ("batch_size=0", r"batch_size=0: expected at least 1"),

@@ -23,8 +23,8 @@ SHAPES = {(16, 7, 4, 6): 6, (16, 7, 6, 4): 4, (16, 5, 4, 6): 4}
 METHOD = ["+experiment=gt_keyframes", "schedule.counts=[4,3]", "data=wan_synth", "codec=patch_dct", "data.batch_size=2"]
 SMALL = [
     "backbone=wan_tiny",
-    "backbone.num_layers=1",
-    "backbone.ffn_dim=32",
+    "backbone.size.num_layers=1",
+    "backbone.size.ffn_dim=32",
     "data.val_batch_size=3",
     "data.val_samples=null",
 ]

@@ -326,4 +326,4 @@ def _size(numbers: Sequence[int]) -> Size:
 
 def as_videos(clips: Sequence[Pixels], device: torch.device | str = "cpu") -> Float[Tensor, "b c t h w"]:
     """RGB in 0..1, on a device; the copies are of bytes."""
-    return torch.stack([clip.to(device, non_blocking=True) for clip in clips]).float() / 255
+    return torch.stack([clip.to(device, non_blocking=True) for clip in clips]).float().div_(255)
