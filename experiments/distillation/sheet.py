@@ -1,4 +1,4 @@
-"""The picture of README.md: ``python experiments/distillation/sheet.py <data root>``; two held-out clips at 5 keyframes."""
+"""The picture of README.md: ``python experiments/distillation/sheet.py <data root>``, two clips at 5 keyframes."""
 
 import sys
 from dataclasses import replace
