@@ -24,6 +24,7 @@ from interp_refiner.evaluation.measures import (
     SquaredError,
     paired_bootstrap,
 )
+from interp_refiner.evaluation.notebook import config
 from interp_refiner.model.objective.preconditioned import FASTER
 from interp_refiner.model.sampler import Bridge, Consistency, Sampler
 from interp_refiner.training import Refiner
@@ -85,8 +86,8 @@ def seconds(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[str, f
 @torch.no_grad()
 def main(student_at: str, clips: int, root: str) -> None:
     """Measures and writes; what is slow is said as it goes."""
-    overrides = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
-    run = load_run(student_at, overrides=overrides)
+    held_out = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
+    run = load_run(student_at, overrides={"data": config().data, **held_out})
     student, teacher, medium = run.refiner, load_run("shipped").refiner, run.medium
     figures: dict = {"clips": clips, "student": student_at, "levels": {}}
     tables: dict = {}
