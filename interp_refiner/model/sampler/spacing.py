@@ -23,6 +23,10 @@ class Spacing(ABC):
 
     known_within: ClassVar[float]
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value:g}" for name, value in vars(self).items())
+        return type(self).__name__.lower() + (f"({settings})" if settings else "")
+
     @abstractmethod
     def __call__(self, steps: int, sigma: float) -> list[float]:
         """``steps + 1`` bridge times, falling from 1 to 0."""
