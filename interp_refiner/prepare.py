@@ -33,7 +33,7 @@ def anchors(cfg: DictConfig) -> None:
 
 @main("prepare/keyframes", KeyframesSettings)
 def keyframes(cfg: DictConfig) -> None:
-    """The keyframes that a prompt makes, as a storyboard with pictures."""
+    """Generates keyframes from a prompt, as a storyboard with pictures."""
     propose_keyframes(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)))
 
 
