@@ -1,7 +1,7 @@
 """The demo page: ``python -m interp_refiner.app [checkpoint=<run folder | file | exported folder>]``.
 
-Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button. With a generator
-of keyframes (``keyframes=<generator>``) a prompt alone does.
+The page turns pictures on a timeline into a video. It shows the interpolation at once and refines it at a button. With
+a generator of keyframes (``keyframes=<generator>``) a prompt is enough.
 """
 
 import logging
@@ -31,7 +31,7 @@ class AppSettings(Settings):
         device: ``auto``, ``cpu`` or ``cuda``.
         host: where the page is served; ``0.0.0.0`` for every network that the machine is in.
         port: of the page; None for a free one from 7860 on.
-        upscale: every pixel of the videos shown so many pixels wide and high; None for about 448 in a row.
+        upscale: integer factor by which shown videos are enlarged; None: to about 448 pixels in width.
     """
 
     checkpoint: str = "shipped"

@@ -1,4 +1,4 @@
-"""From a config to objects, in the order in which it happens; and from a run's folder back to them."""
+"""Builds all objects from a config, in the order of the data flow, and loads them from a run's folder."""
 
 from functools import partial
 from pathlib import Path
@@ -50,7 +50,7 @@ def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
         trains: False where the module is only used: a distilled refiner is then one like any other.
 
     Raises:
-        BadValue: with the config path of what cannot be.
+        BadValue: with the config path of the wrong value.
     """
     seed_everything(cfg.seed, verbose=False)
     clips = build(cfg.data).open()
@@ -78,9 +78,9 @@ def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
 def refiner(
     cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu", trains: bool = True
 ) -> Refiner:
-    """What ``training=refiner`` and ``training=distill`` train.
+    """The module of ``training=refiner`` and of ``training=distill``.
 
-    The backbone comes last: it is the slowest, and all else may be refused.
+    The backbone comes last: it is the slowest, and the others may be refused.
     """
     optimizer, sampler = build(cfg.optimizer), build(cfg.sampler)
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
@@ -92,7 +92,8 @@ def refiner(
     interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
     with torch.device(device):
         backbone = build(cfg.backbone, interface=interface, attention=build(cfg.attention))
-    backbone.check(spec.latent_shape)
+    for shape in spec.latent_shapes:
+        backbone.check(shape)
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption}
     if taught:
         return build(cfg.training, backbone=backbone, objective=objective, **parts, **taught)
@@ -121,24 +122,25 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
 
 
 def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
-    """What ``training=keyframe_generator`` trains: a backbone that is shown no interpolation."""
+    """The module of ``training=keyframe_generator``: a backbone without an interpolation as input."""
     optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
     with torch.device(device):
         backbone = build(cfg.backbone, interface=Interface(spec, num_hypotheses=0), attention=build(cfg.attention))
-    backbone.check(spec.latent_shape)
+    for shape in spec.latent_shapes:
+        backbone.check(shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
     return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
-    """What any other training trains: a part of the forward process."""
+    """The module of any other training: a part of the forward process."""
     own = {"interpolator": build(cfg.interpolator).with_codec(codec)} if "interpolator" in cfg else {}
     return build(cfg, spec=spec, corruption=corruption, **own)
 
 
 def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | None = None) -> Run:
-    """Loads what was trained, with the config it was trained under.
+    """Loads a trained model with its config.
 
         run = interp_refiner.load_run("logs/train/runs/2026-01-31_12-00-00")
         run.config.corruption.sigma, run.refiner, run.codec, run.data.val_dataloader(), run.evaluation

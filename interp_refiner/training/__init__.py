@@ -1,4 +1,4 @@
-"""Training: the LightningModules and what happens around them."""
+"""Training: LightningModules, callbacks, checkpoints, strategies and records."""
 
 from interp_refiner.training.backbone_module import BackboneModule
 from interp_refiner.training.distill import Distill

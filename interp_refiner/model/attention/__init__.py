@@ -1,4 +1,4 @@
-"""How tokens attend to one another: dense, or sparse with a linear branch, by the fastest kernel at hand."""
+"""Attention of tokens: dense, or sparse with a linear branch, by the fastest available kernel."""
 
 from interp_refiner.model.attention.attention import Attention, AttentionLayer, Workload
 from interp_refiner.model.attention.backends import AUTO

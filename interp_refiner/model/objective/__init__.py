@@ -1,4 +1,4 @@
-"""What the network's output means, and the loss it is trained with."""
+"""Objectives: the meaning of the network's output, and the training loss."""
 
 from interp_refiner.model.objective.adjacent import Adjacent
 from interp_refiner.model.objective.clean import Clean

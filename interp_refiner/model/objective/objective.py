@@ -1,4 +1,4 @@
-"""From a network's output to a clean estimate, and from a clean estimate to a loss (docs/method.md, Objectives)."""
+"""The base class of objectives: output to clean estimate, clean estimate to loss (docs/method.md, Objectives)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

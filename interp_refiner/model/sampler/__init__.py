@@ -1,4 +1,4 @@
-"""From keyframes and a trained refiner to a video."""
+"""Samplers: from keyframes and a trained refiner to a video."""
 
 from interp_refiner.model.sampler.bridge import Bridge, Step, bridge, steps_along
 from interp_refiner.model.sampler.consistency import Consistency, consistency

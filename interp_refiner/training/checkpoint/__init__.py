@@ -1,4 +1,4 @@
-"""Checkpoints that survive what happens in days: written whole or not at all, checked before they are used."""
+"""Robust checkpoints: written atomically, and checked before use."""
 
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.exported import (

@@ -1,4 +1,4 @@
-"""From the name of a run to its folder, its newest whole checkpoint and the weights in it."""
+"""Finds the folder of a run, its newest whole checkpoint and the weights in it."""
 
 from collections.abc import Mapping
 from pathlib import Path
