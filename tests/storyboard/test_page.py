@@ -42,9 +42,9 @@ def test_a_distilled_model_is_one_more_choice_with_its_own_steps(pipe, tmp_path)
     asked = []
 
     class Distilled(type(pipe)):
-        def __call__(self, *arguments, **named):
+        def make(self, *arguments, **named):
             asked.append(self.sampler)
-            return super().__call__(*arguments, **named)
+            return super().make(*arguments, **named)
 
     fast = copy.copy(pipe)
     fast.__class__, fast.sampler = Distilled, OneJump()

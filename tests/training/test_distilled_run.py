@@ -1,0 +1,80 @@
+"""A run of distillation from its command line: it resumes exactly, and is a refiner afterwards."""
+
+import pytest
+import torch
+
+from interp_refiner import load_run
+from interp_refiner.assemble import assemble
+from interp_refiner.model.sampler import Consistency
+from interp_refiner.storyboard import as_pipeline
+from interp_refiner.storyboard.saved import INDEX
+from interp_refiner.train import train
+from interp_refiner.training import Refiner
+from tests.config.small import small_config
+
+SIZES = ["interpolator=linear", "backbone.size.dim=16", "backbone.size.num_layers=1", "backbone.size.num_heads=1"]
+SHORT = [
+    "debug=limit",
+    "trainer.max_epochs=-1",
+    "trainer.limit_train_batches=null",
+    "logger=none",
+    "log_book=null",
+    "callback.progress=null",
+    "callback.throughput=null",
+    "callback.validation_table=null",
+    "callback.validation_video=null",
+    "data.batch_size=2",
+    "data.val_samples=2",
+    "objective.matching.student_every=2",
+    "optimizer.decay_share=0.0",
+    "trainer.val_check_interval=3",
+    "trainer.enable_progress_bar=false",
+    "checkpoint.every_n_steps=1",
+    "checkpoint.keep_last=3",
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folders of a run of three steps, and of one that was stopped after the first and went on."""
+    folder = tmp_path_factory.mktemp("distilled")
+    teacher = as_pipeline(assemble(small_config(folder, "+experiment=gt_keyframes", *SIZES)))
+    told = f"training.teacher={teacher.save_pretrained(folder / 'teacher')}"
+    common = ["+experiment=rcm", *SIZES, *SHORT, told]
+
+    def run(name, *overrides):
+        train(small_config(folder, *common, f"paths.output_dir={folder / name}", *overrides))
+        return folder / name
+
+    whole = run("whole", "trainer.max_steps=3")
+    first = run("first", "trainer.max_steps=1")
+    rest = run("rest", "trainer.max_steps=3", f"ckpt_path={first}")
+    return whole, rest
+
+
+def state_of(folder):
+    return torch.load(folder / "checkpoints" / "step_000003.ckpt", weights_only=False)
+
+
+def test_a_resumed_run_repeats_student_fake_network_and_optimizer_bit_for_bit(runs):
+    whole, rest = map(state_of, runs)
+    assert any(name.startswith("fake.") for name in whole["state_dict"])
+    assert not any(name.startswith("teacher") for name in whole["state_dict"])
+    for kept in ("state_dict", "ema_state_dict"):
+        assert all(torch.equal(value, rest[kept][name]) for name, value in whole[kept].items())
+    moments = [state["optimizer_states"][0]["state"] for state in (whole, rest)]
+    for number, values in moments[0].items():
+        assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(moments[1][number][n])) for n, v in values.items())
+
+
+def test_it_is_loaded_exported_and_sampled_as_a_refiner(runs, tmp_path):
+    run = load_run(runs[0])
+    assert type(run.refiner) is Refiner
+    assert isinstance(run.refiner.sampler, Consistency)
+    folder = as_pipeline(run).save_pretrained(tmp_path / "exported")
+    assert (folder / INDEX).is_file()
+    assert "| distilled from |" in (folder / "README.md").read_text()
+    again = load_run(folder).refiner
+    for name, weight in run.refiner.backbone.state_dict().items():
+        assert torch.equal(weight, again.backbone.state_dict()[name])
+    assert torch.equal(run.refiner.objective.gain, again.objective.gain)
