@@ -85,11 +85,17 @@ class Distill(Refiner):
         check_bridge(corruption, teacher.corruption)
         tangent.check(backbone)
         super().__init__(backbone, objective, optimizer, sampler, corruption, saves_frozen=True)
-        self.tangent, self.learns, self.resting = tangent, objective, False
+        self.tangent, self.resting = tangent, False
         self.taught_by = [Teacher(teacher)]  # a list hides it: it is no part of checkpoints, averages and the optimizer
         for name in ("backbone", "objective"):
             begin_as(getattr(self, name), getattr(self.teacher, name), name)
         self.fake = copy.deepcopy(self.teacher.backbone).requires_grad_(True) if objective.matching else None
+
+    @property
+    def learns(self) -> Consistency:
+        """The objective, with its settings of distillation."""
+        assert isinstance(self.objective, Consistency)
+        return self.objective
 
     @property
     def teacher(self) -> Teacher:

@@ -43,8 +43,8 @@ def runs(tmp_path_factory):
     common = ["+experiment=rcm", *SIZES, *SHORT, told]
 
     def run(name, *overrides):
-        train(small_config(folder, *common, f"paths.output_dir={folder / name}", *overrides))
-        return folder / name
+        train(small_config(folder / name, *common, *overrides))
+        return folder / name / "run"
 
     whole = run("whole", "trainer.max_steps=3")
     first = run("first", "trainer.max_steps=1")
