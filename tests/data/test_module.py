@@ -408,7 +408,7 @@ def test_files_are_closed_at_the_end_and_open_again(root):
     storage = data.clips.train.storage
     loader = data.train_dataloader()
     next(loader)
-    for _, pending in loader._ahead:  # a file is not closed under a thread that reads it
+    for _, _, pending in loader._ahead:  # a file is not closed under a thread that reads it
         assert [prompt.result() for prompt in pending.prompts]
     assert len(storage._files) > 0
     data.teardown("fit")
