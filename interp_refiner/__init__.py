@@ -13,7 +13,7 @@ HOMES = {"Keyframe": "storyboard", "RefinerPipeline": "storyboard", "Run": "asse
 
 
 def __getattr__(name: str) -> Any:
-    """The names in ``__all__``, imported when they are asked for: they bring torch, Lightning and diffusers along."""
+    """The names in ``__all__``, imported on first use, because they import torch, Lightning and diffusers."""
     if name in HOMES:
         return getattr(import_module(f"{__name__}.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

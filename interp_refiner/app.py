@@ -1,7 +1,7 @@
 """The demo page: ``python -m interp_refiner.app [checkpoint=<run folder | file | exported folder>]``.
 
-Pictures dropped on a timeline become a video: the interpolation at once, the refinement at a button. With a generator
-of keyframes (``keyframes=<generator>``) a prompt alone does.
+The page turns pictures on a timeline into a video. It shows the interpolation at once and refines it at a button. With
+a generator of keyframes (``keyframes=<generator>``) a prompt is enough.
 """
 
 import logging
@@ -17,6 +17,7 @@ from interp_refiner.assemble import load_pipeline
 from interp_refiner.config import Settings, build, main, quiet_libraries, terminal
 from interp_refiner.core import BadValue, MissingExtra, device
 from interp_refiner.storyboard.studio import Studio
+from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_ONE_STEP
 
 
 @dataclass
@@ -26,14 +27,16 @@ class AppSettings(Settings):
     Attributes:
         checkpoint: a run folder, a checkpoint file inside one, an exported folder, or ``shipped``.
         keyframes: the generator of keyframes, as of ``interp_refiner.sample``; None for pictures only.
+        fast: a distilled model of the same clips, one more choice; None for that of ``shipped``, beside it.
         device: ``auto``, ``cpu`` or ``cuda``.
         host: where the page is served; ``0.0.0.0`` for every network that the machine is in.
         port: of the page; None for a free one from 7860 on.
-        upscale: every pixel of the videos shown so many pixels wide and high; None for about 448 in a row.
+        upscale: integer factor by which shown videos are enlarged; None: to about 448 pixels in width.
     """
 
     checkpoint: str = "shipped"
     keyframes: str | None = None
+    fast: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     host: str = "127.0.0.1"
     port: int | None = 7860
@@ -52,11 +55,13 @@ def app(cfg: DictConfig) -> None:
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads")}
     if find_spec("gradio") is None:
         raise MissingExtra("the demo page", "gradio", "app")
+    fast = cfg.fast or (SHIPPED_ONE_STEP if cfg.checkpoint == SHIPPED else None)
     studio = Studio(
         load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)),
         samplers={name: build(node) for name, node in cfg.samplers.items()},
         folder=folder / "videos",
         upscale=cfg.upscale,
+        fast=None if fast is None else load_pipeline(fast, cfg).to(device(cfg.device)),
     )
     from interp_refiner.storyboard.page import open_page  # here, since gradio takes seconds to import
 

@@ -1,4 +1,4 @@
-"""From a config to objects, in the order in which it happens; and from a run's folder back to them."""
+"""Builds all objects from a config, in the order of the data flow, and loads them from a run's folder."""
 
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from hydra.utils import get_class
 from lightning.pytorch import seed_everything
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build
 from interp_refiner.config.refusal import locate
@@ -20,11 +20,19 @@ from interp_refiner.evaluation.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Interface
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
-from interp_refiner.storyboard.chosen import chosen_nodes, with_components, with_keyframes
+from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes
 from interp_refiner.storyboard.export import exported_run
-from interp_refiner.training import BackboneModule, KeyframeGenerator, Refiner, check_method
+from interp_refiner.training import (
+    BackboneModule,
+    Distill,
+    KeyframeGenerator,
+    Refiner,
+    check_distilled,
+    check_method,
+)
 from interp_refiner.training.checkpoint import (
     CONFIG_FILE,
+    SHIPPED,
     find_checkpoint,
     is_exported,
     load_weights,
@@ -33,15 +41,16 @@ from interp_refiner.training.checkpoint import (
 )
 
 
-def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
+def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
     """Builds data, codec, forward process and what is trained from a checked config.
 
     Args:
         cfg: the config.
         device: where a backbone's first weights are drawn. A GPU draws a large one's in a moment, but other numbers.
+        trains: False where the module is only used: a distilled refiner is then one like any other.
 
     Raises:
-        BadValue: with the config path of what cannot be.
+        BadValue: with the config path of the wrong value.
     """
     seed_everything(cfg.seed, verbose=False)
     clips = build(cfg.data).open()
@@ -52,7 +61,7 @@ def assemble(cfg: DictConfig, device: str = "cpu") -> Run:
     data = ShardedDataModule(clips, corruption, codec, medium)
     trained = get_class(cfg.training._target_)
     if issubclass(trained, Refiner):
-        module: L.LightningModule = refiner(cfg, spec, corruption, device)
+        module: L.LightningModule = refiner(cfg, spec, corruption, device, trains)
     elif issubclass(trained, KeyframeGenerator):
         module = generator(cfg, spec, corruption, device)
     else:
@@ -66,40 +75,72 @@ def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
     return build(cfg, interpolator=interpolator, **others)
 
 
-def refiner(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> Refiner:
-    """What ``training=refiner`` trains. The backbone comes last: it is the slowest, and all else may be refused."""
+def refiner(
+    cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu", trains: bool = True
+) -> Refiner:
+    """The module of ``training=refiner`` and of ``training=distill``.
+
+    The backbone comes last: it is the slowest, and the others may be refused.
+    """
     optimizer, sampler = build(cfg.optimizer), build(cfg.sampler)
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
     check_method(corruption, objective, sampler)
+    distilled = issubclass(get_class(cfg.training._target_), Distill)
+    check_distilled(objective, distilled)
+    taught = {"teacher": teacher(cfg, spec)} if distilled and trains else {}
     offered = corruption.interpolator.num_hypotheses
     interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
     with torch.device(device):
         backbone = build(cfg.backbone, interface=interface, attention=build(cfg.attention))
-    backbone.check(spec.latent_shape)
+    for shape in spec.latent_shapes:
+        backbone.check(shape)
+    parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption}
+    if taught:
+        return build(cfg.training, backbone=backbone, objective=objective, **parts, **taught)
+    if distilled:
+        return Refiner(backbone, objective, **parts, saves_frozen=True)
     keeps = cfg.get("initial_weights") is not None
-    parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption, "saves_frozen": keeps}
-    return build(cfg.training, backbone=backbone, objective=objective, **parts)
+    return build(cfg.training, backbone=backbone, objective=objective, saves_frozen=keeps, **parts)
+
+
+def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
+    """The bridge that ``training=distill`` learns from, of the same clips.
+
+    Raises:
+        BadValue: none is named, or as :func:`load_run`.
+    """
+    path = cfg.training.teacher
+    if path is None:
+        raise BadValue("training.teacher", None, f"a run folder, an exported folder, or {SHIPPED}", [SHIPPED])
+    with naming("training.teacher", "checkpoint"):
+        clips = {"data": OmegaConf.create(plain(cfg.data))}
+        run = load_run(path, overrides={} if is_exported(located(path)) else clips)
+        if run.spec.latent_shape != spec.latent_shape:
+            shape = list(run.spec.latent_shape)
+            raise BadValue("checkpoint", path, f"a refiner of clips {list(spec.latent_shape)}, not {shape}")
+        return run.refiner
 
 
 def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
-    """What ``training=keyframe_generator`` trains: a backbone that is shown no interpolation."""
+    """The module of ``training=keyframe_generator``: a backbone without an interpolation as input."""
     optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
     with torch.device(device):
         backbone = build(cfg.backbone, interface=Interface(spec, num_hypotheses=0), attention=build(cfg.attention))
-    backbone.check(spec.latent_shape)
+    for shape in spec.latent_shapes:
+        backbone.check(shape)
     keeps = cfg.get("initial_weights") is not None
     parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
     return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
-    """What any other training trains: a part of the forward process."""
+    """The module of any other training: a part of the forward process."""
     own = {"interpolator": build(cfg.interpolator).with_codec(codec)} if "interpolator" in cfg else {}
     return build(cfg, spec=spec, corruption=corruption, **own)
 
 
 def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | None = None) -> Run:
-    """Loads what was trained, with the config it was trained under.
+    """Loads a trained model with its config.
 
         run = interp_refiner.load_run("logs/train/runs/2026-01-31_12-00-00")
         run.config.corruption.sigma, run.refiner, run.codec, run.data.val_dataloader(), run.evaluation
@@ -125,7 +166,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     folder, file = find_checkpoint(place)
     config = read_config(folder, overrides or {})
     try:
-        run = assemble(config)
+        run = assemble(config, trains=False)
     except BadValue as error:
         found = locate(error, config)
         assert isinstance(found, BadValue)

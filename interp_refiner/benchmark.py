@@ -19,7 +19,7 @@ from interp_refiner.training.settings import TrainSettings
 
 @runtime_checkable
 class OfARun(Protocol):
-    """A benchmark of the run that the rest of the config describes, built as ``train`` builds it."""
+    """A benchmark of the run that the other settings describe, built as ``train`` builds it."""
 
     def measure(self, module: Refiner, data: ShardedDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:
         """The figures."""
@@ -43,7 +43,7 @@ def measure_run(measure: OfARun, cfg: DictConfig) -> dict[str, Any]:
 
 
 def measured_settings(cfg: DictConfig, run: Run) -> dict[str, Any]:
-    """What the figures of a run are of: shapes and what decides its speed."""
+    """The settings of a run that affect its speed, and its shapes."""
     speed = {"attention": cfg.attention, **cfg.backbone.get("blocks", {})}
     chosen = OmegaConf.to_container(OmegaConf.create(speed), resolve=True)
     assert isinstance(chosen, dict)
@@ -52,7 +52,7 @@ def measured_settings(cfg: DictConfig, run: Run) -> dict[str, Any]:
 
 @runtime_checkable
 class HasTables(Protocol):
-    """A benchmark whose result reads better as tables than as JSON."""
+    """A benchmark whose result is also printed as tables."""
 
     def markdown(self, result: dict[str, Any]) -> str:
         """The tables."""

@@ -1,6 +1,6 @@
-"""The whole line on tiny data in one process: ``make debug``, or ``python -m interp_refiner.debug``.
+"""Runs every step on tiny data in one process: ``make debug``, or ``python -m interp_refiner.debug``.
 
-It stops at the first step that is wrong, with its name, and takes minutes: for before a long run, or after a change.
+It stops at the first step that fails and names it. It takes minutes; use it before a long run or after a change.
 """
 
 import time
@@ -21,7 +21,7 @@ class DebugSettings(Settings):
 
     Attributes:
         steps: optimizer steps of each training.
-        clips: that are trained on; an eighth of them, at least 4, is held out.
+        clips: number of clips; an eighth of them, at least 4, is held out.
         overrides: of both trainings, such as ``corruption=gauss``.
     """
 

@@ -1,4 +1,4 @@
-"""What a forward process does to clips: ``python -m interp_refiner.diagnose schedule=dp corruption.sigma=0.5``."""
+"""Shows the effect of a forward process: ``python -m interp_refiner.diagnose schedule=dp corruption.sigma=0.5``."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -45,7 +45,7 @@ def diagnose(cfg: DictConfig) -> None:
 
 
 def compared(cfg: DictConfig, codec: Codec) -> dict[str, Corruption]:
-    """The same corruption under every schedule that is asked for, by name; the run's own schedule first."""
+    """The same corruption with every requested schedule, by name; the run's own schedule first."""
     own = forward_process(cfg.corruption, codec)
     corruptions = {option_name("schedule", cfg.schedule): own}
     for name, node in cfg.compare.items():

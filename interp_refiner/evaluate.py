@@ -1,4 +1,4 @@
-"""Judges what was trained on held-out clips: ``python -m interp_refiner.evaluate checkpoint=<file or run folder>``."""
+"""Evaluates trained models on held-out clips: ``python -m interp_refiner.evaluate checkpoint=<file or run folder>``."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from interp_refiner.training import KeyframeGenerator, Refiner
 
 @main("evaluate", EvaluateSettings)
 def evaluate(cfg: DictConfig) -> None:
-    """Judges refiners, or a generator of keyframes; figures, tables and pictures go to the run's folder."""
+    """Evaluates refiners, or a generator of keyframes; figures, tables and pictures go to the run's folder."""
     quiet_libraries()
     runs = load_for_evaluation(cfg)
     if any(isinstance(run.module, KeyframeGenerator) for run in runs.values()):
@@ -40,7 +40,7 @@ def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
 
 
 def evaluate_refiners(cfg: DictConfig, runs: dict[str, Run]) -> None:
-    """Writes ``evaluation.json``, ``evaluation.md``, plots, and the worst, median and best clips to look at."""
+    """Writes ``evaluation.json``, ``evaluation.md``, plots, and pictures of the worst, median and best clips."""
     run, metrics = next(iter(runs.values())), [build(node) for node in (cfg.get("metric") or {}).values()]
     terminal().print(scope(run), soft_wrap=True)
     evaluator = Evaluator(compared(runs, cfg.num_samples), cfg.scores_clips, Bootstrap(seed=cfg.seed), metrics)

@@ -27,15 +27,15 @@ class ExportSettings(Settings):
 
     Attributes:
         checkpoint: a run folder, or a checkpoint file inside one: of a refiner, or of a generator of keyframes.
-        keyframes: the generator of keyframes that a refiner's folder is to carry, as of ``interp_refiner.sample``.
+        keyframes: the generator of keyframes to include in a refiner's folder, as in ``interp_refiner.sample``.
         output: a new or empty folder.
-        dtype: of the stored weights; they are computed with in float32 again.
+        dtype: of the stored weights; computation is in float32.
         ema: the averaged weights; false for the raw ones.
         lora: the naming of a file of the adapters, beside the merged weights: ``diffusers``, ``comfyui`` or ``kohya``.
         license: of the weights, for the card.
-        base_model: that training began from, for the card; None for ``backbone.pretrained``, where the hub has it.
-        push: owner/name of a model of the hub that the folder is sent to.
-        private: whether a new one is seen by its owner only.
+        base_model: where training started, for the model card; None for ``backbone.pretrained``, if the hub has it.
+        push: owner/name of a model on the hub to which the folder is uploaded.
+        private: whether a new model is private.
     """
 
     checkpoint: str = ""

@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.config import main
 from interp_refiner.core import device, suggestion
-from interp_refiner.data import preparation as data
+from interp_refiner.data.preparation import commands as data
 from interp_refiner.storyboard.proposed import propose_keyframes
 from interp_refiner.storyboard.settings import KeyframesSettings
 from interp_refiner.training.renoised_keyframes import anchor_source
@@ -33,7 +33,7 @@ def anchors(cfg: DictConfig) -> None:
 
 @main("prepare/keyframes", KeyframesSettings)
 def keyframes(cfg: DictConfig) -> None:
-    """The keyframes that a prompt makes, as a storyboard with pictures."""
+    """Generates keyframes from a prompt, as a storyboard with pictures."""
     propose_keyframes(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)))
 
 

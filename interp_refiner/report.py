@@ -1,7 +1,7 @@
-"""Several runs as one page: ``python -m interp_refiner.report logs/train/multiruns/<date>_<time>``.
+"""Compares several runs on one page: ``python -m interp_refiner.report logs/train/multiruns/<date>_<time>``.
 
-A sweep's folder, single runs, or many of either; runs that are still going are shown as far as they are. Without runs
-it is the table of the log book.
+Pass folders of sweeps or runs. Unfinished runs appear with the figures they have so far. Without folders it writes the
+table of the log book.
 """
 
 import sys
@@ -25,8 +25,8 @@ class ReportSettings(Settings):
         runs: folders of runs, of sweeps, or of many of either; none for the table of the log book.
         log_book: the folder of its entries.
         output: the folder of the report.
-        title: of the report; None: after the folders.
-        against: the key that figures are plotted against; None: ``corruption.sigma``, or another swept key of numbers.
+        title: of the report; None: named after the folders.
+        against: the key on the x axis of plots; None: ``corruption.sigma``, or another swept numeric key.
     """
 
     runs: list[str] | str = field(default_factory=list)
@@ -38,7 +38,7 @@ class ReportSettings(Settings):
 
 @main("report", ReportSettings)
 def report(cfg: DictConfig) -> None:
-    """Writes ``report.html``, which needs nothing beside it, and ``report.md`` with its pictures.
+    """Writes ``report.html``, a single file, and ``report.md`` with its pictures.
 
     Without runs it writes the table of the log book, ``README.md`` beside the entries, newest first.
 
@@ -61,9 +61,10 @@ def report(cfg: DictConfig) -> None:
 
 
 def with_runs(arguments: Sequence[str]) -> list[str]:
-    """The command line in Hydra's grammar: what is no override and no flag is a folder, and goes to ``runs``.
+    """The command line in Hydra's grammar: arguments that are neither overrides nor flags are folders and go to
+    ``runs``.
 
-    A folder may have ``=`` and other signs in its name; it is told from an override by being there.
+    A folder's name may contain ``=`` and other signs; an argument that names an existing folder is a folder.
     """
     folders = [item for item in arguments if not item.startswith("-") and ("=" not in item or Path(item).exists())]
     others = [item for item in arguments if item not in folders]

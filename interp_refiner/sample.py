@@ -1,7 +1,8 @@
 """Makes videos with a trained model: ``python -m interp_refiner.sample checkpoint=<run folder>``.
 
-Alone it refines held-out clips of the run's own data. With ``storyboard=board.yaml output=out.mp4`` it makes the video
-of a storyboard, with ``keyframes=<generator> prompt="..." output=out.mp4`` that of a prompt; exported folders will do.
+By default it refines held-out clips of the run's data. With ``storyboard=board.yaml output=out.mp4`` it makes the video
+of a storyboard, with ``keyframes=<generator> prompt="..." output=out.mp4`` that of a prompt. It takes exported folders,
+too.
 """
 
 from pathlib import Path

@@ -21,8 +21,8 @@ def train(cfg: DictConfig) -> float | None:
     """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``.
 
     Returns:
-        The ``optimized_metric``, if there is one. A job of a sweep that another run has done already, or is doing, ends
-        at once as a duplicate of it.
+        The ``optimized_metric``, if there is one. If another run has done or is doing the same job of a sweep, it ends
+        at once as a duplicate.
     """
     quiet_libraries()
     keep_freed_memory()
@@ -37,7 +37,7 @@ def train(cfg: DictConfig) -> float | None:
 
 
 def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
-    """The run itself; returns the figures of the last validation, none of a ``fast_dev_run``."""
+    """Trains and validates; returns the figures of the last validation, none for a ``fast_dev_run``."""
     folder = Path(cfg.paths.output_dir)
     checkpoint = resume_path(cfg.ckpt_path, folder)
     if cfg.initial_weights is not None:

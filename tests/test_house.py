@@ -13,7 +13,7 @@ ROOMS = ["core", "config", "forward", "model", "data", "training", "evaluation",
 INSIDE = {  # the folders of a room in the order in which they may import each other; "." is its loose modules
     "forward": ["schedule", "interpolator", "scheduled_sampling", "corruption"],
     "model": ["attention", "backbone", "objective", "sampler", "keyframes"],
-    "data": ["shards", "codec", "text", "medium", "world", "."],
+    "data": ["shards", "codec", "text", "medium", "world", ".", "preparation"],
     "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
     "evaluation": ["measures", ".", "comparison"],
 }

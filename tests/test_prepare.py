@@ -8,9 +8,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
+from interp_refiner.config.check import check_config
+from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, Stopped, load_embedding
 from interp_refiner.data import DatasetMetadata, VideoEncoder
 from interp_refiner.data.codec import write_mp4
+from interp_refiner.data.preparation.commands import EncodeSettings
 from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.prepare import COMMANDS, embed, encode
 from tests.helpers import CONF
@@ -38,6 +41,47 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
     metadata = DatasetMetadata.load(tmp_path / "set" / "train")
     assert (metadata.latent_shape, metadata.num_samples) == ((16, 4, 4, 4), 2)
     assert metadata.made_by["settings"]["cut"]["held_out_end"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("cut.buckets=automatic", r"cut\.buckets=automatic"),
+        ("cut.buckets=[[81,480]]", r"cut\.buckets=\[\[81, 480\]\]: expected auto, null or different"),
+        ("quality.motion=2.5", r"quality\.motion=2\.5: expected a number from 0 to 1"),
+        ("quality.dark=1", r"quality\.dark"),
+        ("rank=1", r"rank=1: expected world_size=<number> beside it"),
+        ("batch_size=0", r"batch_size=0: expected at least 1"),
+    ],
+)
+def test_settings_of_encode_that_cannot_be_are_refused_by_name(tmp_path: Path, setting: str, said: str) -> None:
+    def checked_and_run() -> None:
+        check_config(cfg, EncodeSettings)
+        encode(cfg)
+
+    write_mp4(tmp_path / "a.mp4", torch.rand(3, 5, 16, 16), fps=8.0)
+    new, places = "+" if "dark" in setting else "", [f"output={tmp_path / 'set'}", f"paths.output_dir={tmp_path}"]
+    cfg = config("encode", f"source={tmp_path}", *places, "device=cpu", f"{new}{setting}")
+    with pytest.raises((BadValue, Refused), match=said):
+        checked_and_run()
+    assert not (tmp_path / "set").exists()
+
+
+def test_two_processes_share_the_work_as_their_settings_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in "ab":
+        write_mp4(tmp_path / "videos" / f"{name}.mp4", torch.rand(3, 1, 16, 16).expand(-1, 12, -1, -1), fps=8.0)
+    shared = [f"source={tmp_path / 'videos'}", f"output={tmp_path / 'set'}", "device=cpu", "videos_per_shard=1"]
+    cut = ["cut.frame_size=[16,16]", "cut.size=[4,16,16]", "cut.stride=[4,16,16]"]
+    shared += [*cut, "cut.held_out_videos=0.0", "cut.held_out_end=0.4", "world_size=2"]
+    encode(config("encode", *shared, "rank=1"))
+    assert "process 1 of 2 is done, 1 chunks of others are not" in capsys.readouterr().out
+    encode(config("encode", *shared, "rank=0"))
+    assert (
+        f"brightness, motion, sharpness and cuts of the clips: {tmp_path / 'set' / 'report.md'}"
+        in capsys.readouterr().out
+    )
+    assert DatasetMetadata.load(tmp_path / "set" / "train").num_samples == 4
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

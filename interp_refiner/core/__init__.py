@@ -23,7 +23,7 @@ from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
-from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, take_frames
+from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, precise, take_frames
 from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
@@ -83,6 +83,7 @@ __all__ = [
     "peak_memory",
     "per_frame",
     "per_sample",
+    "precise",
     "refused",
     "save_tensors",
     "save_weights",

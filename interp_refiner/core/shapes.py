@@ -35,3 +35,8 @@ def take_frames(latents: Float[Tensor, "b c t *space"], index: Int[Tensor, "b n"
     channel = torch.arange(c, device=device).view(1, c, 1) * t
     row = (sample + channel + index.unsqueeze(1)).flatten()
     return rows.index_select(0, row).view(b, c, index.shape[1], *latents.shape[3:])
+
+
+def precise(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """In float32, or in float64 where it is."""
+    return value.to(torch.promote_types(value.dtype, torch.float32))

@@ -14,7 +14,7 @@ class ClipSpec:
     """The clips of a data set, read once from its metadata. Other parts get nothing else about the data.
 
     Attributes:
-        latent_shape: ``(c, t, *space)`` of a clip.
+        latent_shape: ``(c, t, *space)`` of a clip, of the largest ones where there are several sizes.
         text_shape: ``(L, D)`` of a prompt embedding; None where there are none.
         context_shape: ``(k, *grid)`` of the maps that come with a clip; None where there are none.
         latents_mean, latents_std: per channel, of the codec's own output; None where they are not declared.
@@ -22,6 +22,7 @@ class ClipSpec:
         codec: the codec that made the latents: its name, its factors and its other settings.
         text: the encoder that made the prompt embeddings, as it describes itself.
         made_by: how the data set was made.
+        other_shapes: of the smaller clips, where there are several sizes.
     """
 
     latent_shape: tuple[int, ...]
@@ -33,12 +34,19 @@ class ClipSpec:
     codec: Mapping[str, Any] = field(default_factory=dict)
     text: Mapping[str, Any] = field(default_factory=dict)
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    other_shapes: Sequence[tuple[int, ...]] = ()
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "ClipSpec":
         """A spec from its JSON form, where shapes are lists."""
         shapes = {name: tuple(value) for name, value in values.items() if name.endswith("_shape") and value is not None}
-        return cls(**{**values, **shapes})
+        others = tuple(tuple(shape) for shape in values.get("other_shapes", ()))
+        return cls(**{**values, **shapes, "other_shapes": others})
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, ...]]:
+        """Of the clips of every size, the largest first."""
+        return [self.latent_shape, *self.other_shapes]
 
     @property
     def channels(self) -> int:

@@ -11,7 +11,7 @@ import torch
 from interp_refiner.core import BadValue, Clip
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
-from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.mixed import Dataset
 from interp_refiner.data.shards import BadSample, Unavailable, finite_rows
 from interp_refiner.data.threads import DaemonPool
 
@@ -46,7 +46,7 @@ class BatchReader:
 
     def __init__(
         self,
-        dataset: ShardDataset,
+        dataset: Dataset,
         threads: int = 4,
         timeout: float = 600.0,
         anchors: AnchorShards | None = None,
@@ -61,14 +61,15 @@ class BatchReader:
 
     @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
     def submit(self, samples: Sequence[int], epochs: Sequence[int] | None = None) -> Pending:
-        """Starts reading ``samples``, each in its epoch; None outside training."""
-        metadata, n = self.clips.metadata, len(samples)
-        latents = batch_memory((n, *metadata.latent_shape), self.clips.latent_dtype)
+        """Starts reading ``samples`` of one size, each in its epoch; None outside training."""
+        part, n = self.clips.locate(samples[0])[0], len(samples)
+        metadata = part.metadata
+        latents = batch_memory((n, *metadata.latent_shape), part.latent_dtype)
         clip = Clip(latents, [self.clips.key(sample) for sample in samples], list(epochs) if epochs else None)
         if metadata.text_shape is not None:
-            clip.text = batch_memory((n, *metadata.text_shape), self.clips.text_dtype)
+            clip.text = batch_memory((n, *metadata.text_shape), part.text_dtype)
         if metadata.context_shape is not None:
-            clip.context = batch_memory((n, *metadata.context_shape), self.clips.context_dtype)
+            clip.context = batch_memory((n, *metadata.context_shape), part.context_dtype)
         if self.anchors is not None:
             clip.proposals = batch_memory(latents.shape, latents.dtype)
             clip.proposed = batch_memory((n, metadata.num_frames), torch.bool)

@@ -90,6 +90,24 @@ class ShardDataset:
         """The sample's name, unique in the dataset."""
         return self.index.keys[self.rows[sample]]
 
+    @property
+    def buckets(self) -> list[range]:
+        """The samples of every size: there is one size."""
+        return [range(len(self))]
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of latents, one a bucket."""
+        return [self.metadata.latent_shape]
+
+    @property
+    def num_shards(self) -> int:
+        return len(self.index.shards)
+
+    def locate(self, sample: int) -> tuple["ShardDataset", int]:
+        """The data set that holds a sample, and its number there."""
+        return self, sample
+
     def where(self, sample: int) -> tuple[str, str]:
         """The shard and the key of a sample, for messages."""
         row = self.rows[sample]

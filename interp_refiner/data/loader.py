@@ -12,10 +12,10 @@ from typing import Any, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip
+from interp_refiner.core import BadValue, Clip, derived_seed
 from interp_refiner.data.batch_reader import BatchReader, Pending
 from interp_refiner.data.copying import beside
-from interp_refiner.data.order import dealt, fixed_order, stream
+from interp_refiner.data.order import dealt, fixed_order, next_bucket, stream
 from interp_refiner.data.shards import BadSample
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,9 @@ class TrainLoader:
     batch that starts at stream position p holds ``[p, p + B W)``; rank r of W takes every W-th of them. So every sample
     comes once an epoch whatever the number of ranks, a batch may straddle two epochs (``Clip.epochs`` says which), and
     a stream position is all that has to be saved: resumed at another world size, the stream goes on where it was.
+
+    Clips of several sizes have a stream a size (bucket), and a global batch is of one of them: of the one that is
+    furthest behind in its epoch. A position a stream is all that has to be saved then.
 
     A bad sample that is skipped makes its batch smaller and moves no other sample. Where nothing is left of a rank's
     batch, the next good sample behind the global batch stands in, since all ranks must take the step; it comes once
@@ -60,8 +63,14 @@ class TrainLoader:
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
         self.rank, self.world_size, self.read_ahead, self.accumulated = rank, world_size, read_ahead, accumulated
         self.num_samples = len(reader.clips)
-        self._position = 0  # in the stream: samples handed out, over all ranks
-        self._ahead: deque[tuple[range, Pending]] = deque()
+        self.buckets = reader.clips.buckets
+        self._positions = [0] * len(self.buckets)  # in the streams: samples handed out, over all ranks
+        self._ahead: deque[tuple[int, range, Pending]] = deque()
+        self._last = 0  # the bucket of the batch that was handed out last
+        for rows in self.buckets:
+            if len(self.buckets) > 1 and len(rows) < self.global_batch_size:
+                size = "x".join(map(str, reader.clips.locate(rows.start)[0].metadata.latent_shape))
+                log.warning("%d clips of %s are fewer than a batch: it shows them again", len(rows), size)
 
     @property
     def global_batch_size(self) -> int:
@@ -77,17 +86,26 @@ class TrainLoader:
 
     def __next__(self) -> Clip:
         while len(self._ahead) <= self.read_ahead:
-            start = self._position + len(self._ahead) * self.global_batch_size
+            bucket, start = self._next()
             positions = dealt(start, self.batch_size, self.rank, self.world_size)
-            self._ahead.append((positions, self._submit(positions)))
+            self._ahead.append((bucket, positions, self._submit(bucket, positions)))
         try:
-            positions, pending = self._ahead.popleft()
-            clip = self._collect(pending) or next(self._others(positions.stop))
+            bucket, positions, pending = self._ahead.popleft()
+            clip = self._collect(pending) or next(self._others(bucket, positions.stop))
         except BaseException:
             self._forget()  # what failed is tried again if asked for again
             raise
-        self._position += self.global_batch_size
+        self._positions[bucket] += self.global_batch_size
+        self._last = bucket
         return clip
+
+    def _next(self) -> tuple[int, int]:
+        """The bucket of the batch behind those that are being read, and where it starts in the bucket's stream."""
+        positions = list(self._positions)
+        for bucket, _, _ in self._ahead:
+            positions[bucket] += self.global_batch_size
+        bucket = next_bucket(positions, [len(rows) for rows in self.buckets])
+        return bucket, positions[bucket]
 
     def to_device(self, clip: Clip, device: torch.device) -> Clip:
         """The batch that was handed out last, on its device, without samples whose numbers are not finite.
@@ -95,19 +113,20 @@ class TrainLoader:
         There looking at them costs nothing: reading threads that look at what they have read are half as fast.
         """
         try:
-            for candidate in chain([clip], self._others(self._position)):
+            for candidate in chain([clip], self._others(self._last, self._positions[self._last])):
                 moved = beside(device, lambda: self.reader.finite(candidate.to(device, non_blocking=True)))  # noqa: B023
                 if moved is not None:
                     return moved
         except BaseException:
             self._forget()
-            self._position -= self.global_batch_size
+            self._positions[self._last] -= self.global_batch_size
             raise
         raise AssertionError("the last of the others raises")
 
-    def state_dict(self) -> dict[str, int]:
-        """The position after the last batch that was handed out, however many have been read."""
-        return {"position": self._position, "num_samples": self.num_samples, "seed": self.seed}
+    def state_dict(self) -> dict[str, Any]:
+        """The positions after the last batch that was handed out, however many have been read."""
+        position = self._positions[0] if len(self.buckets) == 1 else list(self._positions)
+        return {"position": position, "num_samples": self.num_samples, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on at a saved position; the world and the batch may have other sizes now."""
@@ -115,26 +134,33 @@ class TrainLoader:
             if state[name] != getattr(self, name):
                 log.warning("%s is %s and was %s: the order of samples changes", name, getattr(self, name), state[name])
         self._forget()
-        self._position = int(state["position"])
+        saved = state["position"]
+        saved = [int(position) for position in saved] if isinstance(saved, Sequence) else [int(saved)]
+        if len(saved) != len(self.buckets):
+            log.warning("the clips have %d sizes and had %d: another order goes on", len(self.buckets), len(saved))
+            saved = [sum(saved) * len(rows) // self.num_samples for rows in self.buckets]
+        self._positions = saved
 
-    def _submit(self, positions: Sequence[int]) -> Pending:
-        epochs, samples = zip(*(stream(p, self.num_samples, self.seed) for p in positions), strict=True)
-        return self.reader.submit(samples, epochs)
+    def _submit(self, bucket: int, positions: Sequence[int]) -> Pending:
+        rows = self.buckets[bucket]
+        seed = self.seed if len(self.buckets) == 1 else derived_seed(self.seed, "bucket", bucket)
+        epochs, places = zip(*(stream(p, len(rows), seed) for p in positions), strict=True)
+        return self.reader.submit([rows[place] for place in places], epochs)
 
     def _collect(self, pending: Pending) -> Clip | None:
         clip, places = self.reader.collect(pending)
         return clip if places else None
 
-    def _others(self, start: int) -> Iterator[Clip]:
-        """The samples of the stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
-        for position in range(start, start + self.num_samples):
-            if (clip := self._collect(self._submit([position]))) is not None:
+    def _others(self, bucket: int, start: int) -> Iterator[Clip]:
+        """The samples of a stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
+        for position in range(start, start + len(self.buckets[bucket])):
+            if (clip := self._collect(self._submit(bucket, [position]))) is not None:
                 log.warning("no whole sample in a batch: '%s' is used instead", clip.keys[0])
                 yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
 
     def _forget(self) -> None:
-        for _, pending in self._ahead:
+        for _, _, pending in self._ahead:
             pending.cancel()
         self._ahead.clear()
 
@@ -146,7 +172,7 @@ class EvalLoader:
     Nothing is padded or repeated: ranks may differ by a sample, and the last batch may be smaller (so no collective in
     a validation step). Every rank has at least one sample, since Lightning would leave a rank without any out of the
     collectives that end a validation. A batch holds mixed levels; a sample is read once for all of its levels in a
-    batch. A bad sample that is skipped is left out at all levels.
+    batch. A bad sample that is skipped is left out at all levels. Clips of several sizes come one size after the other.
 
     Args:
         reader: of the set.
@@ -178,8 +204,10 @@ class EvalLoader:
         if len(samples) < world_size:
             raise BadValue("val_samples", len(samples), f"at least {world_size}, one for every process")
         levels = range(1, num_levels + 1) if num_levels is not None else [None]
-        pairs = [(sample, level) for sample in samples[rank::world_size] for level in levels]
-        self.batches = [pairs[start : start + batch_size] for start in range(0, len(pairs), batch_size)]
+        self.batches: list[list[tuple[int, int | None]]] = []
+        for rows in reader.clips.buckets:
+            pairs = [(sample, level) for sample in samples[rank::world_size] if sample in rows for level in levels]
+            self.batches += [pairs[start : start + batch_size] for start in range(0, len(pairs), batch_size)]
 
     def __len__(self) -> int:
         return len(self.batches)

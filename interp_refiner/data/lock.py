@@ -1,15 +1,15 @@
-"""One process of a machine writes a folder, the others wait and then find it."""
+"""Processes that share a folder: one of them writes at a time, and runs that would disturb one another are refused."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Holds the lock file beside ``root``."""
+    """Waits for the lock file beside ``root``, and holds it."""
     root.parent.mkdir(parents=True, exist_ok=True)
-    with open(root.parent / f".{root.name}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(root.parent / f".{root.name}.lock"):
         yield

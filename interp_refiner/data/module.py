@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from interp_refiner.core import Clip, ClipSpec, Corrupted
+from interp_refiner.core import BadValue, Clip, ClipSpec, Corrupted
 from interp_refiner.data.batch_reader import BatchReader
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.loader import EvalLoader, TrainLoader
@@ -18,6 +18,14 @@ from interp_refiner.data.still_keyframes import check_still_keyframes, with_stil
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 
 EVALUATION_STREAM = "val"
+
+
+def check_levels(corruption: Corruption, spec: ClipSpec) -> None:
+    """Refuses clips of lengths that have different numbers of levels: a level would mean something else in each."""
+    levels = {shape[1]: corruption.num_levels(shape[1]) for shape in spec.latent_shapes}
+    if len(set(levels.values())) > 1:
+        said = ", ".join(f"{count} for {frames} frames" for frames, count in sorted(levels.items()))
+        raise BadValue("num_levels", said, "a schedule with as many levels for clips of every length")
 
 
 class ShardedDataModule(L.LightningDataModule):
@@ -43,7 +51,9 @@ class ShardedDataModule(L.LightningDataModule):
         check_still_keyframes(self.source.still_keyframes, codec)
         self.source.mirror.check(codec)
         self.codec = codec
-        corruption.check(clips.spec.latent_shape)
+        for shape in clips.spec.latent_shapes:
+            corruption.check(shape)
+        check_levels(corruption, clips.spec)
         anchors, reading = self.source.anchors, self.source.reading
         wanted = corruption.needs_anchors or (anchors is not None and anchors.always)
         proposals = clips.anchors() if wanted else (None, None)

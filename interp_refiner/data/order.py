@@ -1,5 +1,7 @@
 """Which sample comes when: a function of (seed, epoch) alone."""
 
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +21,14 @@ def stream(position: int, num_samples: int, seed: int) -> tuple[int, int]:
     """(epoch, sample) at a position of the infinite stream that strings all epochs together."""
     epoch, place = divmod(position, num_samples)
     return epoch, int(epoch_order(num_samples, seed, epoch)[place])
+
+
+def next_bucket(positions: Sequence[int], sizes: Sequence[int]) -> int:
+    """Which bucket the next batch is of: the one that is furthest behind in its epoch, the first on ties.
+
+    So buckets take turns in proportion to their sizes, and their epochs stay within a batch of one another.
+    """
+    return min(range(len(sizes)), key=lambda bucket: Fraction(positions[bucket], sizes[bucket]))
 
 
 def dealt(position: int, batch_size: int, rank: int, world_size: int) -> range:

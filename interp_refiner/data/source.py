@@ -11,6 +11,7 @@ from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
 from interp_refiner.data.lock import locked
 from interp_refiner.data.mirror import Mirror
+from interp_refiner.data.mixed import Dataset, MixedDataset, bucket_names, mixed, spec_of
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata
 from interp_refiner.data.shards.remote import is_url
 from interp_refiner.data.stores import Stores, inside
@@ -114,7 +115,7 @@ class ClipSource:
 
     def is_split(self) -> bool:
         """Whether training and validation have folders of their own."""
-        return all(self._holds_shards(inside(self.place, split)) for split in self.splits)
+        return all(self._buckets(split) for split in self.splits)
 
     def validate(self) -> None:
         """Refuses, with :class:`BadValue`, a root without data that nothing makes; cheap."""
@@ -143,30 +144,38 @@ class ClipSource:
         except BadSample as fault:
             raise BadValue("root", place, f"whole samples, or reading.on_bad_sample=skip: {fault}") from fault
         for dataset in (train, val):
-            check_declaration(dataset)
-        shapes = [(m.latent_shape, m.text_shape, m.context_shape) for m in (train.metadata, val.metadata)]
-        if shapes[0] != shapes[1]:
+            for part in dataset.parts if isinstance(dataset, MixedDataset) else [dataset]:
+                check_declaration(part)
+        shapes = [(d.shapes, d.metadata.text_shape, d.metadata.context_shape) for d in (train, val)]
+        if shapes[0][1:] != shapes[1][1:] or not set(shapes[1][0]) <= set(shapes[0][0]):
             raise BadValue("root", place, "train and val of one shape, not {} {}".format(*shapes))
         check_fingerprints(self.fingerprint, train.metadata, val.metadata)
-        shards = len(train.index.shards)
-        log.info("%s: %d samples in %d shards to train on, %d held out", place, len(train), shards, len(val))
+        log.info("%s: %d samples in %d shards to train on, %d held out", place, len(train), train.num_shards, len(val))
         return Clips(self, train, val)
 
-    def _datasets(self) -> tuple[ShardDataset, ShardDataset]:
-        reading, place = self.reading, self.place
-        folders = [inside(place, split) for split in self.splits] if self.is_split() else [str(place)]
-        datasets = [
-            ShardDataset(
-                self.stores.open(folder),
-                self.metadata,
-                reading.cache_dir,
-                reading.on_bad_sample,
-                reading.index_threads,
-                checksums=reading.checksums,
-            )
-            for folder in folders
-        ]
-        return (datasets[0], datasets[1]) if len(datasets) > 1 else datasets[0].split(self.held_out)
+    def _datasets(self) -> tuple[Dataset, Dataset]:
+        if not self.is_split():
+            return self._dataset(self.place).split(self.held_out)
+        train, val = (mixed([self._dataset(folder) for folder in self._buckets(split)]) for split in self.splits)
+        return train, val
+
+    def _dataset(self, folder: Path | str) -> ShardDataset:
+        reading = self.reading
+        return ShardDataset(
+            self.stores.open(folder),
+            self.metadata,
+            reading.cache_dir,
+            reading.on_bad_sample,
+            reading.index_threads,
+            checksums=reading.checksums,
+        )
+
+    def _buckets(self, split: str) -> list[Path | str]:
+        """The folders with the shards of a split: its own, or one for every size of clips."""
+        folder = inside(self.place, split)
+        if self._holds_shards(folder):
+            return [folder]
+        return [inside(folder, name) for name in bucket_names(self.stores.open(folder))]
 
     def _holds_shards(self, folder: Path | str) -> bool:
         return self.stores.open(folder).holds_shards()
@@ -183,13 +192,13 @@ class Clips:
     """
 
     source: ClipSource
-    train: ShardDataset
-    val: ShardDataset
+    train: Dataset
+    val: Dataset
 
     @property
     def spec(self) -> ClipSpec:
         """What other parts get to know of the clips."""
-        return self.train.metadata.spec
+        return spec_of(self.train)
 
     def anchors(self) -> tuple[AnchorShards, AnchorShards]:
         """The proposals of the training and of the held-out clips, made first if there is a source.
@@ -201,6 +210,8 @@ class Clips:
         if anchors is None:
             allowed = "a node with root=<folder of anchor shards>: scheduled sampling or the schedule needs proposals"
             raise BadValue("data.anchors", None, allowed)
+        if not isinstance(self.train, ShardDataset) or not isinstance(self.val, ShardDataset):
+            raise BadValue("data.anchors", anchors.root, "null with clips of several sizes: they have no proposals yet")
         anchors.validate()
         cache_dir, (train, val) = self.source.reading.cache_dir, self.source.splits
         return anchors.open(train, self.train, cache_dir), anchors.open(val, self.val, cache_dir)
@@ -209,4 +220,4 @@ class Clips:
         """What is trained on: ``pattern`` of the shards, and how many ``shards`` and ``samples`` there are."""
         source = self.source
         place = inside(source.place, source.splits[0]) if source.is_split() else str(source.place)
-        return {"pattern": f"{place}/shard*.tar", "shards": len(self.train.index.shards), "samples": len(self.train)}
+        return {"pattern": f"{place}/shard*.tar", "shards": self.train.num_shards, "samples": len(self.train)}

@@ -91,7 +91,7 @@ class Methods:
             self.sampler_name = self.sampler_name and f"{label}: {self.sampler_name}"
         own = corruption.interpolator
         self.interpolation_name = (
-            BASELINE if isinstance(own, Linear) else interpolation or own.title or config_name(own)
+            BASELINE if isinstance(own, Linear) else own.title or interpolation or config_name(own)
         )
 
     @property

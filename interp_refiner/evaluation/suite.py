@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
+
+import torch
 
 from interp_refiner.core import NOTHING, BadValue, choice
 from interp_refiner.evaluation.report import markdown_table
@@ -31,11 +33,13 @@ class Part(ABC):
         seconds: it may take, and what those before it left over; less where less of the suite's own budget is left.
         arguments: of its command line.
         small: further ones, in miniature.
+        scaled: it runs at the size of the machine, so it is told the scale that fits.
     """
 
     seconds: float
     arguments: Sequence[str] = ()
     small: Sequence[str] = ()
+    scaled: bool = False
 
     @abstractmethod
     def command(self, folder: Path, small: bool) -> list[str]:
@@ -48,6 +52,10 @@ class Part(ABC):
     def fault(self, result: dict[str, Any]) -> str | None:
         """What is wrong with the result of a program that ended well."""
         return None if result else "it left no result"
+
+    def at(self, scale: str) -> "Part":
+        """The same part told a scale, where it runs at one."""
+        return replace(self, arguments=[*self.arguments, f"scale={scale}"]) if self.scaled else self
 
     def chosen(self, small: bool) -> list[str]:
         return [*self.arguments, *(self.small if small else ())]
@@ -124,6 +132,7 @@ class Suite:
         device: ``cuda``, or ``cpu`` with ``small``.
         small: in miniature: shows that the suite works, says nothing about speed.
         only: parts to run; None for all of them.
+        scales: by name the GB of the GPU that each is for: parts run at the largest that fits the GPU here.
 
     Raises:
         BadValue: a part that there is not, parts that do not fit, or the CPU at full size.
@@ -137,6 +146,7 @@ class Suite:
         device: str = "cuda",
         small: bool = False,
         only: Sequence[str] | None = None,
+        scales: Mapping[str, float] | None = None,
     ):
         choice("device", device, ("cuda", "cpu"))
         if device == "cpu" and not small:
@@ -149,6 +159,20 @@ class Suite:
             names = ", ".join(self.parts)
             raise BadValue("seconds", seconds, f"at least {needed:g} for {names}, or fewer parts in only")
         self.folder, self.seconds, self.device, self.small = Path(folder).absolute(), seconds, device, small
+        self.scales = scales or {}
+
+    def scale(self, gigabytes: float) -> str | None:
+        """The largest scale whose GPU has no more memory than that; None where none are named.
+
+        Raises:
+            BadValue: all of them are for larger GPUs.
+        """
+        fitting = {name: needed for name, needed in self.scales.items() if needed <= gigabytes}
+        if self.scales and not fitting:
+            smallest = min(self.scales, key=lambda name: self.scales[name])
+            allowed = f"a GPU of at least {self.scales[smallest]:g} GB, as scale={smallest} has; this one has"
+            raise BadValue("benchmark.device", self.device, f"{allowed} {gigabytes:.0f}")
+        return max(fitting, key=lambda name: fitting[name], default=None)
 
     def run(self, device: str) -> dict[str, Any]:
         """Every part's seconds with its ``result`` or ``error``.
@@ -159,6 +183,10 @@ class Suite:
         if self.device == "cuda" and device != "cuda":
             allowed = "cpu with benchmark.small=true, on this machine without a GPU"
             raise BadValue("benchmark.device", self.device, allowed)
+        if self.device == "cuda" and not self.small:
+            chosen = self.scale(torch.cuda.get_device_properties(0).total_memory / 1e9)
+            if chosen is not None:
+                self.parts = {name: part.at(chosen) for name, part in self.parts.items()}
         start, later = time.monotonic(), sum(part.seconds for part in self.parts.values())
         rows: dict[str, dict[str, Any]] = {}
         found: dict[str, Any] = {"small": self.small, "seconds": 0.0, "parts": rows}

@@ -1,1 +1,1 @@
-"""The network, what its output means, and how a clip is made of it."""
+"""The network, its objectives and its samplers."""

@@ -8,6 +8,7 @@ from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.methods import NOISE
 from interp_refiner.evaluation.report import markdown_table
 
+KINDS = {"Wan": "WanTransformer3DModel", "LTX": "LTXVideoTransformer3DModel"}  # what an export has of a backbone
 TERMS = ("license", "base_model")  # as the hub calls them
 FPS = 8.0  # pixel frames a second, where the data set does not declare them
 CARD = """\
@@ -68,8 +69,8 @@ keyframes of a clip by flow matching, beside those that are given.
 
 {files}
 """
-WAN = """\
-`transformer/` is diffusers' `WanTransformer3DModel`; on its own it lacks what tells it about keyframes, which is in
+DIFFUSERS = """\
+`transformer/` is diffusers' `{kind}`; on its own it lacks what tells it about keyframes, which is in
 `refiner.safetensors`."""
 OTHER = "All weights are in `refiner.safetensors`."
 EVALUATION = """\
@@ -104,7 +105,7 @@ def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = N
         facts=_rows(facts),
         evaluation=evaluated(index.get("evaluation")),
         generator="" if generator is None else GENERATOR.format(**_generator(generator), prompt=told),
-        files=WAN if "pretrained" in parts["backbone"] else OTHER,
+        files=DIFFUSERS.format(kind=KINDS[kind]) if (kind := _class(parts["backbone"])) in KINDS else OTHER,
         text=f" The text encoder is not in this folder: it is read from `{folder}`." if folder else "",
     )
 

@@ -19,10 +19,12 @@ from interp_refiner.model.backbone import (
     Backbone,
     Blocks,
     Conditioning,
+    Convolutions,
     FactorisedSize,
     Interface,
     KeyframeChannels,
     LoRA,
+    LTXSize,
     MapView,
     Recomputation,
     Timestep,
@@ -30,7 +32,7 @@ from interp_refiner.model.backbone import (
     WanSize,
 )
 from interp_refiner.model.keyframes import FlowTime, KeyframeFlow, KeyframeSampler
-from interp_refiner.model.objective import Gate, Objective, PatchScore
+from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
 INSIDE = "./"  # in front of paths that are relative to the folder
@@ -52,6 +54,7 @@ PARTS: tuple[type, ...] = (
     Blocks,
     BridgeTime,
     Conditioning,
+    Convolutions,
     Drawn,
     FactorisedSize,
     Fields,
@@ -63,9 +66,11 @@ PARTS: tuple[type, ...] = (
     KeyframeChannels,
     KeyframeFlow,
     KeyframeSampler,
+    LTXSize,
     LawOfMotion,
     LoRA,
     MapView,
+    Matching,
     NoiseProfile,
     PatchScore,
     Probability,

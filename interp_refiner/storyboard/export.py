@@ -100,6 +100,7 @@ def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
     return {
         "experiment": run.config.experiment_name,
         "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
+        "distilled from": OmegaConf.select(run.config, "training.teacher"),
         "trained on": run.spec.made_by.get("generator") or Path(run.data.source.root).name,
         "base_model": on_hub(run.config.backbone.get("pretrained")),
         "parameters": f"{sum(weight.numel() for weight in network.parameters()):,}",

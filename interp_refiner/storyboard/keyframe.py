@@ -103,7 +103,7 @@ def check_strength(hard: bool | None, strength: float | None) -> None:
     if strength is not None and hard:
         raise BadValue("strength", strength, "hard: true or a strength, not both; a hard keyframe is kept bit for bit")
     if strength is None and hard is False:
-        raise BadValue("hard", "false", "hard: false only together with a strength from 0 to 1")
+        raise BadValue("hard", "false", "a strength from 0 to 1 as well, for a keyframe that may change")
 
 
 def parse_time(time: Time) -> tuple[float, str]:

@@ -14,7 +14,8 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from interp_refiner.core import BadValue
-from interp_refiner.data.codec.video_read import Film, UnreadableVideo, at_rate, opened
+from interp_refiner.data.codec.frame import UnreadableVideo
+from interp_refiner.data.codec.video_read import Film, at_rate, opened
 
 Fit = Literal["crop", "pad", "stretch"]
 Picture = Image.Image | np.ndarray | Tensor

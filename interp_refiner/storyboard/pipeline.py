@@ -18,7 +18,16 @@ from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
-from interp_refiner.model.sampler import Bridge, ClassifierFree, CleanEstimate, Guidance, NoGuidance, OneJump, Sampler
+from interp_refiner.model.sampler import (
+    Bridge,
+    ClassifierFree,
+    CleanEstimate,
+    Consistency,
+    Guidance,
+    NoGuidance,
+    OneJump,
+    Sampler,
+)
 from interp_refiner.storyboard.arguments import (
     Embedding,
     OutputType,
@@ -152,8 +161,8 @@ class RefinerPipeline(LowMemory, Drafting):
             num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
             keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
                 ``keyframes``, and without these for evenly spread ones.
-            num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; None for the sampler
-                that the model comes with.
+            num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; of a distilled model 1
+                is a sample, too. None for the sampler that the model comes with.
             negative_prompt: what guidance leads away from.
             guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
             generator: only its seed is used: the same seed gives the same video. None: a new video every time.
@@ -255,8 +264,13 @@ class RefinerPipeline(LowMemory, Drafting):
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)
         if steps is not None:
-            bridge = sampler if isinstance(sampler, Bridge) else Bridge()
-            sampler = OneJump() if steps == 1 else bridge.of_steps(steps)
+            sampler = self._of_steps(sampler, steps)
         sampler.guidance = NoGuidance()  # every window and prompt is guided on its own, before they are joined
         check_method(self.corruption, self.objective, sampler)
         return sampler
+
+    def _of_steps(self, sampler: Sampler, steps: int) -> Sampler:
+        if self.objective.distilled:
+            return (sampler if isinstance(sampler, Consistency) else Consistency()).of_steps(steps)
+        bridge = sampler if isinstance(sampler, Bridge) else Bridge()
+        return OneJump() if steps == 1 else bridge.of_steps(steps)

@@ -57,4 +57,4 @@ class SampleSettings(KeyframesSettings):
     split: str | None = None
     anchors: str | None = None
     fps: float = 8.0
-    inference: Any = None
+    inference: dict[str, Any] = field(default_factory=dict)

@@ -251,7 +251,7 @@ def _check(entry: Entry) -> None:
     if len(sources) != 1:
         raise BadValue("image", " and ".join(sources) or None, "exactly one of image, clip and video")
     if (entry.frame is None) == (entry.video is not None):
-        raise BadValue("frame", entry.frame, "only together with video, for a frame of it")
+        raise BadValue("frame", entry.frame, "a frame of the video; frame and video go together")
     if entry.sound and entry.image is not None:
         raise BadValue("sound", entry.sound, "only for a clip or a video, because pictures have no sound")
     parse_time(entry.time)

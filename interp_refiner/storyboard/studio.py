@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from interp_refiner.data.codec import write_mp4
-from interp_refiner.model.sampler import Bridge, Sampler
+from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard import RefinerPipeline, Storyboard, VideoPlan, parse_storyboard
 from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.sampling import read_board
@@ -17,6 +17,7 @@ from interp_refiner.storyboard.terminal import CONTRACT, contract_row
 
 SHOWN_WIDTH = 448  # pixels of a video on the page, about
 SHEET_COLUMNS = 11  # frames in a row of the contact sheet, which is as wide as the page
+FAST = "fast (one step)"  # the choice of a distilled model
 Progress = Callable[[int, int], None]
 Number = int | float
 
@@ -94,13 +95,20 @@ class Studio:
         samplers: by the names that the page shows.
         folder: where videos are written.
         upscale: every pixel of a video so many pixels wide and high; None for about ``SHOWN_WIDTH`` in a row.
+        fast: a distilled model of the same clips, one more choice, with its own sampler; None for none.
     """
 
     def __init__(
-        self, pipeline: RefinerPipeline, samplers: Mapping[str, Sampler], folder: Path, upscale: int | None = None
+        self,
+        pipeline: RefinerPipeline,
+        samplers: Mapping[str, Sampler],
+        folder: Path,
+        upscale: int | None = None,
+        fast: RefinerPipeline | None = None,
     ):
         self.pipeline, self.samplers, self.folder = pipeline, dict(samplers), folder
-        self.upscale = upscale
+        self.upscale, self.models = upscale, {} if fast is None else {FAST: fast}
+        self.samplers |= {name: model.sampler for name, model in self.models.items()}
         pipeline.set_progress_bar_config(disable=True)
 
     @property
@@ -132,7 +140,8 @@ class Studio:
     ) -> Refined:
         """The refined video; ``progress(done, of)`` is called after every clean estimate and after decoding."""
         request, _ = read_board(self.pipeline, board, seed)
-        pipeline = copy.copy(self.pipeline)
+        pipeline = copy.copy(self.models.get(sampler, self.pipeline))
+        pipeline.progress = self.pipeline.progress
         pipeline.sampler = self._sampler(sampler, steps)
         total = pipeline.sampler.evaluations(pipeline.levels.sparsest) + 1
 
@@ -152,8 +161,7 @@ class Studio:
         return Refined(file, start, sheet, contract)
 
     def _sampler(self, name: str, steps: int) -> Sampler:
-        sampler = self.samplers[name]
-        return sampler.of_steps(steps) if isinstance(sampler, Bridge) else sampler
+        return self.samplers[name] if name in self.models else self.samplers[name].of_steps(steps)
 
     def _scale(self, video: Any) -> int:
         return self.upscale or max(1, SHOWN_WIDTH // video.shape[3])

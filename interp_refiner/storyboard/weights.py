@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import WanTransformer3DModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -24,9 +23,9 @@ def save_transformer(backbone: Backbone, folder: Path) -> bool:
     Returns:
         Whether the backbone has such a transformer.
     """
-    transformer = getattr(backbone, "wan", None)
-    if not isinstance(transformer, WanTransformer3DModel):
+    if backbone.transformer is None:
         return False
+    _, transformer = backbone.transformer
     plain, weights = _plain(transformer), transformer.state_dict()
     plain.load_state_dict({name: weights[name].detach() for name in plain.state_dict()}, assign=True)
     plain.save_pretrained(folder)
@@ -35,9 +34,10 @@ def save_transformer(backbone: Backbone, folder: Path) -> bool:
 
 def beside_transformer(backbone: Backbone) -> dict[str, Tensor]:
     """The weights of a backbone that :func:`save_transformer` does not write."""
-    transformer = getattr(backbone, "wan", None)
-    plain = _plain(transformer).state_dict() if isinstance(transformer, WanTransformer3DModel) else {}
-    there = {f"wan.{name}" for name in plain}
+    there = set()
+    if backbone.transformer is not None:
+        name, transformer = backbone.transformer
+        there = {f"{name}.{key}" for key in _plain(transformer).state_dict()}
     return {name: weight for name, weight in backbone.state_dict().items() if name not in there}
 
 
@@ -83,7 +83,7 @@ def store_as(dtype: str, folder: Path) -> None:
         file.chmod(mode)
 
 
-def _plain(transformer: WanTransformer3DModel) -> WanTransformer3DModel:
+def _plain(transformer: Any) -> Any:
     """A transformer of the same size as diffusers builds it, without weights."""
     with torch.device("meta"):
-        return WanTransformer3DModel.from_config(transformer.config)
+        return type(transformer).from_config(transformer.config)

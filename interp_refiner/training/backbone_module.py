@@ -1,4 +1,4 @@
-"""What the trainings of a backbone share: strategies, checkpoints, the optimizer."""
+"""The base of all trainings of a backbone: strategies, checkpoints, the optimizer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping

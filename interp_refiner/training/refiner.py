@@ -26,12 +26,28 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
     if objective.fully_corrupted_only and sampler.leaves_start:
         allowed = f"one_jump with objective={name}, which is defined at tau = 1 alone (or sampler.steps=1)"
         raise BadValue("sampler", type(sampler).__name__, allowed)
+    if sampler.of_distilled and not objective.distilled:
+        allowed = f"bridge | one_jump with objective={name}: its estimates are means (or training=distill)"
+        raise BadValue("sampler", type(sampler).__name__, allowed)
+    if objective.distilled and sampler.leaves_start and not sampler.of_distilled:
+        raise BadValue(
+            "sampler", type(sampler).__name__, f"consistency with objective={name}: its estimates are samples"
+        )
     if objective.estimates_finer and not sampler.descends:
         allowed = (
             f"hierarchical with objective={name}, whose estimate is the next finer level and not"
             " the clean clip (or objective=correction)"
         )
         raise BadValue("sampler", type(sampler).__name__, allowed)
+
+
+def check_distilled(objective: Objective, distills: bool) -> None:
+    """Refuses, with :class:`BadValue`, a consistency function without a teacher, and a teacher without one."""
+    name = type(objective).__name__
+    if objective.distilled and not distills:
+        raise BadValue("training", "refiner", f"distill with objective={name}")
+    if distills and not objective.distilled:
+        raise BadValue("objective", name, "consistency | distribution_matching | rcm with training=distill")
 
 
 class Refiner(BackboneModule):

@@ -1,4 +1,4 @@
-"""Anchors that carry the errors of a generator of keyframes and belong to their clips all the same."""
+"""Anchors that have the errors of a generator of keyframes but belong to their clips."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, final

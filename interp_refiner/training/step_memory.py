@@ -1,4 +1,4 @@
-"""What a training step needs of a GPU's memory, worked out before it is run."""
+"""Computes the GPU memory of a training step before the run."""
 
 from dataclasses import dataclass, fields
 

@@ -84,6 +84,7 @@ ON_META = {
     "backbone=wan_1_3b": "5.7 GB of weights",
     "backbone=wan_14b": "57 GB of weights",
     "backbone=wan22_5b": "20 GB of weights",
+    "backbone=ltx_2b": "8 GB of weights",
 }
 
 

@@ -4,10 +4,12 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import open_dict
 
+from interp_refiner.assemble import assemble
 from interp_refiner.config import check_config
+from interp_refiner.storyboard import as_pipeline
 from interp_refiner.train import train
 from interp_refiner.training.settings import TrainSettings
-from tests.config.small import QUICK, SMALL
+from tests.config.small import QUICK, SMALL, small_config
 from tests.helpers import CONF, group_members
 
 SIZES = {"maze": [*QUICK, "data.writer.size=11", "data.writer.min_distance=5", "backbone.size.dim=32"]}
@@ -17,9 +19,21 @@ NEEDED = {  # of latents 4 x 6
 }
 
 
+STUDENTS = ["consistency", "distribution_matching", "rcm", "trajectory_pairs"]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory):
+    """A bridge of the sizes of these runs, as students are told of it."""
+    folder = tmp_path_factory.mktemp("teacher")
+    run = assemble(small_config(folder, "+experiment=gt_keyframes"))
+    return f"training.teacher={as_pipeline(run).save_pretrained(folder / 'exported')}"
+
+
 @pytest.mark.parametrize("experiment", group_members("experiment"))
-def test_experiment_survives_a_fast_dev_run(experiment, tmp_path):
+def test_experiment_survives_a_fast_dev_run(experiment, tmp_path, request):
     overrides = [
+        *([request.getfixturevalue("teacher")] if experiment in STUDENTS else []),
         f"+experiment={experiment}",
         *SIZES.get(experiment, SMALL),
         *NEEDED.get(experiment, []),

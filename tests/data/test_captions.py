@@ -21,8 +21,8 @@ from interp_refiner.data import (
     find_videos,
     verify,
 )
-from interp_refiner.data.captions import captions_beside, read_captions
 from interp_refiner.data.codec import PatchDCT, write_mp4
+from interp_refiner.data.preparation.captions import captions_beside, read_captions
 from interp_refiner.data.shards import LocalFolder
 from interp_refiner.data.text import CaptionEncoder
 

@@ -1,6 +1,5 @@
 """Videos to shards: what is written, what is left out, and how it goes on."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder
 from interp_refiner.data.codec import PatchDCT, read_video, write_mp4
 from interp_refiner.data.dataset import check_fingerprints
 from interp_refiner.data.settings import difference
-from interp_refiner.data.shards import write_shard
+from interp_refiner.data.shards import ShardWriter
 from interp_refiner.data.text import CaptionEncoder
 
 CUT = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.0, held_out_end=0.4)
@@ -74,7 +73,7 @@ def test_the_end_is_held_out_and_no_clip_crosses_a_change_of_shot(source: Path, 
             starts[split][key.split("-t")[0]].add(int(key.split("-t")[1][:5]))
     assert starts["train"]["a-mp4"] == {0, 5, 7}  # of 12 frames, the last one flush
     assert starts["train"]["b-mp4"] == {0, 2, 7}  # a new shot begins at 7
-    assert starts["val"]["a-mp4"] == {0, 3}
+    assert starts["val"]["a-mp4"] == {12, 15}
 
 
 def test_whole_videos_are_held_out_by_their_names(source: Path, tmp_path: Path) -> None:
@@ -95,26 +94,23 @@ def test_goes_on_behind_its_last_whole_chunk(source: Path, tmp_path: Path, monke
     encoder(videos_per_shard=1).write(videos, tmp_path / "at_once")
     written = []
 
-    def stopping(path, *arguments):
-        written.append(path.name)
+    def stopping(shard):
+        written.append(shard.path.name)
         if len(written) == 3:
-            path.write_bytes(b"half a sha")
             raise KeyboardInterrupt
-        write_shard(path, *arguments)
+        close(shard)
 
-    monkeypatch.setattr("interp_refiner.data.encode.write_shard", stopping)
+    close = ShardWriter.close
+    monkeypatch.setattr(ShardWriter, "close", stopping)
     with pytest.raises(KeyboardInterrupt):
         encoder(videos_per_shard=1).write(videos, tmp_path / "set")
     assert not (tmp_path / "set").exists()
-    monkeypatch.setattr(
-        "interp_refiner.data.encode.write_shard", stopping_never := lambda *a: again.append(write_shard(*a))
-    )
+    monkeypatch.setattr(ShardWriter, "close", lambda shard: again.append(close(shard)))
     again: list[None] = []
-    assert stopping_never is not None
     with pytest.raises(BadValue, match=r"videos_per_shard=2: expected 1, with which .*set\.partial was begun"):
         encoder(videos_per_shard=2).write(videos, tmp_path / "set")
     encoder(videos_per_shard=1).write(videos, tmp_path / "set")
-    assert len(again) == 4  # two shards each of b and c; those of a stood
+    assert len(again) == 4  # two shards each of two videos; those of the first stood
     for file in sorted((tmp_path / "at_once").rglob("*")):
         if file.is_file():
             assert (tmp_path / "set" / file.relative_to(tmp_path / "at_once")).read_bytes() == file.read_bytes()
@@ -246,7 +242,7 @@ def test_says_what_is_wrong(source: Path, tmp_path: Path) -> None:
     (tmp_path / "other" / "file").write_text("mine")
     with pytest.raises(BadValue, match="a new or empty folder: it holds files already"):
         encoder().write(find_videos(source), tmp_path / "other")
-    assert json.loads((tmp_path / "set.partial" / "encode.json").read_text())["chunks"]
+    assert list((tmp_path / "set.partial" / "chunks").glob("*.json"))
 
 
 def test_rates_repeat_and_leave_out_frames(source: Path) -> None:

@@ -95,7 +95,7 @@ def test_with_a_codec_without_a_gap_nothing_changes_but_rounding():
 
 
 def test_says_why_stills_cannot_be_made():
-    with pytest.raises(BadValue, match=r"still_keyframes=0\.5: expected 0 where the codec is a preview.*codec=wan_vae"):
+    with pytest.raises(BadValue, match=r"still_keyframes=0\.5: expected 0 if the codec is a preview.*codec=wan_vae"):
         check_still_keyframes(0.5, LatentPreview())
     with pytest.raises(BadValue, match=r"still_keyframes=1\.5: expected a probability"):
         check_still_keyframes(1.5, None)

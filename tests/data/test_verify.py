@@ -20,7 +20,7 @@ from interp_refiner.data import (
     summary,
     verify,
 )
-from interp_refiner.data.preparation import VerifySettings
+from interp_refiner.data.preparation.commands import VerifySettings
 from interp_refiner.data.shards import LocalFolder, build_index, write_shards
 from interp_refiner.prepare import verify as program
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar
@@ -197,7 +197,7 @@ def test_shards_that_seem_to_be_missing_are_told(tmp_path, caplog):
     report = verify(LocalFolder(root))
     assert (report.samples, report.whole) == (4, 4)
     assert [f.reason for f in report.faults] == [
-        "not read, since no shard has such a name: shard-00007.tar.part",
+        "ignored, because shards are not named like this: shard-00007.tar.part",
         "between the first and the last shard these numbers are missing: 2, 3, 4 and 2 more",
     ]
     ShardDataset(root)

@@ -127,7 +127,7 @@ def test_bad_samples_are_refused(tmp_path, change, message):
         ({"latent_shape": [16, 21, 60]}, r"latent_shape=\(16, 21, 60\): expected the 4 axes of cthw"),
         ({"latent_shape": [16, 21, 60, 0]}, r"latent_shape=.*a list of positive integers"),
         ({"latent_shape": [1, 2, 3, 4], "latent_dtype": "bf16"}, r"latent_dtype=bf16: .*did you mean"),
-        ({"latent_shape": [1, 2, 3, 4], "normalised": False}, r"latents_mean=None: expected one number a channel"),
+        ({"latent_shape": [1, 2, 3, 4], "normalised": False}, r"latents_mean=None: expected one number per channel"),
         ({"latent_shape": [2, 8], "layout": "ct", "latents_std": [1.0]}, r"latents_std=\[1.0\]: expected 2 finite"),
         ({"latent_shape": [1, 8], "layout": "ct", "latents_std": [0.0]}, r"latents_std=.*positive"),
         ({"latent_shap": [1, 2, 3, 4]}, r"field=latent_shap: .*did you mean 'latent_shape'"),

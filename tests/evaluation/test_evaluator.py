@@ -230,7 +230,7 @@ def test_a_one_step_sampler_has_several_samples():
 
 @pytest.mark.parametrize(("sampler", "overrides"), [(OneJump(), ()), (Bridge(1), ("corruption=none",))])
 def test_samples_that_would_all_be_the_same_are_refused(sampler, overrides):
-    with pytest.raises(BadValue, match="num_samples=2: expected 1, where there is one estimate only"):
+    with pytest.raises(BadValue, match="num_samples=2: expected 1, since there is only one estimate"):
         evaluate(make(0.0, sampler, *overrides), num_samples=2)
 
 

@@ -6,10 +6,11 @@ import time
 from dataclasses import dataclass, replace
 
 import pytest
+from omegaconf import OmegaConf
 
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation.suite import BenchmarkPart, Part, PytestPart, Suite, marked_files, rows_table, step_table
-from tests.helpers import build
+from tests.helpers import CONF, build
 
 
 @dataclass(frozen=True)
@@ -161,3 +162,22 @@ def test_the_whole_suite_runs_in_miniature(tmp_path, only):
     parts = unhurried(suite_in_miniature(tmp_path, *overrides)).run("cpu")["parts"]
     missing = "flash4"  # no package, or no GPU
     assert {name: part["error"] for name, part in parts.items() if "error" in part and name != missing} == {}
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "scale"), [(150.1, "h200"), (85.0, "h100"), (51.0, "a6000"), (25.4, "rtx4090"), (24.0, "rtx4090")]
+)
+def test_a_suite_takes_the_largest_scale_that_fits_the_gpu(gigabytes, scale, tmp_path):
+    suite = build("benchmark", "gpu_suite", f"benchmark.folder={tmp_path}")
+    assert suite.scale(gigabytes) == scale
+    told = {name: f"scale={scale}" in part.at(scale).arguments for name, part in suite.parts.items()}
+    assert {name for name, at in told.items() if at} == {"step", "inference", "dense"}
+
+
+def test_the_memory_of_scales_is_that_of_their_own_files_and_a_small_gpu_is_refused(tmp_path):
+    suite = build("benchmark", "gpu_suite", f"benchmark.folder={tmp_path}")
+    own = {name: OmegaConf.load(CONF / f"scale/{name}.yaml").gpu_gb for name in suite.scales}
+    assert suite.scales == own
+    with pytest.raises(BadValue, match=r"benchmark\.device=cuda: expected a GPU of at least 24 GB.*has 12"):
+        suite.scale(12.0)
+    assert Suite(suite.parts, str(tmp_path)).scale(12.0) is None

@@ -167,7 +167,7 @@ def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_p
 
 def test_two_sources_are_one_too_many(exported, tmp_path):
     two = [f"keyframes={exported[0]}", "keyframe_source=wan_t2v", "keyframe_source.folder=nowhere"]
-    with pytest.raises(BadValue, match=r"keyframes=.*: expected null beside keyframe_source"):
+    with pytest.raises(BadValue, match=r"keyframes=.*: expected null, because keyframe_source"):
         video(exported[1], *two, folder=tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
     assert [row["frame"] for row in report["keyframes"]] == [0, 10, 20]
     assert all(row["generated"] and not row["hard"] for row in report["keyframes"])
     assert report["storyboard"] is None
-    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=3, shift=1))"
+    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4))"
     assert report["settings"]["prompt"] == PROMPT
     code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told

@@ -13,6 +13,7 @@ from interp_refiner.core import BadValue, MissingExtra
 from interp_refiner.data.codec.wan_vae import WanVAE
 from interp_refiner.sample import sample
 from interp_refiner.storyboard import Inference, Keyframe, RefinerPipeline
+from tests.model.backbone.small_factorised import small_factorised
 from tests.storyboard.conftest import program_config, random_run
 
 FIRST, LAST = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(1))
@@ -69,9 +70,13 @@ def test_a_folder_opens_in_half_precision_and_moves_as_diffusers_pipelines_do(pi
     assert opened.to(device="cpu", dtype=torch.float32).backbone.state_dict()[matrix].dtype == torch.float32
 
 
-def test_a_backbone_without_half_precision_says_so(run_folder):
+def test_a_backbone_without_half_precision_or_blocks_says_so(pipe, monkeypatch):
+    pipe.backbone = small_factorised()
     with pytest.raises(BadValue, match=r"torch_dtype=bfloat16: expected float32 for a Factorised"):
-        load_pipeline(run_folder).to(torch.bfloat16)
+        pipe.to(torch.bfloat16)
+    monkeypatch.setattr(type(pipe.backbone), "units", ())
+    with pytest.raises(BadValue, match=r"quantised=int8: expected null: a Factorised has no blocks"):
+        pipe.quantize("int8")
 
 
 def test_offloaded_networks_make_the_same_video(pipe):
@@ -130,13 +135,7 @@ def test_int8_matrices_take_a_quarter_and_change_little(pipe):
     assert 0 < apart < 0.02 * exact.square().mean().sqrt()
 
 
-def test_what_cannot_be_quantised_is_one_line(pipe, run_folder, monkeypatch):
-    with pytest.raises(BadValue, match=r"quantised=int4: expected int8"):
-        Inference(quantised="int4")
-    with pytest.raises(BadValue, match=r"torch_dtype=fp16: .*did you mean 'float16'"):
-        Inference(torch_dtype="fp16")
-    with pytest.raises(BadValue, match=r"quantised=int8: expected null: a Factorised has no blocks"):
-        load_pipeline(run_folder).quantize("int8")
+def test_int8_without_torchao_names_the_extra(pipe, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(MissingExtra, match=r"quantised=int8 needs torchao.*interp_refiner\[quantised\]"):
         pipe.quantize("int8")

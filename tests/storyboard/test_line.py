@@ -1,4 +1,4 @@
-"""Tiny models of the shapes of Wan2.1 and Wan2.2 TI2V go the whole way: videos, shards, a step, a video, an export."""
+"""Tiny models of Wan2.1, Wan2.2 TI2V and LTX go the whole way: videos, shards, a step, a video, an export."""
 
 import lightning as L
 import pytest
@@ -19,8 +19,13 @@ from tests.storyboard.conftest import program_config
 SMALL = {"base_dim": 8, "dim_mult": [1, 1, 1, 1], "num_res_blocks": 1}
 WAN22 = {"z_dim": 48, "is_residual": True, "in_channels": 12, "out_channels": 12, "patch_size": 2}
 WAN22 |= {"scale_factor_spatial": 16, "latents_mean": [0.1] * 48, "latents_std": [0.5] * 48, "decoder_base_dim": 8}
-MODELS = {"wan_14b": (SMALL, 16, 8), "wan22_5b": ({**SMALL, **WAN22}, 48, 16)}  # autoencoder, channels, factor in space
-TINY = ["num_layers=1", "num_attention_heads=1", "attention_head_dim=16", "ffn_dim=16", "freq_dim=16"]
+TINY = ["num_layers=1", "num_attention_heads=1", "attention_head_dim=16"]
+WAN = [*TINY, "ffn_dim=16", "freq_dim=16"]
+MODELS = {  # autoencoder, channels, factor in space, size
+    "wan_14b": (SMALL, 16, 8, WAN),
+    "wan22_5b": ({**SMALL, **WAN22}, 48, 16, WAN),
+    "ltx_2b": (SMALL, 16, 8, TINY),
+}
 FRAMES, SIDE = 9, 4  # pixel frames, latent rows and columns
 
 
@@ -36,12 +41,12 @@ def shards(folder, codec, side):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_whole_line(name, tmp_path):
-    settings, channels, factor = MODELS[name]
+    settings, channels, factor, size = MODELS[name]
     torch.manual_seed(0)
     AutoencoderKLWan(**settings).save_pretrained(tmp_path / "vae")
     codec, side = WanVAE(str(tmp_path / "vae")), SIDE * factor
     root = shards(tmp_path, codec, side)
-    options = [f"backbone={name}", "data=wan_synth", f"data.root={root}", *(f"backbone.size.{size}" for size in TINY)]
+    options = [f"backbone={name}", "data=wan_synth", f"data.root={root}", *(f"backbone.size.{part}" for part in size)]
     options += ["schedule.k_min=2", "schedule.num_levels=1", "data.batch_size=1", "data.val_samples=1"]
     cfg = program_config("train", tmp_path, *options)
     run = assemble(cfg)

@@ -1,6 +1,7 @@
 """The demo page: its functions, its one line for every mistake, and the whole of it in a browser."""
 
 import base64
+import copy
 import importlib.util
 import io
 import sys
@@ -15,9 +16,9 @@ from PIL import Image
 from interp_refiner.app import app
 from interp_refiner.config import build
 from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.model.sampler import ClassifierFree
+from interp_refiner.model.sampler import Bridge, ClassifierFree, OneJump
 from interp_refiner.storyboard import Phase1
-from interp_refiner.storyboard.studio import CONTRACT, Pinned, Studio, pinned, storyboard
+from interp_refiner.storyboard.studio import CONTRACT, FAST, Pinned, Studio, pinned, storyboard
 from tests import browser
 from tests.storyboard.conftest import pipe, program_config, run_folder  # noqa: F401 - fixtures
 from tests.storyboard.sources import Told
@@ -35,6 +36,25 @@ def studio(pipe, tmp_path):  # noqa: F811
     cfg = program_config("app", tmp_path, "checkpoint=none", "samplers.bridge.eta=0.5")
     samplers = {name: build(node) for name, node in cfg.samplers.items()}
     return Studio(pipe, samplers, tmp_path / "videos", upscale=2)
+
+
+def test_a_distilled_model_is_one_more_choice_with_its_own_steps(pipe, tmp_path):  # noqa: F811
+    asked = []
+
+    class Distilled(type(pipe)):
+        def __call__(self, *arguments, **named):
+            asked.append(self.sampler)
+            return super().__call__(*arguments, **named)
+
+    fast = copy.copy(pipe)
+    fast.__class__, fast.sampler = Distilled, OneJump()
+    studio = Studio(pipe, {"bridge": Bridge(2)}, tmp_path, upscale=1, fast=fast)
+    assert [*studio.samplers] == ["bridge", FAST]
+    for name, evaluations in ((FAST, 1), ("bridge", 3)):
+        done = []
+        studio.refine(board(), name, 3, 0, "session", lambda step, of, done=done: done.append((step, of)))
+        assert done[-1] == (evaluations + 1, evaluations + 1)
+    assert len(asked) == 1
 
 
 def frames_of(video: Path) -> int:

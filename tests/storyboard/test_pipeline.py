@@ -8,7 +8,7 @@ from diffusers import WanTransformer3DModel
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.backbone import Wan
-from interp_refiner.model.sampler import Bridge, Hierarchical, OneJump
+from interp_refiner.model.sampler import Bridge, Consistency, Hierarchical, OneJump
 from interp_refiner.storyboard import Keyframe, RefinerPipeline
 from interp_refiner.storyboard.conditioning import prompt_segments
 from interp_refiner.storyboard.saved import Components
@@ -60,7 +60,7 @@ def objective_and_network(name, spec, num_levels):
 def test_hard_keyframes_are_kept_in_every_precision(pipe, name, precision):
     half = {"bf16 autocast": torch.bfloat16, "fp16 autocast": torch.float16}.get(precision)
     objective, backbone = objective_and_network(name, pipe.config.spec, pipe.levels.sparsest)
-    jump = OneJump() if objective.fully_corrupted_only else Bridge(2)
+    jump = OneJump() if objective.fully_corrupted_only else Consistency(2) if objective.distilled else Bridge(2)
     sampler = Hierarchical() if objective.estimates_finer else jump
     parts = Components(backbone, objective, sampler, pipe.corruption, pipe.codec, pipe.text)
     made = RefinerPipeline(parts, pipe.config)

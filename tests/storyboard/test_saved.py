@@ -25,7 +25,7 @@ def folder(pipe, tmp_path_factory):
     ("target", "arguments"),
     [
         ("os.system", {"command": "touch {}"}),
-        ("interp_refiner.data.encode.os.system", {"command": "touch {}"}),
+        ("interp_refiner.data.shards.write.os.system", {"command": "touch {}"}),
         ("interp_refiner.storyboard.saved.Path.touch", {"self": "{}"}),
         ("interp_refiner.storyboard.saved.json.codecs.open", {"filename": "{}", "mode": "w"}),
         ("interp_refiner.data.write_shard", {"path": "{}"}),

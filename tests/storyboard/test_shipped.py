@@ -6,10 +6,11 @@ from omegaconf import OmegaConf
 
 from interp_refiner import Keyframe, RefinerPipeline
 from interp_refiner.assemble import load_pipeline, load_run
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, Draws
 from interp_refiner.evaluation import by_level
 from interp_refiner.evaluation.measures import missing_frame_mse
-from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_FOLDER, is_exported, located
+from interp_refiner.model.sampler import Bridge
+from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_FOLDER, SHIPPED_ONE_STEP, is_exported, located
 from tests.storyboard.conftest import program_config
 
 MEGABYTES = 4
@@ -71,3 +72,50 @@ def test_other_clips_and_other_values_are_refused(clips, tmp_path):
         load_run(SHIPPED, overrides={"corruption.sigma": 0.5})
     with pytest.raises(BadValue, match="an exported folder has no data"):
         _ = load_run(SHIPPED).data
+
+
+def test_the_one_step_weights_are_small_and_say_what_they_were_distilled_from():
+    folder = located(SHIPPED_ONE_STEP)
+    assert is_exported(folder)
+    assert sum(file.stat().st_size for file in folder.rglob("*")) <= MEGABYTES * 1e6
+    assert "| distilled from | shipped |" in (folder / "README.md").read_text()
+    assert located(SHIPPED, "keyframes") != SHIPPED_FOLDER
+    with pytest.raises(BadValue, match="keyframes=shipped_one_step"):
+        located(SHIPPED_ONE_STEP, "keyframes")
+
+
+@torch.no_grad()
+def test_one_step_ends_where_sixteen_of_the_teacher_do(clips):
+    """Relative to the mean's distance from there; the bar is .35."""
+    run = load_run(SHIPPED_ONE_STEP, overrides={"data": clips, "data.val_samples": 2})
+    teacher = load_run(SHIPPED).refiner
+    for _, _, c in by_level(run):
+        end = Bridge(16, order=1)(teacher.clean_estimate, c, Draws(0, "val", c.clip.keys), teacher.corruption)
+        one, mean = (c.keep_given(model.clean_estimate(c)) for model in (run.refiner, teacher))
+        error, of_mean = (missing_frame_mse(x, end, c.missing).mean() for x in (one, mean))
+        assert error < 0.1 * of_mean
+        assert torch.equal(run.refiner.sample(c, "val"), one)
+
+
+def test_a_distilled_pipeline_takes_any_number_of_steps():
+    pipe = RefinerPipeline.from_pretrained(SHIPPED_ONE_STEP)
+    pipe.set_progress_bar_config(disable=True)
+    frame = torch.rand(3, 32, 56, generator=torch.Generator().manual_seed(0))
+    board = [Keyframe(image=frame, time=0), Keyframe(image=1 - frame, time="100%")]
+    steps = []
+
+    def note(pipe, step, tau, tensors):
+        steps.append(tau)
+        return tensors
+
+    videos = [
+        pipe(
+            keyframes=board,
+            num_inference_steps=n,
+            callback_on_step_end=lambda _, s, tau, told: steps.append(tau) or told,
+        )
+        for n in (None, 1, 2)
+    ]
+    assert steps == [1, 1, 1, 0.5]
+    assert torch.equal(videos[0].latents, videos[1].latents)
+    assert not torch.equal(videos[0].latents, videos[2].latents)

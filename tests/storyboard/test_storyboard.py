@@ -48,7 +48,7 @@ def picture(width: int, height: int, seed: int = 0) -> Image.Image:
         ({"keyframes": [{"video": "b.mp4", "time": 0}]}, r"^keyframes\[0\]\.frame=None: expected a frame of the video"),
         (
             {"keyframes": [{**ONE, "frame": 2}]},
-            r"^keyframes\[0\]\.frame=2: expected only together with video",
+            r"^keyframes\[0\]\.frame=2: expected a frame of the video",
         ),
         ({"keyframes": [{**ONE, "fit": "crap"}]}, r"fit=crap: expected crop \| pad \| stretch; did you mean 'crop'"),
         ({"keyframes": [ONE], "frames": 21, "seconds": 2.0}, r"^storyboard\.seconds=2\.0: expected frames or seconds"),

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import colour
-from interp_refiner.data.codec.video_read import UnreadableVideo
+from interp_refiner.data.codec.frame import UnreadableVideo
 
 IMAGES = ("png", "jpg", "jpeg", "webp")
 PICTURE_SUFFIXES = tuple(f".{name}" for name in (*IMAGES, "avif", "bmp", "tif", "tiff"))
@@ -49,8 +50,14 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
         raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {reason}") from error
 
 
-def decode_picture(path: Path, height: int, width: int) -> tuple[UInt8[Tensor, "1 h w 3"], list[str]]:
-    """A picture as a video of one frame, scaled to cover ``height x width`` and cropped to its middle; and remarks.
+def decode_picture(
+    path: Path, shape: Callable[[float, float], tuple[int, int]]
+) -> tuple[UInt8[Tensor, "1 h w 3"], list[str]]:
+    """A picture as a video of one frame, scaled to cover a height and width and cropped to its middle; and remarks.
+
+    Args:
+        path: of the file.
+        shape: the height and width for those of the picture.
 
     Raises:
         UnreadableVideo: :func:`read_image` refuses it.
@@ -59,6 +66,7 @@ def decode_picture(path: Path, height: int, width: int) -> tuple[UInt8[Tensor, "
         image, remarks = read_image(path)
     except BadValue as error:
         raise UnreadableVideo(error.allowed.rpartition(": ")[2]) from error
+    height, width = shape(image.height, image.width)
     shown = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(shown)).unsqueeze(0), remarks
 

@@ -14,24 +14,29 @@ import numpy as np
 import torch
 from av.container import InputContainer
 from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import ColorRange, Interpolation
+from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from interp_refiner.data.codec import colour
+from interp_refiner.data.codec.frame import (
+    UPRIGHT,
+    UnreadableVideo,
+    colour_of,
+    display_matrix,
+    has_alpha,
+    is_rgb,
+    lies,
+    matrix_of,
+    rgb_of,
+    upright,
+)
 
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 TICK = 1e-6  # seconds, below any time base
 WHOLE_INDEX = ("mp4", "avi")  # formats with an index of all frames; that of others is of some
-MATRICES = (1, 4, 5, 6, 7, 9)  # of H.273, from which RGB is made
-SD = (1279, 576)  # the largest picture that is taken for BT.601 where a file does not say
 SOUNDLESS = "its sound is not used"
-UPRIGHT = (1.0, 0.0, 0.0, 1.0)
-
-
-class UnreadableVideo(ValueError):
-    """A file is no video, a damaged one, or one whose colours are not understood; says why."""
 
 
 def file_url(path: Path | str) -> str:
@@ -70,12 +75,18 @@ def decode_video(
         UnreadableVideo: the file cannot be opened, holds no picture, or is not whole and ``incomplete`` is false.
     """
     with opened(path) as film:
-        frames = [film.covering(frame, height, width) for frame in at_rate(film.frames(), fps, max_frames)]
-    if film.faults and not incomplete:
-        raise UnreadableVideo("; ".join(film.faults))
-    if not frames:
-        raise UnreadableVideo("it has no frames")
+        shown = film.shown(fps, max_frames, incomplete)
+        frames = [film.covering(frame, height, width) for frame in shown]
     return torch.from_numpy(np.stack(frames)), film.remarks
+
+
+def count_frames(path: Path | str, fps: float | None = None) -> int:
+    """Frames that :func:`decode_video` is to give of a whole file, from the times in it alone: nothing is decoded."""
+    with opened(path) as film:
+        stamps = film.stamps()
+    if fps is None or not stamps:
+        return len(stamps)
+    return int((float(stamps[-1] - stamps[0]) + TICK) * fps) + 1
 
 
 @contextmanager
@@ -145,6 +156,19 @@ class Film:
                 raise
         self._about_the_end(there, last)
 
+    def shown(self, fps: float | None, max_frames: int | None, incomplete: bool) -> Iterator[av.VideoFrame]:
+        """The frames :func:`at_rate`, one after the other; arguments and errors as of :func:`decode_video`.
+
+        That a file is not whole may be known behind its last frame only.
+        """
+        frame = None
+        for frame in at_rate(self.frames(), fps, max_frames):
+            yield frame
+        if self.faults and not incomplete:
+            raise UnreadableVideo("; ".join(self.faults))
+        if frame is None:
+            raise UnreadableVideo("it has no frames")
+
     def stamps(self) -> list[Fraction]:
         """When every frame is shown, in seconds of the file; from ``rate`` where the file does not say."""
         packets = [packet for packet in self.container.demux(self.stream) if packet.size and not packet.is_discard]
@@ -155,10 +179,15 @@ class Film:
 
     def picture(self, frame: av.VideoFrame) -> Image.Image:
         """A frame as a player shows it: upright, with square pixels."""
-        image = Image.fromarray(self._rgb(frame))
+        image = Image.fromarray(rgb_of(frame))
         if self.aspect != 1:
             image = image.resize((round(image.width * self.aspect), image.height), Image.Resampling.LANCZOS)
         return Image.fromarray(np.ascontiguousarray(upright(np.asarray(image), display_matrix(frame))))
+
+    def shape(self, frame: av.VideoFrame) -> tuple[float, float]:
+        """Height and width of a frame as a player shows it."""
+        height, width = float(frame.height), float(frame.width * self.aspect)
+        return (width, height) if lies(display_matrix(frame)) else (height, width)
 
     def covering(self, frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
         """A frame as a player shows it, scaled to cover a size and cropped to its middle."""
@@ -168,30 +197,9 @@ class Film:
         stored = frame.height, float(frame.width * self.aspect)
         scale = max(height / stored[0], width / stored[1])
         high, wide = (max(round(size * scale), least) for size, least in zip(stored, (height, width), strict=True))
-        pixels = self._rgb(frame, wide, high, Interpolation.AREA)
+        pixels = rgb_of(frame, wide, high, Interpolation.AREA)
         top, left = (high - height) // 2, (wide - width) // 2
         return upright(pixels[top : top + height, left : left + width], matrix)
-
-    def _rgb(
-        self,
-        frame: av.VideoFrame,
-        width: int | None = None,
-        height: int | None = None,
-        how: Interpolation | None = None,
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """sRGB of a frame as it is stored; transparency over black."""
-        how = (how or Interpolation.BILINEAR) | Interpolation.FULL_CHR_H_INT  # without, white comes out at 253
-        size = {"width": width, "height": height, "interpolation": how, "src_colorspace": _matrix(frame)}
-        primaries, transfer = colour_of(frame)
-        if primaries == 1 and transfer in colour.SDR:
-            if not has_alpha(frame):
-                return frame.reformat(**size, format="rgb24").to_ndarray()
-            rgba = frame.reformat(**size, format="rgba").to_ndarray().astype(np.uint16)
-            return ((rgba[..., :3] * rgba[..., 3:] + 127) // 255).astype(np.uint8)
-        rgba = frame.reformat(**size, format="rgba64le").to_ndarray()
-        exact = (rgba[..., :3] * (65535 / white_of(frame))).round().clip(0, 65535).astype(np.uint16)
-        rgb = colour.to_srgb(exact, primaries, transfer)
-        return (rgb * (rgba[..., 3:] / 65535)).round().astype(np.uint8) if has_alpha(frame) else rgb
 
     def _about_the_file(self) -> None:
         streams = self.container.streams
@@ -240,8 +248,8 @@ class Film:
         elif primaries != 1 or transfer not in colour.SDR:
             curve = "" if transfer in colour.SDR else f", {colour.TRANSFERS[transfer]}"
             self._said.append(f"{colour.PRIMARIES[primaries][0]}{curve} is converted to sRGB")
-        if not _is_rgb(frame) and frame.colorspace in colour.UNSPECIFIED:
-            self._said.append(f"colours without a matrix are treated as BT.{709 if _matrix(frame) == 1 else 601}")
+        if not is_rgb(frame) and frame.colorspace in colour.UNSPECIFIED:
+            self._said.append(f"colours without a matrix are treated as BT.{709 if matrix_of(frame) == 1 else 601}")
         if (bits := max(part.bits for part in frame.format.components)) > 8:
             self._said.append(f"{bits} bits are rounded to 8")
         if has_alpha(frame):
@@ -257,77 +265,6 @@ class Film:
             self._said.append(f"turned upright by {angle:.0f} degrees{' and mirrored' if mirrored else ''}{nearest}")
         if frame.time and self.rate and frame.time * self.rate > 1.5:
             self._said.append(f"begins at {frame.time:.3g} s: times count from its first frame")
-
-
-def colour_of(frame: av.VideoFrame) -> tuple[int, int]:
-    """Primaries and transfer function of a frame, BT.709's where it does not say.
-
-    Raises:
-        UnreadableVideo: one of them is not understood, or the matrix to RGB is not.
-    """
-    primaries, transfer, matrix = int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)
-    primaries = 1 if primaries in colour.UNSPECIFIED else primaries
-    for name, value, known in (
-        ("primaries", primaries, colour.PRIMARIES),
-        ("transfer function", transfer, (*colour.SDR, colour.LINEAR, colour.PQ, colour.HLG)),
-        ("matrix", matrix, (*MATRICES, *colour.UNSPECIFIED) if not _is_rgb(frame) else (matrix,)),
-    ):
-        if value not in known:
-            said = f" ({colour.TRANSFERS[value]})" if name.startswith("transfer") and value in colour.TRANSFERS else ""
-            raise UnreadableVideo(f"colour {name} {value}{said} of H.273 is not supported: convert it to BT.709 first")
-    return primaries, transfer
-
-
-def _matrix(frame: av.VideoFrame) -> int:
-    """From YCbCr to RGB, as a number of H.273; players take small pictures that do not say for BT.601."""
-    if frame.colorspace not in colour.UNSPECIFIED:
-        return int(frame.colorspace)
-    return 5 if frame.width <= SD[0] and frame.height <= SD[1] else 1
-
-
-def _is_rgb(frame: av.VideoFrame) -> bool:
-    return frame.format.is_rgb or frame.format.name in ("pal8", "gray")
-
-
-def white_of(frame: av.VideoFrame) -> int:
-    """Which of 65535 ffmpeg makes of white: it shifts bits, where it ought to multiply."""
-    bits = frame.format.components[0].bits
-    if bits == 8:
-        return 255 << 8
-    if _is_rgb(frame):
-        return 65535
-    return (255 << 8) + 3 if frame.color_range != ColorRange.JPEG else ((1 << bits) - 1) << (16 - bits)
-
-
-def has_alpha(frame: av.VideoFrame) -> bool:
-    """Whether a frame has transparency."""
-    return any(part.is_alpha for part in frame.format.components) or frame.format.name == "pal8"
-
-
-def display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
-    """``a, b, c, d`` of ``(x, y) -> (a x + c y, b x + d y)``, y downwards, from storage to display.
-
-    Telephones store what they film upright lying down.
-    """
-    if (side := frame.side_data.get(SideData.DISPLAYMATRIX)) is None:
-        return UPRIGHT
-    a, b, _, c, d, *_ = (value / 65536 for value in np.frombuffer(bytes(side), np.int32).tolist())
-    return a, b, c, d
-
-
-def lies(matrix: tuple[float, float, float, float]) -> bool:
-    """Whether a display matrix exchanges rows and columns."""
-    return abs(matrix[0]) < abs(matrix[1])
-
-
-def upright(
-    pixels: UInt8[np.ndarray, "h w 3"], matrix: tuple[float, float, float, float]
-) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Pixels turned and mirrored by a display matrix, to the nearest quarter turn."""
-    a, b, c, d = matrix
-    if lies(matrix):
-        pixels, a, d = pixels.swapaxes(0, 1), c, b
-    return pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
 def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:

@@ -15,6 +15,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue, ClipSpec, choice
 
 DATASET_FILE = "dataset.json"
+BUCKETS_FILE = "buckets.json"  # beside the folders of clips of several sizes, whose names it lists
 LAYOUTS = {"cthw": 4, "ct": 2}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -92,7 +93,7 @@ class DatasetMetadata:
     @property
     def spec(self) -> ClipSpec:
         """What other parts of the project know of these clips."""
-        return ClipSpec.from_plain({f.name: getattr(self, f.name) for f in fields(ClipSpec)})
+        return ClipSpec.from_plain({f.name: getattr(self, f.name) for f in fields(ClipSpec) if hasattr(self, f.name)})
 
     @property
     def num_channels(self) -> int:

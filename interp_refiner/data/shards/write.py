@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import final
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.shards.metadata import DatasetMetadata
-from interp_refiner.data.shards.tar import header_with_crc
+from interp_refiner.data.shards.tar import BLOCK, RECORD, header_with_crc
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,63 @@ def write_shards(
 
 def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
     """Writes one shard and adds its keys to ``keys``, of which none may come again."""
-    with open(path, "wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as tar:
-            for sample in samples:
-                if sample.key in keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
-                    raise BadValue("key", sample.key, "a name without '/', used once in a data set")
-                keys.add(sample.key)
-                for suffix, content in sample.members(metadata):
-                    tar.addfile(header_with_crc(f"{sample.key}{suffix}", content), io.BytesIO(content))
-        file.flush()
-        os.fsync(file.fileno())
+    with ShardWriter(path, metadata, keys) as shard:
+        for sample in samples:
+            shard.add(sample)
+
+
+@final
+class ShardWriter:
+    """One shard, written sample by sample; the last ones can be taken back.
+
+    Args:
+        path: of the tar.
+        metadata: shapes and dtypes that every sample must have.
+        keys: of the data set so far; those that are added here may not be among them.
+    """
+
+    def __init__(self, path: Path, metadata: DatasetMetadata, keys: set[str]):
+        self.path, self.metadata, self.keys = path, metadata, keys
+        self.added: list[str] = []
+        self._file = open(path, "wb")  # noqa: SIM115
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        self._file.close()
+
+    def add(self, sample: Sample | Anchor) -> None:
+        """Appends a sample; raises :class:`BadValue` for a key that is taken or no plain name, or another shape."""
+        if sample.key in self.keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
+            raise BadValue("key", sample.key, "a name without '/', used once in a data set")
+        self.keys.add(sample.key)
+        self.added.append(sample.key)
+        for suffix, content in sample.members(self.metadata):
+            header = header_with_crc(f"{sample.key}{suffix}", content).tobuf(tarfile.PAX_FORMAT, "utf-8")
+            self._file.write(header + content + bytes(-len(content) % BLOCK))
+
+    def mark(self) -> tuple[int, int]:
+        """The place that :meth:`back_to` goes back to: bytes and samples so far."""
+        return self._file.tell(), len(self.added)
+
+    def back_to(self, mark: tuple[int, int]) -> None:
+        """Takes back every sample that was added since a mark."""
+        end, samples = mark
+        self.keys.difference_update(self.added[samples:])
+        del self.added[samples:]
+        self._file.seek(end)
+        self._file.truncate()
+
+    def close(self) -> None:
+        """Ends the tar; it is on the disk when this returns."""
+        end = self._file.tell() + 2 * BLOCK
+        self._file.write(bytes(2 * BLOCK + -end % RECORD))
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
 
 
 def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> bytes:

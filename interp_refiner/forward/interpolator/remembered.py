@@ -70,7 +70,8 @@ class Remembered(Interpolator):
 def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) -> bytes:
     """Of the keyframes and of where they are."""
     keyframes = values[:, known].contiguous()
-    return blake2b(keyframes.numpy().tobytes() + known.numpy().tobytes(), digest_size=16).digest()
+    content = str(values.shape).encode() + keyframes.numpy().tobytes() + known.numpy().tobytes()
+    return blake2b(content, digest_size=16).digest()
 
 
 def sample(filled: Interpolation, row: int) -> Kept:

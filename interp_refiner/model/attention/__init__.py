@@ -1,20 +1,24 @@
-"""How tokens attend to one another: dense, or sparse with a linear branch, by the fastest kernel at hand."""
+"""Attention of tokens: dense, or sparse with a linear branch, by the fastest available kernel."""
 
 from interp_refiner.model.attention.attention import Attention, AttentionLayer, Workload
+from interp_refiner.model.attention.backends import AUTO
 from interp_refiner.model.attention.benchmark import AttentionBenchmark, Shape
-from interp_refiner.model.attention.dense import Dense
+from interp_refiner.model.attention.dense import Dense, DenseLayer
 from interp_refiner.model.attention.flops import Flops, attention_flops, linear_flops
-from interp_refiner.model.attention.sparse_linear import SparseLinear
+from interp_refiner.model.attention.sparse_linear import SparseLinear, SparseLinearLayer
 from interp_refiner.model.attention.tiles import TokenOrder, tile_order
 
 __all__ = [
+    "AUTO",
     "Attention",
     "AttentionBenchmark",
     "AttentionLayer",
     "Dense",
+    "DenseLayer",
     "Flops",
     "Shape",
     "SparseLinear",
+    "SparseLinearLayer",
     "TokenOrder",
     "Workload",
     "attention_flops",

@@ -1,4 +1,4 @@
-"""What the kinds of attention have in common: layers for a block, an order of tokens, a count of operations."""
+"""The base class of attention: layers for a block, an order of tokens, a count of operations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

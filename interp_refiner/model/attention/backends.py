@@ -1,4 +1,4 @@
-"""Kernels of dense attention, through diffusers' dispatcher, and which of them is fastest here."""
+"""Kernels of dense attention, through diffusers' dispatcher, and the choice of the fastest."""
 
 import functools
 import importlib.util

@@ -1,4 +1,4 @@
-"""Which key blocks a query block attends to, and attention over them as a masked softmax."""
+"""Chooses the key blocks of every query block, and computes attention over them as a masked softmax."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sparse-linear attention: softmax over the key blocks that matter, linear attention over everything."""
+"""Sparse-linear attention: softmax over the most important key blocks, linear attention over all tokens."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

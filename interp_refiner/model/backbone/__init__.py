@@ -15,6 +15,7 @@ from interp_refiner.model.backbone.dropout import DroppedKeyframes
 from interp_refiner.model.backbone.factorised import Factorised, FactorisedSize
 from interp_refiner.model.backbone.lora import LoRA, is_adapter, name_without
 from interp_refiner.model.backbone.lora_file import Adapter, Naming, write_adapters
+from interp_refiner.model.backbone.ltx import LTX, LTXSize
 from interp_refiner.model.backbone.recomputation import (
     FullRecomputation,
     NoRecomputation,
@@ -28,6 +29,7 @@ from interp_refiner.model.backbone.trajectory import MapView, Trajectory, Trajec
 from interp_refiner.model.backbone.wan import Wan, WanSize
 
 __all__ = [
+    "LTX",
     "Adapter",
     "Backbone",
     "Blocks",
@@ -41,6 +43,7 @@ __all__ = [
     "Global",
     "Interface",
     "KeyframeChannels",
+    "LTXSize",
     "LoRA",
     "MapView",
     "MaskedKeyframes",

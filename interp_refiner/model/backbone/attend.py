@@ -1,4 +1,4 @@
-"""Wan's attention modules with a kernel of our choosing: projections, norms and rotary embeddings around it."""
+"""Wan's attention modules with another kernel; projections, norms and rotary embeddings stay."""
 
 import torch
 from diffusers import WanTransformer3DModel

@@ -1,4 +1,4 @@
-"""What every backbone has in common: a corrupted clip in, the objective's quantity out."""
+"""The base class of backbones, which map a corrupted clip to the objective's quantity."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -60,6 +60,11 @@ class Backbone(nn.Module, ABC):
         Float32, whatever the precision of weights and autocast: clean estimates, losses and samples are computed from
         it, and half precision would round latents.
         """
+
+    @property
+    def transformer(self) -> tuple[str, nn.Module] | None:
+        """A model of diffusers in the network, by the name of its attribute: an export saves it as its own class."""
+        return None
 
     @property
     def units(self) -> Sequence[nn.Module]:

@@ -1,4 +1,4 @@
-"""What a backbone is told beside the state: keyframe content as channels, numbers per frame, and the timestep."""
+"""The conditioning inputs of a backbone: keyframe channels, numbers per frame, and the timestep."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""Keyframe content that is not always shown, so that a model works with it and without."""
+"""Dropout of keyframe channels, so that a model works with and without them."""
 
 import torch
 from jaxtyping import Float

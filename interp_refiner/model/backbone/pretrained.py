@@ -1,6 +1,8 @@
 """Pretrained transformers of Wan: as diffusers saves them, Wan's own files, or of the hub."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -12,8 +14,7 @@ HEAD_DIM = 128  # of every published Wan
 TRANSFORMER, SECOND = "transformer", "transformer_2"
 EXPERTS = ("high_noise", "low_noise")  # in the names of files and folders of Wan2.2's pair of experts
 ALLOWED = (
-    "a folder saved by diffusers' WanTransformer3DModel (with a config.json), Wan's own .safetensors, "
-    "or either of them on the hub"
+    "a folder saved by diffusers' {kind} (with a config.json), Wan's own .safetensors, or either of them on the hub"
 )
 
 
@@ -38,14 +39,30 @@ def load_pretrained(source: str, head_dim: int = HEAD_DIM, **shape: int) -> WanT
     if own or root.is_file():
         with one_fault("pretrained", source, "Wan's own transformer"):
             return load_original("pretrained", source, root, head_dim, **shape)
+    return load_saved(WanTransformer3DModel, source, root, shape)
+
+
+def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int]) -> Any:
+    """A transformer of one of diffusers' classes in float32.
+
+    Args:
+        kind: the class.
+        source: of the setting ``pretrained``, for errors.
+        root: the model's own folder, or a pipeline's.
+        shape: what the data needs, by the names in the model's configuration.
+
+    Raises:
+        BadValue: no such folder; a damaged, incomplete or foreign model in it; or one of another shape.
+    """
+    root = root / TRANSFORMER if (root / TRANSFORMER).is_dir() else root
     if not (root / "config.json").is_file():
-        raise BadValue("pretrained", source, ALLOWED)
-    allowed = "a whole WanTransformer3DModel, as diffusers saves it"
+        raise BadValue("pretrained", source, ALLOWED.format(kind=kind.__name__))
+    allowed = f"a whole {kind.__name__}, as diffusers saves it"
     with one_fault("pretrained", source, allowed), unreported("diffusers"):
-        wan, told = WanTransformer3DModel.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
+        model, told = kind.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
     check_folder("pretrained", source, allowed, root, told)
-    check_shape("pretrained", source, wan.config, shape)
-    return wan
+    check_shape("pretrained", source, model.config, shape)
+    return model
 
 
 def _refuse_experts(source: str, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a block keeps for its backward pass, and what it computes again (Chen et al. 2016)."""
+"""Activation checkpointing: what a block saves for its backward pass, and what it recomputes (Chen et al. 2016)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence

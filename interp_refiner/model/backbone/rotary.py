@@ -1,4 +1,4 @@
-"""Wan's rotary embedding at frames of a clip that do not follow one another."""
+"""Wan's rotary embedding for frames that are not consecutive."""
 
 import torch
 from diffusers.models.transformers.transformer_wan import WanRotaryPosEmbed

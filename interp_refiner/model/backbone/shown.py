@@ -1,4 +1,4 @@
-"""What a network is shown of a batch of clips."""
+"""The input of a network for a batch of clips."""
 
 from dataclasses import dataclass
 

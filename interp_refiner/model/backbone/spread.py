@@ -1,4 +1,4 @@
-"""Where the tokens of a clip are between blocks: all in one process, or spread over several."""
+"""The distribution of a clip's tokens between blocks: all in one process, or over several."""
 
 from abc import ABC, abstractmethod
 from typing import final

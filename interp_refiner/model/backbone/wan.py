@@ -45,7 +45,7 @@ class WanSize:
     Attributes:
         num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as diffusers names them.
         patch_size: frames, rows and columns of a token.
-        convolutions: behind the transformer, for small networks; None for none.
+        convolutions: behind the transformer, for small networks; they start at zero. None for none.
 
     Raises:
         BadValue: a head that rotary embeddings cannot turn.
@@ -86,7 +86,8 @@ class Wan(Backbone):
         interface: channels in and out. Without an interpolation nothing is added to the transformer.
         size: of the transformer.
         conditioning: how noise levels and keyframes are shown; None for :class:`MaskedKeyframes` and a time per frame.
-        pretrained: the weights of a Wan, see :func:`load_pretrained`; their size replaces ``size``.
+        pretrained: the weights of a Wan, see :func:`load_pretrained`; their size replaces ``size``, not its
+            convolutions.
         attention: how tokens attend to one another; None for :class:`Dense`.
         blocks: how they are computed; None for :class:`Blocks`' defaults.
         lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
@@ -135,7 +136,7 @@ class Wan(Backbone):
             # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
             # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
-        behind = size.convolutions if pretrained is None else None
+        behind = size.convolutions
         features = behind.dim if behind else 0
         more = prod(patch.kernel_size) * (interface.out_channels + features - spec.channels)
         self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
@@ -146,6 +147,10 @@ class Wan(Backbone):
     def divisor(self) -> tuple[int, int]:
         _, rows, columns = self.wan.config.patch_size
         return rows, columns
+
+    @property
+    def transformer(self) -> tuple[str, nn.Module]:
+        return "wan", self.wan
 
     @property
     def units(self) -> Sequence[nn.Module]:

@@ -1,4 +1,4 @@
-"""A source of keyframes whose latents have other statistics than those asked for."""
+"""A source of keyframes whose latents are renormalised to other statistics."""
 
 from dataclasses import replace
 from typing import final

@@ -50,7 +50,7 @@ class KeyframeSampler(ABC):
 
     of_step: ClassVar[int]
 
-    def __init__(self, steps: int = 20, guidance: float = 3.0, shift: float = 1.0):
+    def __init__(self, steps: int = 20, guidance: float = 2.0, shift: float = 4.0):
         if steps < 1:
             raise BadValue("steps", steps, "at least 1")
         if not (isfinite(guidance) and guidance >= 0):

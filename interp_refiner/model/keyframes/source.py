@@ -1,4 +1,4 @@
-"""Where keyframes come from: a request says which ones, a source returns their latents."""
+"""Sources of keyframes: a request lists the keyframes, and a source returns their latents."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Keyframes of a text-to-video model as it is: the whole clip is sampled, some of its frames are kept."""
+"""Keyframes from a text-to-video model without training: samples the whole clip and keeps some of its frames."""
 
 import copy
 import json

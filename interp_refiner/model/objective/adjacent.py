@@ -1,4 +1,4 @@
-"""From one level to the next: the step that a cascade of levels takes, kept for comparison."""
+"""The step from one level to the next finer one, kept for comparison."""
 
 from jaxtyping import Float
 from torch import Tensor

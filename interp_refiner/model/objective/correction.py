@@ -1,4 +1,4 @@
-"""The default objective: what has to be added to the interpolation."""
+"""The default objective: the correction that is added to the interpolation."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""A one-step sampler: the distribution itself is scored, not its mean."""
+"""One-step samples, trained with a score of the distribution instead of its mean."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Choosing among hypotheses: a gate per position, for objectives that add a correction to the interpolation."""
+"""A gate per position that chooses among hypotheses, for objectives that add a correction to the interpolation."""
 
 from abc import ABC
 from math import exp, isfinite

@@ -1,4 +1,4 @@
-"""From a network's output to a clean estimate, and from a clean estimate to a loss (docs/method.md, Objectives)."""
+"""The base class of objectives: output to clean estimate, clean estimate to loss (docs/method.md, Objectives)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -116,12 +116,14 @@ class Objective(nn.Module, ABC):
         estimates_finer: the estimate is of the next finer level (``Corrupted.finer``) and of the clean clip at level 1
             only, so a clip is sampled level by level.
         fully_corrupted_only: the estimate is defined at ``tau = 1`` alone, so no sampler may leave it.
+        distilled: the estimate is a sample, the end of a teacher's ODE, and no mean.
     """
 
     samples: int = 1
     zero_start: ClassVar[bool] = False
     estimates_finer: ClassVar[bool] = False
     fully_corrupted_only: ClassVar[bool] = False
+    distilled: ClassVar[bool] = False
 
     def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0):
         super().__init__()
@@ -167,10 +169,20 @@ class Objective(nn.Module, ABC):
 
     def forward(self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted) -> Loss:
         """The loss of one batch; observes the interpolation's error on the way."""
-        free, reference = ~corrupted.given, self.reference(corrupted)
-        error, temporal = squared_error(self.clean_estimate(output, corrupted), reference, free)
-        unrefined_error, _ = squared_error(self.unrefined(corrupted), reference, free)
+        loss = self.against(self.clean_estimate(output, corrupted), self.reference(corrupted), corrupted)
+        self.observe(corrupted)
+        return loss
+
+    def against(
+        self, estimate: Float[Tensor, "b c t *space"], reference: Float[Tensor, "b c t *space"], corrupted: Corrupted
+    ) -> Loss:
+        """The loss of a clean estimate that should have been ``reference``, in units of ``V_s``. Pure."""
+        error, temporal = squared_error(estimate, reference, ~corrupted.given)
         weight = 1 / self.level_error(corrupted.level)
-        self.level_error.observe(unrefined_error, corrupted.level)
         total = (weight * (error + self.temporal_weight * temporal)).mean()
         return Loss(total=total, error=error.detach().mean(), temporal=temporal.detach().mean())
+
+    def observe(self, corrupted: Corrupted) -> None:
+        """Adds the error of what the model starts from to ``V_s``."""
+        error, _ = squared_error(self.unrefined(corrupted), self.reference(corrupted), ~corrupted.given)
+        self.level_error.observe(error, corrupted.level)

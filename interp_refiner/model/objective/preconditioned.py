@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample, precise
 from interp_refiner.model.objective.mixture import Gate, Mixture
 
 FASTER = (
@@ -65,19 +65,19 @@ class ResidualArc(nn.Module):
         zbar = corrupted.interpolation
         doubt = per_frame(corrupted.noise_profile, zbar).square()
         if corrupted.local_scale is None:
-            doubt = doubt * (1 - corrupted.confidence.float()).unsqueeze(1)
+            doubt = doubt * (1 - precise(corrupted.confidence)).unsqueeze(1)
         else:
-            doubt = doubt * corrupted.local_scale.float().square()
-        of_channel = self.variance * (FASTER * self.log_variance.float()).exp()
+            doubt = doubt * precise(corrupted.local_scale).square()
+        of_channel = self.variance * (FASTER * precise(self.log_variance)).exp()
         return (of_channel.view(1, -1, *[1] * (zbar.ndim - 2)) * doubt + TINY).sqrt()
 
     def forward(self, corrupted: Corrupted) -> OnArc:
         zbar, sd = corrupted.interpolation, self.deviation(corrupted)
         signal = (1 - per_sample(corrupted.tau, zbar)) * sd
-        noise = per_sample(corrupted.tau, zbar) * corrupted.amplitude.float()
+        noise = per_sample(corrupted.tau, zbar) * precise(corrupted.amplitude)
         length = (signal.square() + noise.square() + TINY**2).sqrt()
         angle = torch.atan2(noise + (noise == 0), signal)  # given frames, with neither, count as noise
-        return OnArc(sd, angle, (corrupted.x - zbar).float() / length)
+        return OnArc(sd, angle, precise(corrupted.x - zbar) / length)
 
 
 class Preconditioned(Mixture):

@@ -1,6 +1,7 @@
-"""From keyframes and a trained refiner to a video."""
+"""Samplers: from keyframes and a trained refiner to a video."""
 
 from interp_refiner.model.sampler.bridge import Bridge, Step, bridge, steps_along
+from interp_refiner.model.sampler.consistency import Consistency, consistency
 from interp_refiner.model.sampler.guidance import ClassifierFree, CleanEstimate, Guidance, NoGuidance, classifier_free
 from interp_refiner.model.sampler.sampler import Hierarchical, OneJump, Sampler, hierarchical, one_jump
 from interp_refiner.model.sampler.spacing import Arc, Even, Spacing
@@ -10,6 +11,7 @@ __all__ = [
     "Bridge",
     "ClassifierFree",
     "CleanEstimate",
+    "Consistency",
     "Even",
     "Guidance",
     "Hierarchical",
@@ -20,6 +22,7 @@ __all__ = [
     "Step",
     "bridge",
     "classifier_free",
+    "consistency",
     "hierarchical",
     "one_jump",
     "steps_along",

@@ -1,4 +1,4 @@
-"""How strongly a sample follows its prompt."""
+"""Classifier-free guidance."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable

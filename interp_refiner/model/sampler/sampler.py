@@ -45,9 +45,11 @@ class Sampler(ABC):
 
     Attributes:
         descends: it goes down level by level, so an estimate of the next finer level is all that it needs.
+        of_distilled: it takes every estimate for a sample, so it needs a model that was distilled.
     """
 
     descends: ClassVar[bool] = False
+    of_distilled: ClassVar[bool] = False
 
     def __init__(self, guidance: Guidance | None = None):
         self.guidance = guidance or NoGuidance()
@@ -62,6 +64,10 @@ class Sampler(ABC):
     def leaves_start(self) -> bool:
         """Whether it asks for clean estimates at ``tau < 1``."""
         return False
+
+    def of_steps(self, steps: int) -> "Sampler":
+        """The same sampler with another number of steps; itself where it has none to choose."""
+        return self
 
     @abstractmethod
     def evaluations(self, num_levels: int) -> int:

@@ -1,4 +1,4 @@
-"""Where the steps of a bridge stand, and the clock by which their clean estimates are extrapolated."""
+"""The bridge times of the steps, and the time variable in which clean estimates are extrapolated."""
 
 import math
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""What happens around training: averaging, figures, pictures."""
+"""Callbacks of training: averages, figures, pictures."""
 
 from interp_refiner.training.callback.ema import CHECKPOINT_KEY, EMA
 from interp_refiner.training.callback.loss_bound import LossBound

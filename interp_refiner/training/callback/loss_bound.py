@@ -1,4 +1,4 @@
-"""A run whose loss has to fall."""
+"""Stops a run whose loss does not fall."""
 
 from typing import Any, final
 

@@ -1,4 +1,4 @@
-"""Optimizer steps whose loss or gradient is not finite."""
+"""Skips optimizer steps whose loss or gradient is not finite."""
 
 import logging
 from typing import Any, final

@@ -1,4 +1,4 @@
-"""Ending a run on request, with a checkpoint."""
+"""Ends a run on a signal, with a checkpoint."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""Where the time of a step goes."""
+"""Profiles the time of a step."""
 
 from typing import final
 

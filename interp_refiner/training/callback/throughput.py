@@ -1,4 +1,4 @@
-"""How fast training goes, how much of the device it uses, and how much of it is spent waiting for data."""
+"""Logs the speed of training, the utilisation of the device, and the time spent waiting for data."""
 
 from typing import Any, final
 

@@ -1,4 +1,4 @@
-"""Validation results as people read them: per level, interpolation against refinement."""
+"""Prints validation results as a table: interpolation and refinement, per level."""
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn

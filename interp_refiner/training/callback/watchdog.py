@@ -1,4 +1,4 @@
-"""A run that hangs says what it was waiting for, and ends."""
+"""Ends a run that hangs, and says what it waited for."""
 
 import faulthandler
 import logging

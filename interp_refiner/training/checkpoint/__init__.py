@@ -1,4 +1,4 @@
-"""Checkpoints that survive what happens in days: written whole or not at all, checked before they are used."""
+"""Robust checkpoints: written atomically, and checked before use."""
 
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.exported import (
@@ -6,6 +6,7 @@ from interp_refiner.training.checkpoint.exported import (
     SHIPPED,
     SHIPPED_FOLDER,
     SHIPPED_KEYFRAMES,
+    SHIPPED_ONE_STEP,
     is_exported,
     located,
 )
@@ -13,6 +14,7 @@ from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
 from interp_refiner.training.checkpoint.run_folder import (
     CONFIG_FILE,
+    FAKE,
     LAST_CHECKPOINT,
     find_checkpoint,
     load_weights,
@@ -35,6 +37,7 @@ from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, re
 
 __all__ = [
     "CONFIG_FILE",
+    "FAKE",
     "INDEX",
     "LAST",
     "LAST_CHECKPOINT",
@@ -43,6 +46,7 @@ __all__ = [
     "SHIPPED",
     "SHIPPED_FOLDER",
     "SHIPPED_KEYFRAMES",
+    "SHIPPED_ONE_STEP",
     "AtomicCheckpointIO",
     "RollingCheckpoint",
     "by_name",

@@ -1,4 +1,4 @@
-"""Lightning's checkpoint files, written whole or not at all."""
+"""Writes Lightning's checkpoint files atomically."""
 
 import logging
 from pathlib import Path

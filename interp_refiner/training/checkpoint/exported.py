@@ -5,16 +5,18 @@ from pathlib import Path
 from interp_refiner.core import BadValue, fetch
 
 INDEX = "model_index.json"  # in every exported folder
-SHIPPED = "shipped"
+SHIPPED, SHIPPED_ONE_STEP = "shipped", "shipped_one_step"
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 SHIPPED_FOLDER, SHIPPED_KEYFRAMES = WEIGHTS / "moving_shapes", WEIGHTS / "moving_shapes_keyframes"
-ALLOWED = (
-    f"a run folder with config.yaml, a checkpoint file inside one, an exported folder or one on the hub, or {SHIPPED}"
-)
+REFINERS = {SHIPPED: SHIPPED_FOLDER, SHIPPED_ONE_STEP: WEIGHTS / "moving_shapes_one_step"}
+PLACES = "a run folder with config.yaml, a checkpoint file inside one, an exported folder or one on the hub"
+ALLOWED = f"{PLACES}, {SHIPPED_ONE_STEP} or {SHIPPED}"
 
 
 def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
-    """Where a checkpoint lies: ``shipped`` names the weights in the package, anything else is a path or on the hub.
+    """Where a checkpoint lies: a path, on the hub, or in the package.
+
+    ``shipped`` and ``shipped_one_step`` name the weights in the package.
 
     Args:
         checkpoint: the path or name.
@@ -23,14 +25,14 @@ def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
     Raises:
         BadValue: a plain word that is neither, a package without these weights, or as :func:`fetch`.
     """
-    if str(checkpoint) == SHIPPED:
-        shipped = SHIPPED_KEYFRAMES if name == "keyframes" else SHIPPED_FOLDER
+    named = {SHIPPED: SHIPPED_KEYFRAMES} if name == "keyframes" else REFINERS
+    if (shipped := named.get(str(checkpoint))) is not None:
         if not is_exported(shipped):
             raise BadValue(name, checkpoint, f"a path, because this package comes without {shipped.name}")
         return shipped
     path = Path(checkpoint).expanduser()
     if not path.exists() and path.name == str(checkpoint):
-        raise BadValue(name, checkpoint, ALLOWED, [SHIPPED])
+        raise BadValue(name, checkpoint, ALLOWED, named)
     return fetch(name, checkpoint)
 
 

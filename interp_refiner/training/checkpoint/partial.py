@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writes a file atomically."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The last checkpoints of a run, from which it can go on exactly."""
+"""Keeps the last checkpoints of a run, which resume it exactly."""
 
 import logging
 import os

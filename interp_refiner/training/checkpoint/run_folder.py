@@ -1,4 +1,4 @@
-"""From the name of a run to its folder, its newest whole checkpoint and the weights in it."""
+"""Finds the folder of a run, its newest whole checkpoint and the weights in it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,7 @@ from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoi
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
+FAKE = "fake."  # before the names of a network's weights that only distillation needs
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
@@ -81,8 +82,10 @@ def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     Raises:
         BadValue: they are of another module than the run's config describes.
     """
+    own = module.state_dict()
     weights = read_weights(checkpoint_file, module, ema)
-    if faults := state_faults(module.state_dict(), weights):
+    weights = {name: value for name, value in weights.items() if name in own or not name.startswith(FAKE)}
+    if faults := state_faults(own, weights):
         described = checkpoint_file.parents[1] / CONFIG_FILE
         raise BadValue("checkpoint", checkpoint_file, f"the weights of the run that {described} describes: {faults}")
     module.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""Whether a run can go on from a checkpoint: asked before anything of its folder is touched."""
+"""Checks whether a run can resume from a checkpoint, before its folder changes."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints in which every process keeps its own shard: a folder written whole, read whole under any strategy."""
+"""Sharded checkpoints: folders in which every process writes its shard, readable under any strategy."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Which checkpoints of a folder are whole."""
+"""Finds the undamaged checkpoints of a folder."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""What was run: the record in a run's folder, who may make which run, and the log book."""
+"""Records of runs: the record in a run's folder, claims against duplicates, and the log book."""
 
 from interp_refiner.training.record.claim import Claimed, claim
 from interp_refiner.training.record.log_book import LogBook, without_folders

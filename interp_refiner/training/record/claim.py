@@ -1,4 +1,4 @@
-"""One run of an identity at a time: claims that the system itself takes back from processes that have died.
+"""Claims, so that the same run exists only once at a time; the system releases the claims of dead processes.
 
 A claim is a lock (``flock``) on the file ``<folder>/<identity>``, which holds the name of the run folder. The kernel
 lets go of it when the process that holds it ends, however it ends, so there are no stale claims to be told from live

@@ -1,4 +1,4 @@
-"""What of a config decides the result: not where things are, on what devices, and what is logged of it."""
+"""The part of a config that affects the result: without paths, devices and loggers."""
 
 import copy
 import hashlib

@@ -1,4 +1,4 @@
-"""A run as the lab sees it: claimed by one process, recorded while it runs, entered in the log book when it ends."""
+"""The life of a run: claimed by one process, recorded while it runs, entered in the log book when it ends."""
 
 import copy
 import logging

@@ -1,4 +1,4 @@
-"""What a run says about itself while it runs and afterwards: ``status.json`` in its folder.
+"""The record of a run, ``status.json`` in its folder.
 
 It is there from the first second, written whole every time, and does not depend on how the run ends:
 

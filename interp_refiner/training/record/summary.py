@@ -1,4 +1,4 @@
-"""What a training leaves and prints at its end."""
+"""The summary that a training writes and prints at its end."""
 
 import json
 import shlex

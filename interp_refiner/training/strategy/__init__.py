@@ -1,4 +1,4 @@
-"""How a backbone is spread over processes, beside Lightning's own strategies."""
+"""Strategies that distribute a backbone over processes, in addition to Lightning's."""
 
 from interp_refiner.training.strategy.parallelize import gather, parallelize, release
 from interp_refiner.training.strategy.sharded import FSDP2, HSDP, SequenceParallel, Sharded

@@ -1,4 +1,4 @@
-"""Sharding a backbone: block by block, so that only the blocks at work are whole."""
+"""Shards a backbone block by block, so only the blocks in use are gathered."""
 
 from collections.abc import Iterator
 from dataclasses import replace

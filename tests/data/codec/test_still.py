@@ -90,5 +90,5 @@ def test_a_still_stands_for_the_middle_of_what_its_latent_frame_codes(causal: Wa
 
 
 def test_refuses_a_negative_context() -> None:
-    with pytest.raises(BadValue, match="context=-1: expected latent frames, at least 0"):
+    with pytest.raises(BadValue, match="context=-1: expected latent frames >= 0"):
         Still(-1)

@@ -54,7 +54,7 @@ def test_the_swept_keys_and_what_is_plotted_against_which(sweep):
         "none, sigma=0.0",
         *(f"{c}, sigma={s}" for c in ("dist", "gauss") for s in (0.1, 0.3)),
     }
-    with pytest.raises(BadValue, match=r"against=sigma: expected a key that .*did you mean 'corruption\.sigma'\?"):
+    with pytest.raises(BadValue, match=r"against=sigma: expected a key in which .*did you mean 'corruption\.sigma'\?"):
         compared(sweep, against="sigma")
 
 

@@ -70,14 +70,14 @@ def test_fid_compares_inception_features_as_published(weights):
 
 @pytest.mark.parametrize("name", ["lpips", "fid", "fvd"])
 def test_a_missing_file_is_said_with_its_key_and_what_is_needed(name):
-    said = rf"metric\.{name}\.weights=nowhere\.pt: expected the path of .*TorchScript.* never fetched"
+    said = rf"metric\.{name}\.weights=nowhere\.pt: expected the path of .*TorchScript.* never downloaded"
     with pytest.raises(BadValue, match=said):
         metric_of(name, f"metric.{name}.weights=nowhere.pt")
 
 
 @pytest.mark.parametrize("name", ["lpips", "fid", "fvd"])
 def test_asked_for_without_its_file_it_says_which_it_needs(name):
-    with pytest.raises(BadValue, match=rf"metric\.{name}\.weights=None: expected the path of .*never fetched"):
+    with pytest.raises(BadValue, match=rf"metric\.{name}\.weights=None: expected the path of .*never downloaded"):
         metric_of(name)
 
 

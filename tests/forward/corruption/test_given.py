@@ -209,7 +209,7 @@ def test_ends_may_be_missing_beside_given_frames():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: GivenFrames([]), r"frames=\[\]: expected different frame indices"),
+        (lambda: GivenFrames([]), r"frames=\[\]: expected distinct frame indices"),
         (lambda: GivenFrames([3, 3]), r"frames=\[3, 3\]"),
         (lambda: GivenFrames([-1]), r"frames=\[-1\]"),
         (lambda: GivenFrames([2, 21]).check((4, 21, 4, 6)), r"frames=\[2, 21\]: expected indices from 0 to 20"),

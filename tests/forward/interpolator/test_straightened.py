@@ -105,7 +105,7 @@ def test_bad_settings_are_named():
         Straightened(Linear(), width=0)
     with pytest.raises(BadValue, match="straight_channels=8: expected at least channels=16"):
         Straightened(Linear(), straight_channels=8)
-    with pytest.raises(BadValue, match="inner=InPixels: expected an interpolator of latents"):
+    with pytest.raises(BadValue, match="inner=InPixels: expected one in latents"):
         Straightened(InPixels(FlowWarp(channels=3, stride=2), PatchDCT()))
     with pytest.raises(BadValue, match=r"latents=\(2, 4, 7, 6, 8\): expected video \[b, 16, t, h, w\]"):
         Straightened(Linear())(clip(), mask(0, 6))

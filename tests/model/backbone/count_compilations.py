@@ -39,10 +39,16 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         compiled(corrupted)
         compiled(corrupted)
+    validated = counters["stats"]["unique_graphs"]
+    sizes = [clip(frames, space) for frames, space in ((5, (8, 6)), (5, (6, 8)), (3, (8, 6)))]
+    for _ in range(3):  # buckets take turns
+        for other in sizes:
+            loss_and_gradients(compiled, other)
     return {
+        "graphs_of_two_more_sizes": counters["stats"]["unique_graphs"] - validated,
         "graph_breaks": sum(counters["graph_break"].values()),
         "graphs_after_each_step": graphs,
-        "graphs_after_validation": counters["stats"]["unique_graphs"],
+        "graphs_after_validation": validated,
         "loss_error": max(errors),
         "gradient_error": worst,
         "same_names": list(compiled.state_dict()) == list(plain.state_dict()),

@@ -5,12 +5,14 @@ from typing import Any
 
 from interp_refiner.core import ClipSpec
 from interp_refiner.model.backbone import (
+    LTX,
     Backbone,
     Blocks,
     Conditioning,
     Factorised,
     FactorisedSize,
     Interface,
+    LTXSize,
     MaskedKeyframes,
     Trajectory,
     TrajectorySize,
@@ -18,12 +20,12 @@ from interp_refiner.model.backbone import (
     WanSize,
 )
 
-SIZES: dict[type[Backbone], type] = {Wan: WanSize, Factorised: FactorisedSize, Trajectory: TrajectorySize}
+SIZES: dict[type[Backbone], type] = {Wan: WanSize, LTX: LTXSize, Factorised: FactorisedSize, Trajectory: TrajectorySize}
 
 
 def made(kind: type[Backbone], spec: ClipSpec, **settings: Any) -> Any:
     """A backbone for clips of ``spec``; ``settings`` of its own stay as they are."""
-    if kind is Wan:
+    if kind in (Wan, LTX):
         settings = {"keyframe_channels": MaskedKeyframes(), **settings}
 
     def part(of: type, **known: Any) -> Any:

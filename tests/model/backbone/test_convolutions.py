@@ -9,7 +9,7 @@ from interp_refiner.model.backbone.convolutions import ConvolutionalHead
 from tests.factories import spec_of
 from tests.helpers import build
 from tests.model.backbone.made import made
-from tests.model.backbone.small_wan import SIZE, clip, small_wan
+from tests.model.backbone.small_wan import SIZE, clip, save_base, small_wan
 
 
 def test_they_add_nothing_before_training():
@@ -20,6 +20,15 @@ def test_they_add_nothing_before_training():
     shared = built["without"].state_dict()
     assert not built["with"].load_state_dict(shared, strict=False).unexpected_keys
     torch.testing.assert_close(built["with"](corrupted), built["without"](corrupted), rtol=0, atol=0)
+
+
+def test_they_stand_behind_pretrained_weights_too(tmp_path):
+    save_base(tmp_path)
+    seen, spec = Shown(torch.randn(1, 16, 4, 8, 6), torch.rand(1, 4) * 1000), spec_of(16, text_dim=32)
+    settings = {"num_hypotheses": 0, "pretrained": str(tmp_path)}
+    base, more = (made(Wan, spec, convolutions=behind, **settings) for behind in (None, Convolutions(dim=8)))
+    assert more.convolutions is not None
+    torch.testing.assert_close(more(seen), base(seen), rtol=0, atol=0)
 
 
 def test_a_silent_network_can_learn():

@@ -9,11 +9,12 @@ import torch
 from interp_refiner.config.check import locate_target
 from interp_refiner.core import Corrupted, per_frame
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.model.backbone import Backbone, Factorised, Global, PerFrame, Trajectory, Wan
+from interp_refiner.model.backbone import LTX, Backbone, Factorised, Global, PerFrame, Trajectory, Wan
 from tests.factories import corrupted_clip
 from tests.helpers import build, group_config, group_members
 from tests.model.backbone import small_trajectory
 from tests.model.backbone.small_factorised import small_factorised
+from tests.model.backbone.small_ltx import small_ltx
 from tests.model.backbone.small_wan import small_wan
 
 
@@ -53,6 +54,9 @@ def with_maps(corrupted):
 KINDS = {
     Wan: Kind(
         small_wan, lambda batch: corrupted_clip(batch=batch)[:2], lambda model: model.wan.proj_out.weight, with_text
+    ),
+    LTX: Kind(
+        small_ltx, lambda batch: corrupted_clip(batch=batch)[:2], lambda model: model.ltx.proj_out.weight, with_text
     ),
     Factorised: Kind(
         small_factorised, lambda batch: corrupted_clip(batch=batch)[:2], lambda model: model.head.weight, with_text

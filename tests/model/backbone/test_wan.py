@@ -84,7 +84,10 @@ def test_pretrained_weights_come_from_a_folder_saved_by_diffusers(tmp_path):
 WRONG = {
     "missing": (lambda w: [w.pop(name) for name in list(w) if ".ffn." in name], r"blocks\.0\.ffn\..* more are missing"),
     "left over": (lambda w: w.update({"blocks.7.norm2.bias": torch.ones(1)}), r"blocks\.7\.norm2\.bias is unknown"),
-    "compiled": (lambda w: w.update({f"_orig_mod.{name}": w.pop(name) for name in list(w)}), r"take _orig_mod\. out"),
+    "compiled": (
+        lambda w: w.update({f"_orig_mod.{name}": w.pop(name) for name in list(w)}),
+        r"remove _orig_mod\. from",
+    ),
     "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"head\.head\.weight is missing"),
 }
 

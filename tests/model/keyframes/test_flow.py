@@ -76,7 +76,7 @@ def test_every_sample_has_positions_of_its_own():
 
 def test_a_token_of_several_frames_has_no_position():
     network, of = random_wan(patch_size=(2, 2, 2)), keyframes([0, 4])
-    with pytest.raises(BadValue, match=r"patch_size=\[2, 2, 2\]: expected 1 frame a token"):
+    with pytest.raises(BadValue, match=r"patch_size=\[2, 2, 2\]: expected 1 frame per token"):
         network(Shown(of.latents, torch.ones(3, 2), of.text, positions=of.positions))
 
 

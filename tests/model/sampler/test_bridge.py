@@ -209,7 +209,7 @@ def test_fresh_noise_is_as_correlated_as_the_corruptions():
 
 def test_several_steps_without_noise_are_refused_with_a_hint():
     corrupted, corruption, draws = corrupted_clip("corruption=none")
-    with pytest.raises(BadValue, match=r"sampler\.steps=4: expected 1 on corruption=none.*one_jump"):
+    with pytest.raises(BadValue, match=r"sampler\.steps=4: expected 1 with corruption=none.*one_jump"):
         Bridge(4)(lambda state: state.x, corrupted, draws, corruption)
     torch.testing.assert_close(Bridge(1)(lambda _: corrupted.clean, corrupted, draws, corruption), corrupted.clean)
 

@@ -52,7 +52,7 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(run_folder, tmp_path):
     config = OmegaConf.load(tmp_path / "old" / "config.yaml")
     del config.corruption.drawn
     OmegaConf.save(config, tmp_path / "old" / "config.yaml")
-    with pytest.raises(BadValue, match=r"^checkpoint=.*old: expected a run of this version: an older one wrote it"):
+    with pytest.raises(BadValue, match=r"^checkpoint=.*old: expected a run of this version; an older version wrote"):
         load_run(tmp_path / "old")
 
 

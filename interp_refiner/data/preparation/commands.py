@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
@@ -27,6 +26,10 @@ from interp_refiner.data import (
 )
 from interp_refiner.data import verify as verify_shards
 from interp_refiner.data.dataset import declared_metadata
+from interp_refiner.data.mixed import bucket_names
+from interp_refiner.data.preparation.embed import embed
+from interp_refiner.data.preparation.process import Process
+from interp_refiner.data.preparation.report import PAGE
 from interp_refiner.data.shards.storage import holds_shards
 from interp_refiner.data.verify import Report, verify_anchors
 
@@ -66,23 +69,28 @@ class AnchorSettings(Settings):
 
 @dataclass
 class EncodeSettings(Settings):
-    """Top-level values of ``conf/prepare/encode.yaml``; see :class:`VideoEncoder`."""
+    """Top-level values of ``conf/prepare/encode.yaml``; see :class:`VideoEncoder` and :meth:`Process.here`."""
 
     source: str = ""
     captions: str | None = None
     output: str = ""
     videos_per_shard: int = 32
     threads: int = 4
+    batch_size: int = 1
+    rank: int | None = None
+    world_size: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass
 class EmbedSettings(Settings):
-    """Top-level values of ``conf/prepare/embed.yaml``."""
+    """Top-level values of ``conf/prepare/embed.yaml``; see :func:`embed` and :meth:`Process.here`."""
 
     prompts: str | None = None
     negative: str = ""
     output: str = ""
+    rank: int | None = None
+    world_size: int | None = None
 
 
 def cut_clip(cfg: DictConfig) -> None:
@@ -112,24 +120,30 @@ def write_shapes(cfg: DictConfig) -> None:
 
 def encode_videos(cfg: DictConfig) -> None:
     """A folder of videos with captions, encoded."""
+    process = Process.here(cfg.rank, cfg.world_size)
+    process.take_gpu()
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser())
     source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
     videos = find_videos(source, captions, cut.suffixes)
-    parts = build(cfg.codec), build(cfg.text), cut
-    encoder = VideoEncoder(
-        *parts, videos_per_shard=cfg.videos_per_shard, threads=cfg.threads, device=device(cfg.device)
-    )
+    parts = build(cfg.codec).to(device(cfg.device)), build(cfg.text), cut, build(cfg.quality)
+    encoder = VideoEncoder(*parts, *(cfg[name] for name in ("videos_per_shard", "threads", "batch_size")))
     try:
-        encoded = encoder.write(videos, output)
+        encoded = encoder.write(videos, output, process)
     except KeyboardInterrupt:
         raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
     console = terminal()
+    if encoded.missing:
+        said = f"{process} is done, {encoded.missing} chunks of others are not; whoever is last makes {output}"
+        console.print(said, soft_wrap=True)
+        return
     for name, reason in encoded.skipped.items():
         console.print(f"skipped {name}: {reason}", soft_wrap=True)
     for mode, distance in encoded.still_gap.items():
         later = sum(distance[1:]) / max(1, len(distance) - 1)
         console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
+    for fault, count in encoded.left_out.items():
+        console.print(f"{count} clips are left out: {fault}", soft_wrap=True)
     for remark, names in grouped(encoded.remarks).items():
         console.print(f"{remark}: {len(names)} videos, such as {names[0]}", soft_wrap=True)
     for reason, names in walked(source, cut.suffixes)[1].items():
@@ -137,6 +151,7 @@ def encode_videos(cfg: DictConfig) -> None:
     without = sum(not video.caption for video in videos if video.name not in encoded.skipped)
     counted = f"{len(videos)} videos, {len(encoded.skipped)} skipped, {without} of the others without a caption"
     console.print(counted, soft_wrap=True)
+    console.print(f"brightness, motion, sharpness and cuts of the clips: {output / PAGE}", soft_wrap=True)
     tell(output)
 
 
@@ -155,14 +170,13 @@ def embed_prompts(cfg: DictConfig) -> None:
     lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
     prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
     prompts["negative"] = cfg.negative
+    process = Process.here(cfg.rank, cfg.world_size)
+    process.take_gpu()
     encoder = build(cfg.text)
-    output.mkdir(parents=True, exist_ok=True)
-    for name, prompt in prompts.items():
-        torch.save(encoder.encode([prompt])[0].cpu().clone(), output / f"{name}.pt")
-    about = {"text": encoder.describe(), "prompts": prompts}
-    (output / "prompts.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    missing = embed(encoder, prompts, output, process)
     shape = [encoder.length, encoder.dim]
-    terminal().print(f"{output}: {len(prompts)} embeddings {shape}", soft_wrap=True)
+    others = f", {missing} of other processes missing" if missing else ""
+    terminal().print(f"{output}: {len(prompts)} embeddings {shape}{others}", soft_wrap=True)
 
 
 def prompt_lines(file: Path) -> list[str]:
@@ -189,6 +203,8 @@ def verify_folders(cfg: DictConfig) -> None:
     """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
     stores = build(cfg.stores)
     folders = {"": cfg.root, **{split: inside(cfg.root, split) for split in cfg.splits}}
+    sizes = {split: bucket_names(stores.open(folder)) for split, folder in folders.items()}
+    folders |= {f"{split}/{size}": inside(folders[split], size) for split in sizes for size in sizes[split]}
     opened = {split: storage for split, folder in folders.items() if (storage := stores.open(folder)).holds_shards()}
     if not opened:
         raise BadValue("root", cfg.root, f"a folder with shards, or with {' or '.join(cfg.splits)} that have them")
@@ -222,7 +238,7 @@ def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
     console = terminal()
-    for split in sorted(path.parent for path in root.glob("*/dataset.json")):
+    for split in sorted(path.parent for path in root.glob("**/dataset.json")):
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
     console.print(

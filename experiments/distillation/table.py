@@ -1,0 +1,43 @@
+"""The tables of README.md: ``python experiments/distillation/table.py`` reads ``figures.json``, prints Markdown."""
+
+import json
+from pathlib import Path
+
+from interp_refiner.evaluation.report import markdown_table
+
+KEYFRAMES = {"1": "8", "2": "5"}
+TEACHER = "bridge, 16 steps"
+METHODS = [TEACHER, "bridge, 4 steps", "student, 1 step", "student, 2 steps", "student, 4 steps"]
+METHODS += ["mean and scaled noise", "mean", "interpolation"]
+PLAIN = ["energy_score", "spread_skill", "inside_motion", "flicker", "high_frequency"]
+
+
+def row(level: str, found: dict, method: str) -> list[str]:
+    """One method at one level."""
+    values = {(r["measure"], r["against"]): r for r in found["records"] if r["method"] == method}
+
+    def told(measure: str, against: str | None = None) -> str:
+        r = values.get((measure, against))
+        if r is None:
+            return "–"
+        return f"{r['value']:.3f}" + (f" ({r['low']:.2f}..{r['high']:.2f})" if against else "")
+
+    end = found["endpoint error"].get(method)
+    jumps = method in ("student, 2 steps", "student, 4 steps") or end is None  # of other noise: they end elsewhere
+    endpoint = "–" if jumps else f"{end[0]:.4f} ({end[1]:.4f}..{end[2]:.4f})"
+    return [
+        KEYFRAMES[level],
+        method,
+        endpoint,
+        told("mse_ratio", "interpolation"),
+        told("frechet_ratio", TEACHER),
+        *map(told, PLAIN),
+    ]
+
+
+if __name__ == "__main__":
+    figures = json.loads(Path(__file__).with_name("figures.json").read_text())
+    headings = ["keyframes", "", "endpoint error / mean's", "MSE / base", "Frechet / teacher's", "energy score"]
+    headings += ["spread / skill", "motion in gaps", "flicker", "high frequencies"]
+    print(figures["clips measured"], "clips")
+    print(markdown_table(headings, [row(n, found, m) for n, found in figures["levels"].items() for m in METHODS]))

@@ -1,0 +1,232 @@
+"""A data set that is being made: chunks of videos, each of them written whole or not at all.
+
+    <output>.partial/encode.json        settings, statistics: the same for every process
+    <output>.partial/chunks/00007.json  what became of the videos of chunk 7: there once its shards are
+    <output>.partial/train/shard-00007.tar
+
+At the end the records go into ``encode.json``, every split gets its ``dataset.json``, and the folder its own name.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data.preparation.cut import SPLITS
+from interp_refiner.data.preparation.decoding import Done
+from interp_refiner.data.preparation.quality import Measures
+from interp_refiner.data.preparation.report import counted, write_report
+from interp_refiner.data.preparation.videos import Video
+from interp_refiner.data.shards import BUCKETS_FILE, DatasetMetadata, Sample, ShardWriter
+
+SETTINGS_FILE = "encode.json"
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was written.
+
+    Attributes:
+        clips: of every split.
+        left_out: clips that are not among them for their quality, by reason.
+        skipped: why videos were left out, by their paths below the source.
+        remarks: what was converted or ignored of the others, see :attr:`Film.remarks`.
+        still_gap: see :func:`still_gap`.
+        missing: chunks that other processes still work on; the last of them makes the data set whole.
+    """
+
+    clips: dict[str, int]
+    left_out: dict[str, int]
+    skipped: dict[str, str]
+    remarks: dict[str, list[str]]
+    still_gap: dict[str, list[float]]
+    missing: int = 0
+
+    @classmethod
+    def of(cls, state: dict[str, Any], missing: int = 0) -> "Encoded":
+        """What the records in a folder's state say together."""
+        chunks = [{"left_out": {}, "remarks": {}} | state["chunks"][number] for number in sorted(state["chunks"])]
+        skipped = {name: reason for chunk in chunks for name, reason in sorted(chunk["skipped"].items())}
+        remarks = {name: found for chunk in chunks for name, found in sorted(chunk["remarks"].items())}
+        clips = dict.fromkeys(SPLITS, 0)
+        for folder, count in ((folder, count) for chunk in chunks for folder, count in chunk["clips"].items()):
+            clips[folder.partition("/")[0]] += count
+        left_out = sum((Counter(chunk["left_out"]) for chunk in chunks), Counter[str]())
+        return cls(clips, dict(left_out.most_common()), skipped, remarks, state["still_gap"], missing)
+
+
+@final
+class Chunks:
+    """The folder of a data set, whole or not.
+
+    Args:
+        output: of the data set.
+    """
+
+    def __init__(self, output: Path):
+        self.output = output
+        self.partial = output.with_name(f"{output.name}.partial")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the data set is there, or something else in its place."""
+        return self.output.is_dir() and any(self.output.iterdir())
+
+    @property
+    def is_begun(self) -> bool:
+        return (self.partial / SETTINGS_FILE).is_file()
+
+    def state(self) -> dict[str, Any]:
+        """What the folder says of itself, with the records of all chunks that are done."""
+        folder = self.output if self.is_whole else self.partial
+        file = folder / SETTINGS_FILE
+        if not file.is_file():
+            raise BadValue("output", folder, "a new or empty folder: it holds files already")
+        state = json.loads(file.read_text())
+        records = {int(path.stem): json.loads(path.read_text()) for path in (folder / "chunks").glob("*.json")}
+        return {**state, "chunks": {int(number): found for number, found in state["chunks"].items()} | records}
+
+    def begin(self, state: dict[str, Any]) -> None:
+        """Makes the folder; ``state`` has no chunks."""
+        (self.partial / "chunks").mkdir(parents=True, exist_ok=True)
+        _save(self.partial / SETTINGS_FILE, state)
+
+    def is_done(self, number: int) -> bool:
+        """Whether the chunk has been written."""
+        return self._record(number).is_file()
+
+    def save(self, number: int, record: Record) -> None:
+        """The chunk is done: its shards are there."""
+        _save(self._record(number), record)
+
+    def finish(self, metadata: Mapping[str, DatasetMetadata]) -> None:
+        """Makes the data set whole, every folder with its ``metadata``; one that was killed is called again."""
+        state = self.state()
+        chunks, skipped = dict(sorted(state["chunks"].items())), Encoded.of(state).skipped
+        write_report(self.partial, [row for chunk in chunks.values() for row in chunk["rows"]], skipped)
+        names: defaultdict[str, list[str]] = defaultdict(list)
+        for folder in sorted(set().union(*(chunk["clips"] for chunk in chunks.values()))):
+            for number, shard in enumerate(sorted((self.partial / folder).glob("shard-*.tar"))):
+                os.rename(shard, shard.with_name(_shard(number)))  # chunks without clips of the folder leave no gap
+            count = sum(chunk["clips"].get(folder, 0) for chunk in chunks.values())
+            replace(metadata[folder], num_samples=count).save(self.partial / folder)
+            split, _, size = folder.partition("/")
+            if size:
+                names[split].append(size)
+        for split, sizes in names.items():
+            _save(self.partial / split / BUCKETS_FILE, sizes)
+        brief = {number: {**chunk, "rows": []} for number, chunk in chunks.items()}
+        _save(self.partial / SETTINGS_FILE, {**state, "chunks": brief})
+        for lock in self.partial.glob(".*.lock"):
+            lock.unlink()
+        if self.output.is_dir():
+            self.output.rmdir()  # empty
+        os.rename(self.partial, self.output)
+        shutil.rmtree(self.output / "chunks", ignore_errors=True)
+
+    def _record(self, number: int) -> Path:
+        return self.partial / "chunks" / f"{number:05d}.json"
+
+
+class Made(NamedTuple):
+    """A clip that was encoded, or left out.
+
+    Attributes:
+        folder: below the output.
+        key: of the sample.
+        sample: None where the clip is left out.
+        measures: what it looks like.
+        fault: why it is left out; empty where it is not.
+    """
+
+    folder: str
+    key: str
+    sample: Sample | None
+    measures: Measures
+    fault: str
+
+    @property
+    def row(self) -> list[Any]:
+        """Of the report's table."""
+        return [self.key, self.folder, *self.measures, self.fault]
+
+
+@final
+class ChunkWriter:
+    """The shards of one chunk, one a folder, and its record.
+
+    Args:
+        root: of the folders.
+        number: of the chunk.
+        metadata: of the samples, by folder.
+    """
+
+    def __init__(self, root: Path, number: int, metadata: Mapping[str, DatasetMetadata]):
+        self.root, self.number, self.metadata = root, number, metadata
+        self.shards: dict[str, ShardWriter] = {}
+        self.marks: dict[str, tuple[int, int]] = {}
+        self.rows: list[list[Any]] = []  # of the video at hand
+        self.record: Record = {"clips": {}, "left_out": {}, "skipped": {}, "remarks": {}, "rows": []}
+
+    def take(self, items: Sequence[tuple[Video, Made | Done]]) -> None:
+        """Writes clips; a video that ends with a fault takes its own back."""
+        for video, item in items:
+            if isinstance(item, Done):
+                self._end(video, item)
+            else:
+                self.rows.append(item.row)
+                if item.sample is not None:
+                    self._shard(item.folder).add(item.sample)
+
+    def close(self) -> Record:
+        """The shards are on the disk under their names; returns the record."""
+        for folder, shard in self.shards.items():
+            shard.close()
+            if shard.added:
+                os.replace(shard.path, self.root / folder / _shard(self.number))
+                self.record["clips"][folder] = len(shard.added)
+            else:
+                shard.path.unlink()
+        self.record["left_out"] = counted(self.record["rows"])
+        return self.record
+
+    def _shard(self, folder: str) -> ShardWriter:
+        if folder not in self.shards:
+            path = (self.root / folder / _shard(self.number)).with_suffix(".part")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.shards[folder] = ShardWriter(path, self.metadata[folder], set())
+        return self.shards[folder]
+
+    def _end(self, video: Video, done: Done) -> None:
+        if done.fault:
+            self.record["skipped"][video.name] = done.fault
+            for folder, shard in self.shards.items():
+                shard.back_to(self.marks.get(folder, (0, 0)))
+        else:
+            self.record["rows"] += self.rows
+            self.record["remarks"] |= {video.name: done.remarks} if done.remarks else {}
+        self.rows = []
+        self.marks = {folder: shard.mark() for folder, shard in self.shards.items()}
+
+
+def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:
+    """Chunks of ``size`` videos in an order drawn from their keys: the same for every process, with long and short ones
+    in each."""
+    ordered = sorted(videos, key=lambda video: derived_seed("chunk", video.key))
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _shard(number: int) -> str:
+    return f"shard-{number:05d}.tar"
+
+
+def _save(file: Path, content: Any) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(part, file)

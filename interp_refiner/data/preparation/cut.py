@@ -1,0 +1,329 @@
+"""How a video is cut into clips, frame by frame: what is held in memory does not grow with its length."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import inf, log, sqrt
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from interp_refiner.core import BadValue, choice, derived_seed
+from interp_refiner.data.codec import (
+    PICTURE_SUFFIXES,
+    VIDEO_SUFFIXES,
+    UnreadableVideo,
+    count_frames,
+    decode_picture,
+    opened,
+)
+from interp_refiner.data.preparation.videos import Video
+from interp_refiner.data.wan_synth import windows
+
+SPLITS = ("train", "val")
+Frame = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[Tensor, "c t h w"]
+Size = tuple[int, int, int]
+Incomplete = Literal["skip", "use"]
+
+
+ASPECTS = (16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width over height of automatic buckets
+
+
+class Piece(NamedTuple):
+    """A clip of a video.
+
+    Attributes:
+        split: ``train`` or ``val``.
+        corner: (frame, row, column) of its first pixel in the video as it was scaled.
+        pixels: of the clip.
+    """
+
+    split: str
+    corner: Size
+    pixels: Pixels
+
+    @property
+    def size(self) -> Size:
+        """(frames, height, width)."""
+        _, frames, height, width = self.pixels.shape
+        return frames, height, width
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How videos become clips.
+
+    A video is brought to one size and one rate; shots are told apart by jumps between frames; every shot is cut into
+    windows, the last ones flush with its end. Held-out clips overlap no more than that needs.
+
+    With buckets there are clips of several sizes. A video takes the height and width that are nearest to its own
+    aspect, so that what is upright stays upright; a shot the longest clip that fits into it, and training clips do not
+    overlap more than held-out ones. ``frame_size`` and ``stride`` say nothing then.
+
+    Attributes:
+        frame_size: (height, width) that frames are scaled to cover and cropped to.
+        size: (frames, height, width) of a clip, in pixels.
+        stride: (frames, height, width) from training clip to training clip, in pixels.
+        fps: frames a second; None takes every frame.
+        shot_change: mean absolute difference of two frames, in 0..1, above which a new shot begins; None: never.
+        held_out_videos: share of the videos that are held out, chosen by their keys.
+        held_out_end: share of the frames of every other video that is held out, at its end.
+        max_frames: read of a video; None for all.
+        incomplete: ``skip`` a video that was cut off or that has damaged frames, or ``use`` what there is.
+        buckets: sizes of clips in place of ``size``; ``auto`` for clips of its length and area in the aspects 16:9,
+            4:3, 1:1, 3:4 and 9:16; None for one size.
+        divisor: of heights and widths of automatic buckets.
+
+    Raises:
+        BadValue: sizes that do not fit, or shares outside 0..1.
+    """
+
+    frame_size: Sequence[int] = (480, 832)
+    size: Sequence[int] = (81, 480, 832)
+    stride: Sequence[int] = (81, 480, 832)
+    fps: float | None = None
+    shot_change: float | None = 0.1
+    held_out_videos: float = 0.05
+    held_out_end: float = 0.0
+    max_frames: int | None = None
+    incomplete: Incomplete = "skip"
+    buckets: Sequence[Sequence[int]] | Literal["auto"] | None = None
+    divisor: int = 32
+
+    def __post_init__(self) -> None:
+        for name, parts in (("frame_size", 2), ("size", 3), ("stride", 3)):
+            value = getattr(self, name)
+            if len(value) != parts or min(value) < 1:
+                raise BadValue(name, list(value), f"{parts} numbers, at least 1")
+        if any(part > whole for part, whole in zip(self.size[1:], self.frame_size, strict=True)):
+            raise BadValue("size", list(self.size), f"clips within frames of {list(self.frame_size)}")
+        for name in ("held_out_videos", "held_out_end"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadValue(name, getattr(self, name), "a share from 0 up to, not including, 1")
+        if self.fps is not None and not 0 < self.fps < inf:
+            raise BadValue("fps", self.fps, "frames a second, more than 0, or null")
+        if self.shot_change is not None and not 0 < self.shot_change <= 1:
+            raise BadValue("shot_change", self.shot_change, "a difference above 0 and up to 1, or null")
+        choice("incomplete", self.incomplete, get_args(Incomplete))
+        if self.divisor < 1:
+            raise BadValue("divisor", self.divisor, "at least 1")
+        if isinstance(self.buckets, str):
+            choice("buckets", self.buckets, ("auto",))
+        elif self.buckets is not None and (
+            not self.buckets
+            or any(len(size) != 3 or min(size) < 1 for size in self.buckets)
+            or len(set(map(tuple, self.buckets))) < len(self.buckets)
+        ):
+            raise BadValue(
+                "buckets", [list(size) for size in self.buckets], "auto, null or different [frames, height, width]"
+            )
+        if self.max_frames is not None and self.max_frames < self.least_frames:
+            raise BadValue("max_frames", self.max_frames, f"the {self.least_frames} frames of a clip or more, or null")
+
+    @property
+    def sizes(self) -> list[Size]:
+        """(frames, height, width) that clips may have."""
+        if self.buckets is None:
+            return [_size(self.size)]
+        if self.buckets == "auto":
+            return automatic_buckets(self.size[0], self.size[1] * self.size[2], self.divisor)
+        return [_size(size) for size in self.buckets]  # type: ignore[arg-type]
+
+    @property
+    def least_frames(self) -> int:
+        """Of the shortest clips."""
+        return min(frames for frames, _, _ in self.sizes)
+
+    def folder(self, split: str, size: Size) -> str:
+        """Where clips of a size lie, below the output."""
+        return split if self.buckets is None else f"{split}/{'x'.join(map(str, size))}"
+
+    def describe(self) -> dict[str, Any]:
+        """Its settings; without those of buckets where there are none."""
+        described = asdict(self)
+        if self.buckets is None:
+            del described["buckets"], described["divisor"]
+        return described
+
+    def frame_shape(self, height: int | float, width: int | float) -> tuple[int, int]:
+        """The height and width that frames of a video are scaled to cover: nearest in aspect, the largest on ties."""
+        if self.buckets is None:
+            return self.frame_size[0], self.frame_size[1]
+        shapes = {(rows, columns) for _, rows, columns in self.sizes}
+        return min(shapes, key=lambda s: (round(abs(log(s[1] / s[0] * height / width)), 6), -s[0] * s[1], s))
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of the files that clips are cut from: videos, and where a clip is one frame, pictures."""
+        return (*VIDEO_SUFFIXES, *(PICTURE_SUFFIXES if self.least_frames == 1 else ()))
+
+    def is_held_out(self, video: Video) -> bool:
+        """Whether the whole video is."""
+        return derived_seed("held out", video.key) / 2**63 < self.held_out_videos
+
+    def read(self, video: Video, remarks: list[str]) -> Iterator[Piece]:
+        """The clips of a video, as it is decoded.
+
+        Args:
+            video: what is read.
+            remarks: gets :attr:`Film.remarks` when the last clip has been taken.
+
+        Raises:
+            UnreadableVideo: no video, one with a fault, one that is not whole, or one that is too short for a clip;
+                behind some clips, perhaps, which are of no use then.
+        """
+        if video.fault:
+            raise UnreadableVideo(video.fault)
+        first_held_out = 0 if self.is_held_out(video) else None
+        if first_held_out is None and self.held_out_end:
+            total = self._count_frames(video.path)
+            first_held_out = total - round(self.held_out_end * total)
+        counted = _Counted(self._frames(video.path, remarks))
+        empty = True
+        for piece in self.clips(counted, first_held_out):
+            empty = False
+            yield piece
+        if empty:
+            raise UnreadableVideo(f"no shot has the {self.least_frames} frames of a clip ({counted.count} in all)")
+
+    def clips(self, frames: Iterable[Frame], first_held_out: int | None = None) -> Iterator[Piece]:
+        """The clips of a video's frames, shot after shot; none crosses from training into what is held out."""
+        shot: _Shot | None = None
+        before: Float[np.ndarray, "y x"] | None = None
+        for number, frame in enumerate(frames):
+            grey = _grey(frame)
+            jumps = self.shot_change is not None and before is not None and _distance(grey, before) > self.shot_change
+            before = grey
+            if shot is None or jumps or number == first_held_out:
+                if shot is not None:
+                    yield from shot.end()
+                held_out = first_held_out is not None and number >= first_held_out
+                shot = self._shot("val" if held_out else "train", number, frame.shape[:2])
+            yield from shot.add(frame)
+        if shot is not None:
+            yield from shot.end()
+
+    def _shot(self, split: str, first: int, shape: tuple[int, ...]) -> "_Shot":
+        if self.buckets is None:
+            size = _size(self.size)
+            return _Shot(split, first, [(size, _size(self.stride) if split == "train" else size)])
+        return _Shot(split, first, [(size, size) for size in self.sizes if size[1:] == shape])
+
+    def _frames(self, path: Path, remarks: list[str]) -> Iterator[Frame]:
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            picture, found = decode_picture(path, self.frame_shape)
+            yield picture[0].numpy()
+            remarks += found
+            return
+        with opened(path) as film:
+            for frame in film.shown(self.fps, self.max_frames, self.incomplete == "use"):
+                yield film.covering(frame, *self.frame_shape(*film.shape(frame)))
+            remarks += film.remarks
+
+    def _count_frames(self, path: Path) -> int:
+        if path.suffix.lower() in PICTURE_SUFFIXES:
+            return 1
+        return min(count_frames(path, self.fps), self.max_frames or inf)  # type: ignore[return-value]
+
+
+class _Shot:
+    """The frames of one shot that its later clips need: at most as many as the longest clip has, and one step.
+
+    Clips begin every ``stride`` frames; the last one is flush with the end of the shot. Where a shot is too short for
+    the longest clip, it is cut into the longest that fits.
+
+    Args:
+        split: of the clips.
+        first: frame of the video.
+        sizes: of clips, each with its stride, all of one height and width.
+    """
+
+    def __init__(self, split: str, first: int, sizes: Sequence[tuple[Size, Size]]):
+        self.split, self.first = split, first
+        self.sizes = sorted(sizes, reverse=True)
+        self.frames: deque[Frame] = deque()
+        self.dropped = self.next = 0  # frames no longer held; where the next clip begins
+
+    @property
+    def count(self) -> int:
+        return self.dropped + len(self.frames)
+
+    def add(self, frame: Frame) -> Iterator[Piece]:
+        """Takes one more frame; the clips that are whole with it."""
+        (length, *_), (step, *_) = self.sizes[0]
+        self.frames.append(frame)
+        if self.count == self.next + length:
+            yield from self._clips(self.next, *self.sizes[0])
+            self.next += step
+        while self.dropped < min(self.next, self.count - length):
+            self.frames.popleft()
+            self.dropped += 1
+
+    def end(self) -> Iterator[Piece]:
+        """The clips that end with the shot, unless they are there already."""
+        fitting = next((pair for pair in self.sizes if pair[0][0] <= self.count), None)
+        if fitting is None:
+            return
+        (length, *_), (step, *_) = fitting
+        last = self.count - length
+        before = self.next - step  # where the last clip began, if any is out; if none is, all frames are held
+        starts = {last} - {before} if self.next else {*range(0, last + 1, step), last}
+        for start in sorted(starts):
+            yield from self._clips(start, *fitting)
+
+    def _clips(self, start: int, size: Size, stride: Size) -> Iterator[Piece]:
+        held = [self.frames[start - self.dropped + number] for number in range(size[0])]
+        pixels = torch.from_numpy(np.stack(held)).permute(3, 0, 1, 2)
+        for (_, row, column), clip in windows(pixels, size, stride):
+            yield Piece(self.split, (self.first + start, row, column), clip)
+
+
+class _Counted:
+    """An iterable that says how much of it was taken."""
+
+    def __init__(self, frames: Iterable[Frame]):
+        self.frames, self.count = frames, 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self.frames:
+            self.count += 1
+            yield frame
+
+
+def _grey(frame: Frame) -> Float[np.ndarray, "y x"]:
+    """Every other pixel, in 0..1."""
+    return frame[::2, ::2].mean(2, dtype=np.float32) / 255
+
+
+def _distance(a: Float[np.ndarray, "y x"], b: Float[np.ndarray, "y x"]) -> float:
+    return float(np.abs(a - b).mean())
+
+
+def automatic_buckets(frames: int, area: int, divisor: int) -> list[Size]:
+    """Clips of one length and about one area in several aspects, heights and widths divisible by a number.
+
+    Raises:
+        BadValue: a divisor that leaves nothing of the area.
+    """
+    sizes = []
+    for aspect in ASPECTS:
+        height, width = (round(sqrt(area * ratio) / divisor) * divisor for ratio in (1 / aspect, aspect))
+        if not min(height, width):
+            raise BadValue("divisor", divisor, f"a number that fits into clips of {area} pixels a frame")
+        sizes.append((frames, height, width))
+    return list(dict.fromkeys(sizes))
+
+
+def _size(numbers: Sequence[int]) -> Size:
+    frames, height, width = numbers
+    return frames, height, width
+
+
+def as_videos(clips: Sequence[Pixels], device: torch.device | str = "cpu") -> Float[Tensor, "b c t h w"]:
+    """RGB in 0..1, on a device; the copies are of bytes."""
+    return torch.stack([clip.to(device, non_blocking=True) for clip in clips]).float().div_(255)

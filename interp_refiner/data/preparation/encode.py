@@ -1,0 +1,341 @@
+"""A folder of videos becomes a data set, by any number of processes, and goes on where it was stopped."""
+
+import logging
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data.codec import Codec, still_gap
+from interp_refiner.data.lock import locked
+from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt
+from interp_refiner.data.preparation.cut import SPLITS, Cut, Pixels, Size, as_videos
+from interp_refiner.data.preparation.decoding import Done, Shown, decoded
+from interp_refiner.data.preparation.process import Process
+from interp_refiner.data.preparation.quality import Quality
+from interp_refiner.data.preparation.videos import Video
+from interp_refiner.data.settings import difference, fingerprint, plain
+from interp_refiner.data.shards import DatasetMetadata, Sample
+from interp_refiner.data.text import TextEncoder
+
+log = logging.getLogger(__name__)
+
+FORMAT = 2  # of a folder that is not whole: which videos are in which chunk
+STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64  # that mean and deviation are estimated from: videos, clips of each
+Item = tuple[Video, Shown | Done]
+
+
+@final
+class VideoEncoder:
+    """Writes ``<output>/train`` and ``<output>/val`` as Wan-synth shards.
+
+    Videos are dealt to chunks by a hash of their keys, and chunks to processes by their numbers. A chunk becomes one
+    shard a split and a record (:mod:`~interp_refiner.data.preparation.chunks`); so the shards are the same, byte for
+    byte, for any number of processes, and a run that was stopped goes on behind its last whole chunk, with any number
+    again. Whichever process finishes last makes the data set whole. A video that cannot be read is named, counted and
+    left out.
+
+    Videos are decoded by threads, clip by clip, encoded in batches, and written by a thread of its own: memory does not
+    grow with their length.
+
+    Args:
+        codec: makes the latents, where it is; one without statistics gets those of the training clips.
+        text: makes the prompt embeddings.
+        cut: how videos become clips.
+        quality: which clips are left out; None for none.
+        videos_per_shard: videos in a chunk.
+        threads: videos decoded at the same time.
+        batch_size: clips encoded at the same time.
+
+    Raises:
+        BadValue: counts below 1, or clips that the codec cannot take.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        text: TextEncoder,
+        cut: Cut,
+        quality: Quality | None = None,
+        videos_per_shard: int = 32,
+        threads: int = 4,
+        batch_size: int = 1,
+    ):
+        for name, value in (("videos_per_shard", videos_per_shard), ("threads", threads), ("batch_size", batch_size)):
+            if value < 1:
+                raise BadValue(name, value, "at least 1")
+        self.latent_shapes = {size: codec.latent_size(*size) for size in cut.sizes}
+        self.codec, self.text, self.cut, self.quality = codec, text, cut, quality or Quality()
+        self.videos_per_shard, self.threads, self.batch_size = videos_per_shard, threads, batch_size
+        self.num_captions = 1
+        self.settings: dict[str, Any] = {
+            "codec": codec.describe(),
+            "text": text.describe(),
+            "cut": plain(cut.describe()),
+        }
+        if chosen := {name: least for name, least in asdict(self.quality).items() if least is not None}:
+            self.settings["quality"] = chosen
+        if codec.has_statistics:
+            self.settings["statistics"] = [codec.latents_mean.tolist(), codec.latents_std.tolist()]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the codec, the text encoder, the cut and what is left out."""
+        return fingerprint(self.settings)
+
+    @torch.no_grad()
+    def write(self, videos: Sequence[Video], output: Path, process: Process | None = None) -> Encoded:
+        """Encodes this process's share of ``videos``; returns at once where ``output`` holds them already.
+
+        Raises:
+            BadValue: ``output`` holds something else, another run is at work in it, or a split would be empty.
+        """
+        process, chunks = process or Process(), Chunks(output)
+        source = fingerprint({v.key: [*(v.captions or [""]), v.size] for v in videos})
+        self.num_captions = max((len(v.captions) for v in videos), default=1) or 1
+        if output.exists() and not output.is_dir():
+            raise BadValue("output", output, "a new or empty folder: it is a file")
+        with ExitStack() as working:
+            with locked(output):
+                if not chunks.is_whole and not chunks.is_begun:
+                    self._begin(chunks, source, videos)
+                state = self._checked(chunks, source)
+                if chunks.is_whole:
+                    return Encoded.of(state)
+                working.enter_context(process.claims(chunks.partial, output))
+            self.codec.set_statistics(*state["statistics"])
+            parts = dealt(videos, self.videos_per_shard)
+            if len(parts) < process.world_size:
+                log.warning("%d processes share %d chunks: lower videos_per_shard", process.world_size, len(parts))
+            self._encode_all(chunks, {number: parts[number] for number in process.share(len(parts))})
+            with locked(output):
+                return self._finish(chunks, source, len(parts))
+
+    def _check_splits(self, videos: Sequence[Video]) -> None:
+        """Refuses shares of which the names of the videos tell already that a split stays empty."""
+        held_out = sum(self.cut.is_held_out(video) for video in videos)
+        if held_out == len(videos):
+            self._refuse_empty(["train"])
+        if held_out == 0 and self.cut.held_out_end == 0:
+            self._refuse_empty(["val"])
+
+    def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None, left_out: int = 0) -> None:
+        allowed = f"shares that leave clips for train and val, {' and '.join(splits)} would be empty"
+        allowed += f"; {left_out} clips are left out for their quality" if left_out else ""
+        allowed += f" (delete {folder} before another try)" if folder else ""
+        raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
+
+    def _begin(self, chunks: Chunks, source: str, videos: Sequence[Video]) -> None:
+        """An empty folder, with the statistics that every clip is normalised by."""
+        self._check_splits(videos)
+        statistics = self._statistics(videos)
+        self.codec.set_statistics(*statistics)
+        state = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "source": source,
+            "settings": self.settings,
+            "statistics": statistics,
+            "still_gap": self._still_gap(videos),
+            "videos_per_shard": self.videos_per_shard,
+            "chunks": {},
+        }
+        chunks.begin(state)
+
+    def _checked(self, chunks: Chunks, source: str) -> dict[str, Any]:
+        """What the folder says about itself; refuses one of other settings or other videos."""
+        state = chunks.state()
+        folder = chunks.output if chunks.is_whole else chunks.partial
+        for name, wanted in (("fingerprint", self.fingerprint), ("source", source)):
+            if (found := state[name]) != wanted:
+                other = difference(state["settings"], self.settings) if name == "fingerprint" else "other videos"
+                what = f"an empty folder or clips of {name} {wanted}, it holds {name} {found} ({other})"
+                raise BadValue("output", folder, what)
+        if not chunks.is_whole and state.get("format") != FORMAT:
+            raise BadValue("output", folder, "clips that this version began (delete the folder)")
+        if not chunks.is_whole and (before := state["videos_per_shard"]) != self.videos_per_shard:
+            allowed = f"{before}, with which {folder} was begun (or delete that folder)"
+            raise BadValue("videos_per_shard", self.videos_per_shard, allowed)
+        return state
+
+    def _statistics(self, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of every channel: the codec's own, or of the training clips of some videos."""
+        if self.codec.has_statistics:
+            return self.codec.latents_mean.tolist(), self.codec.latents_std.tolist()
+        total = torch.zeros(self.codec.latent_channels, 3, dtype=torch.float64)
+        chosen = sorted(videos, key=lambda video: derived_seed("statistics", video.key))[:STATISTICS_VIDEOS]
+        faults: dict[str, str] = {}
+        for video in tqdm(chosen, desc="statistics", unit="video", mininterval=_interval()):
+            with closing(self._clips([video], faults)) as clips:
+                for split, clip in islice(clips, STATISTICS_CLIPS):
+                    if split == "train":
+                        total += moments(self.codec.transform(as_videos([clip], self.device))).cpu()
+        if not total[:, 0].all():
+            raise _nothing_to_read(chosen, faults, "is not held out")
+        mean = total[:, 1] / total[:, 0]
+        return mean.tolist(), (total[:, 2] / total[:, 0] - mean.square()).clamp(min=1e-12).sqrt().tolist()
+
+    def _still_gap(self, videos: Sequence[Video]) -> dict[str, list[float]]:
+        """Distance of stills from the first clip's own latents, by mode of encoding and latent frame."""
+        faults: dict[str, str] = {}
+        with closing(self._clips(videos, faults)) as clips:
+            if (first := next(clips, None)) is None:
+                raise _nothing_to_read(videos, faults, "is long enough")
+            gap = still_gap(self.codec, as_videos([first[1]], self.device))
+        return {mode: [round(value, 4) for value in distance.tolist()] for mode, distance in gap.items()}
+
+    def _clips(self, videos: Sequence[Video], faults: dict[str, str]) -> Generator[tuple[str, Pixels]]:
+        """(split, clip) of some videos; notes the ``faults`` of videos."""
+        with closing(decoded(self.cut, videos, self.threads)) as items:
+            for video, item in items:
+                if isinstance(item, Shown):
+                    yield item.piece.split, item.piece.pixels
+                elif item.fault:
+                    faults[video.name] = item.fault
+
+    @property
+    def device(self) -> torch.device:
+        """Where the codec is."""
+        return self.codec.latents_mean.device
+
+    def _encode_all(self, chunks: Chunks, parts: dict[int, list[Video]]) -> None:
+        """Encodes the chunks of this process that are not done."""
+        left = {number: videos for number, videos in parts.items() if not chunks.is_done(number)}
+        whole, missing = (sum(map(len, some.values())) for some in (parts, left))
+        with tqdm(total=whole, initial=whole - missing, desc="videos", unit="video", mininterval=_interval()) as bar:
+            for number, videos in left.items():
+                chunks.save(number, self._encode(chunks.partial, number, videos, bar))
+
+    def _encode(self, folder: Path, number: int, videos: Sequence[Video], bar: "tqdm[Any]") -> Record:
+        """Writes the shards of a chunk; returns its record."""
+        writer = ChunkWriter(folder, number, self._metadata(None, None))
+        under_way: Future[None] | None = None
+        with closing(decoded(self.cut, videos, self.threads)) as items, ThreadPoolExecutor(1, "write") as disk:
+            for batch in _batches(items, self.batch_size):
+                samples = list(self._encoded(batch))
+                if under_way is not None:
+                    under_way.result()
+                under_way = disk.submit(writer.take, samples)
+                for video, item in batch:
+                    if isinstance(item, Done):
+                        _tell(video, item, bar)
+        if under_way is not None:
+            under_way.result()
+        return writer.close()
+
+    def _encoded(self, batch: Sequence[Item]) -> Iterator[tuple[Video, Made | Done]]:
+        """The items of a batch in their order, with the latents of the clips that are not left out."""
+        faults = {
+            row: self.quality.fault(item.measures) for row, (_, item) in enumerate(batch) if isinstance(item, Shown)
+        }
+        good = {row: item.piece for row, (_, item) in enumerate(batch) if isinstance(item, Shown) and not faults[row]}
+        latents: dict[int, Tensor] = {}
+        for size in {piece.size for piece in good.values()}:
+            rows = [row for row, piece in good.items() if piece.size == size]
+            encoded = self.codec.encode(as_videos([good[row].pixels for row in rows], self.device)).bfloat16().cpu()
+            latents |= dict(zip(rows, encoded, strict=True))
+        for row, (video, item) in enumerate(batch):
+            if isinstance(item, Done):
+                yield video, item
+                continue
+            piece, sample = item.piece, None
+            key = "{}-t{:05d}-h{:04d}-w{:04d}".format(video.key, *piece.corner)
+            if row in latents:
+                sample = Sample(key, latents[row], self._embedding(video), "\n".join(video.captions))
+            yield video, Made(self.cut.folder(piece.split, piece.size), key, sample, item.measures, faults[row])
+
+    def _embedding(self, video: Video) -> Float[Tensor, "*m l d"]:
+        """Of its captions; zeros beyond them where others have more."""
+        if self._embedded is None or self._embedded[0] != video:
+            embedded = self.text.encode(video.captions or [""]).float().cpu()
+            padding = embedded.new_zeros(self.num_captions - len(embedded), *embedded.shape[1:])
+            self._embedded = video, torch.cat([embedded, padding]) if self.num_captions > 1 else embedded[0]
+        return self._embedded[1]
+
+    _embedded: tuple[Video, Tensor] | None = None  # of the last video
+
+    def _metadata(
+        self, statistics: Sequence[list[float]] | None, made_by: dict[str, Any] | None
+    ) -> dict[str, DatasetMetadata]:
+        """By folder."""
+        mean, std = statistics or (None, None)
+
+        def of(size: Size) -> DatasetMetadata:
+            return DatasetMetadata(
+                latent_shape=self.latent_shapes[size],
+                text_shape=(self.text.length, self.text.dim),
+                num_captions=self.num_captions,
+                text=self.text.describe(),
+                codec=self.codec.describe(),
+                latents_mean=mean,
+                latents_std=std,
+                normalised=True,
+                fps=self.cut.fps,
+                made_by=made_by or {},
+            )
+
+        return {self.cut.folder(split, size): of(size) for split in SPLITS for size in self.cut.sizes}
+
+    def _finish(self, chunks: Chunks, source: str, num_chunks: int) -> Encoded:
+        """Makes the data set whole where nobody else has a chunk to do; whoever calls holds the lock."""
+        state = self._checked(chunks, source)
+        encoded = Encoded.of(state, num_chunks - len(state["chunks"]))
+        if chunks.is_whole or encoded.missing:
+            return encoded
+        if empty := [split for split, count in encoded.clips.items() if count == 0]:
+            self._refuse_empty(empty, chunks.partial, sum(encoded.left_out.values()))
+        made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}
+        made_by |= {"left_out": encoded.left_out} if encoded.left_out else {}
+        made_by |= {"skipped": encoded.skipped, "remarks": encoded.remarks, "still_gap": encoded.still_gap}
+        chunks.finish(self._metadata(state["statistics"], made_by))
+        return encoded
+
+
+def moments(raw: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "c 3"]:
+    """Count, sum and sum of squares of every channel; sums over clips give mean and deviation."""
+    values = raw.double().squeeze(0).flatten(1)
+    return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)], 1)
+
+
+def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
+    """Items in their order, up to ``size`` clips at a time."""
+    batch: list[Item] = []
+    clips = 0
+    for item in items:
+        batch.append(item)
+        clips += isinstance(item[1], Shown)
+        if clips == size:
+            yield batch
+            batch, clips = [], 0
+    if batch:
+        yield batch
+
+
+def _tell(video: Video, done: Done, bar: "tqdm[Any]") -> None:
+    if done.fault:
+        log.warning("skipped: %s: %s", video.name, done.fault)
+    elif done.remarks:
+        log.info("%s: %s", video.name, "; ".join(done.remarks))
+    bar.update()
+    if rate := bar.format_dict["rate"] or (bar.n - bar.initial) / max(bar.format_dict["elapsed"], 1e-9):
+        bar.set_postfix_str(f"{3600 * rate:.0f} videos an hour", refresh=False)
+
+
+def _interval() -> float:
+    """Seconds between two states of a progress bar: a log file gets few of them."""
+    return 0.2 if sys.stderr.isatty() else 10.0
+
+
+def _nothing_to_read(videos: Sequence[Video], faults: dict[str, str], wanted: str) -> BadValue:
+    first = next((f"; {name}: {reason}" for name, reason in faults.items()), "")
+    return BadValue("source", f"{len(videos)} videos", f"at least one that can be read and {wanted}{first}")

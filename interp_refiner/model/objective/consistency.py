@@ -1,0 +1,94 @@
+"""The end of a teacher's bridge in one evaluation (docs/method.md, One step)."""
+
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, non_negative, per_sample
+from interp_refiner.model.objective.mixture import Gate
+from interp_refiner.model.objective.preconditioned import FASTER, TINY, Preconditioned
+
+
+@final
+class Matching:
+    """Settings of distribution matching (Yin et al., One-step Diffusion with Distribution Matching Distillation, 2023).
+
+    A *fake* network learns the bridge of the student's clips, by the bridge's own loss. What its clean estimate and the
+    teacher's differ by leads the student's clips to the teacher's distribution.
+
+    Args:
+        weight: of the loss beside that of consistency.
+        student_every: optimizer steps of the fake network to one of the student.
+        fake_lr: learning rate of the fake network, relative to the student's.
+
+    Raises:
+        BadValue: a weight or a rate that is not positive, fewer than one step.
+    """
+
+    def __init__(self, weight: float = 1.0, student_every: int = 5, fake_lr: float = 1.0):
+        for name, value in {"weight": weight, "fake_lr": fake_lr}.items():
+            if not value > 0:
+                raise BadValue(name, value, "a number > 0")
+        if student_every < 1:
+            raise BadValue("student_every", student_every, "a number of optimizer steps >= 1")
+        self.weight, self.student_every, self.fake_lr = weight, student_every, fake_lr
+
+
+@final
+class Consistency(Preconditioned):
+    """A consistency function (Song et al., Consistency Models, 2023): where the ODE of a teacher's bridge ends,
+
+        f(x, tau) = z0_hat(F) + g_c sd (1 - cos(phi)) p          f(x, 0) = x
+
+    with the clean estimate of :class:`Preconditioned` and its terms: the same head, so a student starts as its teacher.
+    The gain ``g_c`` of every channel is learned, from 0: it carries noise to the end, where a Gaussian residual of
+    deviation ``q`` has ``q / sd`` of it. The scale ``sd`` stays the teacher's, since student, teacher and fake network
+    share it. Trained by ``training=distill``.
+
+    Args:
+        spec, num_levels, temporal_weight, variance, gate: see :class:`Preconditioned`; as the teacher has them.
+        consistency: weight of the loss that makes it constant along the teacher's ODE; 0 leaves it out.
+        matching: of the distribution of its clips with the teacher's; None leaves it out.
+
+    Raises:
+        BadValue: nothing to learn from: no consistency and no matching.
+    """
+
+    distilled = True
+
+    def __init__(
+        self,
+        spec: ClipSpec,
+        num_levels: NumLevels,
+        temporal_weight: float = 1.0,
+        variance: float = 10.0,
+        gate: Gate | None = None,
+        consistency: float = 1.0,
+        matching: Matching | None = None,
+    ):
+        super().__init__(spec, num_levels, temporal_weight, variance, gate)
+        non_negative("consistency", consistency, "a weight")
+        if consistency == 0 and matching is None:
+            raise BadValue("consistency", consistency, "a weight > 0, or objective=distribution_matching")
+        self.consistency, self.matching = consistency, matching
+        self.arc.log_variance.requires_grad_(False)
+        self.gain = nn.Parameter(torch.zeros(spec.channels))
+
+    def clean_estimate(
+        self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
+    ) -> Float[Tensor, "b c t *space"]:
+        """``f(x, tau)``."""
+        on, like = self.arc(corrupted), corrupted.x
+        gain = (FASTER * self.gain).view(1, -1, *[1] * (like.ndim - 2))
+        end = super().clean_estimate(output, corrupted) + gain * on.deviation * (1 - on.angle.cos()) * on.point
+        return torch.where(per_sample(corrupted.tau == 0, like), like, end)
+
+    def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
+        """The output whose estimate is the clean clip."""
+        on = self.arc(corrupted)
+        gain = (FASTER * self.gain).view(1, -1, *[1] * (corrupted.x.ndim - 2))
+        residual = (corrupted.clean - corrupted.interpolation) / on.deviation
+        carried = (on.angle.cos() + gain * (1 - on.angle.cos())) * on.point
+        return self.undecided((carried - residual) / on.angle.sin().clamp(min=TINY), corrupted)

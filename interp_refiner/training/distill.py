@@ -1,0 +1,236 @@
+"""The LightningModule that trains a student to make in one step what its teacher makes in many."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_sample, state_faults
+from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.model.backbone import Backbone, is_adapter, name_without
+from interp_refiner.model.objective import Consistency, Objective, Preconditioned
+from interp_refiner.model.sampler import Sampler
+from interp_refiner.training.optimizer import OptimizerRecipe
+from interp_refiner.training.refiner import Refiner, check_distilled
+from interp_refiner.training.tangent import Tangent
+
+GAIN = "gain"  # of a consistency function: what its teacher has not
+
+
+class Teacher(nn.Module):
+    """A trained bridge, frozen: ``z0_T``, guided as its own sampler is.
+
+    Args:
+        refiner: that was trained.
+
+    Raises:
+        BadValue: its objective is not the bridge's own, in units of the residual.
+    """
+
+    def __init__(self, refiner: Refiner):
+        super().__init__()
+        if not isinstance(refiner.objective, Preconditioned) or refiner.objective.distilled:
+            allowed = "one with objective=preconditioned, whose head the student goes on with"
+            raise BadValue("teacher", type(refiner.objective).__name__, allowed)
+        self.backbone, self.objective = refiner.backbone, refiner.objective
+        self.guidance = refiner.sampler.guidance
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        return self.guidance(self.estimate)(corrupted)
+
+    def estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """``z0_T`` without guidance."""
+        return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
+
+
+class Distill(Refiner):
+    """Trains a consistency function from a teacher (docs/method.md, One step).
+
+    The student starts as the teacher. Checkpoints hold the student and the fake network; the teacher is read where it
+    lies. A trained student is loaded as a refiner, without either.
+
+    Args:
+        backbone, optimizer, corruption: as of :class:`Refiner`; backbone and corruption as the teacher has them.
+        objective: what the student learns.
+        sampler: how validation makes a clip, ``consistency`` or the one jump.
+        teacher: a trained bridge; it is frozen.
+        tangent: how the student is made constant along the teacher's ODE.
+
+    Raises:
+        BadValue: an objective that is no consistency function, a teacher of another network or another bridge, a
+            network that the tangent cannot differentiate.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        objective: Objective,
+        optimizer: OptimizerRecipe,
+        sampler: Sampler,
+        corruption: Corruption,
+        teacher: Refiner,
+        tangent: Tangent,
+    ):
+        check_distilled(objective, distills=True)
+        assert isinstance(objective, Consistency)
+        if objective.matching is not None and corruption.bridge_time.fully_corrupted:
+            allowed = "uniform | logit_normal: a fake network learns at every bridge time (or objective=consistency)"
+            raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
+        check_bridge(corruption, teacher.corruption)
+        tangent.check(backbone)
+        super().__init__(backbone, objective, optimizer, sampler, corruption, saves_frozen=True)
+        self.tangent, self.learns, self.resting = tangent, objective, False
+        self.taught_by = [Teacher(teacher)]  # a list hides it: it is no part of checkpoints, averages and the optimizer
+        for name in ("backbone", "objective"):
+            begin_as(getattr(self, name), getattr(self.teacher, name), name)
+        self.fake = copy.deepcopy(self.teacher.backbone).requires_grad_(True) if objective.matching else None
+
+    @property
+    def teacher(self) -> Teacher:
+        return self.taught_by[0]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """The teacher goes with the module to another device and precision."""
+        self.teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def configure_model(self) -> None:
+        """Raises :class:`BadValue` for a fake network that would have to be sharded."""
+        super().configure_model()
+        strategy = self.trainer.strategy
+        if self.fake is not None and hasattr(strategy, "parallelize"):
+            allowed = "ddp or auto beside a fake network, or objective=consistency"
+            raise BadValue("trainer.strategy", type(strategy).__name__, allowed)
+
+    def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
+        if self.corruption.scheduled_sampling.from_model:
+            corrupted = self.with_own_proposals(corrupted)
+        terms = {}
+        if self.students_turn(corrupted.clip.step) and self.learns.consistency > 0:
+            terms["consistency"] = self.learns.consistency * self.consistency(corrupted)
+        if self.fake is not None:
+            terms |= self.matching(corrupted)
+        self.objective.observe(corrupted)
+        size, total = corrupted.clip.batch_size, torch.stack(list(terms.values())).sum()
+        if not self.students_turn(corrupted.clip.step) and torch.distributed.is_initialized():
+            total = total + 0 * sum(weight.sum() for weight in self.own_weights())  # DDP waits for every gradient
+        self.resting = not self.students_turn(corrupted.clip.step)
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
+        self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
+        return total
+
+    def students_turn(self, step: int | None) -> bool:
+        """Whether the student learns in an optimizer step, beside a fake network that learns in every one."""
+        every = self.learns.matching.student_every if self.learns.matching is not None else 1
+        return (step or 0) % every == 0
+
+    def own_weights(self) -> list[nn.Parameter]:
+        """What is trained of the student."""
+        weights = [*self.backbone.parameters(), *self.objective.parameters()]
+        return [weight for weight in weights if weight.requires_grad]
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.resting:  # without gradients the optimizer leaves weights and moments as they are
+            for weight in self.own_weights():
+                weight.grad = None
+        super().on_before_optimizer_step(optimizer)
+
+    def consistency(self, corrupted: Corrupted) -> Float[Tensor, ""]:
+        """``L_CM``: f against what the tangent says, along the teacher's ODE."""
+        estimate = self.clean_estimate(corrupted)
+        target = self.tangent.target(self.clean_estimate, self.teacher, corrupted, estimate.detach())
+        return self.objective.against(estimate, target, corrupted).total
+
+    def matching(self, corrupted: Corrupted) -> dict[str, Float[Tensor, ""]]:
+        """The fake network's loss on the student's clips and, in the student's turn, ``L_DMD``.
+
+        Clips start from noise of their own, and are noised by another draw at the batch's bridge times.
+        """
+        turn = self.students_turn(corrupted.clip.step)
+        start = replace(corrupted, tau=torch.ones_like(corrupted.tau))
+        start = self.corruption.renoised(start, TRAIN_STREAM, "student")
+        with torch.set_grad_enabled(turn):
+            made = start.keep_given(self.clean_estimate(start))
+        clip = replace(corrupted.clip, latents=made.detach())
+        noised = self.corruption.renoised(replace(corrupted, clip=clip), TRAIN_STREAM, "fake")
+        said = self.fake_estimate(noised)
+        terms = {"fake": self.objective.against(said, noised.clean, noised).total}
+        if turn and self.learns.matching is not None:
+            led = matched(noised.clean, said.detach(), self.teacher(noised), ~noised.given)
+            error = masked_mean(frame_mean((made - led).square()), ~noised.given)
+            terms["matching"] = self.learns.matching.weight * 0.5 * error.mean()
+        return terms
+
+    def fake_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """The clean estimate of the fake network, by the teacher's head."""
+        assert self.fake is not None
+        return self.teacher.objective.clean_estimate(self.fake(corrupted), corrupted)
+
+    def step_flops(self, corrupted: Corrupted) -> float | None:
+        """The student's pass and its backward pass, the passes that make its target, and those of the fake network."""
+        forward = self.forward_flops(corrupted)
+        if forward is None:
+            return None
+        passes, trainings = int(self.corruption.scheduled_sampling.from_model), 0
+        turn = self.students_turn(corrupted.clip.step)
+        if turn and self.learns.consistency > 0:
+            passes, trainings = passes + self.tangent.of_teacher + self.tangent.of_student, 1
+        if self.fake is not None:  # the fake network learns; the student makes clips, in its turn with a gradient
+            passes, trainings = passes + 1, trainings + 1 + turn
+        return trainings * forward.training.total + passes * forward.total
+
+
+def matched(
+    clips: Float[Tensor, "b c t *space"],
+    fake: Float[Tensor, "b c t *space"],
+    teacher: Float[Tensor, "b c t *space"],
+    free: Tensor,
+) -> Float[Tensor, "b c t *space"]:
+    """Where distribution matching leads clips z (Yin et al. 2023, equations 7 and 8):
+
+        z - (z0_F - z0_T) / mean_free |z - z0_T|
+
+    Args:
+        clips: z, of the student.
+        fake, teacher: their clean estimates of the same noised clips.
+        free: frames that are not given, ``[b, t]``.
+    """
+    size = masked_mean(frame_mean((clips - teacher).abs()), free).clamp(min=1e-6)
+    return clips - (fake - teacher) / per_sample(size, clips)
+
+
+def check_bridge(corruption: Corruption, taught: Corruption) -> None:
+    """Refuses a student on another bridge than its teacher's.
+
+    Raises:
+        BadValue: naming the setting.
+    """
+    for name in ("sigma", "keyframe_fraction"):
+        if getattr(corruption, name) != getattr(taught, name):
+            raise BadValue(f"corruption.{name}", getattr(corruption, name), f"{getattr(taught, name)}, the teacher's")
+    noise, other = corruption.noise, taught.noise
+    if type(noise) is not type(other) or vars(noise) != vars(other):
+        told = ", ".join(f"{name}={value}" for name, value in vars(other).items())
+        raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
+
+
+def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
+    """Gives a student its teacher's weights. Adapters that the teacher has not stay as they start, at nothing.
+
+    Raises:
+        BadValue: a network of another size or kind.
+    """
+    own, weights = student.state_dict(), teacher.state_dict()
+    added = {n for n in own if n not in weights and (is_adapter(n) or n == GAIN)}
+    taken = {n: weights.get(n, weights.get(name_without(n))) for n in own.keys() - added}
+    found = {n: weight for n, weight in taken.items() if weight is not None}
+    found |= {n: weights[n] for n in weights.keys() - found.keys() - {name_without(n) for n in found}}
+    if faults := state_faults(own, found, optional=added):
+        raise BadValue(name, type(student).__name__, f"as the teacher has it: {faults}")
+    student.load_state_dict(found, strict=False)

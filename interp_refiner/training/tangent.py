@@ -1,0 +1,235 @@
+"""How a student is made constant along its teacher's ODE (docs/method.md, One step)."""
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_frame, per_sample, precise
+from interp_refiner.model.attention import AUTO, DenseLayer, SparseLinearLayer
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.sampler import CleanEstimate
+
+UNIT = 0.1  # beside the size of a tangent, which is then normalised
+
+
+def direction(teacher: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    """``dx/dtau = (x - z0_T) / tau`` of the teacher's ODE, 0 on given frames, in float32."""
+    x = precise(corrupted.x)
+    moved = (x - teacher(corrupted)) / per_sample(corrupted.tau, x)
+    return moved * per_frame(~corrupted.given, x)
+
+
+def along(teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"], substeps: int = 1) -> Corrupted:
+    """The state at bridge time ``end`` on the teacher's ODE, by even Euler steps; at ``end = 0`` a clean clip.
+
+    From ``tau = 1`` to 0 these are the steps of ``sampler=bridge sampler.order=1``.
+    """
+    start, x = corrupted.tau, precise(corrupted.x)
+    for step in range(1, substeps + 1):
+        after = torch.lerp(start, end, step / substeps)
+        x = x + per_sample(after - corrupted.tau, x) * direction(teacher, corrupted)
+        corrupted = corrupted.at(after, x)
+    return corrupted
+
+
+class Tangent(ABC):
+    """What ``f(x, tau)`` should be, so that it is the same all along an ODE of the teacher.
+
+    Attributes:
+        of_teacher, of_student: forward passes a step, beside the student's own.
+    """
+
+    of_teacher: int = 1
+    of_student: int = 1
+
+    def check(self, backbone: Backbone) -> None:  # noqa: B027 - most need nothing of a network
+        """Refuses, with :class:`BadValue`, a network that cannot be differentiated so."""
+
+    @abstractmethod
+    def target(
+        self,
+        student: CleanEstimate,
+        teacher: CleanEstimate,
+        corrupted: Corrupted,
+        estimate: Float[Tensor, "b c t *space"],
+    ) -> Float[Tensor, "b c t *space"]:
+        """The target of ``estimate``, which is ``f(x, tau)``; nothing here has a gradient.
+
+        Args:
+            student: ``f``, with the weights of this moment, not their average.
+            teacher: ``z0_T``.
+            corrupted: the state, at ``tau > 0``; ``clip.step`` says how far the run is.
+            estimate: ``f(x, tau)``.
+        """
+
+
+@final
+class Discrete(Tangent):
+    """``f(x_tau, tau)`` goes to ``f(x_{tau - d}, tau - d)``, by Euler steps of the teacher from ``x_tau``.
+
+    At ``tau <= d`` the target is the teacher's own clean clip. ``first = last = 1`` with N substeps is the regression
+    on the ends of the teacher's trajectories of N steps.
+
+    Args:
+        first: d at the start.
+        last: d from step ``steps`` on, geometrically in between.
+        steps: optimizer steps.
+        substeps: of the teacher within d.
+
+    Raises:
+        BadValue: a d outside 0..1, or one that grows; fewer than one substep.
+    """
+
+    def __init__(self, first: float = 0.5, last: float = 0.0625, steps: int = 500, substeps: int = 1):
+        if not 0 < last <= 1:
+            raise BadValue("last", last, "a step of the bridge time in (0, 1]")
+        if not last <= first <= 1:
+            raise BadValue("first", first, f"a step of the bridge time from last={last:g} to 1")
+        if steps < 0:
+            raise BadValue("steps", steps, "a number of optimizer steps >= 0")
+        if substeps < 1:
+            raise BadValue("substeps", substeps, "a number of Euler steps >= 1")
+        self.first, self.last, self.steps, self.substeps = first, last, steps, substeps
+        self.of_teacher = substeps
+
+    def size(self, step: int | None) -> float:
+        """d after so many optimizer steps; the last one where nothing is counted."""
+        done = 1.0 if step is None or step >= self.steps else step / self.steps
+        return self.first * (self.last / self.first) ** done
+
+    @torch.no_grad()
+    def target(
+        self,
+        student: CleanEstimate,
+        teacher: CleanEstimate,
+        corrupted: Corrupted,
+        estimate: Float[Tensor, "b c t *space"],
+    ) -> Float[Tensor, "b c t *space"]:
+        size = self.size(corrupted.clip.step)
+        reached = along(teacher, corrupted, (corrupted.tau - size).clamp(min=0), self.substeps)
+        return student(reached) if size < 1 else reached.x
+
+
+class Continuous(Tangent):
+    """``f`` goes to ``f - w D``, ``D`` the derivative of ``f`` along the teacher's ODE (Lu and Song 2024, section 2),
+
+        D = d/dtau f(x(tau), tau)          dx/dtau = (x - z0_T) / tau
+
+    Args:
+        weight: w.
+        normalised: D is divided by its size, see :func:`normalised`, so no sample's is larger than its noise.
+        warmup_steps: optimizer steps in which w rises from 0.
+
+    Raises:
+        BadValue: a weight that is not positive, a number of steps below 0.
+    """
+
+    of_student: int = 2
+
+    def __init__(self, weight: float = 0.5, normalised: bool = True, warmup_steps: int = 1000):
+        if not weight > 0:
+            raise BadValue("weight", weight, "a number > 0")
+        if warmup_steps < 0:
+            raise BadValue("warmup_steps", warmup_steps, "a number of optimizer steps >= 0")
+        self.weight, self.normalised, self.warmup_steps = weight, normalised, warmup_steps
+
+    def check(self, backbone: Backbone) -> None:
+        """Refuses sparse attention, whose choice of blocks jumps, so that it has no derivative."""
+        if any(isinstance(layer, SparseLinearLayer) for layer in backbone.modules()):
+            allowed = "discrete with attention=sparse_linear, whose choice of blocks jumps (or attention=dense)"
+            raise BadValue("tangent", type(self).__name__.lower(), allowed)
+
+    @abstractmethod
+    def derivative(
+        self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
+    ) -> Float[Tensor, "b c t *space"]:
+        """``D`` where the state moves by ``moved`` while ``tau`` moves by 1."""
+
+    @torch.no_grad()
+    def target(
+        self,
+        student: CleanEstimate,
+        teacher: CleanEstimate,
+        corrupted: Corrupted,
+        estimate: Float[Tensor, "b c t *space"],
+    ) -> Float[Tensor, "b c t *space"]:
+        if corrupted.x.dtype.itemsize < 4:
+            allowed = f"discrete with {corrupted.x.dtype} clips: differences of f are lost in them (or bf16-mixed)"
+            raise BadValue("training.tangent", type(self).__name__.lower(), allowed)
+        step = corrupted.clip.step
+        warm = 1.0 if step is None or step >= self.warmup_steps else step / self.warmup_steps
+        moved = direction(teacher, corrupted)
+        with torch.autocast(corrupted.x.device.type, enabled=False):
+            tangent = self.derivative(student, corrupted, moved)
+        if self.normalised:
+            tangent = normalised(tangent, corrupted)
+        return estimate - self.weight * warm * tangent
+
+
+def normalised(tangent: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+    """``D / (|D| / |s| + .1)``, where ``|.|`` is the root mean square over the frames that are not given."""
+    free = ~corrupted.given
+    size, noise = (masked_mean(frame_mean(v.square()), free).sqrt() for v in (tangent, precise(corrupted.amplitude)))
+    return tangent / per_sample(size / noise.clamp(min=1e-6) + UNIT, tangent)
+
+
+@final
+class Difference(Continuous):
+    """The derivative by a central difference, ``(f(x + h dx, tau + h) - f(x - h dx, tau - h)) / 2h``.
+
+    h is at most tau / 2. At ``tau = 1`` the upper point lies beyond the end, where ``f`` is as smooth. In float32 the
+    best h is about .001.
+
+    Args:
+        weight, normalised, warmup_steps: see :class:`Continuous`.
+        size: h.
+
+    Raises:
+        BadValue: an h outside (0, .1].
+    """
+
+    def __init__(self, weight: float = 0.5, normalised: bool = True, warmup_steps: int = 1000, size: float = 1e-3):
+        super().__init__(weight, normalised, warmup_steps)
+        if not 0 < size <= 0.1:
+            raise BadValue("size", size, "a step of the bridge time in (0, 0.1]")
+        self.size = size
+
+    def derivative(
+        self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
+    ) -> Float[Tensor, "b c t *space"]:
+        h = (0.5 * corrupted.tau).clamp(max=self.size)
+        step = per_sample(h, moved)
+        after = student(corrupted.at(corrupted.tau + h, corrupted.x + step * moved))
+        before = student(corrupted.at(corrupted.tau - h, corrupted.x - step * moved))
+        return (after - before) / (2 * step)
+
+
+@final
+class Forward(Continuous):
+    """The derivative by forward differentiation: exact, the reference of the others. Dense attention only.
+
+    Attention is computed by its formula: fused kernels have no forward derivative.
+    """
+
+    def check(self, backbone: Backbone) -> None:
+        super().check(backbone)
+        for layer in backbone.modules():
+            if isinstance(layer, DenseLayer) and layer.backend not in (AUTO, "sdpa"):
+                allowed = (
+                    f"discrete | difference with {layer.argument}={layer.backend}, or attention.{layer.argument}=sdpa"
+                )
+                raise BadValue("tangent", "forward", allowed)
+
+    def derivative(
+        self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
+    ) -> Float[Tensor, "b c t *space"]:
+        def f(x: Tensor, tau: Tensor) -> Tensor:
+            return student(corrupted.at(tau, x))
+
+        with sdpa_kernel(SDPBackend.MATH):
+            states, steps = (corrupted.x, corrupted.tau), (moved.to(corrupted.x.dtype), torch.ones_like(corrupted.tau))
+            return torch.func.jvp(f, states, steps)[1]
