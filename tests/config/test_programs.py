@@ -142,8 +142,8 @@ def test_benchmark_interpolators_prints_markdown_and_writes_json(program, tmp_pa
 
 
 def test_benchmark_reader_prints_one_json_object(program, tmp_path):
-    small = ["benchmark.latent_shape=[4,5,4,6]", "benchmark.text_shape=[3,6]", "benchmark.num_samples=12"]
-    small += ["benchmark.samples_per_shard=4", "benchmark.repeats=1", "benchmark.indexed_members=300"]
+    size = ["latent_shape=[4,5,4,6]", "text_shape=[3,6]", "num_samples=12", "samples_per_shard=4"]
+    small = [*(f"benchmark.samples.{one}" for one in size), "benchmark.repeats=1", "benchmark.indexed_members=300"]
     done = program("benchmark", "benchmark=reader", *small)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
