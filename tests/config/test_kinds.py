@@ -181,7 +181,7 @@ def test_any_experiment_on_any_data_is_refused_or_built(experiment: str, data: s
 
 def test_what_another_data_set_is_made_of_is_refused():
     cfg, choices = composed("train", "+experiment=toy_video", "data=wan_synth")
-    with pytest.raises(BadValue, match=r"^data\.writer=.*: expected null, or what has a _target_"):
+    with pytest.raises(BadValue, match=r"^data\.writer=.*: expected null, or a node with _target_"):
         PROGRAMS["train"].program.check(cfg, choices)
 
 

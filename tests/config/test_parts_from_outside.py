@@ -163,7 +163,7 @@ def test_a_figure_of_another_shape_names_the_metric():
 
 def test_a_package_that_is_not_on_the_path_is_named_with_the_cure():
     node = OmegaConf.create({"interpolator": {"_target_": "nowhere_to_be_found.parts.Hold"}})
-    said = r"interpolator: .*; nowhere_to_be_found\.parts\.Hold is a part of another package: install it"
+    said = r"interpolator: .*; nowhere_to_be_found\.parts\.Hold belongs to another package: install it"
     with pytest.raises(Refused, match=said):
         build(node.interpolator)
 

@@ -181,7 +181,7 @@ class TestAnchorsOfADataSet:
     def test_another_source_s_anchors_are_refused(self, tmp_path, clips):
         Anchors(str(tmp_path / "anchors"), source=ImperfectSource(sigma=0.2)).open("train", clips)
         other = Anchors(str(tmp_path / "anchors"), source=ImperfectSource(sigma=0.4))
-        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*those in it have sigma=0\.2 instead of 0\.4"):
+        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*these have sigma=0\.2 instead of 0\.4"):
             other.open("train", clips)
 
     @pytest.mark.parametrize("source", [None, ImperfectSource()])

@@ -68,7 +68,7 @@ def test_samples_of_paths_bring_their_contract(place):
 
 
 def test_metrics_of_pixels_are_refused(place):
-    with pytest.raises(BadValue, match="metric=vmaf: expected a metric of latents or paths: this one looks at pixels"):
+    with pytest.raises(BadValue, match="metric=vmaf: expected a metric of latents or paths; this one measures pixels"):
         evaluate(config("evaluate", place, f"checkpoint={place / 'train'}", "metric=[vmaf]", "device=cpu"))
 
 

@@ -47,7 +47,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
     [
         (["backbone.size.num_layers=3"], r"backbone\.size\.num_layers=3: expected 1, as the run in .* was begun"),
         (["backbone.size.ffn_dim=64"], r"backbone\.size\.ffn_dim=64: expected 32"),
-        (["backbone/timestep=global"], r"backbone\.timestep\._target_=.*"),
+        (["backbone/timestep=global"], r"backbone\.conditioning\.timestep\._target_=.*"),
         (["backbone.lora.rank=2"], r"backbone\.lora\.rank=2: expected None"),
         (["optimizer=muon"], r"optimizer\._target_=.*Muon: expected .*AdamW"),
         (["objective=clean"], r"objective\._target_=.*Clean: expected .*Correction"),
