@@ -95,7 +95,7 @@ def rule(hint: Any) -> Rule:
 
 def _is_built(kind: Any) -> bool:
     """Whether objects of a type are built from a node with a ``_target_``."""
-    return inspect.isclass(kind) and kind not in (Any, object) and not issubclass(kind, dict | collections.abc.Callable)
+    return inspect.isclass(kind) and kind not in (Any, object, collections.abc.Callable) and not issubclass(kind, dict)
 
 
 def _takes_dicts(hint: Any) -> bool:

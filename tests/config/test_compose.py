@@ -31,6 +31,7 @@ DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
 # Groups of primary configs: `prepare clip` is a program with a config of its own.
 PRIMARY_GROUPS = {"prepare"}
 # Values that an option leaves to the user.
+STUDENT = ["objective=consistency", "training.teacher=shipped"]
 NEEDED = {
     "corruption/given=file": ["corruption.drawn.given.path=somewhere"],
     "codec=wan_vae": ["codec.folder=somewhere"],
@@ -58,6 +59,9 @@ NEEDED = {
         for name in group_members("scheduled_sampling/confidence")
     },
     "interpolator=straightened": ["interpolator.checkpoint=null"],
+    "training=distill": STUDENT,
+    "objective/matching=distribution": ["objective=rcm", "training=distill", "training.teacher=shipped"],
+    **{f"training/tangent={name}": ["training=distill", *STUDENT] for name in group_members("training/tangent")},
 }
 # What `assemble` hands to every option of a group, in the one call that it makes.
 VIDEOS = ClipSpec((16, 21, 8, 14), (16, 32), text={"name": "caption"}, codec=PatchDCT().describe())
@@ -78,6 +82,7 @@ NOT_BUILT = {
     "text=umt5": "needs a folder with weights",
     "keyframe_source=wan_t2v": "needs a folder with weights",
     "anchor_source=generator": "is made with a trained generator",
+    "training=distill": "is made with a trained teacher",
     **{f"metric={name}": "needs a file of weights" for name in ("lpips", "fid", "fvd")},
 }
 ON_META = {

@@ -21,19 +21,17 @@ class Matching:
     Args:
         weight: of the loss beside that of consistency.
         student_every: optimizer steps of the fake network to one of the student.
-        fake_lr: learning rate of the fake network, relative to the student's.
 
     Raises:
-        BadValue: a weight or a rate that is not positive, fewer than one step.
+        BadValue: a weight that is not positive, fewer than one step.
     """
 
-    def __init__(self, weight: float = 1.0, student_every: int = 5, fake_lr: float = 1.0):
-        for name, value in {"weight": weight, "fake_lr": fake_lr}.items():
-            if not value > 0:
-                raise BadValue(name, value, "a number > 0")
+    def __init__(self, weight: float = 1.0, student_every: int = 5):
+        if not weight > 0:
+            raise BadValue("weight", weight, "a number > 0")
         if student_every < 1:
             raise BadValue("student_every", student_every, "a number of optimizer steps >= 1")
-        self.weight, self.student_every, self.fake_lr = weight, student_every, fake_lr
+        self.weight, self.student_every = weight, student_every
 
 
 @final
