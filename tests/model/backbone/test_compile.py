@@ -57,7 +57,7 @@ def test_blocks_share_one_graph_without_breaks_or_recompilations(compilations, a
     assert found["graph_breaks"] == 0
     assert found["graphs_after_each_step"] == [1, 1, 1]  # of three blocks, in three steps
     assert found["graphs_after_validation"] == 2  # one more, without gradients
-    assert found["graphs_of_two_more_sizes"] == 2  # one each, however often they take turns
+    assert found["graphs_of_two_more_sizes"] == 1  # for the shorter clips; upright ones have as many tokens as before
     assert found["loss_error"] < 1e-6
     assert found["gradient_error"] < 1e-5
     assert found["same_names"]
