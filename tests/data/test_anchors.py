@@ -119,7 +119,7 @@ def test_an_imperfect_source_shifts_frames_and_adds_noise(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"frames": [1, 1]}, r"frames=\[1, 1\]: expected different"),
+        ({"frames": [1, 1]}, r"frames=\[1, 1\]: expected distinct frame indices"),
         ({"frames": [-1]}, r"frames=\[-1\]"),
         ({"sigma": -0.1}, "sigma=-0.1"),
         ({"sigma": float("nan")}, "sigma=nan: expected a finite number >= 0"),
@@ -189,7 +189,7 @@ class TestAnchorsOfADataSet:
         Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", clips)
         shutil.rmtree(tmp_path / "set")
         write(tmp_path / "set", 6, seed=5)
-        said = r"data\.anchors\.root=.*train: expected anchors of the clips in .*set: clip clip-0000 is another one"
+        said = r"data\.anchors\.root=.*train: expected anchors of the clips in .*set: clip clip-0000 has changed"
         with pytest.raises(BadValue, match=said + ".*; delete this folder"):
             Anchors(str(tmp_path / "anchors"), source=source).open("train", ShardDataset(tmp_path / "set"))
 
@@ -199,7 +199,7 @@ class TestAnchorsOfADataSet:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
         Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "moved"))
         write(tmp_path / "set", 8)
-        said = r"lacks clip-0006, clip-0007.*delete|delete .*lacks clip-0006, clip-0007|clip clip-000. is another one"
+        said = r"lacks clip-0006, clip-0007.*delete|delete .*lacks clip-0006, clip-0007|clip clip-000. has changed"
         with pytest.raises(BadValue, match=said):
             Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "set"))
 

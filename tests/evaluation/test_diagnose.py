@@ -90,10 +90,13 @@ def test_figures_of_a_batch_are_those_of_a_loop():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["+schedule@compare.uniform=dp"], "compare.uniform=.*: expected another name: schedule=uniform is in the"),
+        (
+            ["+schedule@compare.uniform=dp"],
+            "compare.uniform=.*: expected another name: schedule=uniform is already in the",
+        ),
         (
             ["schedule=dp", "+schedule@compare.dp=dp"],
-            "compare.dp=.*: expected another name: schedule=dp is in the table",
+            "compare.dp=.*: expected another name: schedule=dp is already in the table",
         ),
         (["batch_size=0"], "batch_size=0: expected at least 1"),
         (["schedule=dp", "interpolator=spline"], "interpolator=spline: expected a segment-local one"),

@@ -44,7 +44,7 @@ def test_in_between_and_beyond_it_is_a_line(scale):
     torch.testing.assert_close(classifier_free(listening, corrupted, negative, scale), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("sampler", [name for name in SAMPLERS if name != "consistency"])  # its teacher is guided
 @pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
 def test_every_sampler_is_guided_and_leaves_given_frames_bit_for_bit(sampler, scale):
     corrupted, corruption, draws = corrupted_clip()
