@@ -52,7 +52,7 @@ ALLOWED = [
     (nn.Module, [3, "x"]),  # nothing that a config could be held to
     (Callable[[int], int], ["x"]),
     (list[nn.Module], [[], ["x"]]),
-    (nn.Module | int, [{"any": "dict"}, 3]),
+    (nn.Module | int, [3]),
 ]
 
 REFUSED = [
@@ -71,6 +71,7 @@ REFUSED = [
     (int | None, ["x", 0.5], "an integer or null"),
     (float | Tensor, ["x"], "a number"),
     (list[nn.Module], [3, {"a": 1}][:1], "a list"),
+    (nn.Module | int, [{"any": "dict"}], "an integer, or a node with _target_; these keys are of another option"),
     (list[list[int]], [[1]], "a list of (a list of integers)"),
 ]
 
