@@ -194,7 +194,9 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
     """
     pipeline = load_exportable(path, chosen, ema=ema)
     if isinstance(pipeline, Phase1):
-        raise BadValue("checkpoint", path, "a refiner, this is a generator of keyframes: keyframes=<it>")
+        raise BadValue(
+            "checkpoint", path, "a refiner; this is a generator of keyframes, which sample takes as keyframes=<it>"
+        )
     return pipeline
 
 

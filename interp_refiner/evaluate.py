@@ -34,6 +34,7 @@ def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
     if len(runs) > 1:
         raise BadValue("checkpoint", list(runs), "refiners to compare, or one generator of keyframes")
     (run,), folder = runs.values(), Path(cfg.paths.output_dir)
+    run.to("cpu")  # the probe and its clips are small
     quality = build(cfg.keyframe_quality, world=world_of(run), codec=run.codec)
     table = quality.evaluate(run, cfg.keyframe_sampler, Path(cfg.paths.cache, "probe"), folder, cfg.seed)
     print(table, folder / "keyframes.png", sep="\n")

@@ -44,7 +44,7 @@ class ExportSettings(Settings):
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     ema: bool = True
     lora: Literal["diffusers", "comfyui", "kohya"] | None = None
-    license: str | None = "apache-2.0"
+    license: str | None = None
     base_model: str | None = None
     push: str | None = None
     private: bool = True

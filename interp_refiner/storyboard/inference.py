@@ -64,7 +64,11 @@ class LowMemory:
 
         if self.hooks:
             return self
-        self._move(torch.device(device))
+        self.device = torch.device(device)
+        self.objective.to(self.device)
+        self.codec._apply(lambda tensor: tensor.to(self.device), recurse=self._vae() is None)
+        if self.phase1 is not None:
+            self.phase1.source.to(self.device)
         before, hooks = None, []
         for network in filter(None, (self._vae(), self.backbone)):
             _, before = cpu_offload_with_hook(network, self.device, before)

@@ -217,6 +217,8 @@ class Forward(Continuous):
 
     def check(self, backbone: Backbone) -> None:
         super().check(backbone)
+        if backbone.compiled:
+            raise BadValue("tangent", "forward", "discrete | difference with backbone.blocks.compile=true")
         for layer in backbone.modules():
             if isinstance(layer, DenseLayer) and layer.backend not in (AUTO, "sdpa"):
                 allowed = (

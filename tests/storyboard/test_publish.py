@@ -73,7 +73,7 @@ def test_the_card_has_licence_and_base_model(run_folder, tmp_path):
     told = head(exported(run_folder, tmp_path, "license=mit", "base_model=Wan-AI/Wan2.1-T2V-1.3B-Diffusers"))
     assert (told["license"], told["base_model"]) == ("mit", "Wan-AI/Wan2.1-T2V-1.3B-Diffusers")
     plain = head(exported(run_folder, tmp_path / "plain"))
-    assert plain["license"] == "apache-2.0"
+    assert "license" not in plain
     assert "base_model" not in plain
 
 

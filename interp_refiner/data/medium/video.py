@@ -64,7 +64,8 @@ class Video(Medium):
     def videos(
         self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip
     ) -> tuple[list[Float[Tensor, "3 _n h w"]], Bool[Tensor, " _n"]]:
-        """Decodes all versions alike, the first setting the colours of a preview."""
-        fitted = self.codec.fitted_to(next(iter(versions.values())))
-        videos = [fitted.decode(version)[0] for version in versions.values()]
+        """Decodes all versions alike, where the codec is, the first setting the colours of a preview."""
+        latents = [version.to(self.codec.latents_mean.device) for version in versions.values()]
+        fitted = self.codec.fitted_to(latents[0])
+        videos = [fitted.decode(version)[0].cpu() for version in latents]
         return videos, known[torch.tensor(fitted.latent_frame(len(known)))]

@@ -100,7 +100,8 @@ class Cut:
             value = getattr(self, name)
             if len(value) != parts or min(value) < 1:
                 raise BadValue(name, list(value), f"{parts} numbers, at least 1")
-        if any(part > whole for part, whole in zip(self.size[1:], self.frame_size, strict=True)):
+        larger = any(part > whole for part, whole in zip(self.size[1:], self.frame_size, strict=True))
+        if self.buckets is None and larger:
             raise BadValue("size", list(self.size), f"clips within frames of {list(self.frame_size)}")
         for name in ("held_out_videos", "held_out_end"):
             if not 0 <= getattr(self, name) < 1:

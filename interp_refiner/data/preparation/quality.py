@@ -54,7 +54,7 @@ class Quality:
 
     Attributes:
         brightness: a clip below is too dark.
-        motion: a clip below is static.
+        motion: a clip below is static. A picture has no motion, so any threshold above 0 leaves pictures out.
         sharpness: a clip below is blurred.
         jump: a clip above has a cut inside.
 

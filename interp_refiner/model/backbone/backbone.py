@@ -42,9 +42,11 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         adapters: that :meth:`merge_adapters` has merged, by the layers beside which they were.
+        compiled: whether its blocks are compiled.
     """
 
     adapters: Mapping[str, Adapter] = {}
+    compiled: bool = False
 
     @property
     def divisor(self) -> tuple[int, int]:

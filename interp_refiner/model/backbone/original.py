@@ -101,5 +101,5 @@ def _size(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _heads(path: Path) -> int | None:
     """The number of heads that ``config.json`` says, as Wan writes it."""
-    config = path / "config.json"
+    config = (path.parent if path.is_file() else path) / "config.json"
     return json.loads(config.read_text()).get("num_heads") if config.is_file() else None

@@ -72,7 +72,15 @@ class WanSize:
 
 # Weights that stay in float32 in a network of half precision, as in diffusers' own: a rounded modulation is off on all
 # tokens of a frame alike.
-KEPT = ("condition_embedder.time_", "scale_shift_table", ".norm1.", ".norm2.", ".norm3.", "frame_numbers")
+KEPT = (
+    "condition_embedder.time_",
+    "scale_shift_table",
+    ".norm1.",
+    ".norm2.",
+    ".norm3.",
+    "frame_numbers",
+    "convolutions.",
+)
 
 
 class Wan(Backbone):
@@ -123,6 +131,7 @@ class Wan(Backbone):
         (lora or LoRA()).attach(self.wan)
         for layer in (*self.self_layers, *self.cross_layers):
             layer.requires_grad_(True)
+        self.compiled = blocks.compile
         self.recomputation, run = blocks.recomputation, blocks.forward(self.attention.compiler_options)
         for block in self.wan.blocks:
             block.forward = partial(run, block)  # below the hooks of a block, which a strategy that shards it needs
