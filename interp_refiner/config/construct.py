@@ -57,7 +57,8 @@ def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> N
     by_key = {n._get_full_key(None): (key, n) for key, n in target_nodes(root)}  # OmegaConf says "a.b0" for "a.b.0"
     key, failed = by_key.get(home(root, omegaconf_key), (omegaconf_key, node))
     if isinstance(error, BadValue):
-        raise with_key(error, key) from error
+        whole = "." in error.name and OmegaConf.select(root, error.name) is not None  # a key of the config already
+        raise error if whole else with_key(error, key) from error
     if isinstance(error, MissingExtra | ModuleNotFoundError) or type(error) is ImportError:
         target, what = str(failed.get("_target_")), str(error).splitlines()[0].rstrip(":")
         if not isinstance(error, MissingExtra) and not _is_ours(target):

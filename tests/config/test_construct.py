@@ -24,6 +24,10 @@ def picky(size: int = 1) -> int:
     return size
 
 
+def far_away() -> None:
+    raise BadValue("box.size", 3, "a smaller number")
+
+
 def buggy(size: int) -> float:
     return 1 / size
 
@@ -77,6 +81,12 @@ def test_a_bad_value_is_named_by_its_place_in_the_config(cfg: Any, line: str) ->
     with pytest.raises(BadValue) as caught:
         build(cfg.a)
     assert str(caught.value) == line
+
+
+def test_a_key_of_the_config_stays_as_it_is() -> None:
+    cfg = config(box={"size": 3}, part=node("far_away"))
+    with pytest.raises(BadValue, match=r"^box\.size=3: expected a smaller number"):
+        build(cfg.part)
 
 
 def test_a_bug_comes_out_as_it_is() -> None:
