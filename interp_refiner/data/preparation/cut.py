@@ -1,15 +1,14 @@
 """How a video is cut into clips, frame by frame: what is held in memory does not grow with its length."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, log, sqrt
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, choice, derived_seed
@@ -21,37 +20,14 @@ from interp_refiner.data.codec import (
     decode_picture,
     opened,
 )
+from interp_refiner.data.preparation.shot import Frame, Piece, Pixels, Shot, Size
 from interp_refiner.data.preparation.videos import Video
-from interp_refiner.data.wan_synth import windows
 
 SPLITS = ("train", "val")
-Frame = UInt8[np.ndarray, "h w 3"]
-Pixels = UInt8[Tensor, "c t h w"]
-Size = tuple[int, int, int]
 Incomplete = Literal["skip", "use"]
 
 
 ASPECTS = (16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width over height of automatic buckets
-
-
-class Piece(NamedTuple):
-    """A clip of a video.
-
-    Attributes:
-        split: ``train`` or ``val``.
-        corner: (frame, row, column) of its first pixel in the video as it was scaled.
-        pixels: of the clip.
-    """
-
-    split: str
-    corner: Size
-    pixels: Pixels
-
-    @property
-    def size(self) -> Size:
-        """(frames, height, width)."""
-        _, frames, height, width = self.pixels.shape
-        return frames, height, width
 
 
 @dataclass(frozen=True)
@@ -61,9 +37,9 @@ class Cut:
     A video is brought to one size and one rate; shots are told apart by jumps between frames; every shot is cut into
     windows, the last ones flush with its end. Held-out clips overlap no more than that needs.
 
-    With buckets there are clips of several sizes. A video takes the height and width that are nearest to its own
-    aspect, so that what is upright stays upright; a shot the longest clip that fits into it, and training clips do not
-    overlap more than held-out ones. ``frame_size`` and ``stride`` say nothing then.
+    With buckets, clips have several sizes. A video gets the height and width nearest to its own aspect: portrait stays
+    portrait. A shot gets the longest clip that fits into it. Training clips overlap no more than held-out ones.
+    ``frame_size`` and ``stride`` are ignored.
 
     Attributes:
         frame_size: (height, width) that frames are scaled to cover and cropped to.
@@ -175,8 +151,8 @@ class Cut:
             remarks: gets :attr:`Film.remarks` when the last clip has been taken.
 
         Raises:
-            UnreadableVideo: no video, one with a fault, one that is not whole, or one that is too short for a clip;
-                behind some clips, perhaps, which are of no use then.
+            UnreadableVideo: no video, or one that is faulty, incomplete or too short for a clip. It may come after some
+                clips, which must be discarded then.
         """
         if video.fault:
             raise UnreadableVideo(video.fault)
@@ -194,7 +170,7 @@ class Cut:
 
     def clips(self, frames: Iterable[Frame], first_held_out: int | None = None) -> Iterator[Piece]:
         """The clips of a video's frames, shot after shot; none crosses from training into what is held out."""
-        shot: _Shot | None = None
+        shot: Shot | None = None
         before: Float[np.ndarray, "y x"] | None = None
         for number, frame in enumerate(frames):
             grey = _grey(frame)
@@ -209,11 +185,11 @@ class Cut:
         if shot is not None:
             yield from shot.end()
 
-    def _shot(self, split: str, first: int, shape: tuple[int, ...]) -> "_Shot":
+    def _shot(self, split: str, first: int, shape: tuple[int, ...]) -> Shot:
         if self.buckets is None:
             size = _size(self.size)
-            return _Shot(split, first, [(size, _size(self.stride) if split == "train" else size)])
-        return _Shot(split, first, [(size, size) for size in self.sizes if size[1:] == shape])
+            return Shot(split, first, [(size, _size(self.stride) if split == "train" else size)])
+        return Shot(split, first, [(size, size) for size in self.sizes if size[1:] == shape])
 
     def _frames(self, path: Path, remarks: list[str]) -> Iterator[Frame]:
         if path.suffix.lower() in PICTURE_SUFFIXES:
@@ -230,58 +206,6 @@ class Cut:
         if path.suffix.lower() in PICTURE_SUFFIXES:
             return 1
         return min(count_frames(path, self.fps), self.max_frames or inf)  # type: ignore[return-value]
-
-
-class _Shot:
-    """The frames of one shot that its later clips need: at most as many as the longest clip has, and one step.
-
-    Clips begin every ``stride`` frames; the last one is flush with the end of the shot. Where a shot is too short for
-    the longest clip, it is cut into the longest that fits.
-
-    Args:
-        split: of the clips.
-        first: frame of the video.
-        sizes: of clips, each with its stride, all of one height and width.
-    """
-
-    def __init__(self, split: str, first: int, sizes: Sequence[tuple[Size, Size]]):
-        self.split, self.first = split, first
-        self.sizes = sorted(sizes, reverse=True)
-        self.frames: deque[Frame] = deque()
-        self.dropped = self.next = 0  # frames no longer held; where the next clip begins
-
-    @property
-    def count(self) -> int:
-        return self.dropped + len(self.frames)
-
-    def add(self, frame: Frame) -> Iterator[Piece]:
-        """Takes one more frame; the clips that are whole with it."""
-        (length, *_), (step, *_) = self.sizes[0]
-        self.frames.append(frame)
-        if self.count == self.next + length:
-            yield from self._clips(self.next, *self.sizes[0])
-            self.next += step
-        while self.dropped < min(self.next, self.count - length):
-            self.frames.popleft()
-            self.dropped += 1
-
-    def end(self) -> Iterator[Piece]:
-        """The clips that end with the shot, unless they are there already."""
-        fitting = next((pair for pair in self.sizes if pair[0][0] <= self.count), None)
-        if fitting is None:
-            return
-        (length, *_), (step, *_) = fitting
-        last = self.count - length
-        before = self.next - step  # where the last clip began, if any is out; if none is, all frames are held
-        starts = {last} - {before} if self.next else {*range(0, last + 1, step), last}
-        for start in sorted(starts):
-            yield from self._clips(start, *fitting)
-
-    def _clips(self, start: int, size: Size, stride: Size) -> Iterator[Piece]:
-        held = [self.frames[start - self.dropped + number] for number in range(size[0])]
-        pixels = torch.from_numpy(np.stack(held)).permute(3, 0, 1, 2)
-        for (_, row, column), clip in windows(pixels, size, stride):
-            yield Piece(self.split, (self.first + start, row, column), clip)
 
 
 class _Counted:

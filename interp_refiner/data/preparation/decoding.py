@@ -1,4 +1,4 @@
-"""Videos that are decoded by threads, ahead of who takes their clips."""
+"""Decodes videos in threads, a few clips ahead of their consumer."""
 
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
@@ -9,8 +9,9 @@ from threading import Semaphore
 from typing import NamedTuple
 
 from interp_refiner.data.codec import UnreadableVideo
-from interp_refiner.data.preparation.cut import Cut, Piece
+from interp_refiner.data.preparation.cut import Cut
 from interp_refiner.data.preparation.quality import Measures, measured
+from interp_refiner.data.preparation.shot import Piece
 from interp_refiner.data.preparation.videos import Video
 
 AHEAD = 2  # clips of a video that wait to be taken

@@ -19,10 +19,11 @@ from interp_refiner.core import BadValue, derived_seed
 from interp_refiner.data.codec import Codec, still_gap
 from interp_refiner.data.lock import locked
 from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt
-from interp_refiner.data.preparation.cut import SPLITS, Cut, Pixels, Size, as_videos
+from interp_refiner.data.preparation.cut import SPLITS, Cut, as_videos
 from interp_refiner.data.preparation.decoding import Done, Shown, decoded
 from interp_refiner.data.preparation.process import Process
 from interp_refiner.data.preparation.quality import Quality
+from interp_refiner.data.preparation.shot import Pixels, Size
 from interp_refiner.data.preparation.videos import Video
 from interp_refiner.data.settings import difference, fingerprint, plain
 from interp_refiner.data.shards import DatasetMetadata, Sample
@@ -287,7 +288,7 @@ class VideoEncoder:
         return {self.cut.folder(split, size): of(size) for split in SPLITS for size in self.cut.sizes}
 
     def _finish(self, chunks: Chunks, source: str, num_chunks: int) -> Encoded:
-        """Makes the data set whole where nobody else has a chunk to do; whoever calls holds the lock."""
+        """Makes the data set whole once every chunk is done. The caller holds the lock."""
         state = self._checked(chunks, source)
         encoded = Encoded.of(state, num_chunks - len(state["chunks"]))
         if chunks.is_whole or encoded.missing:

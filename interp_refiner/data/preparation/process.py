@@ -71,9 +71,9 @@ class Process:
 
     @contextmanager
     def claims(self, folder: Path, shown: Path) -> Iterator[None]:
-        """Works in a folder alone or beside the other processes of its own run; whoever calls holds the folder's lock.
+        """Works in a folder alone or beside the other processes of its own run. The caller holds the folder's lock.
 
-        A process that is killed claims nothing any more.
+        A killed process releases its claim.
 
         Args:
             folder: where the files stand that say who is at work.
