@@ -55,7 +55,7 @@ class LowMemory:
         return self
 
     def enable_model_cpu_offload(self: Made, device: torch.device | str = "cuda") -> Made:
-        """Has autoencoder and backbone on the device only while they run, by accelerate's hooks; returns itself.
+        """Keeps autoencoder and backbone on the device only while they run, by accelerate's hooks; returns itself.
 
         In the order of a video: the autoencoder encodes keyframes, the backbone refines, the autoencoder decodes. The
         text encoder stays where it is (``text.device``).

@@ -31,12 +31,12 @@ class ValidationStoryboards(L.Callback):
     Args:
         output_dir: the run folder.
         storyboards: their files, see :mod:`interp_refiner.storyboard.storyboard`; none: nothing is done.
-        steps: of training; each shows them at the first validation that is not before it. Empty: at every validation.
+        steps: of training; each shows them at the first validation at or after it. Empty: at every validation.
         seed: of their noise.
         text: encodes their prompts; None for what the data set declares, where that needs no weights.
 
     Raises:
-        BadValue: a storyboard that is none, or two of one name; when training begins, one that does not fit the model.
+        BadValue: a file that is no storyboard, or two of one name; at the start of training, one that does not fit.
     """
 
     def __init__(

@@ -18,7 +18,7 @@ from interp_refiner.training.optimizer import OptimizerRecipe
 from interp_refiner.training.refiner import Refiner, check_distilled
 from interp_refiner.training.tangent import Tangent
 
-GAIN = "gain"  # of a consistency function: what its teacher has not
+GAIN = "gain"  # the parameter of a consistency function that its teacher lacks
 
 
 class Teacher(nn.Module):
@@ -198,7 +198,7 @@ def matched(
     teacher: Float[Tensor, "b c t *space"],
     free: Tensor,
 ) -> Float[Tensor, "b c t *space"]:
-    """Where distribution matching leads clips z (Yin et al. 2023, equations 7 and 8):
+    """The target of clips z in distribution matching (Yin et al. 2023, equations 7 and 8):
 
         z - (z0_F - z0_T) / mean_free |z - z0_T|
 
@@ -221,13 +221,15 @@ def check_bridge(corruption: Corruption, taught: Corruption) -> None:
         if getattr(corruption, name) != getattr(taught, name):
             raise BadValue(f"corruption.{name}", getattr(corruption, name), f"{getattr(taught, name)}, the teacher's")
     noise, other = corruption.noise, taught.noise
+    for length in filter(None, [vars(profile).get("num_frames") for profile in (noise, other)]):
+        noise, other = noise.of_clips(length), other.of_clips(length)  # clips of both have the same length
     if type(noise) is not type(other) or vars(noise) != vars(other):
         told = ", ".join(f"{name}={value}" for name, value in vars(other).items())
         raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
 
 
 def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
-    """Gives a student its teacher's weights. Adapters that the teacher has not stay as they start, at nothing.
+    """Gives a student its teacher's weights. Adapters that the teacher lacks keep their initial zeros.
 
     Raises:
         BadValue: a network of another size or kind.

@@ -13,7 +13,7 @@ from interp_refiner.model.attention import AUTO, DenseLayer, SparseLinearLayer
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.sampler import CleanEstimate
 
-UNIT = 0.1  # beside the size of a tangent, which is then normalised
+UNIT = 0.1  # added to the size of a tangent, by which it is divided
 
 
 def direction(teacher: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -36,6 +36,11 @@ def along(teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"]
     return corrupted
 
 
+def ramp(step: int | None, steps: int) -> float:
+    """From 0 at the first optimizer step to 1 after ``steps``; 1 without a count of steps."""
+    return 1.0 if step is None or step >= steps else step / steps
+
+
 class Tangent(ABC):
     """What ``f(x, tau)`` should be, so that it is the same all along an ODE of the teacher.
 
@@ -46,7 +51,7 @@ class Tangent(ABC):
     of_teacher: int = 1
     of_student: int = 1
 
-    def check(self, backbone: Backbone) -> None:  # noqa: B027 - most need nothing of a network
+    def check(self, backbone: Backbone) -> None:  # noqa: B027 - most tangents take any network
         """Refuses, with :class:`BadValue`, a network that cannot be differentiated so."""
 
     @abstractmethod
@@ -98,8 +103,7 @@ class Discrete(Tangent):
 
     def size(self, step: int | None) -> float:
         """d after so many optimizer steps; the last one where nothing is counted."""
-        done = 1.0 if step is None or step >= self.steps else step / self.steps
-        return self.first * (self.last / self.first) ** done
+        return self.first * (self.last / self.first) ** ramp(step, self.steps)
 
     @torch.no_grad()
     def target(
@@ -160,8 +164,7 @@ class Continuous(Tangent):
         if corrupted.x.dtype.itemsize < 4:
             allowed = f"discrete with {corrupted.x.dtype} clips: differences of f are lost in them (or bf16-mixed)"
             raise BadValue("training.tangent", type(self).__name__.lower(), allowed)
-        step = corrupted.clip.step
-        warm = 1.0 if step is None or step >= self.warmup_steps else step / self.warmup_steps
+        warm = ramp(corrupted.clip.step, self.warmup_steps)
         moved = direction(teacher, corrupted)
         with torch.autocast(corrupted.x.device.type, enabled=False):
             tangent = self.derivative(student, corrupted, moved)

@@ -12,7 +12,7 @@ from interp_refiner.model.objective import Preconditioned
 from interp_refiner.model.sampler import Consistency, OneJump
 from interp_refiner.training import Discrete, Distill, Refiner
 from interp_refiner.training.checkpoint import FAKE
-from interp_refiner.training.distill import matched
+from interp_refiner.training.distill import check_bridge, matched
 from interp_refiner.training.optimizer import AdamW
 from tests.config.small import small_config
 from tests.factories import make_corruption, make_objective, random_clip, spec_of
@@ -192,3 +192,15 @@ class TestFakeNetwork:
         assert any(name.startswith(FAKE) for name in made.state_dict())
         with pytest.raises(BadValue, match="bridge_time"):
             student(teacher(make_corruption(*BRIDGE[1:])), objective="rcm")
+
+
+def test_the_bridge_of_an_exported_teacher_is_the_same_bridge():
+    """A pipeline fixes the length of its clips in the noise profile; a run takes it from the clips."""
+    own, exported = (make_corruption("corruption=dist", "corruption.sigma=0.4") for _ in range(2))
+    exported.noise = exported.noise.of_clips(21)
+    check_bridge(own, exported)
+    own.noise = own.noise.of_clips(9)
+    with pytest.raises(
+        BadValue, match=r"corruption\.noise=BrownianBridge: expected BrownianBridge with .*num_frames=21"
+    ):
+        check_bridge(own, exported)

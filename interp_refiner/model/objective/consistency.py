@@ -8,15 +8,15 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, non_negative, per_sample
 from interp_refiner.model.objective.mixture import Gate
-from interp_refiner.model.objective.preconditioned import FASTER, TINY, Preconditioned
+from interp_refiner.model.objective.preconditioned import FASTER, TINY, OnArc, Preconditioned
 
 
 @final
 class Matching:
     """Settings of distribution matching (Yin et al., One-step Diffusion with Distribution Matching Distillation, 2023).
 
-    A *fake* network learns the bridge of the student's clips, by the bridge's own loss. What its clean estimate and the
-    teacher's differ by leads the student's clips to the teacher's distribution.
+    A *fake* network learns the bridge of the student's clips, by the bridge's own loss. The difference between its
+    clean estimate and the teacher's moves the student's clips towards the teacher's distribution.
 
     Args:
         weight: of the loss beside that of consistency.
@@ -79,14 +79,17 @@ class Consistency(Preconditioned):
     ) -> Float[Tensor, "b c t *space"]:
         """``f(x, tau)``."""
         on, like = self.arc(corrupted), corrupted.x
-        gain = (FASTER * self.gain).view(1, -1, *[1] * (like.ndim - 2))
-        end = super().clean_estimate(output, corrupted) + gain * on.deviation * (1 - on.angle.cos()) * on.point
+        end = super().clean_estimate(output, corrupted) + on.deviation * self._carried(on)
         return torch.where(per_sample(corrupted.tau == 0, like), like, end)
 
     def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
         """The output whose estimate is the clean clip."""
         on = self.arc(corrupted)
-        gain = (FASTER * self.gain).view(1, -1, *[1] * (corrupted.x.ndim - 2))
         residual = (corrupted.clean - corrupted.interpolation) / on.deviation
-        carried = (on.angle.cos() + gain * (1 - on.angle.cos())) * on.point
-        return self.undecided((carried - residual) / on.angle.sin().clamp(min=TINY), corrupted)
+        start = on.angle.cos() * on.point + self._carried(on)
+        return self.undecided((start - residual) / on.angle.sin().clamp(min=TINY), corrupted)
+
+    def _carried(self, on: OnArc) -> Float[Tensor, "b c t *space"]:
+        """``g_c (1 - cos(phi)) p``: the noise that reaches the end, in units of ``sd``."""
+        gain = (FASTER * self.gain).view(1, -1, *[1] * (on.point.ndim - 2))
+        return gain * (1 - on.angle.cos()) * on.point
