@@ -38,6 +38,8 @@ from interp_refiner.training.checkpoint import (
     load_weights,
     located,
     read_config,
+    start_from,
+    take_weights,
 )
 
 
@@ -178,6 +180,27 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     run.module.eval()
     run.folder, run.checkpoint = folder, file
     return run
+
+
+def located_weights(path: str | Path) -> Path:
+    """The exported folder, or the checkpoint of a run, that ``initial_weights`` means.
+
+    Raises:
+        BadValue: there is none.
+    """
+    place = located(path, "initial_weights")
+    return place.resolve() if is_exported(place) else find_checkpoint(place, "initial_weights")[1]
+
+
+def start(module: L.LightningModule, path: str | Path) -> None:
+    """Gives a fresh module the averaged weights of a run or of an exported folder; raises as :func:`take_weights`."""
+    place = located_weights(path)
+    if not is_exported(place):
+        start_from(module, place)
+        return
+    with naming("initial_weights", "checkpoint"):
+        weights = exported_run(place, {}).module.state_dict()
+    take_weights(module, weights, path)
 
 
 def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True) -> RefinerPipeline:

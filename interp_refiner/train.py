@@ -5,10 +5,10 @@ from pathlib import Path
 import lightning as L
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import Run, assemble
+from interp_refiner.assemble import Run, assemble, located_weights, start
 from interp_refiner.config import build, call, main, print_config, quiet_libraries, save_config
 from interp_refiner.core import BadValue, keep_freed_memory
-from interp_refiner.training.checkpoint import check_state, find_checkpoint, resume_path, start_from
+from interp_refiner.training.checkpoint import check_state, resume_path
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 from interp_refiner.training.record.summary import print_start, write_summary
@@ -41,7 +41,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     folder = Path(cfg.paths.output_dir)
     checkpoint = resume_path(cfg.ckpt_path, folder)
     if cfg.initial_weights is not None:
-        find_checkpoint(cfg.initial_weights, "initial_weights")  # refused before the work
+        located_weights(cfg.initial_weights)  # refused before the work
     if cfg.print_config:
         print_config(cfg)
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
@@ -52,7 +52,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     if checkpoint is not None:
         check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:
-        start_from(run.module, cfg.initial_weights)
+        start(run.module, cfg.initial_weights)
     save_config(cfg, folder)
     print_start(trainer, run.module, folder)
     recording.start(trainer, run.data)

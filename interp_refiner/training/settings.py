@@ -17,7 +17,7 @@ class TrainSettings(Settings):
     Attributes:
         experiment_name: of the method, for logs.
         ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
-        initial_weights: a run folder or checkpoint whose averaged weights a new run starts from.
+        initial_weights: a run folder, checkpoint or exported folder whose averaged weights a new run starts from.
         next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
         optimized_metric: what a sweep minimises; the task returns it.
         gathered_dtype: of the blocks of sharded strategies.

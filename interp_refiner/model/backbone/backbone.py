@@ -1,7 +1,7 @@
 """The base class of backbones, which map a corrupted clip to the objective's quantity."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,6 +102,10 @@ class Backbone(nn.Module, ABC):
     def unchanged(self) -> frozenset[str]:
         """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
         return frozenset()
+
+    def identity_blocks(self, stored: Collection[str]) -> set[str]:
+        """The names of weights of blocks that ``stored`` names none of, where new blocks start as the identity."""
+        return set()
 
     def cast(self, dtype: torch.dtype) -> None:
         """Gives the matrices another precision, for inference; the output stays float32.

@@ -1,6 +1,6 @@
 """Convolutions in space and attention over time, in turn: a small network that keeps every position of the latents."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -106,6 +106,12 @@ class Factorised(Backbone):
     @property
     def units(self) -> Sequence[nn.Module]:
         return tuple(self.blocks)
+
+    def identity_blocks(self, stored: Collection[str]) -> set[str]:
+        """Both kinds of blocks add an output that starts at zero (as in Chen et al., Net2Net, ICLR 2016)."""
+        of_blocks = {name: name.split(".")[1] for name in self.state_dict() if name.startswith("blocks.")}
+        have = {of_blocks[name] for name in stored if name in of_blocks}
+        return {name for name, block in of_blocks.items() if block not in have}
 
     def zero_output(self) -> None:
         nn.init.zeros_(self.head.weight)

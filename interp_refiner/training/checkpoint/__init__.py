@@ -21,6 +21,7 @@ from interp_refiner.training.checkpoint.run_folder import (
     read_config,
     read_weights,
     start_from,
+    take_weights,
 )
 from interp_refiner.training.checkpoint.same_run import check_same_run, check_state
 from interp_refiner.training.checkpoint.sharded import (
@@ -66,6 +67,7 @@ __all__ = [
     "size_of",
     "start_from",
     "stored_names",
+    "take_weights",
     "write_sharded",
     "write_whole",
 ]

@@ -9,11 +9,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from interp_refiner.core import AVERAGED, BadValue, state_faults, weight_faults
-from interp_refiner.model.backbone import is_adapter, name_without
+from interp_refiner.model.backbone import Backbone, is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
+BACKBONE = "backbone."  # before the names of its weights
 FAKE = "fake."  # before the names of a network's weights that only distillation needs
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
@@ -92,18 +93,37 @@ def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
 
 
 def start_from(module: L.LightningModule, path: str | Path) -> Path:
-    """Gives a fresh module the averaged weights of another run, whose objective may be another; returns their file.
-
-    Adapters of a module that has them start as they are beside the weights of a run that has none.
+    """As :func:`take_weights`, from the averaged weights of a run; returns their file.
 
     Raises:
         BadValue: no checkpoint there, or of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path, "initial_weights")
-    weights, own = read_weights(checkpoint_file, module), module.state_dict()
+    take_weights(module, read_weights(checkpoint_file, module), path)
+    return checkpoint_file
+
+
+def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path: str | Path) -> None:
+    """Gives a fresh module the weights of another run, whose objective may be another.
+
+    Adapters of a module that has them start as they are beside the weights of a run that has none. So do the further
+    blocks of a deeper backbone, see :meth:`Backbone.identity_blocks`: the network starts as the same function.
+
+    Args:
+        module: the fresh one.
+        weights: of the other run, by name.
+        path: where they are from, for the error.
+
+    Raises:
+        BadValue: they are of another backbone.
+    """
+    own = module.state_dict()
     found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
     shared = {name: value for name, value in found.items() if value is not None and own[name].shape == value.shape}
     fresh = set() if any(map(is_adapter, weights)) else set(filter(is_adapter, own))
+    if isinstance(backbone := getattr(module, "backbone", None), Backbone):
+        stored = [name.removeprefix(BACKBONE) for name in shared if name.startswith(BACKBONE)]
+        fresh |= {f"{BACKBONE}{name}" for name in backbone.identity_blocks(stored)}
     lacking = sorted(n for n in own.keys() - shared.keys() - fresh if not n.startswith("objective."))
     if lacking:
         here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))
@@ -114,4 +134,3 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
     if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
         raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
     module.load_state_dict(shared, strict=False)
-    return checkpoint_file

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp_refiner.assemble import assemble, load_run
+from interp_refiner.assemble import assemble, load_run, located_weights, start
 from interp_refiner.config import save_config
 from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue
@@ -80,3 +80,32 @@ def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
     wider = assemble(small_config(tmp_path, *TINY, moved, "backbone.size.ffn_dim=48"))
     with pytest.raises(BadValue, match=r"initial_weights=.*same backbone: \d+ of its weights .*: \[.*48.*\] here, \["):
         start_from(wider.module, run_folder)
+
+
+GROWN = ["+experiment=gt_keyframes", "backbone.size.dim=96", "backbone.size.num_heads=3", "data.writer.num_train=4"]
+
+
+def test_a_new_run_with_more_layers_starts_from_the_shipped_weights(tmp_path):
+    """Further blocks start as the identity: the network is the same function, and their outputs have a gradient."""
+    shipped = load_run("shipped").module
+    num_layers = len(shipped.backbone.blocks) // 2 + 1
+    deeper = assemble(small_config(tmp_path, *GROWN, f"backbone.size.num_layers={num_layers}"))
+    batch = next(iter(deeper.data.val_dataloader()))
+    corrupted = deeper.data.on_after_batch_transfer(batch, 0)
+    assert not torch.equal(deeper.module.backbone(corrupted), shipped.backbone(corrupted))
+    start(deeper.module, "shipped")
+    torch.testing.assert_close(deeper.module.backbone(corrupted), shipped.backbone(corrupted))
+    deeper.module.clean_estimate(corrupted).square().mean().backward()
+    for block in list(deeper.module.backbone.blocks)[len(shipped.backbone.blocks) :]:
+        assert block.out.weight.grad.abs().sum() > 0
+
+
+def test_a_shallower_network_does_not_take_the_shipped_weights(tmp_path):
+    shallow = assemble(small_config(tmp_path, *GROWN, "backbone.size.num_layers=2"))
+    with pytest.raises(BadValue, match=r"^initial_weights=shipped: expected a run of the same backbone: .*unknown"):
+        start(shallow.module, "shipped")
+
+
+def test_initial_weights_that_are_nowhere_are_refused():
+    with pytest.raises(BadValue, match=r"^initial_weights=shiped: .*shipped"):
+        located_weights("shiped")
