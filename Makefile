@@ -5,6 +5,7 @@ ARGS ?=
 
 python := .venv/bin/python
 installed := .venv/.installed
+shipped := +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 data.writer.num_val=256 interpolator.gigabytes=6.5
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo text train weights city log debug test check soak gpu-suite clean
@@ -32,10 +33,12 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again: an hour of one core; see experiments/shipped
-	$(python) -m interp_refiner.train +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 optimizer.lr=5e-3 \
-		data.writer.num_train=3000 data.writer.num_val=256 data.root=data/shipped interpolator.gigabytes=6.0 \
-		trainer.max_steps=3500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped $(ARGS)
+weights: $(installed) ## the weights in the package, made again in two runs: three hours of one core; see experiments/shipped
+	$(python) -m interp_refiner.train $(shipped) optimizer.lr=5e-3 data.writer.num_train=3000 data.root=data/shipped_first \
+		trainer.max_steps=3500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped_first $(ARGS)
+	$(python) -m interp_refiner.train $(shipped) optimizer.lr=4e-3 data.writer.num_train=4000 data.root=data/shipped \
+		callback.ema.decay=0.998 trainer.max_steps=9000 trainer.val_check_interval=500 initial_weights=logs/shipped_first \
+		hydra.run.dir=logs/shipped $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
