@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -19,6 +19,7 @@ from interp_refiner.evaluation import Run
 from interp_refiner.evaluation.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Interface
+from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
 from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes
 from interp_refiner.storyboard.export import exported_run
@@ -182,25 +183,35 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     return run
 
 
-def located_weights(path: str | Path) -> Path:
-    """The exported folder, or the checkpoint of a run, that ``initial_weights`` means.
+def located_weights(cfg: DictConfig) -> Path:
+    """The exported folder, or the checkpoint of a run, that a config's ``initial_weights`` means.
+
+    ``shipped`` is the refiner in the package, or with ``training=keyframe_generator`` the generator.
 
     Raises:
         BadValue: there is none.
     """
-    place = located(path, "initial_weights")
+    kind = "keyframes" if issubclass(get_class(cfg.training._target_), KeyframeGenerator) else "checkpoint"
+    with naming("initial_weights", kind):
+        place = located(cfg.initial_weights, kind)
     return place.resolve() if is_exported(place) else find_checkpoint(place, "initial_weights")[1]
 
 
-def start(module: L.LightningModule, path: str | Path) -> None:
-    """Gives a fresh module the averaged weights of a run or of an exported folder; raises as :func:`take_weights`."""
-    place = located_weights(path)
+def start(module: L.LightningModule, cfg: DictConfig) -> None:
+    """Gives a fresh module the averaged weights that ``initial_weights`` means; raises as :func:`take_weights`."""
+    place = located_weights(cfg)
     if not is_exported(place):
         start_from(module, place)
         return
-    with naming("initial_weights", "checkpoint"):
-        weights = exported_run(place, {}).module.state_dict()
-    take_weights(module, weights, path)
+    if isinstance(module, KeyframeGenerator):
+        with naming("initial_weights", "keyframes"):
+            source = cast(GeneratedKeyframes, load_generator(place).source)
+        parts = {"backbone": source.network, "flow": source.flow}
+        weights = {f"{part}.{name}": value for part in parts for name, value in parts[part].state_dict().items()}
+    else:
+        with naming("initial_weights", "checkpoint"):
+            weights = exported_run(place, {}).module.state_dict()
+    take_weights(module, weights, cfg.initial_weights)
 
 
 def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True) -> RefinerPipeline:

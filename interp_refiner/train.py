@@ -41,7 +41,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     folder = Path(cfg.paths.output_dir)
     checkpoint = resume_path(cfg.ckpt_path, folder)
     if cfg.initial_weights is not None:
-        located_weights(cfg.initial_weights)  # refused before the work
+        located_weights(cfg)  # refused before the work
     if cfg.print_config:
         print_config(cfg)
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
@@ -52,7 +52,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     if checkpoint is not None:
         check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:
-        start(run.module, cfg.initial_weights)
+        start(run.module, cfg)
     save_config(cfg, folder)
     print_start(trainer, run.module, folder)
     recording.start(trainer, run.data)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp_refiner.assemble import assemble, load_run, located_weights, start
+from interp_refiner.assemble import assemble, load_phase1, load_run, located_weights, start
 from interp_refiner.config import save_config
 from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue
@@ -82,7 +82,13 @@ def test_weights_of_another_backbone_are_refused(run_folder, tmp_path):
         start_from(wider.module, run_folder)
 
 
-GROWN = ["+experiment=gt_keyframes", "backbone.size.dim=96", "backbone.size.num_heads=3", "data.writer.num_train=4"]
+GROWN = [
+    "+experiment=gt_keyframes",
+    "initial_weights=shipped",
+    "backbone.size.dim=96",
+    "backbone.size.num_heads=3",
+    "data.writer.num_train=4",
+]
 
 
 def test_a_new_run_with_more_layers_starts_from_the_shipped_weights(tmp_path):
@@ -93,7 +99,7 @@ def test_a_new_run_with_more_layers_starts_from_the_shipped_weights(tmp_path):
     batch = next(iter(deeper.data.val_dataloader()))
     corrupted = deeper.data.on_after_batch_transfer(batch, 0)
     assert not torch.equal(deeper.module.backbone(corrupted), shipped.backbone(corrupted))
-    start(deeper.module, "shipped")
+    start(deeper.module, deeper.config)
     torch.testing.assert_close(deeper.module.backbone(corrupted), shipped.backbone(corrupted))
     deeper.module.clean_estimate(corrupted).square().mean().backward()
     for block in list(deeper.module.backbone.blocks)[len(shipped.backbone.blocks) :]:
@@ -103,9 +109,21 @@ def test_a_new_run_with_more_layers_starts_from_the_shipped_weights(tmp_path):
 def test_a_shallower_network_does_not_take_the_shipped_weights(tmp_path):
     shallow = assemble(small_config(tmp_path, *GROWN, "backbone.size.num_layers=2"))
     with pytest.raises(BadValue, match=r"^initial_weights=shipped: expected a run of the same backbone: .*unknown"):
-        start(shallow.module, "shipped")
+        start(shallow.module, shallow.config)
 
 
-def test_initial_weights_that_are_nowhere_are_refused():
+@pytest.mark.parametrize("experiment", ["gt_keyframes", "keyframes"])
+def test_initial_weights_that_are_nowhere_are_refused(tmp_path, experiment):
+    cfg = small_config(tmp_path, f"+experiment={experiment}", "initial_weights=shiped")
     with pytest.raises(BadValue, match=r"^initial_weights=shiped: .*shipped"):
-        located_weights("shiped")
+        located_weights(cfg)
+
+
+def test_a_generator_starts_from_the_shipped_one(tmp_path):
+    options = ["+experiment=keyframes", "data=many_shapes", "data.writer.num_train=4", "initial_weights=shipped"]
+    fresh = assemble(small_config(tmp_path, *options))
+    start(fresh.module, fresh.config)
+    shipped = load_phase1("shipped").source
+    for part, trained in ((fresh.module.backbone, shipped.network), (fresh.module.flow, shipped.flow)):
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, trained.state_dict()[name]), name
