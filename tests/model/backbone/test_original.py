@@ -1,5 +1,6 @@
 """Wan's own transformer files, made here by taking diffusers' names back: what loads, and what is refused."""
 
+import copy
 import json
 
 import pytest
@@ -81,7 +82,8 @@ def test_one_file_and_its_parts_load_as_diffusers_folder_does(wan, weights, tmp_
     assert {weight.dtype for weight in half.parameters()} == {torch.float32}
     torch.testing.assert_close(half.proj_out.weight, wan.proj_out.weight, atol=1e-2, rtol=1e-2)
     inputs = torch.randn(1, 4, 3, 4, 6), torch.tensor([500.0]), torch.randn(1, 5, 8)
-    assert torch.equal(one(*inputs, return_dict=False)[0], wan(*inputs, return_dict=False)[0])  # the rotary table, too
+    aligned = copy.deepcopy(one)  # weights mapped from a file are not aligned, and some CPUs then round otherwise
+    assert torch.equal(aligned(*inputs, return_dict=False)[0], wan(*inputs, return_dict=False)[0])  # the rotary table
 
 
 def test_a_backbone_takes_its_size_from_the_file(weights, tmp_path):
