@@ -12,13 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build
 from interp_refiner.config.refusal import locate
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, free_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation import Run
 from interp_refiner.evaluation.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.model.backbone import Interface
+from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
 from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes
@@ -93,10 +93,7 @@ def refiner(
     taught = {"teacher": teacher(cfg, spec)} if distilled and trains else {}
     offered = corruption.interpolator.num_hypotheses
     interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
-    with torch.device(device):
-        backbone = build(cfg.backbone, interface=interface, attention=build(cfg.attention))
-    for shape in spec.latent_shapes:
-        backbone.check(shape)
+    backbone = network(cfg, interface, device)
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption}
     if taught:
         return build(cfg.training, backbone=backbone, objective=objective, **parts, **taught)
@@ -127,13 +124,31 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
 def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
     """The module of ``training=keyframe_generator``: a backbone without an interpolation as input."""
     optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
-    with torch.device(device):
-        backbone = build(cfg.backbone, interface=Interface(spec, num_hypotheses=0), attention=build(cfg.attention))
-    for shape in spec.latent_shapes:
-        backbone.check(shape)
+    backbone = network(cfg, Interface(spec, num_hypotheses=0), device)
     keeps = cfg.get("initial_weights") is not None
     parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
     return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
+
+
+def network(cfg: DictConfig, interface: Interface, device: str = "cpu") -> Backbone:
+    """The backbone of a config, its first weights drawn on a device.
+
+    Raises:
+        BadValue: weights that the machine has no memory for, or clips of a size that the backbone cannot take.
+    """
+
+    def made(where: str) -> Backbone:
+        with torch.device(where):
+            return build(cfg.backbone, interface=interface, attention=build(cfg.attention))
+
+    free = free_memory() if device == "cpu" and cfg.backbone.get("pretrained") is None else None
+    if free is not None and (needed := sum(weight.nbytes for weight in made("meta").parameters())) > free:
+        allowed = f"at most the {free / 1e9:.1f} GB of memory that are free here"
+        raise BadValue("backbone", f"{needed / 1e9:.1f} GB of weights", allowed)
+    backbone = made(device)
+    for shape in interface.spec.latent_shapes:
+        backbone.check(shape)
+    return backbone
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:

@@ -2,7 +2,7 @@
 
 from interp_refiner.core.clip import Clip
 from interp_refiner.core.corrupted import Alternatives, Corrupted
-from interp_refiner.core.device import device, forget_peak_memory, peak_flops, peak_memory
+from interp_refiner.core.device import device, peak_flops
 from interp_refiner.core.errors import (
     EXIT_INTERRUPTED,
     EXIT_PREEMPTED,
@@ -18,7 +18,7 @@ from interp_refiner.core.errors import (
 from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
 from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
-from interp_refiner.core.memory import keep_freed_memory
+from interp_refiner.core.memory import forget_peak_memory, free_memory, keep_freed_memory, peak_memory
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
@@ -69,6 +69,7 @@ __all__ = [
     "fetch",
     "forget_peak_memory",
     "frame_mean",
+    "free_memory",
     "keep_freed_memory",
     "load_embedding",
     "masked_mean",

@@ -1,7 +1,4 @@
-"""Peak speed of a device, and the memory that a process took on it."""
-
-import resource
-import sys
+"""Peak speed of a device."""
 
 import torch
 
@@ -40,17 +37,3 @@ def peak_flops(device: torch.device | str) -> float | None:
 def named_peak(name: str) -> float | None:
     """:func:`peak_flops` of the device that calls itself ``name``, for example ``"NVIDIA H200"``."""
     return next((peak for part, peak in PEAK_FLOPS.items() if part.lower() in name.lower()), None)
-
-
-def forget_peak_memory(device: torch.device | str) -> None:
-    """Starts :func:`peak_memory` of a GPU anew; a process's own cannot be."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def peak_memory(device: torch.device | str) -> int:
-    """Bytes: the most that tensors took on a GPU, or on a CPU the most that the process took."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

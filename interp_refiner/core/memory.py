@@ -1,8 +1,10 @@
-"""Memory of the process: keeps freed heap, and measures the peak."""
+"""Memory: keeps freed heap, measures the peak of a process or a GPU, and what is free."""
 
 import ctypes
 import platform
 import re
+import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import torch
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # malloc.h
 KEPT = 2**30  # bytes of free heap that are not given back to the system
-_STATUS, _CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # proc(5)
+# proc(5)
+_STATUS, _CLEAR_REFS, _MEMORY = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
 
 
 def keep_freed_memory() -> bool:
@@ -30,21 +33,34 @@ def keep_freed_memory() -> bool:
     return all(mallopt(*setting) for setting in ((M_MMAP_MAX, 0), (M_TOP_PAD, KEPT), (M_TRIM_THRESHOLD, KEPT)))
 
 
-def reset_peak_memory() -> None:
-    """Starts :func:`peak_memory_gb` anew: several runs of a sweep may share a process."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+def forget_peak_memory(device: torch.device | str) -> None:
+    """Starts :func:`peak_memory` anew: several runs of a sweep may share a process."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
     with suppress(OSError):
         _CLEAR_REFS.write_text("5")
 
 
-def peak_memory_gb() -> float | None:
-    """The most memory at a time since :func:`reset_peak_memory`, in 10^9 bytes.
+def peak_memory(device: torch.device | str) -> int:
+    """Bytes: the most that tensors took on a GPU, or that the process took, since :func:`forget_peak_memory`.
 
-    That is memory of the GPU in use by tensors where there is one, else resident memory of the process; None on a
-    system without ``/proc``.
+    A system without ``/proc`` tells the most of the process since it began.
     """
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    found = re.search(r"VmHWM:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.is_file() else None
-    return int(found[1]) * 1024 / 1e9 if found else None
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if (most := _kilobytes(_STATUS, "VmHWM")) is not None:
+        return 1024 * most
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory() -> int | None:
+    """Bytes that new processes can have without swapping; None on a system without ``/proc``."""
+    free = _kilobytes(_MEMORY, "MemAvailable")
+    return None if free is None else 1024 * free
+
+
+def _kilobytes(file: Path, name: str) -> int | None:
+    found = re.search(rf"{name}:\s+(\d+) kB", file.read_text()) if file.is_file() else None
+    return int(found[1]) if found else None

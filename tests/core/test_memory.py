@@ -1,10 +1,13 @@
-"""Freed tensors leave their pages to the next ones."""
+"""Freed tensors leave their pages to the next ones; peaks are measured, and what is free is known."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from interp_refiner.core import forget_peak_memory, free_memory, peak_memory
 
 SCRIPT = """
 import resource, torch
@@ -31,3 +34,19 @@ def test_large_tensors_reuse_pages():
     )
     assert given_back > 100  # 5 tensors of 64 MiB, freshly mapped (4 KiB or 2 MiB a page)
     assert kept < given_back / 10
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="needs /proc")
+def test_a_peak_counts_from_when_the_last_one_was_forgotten():
+    forget_peak_memory("cpu")
+    before = peak_memory("cpu")
+    assert 50e6 < before < 1e12
+    torch.ones(2**26)  # 256 MiB
+    assert peak_memory("cpu") > before + 2e8
+    forget_peak_memory("cpu")
+    assert peak_memory("cpu") < before + 1e8
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="needs /proc")
+def test_free_memory_is_that_of_the_machine():
+    assert 1e8 < free_memory() < 1e14

@@ -20,8 +20,7 @@ from interp_refiner.config import build, run_metadata
 from interp_refiner.config.launch import Program
 from interp_refiner.config.nodes import walk
 from interp_refiner.config.refusal import MISTAKES, later_process, locate, one_line
-from interp_refiner.core import Stopped
-from interp_refiner.core.memory import peak_memory_gb, reset_peak_memory
+from interp_refiner.core import Stopped, device, forget_peak_memory, peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.training.callback import EXIT_INTERRUPTED, EXIT_PREEMPTED, Throughput
 from interp_refiner.training.record import (
@@ -88,7 +87,7 @@ class Recording:
     def _collect(self, trainer: L.Trainer) -> None:
         record, callbacks = self.record, trainer.callbacks  # type: ignore[attr-defined]
         throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
-        record.steps, record.peak_memory_gb = trainer.global_step, peak_memory_gb()
+        record.steps, record.peak_memory_gb = trainer.global_step, peak_memory(device("auto")) / 1e9
         record.samples_per_second = (throughput and throughput.samples_per_second) or None
         figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         record.metrics = {name: float(value) for name, value in figures.items()}
@@ -114,7 +113,7 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
     repeat = not sweeping() or cfg.duplicates == "run"
     with claim(Path(cfg.paths.log_dir) / "claims", recording.record.identity, folder, repeat):
         recording.write()
-        reset_peak_memory()
+        forget_peak_memory(device("auto"))
         try:
             yield recording
         except BaseException as error:
