@@ -103,8 +103,8 @@ class Backbone(nn.Module, ABC):
         """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
         return frozenset()
 
-    def identity_blocks(self, stored: Collection[str]) -> set[str]:
-        """The names of weights of blocks that ``stored`` names none of, where new blocks start as the identity."""
+    def identity_parts(self, stored: Collection[str]) -> set[str]:
+        """The weights of parts that start as the identity and that ``stored`` has none of."""
         return set()
 
     def cast(self, dtype: torch.dtype) -> None:

@@ -1,4 +1,4 @@
-"""Convolutions over the latents of every frame, which keep every position: small networks need them to agree nearby."""
+"""Convolutions that small networks need: over the latents of every frame, and over the words of a caption."""
 
 from dataclasses import dataclass
 
@@ -109,6 +109,35 @@ class ConvolutionalHead(nn.Module):
         products = [layer.weight for layer in self.modules() if isinstance(layer, Kernel | nn.Linear)]
         rows = [times if weight is self.modulation.weight else positions for weight in products]
         return Flops(linear=sum(linear_flops(n, *weight.shape) for n, weight in zip(rows, products, strict=True)))
+
+
+class WordConvolution(nn.Module):
+    """Tells every word of a caption its neighbours; starts as the identity:
+
+        e_i + W_2 silu(W_1 [e_{i-r}, ..., e_{i+r}] + b_1) + b_2,    W_2 = b_2 = 0 at first
+
+    A language model's embedding of a word depends on the words around it; those of :class:`CaptionEncoder` do not. A
+    patch that attends to "bright" then knows whose brightness it is: that of the ring that moves down.
+
+    Args:
+        dim: channels of a word.
+        reach: r, the words on either side.
+    """
+
+    def __init__(self, dim: int, reach: int):
+        super().__init__()
+        self.reach = reach
+        self.around, self.out = nn.Linear((2 * reach + 1) * dim, dim), nn.Linear(dim, dim)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, words: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
+        windows = F.pad(words, (0, 0, self.reach, self.reach)).unfold(1, 2 * self.reach + 1, 1).flatten(2)
+        return words + self.out(F.silu(self.around(windows)))
+
+    def flops(self, words: int) -> Flops:
+        """Operations of a forward pass over so many words, all captions together."""
+        return Flops(linear=sum(linear_flops(words, *layer.weight.shape) for layer in (self.around, self.out)))
 
 
 def _frames(clip: Float[Tensor, "b c t h w"]) -> Float[Tensor, "n c h w"]:

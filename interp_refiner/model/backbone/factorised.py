@@ -107,7 +107,7 @@ class Factorised(Backbone):
     def units(self) -> Sequence[nn.Module]:
         return tuple(self.blocks)
 
-    def identity_blocks(self, stored: Collection[str]) -> set[str]:
+    def identity_parts(self, stored: Collection[str]) -> set[str]:
         """Both kinds of blocks add an output that starts at zero (as in Chen et al., Net2Net, ICLR 2016)."""
         of_blocks = {name: name.split(".")[1] for name in self.state_dict() if name.startswith("blocks.")}
         have = {of_blocks[name] for name in stored if name in of_blocks}

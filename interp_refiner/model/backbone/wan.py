@@ -1,7 +1,7 @@
 """The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -22,7 +22,7 @@ from interp_refiner.model.backbone.conditioning import (
     MaskedKeyframes,
     frames_to_tokens,
 )
-from interp_refiner.model.backbone.convolutions import ConvolutionalHead, Convolutions
+from interp_refiner.model.backbone.convolutions import ConvolutionalHead, Convolutions, WordConvolution
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
 from interp_refiner.model.backbone.pretrained import load_pretrained
@@ -46,9 +46,10 @@ class WanSize:
         num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as diffusers names them.
         patch_size: frames, rows and columns of a token.
         convolutions: behind the transformer, for small networks; they start at zero. None for none.
+        word_reach: of :class:`WordConvolution`, where no language model reads the captions; 0 for none.
 
     Raises:
-        BadValue: a head that rotary embeddings cannot turn.
+        BadValue: a head that rotary embeddings cannot turn, or a negative reach.
     """
 
     num_layers: int = 30
@@ -58,15 +59,18 @@ class WanSize:
     freq_dim: int = 256
     patch_size: Sequence[int] = (1, 2, 2)
     convolutions: Convolutions | None = None
+    word_reach: int = 0
 
     def __post_init__(self) -> None:
+        if self.word_reach < 0:
+            raise BadValue("word_reach", self.word_reach, "a number of words >= 0")
         if self.attention_head_dim < 6 or self.attention_head_dim % 2:
             allowed = "an even number >= 6, for rotary embeddings"
             raise BadValue("attention_head_dim", self.attention_head_dim, allowed)
 
     def transformer(self, **shape: int) -> WanTransformer3DModel:
         """A new transformer; ``shape``: ``in_channels``, ``out_channels`` and ``text_dim``."""
-        named = {name: value for name, value in vars(self).items() if name != "convolutions"}
+        named = {name: value for name, value in vars(self).items() if name not in ("convolutions", "word_reach")}
         return WanTransformer3DModel(**{**named, "patch_size": tuple(self.patch_size)}, **shape)
 
 
@@ -145,6 +149,7 @@ class Wan(Backbone):
             # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
             # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
+        self.words = WordConvolution(patch.out_channels, size.word_reach) if size.word_reach else None
         behind = size.convolutions
         features = behind.dim if behind else 0
         more = prod(patch.kernel_size) * (interface.out_channels + features - spec.channels)
@@ -175,6 +180,10 @@ class Wan(Backbone):
             zeroed(self.second_head)
         if self.convolutions is not None:
             zeroed(self.convolutions.out)
+
+    def identity_parts(self, stored: Collection[str]) -> set[str]:
+        stands = any(name.startswith("words.") for name in stored)
+        return set() if stands else {name for name in self.state_dict() if name.startswith("words.")}
 
     def spread_tokens(self, spread: Spread) -> None:
         self.spread = spread
@@ -208,7 +217,7 @@ class Wan(Backbone):
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
         embedded, projected = self._embed_time(seen)
         time, modulation = (frames_to_tokens(v, h * w) for v in (embedded, projected))
-        text = self.wan.condition_embedder.text_embedder(self._text(seen, tokens.dtype))
+        text = self._text(seen, tokens.dtype)
         order = self.attention.order((t, h, w), tokens.device)
         angles = rotary_at(self.wan.rope, seen.positions, (t, h, w))
         of_tokens: tuple[Tensor, ...] = (tokens, time, modulation, *angles)
@@ -234,11 +243,13 @@ class Wan(Backbone):
         """Operations of one forward pass over ``batch`` clips ``[c, t, h, w]``."""
         grid = self.grid(latent_shape)
         channels = self.conditioning.count(self.interface) + self.interface.out_channels - latent_shape[0]
-        times, behind = self.conditioning.timestep.count(grid[0]), Flops()
+        times, beside = self.conditioning.timestep.count(grid[0]), Flops()
         if self.convolutions is not None:
             channels += self.convolutions.dim
-            behind = self.convolutions.flops(batch * prod(latent_shape[1:]), batch * times)
-        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times) + behind
+            beside += self.convolutions.flops(batch * prod(latent_shape[1:]), batch * times)
+        if self.words is not None:
+            beside += self.words.flops(batch * text_tokens)
+        return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times) + beside
 
     def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int:
         """See :func:`activation_bytes`."""
@@ -283,7 +294,8 @@ class Wan(Backbone):
         text = seen.text
         if text is None:  # unconditional data: one empty token, so that cross-attention has something to attend to
             text = torch.zeros(len(seen.state), 1, self.wan.config.text_dim, device=seen.state.device)
-        return text.to(dtype)
+        words = self.wan.condition_embedder.text_embedder(text.to(dtype))
+        return words if self.words is None else self.words(words)
 
     def _run_blocks(
         self, tokens: Tensor, text: Tensor, modulation: Tensor, rotary: tuple[Tensor, ...]

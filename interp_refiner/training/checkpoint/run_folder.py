@@ -107,7 +107,7 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
     """Gives a fresh module the weights of another run, whose objective may be another.
 
     Adapters of a module that has them start as they are beside the weights of a run that has none. So do the further
-    blocks of a deeper backbone, see :meth:`Backbone.identity_blocks`: the network starts as the same function.
+    blocks of a deeper backbone, see :meth:`Backbone.identity_parts`: the network starts as the same function.
 
     Args:
         module: the fresh one.
@@ -123,7 +123,7 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
     fresh = set() if any(map(is_adapter, weights)) else set(filter(is_adapter, own))
     if isinstance(backbone := getattr(module, "backbone", None), Backbone):
         stored = [name.removeprefix(BACKBONE) for name in shared if name.startswith(BACKBONE)]
-        fresh |= {f"{BACKBONE}{name}" for name in backbone.identity_blocks(stored)}
+        fresh |= {f"{BACKBONE}{name}" for name in backbone.identity_parts(stored)}
     lacking = sorted(n for n in own.keys() - shared.keys() - fresh if not n.startswith("objective."))
     if lacking:
         here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))

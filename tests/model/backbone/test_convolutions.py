@@ -1,11 +1,13 @@
-"""Convolutions behind a small Wan: silent at first, across the borders of patches, within a frame."""
+"""Convolutions behind a small Wan, within a frame, and over its words: both add nothing at first."""
+
+from dataclasses import replace
 
 import pytest
 import torch
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.backbone import Convolutions, Interface, Shown, Wan
-from interp_refiner.model.backbone.convolutions import ConvolutionalHead
+from interp_refiner.model.backbone.convolutions import ConvolutionalHead, WordConvolution
 from tests.factories import spec_of
 from tests.helpers import build
 from tests.model.backbone.made import made
@@ -75,3 +77,38 @@ def test_the_backbone_of_keyframes_has_them():
 def test_sizes_of_nothing_are_refused(name):
     with pytest.raises(BadValue, match=name):
         Convolutions(**{name: 0})
+
+
+def test_words_tell_nothing_of_one_another_at_first_and_learn_to():
+    torch.manual_seed(0)
+    convolution, words = WordConvolution(dim=8, reach=2), torch.randn(3, 6, 8)
+    assert torch.equal(convolution(words), words)
+    convolution(words).square().sum().backward()
+    assert convolution.out.weight.grad.abs().max() > 0
+    torch.nn.init.normal_(convolution.out.weight)
+    changed = words.clone()
+    changed[1, 1] += 1
+    moved = (convolution(changed) - convolution(words)).abs().amax(-1) > 1e-6
+    assert moved.tolist() == [[False] * 6, [True] * 4 + [False] * 2, [False] * 6]
+
+
+def test_the_order_of_words_counts_with_them_alone():
+    """Attention over words is invariant under a permutation; a word that knows its neighbours is another word."""
+    corrupted = clip()
+    turned = replace(corrupted, clip=replace(corrupted.clip, text=corrupted.clip.text.flip(1)))
+    for reach, same in ((0, True), (1, False)):
+        model = small_wan(word_reach=reach)
+        assert torch.allclose(model(turned), model(corrupted), atol=1e-4) is same
+
+
+def test_weights_of_a_network_without_words_fit_one_with_them():
+    model = small_wan(word_reach=1)
+    added = model.identity_parts([])
+    assert added == {f"words.{layer}.{kind}" for layer in ("around", "out") for kind in ("weight", "bias")}
+    assert model.identity_parts(added) == set()
+    assert small_wan().state_dict().keys() == model.state_dict().keys() - added
+
+
+def test_a_reach_is_no_negative_number():
+    with pytest.raises(BadValue, match="word_reach=-1"):
+        made(Wan, spec_of(), **SIZE, word_reach=-1)
