@@ -125,5 +125,5 @@ def test_a_generator_starts_from_the_shipped_one(tmp_path):
     start(fresh.module, fresh.config)
     shipped = load_phase1("shipped").source
     for part, trained in ((fresh.module.backbone, shipped.network), (fresh.module.flow, shipped.flow)):
-        for name, value in part.state_dict().items():
-            assert torch.equal(value, trained.state_dict()[name]), name
+        own = part.state_dict()
+        assert all(torch.equal(own[name], value) for name, value in trained.state_dict().items())
