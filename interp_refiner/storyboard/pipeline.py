@@ -233,6 +233,10 @@ class RefinerPipeline(LowMemory, Drafting):
         """
         if scale is not None and not 0 <= scale < inf:
             raise BadValue("guidance_scale", scale, "a number >= 0; 1 is no guidance")
+        if scale not in (None, 1) and self.objective.distilled:
+            raise BadValue(
+                "guidance_scale", scale, "1 or none with a distilled model: it learned its teacher's guidance"
+            )
         own = self.sampler.guidance
         if scale is not None:
             file = own.negative.path if isinstance(own, ClassifierFree) else None

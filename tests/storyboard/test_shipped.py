@@ -119,3 +119,5 @@ def test_a_distilled_pipeline_takes_any_number_of_steps():
     assert steps == [1, 1, 1, 0.5]
     assert torch.equal(videos[0].latents, videos[1].latents)
     assert not torch.equal(videos[0].latents, videos[2].latents)
+    with pytest.raises(BadValue, match=r"guidance_scale=3.0: expected 1 or none.*distilled"):
+        pipe(keyframes=board, guidance_scale=3.0)

@@ -1,6 +1,7 @@
 """LoRA files of a Wan in the namings that people have: diffusers', peft's, ComfyUI's and kohya's.
 
 diffusers  transformer.blocks.0.attn1.to_q.lora_A.weight              scale: lora_adapter_metadata, else 1
+peft       base_model.model.blocks.0.attn1.to_q.lora_A.weight         scale: of adapter_config.json, else 1
 ComfyUI    diffusion_model.blocks.0.self_attn.q.lora_down.weight      scale: .alpha / rank, else 1
 kohya      lora_unet_blocks_0_self_attn_q.lora_down.weight            scale: .alpha / rank, else 1
 """
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 from interp_refiner.core import BadValue, fetch, one_fault, state_faults
 
 Naming = Literal["diffusers", "comfyui", "kohya"]
-DEFAULT_FILE = "pytorch_lora_weights.safetensors"  # diffusers' name in a folder
+FILES = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"  # diffusers' and peft's names in a folder
+CONFIG = "adapter_config.json"  # peft's, beside its weights
 METADATA = "lora_adapter_metadata"
 WAN = {  # parts of names of diffusers' transformer, and Wan's own
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
@@ -77,20 +79,21 @@ def read_adapters(name: str, value: str, transformer: nn.Module) -> dict[str, Ad
     """The adapters of a LoRA file by the layers of a transformer that they are for.
 
     Args:
-        name, value: the setting, and the file: a path, a folder with diffusers' file in it, or one on the hub.
+        name, value: the setting, and the file: a path, a folder that diffusers or peft saved, or one on the hub.
         transformer: diffusers' ``WanTransformer3DModel``; it is not changed.
 
     Raises:
         BadValue: no such file; nothing for this transformer in it; tensors that are missing, of another model or of
             another size, or adapters of several ranks.
     """
-    file = fetch(name, value, files=[DEFAULT_FILE])
-    file = file / DEFAULT_FILE if file.is_dir() else file
+    file = fetch(name, value, files=[*FILES, CONFIG])
+    if file.is_dir():
+        file = next((file / own for own in FILES if (file / own).is_file()), file / FILES[0])
     allowed = "a LoRA of this Wan, in the naming of diffusers, ComfyUI or kohya"
     with one_fault(name, value, f"a .safetensors file, {allowed}"):
         stored = load_file(file)
         with safe_open(file, "pt") as content:
-            scale = _declared_scale(content.metadata() or {})
+            scale = _declared_scale(content.metadata() or {}, file.with_name(CONFIG))
     layers = {key: layer for key, layer in transformer.named_modules() if isinstance(layer, nn.Linear)}
     found, foreign = _by_layer(stored, layers)
     if not found:
@@ -156,8 +159,13 @@ def _wanted(found: Mapping[str, Mapping[str, Tensor]], layers: Mapping[str, nn.M
     return wanted
 
 
-def _declared_scale(metadata: Mapping[str, str]) -> float:
-    """``alpha / r`` of all layers, as diffusers writes it beside the tensors; 1 where it does not."""
+def _declared_scale(metadata: Mapping[str, str], config: Path) -> float:
+    """``alpha / r`` of all layers (with rsLoRA ``alpha / sqrt(r)``), as diffusers writes it into the file or peft
+    beside it; 1 where neither did."""
     stored = json.loads(metadata.get(METADATA, "{}"))
-    alpha, rank = (next((v for k, v in stored.items() if k.endswith(name)), None) for name in ("lora_alpha", ".r"))
-    return alpha / rank if alpha and rank else 1.0
+    if not stored and config.is_file():
+        stored = {f"peft.{key}": value for key, value in json.loads(config.read_text()).items()}
+    alpha, rank, rooted = (
+        next((v for k, v in stored.items() if k.endswith(name)), None) for name in ("lora_alpha", ".r", "use_rslora")
+    )
+    return alpha / (rank**0.5 if rooted else rank) if alpha and rank else 1.0

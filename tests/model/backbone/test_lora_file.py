@@ -1,5 +1,6 @@
 """LoRA files in every naming: diffusers' own reader agrees, what is written is read, and what is refused."""
 
+import copy
 import json
 
 import pytest
@@ -59,6 +60,18 @@ def test_what_is_written_is_read_and_diffusers_own_reader_agrees(transformer, tm
         down, up = (theirs[f"transformer.{name}.lora_{part}.weight"] for part in "AB")
         torch.testing.assert_close(up @ down, delta)
     assert len(theirs) == 2 * len(adapters)
+
+
+@pytest.mark.parametrize(("rooted", "scale"), [(False, 2.0), (True, 2 * RANK**0.5)])
+def test_a_folder_of_peft_has_its_scale_in_its_config(transformer, tmp_path, rooted, scale):
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=["to_q"], use_rslora=rooted)
+    model = peft.get_peft_model(copy.deepcopy(transformer), config)
+    model.save_pretrained(tmp_path)
+    for place in (tmp_path, tmp_path / "adapter_model.safetensors"):
+        read = read_adapters("weights", str(place), transformer)
+        assert [adapter.scale for adapter in read.values()] == pytest.approx([scale] * len(read))
+        assert read.keys() == {name for name in IN_BLOCKS if name.endswith("to_q")}
 
 
 @pytest.mark.parametrize("naming", NAMINGS)
