@@ -96,6 +96,8 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
     there = OmegaConf.select(before, key, default=None) is not None
     if item.is_add() and (there or options):
         return Refused(f"{text}: there already, and can be replaced; use {text.lstrip('+')}")
+    if options and isinstance(item.value(), int | float | None) and not item.is_delete():
+        return Refused(f"{text}: expected {' | '.join(sorted(options))}; ~{key} chooses none of them")
     if options and isinstance(item.value(), str) and not item.is_delete():
         return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
     if not options and not there:

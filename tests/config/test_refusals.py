@@ -44,6 +44,10 @@ REFUSED = {
         "+corruption=gauss: there already, and can be replaced; use corruption=gauss",
     ),
     "plus on a key that is there": ("+seed=1", "+seed=1: there already, and can be replaced; use seed=1"),
+    "group set to null": (
+        "corruption=null",
+        "corruption=null: expected dist | dist_linear | gauss | needs_extra | none; ~corruption chooses none of them",
+    ),
     "sweep without multirun": ("seed=1,2", "seed=1,2: a list is written seed=[1,2], a sweep needs --multirun"),
     "range without multirun": (
         "seed=range(3)",
@@ -53,7 +57,10 @@ REFUSED = {
         "seed",
         "seed: expected key=value, +key=value, ~key or group=option (missing EQUAL at '<EOF>')",
     ),
-    "group set to a number": ("corruption=3", "Config group override must be a string or a list. Got int"),
+    "group set to a number": (
+        "corruption=3",
+        "corruption=3: expected dist | dist_linear | gauss | needs_extra | none; ~corruption chooses none of them",
+    ),
     "string for a number": ("corruption.sigma=abc", "corruption.sigma=abc: expected a number"),
     "quoted number": ("corruption.sigma='0.3'", "corruption.sigma=0.3: expected a number"),
     "null for a number": ("corruption.sigma=null", "corruption.sigma=null: expected a number"),

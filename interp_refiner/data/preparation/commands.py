@@ -237,13 +237,19 @@ def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
 
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
-    console = terminal()
+    console, shortest = terminal(), 9
     for split in sorted(path.parent for path in root.glob("**/dataset.json")):
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
-    console.print(
-        f"next: python -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root={root}", soft_wrap=True
-    )
+        shortest = min(metadata.latent_shape[1], shortest)
+    counts = "" if shortest > 8 else f" schedule.counts={fewer_keyframes(shortest)}"
+    command = f"python -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root={root}{counts}"
+    console.print(f"next: {command}", soft_wrap=True)
+
+
+def fewer_keyframes(num_frames: int) -> str:
+    """Counts of keyframes for clips that are too short for those of ``+experiment=gt_keyframes``, as an override."""
+    return "[" + ",".join(map(str, sorted({max(2, round(0.6 * num_frames)), 2}, reverse=True))) + "]"
 
 
 def make_anchors(cfg: DictConfig, source: AnchorSource) -> None:
