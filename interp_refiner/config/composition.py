@@ -20,7 +20,7 @@ from interp_refiner.config.nodes import is_target, walk
 from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, MissingExtra
 
-NOT_COMPOSED = (HydraException, OmegaConfBaseException)
+NOT_COMPOSED = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: a group set to a number or to null
 PLUGINS = {  # options that other packages bring, and the extra that installs them
     ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "sweep"),
     ("hydra/sweeper", "optuna"): ("hydra-optuna-sweeper", "sweep"),
