@@ -90,7 +90,7 @@ class KeyframeFlow(nn.Module, ABC):
     zero_start: ClassVar[bool]
     weight: Float[Tensor, " c"]
 
-    def __init__(self, spec: ClipSpec, time: FlowTime | None = None, given: float = 0.2):
+    def __init__(self, spec: ClipSpec, time: FlowTime | None = None, given: float = 0.5):
         super().__init__()
         if not 0 <= given <= 1:
             raise BadValue("given", given, "a share from 0 to 1")
@@ -126,10 +126,15 @@ class KeyframeFlow(nn.Module, ABC):
         return masked_mean(frame_mean((predicted - (noise - self._weighted(of.latents))).square()), ~given)
 
     def draw_given(self, draws: Draws, num_keyframes: int, device: torch.device) -> Bool[Tensor, "b k"]:
-        """Which keyframes of training clips are given: of some clips a random number of random ones, never all."""
+        """Which keyframes of training clips are given: in a share of the clips, of half of these one, of the others a
+        random number of random ones, never all.
+
+        One given keyframe shows what the objects are and where, so that the caption says where they go.
+        """
         coin = draws.uniform("given", num_keyframes + 2, device)
-        some, most, each = coin[:, :1] < self.given, coin[:, 1:2], coin[:, 2:]
-        return some & (each < most) & (each < each.amax(1, keepdim=True))
+        some, most, each = coin[:, :1] < self.given, 2 * coin[:, 1:2], coin[:, 2:]
+        first, last = each.amin(1, keepdim=True), each.amax(1, keepdim=True)
+        return some & torch.where(most < 1, each == first, each < most - 1) & (each < last)
 
     def measure(self, latents: Float[Tensor, "b c k *space"], mean: Callable[[Tensor], Tensor]) -> None:
         """Looks at a training batch; ``mean`` averages over processes."""
@@ -170,7 +175,7 @@ class Preconditioned(KeyframeFlow):
     square: Float[Tensor, " c"]
     batches: Int[Tensor, ""]
 
-    def __init__(self, spec: ClipSpec, time: FlowTime | None = None, given: float = 0.2):
+    def __init__(self, spec: ClipSpec, time: FlowTime | None = None, given: float = 0.5):
         super().__init__(spec, time, given)
         self.register_buffer("square", self.weight.square())
         self.register_buffer("batches", torch.zeros((), dtype=torch.long))
