@@ -19,7 +19,7 @@ from interp_refiner.data.shards import DatasetMetadata, Sample
 
 Cell = tuple[int, int]
 
-STATISTICS_PATHS = 512  # training paths that the coordinates' mean and deviation are estimated from
+STATISTICS_PATHS = 512  # the coordinates' mean and deviation are estimated from so many training paths
 
 
 @dataclass(frozen=True)
