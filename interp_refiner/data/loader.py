@@ -70,7 +70,7 @@ class TrainLoader:
         for rows in self.buckets:
             if len(self.buckets) > 1 and len(rows) < self.global_batch_size:
                 size = "x".join(map(str, reader.clips.locate(rows.start)[0].metadata.latent_shape))
-                log.warning("%d clips of %s are fewer than a batch: it shows them again", len(rows), size)
+                log.warning("%d clips of %s are fewer than a batch: a batch repeats them", len(rows), size)
 
     @property
     def global_batch_size(self) -> int:
@@ -155,7 +155,7 @@ class TrainLoader:
         """The readable samples of a stream from ``start`` on, one by one; raises if a whole epoch has none."""
         for position in range(start, start + len(self.buckets[bucket])):
             if (clip := self._collect(self._submit(bucket, [position]))) is not None:
-                log.warning("no whole sample in a batch: '%s' is used instead", clip.keys[0])
+                log.warning("a batch has no good sample: '%s' is used instead", clip.keys[0])
                 yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
 

@@ -25,7 +25,7 @@ def check_levels(corruption: Corruption, spec: ClipSpec) -> None:
     levels = {shape[1]: corruption.num_levels(shape[1]) for shape in spec.latent_shapes}
     if len(set(levels.values())) > 1:
         said = ", ".join(f"{count} for {frames} frames" for frames, count in sorted(levels.items()))
-        raise BadValue("num_levels", said, "a schedule with as many levels for clips of every length")
+        raise BadValue("num_levels", said, "a schedule with the same number of levels for every clip length")
 
 
 class ShardedDataModule(L.LightningDataModule):

@@ -134,7 +134,7 @@ def encode_videos(cfg: DictConfig) -> None:
         raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
     console = terminal()
     if encoded.missing:
-        said = f"{process} is done, {encoded.missing} chunks of others are not; whoever is last makes {output}"
+        said = f"{process} is done; unfinished chunks of others: {encoded.missing}; the last process completes {output}"
         console.print(said, soft_wrap=True)
         return
     for name, reason in encoded.skipped.items():
@@ -175,7 +175,7 @@ def embed_prompts(cfg: DictConfig) -> None:
     encoder = build(cfg.text)
     missing = embed(encoder, prompts, output, process)
     shape = [encoder.length, encoder.dim]
-    others = f", {missing} of other processes missing" if missing else ""
+    others = f", other processes still make {missing}" if missing else ""
     terminal().print(f"{output}: {len(prompts)} embeddings {shape}{others}", soft_wrap=True)
 
 

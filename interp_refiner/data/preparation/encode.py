@@ -130,7 +130,7 @@ class VideoEncoder:
             self._refuse_empty(["val"])
 
     def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None, left_out: int = 0) -> None:
-        allowed = f"shares that leave clips for train and val, {' and '.join(splits)} would be empty"
+        allowed = f"a share that leaves clips for train and val; {' and '.join(splits)} would be empty"
         allowed += f"; {left_out} clips are left out for their quality" if left_out else ""
         allowed += f" (delete {folder} before another try)" if folder else ""
         raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
@@ -162,7 +162,7 @@ class VideoEncoder:
                 what = f"an empty folder or clips of {name} {wanted}, it holds {name} {found} ({other})"
                 raise BadValue("output", folder, what)
         if not chunks.is_whole and state.get("format") != FORMAT:
-            raise BadValue("output", folder, "clips that this version began (delete the folder)")
+            raise BadValue("output", folder, "a folder that this version began (delete this one)")
         if not chunks.is_whole and (before := state["videos_per_shard"]) != self.videos_per_shard:
             allowed = f"{before}, with which {folder} was begun (or delete that folder)"
             raise BadValue("videos_per_shard", self.videos_per_shard, allowed)

@@ -49,7 +49,7 @@ class Process:
         """
         if (rank is None) != (world_size is None):
             name, missing = ("rank", "world_size") if world_size is None else ("world_size", "rank")
-            raise BadValue(name, rank if world_size is None else world_size, f"{missing}=<number> beside it")
+            raise BadValue(name, rank if world_size is None else world_size, f"{missing}=<number>, too")
         if rank is not None and world_size is not None:
             return cls(rank, world_size, rank)
         for names in STARTERS:
@@ -92,6 +92,6 @@ class Process:
                     except Timeout:
                         who = "process {} of {}".format(*file.name[1:-5].split("-of-"))
                         raise BadValue(
-                            "output", shown, f"a folder that no other run writes to: {who} is at work"
+                            "output", shown, f"a folder that no other run writes to: {who} is writing to it"
                         ) from None
             yield

@@ -92,7 +92,7 @@ def walked(source: Path, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)) -> tup
         name = str(path.relative_to(source))
         if path.suffix.lower() not in suffixes:
             if path.suffix not in BESIDE:
-                left_out[f"no video ({path.suffix or 'no suffix'})"].append(name)
+                left_out[f"not a video ({path.suffix or 'no suffix'})"].append(name)
             elif path.with_suffix("") not in captioned:
                 left_out["a caption without a video"].append(name)
             continue
@@ -100,7 +100,7 @@ def walked(source: Path, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)) -> tup
         if (identity := (stat.st_dev, stat.st_ino)) in same:
             left_out["the same file as another"].append(name)
         elif name.lower() in names:
-            left_out["the name of another but for case"].append(name)
+            left_out["another name that differs only in case"].append(name)
         else:
             same.add(identity)
             names.add(name.lower())

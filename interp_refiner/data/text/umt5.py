@@ -120,5 +120,5 @@ def tokenizer_fault(tokenizer: Any, config: Any) -> str:
         if own != wanted:
             return f"the tokenizer's {name} token is {own}, the encoder's {wanted}"
     if tokenizer("a").input_ids[-1:] != [config.eos_token_id]:
-        return "the tokenizer ends no prompt with its eos token"
+        return "the tokenizer does not end prompts with its eos token"
     return ""
