@@ -130,7 +130,7 @@ class SparseLinear(Attention):
     def kept_bytes(self, batch: int, heads: int, tokens: int, head_dim: int, itemsize: int) -> int:
         """Bytes kept by the softmax branch, the projected linear branch, and the choice of blocks.
 
-        The choice keeps values (4 bytes) and indices (8) of the highest scores, and of the sorted indices.
+        The choice keeps the highest scores (4 bytes each) with their indices (8), and both results of sorting these.
         """
         queries, kept = num_blocks(tokens, self.block_q), num_kept(self.ratio, num_blocks(tokens, self.block_k))
         choice_of_blocks = batch * heads * queries * kept * (4 + 8 + 8 + 8)

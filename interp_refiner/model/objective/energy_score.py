@@ -35,7 +35,7 @@ def local_energy_score(
 
         1/M sum_m |x_m - y| - 1 / (2 M (M - 1)) sum_{m != l} |x_m - x_l|
 
-    It is strictly proper for the joint distribution within a patch. For M = 1 the second term is left out.
+    It is strictly proper for the joint distribution within a patch. A single sample has only the first term.
     """
     m = len(samples)
     to_truth = torch.stack([patch_norm(x - clean, patch) for x in samples]).mean(0)
