@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample, precise
 from interp_refiner.model.objective.mixture import Gate, Mixture
 
-FASTER = (
-    10.0  # log-variance = 10 x parameter: Adam moves every parameter by about lr, too slow for this one
-)
+FASTER = 10.0  # log-variance = 10 x parameter: Adam moves every parameter by about lr, too slow for this one
 TINY = 1e-6  # added to variances, so that their square roots have finite gradients on given frames
 
 
