@@ -50,7 +50,7 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
         ("cut.buckets=[[81,480]]", r"cut\.buckets=\[\[81, 480\]\]: expected auto, null or different"),
         ("quality.motion=2.5", r"quality\.motion=2\.5: expected a number from 0 to 1"),
         ("quality.dark=1", r"quality\.dark"),
-        ("rank=1", r"rank=1: expected world_size=<number> beside it"),
+        ("rank=1", r"rank=1: expected world_size=<number>, too"),
         ("batch_size=0", r"batch_size=0: expected at least 1"),
     ],
 )
@@ -75,7 +75,7 @@ def test_two_processes_share_the_work_as_their_settings_say(tmp_path: Path, caps
     cut = ["cut.frame_size=[16,16]", "cut.size=[4,16,16]", "cut.stride=[4,16,16]"]
     shared += [*cut, "cut.held_out_videos=0.0", "cut.held_out_end=0.4", "world_size=2"]
     encode(config("encode", *shared, "rank=1"))
-    assert "process 1 of 2 is done, 1 chunks of others are not" in capsys.readouterr().out
+    assert "process 1 of 2 is done; unfinished chunks of others: 1" in capsys.readouterr().out
     encode(config("encode", *shared, "rank=0"))
     assert (
         f"brightness, motion, sharpness and cuts of the clips: {tmp_path / 'set' / 'report.md'}"

@@ -1,4 +1,4 @@
-"""Where anchors come from: a phase 1 that proposes keyframes for the clips of a data set, written as anchor shards."""
+"""Sources of anchors: a phase 1 proposes keyframes for the clips of a data set and writes them as anchor shards."""
 
 import hashlib
 import os
@@ -24,21 +24,21 @@ SHARD = 256  # clips
 
 
 def digests(clips: ShardDataset) -> dict[str, str]:
-    """A digest of the stored latents of a few clips spread over a data set, by key.
+    """Hashes of the stored latents of a few clips, spread over the data set, by key.
 
-    Anchors keep it of the clips that they were made for, see :func:`check_digests`.
+    Anchors store the digests of the clips that they were made for, see :func:`check_digests`.
     """
     spread = {round(i * (len(clips) - 1) / max(1, WITNESSES - 1)) for i in range(WITNESSES)}
     return {clips.key(i): digest for i in sorted(spread) if (digest := _digest(clips, i)) is not None}
 
 
 def check_digests(made_for: dict[str, str], clips: ShardDataset, folder: Path) -> None:
-    """Refuses clips that share keys with those that the anchors in ``folder`` were made for, and nothing else.
+    """Refuses anchors in ``folder`` that were made for clips with the same keys but other latents.
 
-    Clips that cannot be read, or are not there, tell nothing.
+    Clips that are missing or cannot be read are not compared.
 
     Raises:
-        BadValue: naming the folder to delete.
+        BadValue: a clip has changed; names the folder to delete.
     """
     for sample in range(len(clips) if made_for else 0):
         wanted = made_for.get(key := clips.key(sample))
@@ -56,10 +56,10 @@ def _digest(clips: ShardDataset, sample: int) -> str | None:
 
 
 class AnchorSource(ABC):
-    """Proposes keyframes; without state, so that the anchor of a clip is a function of the clip alone.
+    """Proposes keyframes. It has no state, so the anchor of a clip is a function of the clip alone.
 
     Attributes:
-        batch_size: clips that are proposed for at a time.
+        batch_size: number of clips passed to :meth:`propose` at a time.
     """
 
     batch_size: int = 1
@@ -71,22 +71,22 @@ class AnchorSource(ABC):
     @property
     @abstractmethod
     def made_by(self) -> dict[str, Any]:
-        """Everything that the anchors depend on beside the clips, as ``dataset.json`` can hold it."""
+        """Everything besides the clips that determines the anchors, as values for ``dataset.json``."""
 
     @final
     def write(self, folder: Path, clips: ShardDataset) -> None:
-        """Writes an anchor for every clip; returns at once where this source's anchors stand already.
+        """Writes an anchor for every clip; returns at once if this source's anchors exist already.
 
-        Shards are written one by one into a folder beside it, which then gets its name. Where that was interrupted, it
-        goes on with the first shard that is not there.
+        Shards are written one by one into a temporary folder, which is renamed to ``folder`` at the end. After an
+        interruption, a new call continues with the first missing shard.
 
         Raises:
-            BadValue: ``folder`` holds something else, or was begun by another source.
+            BadValue: ``folder`` holds something else, or another source began it.
         """
         if self._stands(folder):
             return
         with locked(folder):
-            if self._stands(folder):  # another process wrote them meanwhile
+            if self._stands(folder):  # another process has written them in the meantime
                 return
             if folder.exists() and any(folder.iterdir()):
                 raise BadValue("data.anchors.root", folder.parent, f"anchors or no folder {folder.name} in it")
@@ -131,19 +131,19 @@ class AnchorSource(ABC):
 @final
 @dataclass(frozen=True)
 class ImperfectSource(AnchorSource):
-    """A deliberately bad phase 1 for tests and experiments: frames shown too early or too late, with noise.
+    """A deliberately bad phase 1 for tests and experiments: its keyframes are shifted in time and noisy.
 
-    ``z0[k + shift] + sigma eps``, shift uniform in ``-max_shift..max_shift`` and kept inside the clip.
+    The proposal for frame k is ``z0[k + shift] + sigma eps``, shift uniform in ``-max_shift..max_shift`` and kept
+    inside the clip.
 
     Attributes:
         frames: which frames have a proposal; None for all.
-        sigma: of the noise, in units of latent standard deviation.
-        max_shift: frames.
-        seed: of shifts and noise, which are functions of (seed, key).
+        sigma: amplitude of the noise, in units of latent standard deviation.
+        max_shift: in frames.
+        seed: shifts and noise are functions of (seed, key).
 
     Raises:
-        BadValue: frames that are no different indices, a ``sigma`` that is negative or not finite, or a negative
-            ``max_shift``.
+        BadValue: repeated or negative frame indices, a negative or infinite ``sigma``, or a negative ``max_shift``.
     """
 
     frames: Sequence[int] | None = None

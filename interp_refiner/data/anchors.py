@@ -1,4 +1,4 @@
-"""Anchor shards: phase-1 proposals of some frames of a clip, joined to it by key."""
+"""Anchor shards: phase-1 proposals for some frames of a clip, joined to the clip by key."""
 
 import logging
 from collections.abc import Iterable
@@ -34,20 +34,20 @@ OnMissing = Literal["error", "ignore"]
 class AnchorShards:
     """A folder of shards of ``{key}.anchor.pt`` ``[c, k, *space]`` and ``{key}.anchor_idx.pt``, int ``[k]``.
 
-    Latents come out with about unit variance per channel, as those of clips do; k may differ from clip to clip.
+    As for clips, latents have about unit variance per channel. k may differ from clip to clip.
 
     Args:
         root: the folder.
-        cache_dir: a local folder that keeps the index; None makes the index anew every time.
-        metadata: of the clips; says how the anchors are normalised where they have no ``dataset.json`` of their own.
+        cache_dir: a local folder that keeps the index; None rebuilds the index every time.
+        metadata: of the clips; declares the normalisation of anchors that have no ``dataset.json``.
         checksums: as in :class:`ShardDataset`.
-        on_bad_sample: ``"error"`` raises the first fault that the index shows, ``"skip"`` leaves those anchors out.
+        on_bad_sample: ``"error"`` raises the first fault that the index shows, ``"skip"`` leaves such anchors out.
 
     Attributes:
-        faults: what the index shows to be wrong.
+        faults: the faults that the index shows.
 
     Raises:
-        BadValue: the folder holds no shards, or nothing declares how they are normalised.
+        BadValue: the folder holds no shards, or nothing declares their normalisation.
         BadSample: with ``on_bad_sample="error"``: fewer anchors than declared, a damaged shard, a key used twice, or an
             anchor without its indices.
     """
@@ -73,10 +73,10 @@ class AnchorShards:
         self._reader = MemberReader(self.storage, checksums)
 
     def check(self, keys: Iterable[str], missing: OnMissing = "error") -> None:
-        """Compares the anchors with the clips they are for.
+        """Compares the anchors' keys with the clips' keys.
 
         Raises:
-            BadValue: naming keys without an anchor, unless ``missing="ignore"``, which logs them.
+            BadValue: a clip has no anchor, unless ``missing="ignore"``, which logs a warning.
         """
         absent = [key for key in keys if key not in self.rows]
         if not absent:
@@ -90,10 +90,10 @@ class AnchorShards:
         log.warning("no anchors in %s for %s: they keep their true keyframes", self.storage.name, named)
 
     def read_into(self, key: str, latents: Float[Tensor, "c t *space"], proposed: Bool[Tensor, " t"]) -> None:
-        """Fills the frames that have a proposal, and says which; a clip without an anchor has none.
+        """Writes the proposals into ``latents`` and marks their frames in ``proposed``; no anchor, no proposals.
 
         Raises:
-            BadSample: indices or latents that do not fit the clip, or numbers that are not finite.
+            BadSample: indices or latents that do not fit the clip, or NaN or infinite numbers.
         """
         proposed.zero_()
         if (row := self.rows.get(key)) is None:
@@ -128,16 +128,16 @@ def _check(frames: Tensor, values: Tensor, latents: Tensor) -> None:
 
 @dataclass(frozen=True)
 class Anchors:
-    """Where the proposals of a data set are; read only where scheduled sampling needs them.
+    """The settings of a data set's proposals; they are read only if scheduled sampling needs them.
 
     Attributes:
         root: a folder with anchor shards in ``train/`` and ``val/``, or with shards for both; joined by key.
-        missing: what a clip without an anchor is: ``"error"`` names it, ``"ignore"`` lets its keyframes keep the truth.
-        source: writes ``<root>/<split>`` on first use; None where anchors exist already.
-        always: read them whether or not scheduled sampling or the schedule asks for them.
+        missing: for clips without an anchor: ``"error"`` raises, ``"ignore"`` keeps their true keyframes.
+        source: writes ``<root>/<split>`` on first use; None if the anchors exist already.
+        always: read the anchors even if neither scheduled sampling nor the schedule needs them.
 
     Raises:
-        BadValue: another ``missing``.
+        BadValue: an unknown value of ``missing``.
     """
 
     root: str
@@ -149,21 +149,21 @@ class Anchors:
         choice("missing", self.missing, ("error", "ignore"))
 
     def validate(self) -> None:
-        """Refuses a root without anchors where nothing makes them; cheap."""
+        """Raises :class:`BadValue` if the root has no anchors and there is no source to make them. Cheap."""
         if self.source is None and not any(map(holds_shards, self._folders("train"))):
             allowed = "a folder with anchor shards in train/ and val/ (python -m interp_refiner.prepare anchors)"
             raise BadValue("data.anchors.root", self.root, allowed)
 
     def open(self, split: str, clips: ShardDataset, cache_dir: str | None = None) -> AnchorShards:
-        """The anchors of the clips of one split, made first if there is a source.
+        """The anchors of one split; the source, if there is one, makes missing anchors first.
 
         Args:
             split: the folder below ``root``.
-            clips: that they belong to.
+            clips: the clips of the split.
             cache_dir: as in :class:`AnchorShards`.
 
         Raises:
-            BadValue: no anchors there, other ones than the source's, those of other clips, or none for some clip.
+            BadValue: no anchors, anchors of another source or of other clips, or a clip without an anchor.
         """
         own, shared = self._folders(split)
         if self.source is not None and not holds_shards(shared):

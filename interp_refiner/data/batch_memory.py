@@ -1,4 +1,4 @@
-"""Memory on the host that batches are read into."""
+"""Host memory for batches."""
 
 import math
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 def batch_memory(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Memory on the host for a batch: pinned where there is a GPU to copy it to.
+    """Host memory for a batch: pinned if there is a GPU to copy it to, else allocated by numpy.
 
-    Otherwise numpy's, which asks the system for huge pages: reading into a large fresh tensor of torch's own takes up
-    to twice as long, most of it page faults.
+    numpy asks the system for huge pages. Reading into a large new torch tensor takes up to twice as long, mostly for
+    page faults.
     """
     if torch.cuda.is_available():
         return torch.empty(shape, dtype=dtype, pin_memory=True)

@@ -1,4 +1,4 @@
-"""Batches that are read by threads, every sample straight into its row."""
+"""Reads batches with threads; every sample is read directly into its row of the batch."""
 
 import logging
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Pending(NamedTuple):
-    """A batch that is being read: memory that threads fill row by row."""
+    """A batch that threads are reading, row by row."""
 
     samples: Sequence[int]
     clip: Clip
@@ -32,16 +32,16 @@ class Pending(NamedTuple):
 
 @final
 class BatchReader:
-    """Reads batches of a dataset, every sample by a thread of its own, straight into its row of the batch.
+    """Reads batches of a dataset; a thread reads one sample at a time, directly into its row of the batch.
 
     Args:
-        dataset: what is read.
+        dataset: the samples.
         threads: samples read at the same time.
         timeout: seconds after which a sample that does not arrive is an error.
-        anchors: proposals joined to the samples by key; None for clips without.
+        anchors: proposals, joined to the samples by key; None if there are none.
 
     Attributes:
-        skipped: how many samples have been left out because they were bad (``dataset.on_bad_sample="skip"``).
+        skipped: number of bad samples skipped so far (``dataset.on_bad_sample="skip"``).
     """
 
     def __init__(
@@ -59,9 +59,9 @@ class BatchReader:
         self.skipped = 0
         self.pool = DaemonPool(threads, "read")
 
-    @torch.inference_mode(False)  # memory that the threads, which know no inference mode, can write to
+    @torch.inference_mode(False)  # else the reading threads could not write to these tensors
     def submit(self, samples: Sequence[int], epochs: Sequence[int] | None = None) -> Pending:
-        """Starts reading ``samples`` of one size, each in its epoch; None outside training."""
+        """Starts reading ``samples`` of one size; ``epochs`` has the epoch of each, None outside training."""
         part, n = self.clips.locate(samples[0])[0], len(samples)
         metadata = part.metadata
         latents = batch_memory((n, *metadata.latent_shape), part.latent_dtype)
@@ -85,13 +85,13 @@ class BatchReader:
         return prompt
 
     def collect(self, pending: Pending) -> tuple[Clip, list[int]]:
-        """Waits for a batch; returns the clip of its good samples and their places in the batch.
+        """Waits for a batch; returns the clip of its good samples and their positions in the batch.
 
-        Numbers that are not finite are still in it, see :meth:`finite`.
+        It may contain NaN and infinite numbers, see :meth:`finite`.
 
         Raises:
             BadSample: for a bad sample, unless the dataset skips them.
-            Unavailable: naming the sample that did not arrive, and the read that has been waiting the longest.
+            Unavailable: a sample did not arrive; names it and the read that has been waiting the longest.
         """
         prompts, places = [""] * len(pending.samples), []
         for place, (sample, prompt) in enumerate(zip(pending.samples, pending.prompts, strict=True)):
@@ -106,9 +106,9 @@ class BatchReader:
         return (clip if len(places) == clip.batch_size else clip.select(places)), places
 
     def finite(self, clip: Clip) -> Clip | None:
-        """The clips of a batch without NaN or infinities, looked at where the batch lies; None where none is left.
+        """The samples of a batch without NaN or infinite numbers, checked on the batch's device; None if none is left.
 
-        On a GPU this waits for what the current stream has been given, see :func:`beside`.
+        On a GPU this waits for the current stream, see :func:`beside`.
 
         Raises:
             BadSample: for such a sample, unless the dataset skips them.
@@ -125,18 +125,18 @@ class BatchReader:
         return clip.select(rows) if rows else None
 
     def _bad(self, fault: BadSample) -> None:
-        """Raises the fault of a sample, or counts and logs it, as the dataset is told to."""
+        """Raises the fault of a sample, or counts and logs it, depending on ``dataset.on_bad_sample``."""
         if self.clips.on_bad_sample == "error":
             raise fault
         self.skipped += 1
         log.warning("skipped: %s (%d so far)", fault, self.skipped)
 
     def subset(self, samples: Sequence[int]) -> "BatchReader":
-        """A reader of these samples only, numbered from 0, with threads of its own."""
+        """A reader of these samples only, numbered from 0, with its own threads."""
         return BatchReader(self.clips.subset(samples), self.threads, self.timeout, self.anchors)
 
     def close_files(self) -> None:
-        """Closes the files; they open again when they are read again."""
+        """Closes the files; the next read opens them again."""
         self.clips.close()
         if self.anchors is not None:
             self.anchors.close()
@@ -147,5 +147,5 @@ class BatchReader:
         return Unavailable(*self.clips.where(sample), f"not read within {self.timeout:g} s, {waiting}")
 
     def close(self, wait: bool = False) -> None:
-        """Ends the threads once they have read what was submitted."""
+        """Ends the threads after they have read all submitted samples."""
         self.pool.close(wait)

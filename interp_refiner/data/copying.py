@@ -1,4 +1,4 @@
-"""Copying batches to a device beside what it computes."""
+"""Copies batches to a device while it computes."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from interp_refiner.core import Clip
 
 
 def beside(device: torch.device, copy: Callable[[], Clip | None]) -> Clip | None:
-    """What ``copy`` returns; on a GPU it runs on a stream of its own.
+    """The result of ``copy``, which on a GPU runs on a separate stream.
 
-    So a result that ``copy`` waits for costs the time of its copies, and not that of the training step under way.
+    So if ``copy`` waits for a result, it waits for its own copies only, not for the running training step.
     """
     if device.type != "cuda":
         return copy()
@@ -21,5 +21,5 @@ def beside(device: torch.device, copy: Callable[[], Clip | None]) -> Clip | None
     current.wait_stream(stream)
     for value in vars(moved).values() if moved is not None else ():
         if isinstance(value, Tensor) and value.is_cuda:
-            value.record_stream(current)  # else the next copy may take its memory before the step has used it
+            value.record_stream(current)  # else the next copy may reuse its memory before the step has read it
     return moved

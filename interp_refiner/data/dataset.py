@@ -39,19 +39,19 @@ StoredTensor = Literal["latent", "embed", "context"]
 class ShardDataset:
     """The samples of one folder of shards, numbered in the order in which they are stored.
 
-    Latents come out with about unit variance per channel: as they are stored where the metadata says that they are
-    normalised, else as ``(z - mean) / std`` in float32.
+    Latents have about unit variance per channel: as stored if the metadata says that they are normalised, else
+    ``(z - mean) / std`` in float32.
 
     Args:
         storage: the folder, or its path.
-        metadata: for folders without a ``dataset.json``; where there is one it is the one that counts.
-        cache_dir: a local folder that keeps the index; None makes the index anew every time.
-        on_bad_sample: what to do about samples that the index shows to be bad (a truncated shard, a missing member, a
-            key used twice): ``"error"`` raises, ``"skip"`` leaves them out, the same ones for every process.
+        metadata: declaration for a folder without a ``dataset.json``; an existing ``dataset.json`` takes precedence.
+        cache_dir: a local folder that keeps the index; None rebuilds the index every time.
+        on_bad_sample: what to do with samples that the index shows to be bad (a truncated shard, a missing member, a
+            key used twice): ``"error"`` raises, ``"skip"`` leaves them out, the same ones in every process.
         threads: shards indexed at the same time.
-        min_samples: fewer whole samples than this are refused, and so are fewer samples than are declared, unless a
-            shard that is named as damaged explains it and is skipped; 0 refuses nothing.
-        checksums: hold all that is read against its checksums.
+        min_samples: the folder must have at least so many good samples, and all declared ones, unless a damaged shard
+            that is skipped explains the difference. 0 turns both checks off.
+        checksums: compare everything that is read with its checksum.
 
     Raises:
         BadValue: the folder holds no shards or too few samples, or nothing declares its shapes.
@@ -92,12 +92,12 @@ class ShardDataset:
 
     @property
     def buckets(self) -> list[range]:
-        """The samples of every size: there is one size."""
+        """The samples of every clip size; here one range, because there is one size."""
         return [range(len(self))]
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of latents, one a bucket."""
+        """The shapes of latents, one per bucket."""
         return [self.metadata.latent_shape]
 
     @property
@@ -105,7 +105,7 @@ class ShardDataset:
         return len(self.index.shards)
 
     def locate(self, sample: int) -> tuple["ShardDataset", int]:
-        """The data set that holds a sample, and its number there."""
+        """The data set that holds a sample, and the sample's number in it."""
         return self, sample
 
     def where(self, sample: int) -> tuple[str, str]:
@@ -121,12 +121,12 @@ class ShardDataset:
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        """Of the latents that are read: as stored, or float32 where they are normalised on the way."""
+        """The dtype of the latents that are read: as stored, or float32 if they are normalised while reading."""
         return self.stored_dtype if self.metadata.normalised else torch.float32
 
     @property
     def stored_dtype(self) -> torch.dtype:
-        """Of the latents in the shards."""
+        """The dtype of the latents in the shards."""
         return DTYPES[self.metadata.latent_dtype]
 
     @property
@@ -145,10 +145,10 @@ class ShardDataset:
         context: Tensor | None = None,
         epoch: int | None = None,
     ) -> str:
-        """Reads one sample into memory of the declared shapes and of this dataset's dtypes; returns the prompt.
+        """Reads one sample into tensors of the declared shapes and this dataset's dtypes; returns the prompt.
 
-        Of several captions that of ``epoch`` is taken, the first for None. Numbers are not looked at: see
-        :meth:`BatchReader.finite`.
+        If the sample has several captions, ``epoch`` selects one (:func:`drawn_caption`). NaN and infinite numbers are
+        not looked for: see :meth:`BatchReader.finite`.
 
         Raises:
             BadSample: something about the sample is not as declared.
@@ -193,35 +193,35 @@ class ShardDataset:
         return Sample(self.key(sample), latents, text, prompt, context)
 
     def not_finite(self, key: str, kind: str) -> BadSample:
-        """What is wrong with a sample of which one tensor holds NaN or infinities."""
+        """The fault of a sample whose tensor ``kind`` holds NaN or infinite numbers."""
         shard = self.index.locate(self.index.keys.index(key), kind).shard
         return BadSample(shard, key, f"{kind}: NaN or infinite numbers")
 
     def split(self, held_out: int) -> tuple["ShardDataset", "ShardDataset"]:
-        """(all others, ``held_out`` samples), chosen by their keys: the same ones in every run and order of shards."""
+        """(all others, ``held_out`` samples), chosen by key: the same samples in every run and order of shards."""
         if not 0 < held_out < len(self):
             raise BadValue("held_out", held_out, f"1 to {len(self) - 1}, fewer than the samples of {self.storage.name}")
         chosen = set(heapq.nsmallest(held_out, range(len(self)), key=lambda i: derived_seed("held out", self.key(i))))
         return self.subset([i for i in range(len(self)) if i not in chosen]), self.subset(sorted(chosen))
 
     def subset(self, samples: Sequence[int]) -> "ShardDataset":
-        """The dataset of these samples only, numbered from 0; files and index are shared."""
+        """The dataset of these samples only, numbered from 0; it shares files and index."""
         part = copy(self)
         part.rows = [self.rows[sample] for sample in samples]
         return part
 
     def stored(self, sample: int, kind: StoredTensor) -> Tensor:
-        """One tensor as it is stored, whatever its shape and dtype; raises EOFError or :class:`Unreadable`."""
+        """One stored tensor, of any shape and dtype; raises EOFError or :class:`Unreadable`."""
         row = self.rows[sample]
         return self._reader.read(self.index.locate(row, kind))
 
     def extent(self, sample: int) -> tuple[str, int, int]:
-        """(shard, start, stop) of the bytes that a sample's required members lie in."""
+        """(shard, start, stop) of the byte range that contains a sample's required members."""
         spans = [self.index.locate(self.rows[sample], kind) for kind in self.required]
         return spans[0].shard, min(s.offset for s in spans), max(s.offset + s.size for s in spans)
 
     def num_bytes(self, sample: int) -> int:
-        """Of the sample's required members together."""
+        """The total size of the sample's required members."""
         return sum(self.index.locate(self.rows[sample], kind).size for kind in self.required)
 
     def close(self) -> None:
@@ -245,7 +245,7 @@ class ShardDataset:
 
 
 def drawn_caption(key: str, epoch: int | None, count: int) -> int:
-    """Which of ``count`` captions a sample has in an epoch: a function of key and epoch, the first for None."""
+    """Which of ``count`` captions a sample has in an epoch: a function of (key, epoch); the first one for None."""
     return int(derived_seed("caption", key, epoch) / 2**63 * count) if epoch is not None and count > 1 else 0
 
 
@@ -256,7 +256,7 @@ def _several(faults: Sequence[BadSample]) -> BadSample:
 
 
 def few_samples(index: ShardIndex, metadata: DatasetMetadata) -> BadSample | None:
-    """What is wrong where a folder holds fewer samples than its metadata declares; more are only told."""
+    """The fault of a folder that holds fewer samples than its metadata declares; more samples only give a warning."""
     declared, found = metadata.num_samples, len(index)
     if declared is not None and declared < found:
         log.warning("num_samples is %d, but the %d shards hold %d", declared, len(index.shards), found)
@@ -267,7 +267,7 @@ def few_samples(index: ShardIndex, metadata: DatasetMetadata) -> BadSample | Non
 
 
 def check_declaration(dataset: ShardDataset) -> None:
-    """Refuses metadata that the stored tensors contradict, going by the first sample that can be read at all."""
+    """Refuses metadata that the stored tensors contradict; compares the first readable sample."""
     metadata = dataset.metadata
     where = f"what {dataset.storage.name} holds"
     kinds: dict[StoredTensor, str] = {"latent": "latent", "embed": "text", "context": "context"}
@@ -283,7 +283,7 @@ def check_declaration(dataset: ShardDataset) -> None:
 
 
 def check_fingerprints(wanted: str | None, train: DatasetMetadata, val: DatasetMetadata) -> None:
-    """Refuses splits that were made with other settings than ``wanted``, or than one another."""
+    """Refuses splits that were made with other settings than ``wanted``, or with different settings."""
     found = {split: metadata.made_by.get("fingerprint") for split, metadata in (("train", train), ("val", val))}
     for split, other in found.items():
         if wanted is not None and other != wanted:
@@ -298,12 +298,12 @@ def _first_readable(dataset: ShardDataset, kind: StoredTensor) -> Tensor | None:
         try:
             return dataset.stored(sample, kind)
         except (Unreadable, EOFError):
-            continue  # bad samples are named when their turn comes
+            continue  # bad samples are reported when they are read
     return None
 
 
 def declared_metadata(storage: Storage, fallback: DatasetMetadata | None = None) -> DatasetMetadata:
-    """The ``dataset.json`` of a folder, else ``fallback``; raises :class:`BadValue` where there is neither."""
+    """The ``dataset.json`` of a folder, else ``fallback``; raises :class:`BadValue` if there is neither."""
     if (content := storage.read_file(DATASET_FILE)) is not None:
         return DatasetMetadata.from_json(content, f"{storage.name}/{DATASET_FILE}")
     if fallback is None:

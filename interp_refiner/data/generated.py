@@ -1,4 +1,4 @@
-"""Data sets that are computed rather than collected: written once, recognised by a fingerprint."""
+"""Synthetic data sets: written once, identified by a fingerprint of their settings."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,15 +16,16 @@ from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, Sample, wr
 class Generated(ABC):
     """Writes ``<root>/train`` and ``<root>/val`` as shards.
 
-    A sample is a function of (seed, split, number) alone, so a smaller set is the beginning of a larger one.
+    A sample is a function of (seed, split, number) alone. So a set with fewer samples contains the first samples of a
+    larger one.
 
     Args:
-        settings: everything that decides what is written: ``num_train``, ``num_val``, ``seed`` and more.
+        settings: everything that determines the samples: ``num_train``, ``num_val``, ``seed`` and more.
 
     Attributes:
-        name: of the generator in ``dataset.json``.
-        version: of what it makes; raised whenever the same settings give other samples.
-        unit: what one sample is called.
+        name: the generator's name in ``dataset.json``.
+        version: increase it whenever the same settings give other samples.
+        unit: the word for one sample in messages.
     """
 
     name: ClassVar[str]
@@ -41,16 +42,16 @@ class Generated(ABC):
 
     @abstractmethod
     def declare(self, made_by: dict[str, Any]) -> DatasetMetadata:
-        """The declaration of both splits."""
+        """The metadata of both splits."""
 
     @property
     def fingerprint(self) -> str:
-        """Of the settings and the generator's version."""
+        """A hash of the settings and the generator's version."""
         text = dumps(self.settings | {"version": self.version}, sort_keys=True)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
     def write(self, root: Path) -> None:
-        """Writes both splits; returns at once where they stand already.
+        """Writes both splits; returns at once if they exist already.
 
         Raises:
             BadValue: ``root`` holds a set with other settings; both fingerprints are named.
@@ -73,7 +74,7 @@ class Generated(ABC):
         return {**how, "split": split, "fingerprint": self.fingerprint}
 
     def _stands(self, folder: Path) -> bool:
-        """Whether this set's split is there; refuses another's. Folders appear whole or not at all."""
+        """Whether the folder holds this data set's split; refuses another's. Folders appear complete or not at all."""
         if not (folder / DATASET_FILE).is_file():
             return False
         made_by = DatasetMetadata.load(folder).made_by

@@ -1,6 +1,6 @@
-"""Batches of clips: what is read when, read ahead by threads, with a position that can be saved.
+"""Loaders of clip batches: threads read ahead, and the position can be saved.
 
-Both loaders are sized, so that Lightning fetches no batch before it is asked for and a saved position is exact.
+Both loaders have a length. Then Lightning prefetches no batch, and a saved position is exact.
 """
 
 import logging
@@ -23,30 +23,30 @@ log = logging.getLogger(__name__)
 
 @final
 class TrainLoader:
-    """Batches of shuffled clips without end.
+    """An endless sequence of batches of shuffled clips.
 
-    All epochs, each a permutation drawn from (seed, epoch), are strung together to one stream of samples. The global
-    batch that starts at stream position p holds ``[p, p + B W)``; rank r of W takes every W-th of them. So every sample
-    comes once an epoch whatever the number of ranks, a batch may straddle two epochs (``Clip.epochs`` says which), and
-    a stream position is all that has to be saved: resumed at another world size, the stream goes on where it was.
+    Each epoch is a permutation drawn from (seed, epoch). All epochs together form one stream of samples. The global
+    batch at stream position p holds the samples ``[p, p + B W)``; rank r of W takes every W-th of them. So every sample
+    comes once per epoch for any number of ranks. A batch may contain two epochs (``Clip.epochs`` says which sample is
+    of which). Only the stream position has to be saved; a run resumed at another world size continues the stream there.
 
-    Clips of several sizes have a stream a size (bucket), and a global batch is of one of them: of the one that is
-    furthest behind in its epoch. A position a stream is all that has to be saved then.
+    Clips of several sizes have one stream per size (bucket). A global batch takes one bucket: the one that is furthest
+    behind in its epoch. Then one position per stream is saved.
 
-    A bad sample that is skipped makes its batch smaller and moves no other sample. Where nothing is left of a rank's
-    batch, the next good sample behind the global batch stands in, since all ranks must take the step; it comes once
-    more in its own turn. Numbers that are not finite are found on the device, see :meth:`to_device`.
+    Skipping a bad sample makes its batch smaller and moves no other sample. If a rank's batch becomes empty, it takes
+    the next good sample behind the global batch, because all ranks must take the step; that sample comes again in its
+    own turn. NaN and infinite numbers are found on the device, see :meth:`to_device`.
 
-    Iterating again goes on where the last iteration was (Lightning does so at every epoch and after loading).
+    A new iteration continues where the last one stopped (Lightning iterates anew at every epoch and after loading).
 
     Args:
         reader: of the training set.
-        batch_size: B, samples a rank.
+        batch_size: B, samples per rank.
         seed: of the order.
-        rank, world_size: which part of every global batch is this process's.
-        read_ahead: batches read beyond the one that is waited for.
-        accumulated: batches of an optimizer step. Lightning takes a step at the end of what it calls an epoch, however
-            few batches have come, so that an epoch of its is made to hold whole steps.
+        rank, world_size: select this process's part of every global batch.
+        read_ahead: number of batches to read in advance.
+        accumulated: batches per optimizer step. Lightning takes a step at the end of what it calls an epoch, even if
+            fewer batches have come; so the loader's length is a whole number of steps.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ class TrainLoader:
         self.rank, self.world_size, self.read_ahead, self.accumulated = rank, world_size, read_ahead, accumulated
         self.num_samples = len(reader.clips)
         self.buckets = reader.clips.buckets
-        self._positions = [0] * len(self.buckets)  # in the streams: samples handed out, over all ranks
+        self._positions = [0] * len(self.buckets)  # in each stream: number of samples handed out, over all ranks
         self._ahead: deque[tuple[int, range, Pending]] = deque()
         self._last = 0  # the bucket of the batch that was handed out last
         for rows in self.buckets:
             if len(self.buckets) > 1 and len(rows) < self.global_batch_size:
                 size = "x".join(map(str, reader.clips.locate(rows.start)[0].metadata.latent_shape))
-                log.warning("%d clips of %s are fewer than a batch: it shows them again", len(rows), size)
+                log.warning("%d clips of %s are fewer than a batch: a batch repeats them", len(rows), size)
 
     @property
     def global_batch_size(self) -> int:
         return self.batch_size * self.world_size
 
     def __len__(self) -> int:
-        """Batches of what Lightning calls an epoch: those of whole optimizer steps, at least one step."""
+        """The number of batches in what Lightning calls an epoch: whole optimizer steps, at least one."""
         steps = self.num_samples // (self.global_batch_size * self.accumulated)
         return max(1, steps) * self.accumulated
 
@@ -93,14 +93,14 @@ class TrainLoader:
             bucket, positions, pending = self._ahead.popleft()
             clip = self._collect(pending) or next(self._others(bucket, positions.stop))
         except BaseException:
-            self._forget()  # what failed is tried again if asked for again
+            self._forget()  # a failed batch is read again when it is requested again
             raise
         self._positions[bucket] += self.global_batch_size
         self._last = bucket
         return clip
 
     def _next(self) -> tuple[int, int]:
-        """The bucket of the batch behind those that are being read, and where it starts in the bucket's stream."""
+        """The bucket of the next batch to read, and the batch's start in the bucket's stream."""
         positions = list(self._positions)
         for bucket, _, _ in self._ahead:
             positions[bucket] += self.global_batch_size
@@ -108,9 +108,9 @@ class TrainLoader:
         return bucket, positions[bucket]
 
     def to_device(self, clip: Clip, device: torch.device) -> Clip:
-        """The batch that was handed out last, on its device, without samples whose numbers are not finite.
+        """The batch that was handed out last, on its device, without samples that have NaN or infinite numbers.
 
-        There looking at them costs nothing: reading threads that look at what they have read are half as fast.
+        The check costs nothing on the device. In the reading threads it would halve their speed.
         """
         try:
             for candidate in chain([clip], self._others(self._last, self._positions[self._last])):
@@ -124,12 +124,12 @@ class TrainLoader:
         raise AssertionError("the last of the others raises")
 
     def state_dict(self) -> dict[str, Any]:
-        """The positions after the last batch that was handed out, however many have been read."""
+        """The stream positions after the last batch that was handed out; batches read ahead do not count."""
         position = self._positions[0] if len(self.buckets) == 1 else list(self._positions)
         return {"position": position, "num_samples": self.num_samples, "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on at a saved position; the world and the batch may have other sizes now."""
+        """Continues at a saved position; world size and batch size may have changed."""
         for name in ("num_samples", "seed"):
             if state[name] != getattr(self, name):
                 log.warning("%s is %s and was %s: the order of samples changes", name, getattr(self, name), state[name])
@@ -152,10 +152,10 @@ class TrainLoader:
         return clip if places else None
 
     def _others(self, bucket: int, start: int) -> Iterator[Clip]:
-        """The samples of a stream from ``start`` on that can be read, one by one; each epoch has one, or none has."""
+        """The readable samples of a stream from ``start`` on, one by one; raises if a whole epoch has none."""
         for position in range(start, start + len(self.buckets[bucket])):
             if (clip := self._collect(self._submit(bucket, [position]))) is not None:
-                log.warning("no whole sample in a batch: '%s' is used instead", clip.keys[0])
+                log.warning("a batch has no good sample: '%s' is used instead", clip.keys[0])
                 yield clip
         raise BadSample(self.reader.clips.storage.name, "", "every sample is bad")
 
@@ -167,20 +167,21 @@ class TrainLoader:
 
 @final
 class EvalLoader:
-    """Every sample once at every level, in an order that never changes, dealt over ranks sample by sample.
+    """Every sample once at every level, in a fixed order; samples are distributed over the ranks one by one.
 
-    Nothing is padded or repeated: ranks may differ by a sample, and the last batch may be smaller (so no collective in
-    a validation step). Every rank has at least one sample, since Lightning would leave a rank without any out of the
-    collectives that end a validation. A batch holds mixed levels; a sample is read once for all of its levels in a
-    batch. A bad sample that is skipped is left out at all levels. Clips of several sizes come one size after the other.
+    Nothing is padded or repeated: the ranks' numbers of samples may differ by one, and the last batch may be smaller.
+    So a validation step must not contain a collective operation. Every rank has at least one sample, because Lightning
+    skips the collectives at the end of validation on a rank without samples. A batch holds mixed levels; a sample is
+    read once for all of its levels in a batch. A bad sample that is skipped is left out at all levels. Clips of several
+    sizes come one size after the other.
 
     Args:
-        reader: of the set.
-        batch_size: (sample, level) pairs in a batch.
-        num_levels: S, the levels 1..S that are pinned (``Clip.level``); None pins none, every sample comes once.
-        limit: only the first so many samples of the order; None for all.
-        rank, world_size: this process's part.
-        read_ahead: batches read beyond the one that is waited for.
+        reader: of the data set.
+        batch_size: (sample, level) pairs per batch.
+        num_levels: S: every sample comes at the levels 1..S (``Clip.level``). None: once, without a level.
+        limit: use only the first so many samples of the order; None for all.
+        rank, world_size: select this process's part.
+        read_ahead: number of batches to read in advance.
 
     Raises:
         BadValue: fewer samples than ranks.

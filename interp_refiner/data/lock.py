@@ -1,4 +1,4 @@
-"""Processes that share a folder: one of them writes at a time, and runs that would disturb one another are refused."""
+"""A lock for processes that share a folder: one process writes at a time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from filelock import FileLock
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Waits for the lock file beside ``root``, and holds it."""
+    """Waits for the lock file beside ``root`` and holds it while the block runs."""
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(root.parent / f".{root.name}.lock"):
         yield

@@ -19,16 +19,16 @@ from interp_refiner.data.shards import DatasetMetadata, Sample
 
 Cell = tuple[int, int]
 
-STATISTICS_PATHS = 512  # training paths that the coordinates' mean and deviation are estimated from
+STATISTICS_PATHS = 512  # the coordinates' mean and deviation are estimated from so many training paths
 
 
 @dataclass(frozen=True)
 class Maze:
-    """A maze and the way through it.
+    """A maze and the path through it.
 
     Attributes:
         walls: the map; the border is wall.
-        cells: the path, free cells from start to goal, each beside the one before it.
+        cells: the path: free cells from start to goal, each a neighbour of the one before it.
     """
 
     walls: Bool[np.ndarray, "g g"]
@@ -54,14 +54,16 @@ class Maze:
 
 @final
 class Mazes(Generated):
-    """Shortest paths through random mazes, with maps: walls with a probability of their own in every maze, a border,
-    start and goal at random, at least ``min_distance`` cells apart in L1 and connected.
+    """Shortest paths through random mazes, with maps.
+
+    A maze has a border and random walls, with a wall probability drawn per maze. Start and goal are random, connected,
+    and at least ``min_distance`` cells apart in L1.
 
     Args:
-        num_train, num_val: mazes in either split; their random numbers are disjoint.
-        num_points: of a path, T.
-        size: cells along a side, border included.
-        wall_probability: of an inner cell, least and most; uniform in between for each maze.
+        num_train, num_val: mazes in each split; the splits use different random numbers.
+        num_points: points of a path, T.
+        size: cells along a side, including the border.
+        wall_probability: (least, most) probability that an inner cell is wall; each maze draws its own, uniformly.
         min_distance: from start to goal in cells, L1.
         seed: of the whole set.
 
@@ -90,7 +92,7 @@ class Mazes(Generated):
             if settings[name] < smallest:
                 raise BadValue(name, settings[name], f"at least {smallest}")
         least, most = wall_probability if len(wall_probability) == 2 else (1.0, 0.0)
-        if not 0 <= least <= most <= 0.5:  # with more hardly anything is connected
+        if not 0 <= least <= most <= 0.5:  # with more walls few cells are connected
             allowed = "two numbers, 0 <= least <= most <= 0.5"
             raise BadValue("wall_probability", list(wall_probability), allowed)
         if not 1 <= min_distance <= size:
@@ -104,14 +106,14 @@ class Mazes(Generated):
         )
 
     def maze(self, split: str, number: int) -> tuple[str, Maze]:
-        """Key and maze, a function of (seed, split, number): drawn anew until some goal is far enough and connected."""
+        """Key and maze, a function of (seed, split, number); drawn again until a goal is connected and far enough."""
         key = f"{split}-{number:06d}"
         draws = Draws(self.seed, split, [key])
         drawn = (self._drawn(draws.uniform(f"maze_{n}", 3 + self.size**2)[0].double().numpy()) for n in count_from())
         return key, next(maze for maze in drawn if maze is not None)
 
     def _drawn(self, u: Float[np.ndarray, " n"]) -> Maze | None:
-        """The maze of n uniform numbers; None where no goal can be reached from the start."""
+        """The maze made from n uniform numbers; None if no goal can be reached from the start."""
         from scipy.ndimage import label
 
         low, high = self.probability
@@ -157,9 +159,9 @@ class Mazes(Generated):
 def shortest_path(walls: Bool[np.ndarray, "g g"], start: Cell, goal: Cell) -> list[Cell]:
     """A shortest path in steps to one of the four neighbours: A* (Hart, Nilsson and Raphael 1968), L1 as heuristic.
 
-    Of the many paths of equal length it is the one that stays nearest to the straight line from start to goal, in the
-    mean over its cells: so it follows from what can be seen, and not from the order in which a search visits cells.
-    networkx raises ``NetworkXNoPath`` where there is none.
+    Of the many paths of equal length it is the one whose cells are nearest, on average, to the straight line from start
+    to goal. So the map determines the path; the order in which the search visits cells does not matter.
+    networkx raises ``NetworkXNoPath`` if there is no path.
     """
     size, way = len(walls), np.subtract(goal, start)
     rows, columns = np.indices(walls.shape)

@@ -1,4 +1,4 @@
-"""Training clips in mirror: what is learned of motion holds left and right, up and down."""
+"""Mirrored training clips, an augmentation: motion is as likely to the left as to the right, up as down."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,19 +12,19 @@ from interp_refiner.core import BadValue, Corrupted, Draws, NegativeEmbedding, p
 from interp_refiner.data.codec import Codec
 
 STREAM = "train"
-AXES = {-1: "mirror_x", -2: "mirror_y"}  # of space, and the names of their draws
+AXES = {-1: "mirror_x", -2: "mirror_y"}  # spatial axes, with the names of their random draws
 
 
 @final
 class Mirror:
-    """Mirrors training clips along x and along y, each with a probability of its own draw.
+    """Mirrors training clips along x and along y; the two axes are drawn independently.
 
-    It comes after the corruption and mirrors all that was made, so an interpolator that keeps what it has matched
-    (:class:`Remembered`) matches once for four clips. A mirrored clip has no prompt, since prompts name directions. The
-    draws are functions of (seed, epoch, key), like those of the corruption.
+    It runs after the corruption and mirrors the clip and everything made from it. So an interpolator that caches its
+    matches (:class:`Remembered`) matches a clip once for all four mirrored versions. A mirrored clip loses its prompt,
+    because prompts name directions. Like those of the corruption, the draws are functions of (seed, epoch, key).
 
     Args:
-        probability: of either axis; 0 mirrors nothing.
+        probability: of mirroring along an axis; 0 mirrors nothing.
         seed: the run's seed.
 
     Raises:
@@ -45,7 +45,7 @@ class Mirror:
             raise BadValue("data.mirror.probability", self.probability, allowed)
 
     def __call__(self, corrupted: Corrupted, codec: Codec) -> Corrupted:
-        """The clip with whatever was made of it, some samples mirrored; itself where nothing is."""
+        """The batch with some samples mirrored, in all of its tensors; the same object if no sample is."""
         if self.probability == 0:
             return corrupted
         clip = corrupted.clip
@@ -81,7 +81,7 @@ def mirror(corrupted: Corrupted, chosen: Bool[Tensor, " b"], axis: int, codec: C
         return where(value, lambda z: z) if value.shape[axis] > 1 else value
 
     def noise(value: Float[Tensor, "b n t h w"]) -> Tensor:
-        c = len(signs)  # what is drawn beyond the channels belongs to no channel
+        c = len(signs)  # further noise channels belong to no latent channel and keep their sign
         return torch.cat([where(value[:, :c], lambda z: z * signs.view(-1, 1, 1, 1)), plain(value[:, c:])], 1)
 
     kinds = {

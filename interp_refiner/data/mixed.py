@@ -1,4 +1,4 @@
-"""Clips of several sizes: one folder of shards a size (a bucket), read as one data set."""
+"""Clips of several sizes: one folder of shards per size (a bucket), read as one data set."""
 
 import json
 from bisect import bisect_right
@@ -17,7 +17,7 @@ from interp_refiner.data.shards import BUCKETS_FILE, BadSample, DatasetMetadata,
 
 @final
 class MixedDataset:
-    """Data sets that differ in the size of their clips alone, numbered one after the other, the largest clips first.
+    """Data sets that differ only in clip size, numbered one after the other, the largest clips first.
 
     Args:
         buckets: the data sets.
@@ -26,7 +26,7 @@ class MixedDataset:
         metadata: of the largest clips.
 
     Raises:
-        BadValue: they differ in more than their size.
+        BadValue: they differ in something else than clip size.
     """
 
     def __init__(self, buckets: Sequence[ShardDataset]):
@@ -50,12 +50,12 @@ class MixedDataset:
 
     @property
     def buckets(self) -> list[range]:
-        """The samples of every size."""
+        """The sample numbers of every clip size."""
         return [range(stop - len(part), stop) for part, stop in zip(self.parts, self._stops, strict=True)]
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of latents, one a bucket."""
+        """The shapes of latents, one per bucket."""
         return [part.metadata.latent_shape for part in self.parts]
 
     @property
@@ -63,7 +63,7 @@ class MixedDataset:
         return sum(part.num_shards for part in self.parts)
 
     def locate(self, sample: int) -> tuple[ShardDataset, int]:
-        """The data set that holds a sample, and its number there."""
+        """The data set that holds a sample, and the sample's number in it."""
         part = bisect_right(self._stops, sample)
         return self.parts[part], sample - self._stops[part] + len(self.parts[part])
 
@@ -94,7 +94,7 @@ class MixedDataset:
         return next(part for part in self.parts if key in part.index.keys).not_finite(key, kind)
 
     def subset(self, samples: Sequence[int]) -> "MixedDataset":
-        """The data set of these samples only, numbered anew."""
+        """The data set of these samples only, numbered from 0."""
         of_part = [[sample - rows.start for sample in samples if sample in rows] for rows in self.buckets]
         return MixedDataset([part.subset(some) for part, some in zip(self.parts, of_part, strict=True) if some])
 
@@ -108,16 +108,16 @@ Dataset = ShardDataset | MixedDataset
 
 
 def mixed(buckets: Sequence[ShardDataset]) -> Dataset:
-    """The data sets as one; the only one itself."""
+    """The data sets as one; a single data set is returned as it is."""
     return buckets[0] if len(buckets) == 1 else MixedDataset(buckets)
 
 
 def bucket_names(storage: Storage) -> list[str]:
-    """The folders of the sizes below a folder, which ``buckets.json`` names; empty where there is one size."""
+    """The subfolders, one per clip size, that ``buckets.json`` lists; empty if there is one size."""
     content = storage.read_file(BUCKETS_FILE)
     return list(json.loads(content)) if content is not None else []
 
 
 def spec_of(dataset: Dataset) -> ClipSpec:
-    """What other parts get to know of the clips."""
+    """Shapes and statistics of the clips, for other parts of the project."""
     return replace(dataset.metadata.spec, other_shapes=tuple(dataset.shapes[1:]))

@@ -1,4 +1,4 @@
-"""The data module: deals clips out, and corrupts them on their device."""
+"""The data module: loads clips and corrupts them on the device."""
 
 import copy
 from dataclasses import replace
@@ -21,28 +21,29 @@ EVALUATION_STREAM = "val"
 
 
 def check_levels(corruption: Corruption, spec: ClipSpec) -> None:
-    """Refuses clips of lengths that have different numbers of levels: a level would mean something else in each."""
+    """Refuses clip lengths with different numbers of levels: a level must mean the same for all clips."""
     levels = {shape[1]: corruption.num_levels(shape[1]) for shape in spec.latent_shapes}
     if len(set(levels.values())) > 1:
         said = ", ".join(f"{count} for {frames} frames" for frames, count in sorted(levels.items()))
-        raise BadValue("num_levels", said, "a schedule with as many levels for clips of every length")
+        raise BadValue("num_levels", said, "a schedule with the same number of levels for every clip length")
 
 
 class ShardedDataModule(L.LightningDataModule):
     """Shards -> :class:`Clip` -> (on the device) :class:`Corrupted`.
 
-    Training clips come in an endless shuffled order, corrupted under the stream ``"train"`` with their epochs. Held-out
-    clips come once at every level 1..S, corrupted under ``"val"``: the same in every run of validation.
+    Training clips come in an endless shuffled order; their corruption is drawn from the stream ``"train"`` and the
+    epoch. Held-out clips come once at every level 1..S; their corruption is drawn from ``"val"``, so it is the same in
+    every validation.
 
     Args:
         clips: the opened data set.
         corruption: applied on the device, without gradient.
-        codec: of the latents, for keyframes that are encoded from stills; None where there are none.
-        medium: what the clips are, for pictures; None where nobody looks.
+        codec: of the latents, for keyframes that are encoded from stills; may be None if there are no such keyframes.
+        medium: shows the clips as pictures; None if none are made.
 
     Raises:
-        BadValue: clips that the corruption cannot take, a codec that cannot make the stills asked for, or no proposals
-            where the corruption needs them.
+        BadValue: clips that the corruption does not accept, a codec that cannot encode the requested stills, or missing
+            proposals that the corruption needs.
     """
 
     def __init__(self, clips: Clips, corruption: Corruption, codec: Codec | None = None, medium: Medium | None = None):
@@ -65,15 +66,15 @@ class ShardedDataModule(L.LightningDataModule):
 
     @property
     def spec(self) -> ClipSpec:
-        """What the clips are."""
+        """Shapes and statistics of the clips."""
         return self.clips.spec
 
     def validating(self, samples: int | None = None, batch_size: int | None = None) -> "ShardedDataModule":
-        """The same data, validated on so many held-out clips instead; None for all of them.
+        """The same data module, with another number of held-out clips for validation.
 
         Args:
-            samples: held-out clips.
-            batch_size: (sample, level) pairs in a batch; None leaves it as it is.
+            samples: number of held-out clips; None for all.
+            batch_size: (sample, level) pairs per batch; None keeps the current size.
         """
         other = copy.copy(self)
         size = batch_size or self.source.val_batch_size
@@ -106,14 +107,14 @@ class ShardedDataModule(L.LightningDataModule):
         return self.val_dataloader()
 
     def transfer_batch_to_device(self, batch: Clip, device: torch.device, dataloader_idx: int) -> Clip:
-        """Copies a batch to the device, where training clips are looked at for numbers that are not finite."""
+        """Copies a batch to the device and, for training clips, checks there that all numbers are finite."""
         if batch.epochs is None or self._loader is None:
             return batch.to(device, non_blocking=True)
         return self._loader.to_device(batch, device)
 
     @torch.no_grad()
     def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Corrupted:
-        """Corrupts a batch on its device, in the precision of the run (stored half precision becomes float32)."""
+        """Corrupts a batch on its device, in the run's precision (half precision from the shards becomes float32)."""
         stored = {name: getattr(batch, name) for name in ("latents", "text", "proposals", "context")}
         clip = replace(batch, **{name: value.float() for name, value in stored.items() if value is not None})
         clip = self.source.text_dropout(clip)
@@ -131,21 +132,21 @@ class ShardedDataModule(L.LightningDataModule):
         return self.source.mirror(corrupted, codec)
 
     def describe(self) -> dict[str, Any]:
-        """What is trained on, see :meth:`Clips.describe`."""
+        """The training data, see :meth:`Clips.describe`."""
         return self.clips.describe()
 
     @property
     def skipped(self) -> int:
-        """Bad samples left out so far, over training and validation of this process."""
+        """The number of bad samples that this process has skipped so far, in training and validation."""
         return self._train.skipped + self._val.skipped
 
     def teardown(self, stage: str) -> None:
-        """Closes the files; they open again when they are read again."""
+        """Closes the files; the next read opens them again."""
         for reader in (self._train, self._val):
             reader.close_files()
 
     def _process(self) -> tuple[int, int]:
-        """(rank, number) among the processes that see different data."""
+        """(rank, number of processes), counting the processes that get different data."""
         strategy = getattr(self.trainer, "strategy", None)
         dealt = getattr(strategy, "distributed_sampler_kwargs", {"rank": 0, "num_replicas": 1})
         return dealt["rank"], dealt["num_replicas"]

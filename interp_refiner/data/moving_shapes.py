@@ -16,9 +16,9 @@ from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.data.world import Gliding, Scene, World, render
 
 FPS = 8.0
-SMALLEST_SIDE = 16  # the largest shape at the highest speed still has room to turn back
-CHUNK = 16  # clips rendered at a time: few enough for the processor's cache
-STATISTICS_CLIPS = 512  # training clips that the latents' mean and deviation are estimated from
+SMALLEST_SIDE = 16  # room for the largest shape at the highest speed to turn back
+CHUNK = 16  # clips rendered at a time, so that they fit into the processor's cache
+STATISTICS_CLIPS = 512  # the latents' mean and deviation are estimated from so many training clips
 
 
 @final
@@ -26,11 +26,11 @@ class MovingShapes(Generated):
     """``patch_dct`` latents of one to three moving shapes, with captions.
 
     Args:
-        num_train, num_val: clips in either split; their random numbers are disjoint.
-        num_frames: of every clip.
-        height, width: pixels, divisible by 4.
+        num_train, num_val: clips in each split; the splits use different random numbers.
+        num_frames: frames of every clip.
+        height, width: in pixels, divisible by 4.
         seed: of the whole set.
-        world: what the clips show, and what their captions say; None for :class:`Gliding`.
+        world: draws the scenes and their captions; None for :class:`Gliding`.
 
     Raises:
         BadValue: a count below 1, fewer than 2 frames, or a size that is too small or not divisible by 4.
@@ -79,7 +79,7 @@ class MovingShapes(Generated):
             yield chunk, self.world.captions(scene), render(scene)
 
     def scenes(self, split: str, keys: Sequence[str]) -> Scene:
-        """What the clips of a split show."""
+        """The scenes of a split's clips."""
         return self.world.draw(Draws(self.seed, split, keys), *self.size)
 
     def samples(self, split: str, count: int) -> Iterator[Sample]:
@@ -91,9 +91,10 @@ class MovingShapes(Generated):
 
     @cached_property
     def statistics(self) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-        """Per-channel mean and scale of the raw latents: what stored latents are normalised by.
+        """Per-channel mean and scale that normalise the stored latents.
 
-        From the first training clips; the scale is their standard deviation, see :func:`channel_scales`.
+        Estimated from the first training clips; the scale follows from the standard deviation by
+        :func:`channel_scales`.
         """
         moments, count = torch.zeros(2, self.codec.latent_channels, dtype=torch.float64), 0
         for _, _, video in self.clips("train", min(self.counts["train"], STATISTICS_CLIPS)):

@@ -1,4 +1,4 @@
-"""Which sample comes when: a function of (seed, epoch) alone."""
+"""The order of samples: a function of (seed, epoch) alone."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -18,15 +18,15 @@ def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def stream(position: int, num_samples: int, seed: int) -> tuple[int, int]:
-    """(epoch, sample) at a position of the infinite stream that strings all epochs together."""
+    """(epoch, sample) at a position of the infinite stream of all epochs, one after the other."""
     epoch, place = divmod(position, num_samples)
     return epoch, int(epoch_order(num_samples, seed, epoch)[place])
 
 
 def next_bucket(positions: Sequence[int], sizes: Sequence[int]) -> int:
-    """Which bucket the next batch is of: the one that is furthest behind in its epoch, the first on ties.
+    """The bucket of the next batch: the one that is furthest behind in its epoch, on ties the first.
 
-    So buckets take turns in proportion to their sizes, and their epochs stay within a batch of one another.
+    So buckets get batches in proportion to their sizes, and their epochs stay within one batch of each other.
     """
     return min(range(len(sizes)), key=lambda bucket: Fraction(positions[bucket], sizes[bucket]))
 
@@ -37,6 +37,6 @@ def dealt(position: int, batch_size: int, rank: int, world_size: int) -> range:
 
 
 def fixed_order(num_samples: int, limit: int | None = None) -> list[int]:
-    """The first ``limit`` samples of an order that is the same in every run, whatever its seed."""
+    """The first ``limit`` samples of an order that is the same in every run, for any seed."""
     generator = torch.Generator().manual_seed(derived_seed("fixed order"))
     return torch.randperm(num_samples, generator=generator)[:limit].tolist()

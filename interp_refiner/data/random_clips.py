@@ -1,4 +1,4 @@
-"""A data set of noise in the shapes of a real one, for measurements where there is no data."""
+"""A data set of random numbers in the shapes of a real one, for benchmarks without data."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +16,8 @@ class RandomClips:
     """Writes ``<root>/train`` and ``<root>/val``: shards whose latents and prompt embeddings are standard normal.
 
     Args:
-        num_train, num_val: clips in either split.
-        latent_shape: ``[C, T, H, W]`` of one.
+        num_train, num_val: clips in each split.
+        latent_shape: ``[C, T, H, W]`` of one clip.
         text_shape: ``[L, D]`` of its prompt embeddings; None for none.
         seed: of the numbers.
 
@@ -40,7 +40,7 @@ class RandomClips:
         self.latent_shape, self.text_shape, self.seed = latent_shape, text_shape, seed
 
     def write(self, root: Path) -> None:
-        """Writes the splits that are not there yet.
+        """Writes the missing splits.
 
         Raises:
             BadValue: ``root`` holds clips of another shape.

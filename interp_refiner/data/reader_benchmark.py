@@ -1,4 +1,4 @@
-"""How fast samples are read, against reading the same bytes and doing nothing with them."""
+"""Compares the speed of reading samples with that of only reading the same bytes."""
 
 import io
 import os
@@ -25,7 +25,7 @@ from interp_refiner.data.order import epoch_order
 from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, LocalFolder, Sample, build_index, write_shards
 from interp_refiner.data.shards.tar import BLOCK
 
-INDEXED_MEMBERS = 99_999  # of shards that are written for timing the index: three a sample
+INDEXED_MEMBERS = 99_999  # of the shards that time the index, three per sample
 SHARDS = 43
 
 
@@ -34,9 +34,9 @@ class RandomSet:
     """A data set of random numbers.
 
     Attributes:
-        latent_shape, text_shape: of one sample, bfloat16.
-        num_samples: of the set.
-        samples_per_shard: of every shard.
+        latent_shape, text_shape: shapes of one sample, bfloat16.
+        num_samples: samples in the set.
+        samples_per_shard: samples in a shard.
 
     Raises:
         BadValue: fewer than 1 sample.
@@ -53,23 +53,24 @@ class RandomSet:
 
 
 class ReaderBenchmark:
-    """Reads two epochs in their shuffled order, in turn with raw reads of the same bytes, all from a warm page cache.
+    """Times reading shuffled epochs against raw reads of the same bytes, all from a warm page cache.
 
-    The first epoch is that of a new reader, which has to open files and to parse them; the second one is its next. A
-    third reader verifies checksums. Whether numbers are finite is not the readers' concern (see
-    :meth:`TrainLoader.to_device`); what finding out costs on the device is timed apart.
+    Three cases are timed: the first epoch of a new reader, which has to open and parse the files; its second epoch; and
+    an epoch with checksums. The check for NaN and infinite numbers happens on the device
+    (:meth:`TrainLoader.to_device`) and is timed separately.
 
-    The raw reads are ``preadv`` of whole samples by as many threads, with no look at what was read, in two kinds: into
-    one buffer a thread, which stays in the processor's cache and which no one could use, since the next sample is
-    written over it; and into as much memory as the reader's batches take, the most that any reader could reach. Ratios
-    are medians of those of single rounds, in which all follow one another and meet the same load.
+    Raw reads are ``preadv`` of whole samples by as many threads, without parsing. There are two kinds. One reads into a
+    single buffer per thread, which stays in the processor's cache; it is no usable reader, because each sample
+    overwrites the one before. The other reads into as much memory as the reader's batches take; this is the upper limit
+    for any reader. A round runs all cases one after the other, so that they meet the same load. Ratios are taken per
+    round; the median is reported.
 
     Args:
-        folder: where the samples are written if they are not there; 8.4 MB each at the full shapes.
-        samples: that are read.
+        folder: where the samples are, or are written if they are missing; 8.4 MB each at the full shapes.
+        samples: the data set to read.
         batch_size, threads, read_ahead: of the loader.
-        repeats: epochs of each, of which the medians are reported.
-        indexed_members: of the shards that are indexed for timing it.
+        repeats: number of rounds; medians over them are reported.
+        indexed_members: number of members in the shards that time the index.
     """
 
     def __init__(
@@ -93,11 +94,11 @@ class ReaderBenchmark:
         self.repeats, self.indexed_members = repeats, indexed_members
 
     def run(self, device: str) -> dict[str, Any]:
-        """The speeds of readers and raw reads, their ratios, first batch, index, what a look on ``device`` takes."""
+        """Speeds of readers and raw reads, their ratios, and times of first batch, index and check on ``device``."""
         self._write()
         with tempfile.TemporaryDirectory() as cache:
             dataset = ShardDataset(self.folder, cache_dir=cache)
-            held = -(-self.batch_size * (self.read_ahead + 2) // self.threads)  # samples in memory, by thread
+            held = -(-self.batch_size * (self.read_ahead + 2) // self.threads)  # samples in memory per thread
             raw, kept = (_RawReads(dataset, self.threads, buffers) for buffers in (1, held))
             verifying = BatchReader(ShardDataset(self.folder, cache_dir=cache, checksums=True), self.threads)
             new: list[BatchReader] = []
@@ -132,7 +133,7 @@ class ReaderBenchmark:
         }
 
     def _look(self, reader: BatchReader, device: torch.device) -> float:
-        """Milliseconds that looking for numbers that are not finite takes on the device, a sample."""
+        """Milliseconds per sample that the check for NaN and infinite numbers takes on the device."""
         clip, _ = reader.collect(reader.submit(range(self.batch_size)))
         clip, seconds = clip.to(device), []
         for _ in range(2 * self.repeats):
@@ -142,7 +143,7 @@ class ReaderBenchmark:
         return round(1e3 * median(seconds) / self.batch_size, 3)
 
     def _write(self) -> None:
-        """Random samples, once: a set of another size in the same folder is an error."""
+        """Writes the random samples once; a set of another size in the same folder is an error."""
         if (self.folder / DATASET_FILE).exists():
             found = DatasetMetadata.load(self.folder)
             if (found.latent_shape, found.num_samples) != (self.metadata.latent_shape, self.num_samples):
@@ -159,7 +160,7 @@ class ReaderBenchmark:
         write_shards(self.folder, samples, self.metadata, self.samples_per_shard)
 
     def _alternating(self, functions: Sequence[Callable[[], object]]) -> tuple[np.ndarray, np.ndarray]:
-        """Wall and processor seconds ``[repeats, function]`` of functions that are run in turn, after a first round."""
+        """Wall and processor seconds ``[repeats, function]`` of functions run in turn, after one warm-up round."""
         wall, cpu = np.zeros((2, self.repeats + 1, len(functions)))
         for repeat in range(self.repeats + 1):
             for number, function in enumerate(functions):
@@ -174,12 +175,12 @@ class ReaderBenchmark:
         loader.read_ahead = min(self.read_ahead, len(loader) - 1)
         for _ in islice(loader, len(loader) - loader.read_ahead):
             pass
-        while loader.read_ahead > 0:  # what is left is read by now or being read: nothing of a second epoch
+        while loader.read_ahead > 0:  # end the epoch without reading ahead into the next one
             loader.read_ahead -= 1
             next(loader)
 
     def _first_batch(self, cache: str) -> float:
-        """Seconds from nothing but a kept index to the first batch."""
+        """Seconds until the first batch of a new reader that finds a cached index."""
         start = time.perf_counter()
         reader = BatchReader(ShardDataset(self.folder, cache_dir=cache), self.threads)
         next(TrainLoader(reader, self.batch_size, read_ahead=self.read_ahead))
@@ -202,7 +203,7 @@ class ReaderBenchmark:
 
 
 def _speed(wall: np.ndarray, cpu: np.ndarray) -> dict[str, float]:
-    """Medians of rounds, of seconds a sample."""
+    """Medians over the rounds, per sample."""
     return {
         "samples_per_s": round(1 / float(np.median(wall)), 1),
         "cpu_ms_a_sample": round(1e3 * float(np.median(cpu)), 3),
@@ -210,7 +211,7 @@ def _speed(wall: np.ndarray, cpu: np.ndarray) -> dict[str, float]:
 
 
 def _ratios(wall: np.ndarray, cpu: np.ndarray, column: int) -> dict[str, float]:
-    """The speed of a reader as a share of both raw reads': medians over the rounds."""
+    """The speed of a reader relative to each kind of raw read: medians over the rounds."""
     return {
         f"ratio_{name}": round(float(np.median(seconds[:, against] / seconds[:, column])), 3)
         for against, to in enumerate(("", "to_kept_"))
@@ -219,12 +220,12 @@ def _ratios(wall: np.ndarray, cpu: np.ndarray, column: int) -> dict[str, float]:
 
 
 class _RawReads:
-    """All samples of a data set in the order of its first epoch, each by one call into a buffer of its thread.
+    """Reads all samples in the order of the first epoch, each by one call into one of its thread's buffers.
 
     Args:
-        dataset: whose samples.
-        threads: that read.
-        buffers: of a thread, used in turn.
+        dataset: the samples.
+        threads: number of reading threads.
+        buffers: buffers per thread, used in turn.
     """
 
     def __init__(self, dataset: ShardDataset, threads: int, buffers: int):
@@ -248,13 +249,13 @@ class _RawReads:
 
 
 def _touched(size: int) -> memoryview:
-    """Memory that the system has handed out."""
+    """A buffer whose pages are already allocated by the system."""
     memory = batch_memory((size,), torch.uint8).fill_(1)
     return memory.numpy().data
 
 
 def _write_small_shards(root: Path, members: int) -> int:
-    """Shards of samples with three members of a few bytes; returns how many members there are."""
+    """Writes shards of samples with three members of a few bytes; returns the number of members."""
     samples = max(1, members // 3)
     for shard in range(SHARDS):
         content = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The clips of a data set: where they are, how they are read, and what they are."""
+"""The settings of a data set, and its opened clips."""
 
 import logging
 from contextlib import nullcontext
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 @runtime_checkable
 class Writer(Protocol):
-    """Makes a data set that is computed rather than collected."""
+    """Writes a synthetic data set."""
 
     def write(self, root: Path) -> None:
-        """Writes ``<root>/train`` and ``<root>/val``; returns at once where they stand."""
+        """Writes ``<root>/train`` and ``<root>/val``; returns at once if they exist."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +33,14 @@ class Reading:
     """How shards are read.
 
     Attributes:
-        cache_dir: a local folder for what is derived from shards (their index); None keeps nothing.
-        on_bad_sample: ``"error"`` stops at a bad sample, ``"skip"`` goes on without it; both name it.
-        threads: samples read at the same time, for training and for validation each.
-        read_ahead: batches read beyond the one that is waited for.
+        cache_dir: a local folder for the index of the shards; None keeps no index.
+        on_bad_sample: ``"error"`` stops at a bad sample, ``"skip"`` continues without it; both name it.
+        threads: samples read at the same time, separately for training and validation.
+        read_ahead: number of batches to read in advance.
         timeout: seconds after which a sample that does not arrive is an error.
         seed: of the order of training samples.
-        index_threads: shards indexed at the same time; a remote store that is slow to answer wants more.
-        checksums: hold all that is read against its checksums, which takes longer than reading it from memory.
+        index_threads: shards indexed at the same time; use more for a remote store with slow responses.
+        checksums: compare everything that is read with its checksum; this takes longer than reading it from memory.
     """
 
     cache_dir: str | None = None
@@ -55,26 +55,26 @@ class Reading:
 
 @dataclass(frozen=True)
 class ClipSource:
-    """What ``data=...`` says of a data set; :meth:`open` gives its clips.
+    """The settings of a data set (config group ``data``); :meth:`open` returns its clips.
 
     Attributes:
         root: a folder with ``train/`` and ``val/``, each with shards and, unless ``metadata`` declares them, a
             ``dataset.json``; or a folder that holds the shards itself, of which ``held_out`` samples become ``val``.
             Either may be the URL of a remote store.
-        batch_size: training samples a process.
-        val_batch_size: (sample, level) pairs in a batch of validation.
-        val_samples: validate on so many of the held-out clips, always the same ones; None for all.
-        val_split: the folder below ``root`` that is validated on.
-        held_out: of a folder that is not split: samples kept out of training, chosen by their keys.
+        batch_size: training samples per process.
+        val_batch_size: (sample, level) pairs per validation batch.
+        val_samples: number of held-out clips used for validation, always the same ones; None for all.
+        val_split: the folder below ``root`` with the validation clips.
+        held_out: for a folder without splits: number of samples kept for validation, chosen by their keys.
         metadata: shapes and normalisation, for shards without a ``dataset.json``.
-        writer: makes the data set in ``root`` if it is not there.
+        writer: makes the data set in ``root`` if it is missing.
         reading: how shards are read.
-        anchors: where proposals are, for scheduled sampling or a schedule that needs them; not looked at otherwise.
-        text_dropout: takes prompts from some training clips.
-        mirror: shows some training clips in mirror.
-        still_keyframes: share of the given keyframes that are encoded from stills in training.
-        fingerprint: of the settings that the data set was made with; None takes any.
-        stores: how remote stores are reached.
+        anchors: where the proposals are; used only if scheduled sampling or the schedule needs them.
+        text_dropout: removes the prompts of some training clips.
+        mirror: mirrors some training clips.
+        still_keyframes: share of the given keyframes that training encodes from stills.
+        fingerprint: required fingerprint of the data set's settings; None accepts any.
+        stores: how remote stores are accessed.
 
     Raises:
         BadValue: a size below 1, or a share outside 0..1.
@@ -110,15 +110,15 @@ class ClipSource:
 
     @property
     def splits(self) -> tuple[str, str]:
-        """The folders of training and of validation."""
+        """The names of the training and validation folders."""
         return "train", self.val_split
 
     def is_split(self) -> bool:
-        """Whether training and validation have folders of their own."""
+        """Whether training and validation clips are in separate folders."""
         return all(self._buckets(split) for split in self.splits)
 
     def validate(self) -> None:
-        """Refuses, with :class:`BadValue`, a root without data that nothing makes; cheap."""
+        """Raises :class:`BadValue` if the root has no data and there is no writer to make it. Cheap."""
         place = self.place
         if self.writer is not None and not isinstance(place, Path):
             raise BadValue("root", place, "a local folder, because the data set is written there")
@@ -128,10 +128,10 @@ class ClipSource:
             raise BadValue("root", place, expected + (": no such folder" if absent else ""))
 
     def open(self) -> "Clips":
-        """The clips: written first if there is a writer and no data, then indexed. Safe in many processes at once.
+        """Writes the data set if it is missing and there is a writer, then indexes it. Safe in many processes at once.
 
         Raises:
-            BadValue: there is no data, it is not what is declared, or it was made with other settings.
+            BadValue: there is no data, it contradicts its declaration, or it was made with other settings.
         """
         self.validate()
         place = self.place
@@ -171,7 +171,7 @@ class ClipSource:
         )
 
     def _buckets(self, split: str) -> list[Path | str]:
-        """The folders with the shards of a split: its own, or one for every size of clips."""
+        """The folders with the shards of a split: the split's own folder, or one per clip size."""
         folder = inside(self.place, split)
         if self._holds_shards(folder):
             return [folder]
@@ -186,7 +186,7 @@ class Clips:
     """An opened data set.
 
     Attributes:
-        source: what it was opened from.
+        source: its settings.
         train: the training clips.
         val: the held-out clips.
     """
@@ -197,14 +197,14 @@ class Clips:
 
     @property
     def spec(self) -> ClipSpec:
-        """What other parts get to know of the clips."""
+        """Shapes and statistics of the clips, for other parts of the project."""
         return spec_of(self.train)
 
     def anchors(self) -> tuple[AnchorShards, AnchorShards]:
-        """The proposals of the training and of the held-out clips, made first if there is a source.
+        """The proposals of the training and of the held-out clips; an anchor source makes missing ones first.
 
         Raises:
-            BadValue: nobody says where they are, there are none, or they are not of these clips.
+            BadValue: no ``data.anchors`` setting, no anchors there, or anchors of other clips.
         """
         anchors = self.source.anchors
         if anchors is None:
@@ -217,7 +217,7 @@ class Clips:
         return anchors.open(train, self.train, cache_dir), anchors.open(val, self.val, cache_dir)
 
     def describe(self) -> dict[str, Any]:
-        """What is trained on: ``pattern`` of the shards, and how many ``shards`` and ``samples`` there are."""
+        """The training data: the shards' ``pattern``, and the numbers of ``shards`` and ``samples``."""
         source = self.source
         place = inside(source.place, source.splits[0]) if source.is_split() else str(source.place)
         return {"pattern": f"{place}/shard*.tar", "shards": self.train.num_shards, "samples": len(self.train)}

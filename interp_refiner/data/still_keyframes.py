@@ -1,4 +1,4 @@
-"""Training on keyframes as a storyboard has them: encoded from stills."""
+"""Training on keyframes that are encoded from stills, as those of a storyboard are."""
 
 import torch
 
@@ -8,11 +8,11 @@ from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 
 
 def check_still_keyframes(probability: float, codec: Codec | None) -> None:
-    """Refuses, with :class:`BadValue`, stills that cannot be made.
+    """Raises :class:`BadValue` if the codec cannot encode stills or the probability is not one.
 
     Args:
-        probability: of a keyframe to be encoded from a still.
-        codec: of the latents; None where it is not known yet.
+        probability: that a keyframe is encoded from a still.
+        codec: of the latents; None if it is not known yet.
     """
     name = "still_keyframes"
     if not 0 <= probability <= 1:
@@ -26,17 +26,18 @@ def check_still_keyframes(probability: float, codec: Codec | None) -> None:
 def with_still_keyframes(corrupted: Corrupted, corruption: Corruption, codec: Codec, probability: float) -> Corrupted:
     """The same corruption with some given keyframes decoded and encoded again as stills.
 
-    Each is drawn for itself, as a function of (seed, epoch, key). Keyframes that scheduled sampling may replace stay as
-    they are. The clip itself, and so the target of all other frames, stays as it was coded from video.
+    Each keyframe is drawn independently, as a function of (seed, epoch, key). Keyframes that scheduled sampling may
+    replace stay as they are. The clean clip, and so the target of all other frames, stays encoded from video.
 
-    Only so many frames of a clip are encoded as the finest level has keyframes, the drawn ones first: how many those
-    are is known to the device alone. Where more frames are given than that, the last of them stay video latents.
+    The number of drawn frames is known only on the device. So a fixed number of frames per clip is encoded, drawn
+    frames first: the number of keyframes of the finest level. If a clip has more given frames, the last of them stay
+    video latents.
 
     Args:
         corrupted: a training batch.
-        corruption: that made it.
+        corruption: the corruption that made it.
         codec: on the device of the batch.
-        probability: of a keyframe.
+        probability: that a keyframe is encoded from a still.
     """
     clip = corrupted.clip
     draws = Draws(corruption.seed, TRAIN_STREAM, clip.keys, clip.epochs)

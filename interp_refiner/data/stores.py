@@ -1,4 +1,4 @@
-"""From the name of a folder to its storage: local, remote, or remote behind a local cache."""
+"""Opens folders of shards: local, remote, or remote with a local cache."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ class Stores:
     """How folders of shards are opened. A URL (``s3://``, ``hf://``, ``https://``) is read by byte ranges.
 
     Attributes:
-        attempts: for every request to a remote store.
-        first_wait: seconds before the second attempt; doubles from one to the next.
+        attempts: largest number of attempts per request to a remote store.
+        first_wait: seconds before the second attempt; doubles with each further attempt.
         timeout: seconds for one attempt.
         options: of the store's fsspec file system, for example ``{"anon": True}``.
-        cache_dir: a local folder for what has been read of remote stores.
-        cache_gb: how much of it is kept, in 1e9 bytes over all processes of a machine; 0 keeps nothing.
+        cache_dir: a local folder that caches what is read from remote stores.
+        cache_gb: size of the cache in 1e9 bytes, over all processes of a machine; 0 turns it off.
     """
 
     attempts: int = 5

@@ -1,4 +1,4 @@
-"""Prompts that are not always shown, so that a model knows what the clip is like without one."""
+"""Prompt dropout in training, so that the model also learns to work without a prompt (for guidance)."""
 
 from dataclasses import replace
 from typing import final
@@ -12,13 +12,13 @@ STREAM = "train"
 
 @final
 class TextDropout:
-    """Takes the prompt from a random share of the training clips (Ho and Salimans 2022, algorithm 1).
+    """Replaces the prompt of a random share of the training clips (Ho and Salimans 2022, algorithm 1).
 
     The draw is a function of (seed, epoch, key), like those of the corruption. Held-out clips keep their prompts.
 
     Args:
-        probability: of a training clip without its prompt.
-        negative: a tensor file ``[L, D]`` of what it has instead, see :class:`NegativeEmbedding`.
+        probability: that a training clip loses its prompt.
+        negative: a tensor file ``[L, D]`` with the embedding used instead, see :class:`NegativeEmbedding`.
         seed: the run's seed.
 
     Raises:
@@ -31,7 +31,7 @@ class TextDropout:
         self.probability, self.negative, self.seed = probability, NegativeEmbedding(negative), seed
 
     def __call__(self, clip: Clip) -> Clip:
-        """The clip with some of its prompts replaced; itself outside training and without prompts."""
+        """The clip with some of its prompts replaced; unchanged outside training and without prompts."""
         if clip.text is None or clip.epochs is None or self.probability == 0:
             return clip
         draws = Draws(self.seed, STREAM, clip.keys, clip.epochs)

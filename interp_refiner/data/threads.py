@@ -12,8 +12,8 @@ from typing import Any, final
 class DaemonPool:
     """A fixed number of threads that take tasks in order.
 
-    Unlike those of a ThreadPoolExecutor they are daemons: one that hangs in a read does not keep a program, which has
-    reported the read and wants to end, from ending.
+    Unlike the threads of a ThreadPoolExecutor they are daemons: a thread that hangs in a read does not keep the program
+    from ending.
     """
 
     def __init__(self, threads: int, name: str):
@@ -24,13 +24,13 @@ class DaemonPool:
         self._stop = weakref.finalize(self, _stop, self._tasks, threads)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        """The future of ``function(*arguments)``; cancelling it works until a thread takes it up."""
+        """The future of ``function(*arguments)``; it can be cancelled until a thread starts it."""
         future: Future = Future()
         self._tasks.put((future, function, arguments))
         return future
 
     def close(self, wait: bool = False) -> None:
-        """Ends the threads once they have done what was submitted."""
+        """Ends the threads after they have finished all submitted tasks."""
         self._stop()
         for thread in self.threads if wait else ():
             thread.join()
@@ -44,7 +44,7 @@ def _work(tasks: SimpleQueue) -> None:
                 future.set_result(function(*arguments))
             except BaseException as error:
                 future.set_exception(error)
-        del task, future, function, arguments  # a waiting thread holds no memory of a batch
+        del task, future, function, arguments  # so that a waiting thread keeps no batch in memory
 
 
 def _stop(tasks: SimpleQueue, threads: int) -> None:

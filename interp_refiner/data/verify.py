@@ -1,4 +1,4 @@
-"""Looking through a whole data set for what is wrong with it."""
+"""Checks a whole data set for damage."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: in which shard, with which sample ("" for the shard or the set as a whole), and what."""
+    """One fault: the shard, the sample's key ("" if the whole shard or set is meant), and the reason."""
 
     shard: str
     key: str
@@ -28,16 +28,16 @@ class Fault:
 
 @dataclass
 class Report:
-    """What was found in one folder of shards.
+    """The result for one folder of shards.
 
     Attributes:
         root: the folder.
-        shards, samples: how many there are.
-        whole: samples with nothing wrong.
-        anchored: samples that have an anchor; None where no anchors were asked for.
-        num_bytes: of the samples that were read.
-        seconds: that it took.
-        faults: everything that is wrong.
+        shards, samples: their numbers.
+        whole: number of samples without a fault.
+        anchored: number of samples that have an anchor; None if anchors were not checked.
+        num_bytes: total size of the samples that were read.
+        seconds: duration of the check.
+        faults: all faults.
     """
 
     root: str
@@ -65,23 +65,23 @@ def verify(
     threads: int = 4,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Report:
-    """Reads every sample of a folder and holds it against what is declared.
+    """Reads every sample of a folder and compares it with the declaration.
 
-    Checked are: that no shard seems to be missing; that every tar can be walked to its end; that every sample has its
-    members, under a key of its own; checksums, shapes, dtypes and finite values of its tensors; that its prompt is
-    text; that nothing stands between them; that the declared number of samples is there; and, with ``anchors``, that
-    every sample has one that fits. A sample is whole where a :class:`ShardDataset` with ``checksums`` gives it.
+    It checks that no shard number is missing; that every tar is complete; that every sample has all members, under a
+    unique key; checksums, shapes, dtypes and finite values of its tensors; that its prompt is text; that there are only
+    zeros between members; the declared number of samples; and, with ``anchors``, that every sample has a fitting one.
+    A sample is whole if a :class:`ShardDataset` with ``checksums`` can read it.
 
     Args:
         storage: the folder.
         metadata: for a folder without a ``dataset.json``.
-        anchors: of these samples.
+        anchors: the samples' anchors.
         threads: samples read at the same time.
-        progress: called with the samples checked so far and all of them.
+        progress: called with the number of samples checked so far and the number of all samples.
 
     Raises:
-        BadValue: no shards, or nothing that declares their shapes.
-        Unavailable: the storage does not answer: that says nothing about the data.
+        BadValue: no shards, or nothing declares their shapes.
+        Unavailable: the storage does not answer; the data may still be good.
     """
     start = time.monotonic()
     dataset = ShardDataset(storage, metadata, on_bad_sample="skip", threads=threads, min_samples=0, checksums=True)
@@ -108,7 +108,7 @@ def verify(
 
 
 def verify_anchors(anchors: AnchorShards) -> Report:
-    """What the index of a folder of anchors shows; their numbers are read with the clips that they belong to."""
+    """The faults that the index of a folder of anchors shows; the tensors are checked together with their clips."""
     report = Report(anchors.storage.name, len(anchors.index.shards), len(anchors.index), len(anchors.rows))
     report.faults += map(_fault, anchors.faults)
     return report
@@ -122,7 +122,7 @@ class _Checked:
 
 
 def _checked(dataset: ShardDataset, anchors: AnchorShards | None, threads: int) -> Iterator[_Checked]:
-    """Every sample that the index shows to be whole, in their order."""
+    """Checks every sample without a fault in the index, in order."""
     samples = iter(range(len(dataset)))
     with ThreadPoolExecutor(threads, thread_name_prefix="verify") as pool:
         ahead = [pool.submit(_check, dataset, anchors, sample) for sample in islice(samples, IN_FLIGHT * threads)]
@@ -154,7 +154,7 @@ def _fault(error: SampleFault) -> Fault:
 
 
 def summary(reports: Sequence[Report], listed: int = 20) -> str:
-    """The reports for people to read; the first ``listed`` faults of each."""
+    """The reports as text, with the first ``listed`` faults of each."""
     lines = []
     for report in reports:
         anchored = f", {report.anchored} anchored" if report.anchored is not None else ""

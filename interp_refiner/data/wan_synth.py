@@ -1,4 +1,4 @@
-"""Wan2.1 latents: what shards of them declare, and how a single long clip becomes a small data set."""
+"""Wan2.1 latents: the metadata of their shards, and a small data set cut from a single long clip."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -23,16 +23,16 @@ def wan_synth_metadata(
     normalised: bool = True,
     made_by: dict[str, Any] | None = None,
 ) -> DatasetMetadata:
-    """The declaration of bfloat16 Wan2.1 latents; factors and statistics are the autoencoder's own defaults.
+    """The metadata of bfloat16 Wan2.1 latents; factors and statistics are the autoencoder's own defaults.
 
     Args:
         latent_shape: ``[C, T, H, W]`` of one sample.
-        text_shape: ``[L, D]`` of the umT5 embeddings, None where there are none.
-        normalised: whether ``(z - mean) / std`` is applied to the stored latents: so it is for what the generator made,
-            not for what the autoencoder encoded.
+        text_shape: ``[L, D]`` of the umT5 embeddings; None if there are none.
+        normalised: whether ``(z - mean) / std`` is already applied to the stored latents. True for latents that Wan
+            generated, false for latents that its autoencoder encoded.
         made_by: how the set was made.
     """
-    from diffusers import AutoencoderKLWan  # seconds to import, and needed here only
+    from diffusers import AutoencoderKLWan  # takes seconds to import, and is needed only here
 
     defaults = {name: p.default for name, p in inspect.signature(AutoencoderKLWan.__init__).parameters.items()}
     return DatasetMetadata(
@@ -56,7 +56,7 @@ def wan_synth_metadata(
 def windows(
     latents: Shaped[Tensor, "c t h w"], size: Sequence[int], stride: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int, int], Shaped[Tensor, "c wt wh ww"]]]:
-    """All windows of ``size = (t, h, w)`` whose corners lie on a grid of ``stride``, and the ones flush with the end.
+    """All windows of ``size = (t, h, w)`` at steps of ``stride``, and the windows that touch the end of an axis.
 
     Yields ((t, h, w) of the corner, view of the window).
 
@@ -106,10 +106,10 @@ def write_clip_windows(
 ) -> Path:
     """Cuts one clip of Wan latents into windows and writes them as Wan-synth shards with zero prompt embeddings.
 
-    The rightmost ``held_out_width`` columns are kept apart. ``<output>/train`` holds all windows left of them on the
-    grid of ``stride``; ``<output>/val`` tiles of the same region (seen in training: they show the fit);
-    ``<output>/val_heldout`` tiles of the columns kept apart, which share no number with the training windows, though
-    they show the same scene.
+    The rightmost ``held_out_width`` columns are held out. ``<output>/train`` holds all windows left of them, at steps
+    of ``stride``. ``<output>/val`` holds tiles of the same region; training has seen them, so they measure the fit.
+    ``<output>/val_heldout`` holds tiles of the held-out columns. They share no number with the training windows, but
+    show the same scene.
 
     Args:
         source: a tensor file ``[c, t, h, w]`` or ``[1, c, t, h, w]``.

@@ -1,4 +1,4 @@
-"""The base of all trainings of a backbone: strategies, checkpoints, the optimizer."""
+"""The base class of LightningModules that train a backbone: strategies, checkpoints, the optimizer."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -15,12 +15,13 @@ from interp_refiner.training.optimizer import OptimizerRecipe
 
 
 class BackboneModule(L.LightningModule, ABC):
-    """Trains a backbone. Batches arrive as :class:`Corrupted`, from the data module.
+    """Trains a backbone. The data module delivers batches as :class:`Corrupted`.
 
     Args:
         backbone: the network.
         optimizer: optimizer and learning-rate schedule.
-        saves_frozen: checkpoints hold frozen weights, too, since these are not the pretrained ones but another run's.
+        saves_frozen: whether checkpoints include frozen weights, because they come from another run instead of
+            ``pretrained``.
     """
 
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe, saves_frozen: bool = False):
@@ -29,23 +30,23 @@ class BackboneModule(L.LightningModule, ABC):
 
     @abstractmethod
     def seen_shape(self, corrupted: Corrupted) -> torch.Size:
-        """``[b, c, t, *space]`` of what the backbone sees of a training batch."""
+        """The shape ``[b, c, t, *space]`` of the backbone's input for a training batch."""
 
     def step_flops(self, corrupted: Corrupted) -> float | None:
-        """Operations of :meth:`training_step` and its backward pass on a batch; None where the backbone counts none.
+        """Operations of :meth:`training_step` and its backward pass on a batch; None if the backbone does not count.
 
-        The model's, see :mod:`interp_refiner.model.attention.flops`: nothing that is computed a second time is counted.
+        These are the model's operations, without recomputation, see :mod:`interp_refiner.model.attention.flops`.
         """
         forward = self.forward_flops(corrupted)
         return forward.training.total if forward is not None else None
 
     def forward_flops(self, corrupted: Corrupted) -> Flops | None:
-        """Operations of one forward pass of the backbone on a batch; None where it counts none."""
+        """Operations of one forward pass of the backbone on a batch; None if it does not count."""
         text, shape = corrupted.clip.text, self.seen_shape(corrupted)
         return self.backbone.flops(shape[0], shape[1:], text.shape[1] if text is not None else 1)
 
     def configure_model(self) -> None:
-        """Hands the backbone to a strategy that spreads it over processes; Lightning calls it once they have met."""
+        """Lets the strategy distribute the backbone; Lightning calls this after the process group is initialised."""
         strategy: Any = self.trainer.strategy
         if hasattr(strategy, "parallelize"):
             strategy.parallelize(self.backbone)
@@ -58,7 +59,7 @@ class BackboneModule(L.LightningModule, ABC):
         checkpoint["state_dict"] = self.with_unchanged(checkpoint.get("state_dict", {}))
 
     def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a checkpoint together with those that it leaves out."""
+        """The weights of a checkpoint, completed by the unchanged pretrained weights that it leaves out."""
         own, left_out = self.state_dict(), (f"backbone.{name}" for name in self.backbone.unchanged)
         return {**{name: own[name] for name in left_out}, **weights}
 

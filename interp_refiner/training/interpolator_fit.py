@@ -16,14 +16,14 @@ from interp_refiner.forward.interpolator import Interpolation, Interpolator, Lea
 from interp_refiner.training.missing_frame import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe
 
-LONGEST_GAP = 8  # of training by default, and of validation's figures by gap
-TERMS = ("l1", "confidence")  # of the loss, beside the error and what the interpolator itself wants small
+LONGEST_GAP = 8  # default largest gap in training; validation reports errors by gap up to it
+TERMS = ("l1", "confidence")  # of the loss, in addition to the error and the interpolator's own penalties
 
 
 def chain(draws: Draws, num_frames: int, max_gap: int, device: torch.device) -> Bool[Tensor, "b t"]:
-    """Keyframes at random distances of 2..``max_gap`` from each other, the first and the last frame among them.
+    """Keyframes at random distances of 2..``max_gap``, including the first and the last frame.
 
-    Every missing frame makes a triplet with its two keyframes. The last gap is what is left of the clip.
+    Every missing frame forms a training triplet with its two keyframes. The last gap is the rest of the clip.
     """
     most = max(1, math.ceil((num_frames - 1) / 2))
     gap = 2 + (draws.uniform("chain", most, device) * (max_gap - 1)).long()
@@ -33,27 +33,27 @@ def chain(draws: Draws, num_frames: int, max_gap: int, device: torch.device) -> 
 
 
 class InterpolatorFit(L.LightningModule):
-    """Trains an interpolator on clean clips, at random gaps between keyframes.
+    """Trains an interpolator on clean clips, with random gaps between keyframes.
 
-    The loss over missing frames is, with ``e = zbar - z0`` in latent units and the interpolator's confidence k,
+    With ``e = zbar - z0`` in latent units and the interpolator's confidence k, the loss over missing frames is
 
         mean e^2 + w_l1 mean |e| + w_confidence mean (k - 1 / (1 + e^2))^2 + sum_p w_p penalty_p
 
-    where e in the confidence term is a constant, the mean over channels at every position, and the penalties are the
-    interpolator's own. Validation compares with the corruption's own interpolator, by level, and by gap from 2 to
-    ``max_gap``, and reports the penalties on held-out clips, without their weights.
+    In the confidence term ``e^2`` is averaged over channels and gets no gradient. The penalties are defined by the
+    interpolator. Validation compares with the corruption's own interpolator, by level and by gap from 2 to ``max_gap``,
+    and reports the unweighted penalties on held-out clips.
 
     Args:
-        interpolator: to be trained.
+        interpolator: the interpolator to train.
         optimizer: optimizer and learning-rate schedule.
         corruption: of the run; its schedule gives the keyframes of validation.
         spec: of the clips.
-        weights: w of the terms by name, ``l1``, ``confidence`` and the interpolator's ``penalised``; 0 if left out.
-        max_gap: frames between two keyframes at most.
+        weights: w by name of the term: ``l1``, ``confidence`` and the interpolator's ``penalised``; default 0.
+        max_gap: largest distance between two keyframes, in frames.
         seed: of the gaps.
 
     Raises:
-        BadValue: a negative weight or one of another term, a gap below 2, or nothing to train.
+        BadValue: a negative weight or an unknown term, a gap below 2, or an interpolator without trainable weights.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class InterpolatorFit(L.LightningModule):
         self.validation_error.update(*compared, corrupted.missing, corrupted.level)
         gap = neighbours(corrupted.known).gap
         counted = corrupted.missing & (gap > 0) & (gap <= self.max_gap)
-        # every frame is a sample of its own, at the "level" of its gap
+        # every frame counts as a sample, whose "level" is its gap
         estimate, base, clean = (version.transpose(1, 2).flatten(0, 1).unsqueeze(2) for version in compared)
         self.gap_error.update(estimate, base, clean, counted.flatten().unsqueeze(1), gap.flatten())
         return filled.latents
@@ -133,7 +133,7 @@ class InterpolatorFit(L.LightningModule):
 def calibration(
     filled: Interpolation, error: Float[Tensor, "b c t *space"], missing: Bool[Tensor, "b t"]
 ) -> Float[Tensor, ""]:
-    """Mean squared difference of the confidence to ``1 / (1 + e^2)``, over missing frames."""
+    """Mean squared difference between the confidence and ``1 / (1 + e^2)``, over missing frames."""
     right = 1 / (1 + error.detach().square().mean(1))
     difference = (filled.confidence - right).square().flatten(2).mean(2)
     return masked_mean(difference, missing).mean()

@@ -13,17 +13,17 @@ from interp_refiner.training.optimizer import OptimizerRecipe
 
 
 class KeyframeGenerator(BackboneModule):
-    """Trains a backbone to make the keyframes of a clip from its caption, by flow matching.
+    """Trains a backbone to generate the keyframes of a clip from its caption, by flow matching.
 
-    Keyframes are those of the corruption's plan; nothing else of the corruption is used. All clips of a training step
-    have equally many, at a level that is a function of (seed, step); where they are differs from clip to clip.
+    The keyframes are those of the corruption's plan; the rest of the corruption is not used. All clips of a training
+    step have the same number of keyframes, at a level drawn from (seed, step); their positions differ.
 
     Args:
-        backbone: the network, without an interpolation to look at.
-        flow: what its output means, and the loss.
+        backbone: the network, without interpolation inputs.
+        flow: defines the meaning of its output, and the loss.
         optimizer: optimizer and learning-rate schedule.
-        sampler: how keyframes are made, for pictures and prediction.
-        corruption: of the run; its schedule says which frames are keyframes.
+        sampler: samples keyframes, for pictures and prediction.
+        corruption: of the run; its schedule selects the keyframes.
         saves_frozen: see :class:`BackboneModule`.
     """
 
@@ -56,14 +56,14 @@ class KeyframeGenerator(BackboneModule):
         level = torch.full_like(corrupted.level, self.step_level(corrupted))
         count = self.seen_shape(corrupted)[2]
         of = keyframes_of(corrupted, corrupted.plan.mask_at(level), count)
-        self.flow.measure(of.latents, self.trainer.strategy.reduce)  # a mean over processes
+        self.flow.measure(of.latents, self.trainer.strategy.reduce)  # reduce: mean over processes
         draws = Draws(self.corruption.seed, TRAIN_STREAM, clip.keys, clip.epochs)
         loss = self.flow.loss(self.backbone, of, draws, self.flow.draw_given(draws, count, clip.latents.device)).mean()
         self.log("train/loss", loss, prog_bar=True, batch_size=clip.batch_size)
         return loss
 
     def validation_step(self, corrupted: Corrupted, batch_index: int) -> None:
-        """The loss at random times, with captions and without. What captions tell is the difference."""
+        """The loss at random times, with and without captions. The difference shows how much captions help."""
         for count, rows in by_count(corrupted.known):
             some = corrupted.clip.select(rows)
             of = keyframes_of(corrupted, corrupted.known, count, rows)
@@ -77,7 +77,7 @@ class KeyframeGenerator(BackboneModule):
             self.log_dict(means, on_epoch=True, batch_size=len(rows), sync_dist=True, prog_bar=True)
 
     def predict_step(self, corrupted: Corrupted, batch_index: int) -> list[Tensor]:
-        """Keyframes of every clip at its level, from its caption alone."""
+        """The keyframes of every clip at its level, generated from its caption alone."""
         made: list[Tensor] = [torch.empty(0)] * len(corrupted.known)
         for count, rows in by_count(corrupted.known):
             of = keyframes_of(corrupted, corrupted.known, count, rows)
@@ -88,29 +88,29 @@ class KeyframeGenerator(BackboneModule):
         return made
 
     def source(self, sampler: KeyframeSampler | None = None) -> GeneratedKeyframes:
-        """What makes keyframes, by the module's own sampler or by another."""
+        """A keyframe source with this network, with the module's own sampler or another one."""
         return GeneratedKeyframes(self.backbone, self.flow, sampler or self.sampler)
 
     def draws(self, keys: list[str]) -> Draws:
-        """The randomness of samples."""
+        """The random draws of these samples."""
         return Draws(self.corruption.seed, "sample", keys)
 
 
 def by_count(known: Bool[Tensor, "b t"]) -> list[tuple[int, list[int]]]:
-    """The samples that have equally many keyframes: (how many, which samples), for every number that occurs."""
+    """Groups samples by their number of keyframes: (number of keyframes, indices of samples)."""
     counts = known.sum(1).tolist()
     return [(count, [row for row, own in enumerate(counts) if own == count]) for count in sorted(set(counts))]
 
 
 def positions_of(known: Bool[Tensor, "b t"], count: int) -> Int[Tensor, "b k"]:
-    """The frame numbers of the keyframes of clips that have ``count`` each, without waiting for the device."""
+    """The frame numbers of the keyframes of clips that have ``count`` each; no host sync."""
     return known.int().argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
 def keyframes_of(
     corrupted: Corrupted, known: Bool[Tensor, "b t"], count: int, rows: list[int] | None = None
 ) -> Keyframes:
-    """The true keyframes of a batch, or of some of its samples, which have ``count`` each."""
+    """The true keyframes of a batch, or of some of its samples; each sample has ``count``."""
     clip = corrupted.clip
     latents, text = clip.latents, clip.text
     if rows is not None:
@@ -120,5 +120,5 @@ def keyframes_of(
 
 
 def request_of(of: Keyframes, num_frames: int) -> KeyframeRequest:
-    """Asks for keyframes in these places, none of which is given."""
+    """A request for keyframes at these positions; none is given."""
     return KeyframeRequest(of.positions, num_frames, of.latents, torch.zeros_like(of.positions).bool(), of.text)

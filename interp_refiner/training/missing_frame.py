@@ -1,4 +1,4 @@
-"""Squared error on missing frames, refined against interpolated, by level."""
+"""Squared error on missing frames, of refinement and of interpolation, by level."""
 
 from collections.abc import Mapping
 from typing import Any, SupportsFloat
@@ -37,17 +37,17 @@ def missing_frame_mse(
 
 
 def error_ratio(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """``error / reference``, and 1 where both are 0: nothing gained, nothing lost."""
+    """``error / reference``; 1 if both are 0."""
     return torch.where((error == 0) & (reference == 0), 1.0, error / reference)
 
 
 def improved(error: Float[Tensor, "*n"], reference: Float[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
-    """Whether an error is below another one by more than the rounding of float32 sums."""
+    """Whether an error is smaller than ``reference`` by more than the rounding of float32 sums."""
     return error < (1 - ROUNDING) * reference
 
 
 class ErrorByLevel(Metric):
-    """Two errors of every sample, refined and interpolated, level by level.
+    """Averages two errors per sample, of refinement and of interpolation, by level.
 
     With ``e_b`` an error of sample b and ``sum_s`` the sum over the samples at level s,
 
@@ -55,8 +55,8 @@ class ErrorByLevel(Metric):
         ratio          = sum_s e_b(refined) / sum_s e_b(interpolation)    (1 where both are 0)
         improved_share = sum_s [e_b(refined) < e_b(interpolation)] / n_s          (by more than rounding)
 
-    The entries ``mean/`` are the means of the errors and shares over the levels, each level with equal weight, and
-    ``mean/ratio`` is the ratio of these mean errors. Samples without a missing frame do not count.
+    ``mean/...`` averages errors and shares over the levels with equal weights; ``mean/ratio`` is the ratio of the mean
+    errors. Samples without a missing frame do not count.
 
     States are sums in float64, so the result is the same on any number of processes.
 
@@ -87,7 +87,7 @@ class ErrorByLevel(Metric):
         self.add_state("outside", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def _apply(self, *arguments: Any, **options: Any) -> Any:
-        """Follows the module to another device; sums stay float64 when a model is made bfloat16."""
+        """Moves the sums to another device but keeps them in float64, even if the model becomes bfloat16."""
         super()._apply(*arguments, **options)
         for name in ("refined", "interpolation", "improved", "count"):
             setattr(self, name, getattr(self, name).double())
@@ -100,7 +100,7 @@ class ErrorByLevel(Metric):
         counted: Bool[Tensor, " b"],
         level: Int[Tensor, " b"],
     ) -> None:
-        """Adds the errors of one batch, without waiting for the device; samples not ``counted`` are left out."""
+        """Adds the errors of one batch, without a host sync; samples that are not ``counted`` are left out."""
         levels = torch.arange(1, self.num_levels + 1, device=level.device)
         member = (level.unsqueeze(1) == levels) & counted.unsqueeze(1)
 
@@ -116,7 +116,7 @@ class ErrorByLevel(Metric):
     def compute(self) -> dict[str, Tensor]:
         """``level_<s>/{interpolation_mse, refined_mse, ratio, improved_share}`` and ``mean/...``, as float32 scalars.
 
-        Levels without a sample are left out; without any sample the result is empty.
+        Levels without samples are left out; without any sample the result is empty.
         """
         if self.outside > 0:
             raise BadValue(
@@ -140,7 +140,7 @@ class ErrorByLevel(Metric):
 
 
 class MissingFrameError(ErrorByLevel):
-    """Missing-frame error of the refiner and of the interpolation it started from, by level; see :class:`ErrorByLevel`.
+    """Missing-frame error of the refiner and of its interpolation, by level; see :class:`ErrorByLevel`.
 
     ``e_b`` is the mean squared error over the missing frames of sample b; samples without one do not count.
     """
@@ -153,7 +153,7 @@ class MissingFrameError(ErrorByLevel):
         missing: Bool[Tensor, "b t"],
         level: Int[Tensor, " b"],
     ) -> None:
-        """Adds one batch, without waiting for the device."""
+        """Adds one batch, without a host sync."""
         refined, interpolated = (missing_frame_mse(clip, clean, missing) for clip in (estimate, interpolation))
         super().update(refined, interpolated, missing.any(1), level)
 

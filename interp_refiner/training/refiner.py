@@ -1,4 +1,4 @@
-"""The LightningModule: where backbone, objective and sampler meet."""
+"""The LightningModule of the refiner: combines backbone, objective and sampler."""
 
 import torch
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from interp_refiner.training.optimizer import OptimizerRecipe, steps
 
 
 def check_method(corruption: Corruption, objective: Objective, sampler: Sampler) -> None:
-    """Refuses, with :class:`BadValue`, an objective or a sampler that is not defined under a corruption."""
+    """Raises :class:`BadValue` for an objective or a sampler that is not defined for a corruption."""
     objective.check(corruption.sigma, corruption.scheduled_sampling.replaces, corruption.keyframe_fraction)
     sampler.check(corruption)
     name = type(objective).__name__
@@ -42,7 +42,7 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
 
 
 def check_distilled(objective: Objective, distills: bool) -> None:
-    """Refuses, with :class:`BadValue`, a consistency function without a teacher, and a teacher without one."""
+    """Raises :class:`BadValue` for a consistency objective without distillation, or distillation without one."""
     name = type(objective).__name__
     if objective.distilled and not distills:
         raise BadValue("training", "refiner", f"distill with objective={name}")
@@ -57,14 +57,14 @@ class Refiner(BackboneModule):
 
     Args:
         backbone: the network.
-        objective: what its output means, and the loss.
+        objective: defines the meaning of its output, and the loss.
         optimizer: optimizer and learning-rate schedule.
-        sampler: how validation and prediction make a clip.
+        sampler: makes the clips of validation and prediction.
         corruption: the forward process, for samplers that re-corrupt.
-        saves_frozen: checkpoints hold frozen weights, too, since these are not the pretrained ones but another run's.
+        saves_frozen: see :class:`BackboneModule`.
 
     Raises:
-        BadValue: the objective or the sampler is not defined under this corruption.
+        BadValue: the objective or the sampler is not defined for this corruption.
     """
 
     def __init__(
@@ -93,11 +93,11 @@ class Refiner(BackboneModule):
         return corrupted.x.shape
 
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """``z0_hat``, or the next finer level with ``objective=adjacent``: where training and sampling meet."""
+        """``z0_hat``, or with ``objective=adjacent`` the next finer level; used by training and by samplers."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
 
     def sample(self, corrupted: Corrupted, stream: str = "sample") -> Float[Tensor, "b c t *space"]:
-        """A clip from its corruption at ``tau = 1``, given frames bit for bit."""
+        """A clip sampled from its corruption at ``tau = 1``; given frames are equal bit for bit."""
         draws = Draws(self.corruption.seed, stream, corrupted.clip.keys)
         return self.sampler(self.clean_estimate, corrupted, draws, self.corruption)
 
@@ -105,7 +105,7 @@ class Refiner(BackboneModule):
     def with_own_proposals(self, corrupted: Corrupted) -> Corrupted:
         """The same corruption with keyframes replaced by the model's prediction from one level coarser.
 
-        A keyframe that the coarser level has too is not predicted, so it has no proposal.
+        A keyframe that also belongs to the coarser level is not predicted, so it has no proposal.
         """
         coarser = (corrupted.level + 1).clamp(max=corrupted.plan.num_levels)
         seen = self.corruption.at_level(corrupted, coarser, corrupted.clean)

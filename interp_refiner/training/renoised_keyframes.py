@@ -1,4 +1,4 @@
-"""Anchors that have the errors of a generator of keyframes but belong to their clips."""
+"""Anchors with the errors of a keyframe generator that still belong to their clips."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -18,21 +18,22 @@ from interp_refiner.training.keyframe_generator import KeyframeGenerator
 
 @final
 class RenoisedKeyframes(AnchorSource):
-    """True keyframes, taken to a random time of the flow and back (docs/method.md, Keyframes from text).
+    """True keyframes, noised up to a random flow time and sampled back (docs/method.md, Keyframes from text).
 
-    A free sample of a caption is another clip. What comes back from ``u < 1`` is this clip with the generator's errors.
+    A free sample from a caption would be another clip. Sampling back from ``u < 1`` gives the same clip with the
+    generator's errors.
 
     Args:
-        generator: a trained one, on its device.
-        schedule: which frames are keyframes; those of the finest level get an anchor.
-        sampler: from the noise back.
-        lowest, highest: between which u is drawn evenly. 1 and 1: free samples, which only whole pipelines are to be
-            judged by.
+        generator: a trained generator, on its device.
+        schedule: selects the keyframes; those of the finest level get an anchor.
+        sampler: samples back from the noise.
+        lowest, highest: range from which u is drawn uniformly. 1 and 1 give free samples, which are meant only for
+            evaluating whole pipelines.
         batch_size: clips at a time.
-        seed: of times and noise, which are functions of (seed, key).
+        seed: times and noise are functions of (seed, key).
 
     Raises:
-        BadValue: times that are not above 0, not at most 1 or in the wrong order; no clip at a time.
+        BadValue: not ``0 < lowest <= highest <= 1``, or a batch size below 1.
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class RenoisedKeyframes(AnchorSource):
 
 
 def anchor_source(cfg: DictConfig, load: Callable[[str], KeyframeGenerator]) -> AnchorSource:
-    """What makes the anchors of ``prepare anchors``: an imperfect source, or a generator of keyframes.
+    """The anchor source of ``prepare anchors``: an :class:`ImperfectSource`, or a keyframe generator.
 
     Args:
         cfg: of ``interp_refiner.prepare anchors``.
-        load: gives a generator by its checkpoint.
+        load: loads a generator from its checkpoint.
 
     Raises:
         BadValue: a generator without a checkpoint, or a checkpoint without a generator.

@@ -15,20 +15,20 @@ from interp_refiner.training.optimizer import OptimizerRecipe
 
 
 class SelectorFit(L.LightningModule):
-    """Trains a selector to find the keyframes of dynamic programming in its schedule's preview of the clip.
+    """Trains a selector to predict the keyframes of dynamic programming from its schedule's preview of the clip.
 
-    Its costs make a distribution over sets of keyframes, ``p ~ exp(-cost)``. With ``M_s`` the keyframes of
+    The selector's costs define a distribution over keyframe sets, ``p ~ exp(-cost)``. With ``M_s`` the keyframes of
     ``schedule=dp`` at level s, and ``M_{S+1}`` the forced frames, the loss is
 
         mean over s of -log p(M_s | M_s contains M_{s+1}, |M_s| = K_s)
 
-    Validation compares interpolation at learned keyframes with interpolation at evenly spaced ones, by level, under the
-    names of a refiner's figures: ``refined_mse`` and ``interpolation_mse``; ``dp_mse`` is the bound.
+    Validation compares interpolation from learned keyframes (reported as ``refined_mse``) with interpolation from
+    evenly spaced ones (``interpolation_mse``), by level; ``dp_mse`` is the lower bound.
 
     Args:
-        schedule: whose selector is trained.
+        schedule: the schedule whose selector is trained.
         optimizer: optimizer and learning-rate schedule.
-        corruption: whose schedule gives the labels, and whose interpolator the errors.
+        corruption: its schedule gives the labels, its interpolator the errors.
         spec: of the clips.
 
     Raises:
@@ -48,7 +48,7 @@ class SelectorFit(L.LightningModule):
         self.validation_error, self.dp_error = ErrorByLevel(num_levels), ErrorByLevel(num_levels)
 
     def loss(self, preview: Float[Tensor, "b c n t"], labels: KeyframePlan) -> Float[Tensor, ""]:
-        """Mean negative log-likelihood of the labels, in nats a level."""
+        """Mean negative log-likelihood of the labels, in nats per level."""
         cost, batch = self.selector(preview), len(preview)
         counts = self.corruption.schedule.counts_for(preview.shape[3])
         chosen, terms = endpoints_and(labels), []
@@ -73,7 +73,7 @@ class SelectorFit(L.LightningModule):
         return corrupted.interpolation
 
     def interpolation_error(self, schedule: Schedule, corrupted: Corrupted) -> Float[Tensor, " b"]:
-        """The missing-frame error of clips that are interpolated from the keyframes of ``schedule``."""
+        """The missing-frame error of interpolation from the keyframes of ``schedule``."""
         clip = corrupted.clip
         draws = Draws(self.corruption.seed, "val", clip.keys)
         plan = schedule.plan(corrupted.plan.given, draws, ClipContent(clip, self.corruption.interpolator))
@@ -95,6 +95,6 @@ class SelectorFit(L.LightningModule):
 
 
 def endpoints_and(plan: KeyframePlan) -> Tensor:
-    """``[b, t]``: the frames that every level of a plan has to keep, its given ones and both ends."""
+    """``[b, t]``: the frames that every level must keep: given frames and both ends."""
     frame = torch.arange(plan.given.shape[1], device=plan.given.device)
     return plan.given | (frame == 0) | (frame == len(frame) - 1)

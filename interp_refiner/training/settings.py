@@ -15,19 +15,19 @@ class TrainSettings(Settings):
     """Top-level values of ``conf/train.yaml``.
 
     Attributes:
-        experiment_name: of the method, for logs.
-        ckpt_path: what to resume from: ``"last"`` (of this run folder), a run folder, or a checkpoint file.
-        initial_weights: a run folder, checkpoint or exported folder whose averaged weights a new run starts from.
-        next_command: what to type after it, printed at the end; ``{run}`` stands for the run folder.
-        optimized_metric: what a sweep minimises; the task returns it.
-        gathered_dtype: of the blocks of sharded strategies.
-        activation_gb: what selective recomputation may keep, in 10^9 bytes; None: no limit.
-        gpu_gb: memory of one GPU, 10^9 bytes: a step that does not fit is refused; None: not looked at.
-        evaluation: settings of ``interp_refiner.evaluate``, which then judges the run at its end; None: it does not.
-        validation: storyboards that validation shows, at which steps, and the seed of their noise.
-        duplicates: what a job of a sweep does whose twin, a run of the same identity, is done or under way.
-        print_config: at the start.
-        log_book: the folder where the run is entered when it ends; None: nowhere.
+        experiment_name: name of the method, for logs.
+        ckpt_path: resume from ``"last"`` (of this run folder), a run folder, or a checkpoint file.
+        initial_weights: a run folder, checkpoint or exported folder; a new run starts from its averaged weights.
+        next_command: command to suggest at the end; ``{run}`` stands for the run folder.
+        optimized_metric: the metric that a sweep minimises; the task returns it.
+        gathered_dtype: dtype in which sharded strategies gather the blocks' weights.
+        activation_gb: budget of selective recomputation in 10^9 bytes; None: no limit.
+        gpu_gb: memory of one GPU in 10^9 bytes; a step that does not fit is refused. None: no check.
+        evaluation: settings of ``interp_refiner.evaluate``, which runs at the end; None: no evaluation.
+        validation: storyboards that validation renders, at which steps, and the seed of their noise.
+        duplicates: what a sweep's job does if a run of the same identity is finished or running.
+        print_config: whether to print the config at the start.
+        log_book: folder of the log book, which gets an entry when the run ends; None: no entry.
     """
 
     experiment_name: str = "default"

@@ -1,4 +1,4 @@
-"""How a student is made constant along its teacher's ODE (docs/method.md, One step)."""
+"""Targets that make a student constant along its teacher's ODE (docs/method.md, One step)."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -13,7 +13,7 @@ from interp_refiner.model.attention import AUTO, DenseLayer, SparseLinearLayer
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.sampler import CleanEstimate
 
-UNIT = 0.1  # added to the size of a tangent, by which it is divided
+UNIT = 0.1  # added to the norm that a tangent is divided by
 
 
 def direction(teacher: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -24,7 +24,7 @@ def direction(teacher: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b 
 
 
 def along(teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"], substeps: int = 1) -> Corrupted:
-    """The state at bridge time ``end`` on the teacher's ODE, by even Euler steps; at ``end = 0`` a clean clip.
+    """The state at bridge time ``end`` on the teacher's ODE, by equal Euler steps; at ``end = 0`` a clean clip.
 
     From ``tau = 1`` to 0 these are the steps of ``sampler=bridge sampler.order=1``.
     """
@@ -37,22 +37,22 @@ def along(teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"]
 
 
 def ramp(step: int | None, steps: int) -> float:
-    """From 0 at the first optimizer step to 1 after ``steps``; 1 without a count of steps."""
+    """A linear ramp from 0 at the first optimizer step to 1 after ``steps``; 1 if ``step`` is None."""
     return 1.0 if step is None or step >= steps else step / steps
 
 
 class Tangent(ABC):
-    """What ``f(x, tau)`` should be, so that it is the same all along an ODE of the teacher.
+    """The target of ``f(x, tau)`` that makes ``f`` constant along the teacher's ODE.
 
     Attributes:
-        of_teacher, of_student: forward passes a step, beside the student's own.
+        of_teacher, of_student: additional forward passes per step.
     """
 
     of_teacher: int = 1
     of_student: int = 1
 
     def check(self, backbone: Backbone) -> None:  # noqa: B027 - most tangents take any network
-        """Refuses, with :class:`BadValue`, a network that cannot be differentiated so."""
+        """Raises :class:`BadValue` for a network that cannot be differentiated in this way."""
 
     @abstractmethod
     def target(
@@ -62,31 +62,31 @@ class Tangent(ABC):
         corrupted: Corrupted,
         estimate: Float[Tensor, "b c t *space"],
     ) -> Float[Tensor, "b c t *space"]:
-        """The target of ``estimate``, which is ``f(x, tau)``; nothing here has a gradient.
+        """The target of ``estimate``, which is ``f(x, tau)``; it has no gradient.
 
         Args:
-            student: ``f``, with the weights of this moment, not their average.
+            student: ``f``, with the current weights, not their average.
             teacher: ``z0_T``.
-            corrupted: the state, at ``tau > 0``; ``clip.step`` says how far the run is.
+            corrupted: the state, at ``tau > 0``; ``clip.step`` is the optimizer step.
             estimate: ``f(x, tau)``.
         """
 
 
 @final
 class Discrete(Tangent):
-    """``f(x_tau, tau)`` goes to ``f(x_{tau - d}, tau - d)``, by Euler steps of the teacher from ``x_tau``.
+    """The target of ``f(x_tau, tau)`` is ``f(x_{tau - d}, tau - d)``, by Euler steps of the teacher from ``x_tau``.
 
-    At ``tau <= d`` the target is the teacher's own clean clip. ``first = last = 1`` with N substeps is the regression
-    on the ends of the teacher's trajectories of N steps.
+    At ``tau <= d`` the target is the end of the teacher's ODE. ``first = last = 1`` with N substeps is a regression on
+    the ends of the teacher's trajectories of N steps.
 
     Args:
-        first: d at the start.
-        last: d from step ``steps`` on, geometrically in between.
-        steps: optimizer steps.
-        substeps: of the teacher within d.
+        first: initial d.
+        last: d from step ``steps`` on; d decreases geometrically in between.
+        steps: number of optimizer steps.
+        substeps: number of the teacher's Euler steps within d.
 
     Raises:
-        BadValue: a d outside 0..1, or one that grows; fewer than one substep.
+        BadValue: a d outside 0..1, or an increasing d; fewer than one substep.
     """
 
     def __init__(self, first: float = 0.5, last: float = 0.0625, steps: int = 500, substeps: int = 1):
@@ -102,7 +102,7 @@ class Discrete(Tangent):
         self.of_teacher = substeps
 
     def size(self, step: int | None) -> float:
-        """d after so many optimizer steps; the last one where nothing is counted."""
+        """d at an optimizer step; the last one if ``step`` is None."""
         return self.first * (self.last / self.first) ** ramp(step, self.steps)
 
     @torch.no_grad()
@@ -119,14 +119,14 @@ class Discrete(Tangent):
 
 
 class Continuous(Tangent):
-    """``f`` goes to ``f - w D``, ``D`` the derivative of ``f`` along the teacher's ODE (Lu and Song 2024, section 2),
+    """The target is ``f - w D``, with ``D`` the derivative of ``f`` along the teacher's ODE (Lu and Song 2024, sec. 2),
 
         D = d/dtau f(x(tau), tau)          dx/dtau = (x - z0_T) / tau
 
     Args:
         weight: w.
-        normalised: D is divided by its size, see :func:`normalised`, so no sample's is larger than its noise.
-        warmup_steps: optimizer steps in which w rises from 0.
+        normalised: whether D is divided by its norm, see :func:`normalised`, so that it never exceeds the noise.
+        warmup_steps: number of optimizer steps in which w rises from 0.
 
     Raises:
         BadValue: a weight that is not positive, a number of steps below 0.
@@ -142,7 +142,7 @@ class Continuous(Tangent):
         self.weight, self.normalised, self.warmup_steps = weight, normalised, warmup_steps
 
     def check(self, backbone: Backbone) -> None:
-        """Refuses sparse attention, whose choice of blocks jumps, so that it has no derivative."""
+        """Refuses sparse attention: its choice of blocks is discontinuous, so ``f`` has no derivative."""
         if any(isinstance(layer, SparseLinearLayer) for layer in backbone.modules()):
             allowed = "discrete with attention=sparse_linear, whose choice of blocks jumps (or attention=dense)"
             raise BadValue("tangent", type(self).__name__.lower(), allowed)
@@ -151,7 +151,7 @@ class Continuous(Tangent):
     def derivative(
         self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
     ) -> Float[Tensor, "b c t *space"]:
-        """``D`` where the state moves by ``moved`` while ``tau`` moves by 1."""
+        """``D`` in the direction ``(dx, dtau) = (moved, 1)``."""
 
     @torch.no_grad()
     def target(
@@ -174,7 +174,7 @@ class Continuous(Tangent):
 
 
 def normalised(tangent: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-    """``D / (|D| / |s| + .1)``, where ``|.|`` is the root mean square over the frames that are not given."""
+    """``D / (|D| / |s| + .1)``, where ``|.|`` is the RMS over the frames that are not given."""
     free = ~corrupted.given
     size, noise = (masked_mean(frame_mean(v.square()), free).sqrt() for v in (tangent, precise(corrupted.amplitude)))
     return tangent / per_sample(size / noise.clamp(min=1e-6) + UNIT, tangent)
@@ -184,8 +184,8 @@ def normalised(tangent: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> 
 class Difference(Continuous):
     """The derivative by a central difference, ``(f(x + h dx, tau + h) - f(x - h dx, tau - h)) / 2h``.
 
-    h is at most tau / 2. At ``tau = 1`` the upper point lies beyond the end, where ``f`` is as smooth. In float32 the
-    best h is about .001.
+    h is at most tau / 2. At ``tau = 1`` the upper point is beyond 1, which is harmless because ``f`` is smooth there.
+    In float32 the best h is about .001.
 
     Args:
         weight, normalised, warmup_steps: see :class:`Continuous`.
@@ -213,9 +213,9 @@ class Difference(Continuous):
 
 @final
 class Forward(Continuous):
-    """The derivative by forward differentiation: exact, the reference of the others. Dense attention only.
+    """The exact derivative by forward-mode differentiation; the reference for the others. Dense attention only.
 
-    Attention is computed by its formula: fused kernels have no forward derivative.
+    Attention uses torch's unfused kernel, because fused kernels do not support forward-mode differentiation.
     """
 
     def check(self, backbone: Backbone) -> None:

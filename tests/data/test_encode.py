@@ -282,9 +282,9 @@ def test_a_folder_is_walked_once_and_what_is_left_out_is_counted(source: Path, t
         "hidden": ["._a.mp4", ".trash"],
         "the same folder as another": ["a_loop"],
         "the same file as another": ["a_link.mp4"],
-        "the name of another but for case": ["cats [dqw4W9wgxcq].MP4"],
+        "another name that differs only in case": ["cats [dqw4W9wgxcq].MP4"],
         "a caption without a video": ["notes.txt"],
-        "no video (.jpg)": ["cover.jpg"],
+        "not a video (.jpg)": ["cover.jpg"],
     }
     assert [video.caption for video in find_videos(folder)] == ["cats", "", ""]
 

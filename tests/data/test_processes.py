@@ -93,7 +93,7 @@ def test_a_killed_process_is_resumed_at_another_world_size_and_nobody_else_gets_
             assert time.monotonic() < deadline
             time.sleep(0.01)
         for rank, world_size in ((0, 3), (0, 1), (1, 2)):
-            with pytest.raises(BadValue, match=r"output=.*set: expected a folder that no .* process 0 of 3 is at work"):
+            with pytest.raises(BadValue, match=r"output=.*set: expected a folder that no .* process 0 of 3 is writing"):
                 encode(source, output, rank, world_size)
         assert encode(source, output, 1, 3) > 0  # its mate may go on
     finally:
@@ -145,8 +145,8 @@ def test_a_process_knows_its_place(environment: dict[str, str], process: Process
         (3, 3, "rank=3: expected 0 to 2"),
         (-1, 3, "rank=-1: expected 0 to 2"),
         (0, 0, "world_size=0: expected at least 1"),
-        (1, None, "rank=1: expected world_size=<number> beside it"),
-        (None, 2, "world_size=2: expected rank=<number> beside it"),
+        (1, None, "rank=1: expected world_size=<number>, too"),
+        (None, 2, "world_size=2: expected rank=<number>, too"),
     ],
 )
 def test_places_that_cannot_be_are_refused(rank: int | None, world_size: int | None, said: str) -> None:

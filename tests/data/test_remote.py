@@ -155,7 +155,7 @@ def test_what_will_not_pass_is_not_asked_again(root, tmp_path):
         storage = remote(server)
         dataset = ShardDataset(storage)
         (tmp_path / "set" / "shard-00000.tar").unlink()
-        with pytest.raises(Unavailable, match=r"shard-00000.tar: sample 'clip-0001': .* has it no more"):
+        with pytest.raises(Unavailable, match=r"shard-00000.tar: sample 'clip-0001': .* no longer has it"):
             dataset[1]
         assert storage.retried == 0
 

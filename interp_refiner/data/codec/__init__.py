@@ -1,4 +1,4 @@
-"""Between pixels and latents, and pictures for people. ``wan_vae``, slow to load, is imported only where asked for."""
+"""Codecs between pixels and latents, and pictures for people. ``wan_vae`` is slow to load: imported only on request."""
 
 from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.contact_sheet import HEAD, contact_sheet, panel_size, side_by_side, stacked

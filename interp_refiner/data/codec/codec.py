@@ -1,4 +1,4 @@
-"""Between pixels and latents."""
+"""The interface of codecs between pixels and latents."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from interp_refiner.data.codec.still import Still
 
 
 class Codec(nn.Module, ABC):
-    """Encodes video into latents of about unit variance and decodes them again.
+    """Encodes video into latents of about unit variance and decodes them.
 
-    With ``E, D`` the transform itself and the per-channel statistics ``mu, s`` of its raw latents,
+    With the transforms ``E, D`` and the per-channel statistics ``mu, s`` of raw latents,
 
         encode(v) = (E(v) - mu) / s          decode(z) = D(s z + mu)
 
     Video is ``[b, 3, t, h, w]``, RGB in 0..1. Both methods are differentiable in their input, so that an interpolator
-    may work in pixels; a codec's own weights never require a gradient, and its statistics are not saved.
+    can work in pixels. A codec's own weights never require a gradient. Its statistics are not saved.
 
     Args:
-        latents_mean, latents_std: one number per latent channel; None stands for 0 and 1.
-        still: how single pictures are encoded; None for the end of a short static clip.
+        latents_mean, latents_std: one number per latent channel; None means 0 and 1.
+        still: how single pictures are encoded; None: as the last frame of a short static clip.
 
     Attributes:
-        name: of the codec's config.
+        name: name of the codec's config.
         temporal_factor: pixel frames per latent frame.
         spatial_factor: pixels per latent position along height and along width.
         first_frame_alone: latent frame 0 codes one pixel frame, whatever the temporal factor.
         latent_channels: c.
-        has_statistics: whether its config or its weights brought a mean and a deviation.
-        caveat: what must be written beside anything decoded; empty for a true decoder.
+        has_statistics: whether its config or its weights provide a mean and a deviation.
+        caveat: note to show beside every decoded picture; empty for a true decoder.
 
     Raises:
         BadValue: statistics of another length than ``latent_channels``, or a standard deviation that is not positive.
@@ -74,14 +74,14 @@ class Codec(nn.Module, ABC):
         """Pixels ``D(l)`` from raw latents, not clamped."""
 
     def mirror_signs(self, axis: int) -> Float[Tensor, " c"] | None:
-        """What the channels of raw latents are multiplied by when a video is mirrored along ``axis`` (-1: x, -2: y).
+        """Signs that multiply the channels of raw latents when a video is mirrored along ``axis`` (-1: x, -2: y).
 
-        The positions are mirrored as well. None where this is not all that changes: latents of an autoencoder.
+        The positions are mirrored as well. None if mirroring changes the latents in other ways (autoencoders).
         """
         return None
 
     def describe(self) -> dict[str, Any]:
-        """What a ``dataset.json`` says about this codec: its name and factors; the statistics stand beside them."""
+        """Name and factors, for ``dataset.json``, which has separate fields for the statistics."""
         return {
             "name": self.name,
             "temporal_factor": self.temporal_factor,
@@ -93,7 +93,7 @@ class Codec(nn.Module, ABC):
         """Latents of about unit variance.
 
         Raises:
-            BadValue: a video of a size that the factors do not divide.
+            BadValue: the factors do not divide the video's size.
         """
         self.check_size(*video.shape[2:])
         return (self.transform(video) - self._per_channel(self.latents_mean)) / self._per_channel(self.latents_std)
@@ -101,19 +101,19 @@ class Codec(nn.Module, ABC):
     def encode_still(
         self, image: Float[Tensor, "b 3 h w"], slot: int, still: Still | None = None
     ) -> Float[Tensor, "b c y x"]:
-        """The latent of a picture, RGB in 0..1, that is to be latent frame ``slot`` of a clip.
+        """The latent of a picture (RGB in 0..1) for use as latent frame ``slot`` of a clip.
 
         Args:
             image: the picture.
-            slot: its place.
-            still: how; None for the codec's own way.
+            slot: the latent frame that it becomes.
+            still: how to encode it; None for the codec's own setting.
         """
         before = (still or self.still).before(slot)
         pixel_frames = len(self.latent_frame(before + 1))
         return self.encode(image.unsqueeze(2).expand(-1, -1, pixel_frames, -1, -1))[:, :, -1]
 
     def stills(self, video: Float[Tensor, "b 3 t h w"], still: Still | None = None) -> Float[Tensor, "b c n y x"]:
-        """Every latent frame of a video from a still: the picture in the middle of the pixel frames that it codes."""
+        """Every latent frame of a video, encoded from a still: the middle one of the pixel frames that it codes."""
         num_latent_frames = self.latent_size(*video.shape[2:])[1]
         codes = self.latent_frame(num_latent_frames)
         middle = [codes.index(slot) + codes.count(slot) // 2 for slot in range(num_latent_frames)]
@@ -122,10 +122,10 @@ class Codec(nn.Module, ABC):
     def stills_at(
         self, video: Float[Tensor, "b 3 t h w"], slots: Int[Tensor, "b k"], still: Still | None = None
     ) -> Float[Tensor, "b c k y x"]:
-        """:meth:`stills` at some latent frames of every clip only, other ones in each, in one pass.
+        """:meth:`stills` at some latent frames only, which may differ from clip to clip, in one pass.
 
-        A causal codec's latent frame ``n`` of a static clip does not know how long the clip is, so that the longest
-        context serves all slots. Nothing waits for the device.
+        A causal codec's latent frame ``n`` of a static clip does not depend on the clip's length. So one static clip of
+        the longest context serves all slots. There is no host sync.
         """
         num_latent_frames = self.latent_size(*video.shape[2:])[1]
         codes = self.latent_frame(num_latent_frames)
@@ -148,14 +148,14 @@ class Codec(nn.Module, ABC):
         return latents * self._per_channel(self.latents_std) + self._per_channel(self.latents_mean)
 
     def fitted_to(self, latents: Float[Tensor, "b c n y x"]) -> "Codec":
-        """The codec to decode these clips and every reconstruction of them with; itself, unless it adapts to a clip."""
+        """The codec that decodes these clips and their reconstructions: ``self``, unless it adapts to the clips."""
         return self
 
     def adopt(self, spec: ClipSpec) -> None:
-        """Takes over the statistics that a data set declares.
+        """Uses the statistics that a data set declares.
 
         Raises:
-            BadValue: another codec made the latents. A preview shows any.
+            BadValue: another codec made the latents; a preview accepts all latents.
         """
         if self.latent_channels != spec.channels:
             allowed = f"a codec of the clips' {spec.channels} latent channels"
@@ -169,7 +169,7 @@ class Codec(nn.Module, ABC):
                 raise BadValue(key, own[key], f"{made_with[key]}, which the shards were made with{which}")
 
     def set_statistics(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> "Codec":
-        """Takes over the statistics of a dataset; None leaves one of them as it is."""
+        """Uses these statistics; None keeps the current value."""
         for name, values in (("latents_mean", mean), ("latents_std", std)):
             if values is None:
                 continue
@@ -183,10 +183,10 @@ class Codec(nn.Module, ABC):
         return self
 
     def check_size(self, num_frames: int, height: int, width: int) -> None:
-        """Refuses a video that the factors do not divide.
+        """Refuses a video whose size the factors do not divide.
 
         Raises:
-            BadValue: naming the size that came and what would fit.
+            BadValue: names the actual size and the allowed sizes.
         """
         if height % self.spatial_factor or width % self.spatial_factor:
             allowed = f"a height and width divisible by {self.spatial_factor}"

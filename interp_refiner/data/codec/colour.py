@@ -1,7 +1,7 @@
-"""Colours of pictures and videos to sRGB.
+"""Converts colours of pictures and videos to sRGB.
 
-Light is linear RGB in units of white. Primaries and transfer functions have the numbers of ITU-T H.273, which files and
-ffmpeg use.
+"Light" is linear RGB in units of white. Primaries and transfer functions are identified by the numbers of ITU-T H.273,
+which files and ffmpeg use.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ PRIMARIES: dict[int, tuple[str, tuple[XY, XY, XY]]] = {
     9: ("BT.2020", ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046))),
     12: ("Display P3", ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))),
 }
-UNSPECIFIED = (0, 2, 3)  # numbers that say nothing
-SDR = (*UNSPECIFIED, 1, 4, 6, 7, 11, 13, 14, 15)  # transfer functions whose values players show as sRGB's
+UNSPECIFIED = (0, 2, 3)  # reserved or unspecified
+SDR = (*UNSPECIFIED, 1, 4, 6, 7, 11, 13, 14, 15)  # transfer functions that players treat as sRGB
 LINEAR, PQ, HLG = 8, 16, 18
 TRANSFERS = {
     5: "gamma 2.8", 8: "linear", 9: "logarithmic", 10: "logarithmic", 12: "BT.1361", 16: "PQ", 17: "SMPTE 428",
@@ -34,13 +34,13 @@ TRANSFERS = {
 WHITE = 203.0  # nits of white in HDR (ITU-R BT.2408)
 HLG_PEAK, HLG_GAMMA = 1000.0, 1.2  # nits of the display that HLG is shown on, and its system gamma (BT.2100)
 LUMA_2020 = (0.2627, 0.6780, 0.0593)
-KNEE = 0.8  # of white: below it HDR is shown as it is
+KNEE = 0.8  # in units of white: HDR light below it is unchanged
 
 
 def to_srgb(
     rgb: UInt16[np.ndarray, "*size 3"], primaries: int | Sequence[XY], transfer: int | float
 ) -> UInt8[np.ndarray, "*size 3"]:
-    """RGB of 16 bits as sRGB of 8: out of its transfer function, to other primaries, tone-mapped if it is HDR.
+    """16-bit RGB to 8-bit sRGB: inverts the transfer function, converts the primaries, and tone-maps HDR.
 
     Args:
         rgb: 0 to 65535.
@@ -58,10 +58,10 @@ def to_srgb(
 
 
 def tone_mapped(light: Float[np.ndarray, "*size 3"]) -> Float[np.ndarray, "*size 3"]:
-    """HDR in 0..1: with ``m`` the largest channel, all three are multiplied by ``f(m) / m``, so hues stay.
+    """HDR mapped to 0..1: with ``m`` the largest channel, all three are multiplied by ``f(m) / m``, which keeps hues.
 
-    ``f(m) = m`` up to the knee ``k``, then ``k + (1 - k) (1 - exp(-(m - k) / (1 - k)))``: white comes out at 0.93 of
-    the display's, which is 247 of 255, and 1000 nits at 255.
+    ``f(m) = m`` up to the knee ``k``, then ``k + (1 - k) (1 - exp(-(m - k) / (1 - k)))``. White becomes 0.93 of the
+    display's white, which is 247 of 255; 1000 nits become 255.
     """
     largest = light.max(-1, keepdims=True).clip(1e-6)
     above = (largest - KNEE).clip(0)
@@ -70,13 +70,13 @@ def tone_mapped(light: Float[np.ndarray, "*size 3"]) -> Float[np.ndarray, "*size
 
 
 def to_bt709(primaries: int | Sequence[XY]) -> Float[np.ndarray, "3 3"]:
-    """The matrix from linear RGB of these primaries to that of BT.709, which sRGB has too."""
+    """The matrix from linear RGB of these primaries to linear RGB of BT.709, whose primaries are those of sRGB."""
     chromaticities = PRIMARIES[primaries][1] if isinstance(primaries, int) else primaries
     return np.linalg.inv(_to_xyz(BT709)) @ _to_xyz(chromaticities)
 
 
 def _to_xyz(primaries: Sequence[XY]) -> Float[np.ndarray, "3 3"]:
-    """Columns are X, Y, Z of red, green and blue, scaled so that their sum is D65 with Y = 1."""
+    """The matrix from linear RGB to XYZ: its columns are red, green and blue, scaled to the sum D65 with Y = 1."""
     columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
     x, y = D65
     return columns * np.linalg.solve(columns, [x / y, 1, (1 - x - y) / y])
@@ -84,7 +84,7 @@ def _to_xyz(primaries: Sequence[XY]) -> Float[np.ndarray, "3 3"]:
 
 @cache
 def _light_of(transfer: int | float) -> Float[np.ndarray, "65536"]:
-    """Light of every value of 16 bits; for HLG that of the scene, in 0..1."""
+    """The light of every 16-bit value; for HLG the light of the scene, in 0..1."""
     v = np.arange(65536) / 65535
     if isinstance(transfer, float):
         light = v**transfer

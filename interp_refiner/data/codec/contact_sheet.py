@@ -1,4 +1,4 @@
-"""Truth, interpolation and refinement in one picture: a video side by side, or a sheet of frames."""
+"""Pictures that compare truth, interpolation and refinement: a side-by-side video, or a sheet of frames."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -17,7 +17,7 @@ BORDER = 3  # pixels around every frame, coloured for keyframes
 FONT_SIZE = 15
 LINE = FONT_SIZE + 7
 HEAD = 2 * LINE  # rows of text above a video
-SHEET_HEIGHT, VIDEO_SIDE = 64, 256  # pixels that the shorter side of frames is enlarged to, at least
+SHEET_HEIGHT, VIDEO_SIDE = 64, 256  # least size of a frame's shorter side, in pixels
 
 
 def contact_sheet(
@@ -29,15 +29,15 @@ def contact_sheet(
     scale: int | None = None,
     first: int = 0,
 ) -> Image.Image:
-    """One row a video, one column a frame, frame numbers above, an orange border around keyframes.
+    """One row per video, one column per frame, frame numbers above, an orange border around keyframes.
 
     Args:
         videos: of equal size and length, for example truth, interpolation and refinement.
-        labels: of the rows.
+        labels: labels of the rows.
         keyframes: which frames are keyframes.
-        title: above all, for example the prompt, the level and the codec's caveat.
-        columns: at most; of longer videos, evenly spread frames are shown, first and last among them.
-        scale: enlargement of the frames; None makes them legible.
+        title: text at the top, for example the prompt, the level and the codec's caveat.
+        columns: largest number of columns; a longer video shows evenly spaced frames, including the first and last.
+        scale: enlargement of the frames; None chooses a legible size.
         first: number of the first frame.
     """
     rows = _panels(videos, labels, keyframes, scale, SHEET_HEIGHT)
@@ -63,7 +63,7 @@ def contact_sheet(
 
 
 def panel_size(height: int, width: int, scale: int | None = None) -> tuple[int, int]:
-    """Height and width of the panel of frames of this size in :func:`side_by_side`, below ``HEAD`` rows of text."""
+    """Height and width of one panel in :func:`side_by_side`, without the ``HEAD`` rows of text above it."""
     scale = scale or _legible_scale(min(height, width), VIDEO_SIDE)
     return scale * height + 2 * BORDER, scale * width + 2 * BORDER
 
@@ -75,9 +75,9 @@ def side_by_side(
     title: str = "",
     scale: int | None = None,
 ) -> Frames:
-    """One video with the given ones beside each other, labels above, a frame counter, and keyframes bordered.
+    """One video that shows the given videos side by side, with labels, a frame counter, and borders on keyframes.
 
-    Arguments as for :func:`contact_sheet`; the result goes to ``write_mp4`` or ``add_video``.
+    Arguments as for :func:`contact_sheet`; pass the result to ``write_mp4`` or ``add_video``.
     """
     panels = _panels(videos, labels, keyframes, scale, VIDEO_SIDE)
     num_frames, _, width = panels[0].shape[:3]
@@ -98,7 +98,7 @@ def side_by_side(
 
 
 def stacked(images: Sequence[Image.Image]) -> Image.Image:
-    """Contact sheets of several clips below each other."""
+    """Stacks the contact sheets of several clips vertically."""
     sheet = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), PAPER)
     top = 0
     for image in images:
@@ -116,7 +116,7 @@ def _panels(
 ) -> list[Frames]:
     """Every video with a border around its frames, enlarged by ``scale``.
 
-    Where no scale is given, the shorter side has ``legible`` pixels at least.
+    Without a scale, the shorter side gets at least ``legible`` pixels.
     """
     frames = [as_frames(video) for video in videos]
     sizes = sorted({tuple(f.shape[:3]) for f in frames})
@@ -136,7 +136,7 @@ def _legible_scale(side: int, legible: int) -> int:
 
 
 def fitting(text: str, width: int) -> str:
-    """``text``, cut short with an ellipsis where it is wider than so many pixels."""
+    """``text``, shortened with an ellipsis if it is wider than ``width`` pixels."""
     if _font().getlength(text) <= width:
         return text
     kept = next((text[:n] for n in range(len(text), 0, -1) if _font().getlength(f"{text[:n]}...") <= width), "")

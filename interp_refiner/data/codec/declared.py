@@ -10,7 +10,7 @@ WITHOUT_WEIGHTS = {PatchDCT.name: PatchDCT}
 
 
 def declared_codec(spec: ClipSpec, still: Still | None = None) -> Codec:
-    """The declared codec where it needs no weights, else a :class:`LatentPreview` of its latents, labelled as such.
+    """The declared codec if it needs no weights, else a :class:`LatentPreview` of its latents, labelled as such.
 
     Args:
         spec: of the clips.

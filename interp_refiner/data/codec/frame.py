@@ -1,4 +1,4 @@
-"""A decoded frame to RGB: which colours, which way up."""
+"""Converts a decoded frame to RGB: its colours and its orientation."""
 
 import av
 import numpy as np
@@ -8,13 +8,13 @@ from jaxtyping import UInt8
 
 from interp_refiner.data.codec import colour
 
-MATRICES = (1, 4, 5, 6, 7, 9)  # of H.273, from which RGB is made
-SD = (1279, 576)  # the largest picture that is taken for BT.601 where a file does not say
+MATRICES = (1, 4, 5, 6, 7, 9)  # supported matrices, by their numbers in H.273
+SD = (1279, 576)  # largest picture that is assumed to be BT.601 if the file does not say
 UPRIGHT = (1.0, 0.0, 0.0, 1.0)
 
 
 class UnreadableVideo(ValueError):
-    """A file is no video, a damaged one, or one whose colours are not understood; says why."""
+    """A file is not a video, is damaged, or has unsupported colours; the message says why."""
 
 
 def rgb_of(
@@ -23,8 +23,8 @@ def rgb_of(
     height: int | None = None,
     how: Interpolation | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """sRGB of a frame as it is stored; transparency over black."""
-    how = (how or Interpolation.BILINEAR) | Interpolation.FULL_CHR_H_INT  # without, white comes out at 253
+    """sRGB of a frame in its stored orientation, composited over black."""
+    how = (how or Interpolation.BILINEAR) | Interpolation.FULL_CHR_H_INT  # without it, white becomes 253
     size = {"width": width, "height": height, "interpolation": how, "src_colorspace": matrix_of(frame)}
     primaries, transfer = colour_of(frame)
     if primaries == 1 and transfer in colour.SDR:
@@ -39,10 +39,10 @@ def rgb_of(
 
 
 def colour_of(frame: av.VideoFrame) -> tuple[int, int]:
-    """Primaries and transfer function of a frame, BT.709's where it does not say.
+    """Primaries and transfer function of a frame; BT.709 if the frame does not say.
 
     Raises:
-        UnreadableVideo: one of them is not understood, or the matrix to RGB is not.
+        UnreadableVideo: one of them, or the matrix to RGB, is not supported.
     """
     primaries, transfer, matrix = int(frame.color_primaries), int(frame.color_trc), int(frame.colorspace)
     primaries = 1 if primaries in colour.UNSPECIFIED else primaries
@@ -58,19 +58,19 @@ def colour_of(frame: av.VideoFrame) -> tuple[int, int]:
 
 
 def matrix_of(frame: av.VideoFrame) -> int:
-    """From YCbCr to RGB, as a number of H.273; players take small pictures that do not say for BT.601."""
+    """The matrix from YCbCr to RGB, as a number of H.273. Small untagged pictures count as BT.601, as in players."""
     if frame.colorspace not in colour.UNSPECIFIED:
         return int(frame.colorspace)
     return 5 if frame.width <= SD[0] and frame.height <= SD[1] else 1
 
 
 def is_rgb(frame: av.VideoFrame) -> bool:
-    """Whether its numbers are RGB or grey, so that no matrix is needed."""
+    """Whether the frame is stored as RGB or grey, so that no matrix is needed."""
     return frame.format.is_rgb or frame.format.name in ("pal8", "gray")
 
 
 def white_of(frame: av.VideoFrame) -> int:
-    """Which of 65535 ffmpeg makes of white: it shifts bits, where it ought to multiply."""
+    """The value, out of 65535, to which ffmpeg converts white: it shifts bits instead of multiplying."""
     bits = frame.format.components[0].bits
     if bits == 8:
         return 255 << 8
@@ -87,7 +87,7 @@ def has_alpha(frame: av.VideoFrame) -> bool:
 def display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
     """``a, b, c, d`` of ``(x, y) -> (a x + c y, b x + d y)``, y downwards, from storage to display.
 
-    Telephones store what they film upright lying down.
+    Phones store upright video rotated by 90 degrees.
     """
     if (side := frame.side_data.get(SideData.DISPLAYMATRIX)) is None:
         return UPRIGHT
@@ -96,14 +96,14 @@ def display_matrix(frame: av.VideoFrame) -> tuple[float, float, float, float]:
 
 
 def lies(matrix: tuple[float, float, float, float]) -> bool:
-    """Whether a display matrix exchanges rows and columns."""
+    """Whether a display matrix swaps rows and columns."""
     return abs(matrix[0]) < abs(matrix[1])
 
 
 def upright(
     pixels: UInt8[np.ndarray, "h w 3"], matrix: tuple[float, float, float, float]
 ) -> UInt8[np.ndarray, "rows columns 3"]:
-    """Pixels turned and mirrored by a display matrix, to the nearest quarter turn."""
+    """Pixels rotated (to the nearest multiple of 90 degrees) and mirrored by a display matrix."""
     a, b, c, d = matrix
     if lies(matrix):
         pixels, a, d = pixels.swapaxes(0, 1), c, b

@@ -1,4 +1,4 @@
-"""Image files to RGB as a viewer shows them."""
+"""Reads image files as RGB, as a viewer shows them."""
 
 import io
 import struct
@@ -30,15 +30,15 @@ UPRIGHT = {  # by the value of EXIF's orientation
     8: Image.Transpose.ROTATE_90,
 }
 SRGB = ImageCms.createProfile("sRGB")
-NEAR = 2  # of 255: a profile that changes no colour by more is sRGB itself
+NEAR = 2  # out of 255: a profile that changes no colour by more is treated as sRGB
 ADOBE_GAMMA, SRGB_GAMMA = 563 / 256, 0.45455
 
 
 def read_image(path: Path) -> tuple[Image.Image, list[str]]:
-    """An image file as 8-bit sRGB, turned as its EXIF data says, transparency over black; and what was converted.
+    """An image file as 8-bit sRGB, rotated by its EXIF data, composited over black; and remarks on what was converted.
 
     Raises:
-        BadValue: no such file, no picture in it, or one whose colours are not understood.
+        BadValue: no such file, not an image, or unsupported colours.
     """
     if not path.is_file():
         raise BadValue("image", path, f"an image file ({' | '.join(IMAGES)}): no such file")
@@ -53,14 +53,14 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
 def decode_picture(
     path: Path, shape: Callable[[float, float], tuple[int, int]]
 ) -> tuple[UInt8[Tensor, "1 h w 3"], list[str]]:
-    """A picture as a video of one frame, scaled to cover a height and width and cropped to its middle; and remarks.
+    """A picture as a video of one frame, scaled to cover a size and cropped to its centre; and remarks.
 
     Args:
-        path: of the file.
-        shape: the height and width for those of the picture.
+        path: the file.
+        shape: maps the picture's height and width to those of the frame.
 
     Raises:
-        UnreadableVideo: :func:`read_image` refuses it.
+        UnreadableVideo: :func:`read_image` refuses the file.
     """
     try:
         image, remarks = read_image(path)
@@ -72,7 +72,7 @@ def decode_picture(
 
 
 class UnreadableImage(ValueError):
-    """A picture whose colours are not understood; says why."""
+    """A picture has unsupported colours; the message says which."""
 
 
 def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
@@ -106,7 +106,7 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 bits as grey of 8, which Pillow itself would clip instead of scaling; other modes as they are."""
+    """Scales 16-bit grey to 8 bits, where Pillow itself would clip; leaves other modes unchanged."""
     if not image.mode.startswith("I;16"):
         return image
     grey = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
@@ -115,7 +115,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _exif(image: Image.Image, remarks: list[str]) -> tuple[int, bool]:
-    """Orientation (1: upright), and whether the camera wrote Adobe RGB; of damaged EXIF neither."""
+    """Orientation (1: upright), and whether the camera wrote Adobe RGB; damaged EXIF is ignored."""
     try:
         exif = image.getexif()
         has_interop = ExifTags.IFD.Interop in exif.get_ifd(ExifTags.IFD.Exif)
@@ -127,7 +127,7 @@ def _exif(image: Image.Image, remarks: list[str]) -> tuple[int, bool]:
 
 
 def _srgb(image: Image.Image, adobe: bool, primaries: int, remarks: list[str]) -> Image.Image:
-    """RGB or RGBA in sRGB, by the first that there is: ICC profile, coding of the format, EXIF, gamma of a PNG."""
+    """RGB or RGBA in sRGB, by the first of these that exists: ICC profile, colour tags, EXIF, PNG gamma."""
     transparent = image.has_transparency_data
     if profile := image.info.get("icc_profile"):
         return _by_profile(image, profile, remarks)
@@ -158,7 +158,7 @@ def _converted(image: Image.Image, primaries: tuple[colour.XY, ...], transfer: i
 
 
 def _by_profile(image: Image.Image, profile: bytes, remarks: list[str]) -> Image.Image:
-    """Out of the colours of an ICC profile, relative colorimetric with black point compensation; alpha stays."""
+    """Converts from an ICC profile to sRGB, relative colorimetric with black point compensation; alpha is kept."""
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
     kind = {"1": "L", "LA": "L", "P": "RGB", "PA": "RGB", "RGBA": "RGB", "RGBX": "RGB"}.get(image.mode, image.mode)
     opaque = image.convert(kind)
@@ -182,7 +182,7 @@ def _by_profile(image: Image.Image, profile: bytes, remarks: list[str]) -> Image
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, kind: str) -> bool:
-    """Whether a transform leaves a cube of colours as they are."""
+    """Whether a transform leaves a grid of test colours unchanged."""
     levels = np.linspace(0, 255, 6).round().astype(np.uint8)
     channels = len(kind)
     cube = np.stack(np.meshgrid(*[levels] * channels), -1).reshape(1, -1, channels)
@@ -192,7 +192,7 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, kind: str) -> bool:
 
 
 def _coding(path: Path) -> tuple[int, int]:
-    """Primaries and transfer function by H.273, of PNG's ``cICP`` or AVIF's ``nclx``; 2 where there is neither."""
+    """Primaries and transfer function (H.273) from PNG's ``cICP`` or AVIF's ``nclx``; 2 if there is neither."""
     head = path.open("rb").read(1 << 16)
     if head.startswith(b"\x89PNG") and 0 <= (at := head.find(b"cICP")) < head.find(b"IDAT"):
         return head[at + 4], head[at + 5]

@@ -14,8 +14,8 @@ from interp_refiner.data.codec.codec import Codec
 from interp_refiner.data.codec.still import Still
 
 PATCH = 4
-# Highest u + v kept of each colour plane: 10 coefficients of luma, 3 of each chroma, 16 in all. Natural images have
-# falling spectra and little chroma detail, and so it is these that hold most energy.
+# Highest u + v kept in each colour plane: 10 coefficients of luma, 3 of each chroma, 16 in all. Natural images have
+# falling spectra and little chroma detail, so these coefficients hold most of the energy.
 HIGHEST_FREQUENCY = (3, 1, 1)
 
 
@@ -37,8 +37,8 @@ def colour_matrix() -> Float[Tensor, "3 3"]:
 def patch_dct_matrix() -> Float[Tensor, "16 48"]:
     """The analysis matrix ``M``: rows are channels, columns a patch flattened as (colour, y, x); ``M M^T = I``.
 
-    It is the Kronecker product of the colour transform and two DCTs, cut down to :data:`HIGHEST_FREQUENCY`; channels
-    run from low to high frequency within luma, then within each chroma.
+    It is the Kronecker product of the colour transform and two DCTs, truncated by :data:`HIGHEST_FREQUENCY`. Channels
+    are ordered from low to high frequency, first luma, then each chroma.
     """
     dct = dct_matrix(PATCH)
     full = torch.einsum("pc,uy,vx->puvcyx", colour_matrix(), dct, dct)
@@ -56,18 +56,18 @@ def channels() -> list[tuple[int, int, int]]:
 
 
 def channel_scales(deviation: Float[Tensor, " c"], max_gain: float) -> Float[Tensor, " c"]:
-    """What to divide the channels by, so that their mean variance is 1 and faint ones do not count too much.
+    """Divisors of the channels that give a mean variance of 1 without amplifying weak channels too much.
 
-    A transform's high frequencies are far fainter than its means. At unit variance each they would make up most of
-    any error in latents, though hardly of one in pixels. The latents of a trained autoencoder are more even: Wan's
-    declared deviations lie within a factor of 2.9. So no channel is amplified by more than ``max_gain`` times what the
-    strongest one is:
+    A DCT's high frequencies are far weaker than its means. Scaled to unit variance, they would dominate every error in
+    latents, although they hardly matter in pixels. A trained autoencoder's latents are more even: Wan's declared
+    deviations lie within a factor of 2.9. So the amplification of a channel is at most ``max_gain`` times that of the
+    strongest channel:
 
         s_c = a max(d_c, max_c d_c / max_gain),    a such that the mean of (d_c / s_c)^2 is 1
 
     Args:
         deviation: ``d``, standard deviations of raw latents.
-        max_gain: 1: all channels as they are in the picture; infinite: unit variance in each.
+        max_gain: 1 keeps the channels' relative scales; infinity gives each channel unit variance.
     """
     floored = deviation.clamp(min=deviation.max().item() / max_gain)
     return floored * (deviation / floored).square().mean().sqrt()
@@ -77,15 +77,14 @@ def channel_scales(deviation: Float[Tensor, " c"], max_gain: float) -> Float[Ten
 class PatchDCT(Codec):
     """Every 4 x 4 RGB patch of every frame becomes 16 channels, ``l = M p``; decoding is ``M^T l``.
 
-    Since the rows of ``M`` are orthonormal, decoding is the best reconstruction that is linear in the latents, and
-    squared errors in raw latents are squared errors in (low-pass) pixels. Every held-out embedded clip that the
-    tests look at comes back at 40 dB PSNR or more after storage in bfloat16.
+    The rows of ``M`` are orthonormal. So decoding is the best reconstruction that is linear in the latents, and squared
+    errors in raw latents are squared errors in (low-pass) pixels. In the tests, every held-out embedded clip is
+    reconstructed with a PSNR of at least 40 dB after storage in bfloat16.
 
     Args:
         latents_mean, latents_std: per-channel statistics of the data set, see :class:`Codec`.
-        still: see :class:`Codec`; frames are coded one by one, so that all choices are the same.
-        spec: of the clips, whose declared statistics stand in for those that are not given; None where a data set is
-            made.
+        still: see :class:`Codec`; it has no effect, because frames are coded one by one.
+        spec: of the clips; its declared statistics are used if none are given. None when a data set is made.
 
     Raises:
         BadValue: another codec made the clips.
@@ -113,7 +112,7 @@ class PatchDCT(Codec):
         return (patches @ self.matrix.T.to(video.dtype)).permute(0, 4, 1, 2, 3)
 
     def mirror_signs(self, axis: int) -> Float[Tensor, " c"]:
-        """Cosines of even frequency are even, those of odd frequency are odd."""
+        """Cosines of even frequency are even functions (sign +1), those of odd frequency odd (-1)."""
         return torch.tensor([1.0 - 2.0 * ((v if axis == -1 else u) % 2) for _, u, v in channels()])
 
     def inverse(self, latents: Float[Tensor, "b c n y x"]) -> Float[Tensor, "b 3 t h w"]:

@@ -1,4 +1,4 @@
-"""A look at latents whose decoder is not at hand."""
+"""Shows latents whose decoder is not available, in false colours."""
 
 from collections.abc import Sequence
 from typing import NoReturn, final
@@ -10,7 +10,7 @@ from torch import Tensor
 from interp_refiner.core import ClipSpec
 from interp_refiner.data.codec.codec import Codec
 
-# Three standard deviations either side of the mean fill the colour range.
+# The colour range covers three standard deviations on either side of the mean.
 COLOUR_RANGE = 3.0
 
 
@@ -18,15 +18,15 @@ COLOUR_RANGE = 3.0
 class LatentPreview(Codec):
     """False colours: the first three principal components of a clip's own latents as red, green and blue.
 
-    One pixel per latent position and one picture per latent frame; this is **not** a decoded video, and ``caveat`` says
-    so wherever it is shown. Truth, interpolation and refinement are comparable only under one basis, so fit it to the
-    truth: ``preview = LatentPreview().fitted_to(truth)``, then decode all three with ``preview``. Decoding without a
-    fit uses the basis of what is decoded.
+    One pixel per latent position and one picture per latent frame. This is **not** a decoded video; ``caveat`` says so
+    wherever it is shown. Truth, interpolation and refinement are comparable only in the same basis. So fit the basis to
+    the truth, ``preview = LatentPreview().fitted_to(truth)``, and decode all three with ``preview``. Without a fit,
+    every clip is shown in its own basis.
 
     Args:
-        latent_channels: c of the latents that are shown.
-        latents_mean, latents_std: accepted for a uniform interface; components are invariant to the mean.
-        spec: of the clips, whose channels and statistics go before the others.
+        latent_channels: c of the latents.
+        latents_mean, latents_std: accepted for a uniform interface; components do not depend on the mean.
+        spec: of the clips; its channels and statistics replace the other arguments.
     """
 
     name = "latent_preview"
@@ -70,7 +70,7 @@ def principal_components(
 ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c 3"]]:
     """Mean and first three principal directions of every clip's channel vectors, in units of the first's deviation.
 
-    Signs are fixed (largest entry positive), so that equal clips have equal colours.
+    The largest entry of each direction is made positive, so that equal clips have equal colours.
     """
     points = latents.float().flatten(2)
     centre = points.mean(2)

@@ -1,4 +1,4 @@
-"""The sound of a video, carried over to another one."""
+"""Copies the sound of one video to another."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from jaxtyping import Float32
 
 from interp_refiner.data.codec.video_read import file_url, opened
 
-RATE, CHANNELS, FRAME = 48_000, 2, 1024  # samples a second; samples that AAC codes at a time
+RATE, CHANNELS, FRAME = 48_000, 2, 1024  # samples per second; channels; samples per AAC frame
 LAYOUT = "stereo"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """Sound of a file, from a time of that file on, at a time of the video that gets it.
+    """Sound to copy from a file.
 
     Attributes:
-        path: the file.
-        at: seconds of the video that gets it.
-        start: seconds of the file that are left out, from its first picture on.
+        path: the source file.
+        at: time in the new video where the sound begins, in seconds.
+        start: time in the source file to copy from, in seconds after its first frame.
     """
 
     path: Path
@@ -31,10 +31,10 @@ class Sound:
     start: float = 0.0
 
     def samples(self, seconds: float) -> Float32[np.ndarray, "2 n"]:
-        """Both channels of a video of so many seconds; silence where the file has none."""
+        """Both channels for a video of this length; silence where the file has no sound."""
         made = np.zeros((CHANNELS, round(seconds * RATE)), np.float32)
         with opened(self.path) as film:
-            first = float(next(iter(film.stamps()), 0)) + self.start - self.at  # of the file, at 0 s of the video
+            first = float(next(iter(film.stamps()), 0)) + self.start - self.at  # time of the file at 0 s of the video
         with av.open(file_url(self.path), metadata_errors="replace") as container:
             resampler, place = av.AudioResampler("fltp", LAYOUT, RATE), None
             for frame in container.decode(container.streams.best("audio")):
@@ -50,11 +50,11 @@ class Sound:
         return made
 
     def stream(self, container: OutputContainer) -> AudioStream:
-        """A stream for it, to be added before anything is written."""
+        """Adds an audio stream to a container; call it before anything is written."""
         return container.add_stream("aac", rate=RATE, layout=LAYOUT)
 
     def packets(self, stream: AudioStream, seconds: float) -> Iterator[av.Packet]:
-        """The coded sound of a video of so many seconds."""
+        """The encoded sound for a video of this length."""
         samples = self.samples(seconds)
         for start in range(0, samples.shape[1], FRAME):
             block = np.ascontiguousarray(samples[:, start : start + FRAME])
@@ -65,6 +65,6 @@ class Sound:
 
 
 def has_sound(path: Path) -> bool:
-    """Whether a video file has sound that can be carried over."""
+    """Whether a video file has sound that can be copied."""
     with opened(path) as film:
         return film.container.streams.best("audio") is not None

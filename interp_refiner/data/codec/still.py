@@ -1,8 +1,8 @@
-"""A still is not a video latent.
+"""Encodes single pictures (stills) as latent frames of a video.
 
-A causal video codec codes its first frame alone and every later latent frame as the change over several pixel frames,
-so that the latent of a picture coded by itself is off the distribution of the later latents of a video. It is closer to
-them when it is the end of a static clip.
+A causal video codec encodes the first frame alone. Every later latent frame codes the change over several pixel frames.
+So the latent of a picture encoded alone is out of distribution for later latent frames. The last latent frame of a
+static clip of the picture is closer to them.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from interp_refiner.core import BadValue
 @final
 @dataclass(frozen=True)
 class Still:
-    """How a picture is encoded for its place in a clip: as the last latent frame of a static clip of it.
+    """How a picture is encoded for its position in a clip: as the last latent frame of a static clip of the picture.
 
     Attributes:
-        context: latent frames of the static clip before the one that is taken, at most, and never more than there are
-            before its place: 0 codes the picture alone, None lets the static clip begin where the clip does.
+        context: largest number of latent frames of the static clip before the one that is used; never more than there
+            are before its position. 0 encodes the picture alone; None begins the static clip at the clip's start.
 
     Raises:
         BadValue: a negative context.
@@ -31,7 +31,7 @@ class Still:
             raise BadValue("context", self.context, "latent frames >= 0, or null for all before the position")
 
     def before(self, slot: int) -> int:
-        """Latent frames of the static clip before the one that becomes latent frame ``slot``."""
+        """The number of latent frames of the static clip before the one that becomes latent frame ``slot``."""
         return slot if self.context is None else min(slot, self.context)
 
 

@@ -1,4 +1,4 @@
-"""How far the latents of stills are from those of the video that they were taken from."""
+"""The distance between latents of stills and latents of the video that the stills come from."""
 
 import torch
 from jaxtyping import Float
@@ -11,9 +11,9 @@ from interp_refiner.data.codec.still import MODES
 
 @torch.no_grad()
 def still_gap(codec: Codec, video: Float[Tensor, "b 3 t h w"]) -> dict[str, Float[Tensor, " n"]]:
-    """The root mean square distance of every latent frame, over clips, channels and positions, by mode of encoding.
+    """The RMS distance of every latent frame, over clips, channels and positions, by mode of encoding.
 
-    In standard deviations of the latents, so 1.4 is the distance of unrelated frames.
+    The unit is the latents' standard deviation; unrelated frames have the distance 1.4.
     """
     latents = codec.encode(video)
     gap = {name: (codec.stills(video, still) - latents).square() for name, still in MODES.items()}

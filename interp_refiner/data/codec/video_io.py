@@ -1,4 +1,4 @@
-"""Decoded video to files that people open: mp4, gif, TensorBoard."""
+"""Writes decoded video as mp4, gif or TensorBoard images."""
 
 import io
 from fractions import Fraction
@@ -19,14 +19,14 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.codec.sound import Sound
 from interp_refiner.data.codec.video_read import file_url
 
-# Macroblock-tree rate control reads memory that nobody wrote where a frame is a few macroblocks wide: two encodings of
+# For frames only a few macroblocks wide, macroblock-tree rate control reads uninitialised memory, and two encodings of
 # the same frames differ. Without it the same frames give the same bytes.
 X264 = {"mbtree": "0"}
 YUV: dict[str, Any] = {
     "format": "yuv420p",
     "dst_colorspace": Colorspace.ITU709,
     "dst_color_range": ColorRange.MPEG,
-    "interpolation": Interpolation.AREA,  # of colour, which is stored at half the resolution
+    "interpolation": Interpolation.AREA,  # for chroma, which is stored at half the resolution
 }
 BT709, TV_RANGE = 1, 1  # numbers of H.273, which ffmpeg uses: primaries, transfer and matrix; luma in 16..235
 
@@ -35,10 +35,10 @@ Frames = UInt8[Tensor, "t rows columns 3"]
 
 
 def as_frames(video: Video, scale: int = 1) -> Frames:
-    """Frames of 8-bit RGB, on the host, every pixel ``scale`` times as wide and high (nearest neighbour).
+    """Frames of 8-bit RGB on the host, enlarged by the factor ``scale`` (nearest neighbour).
 
     Args:
-        video: RGB in 0..1 (values beyond are clamped), or frames already.
+        video: RGB in 0..1 (values outside are clamped), or 8-bit frames.
         scale: at least 1.
     """
     if scale < 1:
@@ -53,16 +53,16 @@ def write_mp4(
 ) -> Path:
     """Writes H.264 in yuv420p, which every browser plays; odd sizes are padded by repeating the last row or column.
 
-    Colours are converted by BT.709 and tagged so; players take untagged video of this size for BT.601 or BT.709 as they
-    like. The same frames give the same bytes.
+    Colours are converted by BT.709 and tagged so, because players disagree on whether untagged video of this size is
+    BT.601 or BT.709. The same frames give the same bytes.
 
     Args:
-        path: its folder is made where missing; a file of that name is replaced.
+        path: its folder is created if missing; an existing file is replaced.
         video: see :func:`as_frames`.
-        fps: frames a second.
+        fps: frames per second.
         scale: see :func:`as_frames`.
-        crf: the quality of x264, 0 (without loss) to 51; 6 more are about half the bytes.
-        sound: what is heard beside it; None for silence.
+        crf: the quality of x264, 0 (lossless) to 51; 6 more give about half the bytes.
+        sound: the sound track; None for silence.
     """
     if fps <= 0:
         raise BadValue("fps", fps, "a positive number")
@@ -89,7 +89,7 @@ def write_mp4(
 
 
 def gif_bytes(video: Video, fps: float, scale: int = 1) -> bytes:
-    """An endless animated gif; at most 50 frames a second, which is what viewers honour."""
+    """A looping animated gif; at most 50 frames per second, the limit of most viewers."""
     first, *others = (Image.fromarray(frame) for frame in as_frames(video, scale).numpy())
     buffer = io.BytesIO()
     duration = max(20, round(1000 / fps))  # ms a frame

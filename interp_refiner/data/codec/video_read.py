@@ -1,4 +1,4 @@
-"""Video files to frames as a player shows them."""
+"""Reads the frames of video files, as a player shows them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,19 +35,19 @@ from interp_refiner.data.codec.frame import (
 
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 TICK = 1e-6  # seconds, below any time base
-WHOLE_INDEX = ("mp4", "avi")  # formats with an index of all frames; that of others is of some
+WHOLE_INDEX = ("mp4", "avi")  # formats whose index lists all frames; other formats list only some
 SOUNDLESS = "its sound is not used"
 
 
 def file_url(path: Path | str) -> str:
-    """A path that ffmpeg takes for one: in ``take:1.mp4`` it would see the protocol ``take``."""
+    """A path in the form that ffmpeg recognises as a path; it would read ``take:1.mp4`` as a protocol ``take``."""
     return str(Path(path).absolute())
 
 
 def read_video(
     path: Path | str, height: int, width: int, fps: float | None = None, max_frames: int | None = None
 ) -> UInt8[Tensor, "t h w 3"]:
-    """The frames alone, of whatever is there; see :func:`decode_video`."""
+    """The existing frames, without remarks; see :func:`decode_video`."""
     return decode_video(path, height, width, fps, max_frames)[0]
 
 
@@ -59,20 +59,20 @@ def decode_video(
     max_frames: int | None = None,
     incomplete: bool = True,
 ) -> tuple[UInt8[Tensor, "t h w 3"], list[str]]:
-    """RGB frames as a player shows them, scaled to cover ``height x width`` and cropped to its middle; and remarks.
+    """RGB frames as a player shows them, scaled to cover ``height x width`` and cropped to the centre; and remarks.
 
     Args:
-        path: of the file.
+        path: the file.
         height, width: of the frames.
-        fps: frames a second, by repeating or leaving out frames; None takes all of them as they are.
-        max_frames: the first so many; None for all.
-        incomplete: takes what there is of a file that was cut off or that has damaged frames.
+        fps: frames per second; frames are repeated or left out to reach it. None takes every frame once.
+        max_frames: read only the first so many frames; None for all.
+        incomplete: accept a file that is truncated or has damaged frames, and return the frames that exist.
 
     Returns:
         The frames, and :attr:`Film.remarks`.
 
     Raises:
-        UnreadableVideo: the file cannot be opened, holds no picture, or is not whole and ``incomplete`` is false.
+        UnreadableVideo: the file cannot be opened, has no frames, or is incomplete and ``incomplete`` is false.
     """
     with opened(path) as film:
         shown = film.shown(fps, max_frames, incomplete)
@@ -81,7 +81,7 @@ def decode_video(
 
 
 def count_frames(path: Path | str, fps: float | None = None) -> int:
-    """Frames that :func:`decode_video` is to give of a whole file, from the times in it alone: nothing is decoded."""
+    """The number of frames that :func:`decode_video` returns for an intact file; uses timestamps, decodes nothing."""
     with opened(path) as film:
         stamps = film.stamps()
     if fps is None or not stamps:
@@ -91,7 +91,7 @@ def count_frames(path: Path | str, fps: float | None = None) -> int:
 
 @contextmanager
 def opened(path: Path | str) -> Iterator["Film"]:
-    """A video file; whatever ffmpeg says of it is an :class:`UnreadableVideo`."""
+    """Opens a video file; ffmpeg's errors become :class:`UnreadableVideo`."""
     try:
         with av.open(file_url(path), metadata_errors="replace") as container:  # titles need not be UTF-8
             yield Film(Path(path), container)
@@ -103,15 +103,15 @@ class Film:
     """The best video stream of an opened file.
 
     Attributes:
-        rate: frames a second, 0 where the file does not say.
-        aspect: width of a stored pixel over its height.
+        rate: frames per second; 0 if the file does not say.
+        aspect: width of a stored pixel divided by its height.
 
     Raises:
         UnreadableVideo: no video stream.
     """
 
     def __init__(self, path: Path, container: InputContainer):
-        stream: Any = container.streams.best("video")  # never a cover picture, if there is another
+        stream: Any = container.streams.best("video")  # a cover picture only if there is no other stream
         if stream is None:
             raise UnreadableVideo("it has no video stream")
         self.path, self.container, self.stream = path, container, stream
@@ -125,27 +125,27 @@ class Film:
 
     @property
     def faults(self) -> list[str]:
-        """Why the video is not whole, as far as it has been read: it was cut off, or frames are damaged."""
+        """Why the video is incomplete, as far as it has been read: it is truncated, or frames are damaged."""
         damaged = f"damaged: {self._damaged} frames" if self._damaged else ""
         return [fault for fault in (self._truncated, damaged) if fault]
 
     @property
     def remarks(self) -> list[str]:
-        """What is converted, left out or missing, as far as it has been read, one phrase each."""
+        """What was converted, left out or missing in the part read so far, one phrase each."""
         shortest, longest = self._intervals
         uneven = longest > 1.5 * shortest and longest - shortest > 0.003  # beyond the rounding of time bases
         rate = f"variable frame rate, {1000 * shortest:.0f} to {1000 * longest:.0f} ms a frame"
         return [*self.faults, *self._said, *([rate] if uneven else [])]
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """In the order in which they are shown; a file that was cut off ends before the first frame it lacks.
+        """The frames in display order; for a truncated file, those before the first missing frame.
 
         Raises:
-            UnreadableVideo: colours that are not understood.
+            UnreadableVideo: unsupported colours.
         """
         there, last = 0, None
         if not self._truncated:
-            self.stream.thread_type = "AUTO"  # with an error, threads lose the frames under way
+            self.stream.thread_type = "AUTO"  # after an error, decoding threads lose the frames in progress
         try:
             for frame in self.container.decode(self.stream):
                 self._about(frame, last)
@@ -157,9 +157,9 @@ class Film:
         self._about_the_end(there, last)
 
     def shown(self, fps: float | None, max_frames: int | None, incomplete: bool) -> Iterator[av.VideoFrame]:
-        """The frames :func:`at_rate`, one after the other; arguments and errors as of :func:`decode_video`.
+        """Yields the frames :func:`at_rate`; arguments and errors as for :func:`decode_video`.
 
-        That a file is not whole may be known behind its last frame only.
+        An incomplete file may be detected only after its last frame.
         """
         frame = None
         for frame in at_rate(self.frames(), fps, max_frames):
@@ -170,7 +170,7 @@ class Film:
             raise UnreadableVideo("it has no frames")
 
     def stamps(self) -> list[Fraction]:
-        """When every frame is shown, in seconds of the file; from ``rate`` where the file does not say."""
+        """The display time of every frame, in seconds of the file; computed from ``rate`` if the file does not say."""
         packets = [packet for packet in self.container.demux(self.stream) if packet.size and not packet.is_discard]
         times = [packet.pts * self.stream.time_base for packet in packets if packet.pts is not None]
         if len(times) == len(packets):
@@ -190,9 +190,9 @@ class Film:
         return (width, height) if lies(display_matrix(frame)) else (height, width)
 
     def covering(self, frame: av.VideoFrame, height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
-        """A frame as a player shows it, scaled to cover a size and cropped to its middle."""
+        """A frame as a player shows it, scaled to cover a size and cropped to its centre."""
         matrix = display_matrix(frame)
-        if lies(matrix):  # scaled as it is stored, then turned
+        if lies(matrix):  # scale in the stored orientation, then rotate
             height, width = width, height
         stored = frame.height, float(frame.width * self.aspect)
         scale = max(height / stored[0], width / stored[1])
@@ -219,12 +219,12 @@ class Film:
                 self._truncated = f"truncated: {_whole_frames(self.path)} of {len(entries)} frames are there"
 
     def _about_the_end(self, there: int, last: av.VideoFrame | None) -> None:
-        """Compares what was read to the end with what the header says."""
+        """Compares the number of frames read with the duration in the header."""
         declared = self.stream.frames if "avi" in self.container.format.name else 0
         duration = _seconds(self.stream.metadata.get("DURATION"))
         missing = declared - there
         if duration and last is not None and self.rate:
-            rest = duration - (last.time or 0)  # the last frame may be shown for as long as any other
+            rest = duration - (last.time or 0)  # the last frame may be shown as long as the longest other one
             missing = round(rest * self.rate) - 1 if rest > 2 * max(self._intervals[1], 1 / self.rate) else 0
         if missing > 0 and not self._truncated:
             about = "about " if duration else ""
@@ -268,7 +268,7 @@ class Film:
 
 
 def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:
-    """The frame that is shown at ``k / fps`` after the first one, for every k; at most ``limit``. None: as they are."""
+    """For every k the frame on screen ``k / fps`` seconds after the first, at most ``limit``; None: every frame."""
     return islice(frames if fps is None else _shown_at(frames, fps), limit)
 
 
@@ -288,7 +288,7 @@ def _shown_at(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoF
 
 
 def _whole_frames(path: Path) -> int:
-    """Frames that can be decoded before the first one that is missing."""
+    """The number of frames that can be decoded before the first missing one."""
     count = 0
     with av.open(file_url(path), metadata_errors="replace") as container:
         try:
@@ -300,7 +300,7 @@ def _whole_frames(path: Path) -> int:
 
 
 def _seconds(clock: str | None) -> float:
-    """Of ``00:01:02.5``; 0 for None and what is no time."""
+    """The seconds of a time such as ``00:01:02.5``; 0 if it is None or not a time."""
     try:
         hours, minutes, seconds = (clock or "").split(":")
         return 3600 * int(hours) + 60 * int(minutes) + float(seconds)

@@ -34,17 +34,17 @@ class WanVAE(Codec):
     posterior's mode.
 
     Args:
-        folder: written by diffusers' ``save_pretrained``: the autoencoder's own folder, or a pipeline's, with ``vae/``;
-            or Wan2.1's own ``.safetensors`` file; or one of them on the hub, see :func:`fetch`.
-        tiling: decode and encode in overlapping tiles, for less memory at large sizes.
-        slicing: decode and encode one clip of a batch after the other.
-        precision: dtype of the weights; latents and pixels go in and come out in their own.
+        folder: a folder by diffusers' ``save_pretrained`` (of the autoencoder, or of a pipeline with ``vae/``),
+            Wan2.1's own ``.safetensors`` file, or one of these on the hub, see :func:`fetch`.
+        tiling: decode and encode in overlapping tiles, to save memory at large sizes.
+        slicing: decode and encode the clips of a batch one by one.
+        precision: dtype of the weights; outputs keep the dtype of the inputs.
         still: how single pictures are encoded, see :class:`Codec`.
-        spec: of the clips, whose declared statistics replace the configuration's; None where a data set is made.
+        spec: of the clips; its declared statistics replace the configuration's. None when a data set is made.
 
     Raises:
-        BadValue: no such folder, no configuration in it, weights that are missing, damaged or another model's, or
-            another codec made the clips.
+        BadValue: no such folder, no configuration in it, weights that are missing, damaged or of another model, or
+            clips made by another codec.
     """
 
     name = "wan_vae"
@@ -79,11 +79,11 @@ class WanVAE(Codec):
             self.adopt(spec)
 
     def describe(self) -> dict[str, Any]:
-        """As for any codec, and which weights these are."""
+        """As for any codec, with a digest of the weights."""
         return {**super().describe(), "weights": self.weights}
 
     def train(self, mode: bool = True) -> "WanVAE":
-        """Stays in evaluation mode, whatever the module that holds it does."""
+        """Does nothing: the autoencoder stays in evaluation mode."""
         return super().train(False)
 
     def transform(self, video: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b c n y x"]:
@@ -96,7 +96,7 @@ class WanVAE(Codec):
 
 
 def _load(folder: str, root: Path, dtype: torch.dtype) -> tuple[AutoencoderKLWan, str]:
-    """The autoencoder, and what tells its weights apart."""
+    """The autoencoder, and a digest of its weights."""
     allowed = "a whole AutoencoderKLWan, as diffusers saves it"
     with one_fault("folder", folder, allowed), unreported("diffusers"):
         if root.is_file():
@@ -113,7 +113,7 @@ def _load(folder: str, root: Path, dtype: torch.dtype) -> tuple[AutoencoderKLWan
 
 
 def weights_digest(path: Path) -> str:
-    """Tells autoencoders apart: of the configuration, and of the size and the first MiB of every file of weights."""
+    """A hash of the configuration, and of the size and first MiB of every weights file."""
     config = path / "config.json"
     digest = blake2b(config.read_bytes() if config.is_file() else b"", digest_size=6)
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):

@@ -1,4 +1,4 @@
-"""Wan2.1's own autoencoder in one ``.safetensors`` file, under names that diffusers has changed."""
+"""Loads Wan2.1's own autoencoder file (``.safetensors``), whose tensor names differ from diffusers'."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,11 +11,11 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, original, state_faults
 
-WAN22 = "encoder.downsamples.0.downsamples.0.residual.0.gamma"  # Wan2.2's nests its blocks once more
+WAN22 = "encoder.downsamples.0.downsamples.0.residual.0.gamma"  # Wan2.2 nests its blocks once more
 
 
 def load_original_vae(name: str, value: str, file: Path) -> AutoencoderKLWan:
-    """The autoencoder of a file in float32, renamed by diffusers' own conversion, with Wan2.1's statistics.
+    """The autoencoder in float32, converted by diffusers' own conversion, with Wan2.1's statistics.
 
     Raises:
         BadValue: another model, Wan2.2's autoencoder, or tensors that are missing, left over or of another size.
@@ -35,5 +35,5 @@ def load_original_vae(name: str, value: str, file: Path) -> AutoencoderKLWan:
 
 
 def _size(weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Its width; everything else is as in every Wan2.1."""
+    """The width of the model; all other sizes are the same in every Wan2.1."""
     return {"base_dim": len(weights["encoder.conv1.weight"])} if "encoder.conv1.weight" in weights else {}

@@ -1,4 +1,4 @@
-"""What clips are to people: videos, paths on maps."""
+"""Media: what kind of content clips are (videos, or paths on maps), and how to show it."""
 
 from interp_refiner.data.medium.maze import Maze, paths_on_maps, walls_of
 from interp_refiner.data.medium.medium import Medium, Versions

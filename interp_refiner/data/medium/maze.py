@@ -18,8 +18,8 @@ from interp_refiner.data.codec import Codec
 from interp_refiner.data.medium.medium import Medium, Versions
 
 COLOURS = ("#333333", "#0072B2", "#D55E00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for colour blindness
-SCALE = 6  # pixels a cell in a video
-BETWEEN = 8  # points drawn from one point of a path to the next
+SCALE = 6  # pixels per cell in a video
+BETWEEN = 8  # points drawn between two neighbouring points of a path
 WALL, PATH, HEAD = 0.25, (0.0, 0.45, 0.7), (0.84, 0.37, 0.0)  # grey; RGB of the path so far and of its last point
 
 
@@ -28,11 +28,11 @@ class Maze(Medium):
     """Latents ``[2, t]``: rows and columns of a path, normalised; the walls are in its context.
 
     Args:
-        codec: accepted as by every medium; coordinates need none.
-        spec: of the clips; its statistics are those by which coordinates in 0..1 became latents.
+        codec: accepted for a uniform interface; coordinates need none.
+        spec: of the clips; its statistics convert between coordinates in 0..1 and latents.
 
     Raises:
-        BadValue: clips that are no paths on maps.
+        BadValue: the clips are not paths on maps.
     """
 
     domains = ("latents", "paths")
@@ -56,12 +56,12 @@ class Maze(Medium):
         return latents.float() * self.std.to(latents.device) + self.mean.to(latents.device)
 
     def blurred(self, clean: Float[Tensor, "b 2 t"], known: Bool[Tensor, "b t"]) -> Float[Tensor, "b 2 t"]:
-        """Missing points averaged with their two neighbours: corners are cut."""
+        """The paths with missing points averaged with their two neighbours, which cuts corners."""
         smooth = F.avg_pool1d(F.pad(clean, (1, 1), mode="replicate"), 3, stride=1)
         return torch.where(per_frame(known, clean), clean, smooth)
 
     def sheet(self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip, title: str) -> Image.Image:
-        """All versions over each other on one map."""
+        """All versions drawn on one map."""
         paths = {name: self.path(version.cpu()) for name, version in versions.items()}
         canvas = paths_on_maps(walls_of(clip).cpu(), paths, known.unsqueeze(0), [self.titled(title)])
         file = BytesIO()
@@ -71,13 +71,13 @@ class Maze(Medium):
     def videos(
         self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip
     ) -> tuple[list[Float[Tensor, "3 _n h w"]], Bool[Tensor, " _n"]]:
-        """Each path growing on its map, point by point."""
+        """One video per version: the path grows on its map, point by point."""
         walls = walls_of(clip)[0].cpu()
         return [growing_path(walls, self.path(version.cpu())[0]) for version in versions.values()], known
 
 
 def walls_of(clip: Clip) -> Bool[Tensor, "b g h"]:
-    """The walls in the context of clips; raises :class:`BadValue` for clips without."""
+    """The walls in the context of clips; raises :class:`BadValue` for clips without maps."""
     if clip.context is None:
         raise BadValue("context", None, "the maps of every path's maze")
     return clip.context[:, WALLS] > 0.5
@@ -89,7 +89,7 @@ def paths_on_maps(
     known: Bool[Tensor, "n t"],
     titles: Sequence[str] = (),
 ) -> Figure:
-    """Paths over their maps, one panel per maze, keyframes as dots.
+    """Draws paths on their maps, one panel per maze, with keyframes as dots.
 
     Args:
         walls: the maps.
@@ -115,12 +115,12 @@ def paths_on_maps(
 
 
 def growing_path(walls: Bool[Tensor, "g h"], path: Float[Tensor, "2 t"]) -> Float[Tensor, "3 t y x"]:
-    """RGB video of a path as far as each of its points; what leaves the map is held at its border."""
+    """RGB video of a growing path: frame i shows it up to point i. Points outside the map are clamped to its border."""
     size = torch.tensor(walls.shape) * SCALE
     steps = F.interpolate(path.unsqueeze(0), size=(path.shape[1] - 1) * BETWEEN + 1, mode="linear", align_corners=True)
     pixel = (steps[0] * size.view(2, 1)).long().clamp(min=torch.zeros(2, 1).long(), max=(size - 1).view(2, 1))
     drawn = torch.zeros(path.shape[1], *size.tolist())
-    frame = (torch.arange(steps.shape[2]) + BETWEEN - 1) // BETWEEN  # from which on a point is drawn
+    frame = (torch.arange(steps.shape[2]) + BETWEEN - 1) // BETWEEN  # the frame from which on each point is drawn
     drawn[frame, pixel[0], pixel[1]] = 1
     so_far, head = drawn.cummax(0).values, torch.zeros_like(drawn)
     last = pixel[:, ::BETWEEN]

@@ -1,4 +1,4 @@
-"""What kinds of clips have in common where people look at them."""
+"""The interface of media: how clips of one kind are shown and measured."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ Versions = Mapping[str, Float[Tensor, "1 c t *space"]]
 
 
 class Medium(ABC):
-    """What clips are to people: how they are shown, and made worse in a known way.
+    """A kind of clip: how it is shown, converted for measures, and degraded in a known way (as a control).
 
-    Every medium is made of ``(codec, spec)`` and refuses, with :class:`BadValue`, clips of another kind.
+    The constructor takes ``(codec, spec)`` and raises :class:`BadValue` for clips of another kind.
 
     Attributes:
-        domains: what can be measured of its clips: ``latents``, and what :meth:`views` gives.
-        caveat: what must be written beside a picture; empty where nothing has to.
-        measured_in: what figures are measured in, in words.
+        domains: the domains of measures that apply: ``latents``, and the keys of :meth:`views`.
+        caveat: note to show beside every picture; may be empty.
+        measured_in: the quantity that measures refer to, in words.
     """
 
     domains: Sequence[str]
@@ -32,21 +32,21 @@ class Medium(ABC):
 
     @abstractmethod
     def to(self, device: torch.device | str) -> "Medium":
-        """Moves what it computes with."""
+        """Moves its tensors and its codec to a device."""
 
     @abstractmethod
     def views(self, latents: Float[Tensor, "b c t *space"]) -> dict[str, Tensor]:
-        """Clips as they are measured, by domain."""
+        """The clips in the form that measures take, by domain."""
 
     def latent_frame(self, num_frames: int) -> list[int]:
-        """The latent frame that each frame of a view belongs to."""
+        """The latent frame of each frame of a view."""
         return list(range(num_frames))
 
     @abstractmethod
     def blurred(
         self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"]
     ) -> Float[Tensor, "b c t *space"]:
-        """The truth with soft missing frames: a control that squared error likes and realism must not."""
+        """The truth with blurred missing frames: a control with a small squared error and little realism."""
 
     @abstractmethod
     def sheet(self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip, title: str) -> Image.Image:
@@ -63,13 +63,13 @@ class Medium(ABC):
     def videos(
         self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip
     ) -> tuple[list[Float[Tensor, "3 _n h w"]], Bool[Tensor, " _n"]]:
-        """Every version as RGB in 0..1, and which of their n frames are of keyframes."""
+        """Every version as RGB in 0..1, and which of the n frames belong to keyframes."""
 
     def film(self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip, title: str) -> Tensor:
-        """All versions beside each other, frame by frame: ``[n, h, w, 3]`` for ``write_mp4``; as for :meth:`sheet`."""
+        """All versions side by side as a video ``[n, h, w, 3]`` for ``write_mp4``; arguments as for :meth:`sheet`."""
         videos, keyframes = self.videos(versions, known, clip)
         return side_by_side(videos, list(versions), keyframes, self.titled(title))
 
     def titled(self, title: str) -> str:
-        """A title with the caveat behind it."""
+        """The title followed by the caveat."""
         return "  ".join(filter(None, [title, self.caveat]))

@@ -1,4 +1,4 @@
-"""Clips with soft missing frames: a control that squared error likes and realism must not."""
+"""Clips with blurred missing frames: a control with a small squared error that must score low in realism."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,7 +9,7 @@ from interp_refiner.core import per_frame
 
 
 def blurred(clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> Float[Tensor, "b c t h w"]:
-    """The truth with its missing frames averaged over 3x3 positions (borders replicated): moves rightly, looks soft."""
+    """The truth with missing frames averaged over 3x3 positions (borders replicated): right motion, blurred."""
     return torch.where(per_frame(known, clean), clean, local_mean(clean))
 
 

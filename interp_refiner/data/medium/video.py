@@ -17,15 +17,15 @@ from interp_refiner.data.medium.soft import blurred
 class Video(Medium):
     """Latents ``[c, t, h, w]`` of a codec.
 
-    Where the codec is no true decoder, realism and Frechet distance are those of the latents, there are no scores of
-    pixels, and pictures carry the codec's caveat.
+    If the codec is not a true decoder, realism and Frechet distance are measured on latents, there are no pixel scores,
+    and pictures show the codec's caveat.
 
     Args:
         codec: of the latents.
         spec: of the clips.
 
     Raises:
-        BadValue: clips that are no videos.
+        BadValue: the clips are not videos.
     """
 
     def __init__(self, codec: Codec, spec: ClipSpec):
@@ -64,7 +64,7 @@ class Video(Medium):
     def videos(
         self, versions: Versions, known: Bool[Tensor, " t"], clip: Clip
     ) -> tuple[list[Float[Tensor, "3 _n h w"]], Bool[Tensor, " _n"]]:
-        """Decodes all versions alike, where the codec is, the first setting the colours of a preview."""
+        """Decodes all versions on the codec's device; the first version determines the colours of a preview."""
         latents = [version.to(self.codec.latents_mean.device) for version in versions.values()]
         fitted = self.codec.fitted_to(latents[0])
         videos = [fitted.decode(version)[0].cpu() for version in latents]

@@ -9,13 +9,13 @@ from typing import Any
 
 from interp_refiner.core import BadValue
 
-BESIDE = (".txt", ".caption")  # each is one caption, its lines joined
-FILE, CAPTION = ("file", "video", "file_name"), ("caption", "text")  # as data sets call the two columns
+BESIDE = (".txt", ".caption")  # each file is one caption, its lines joined
+FILE, CAPTION = ("file", "video", "file_name"), ("caption", "text")  # accepted names of the two columns
 ALLOWED = f"a csv or jsonl with {' | '.join(FILE)} and {' | '.join(CAPTION)}"
 
 
 def captions_beside(video: Path) -> tuple[str, ...]:
-    """Those of ``a.txt`` and ``a.caption`` beside ``a.mp4``; raises ValueError naming a file that is no text."""
+    """The captions in ``a.txt`` and ``a.caption`` beside ``a.mp4``; raises ValueError for a file that is not text."""
     found = []
     for file in (video.with_suffix(suffix) for suffix in BESIDE):
         try:
@@ -26,12 +26,12 @@ def captions_beside(video: Path) -> tuple[str, ...]:
 
 
 def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
-    """The captions of every file in a csv or jsonl, in their order.
+    """The captions of every video named in a csv or jsonl table, in the table's order.
 
-    A file may have several: rows of its own, or in jsonl a list.
+    A video may have several captions: several rows, or a list in one jsonl row.
 
     Raises:
-        BadValue: no such file, or a row that is not like this, with its number.
+        BadValue: no such table, or a row without these columns; the message gives its number.
     """
     found: dict[str, list[str]] = {}
     try:
@@ -47,12 +47,12 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def one_line(text: str) -> str:
-    """Words parted by single blanks."""
+    """The words of ``text``, separated by single spaces."""
     return " ".join(text.split())
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:  # Excel begins with a mark
+    with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
         if path.suffix != ".jsonl":
             yield from ({name or "": value or "" for name, value in row.items()} for row in csv.DictReader(file))
             return

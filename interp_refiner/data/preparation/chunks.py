@@ -1,10 +1,11 @@
-"""A data set that is being made: chunks of videos, each of them written whole or not at all.
+"""An unfinished data set: chunks of videos, each written completely or not at all.
 
-    <output>.partial/encode.json        settings, statistics: the same for every process
-    <output>.partial/chunks/00007.json  what became of the videos of chunk 7: there once its shards are
+    <output>.partial/encode.json        settings and statistics, the same for every process
+    <output>.partial/chunks/00007.json  the record of chunk 7, written after its shards
     <output>.partial/train/shard-00007.tar
 
-At the end the records go into ``encode.json``, every split gets its ``dataset.json``, and the folder its own name.
+At the end the records are copied into ``encode.json``, every split gets its ``dataset.json``, and the folder is renamed
+to ``<output>``.
 """
 
 import json
@@ -30,15 +31,15 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Encoded:
-    """What was written.
+    """The result of encoding.
 
     Attributes:
-        clips: of every split.
-        left_out: clips that are not among them for their quality, by reason.
-        skipped: why videos were left out, by their paths below the source.
-        remarks: what was converted or ignored of the others, see :attr:`Film.remarks`.
+        clips: number of clips by split.
+        left_out: number of clips left out for their quality, by reason.
+        skipped: why a video was left out, by its path relative to the source.
+        remarks: what was converted or ignored of the other videos, see :attr:`Film.remarks`.
         still_gap: see :func:`still_gap`.
-        missing: chunks that other processes still work on; the last of them makes the data set whole.
+        missing: chunks that other processes still work on; the process that finishes last completes the data set.
     """
 
     clips: dict[str, int]
@@ -50,7 +51,7 @@ class Encoded:
 
     @classmethod
     def of(cls, state: dict[str, Any], missing: int = 0) -> "Encoded":
-        """What the records in a folder's state say together."""
+        """The sum of all chunk records in a folder's state."""
         chunks = [{"left_out": {}, "remarks": {}} | state["chunks"][number] for number in sorted(state["chunks"])]
         skipped = {name: reason for chunk in chunks for name, reason in sorted(chunk["skipped"].items())}
         remarks = {name: found for chunk in chunks for name, found in sorted(chunk["remarks"].items())}
@@ -63,10 +64,10 @@ class Encoded:
 
 @final
 class Chunks:
-    """The folder of a data set, whole or not.
+    """The folder of a data set, finished or not.
 
     Args:
-        output: of the data set.
+        output: the final folder.
     """
 
     def __init__(self, output: Path):
@@ -75,7 +76,7 @@ class Chunks:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the data set is there, or something else in its place."""
+        """Whether the final folder exists and is not empty (it may hold something else)."""
         return self.output.is_dir() and any(self.output.iterdir())
 
     @property
@@ -83,7 +84,7 @@ class Chunks:
         return (self.partial / SETTINGS_FILE).is_file()
 
     def state(self) -> dict[str, Any]:
-        """What the folder says of itself, with the records of all chunks that are done."""
+        """The saved state, with the records of all finished chunks."""
         folder = self.output if self.is_whole else self.partial
         file = folder / SETTINGS_FILE
         if not file.is_file():
@@ -93,7 +94,7 @@ class Chunks:
         return {**state, "chunks": {int(number): found for number, found in state["chunks"].items()} | records}
 
     def begin(self, state: dict[str, Any]) -> None:
-        """Makes the folder; ``state`` has no chunks."""
+        """Creates the folder; ``state`` has no chunks yet."""
         (self.partial / "chunks").mkdir(parents=True, exist_ok=True)
         _save(self.partial / SETTINGS_FILE, state)
 
@@ -102,18 +103,18 @@ class Chunks:
         return self._record(number).is_file()
 
     def save(self, number: int, record: Record) -> None:
-        """The chunk is done: its shards are there."""
+        """Marks the chunk as done. Call it after its shards are written."""
         _save(self._record(number), record)
 
     def finish(self, metadata: Mapping[str, DatasetMetadata]) -> None:
-        """Makes the data set whole, every folder with its ``metadata``; one that was killed is called again."""
+        """Completes the data set with the ``metadata`` of every folder. It can be called again after a kill."""
         state = self.state()
         chunks, skipped = dict(sorted(state["chunks"].items())), Encoded.of(state).skipped
         write_report(self.partial, [row for chunk in chunks.values() for row in chunk["rows"]], skipped)
         names: defaultdict[str, list[str]] = defaultdict(list)
         for folder in sorted(set().union(*(chunk["clips"] for chunk in chunks.values()))):
             for number, shard in enumerate(sorted((self.partial / folder).glob("shard-*.tar"))):
-                os.rename(shard, shard.with_name(_shard(number)))  # chunks without clips of the folder leave no gap
+                os.rename(shard, shard.with_name(_shard(number)))  # no gaps for chunks without clips in this folder
             count = sum(chunk["clips"].get(folder, 0) for chunk in chunks.values())
             replace(metadata[folder], num_samples=count).save(self.partial / folder)
             split, _, size = folder.partition("/")
@@ -135,14 +136,14 @@ class Chunks:
 
 
 class Made(NamedTuple):
-    """A clip that was encoded, or left out.
+    """A clip that was encoded, or left out for its quality.
 
     Attributes:
-        folder: below the output.
-        key: of the sample.
-        sample: None where the clip is left out.
-        measures: what it looks like.
-        fault: why it is left out; empty where it is not.
+        folder: folder of its shard, relative to the output.
+        key: key of the sample.
+        sample: None if the clip is left out.
+        measures: its quality measures.
+        fault: why it is left out; empty if it is kept.
     """
 
     folder: str
@@ -153,29 +154,29 @@ class Made(NamedTuple):
 
     @property
     def row(self) -> list[Any]:
-        """Of the report's table."""
+        """Its row in the report's table."""
         return [self.key, self.folder, *self.measures, self.fault]
 
 
 @final
 class ChunkWriter:
-    """The shards of one chunk, one a folder, and its record.
+    """Writes the shards of one chunk, one per folder, and makes its record.
 
     Args:
-        root: of the folders.
-        number: of the chunk.
-        metadata: of the samples, by folder.
+        root: parent of the folders.
+        number: number of the chunk.
+        metadata: metadata of the samples, by folder.
     """
 
     def __init__(self, root: Path, number: int, metadata: Mapping[str, DatasetMetadata]):
         self.root, self.number, self.metadata = root, number, metadata
         self.shards: dict[str, ShardWriter] = {}
         self.marks: dict[str, tuple[int, int]] = {}
-        self.rows: list[list[Any]] = []  # of the video at hand
+        self.rows: list[list[Any]] = []  # of the current video
         self.record: Record = {"clips": {}, "left_out": {}, "skipped": {}, "remarks": {}, "rows": []}
 
     def take(self, items: Sequence[tuple[Video, Made | Done]]) -> None:
-        """Writes clips; a video that ends with a fault takes its own back."""
+        """Writes clips. If a video ends with a fault, its clips are removed again."""
         for video, item in items:
             if isinstance(item, Done):
                 self._end(video, item)
@@ -185,7 +186,7 @@ class ChunkWriter:
                     self._shard(item.folder).add(item.sample)
 
     def close(self) -> Record:
-        """The shards are on the disk under their names; returns the record."""
+        """Closes the shards and gives them their final names; returns the record."""
         for folder, shard in self.shards.items():
             shard.close()
             if shard.added:
@@ -216,8 +217,8 @@ class ChunkWriter:
 
 
 def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:
-    """Chunks of ``size`` videos in an order drawn from their keys: the same for every process, with long and short ones
-    in each."""
+    """Chunks of ``size`` videos in an order hashed from their keys: the same for every process, and a mix of long and
+    short videos in each."""
     ordered = sorted(videos, key=lambda video: derived_seed("chunk", video.key))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 

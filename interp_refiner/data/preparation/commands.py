@@ -1,4 +1,4 @@
-"""Data sets that are made and checked: what each command of ``interp_refiner.prepare`` does."""
+"""The commands of ``interp_refiner.prepare``, which make and check data sets."""
 
 import json
 import shlex
@@ -59,7 +59,7 @@ class AnchorSettings(Settings):
     """Top-level values of ``conf/prepare/anchors.yaml``.
 
     Attributes:
-        checkpoint: of a generator of keyframes, where one makes the anchors.
+        checkpoint: checkpoint of the keyframe generator, if one makes the anchors.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
@@ -94,7 +94,7 @@ class EmbedSettings(Settings):
 
 
 def cut_clip(cfg: DictConfig) -> None:
-    """One clip of Wan latents, cut into windows."""
+    """Cuts one clip of Wan latents into windows."""
     source, output = Path(cfg.source).expanduser(), writable("output", Path(cfg.output).expanduser())
     if not source.is_file():
         raise BadValue("source", source, "a tensor file of one clip: no such file")
@@ -112,14 +112,14 @@ def cut_clip(cfg: DictConfig) -> None:
 
 
 def write_shapes(cfg: DictConfig) -> None:
-    """The embedded moving-shapes clips."""
+    """Writes the embedded moving-shapes clips."""
     output = writable_folder("output", Path(cfg.output).expanduser())
     build(cfg.writer).write(output)
     tell(output)
 
 
 def encode_videos(cfg: DictConfig) -> None:
-    """A folder of videos with captions, encoded."""
+    """Encodes a folder of videos with captions."""
     process = Process.here(cfg.rank, cfg.world_size)
     process.take_gpu()
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
@@ -134,7 +134,7 @@ def encode_videos(cfg: DictConfig) -> None:
         raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
     console = terminal()
     if encoded.missing:
-        said = f"{process} is done, {encoded.missing} chunks of others are not; whoever is last makes {output}"
+        said = f"{process} is done; unfinished chunks of others: {encoded.missing}; the last process completes {output}"
         console.print(said, soft_wrap=True)
         return
     for name, reason in encoded.skipped.items():
@@ -156,7 +156,7 @@ def encode_videos(cfg: DictConfig) -> None:
 
 
 def grouped(remarks: dict[str, list[str]]) -> dict[str, list[str]]:
-    """The names of the videos that a remark is made of, for every remark."""
+    """The names of the videos that have a remark, by remark."""
     names: dict[str, list[str]] = {}
     for name, said in remarks.items():
         for remark in said:
@@ -165,7 +165,7 @@ def grouped(remarks: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def embed_prompts(cfg: DictConfig) -> None:
-    """Prompts as tensor files."""
+    """Writes prompt embeddings as tensor files."""
     output = writable_folder("output", Path(cfg.output).expanduser())
     lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
     prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
@@ -175,12 +175,12 @@ def embed_prompts(cfg: DictConfig) -> None:
     encoder = build(cfg.text)
     missing = embed(encoder, prompts, output, process)
     shape = [encoder.length, encoder.dim]
-    others = f", {missing} of other processes missing" if missing else ""
+    others = f", other processes still make {missing}" if missing else ""
     terminal().print(f"{output}: {len(prompts)} embeddings {shape}{others}", soft_wrap=True)
 
 
 def prompt_lines(file: Path) -> list[str]:
-    """The lines of a text file; raises :class:`BadValue` where it is none."""
+    """The lines of a text file; raises :class:`BadValue` if it is not one."""
     try:
         return file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -200,7 +200,7 @@ class VerifySettings(Settings):
 
 
 def verify_folders(cfg: DictConfig) -> None:
-    """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
+    """Checks a data set for damage; the exit code is 0 for clean, 1 for damaged."""
     stores = build(cfg.stores)
     folders = {"": cfg.root, **{split: inside(cfg.root, split) for split in cfg.splits}}
     sizes = {split: bucket_names(stores.open(folder)) for split, folder in folders.items()}
@@ -230,7 +230,7 @@ def verify_folders(cfg: DictConfig) -> None:
 
 
 def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
-    """Those of one split, or of all; damage is left out and reported."""
+    """The anchors of one split, or of all if they are not split; damaged ones are left out and reported."""
     own = root / split
     return AnchorShards(own if holds_shards(own) else root, None, clips, checksums=True, on_bad_sample="skip")
 
@@ -267,9 +267,9 @@ def make_anchors(cfg: DictConfig, source: AnchorSource) -> None:
 
 
 def training_command(overrides: list[str], root: Path, partial: bool) -> str:
-    """The command that trains on the anchors in ``root``, on the data that ``overrides`` chose to make them for.
+    """The command that trains with the anchors in ``root``, on the data set that ``overrides`` selected.
 
-    Where they are ``partial``, validation has to show true keyframes beside them, and the command says so.
+    ``partial`` anchors do not cover every keyframe, so the command allows true keyframes for the rest in validation.
     """
     kept = [o for o in overrides if o.startswith(("data", "paths.")) and not o.startswith("data.anchors.")]
     found = [f"data.anchors.root={root}", "data.anchors.source=null"]

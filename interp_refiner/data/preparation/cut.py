@@ -1,4 +1,4 @@
-"""How a video is cut into clips, frame by frame: what is held in memory does not grow with its length."""
+"""Cuts a video into clips, frame by frame; memory does not grow with the video's length."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -34,11 +34,12 @@ ASPECTS = (16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width over height of automatic 
 class Cut:
     """How videos become clips.
 
-    A video is brought to one size and one rate; shots are told apart by jumps between frames; every shot is cut into
-    windows, the last ones flush with its end. Held-out clips overlap no more than that needs.
+    A video is resized to one size and resampled to one rate. A large difference between two frames begins a new shot.
+    Every shot is cut into windows; the last window ends with the shot. Held-out clips overlap only where this last
+    window requires it.
 
     With buckets, clips have several sizes. A video gets the height and width nearest to its own aspect: portrait stays
-    portrait. A shot gets the longest clip that fits into it. Training clips overlap no more than held-out ones.
+    portrait. A shot gets the longest clip that fits into it. Training clips then overlap as little as held-out clips.
     ``frame_size`` and ``stride`` are ignored.
 
     Attributes:
@@ -46,14 +47,14 @@ class Cut:
         size: (frames, height, width) of a clip, in pixels.
         stride: (frames, height, width) from training clip to training clip, in pixels.
         fps: frames a second; None takes every frame.
-        shot_change: mean absolute difference of two frames, in 0..1, above which a new shot begins; None: never.
+        shot_change: a new shot begins where the mean absolute difference of two frames (0..1) is larger; None: never.
         held_out_videos: share of the videos that are held out, chosen by their keys.
-        held_out_end: share of the frames of every other video that is held out, at its end.
-        max_frames: read of a video; None for all.
-        incomplete: ``skip`` a video that was cut off or that has damaged frames, or ``use`` what there is.
+        held_out_end: share of every other video's frames that is held out, at its end.
+        max_frames: frames to read of a video; None for all.
+        incomplete: ``skip`` a video that is truncated or has damaged frames, or ``use`` the frames that exist.
         buckets: sizes of clips in place of ``size``; ``auto`` for clips of its length and area in the aspects 16:9,
             4:3, 1:1, 3:4 and 9:16; None for one size.
-        divisor: of heights and widths of automatic buckets.
+        divisor: heights and widths of automatic buckets are divisible by it.
 
     Raises:
         BadValue: sizes that do not fit, or shares outside 0..1.
@@ -113,22 +114,22 @@ class Cut:
 
     @property
     def least_frames(self) -> int:
-        """Of the shortest clips."""
+        """The number of frames of the shortest clip size."""
         return min(frames for frames, _, _ in self.sizes)
 
     def folder(self, split: str, size: Size) -> str:
-        """Where clips of a size lie, below the output."""
+        """The folder for clips of a size, relative to the output."""
         return split if self.buckets is None else f"{split}/{'x'.join(map(str, size))}"
 
     def describe(self) -> dict[str, Any]:
-        """Its settings; without those of buckets where there are none."""
+        """The settings; without buckets, their settings are left out."""
         described = asdict(self)
         if self.buckets is None:
             del described["buckets"], described["divisor"]
         return described
 
     def frame_shape(self, height: int | float, width: int | float) -> tuple[int, int]:
-        """The height and width that frames of a video are scaled to cover: nearest in aspect, the largest on ties."""
+        """The height and width that a video's frames are scaled to cover: nearest in aspect, on ties the largest."""
         if self.buckets is None:
             return self.frame_size[0], self.frame_size[1]
         shapes = {(rows, columns) for _, rows, columns in self.sizes}
@@ -136,23 +137,23 @@ class Cut:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Of the files that clips are cut from: videos, and where a clip is one frame, pictures."""
+        """Suffixes of the accepted files: videos, and pictures if a clip has one frame."""
         return (*VIDEO_SUFFIXES, *(PICTURE_SUFFIXES if self.least_frames == 1 else ()))
 
     def is_held_out(self, video: Video) -> bool:
-        """Whether the whole video is."""
+        """Whether the whole video is held out."""
         return derived_seed("held out", video.key) / 2**63 < self.held_out_videos
 
     def read(self, video: Video, remarks: list[str]) -> Iterator[Piece]:
-        """The clips of a video, as it is decoded.
+        """Yields the clips of a video while decoding it.
 
         Args:
-            video: what is read.
-            remarks: gets :attr:`Film.remarks` when the last clip has been taken.
+            video: the video to read.
+            remarks: extended by :attr:`Film.remarks` after the last clip.
 
         Raises:
-            UnreadableVideo: no video, or one that is faulty, incomplete or too short for a clip. It may come after some
-                clips, which must be discarded then.
+            UnreadableVideo: not a video, or one that is faulty, incomplete or too short. This may be raised after some
+                clips; the caller must discard them.
         """
         if video.fault:
             raise UnreadableVideo(video.fault)
@@ -169,7 +170,7 @@ class Cut:
             raise UnreadableVideo(f"no shot has the {self.least_frames} frames of a clip ({counted.count} in all)")
 
     def clips(self, frames: Iterable[Frame], first_held_out: int | None = None) -> Iterator[Piece]:
-        """The clips of a video's frames, shot after shot; none crosses from training into what is held out."""
+        """The clips of a video's frames, shot after shot; no clip has both training and held-out frames."""
         shot: Shot | None = None
         before: Float[np.ndarray, "y x"] | None = None
         for number, frame in enumerate(frames):
@@ -209,7 +210,7 @@ class Cut:
 
 
 class _Counted:
-    """An iterable that says how much of it was taken."""
+    """An iterable that counts the items taken."""
 
     def __init__(self, frames: Iterable[Frame]):
         self.frames, self.count = frames, 0
@@ -221,7 +222,7 @@ class _Counted:
 
 
 def _grey(frame: Frame) -> Float[np.ndarray, "y x"]:
-    """Every other pixel, in 0..1."""
+    """Grey in 0..1, of every other row and column."""
     return frame[::2, ::2].mean(2, dtype=np.float32) / 255
 
 
@@ -230,10 +231,10 @@ def _distance(a: Float[np.ndarray, "y x"], b: Float[np.ndarray, "y x"]) -> float
 
 
 def automatic_buckets(frames: int, area: int, divisor: int) -> list[Size]:
-    """Clips of one length and about one area in several aspects, heights and widths divisible by a number.
+    """Clip sizes of one length and about one area in several aspects; ``divisor`` divides heights and widths.
 
     Raises:
-        BadValue: a divisor that leaves nothing of the area.
+        BadValue: a divisor too large for the area.
     """
     sizes = []
     for aspect in ASPECTS:
@@ -250,5 +251,5 @@ def _size(numbers: Sequence[int]) -> Size:
 
 
 def as_videos(clips: Sequence[Pixels], device: torch.device | str = "cpu") -> Float[Tensor, "b c t h w"]:
-    """RGB in 0..1, on a device; the copies are of bytes."""
+    """RGB in 0..1, on a device; the clips are copied there as bytes."""
     return torch.stack([clip.to(device, non_blocking=True) for clip in clips]).float().div_(255)

@@ -14,11 +14,11 @@ from interp_refiner.data.preparation.quality import Measures, measured
 from interp_refiner.data.preparation.shot import Piece
 from interp_refiner.data.preparation.videos import Video
 
-AHEAD = 2  # clips of a video that wait to be taken
+AHEAD = 2  # decoded clips per video that may wait for the consumer
 
 
 class Shown(NamedTuple):
-    """A clip of a video, with what it looks like."""
+    """A clip of a video with its quality measures."""
 
     piece: Piece
     measures: Measures
@@ -28,7 +28,7 @@ class Done(NamedTuple):
     """The end of a video.
 
     Attributes:
-        fault: why its clips are of no use; empty where they are.
+        fault: why its clips must be discarded; empty if they are good.
         remarks: see :attr:`Film.remarks`.
     """
 
@@ -37,9 +37,9 @@ class Done(NamedTuple):
 
 
 def decoded(cut: Cut, videos: Sequence[Video], threads: int) -> Generator[tuple[Video, Shown | Done]]:
-    """The clips of every video in turn, then its end; ``threads`` videos are decoded at the same time.
+    """Yields the clips of one video after the other, each followed by :class:`Done`; decodes ``threads`` at a time.
 
-    Memory holds a few clips a thread, however long the videos are. Close the iterator to stop early.
+    Memory holds a few clips per thread, however long the videos are. Close the iterator to stop early.
     """
     waiting, ahead = iter(videos), deque[_Stream]()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
@@ -58,7 +58,7 @@ def decoded(cut: Cut, videos: Sequence[Video], threads: int) -> Generator[tuple[
 
 
 class _Stream:
-    """One video from the thread that decodes it to the one that takes its clips."""
+    """Passes the clips of one video from the decoding thread to the consumer."""
 
     def __init__(self, cut: Cut, video: Video):
         self.cut, self.video, self.stopped = cut, video, False

@@ -1,4 +1,4 @@
-"""Prompts become tensor files, by any number of processes."""
+"""Writes prompt embeddings as tensor files, with any number of processes."""
 
 import json
 import os
@@ -19,12 +19,12 @@ ABOUT = "prompts.json"
 
 
 def embed(encoder: TextEncoder, prompts: Mapping[str, str], output: Path, process: Process | None = None) -> int:
-    """Writes ``<output>/<name>.pt``, ``[L, D]``, of this process's share of ``prompts``, and ``prompts.json``.
+    """Writes ``<output>/<name>.pt``, ``[L, D]``, for this process's share of ``prompts``, and ``prompts.json``.
 
-    Files that are there are not made again. So that nothing mixes, ``prompts.json`` is written first.
+    Existing files are kept. ``prompts.json`` is written first, so that no run with other prompts adds to the folder.
 
     Returns:
-        How many of all files are missing still: other processes work on them.
+        The number of files that other processes have not written yet.
 
     Raises:
         BadValue: ``output`` holds embeddings of other prompts or another encoder, or another run is at work in it.
@@ -46,7 +46,7 @@ def embed(encoder: TextEncoder, prompts: Mapping[str, str], output: Path, proces
 
 
 def _begin(file: Path, about: dict[str, Any]) -> None:
-    """Says what the folder holds; raises :class:`BadValue` where it holds something else."""
+    """Writes ``prompts.json``; raises :class:`BadValue` if the folder holds something else."""
     if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8"))) != about:
         other = difference(found, about).partition(", ")[0]
         raise BadValue("output", file.parent, f"a new folder, or one of the same prompts and encoder ({other})")

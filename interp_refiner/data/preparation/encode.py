@@ -1,4 +1,4 @@
-"""A folder of videos becomes a data set, by any number of processes, and goes on where it was stopped."""
+"""Encodes a folder of videos as a data set, with any number of processes; a stopped run can be continued."""
 
 import logging
 import sys
@@ -31,8 +31,8 @@ from interp_refiner.data.text import TextEncoder
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # of a folder that is not whole: which videos are in which chunk
-STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64  # that mean and deviation are estimated from: videos, clips of each
+FORMAT = 2  # version of an unfinished folder: how videos are assigned to chunks
+STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64  # mean and deviation are estimated from so many videos, so many clips each
 Item = tuple[Video, Shown | Done]
 
 
@@ -40,17 +40,16 @@ Item = tuple[Video, Shown | Done]
 class VideoEncoder:
     """Writes ``<output>/train`` and ``<output>/val`` as Wan-synth shards.
 
-    Videos are dealt to chunks by a hash of their keys, and chunks to processes by their numbers. A chunk becomes one
-    shard a split and a record (:mod:`~interp_refiner.data.preparation.chunks`); so the shards are the same, byte for
-    byte, for any number of processes, and a run that was stopped goes on behind its last whole chunk, with any number
-    again. Whichever process finishes last makes the data set whole. A video that cannot be read is named, counted and
-    left out.
+    A hash of its key assigns a video to a chunk; its number assigns a chunk to a process. A chunk becomes one shard per
+    split and a record (:mod:`~interp_refiner.data.preparation.chunks`). So the shards are the same, byte for byte, for
+    any number of processes, and a stopped run continues after its last finished chunk, again with any number. The
+    process that finishes last completes the data set. A video that cannot be read is named, counted and left out.
 
-    Videos are decoded by threads, clip by clip, encoded in batches, and written by a thread of its own: memory does not
-    grow with their length.
+    Threads decode the videos clip by clip, clips are encoded in batches, and a separate thread writes them: memory does
+    not grow with the length of the videos.
 
     Args:
-        codec: makes the latents, where it is; one without statistics gets those of the training clips.
+        codec: makes the latents, on its own device. A codec without statistics gets those of the training clips.
         text: makes the prompt embeddings.
         cut: how videos become clips.
         quality: which clips are left out; None for none.
@@ -91,12 +90,12 @@ class VideoEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """Of the codec, the text encoder, the cut and what is left out."""
+        """A hash of the settings: codec, text encoder, cut and quality thresholds."""
         return fingerprint(self.settings)
 
     @torch.no_grad()
     def write(self, videos: Sequence[Video], output: Path, process: Process | None = None) -> Encoded:
-        """Encodes this process's share of ``videos``; returns at once where ``output`` holds them already.
+        """Encodes this process's share of ``videos``; returns at once if ``output`` holds them already.
 
         Raises:
             BadValue: ``output`` holds something else, another run is at work in it, or a split would be empty.
@@ -123,7 +122,7 @@ class VideoEncoder:
                 return self._finish(chunks, source, len(parts))
 
     def _check_splits(self, videos: Sequence[Video]) -> None:
-        """Refuses shares of which the names of the videos tell already that a split stays empty."""
+        """Refuses ``held_out_videos`` if the videos' keys alone show that a split would stay empty."""
         held_out = sum(self.cut.is_held_out(video) for video in videos)
         if held_out == len(videos):
             self._refuse_empty(["train"])
@@ -131,13 +130,13 @@ class VideoEncoder:
             self._refuse_empty(["val"])
 
     def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None, left_out: int = 0) -> None:
-        allowed = f"shares that leave clips for train and val, {' and '.join(splits)} would be empty"
+        allowed = f"a share that leaves clips for train and val; {' and '.join(splits)} would be empty"
         allowed += f"; {left_out} clips are left out for their quality" if left_out else ""
         allowed += f" (delete {folder} before another try)" if folder else ""
         raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
 
     def _begin(self, chunks: Chunks, source: str, videos: Sequence[Video]) -> None:
-        """An empty folder, with the statistics that every clip is normalised by."""
+        """Begins the folder: computes the statistics that normalise every clip, and saves the settings."""
         self._check_splits(videos)
         statistics = self._statistics(videos)
         self.codec.set_statistics(*statistics)
@@ -154,7 +153,7 @@ class VideoEncoder:
         chunks.begin(state)
 
     def _checked(self, chunks: Chunks, source: str) -> dict[str, Any]:
-        """What the folder says about itself; refuses one of other settings or other videos."""
+        """The folder's saved state; refuses a folder of other settings or other videos."""
         state = chunks.state()
         folder = chunks.output if chunks.is_whole else chunks.partial
         for name, wanted in (("fingerprint", self.fingerprint), ("source", source)):
@@ -163,14 +162,14 @@ class VideoEncoder:
                 what = f"an empty folder or clips of {name} {wanted}, it holds {name} {found} ({other})"
                 raise BadValue("output", folder, what)
         if not chunks.is_whole and state.get("format") != FORMAT:
-            raise BadValue("output", folder, "clips that this version began (delete the folder)")
+            raise BadValue("output", folder, "a folder that this version began (delete this one)")
         if not chunks.is_whole and (before := state["videos_per_shard"]) != self.videos_per_shard:
             allowed = f"{before}, with which {folder} was begun (or delete that folder)"
             raise BadValue("videos_per_shard", self.videos_per_shard, allowed)
         return state
 
     def _statistics(self, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of every channel: the codec's own, or of the training clips of some videos."""
+        """Mean and standard deviation of every channel: the codec's own, else estimated from some training clips."""
         if self.codec.has_statistics:
             return self.codec.latents_mean.tolist(), self.codec.latents_std.tolist()
         total = torch.zeros(self.codec.latent_channels, 3, dtype=torch.float64)
@@ -187,7 +186,7 @@ class VideoEncoder:
         return mean.tolist(), (total[:, 2] / total[:, 0] - mean.square()).clamp(min=1e-12).sqrt().tolist()
 
     def _still_gap(self, videos: Sequence[Video]) -> dict[str, list[float]]:
-        """Distance of stills from the first clip's own latents, by mode of encoding and latent frame."""
+        """:func:`still_gap` of the first clip, by mode of encoding and latent frame."""
         faults: dict[str, str] = {}
         with closing(self._clips(videos, faults)) as clips:
             if (first := next(clips, None)) is None:
@@ -196,7 +195,7 @@ class VideoEncoder:
         return {mode: [round(value, 4) for value in distance.tolist()] for mode, distance in gap.items()}
 
     def _clips(self, videos: Sequence[Video], faults: dict[str, str]) -> Generator[tuple[str, Pixels]]:
-        """(split, clip) of some videos; notes the ``faults`` of videos."""
+        """Yields (split, clip) of some videos; adds unreadable videos to ``faults``."""
         with closing(decoded(self.cut, videos, self.threads)) as items:
             for video, item in items:
                 if isinstance(item, Shown):
@@ -206,11 +205,11 @@ class VideoEncoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the codec is."""
+        """The codec's device."""
         return self.codec.latents_mean.device
 
     def _encode_all(self, chunks: Chunks, parts: dict[int, list[Video]]) -> None:
-        """Encodes the chunks of this process that are not done."""
+        """Encodes this process's unfinished chunks."""
         left = {number: videos for number, videos in parts.items() if not chunks.is_done(number)}
         whole, missing = (sum(map(len, some.values())) for some in (parts, left))
         with tqdm(total=whole, initial=whole - missing, desc="videos", unit="video", mininterval=_interval()) as bar:
@@ -235,7 +234,7 @@ class VideoEncoder:
         return writer.close()
 
     def _encoded(self, batch: Sequence[Item]) -> Iterator[tuple[Video, Made | Done]]:
-        """The items of a batch in their order, with the latents of the clips that are not left out."""
+        """The items of a batch in order, with latents for the clips that pass the quality thresholds."""
         faults = {
             row: self.quality.fault(item.measures) for row, (_, item) in enumerate(batch) if isinstance(item, Shown)
         }
@@ -256,19 +255,19 @@ class VideoEncoder:
             yield video, Made(self.cut.folder(piece.split, piece.size), key, sample, item.measures, faults[row])
 
     def _embedding(self, video: Video) -> Float[Tensor, "*m l d"]:
-        """Of its captions; zeros beyond them where others have more."""
+        """The embeddings of its captions, padded with zeros to the largest number of captions."""
         if self._embedded is None or self._embedded[0] != video:
             embedded = self.text.encode(video.captions or [""]).float().cpu()
             padding = embedded.new_zeros(self.num_captions - len(embedded), *embedded.shape[1:])
             self._embedded = video, torch.cat([embedded, padding]) if self.num_captions > 1 else embedded[0]
         return self._embedded[1]
 
-    _embedded: tuple[Video, Tensor] | None = None  # of the last video
+    _embedded: tuple[Video, Tensor] | None = None  # embeddings of the last video
 
     def _metadata(
         self, statistics: Sequence[list[float]] | None, made_by: dict[str, Any] | None
     ) -> dict[str, DatasetMetadata]:
-        """By folder."""
+        """The metadata of every folder of shards, by the folder's name."""
         mean, std = statistics or (None, None)
 
         def of(size: Size) -> DatasetMetadata:
@@ -288,7 +287,7 @@ class VideoEncoder:
         return {self.cut.folder(split, size): of(size) for split in SPLITS for size in self.cut.sizes}
 
     def _finish(self, chunks: Chunks, source: str, num_chunks: int) -> Encoded:
-        """Makes the data set whole once every chunk is done. The caller holds the lock."""
+        """Completes the data set if every chunk is done. The caller holds the lock."""
         state = self._checked(chunks, source)
         encoded = Encoded.of(state, num_chunks - len(state["chunks"]))
         if chunks.is_whole or encoded.missing:
@@ -303,13 +302,13 @@ class VideoEncoder:
 
 
 def moments(raw: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "c 3"]:
-    """Count, sum and sum of squares of every channel; sums over clips give mean and deviation."""
+    """Count, sum and sum of squares of every channel. Summed over clips they give mean and standard deviation."""
     values = raw.double().squeeze(0).flatten(1)
     return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)], 1)
 
 
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
-    """Items in their order, up to ``size`` clips at a time."""
+    """Lists of consecutive items with up to ``size`` clips each."""
     batch: list[Item] = []
     clips = 0
     for item in items:
@@ -333,7 +332,7 @@ def _tell(video: Video, done: Done, bar: "tqdm[Any]") -> None:
 
 
 def _interval() -> float:
-    """Seconds between two states of a progress bar: a log file gets few of them."""
+    """Seconds between two updates of a progress bar; a log file gets fewer."""
     return 0.2 if sys.stderr.isatty() else 10.0
 
 

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, and what keeps two runs out of one folder."""
+"""The rank of this process among several, and the locks that keep two runs out of one folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from interp_refiner.core import BadValue
 
-STARTERS = (  # what torchrun, srun and submitit's local launcher say: rank, processes, rank on this machine
+STARTERS = (  # variables of torchrun, srun and submitit's local launcher: rank, world size, rank on this machine
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
     ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID"),
     ("SUBMITIT_LOCAL_GLOBALID", "SUBMITIT_LOCAL_NTASKS", "SUBMITIT_LOCAL_LOCALID"),
@@ -24,8 +24,8 @@ class Process:
 
     Attributes:
         rank: 0 to ``world_size - 1``.
-        world_size: processes.
-        local_rank: among those of this machine, each of which has a GPU of its own.
+        world_size: number of processes.
+        local_rank: rank among the processes of this machine; each of them has its own GPU.
     """
 
     rank: int = 0
@@ -42,14 +42,14 @@ class Process:
     def here(
         cls, rank: int | None = None, world_size: int | None = None, environment: Mapping[str, str] = os.environ
     ) -> "Process":
-        """This process: as the settings say, else as torchrun, srun or submitit say, else the only one.
+        """This process: by the settings if given, else by torchrun, srun or submitit, else the only one.
 
         Raises:
-            BadValue: one setting without the other, or a rank that is none of the processes'.
+            BadValue: only one of the two settings is given, or ``rank`` is not below ``world_size``.
         """
         if (rank is None) != (world_size is None):
             name, missing = ("rank", "world_size") if world_size is None else ("world_size", "rank")
-            raise BadValue(name, rank if world_size is None else world_size, f"{missing}=<number> beside it")
+            raise BadValue(name, rank if world_size is None else world_size, f"{missing}=<number>, too")
         if rank is not None and world_size is not None:
             return cls(rank, world_size, rank)
         for names in STARTERS:
@@ -61,26 +61,26 @@ class Process:
         return f"process {self.rank} of {self.world_size}"
 
     def share(self, count: int) -> range:
-        """Which of ``count`` pieces of work are this process's."""
+        """The indices, out of ``count`` pieces of work, that this process does."""
         return range(self.rank, count, self.world_size)
 
     def take_gpu(self) -> None:
-        """Makes ``cuda`` mean this process's own GPU, where the machine has any."""
+        """Makes this process's own GPU the default ``cuda`` device, if the machine has GPUs."""
         if torch.cuda.is_available():
             torch.cuda.set_device(self.local_rank % torch.cuda.device_count())
 
     @contextmanager
     def claims(self, folder: Path, shown: Path) -> Iterator[None]:
-        """Works in a folder alone or beside the other processes of its own run. The caller holds the folder's lock.
+        """Claims a folder for this process of this run. The caller holds the folder's lock.
 
         A killed process releases its claim.
 
         Args:
-            folder: where the files stand that say who is at work.
-            shown: what the message calls it.
+            folder: holds one lock file per working process.
+            shown: the folder's name in messages.
 
         Raises:
-            BadValue: this process is at work in the folder already, or a run of another number of processes is.
+            BadValue: a process of this rank, or a run with another number of processes, works in the folder already.
         """
         own = folder / f".{self.rank}-of-{self.world_size}.lock"
         mates = {folder / f".{rank}-of-{self.world_size}.lock" for rank in range(self.world_size)} - {own}
@@ -92,6 +92,6 @@ class Process:
                     except Timeout:
                         who = "process {} of {}".format(*file.name[1:-5].split("-of-"))
                         raise BadValue(
-                            "output", shown, f"a folder that no other run writes to: {who} is at work"
+                            "output", shown, f"a folder that no other run writes to: {who} is writing to it"
                         ) from None
             yield

@@ -1,4 +1,4 @@
-"""What a clip looks like in four numbers, and which clips are left out for them."""
+"""Four quality measures of a clip, and the thresholds that leave clips out."""
 
 from dataclasses import dataclass
 from math import inf
@@ -12,13 +12,13 @@ from interp_refiner.core import BadValue
 
 
 class Measures(NamedTuple):
-    """Of one clip; grey ``g`` in 0..1, differences ``d_f = mean |g_f - g_(f-1)|``.
+    """Quality of one clip, from grey ``g`` in 0..1 and frame differences ``d_f = mean |g_f - g_(f-1)|``.
 
     Attributes:
         brightness: mean of g.
         motion: mean of d.
         sharpness: variance of the Laplacian of 255 g (Pech-Pacheco et al. 2000), mean over first, middle, last frame.
-        jump: largest of d less their median: a cut inside the clip stands out.
+        jump: max of d minus median of d; large if there is a cut inside the clip.
     """
 
     brightness: float
@@ -38,28 +38,28 @@ def measured(clip: UInt8[Tensor, "3 t h w"]) -> Measures:
 
 
 def grey(pixels: UInt8[Tensor, "3 t h w"]) -> Float[Tensor, "t h w"]:
-    """The mean of the colours, in 0..1."""
+    """The mean of red, green and blue, in 0..1."""
     return pixels.float().mean(0) / 255
 
 
 def laplacian(g: Float[Tensor, "t h w"]) -> Float[Tensor, "t y x"]:
-    """Sum of the four neighbours less four times the pixel, without the border."""
+    """The sum of the four neighbours minus four times the pixel, without the border."""
     middle = g[:, 1:-1, 1:-1]
     return g[:, :-2, 1:-1] + g[:, 2:, 1:-1] + g[:, 1:-1, :-2] + g[:, 1:-1, 2:] - 4 * middle
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Which clips are left out. None leaves none out; see :class:`Measures` for the units.
+    """Thresholds that leave clips out; None turns one off. See :class:`Measures` for the units.
 
     Attributes:
-        brightness: a clip below is too dark.
-        motion: a clip below is static. A picture has no motion, so any threshold above 0 leaves pictures out.
-        sharpness: a clip below is blurred.
-        jump: a clip above has a cut inside.
+        brightness: a clip below it is too dark.
+        motion: a clip below it is static. A picture has no motion, so any threshold above 0 leaves pictures out.
+        sharpness: a clip below it is blurred.
+        jump: a clip above it has a cut inside.
 
     Raises:
-        BadValue: a threshold below 0, or one of 0..1 above.
+        BadValue: a threshold below 0, or above 1 (sharpness has no upper limit).
     """
 
     brightness: float | None = None
@@ -75,7 +75,7 @@ class Quality:
                 raise BadValue(name, value, allowed)
 
     def fault(self, found: Measures) -> str:
-        """Why a clip is left out; empty where it is not."""
+        """Why a clip is left out; empty if it is kept."""
         for name, why in (("brightness", "too dark"), ("motion", "static"), ("sharpness", "blurred")):
             if (least := getattr(self, name)) is not None and getattr(found, name) < least:
                 return why

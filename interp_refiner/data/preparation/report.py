@@ -1,4 +1,4 @@
-"""What is told of a data set that was made: a table of its clips, and a page."""
+"""The report on an encoded data set: a table of its clips and a page of histograms."""
 
 import csv
 import os
@@ -13,7 +13,7 @@ from interp_refiner.data.preparation.quality import Measures
 
 TABLE, PAGE = "clips.csv", "report.md"
 COLUMNS = ("key", "folder", *Measures._fields, "left_out")
-BINS, BAR = 10, 40  # rows of a histogram; letters of its longest bar
+BINS, BAR = 10, 40  # rows of a histogram; characters of its longest bar
 UNITS = {
     "brightness": "mean grey, 0 to 1",
     "motion": "mean difference of neighbouring frames, 0 to 1",
@@ -23,7 +23,7 @@ UNITS = {
 
 
 def write_report(folder: Path, rows: Sequence[Sequence[Any]], skipped: dict[str, str]) -> None:
-    """Writes ``clips.csv``, a row of :data:`COLUMNS` a clip, and ``report.md`` with what it shows."""
+    """Writes ``clips.csv``, one row of :data:`COLUMNS` per clip, and ``report.md``, its summary."""
     with open(folder / f".{TABLE}", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     os.replace(folder / f".{TABLE}", folder / TABLE)
@@ -31,7 +31,7 @@ def write_report(folder: Path, rows: Sequence[Sequence[Any]], skipped: dict[str,
 
 
 def page(rows: Sequence[Sequence[Any]], skipped: dict[str, str]) -> str:
-    """Counts, and a histogram of every measure over all clips, those that were left out among them."""
+    """Counts, and a histogram of every measure over all clips, including those that were left out."""
     left_out = counted(rows)
     kept = Counter(folder for _, folder, *_, fault in rows if not fault)
     lines = ["# Clips", "", "| folder | clips |", "|---|---|", *(f"| {name} | {kept[name]} |" for name in sorted(kept))]
@@ -45,12 +45,12 @@ def page(rows: Sequence[Sequence[Any]], skipped: dict[str, str]) -> str:
 
 
 def counted(rows: Iterable[Sequence[Any]]) -> dict[str, int]:
-    """How many clips are left out, by reason, most first."""
+    """The number of clips that were left out, by reason, the most frequent reason first."""
     return dict(Counter(row[-1] for row in rows if row[-1]).most_common())
 
 
 def histogram(values: Sequence[float]) -> list[str]:
-    """Lines of from, to, count and a bar; the bins are even between the 1st and the 99th percentile."""
+    """One line per bin: from, to, count, bar. The bins have equal widths between the 1st and 99th percentile."""
     if not values:
         return []
     numbers = np.asarray(values, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The clips of one shot, frame by frame: only the frames that later clips need are held."""
+"""Cuts one shot into clips, frame by frame; only the frames that later clips need stay in memory."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ class Piece(NamedTuple):
 
     Attributes:
         split: ``train`` or ``val``.
-        corner: (frame, row, column) of its first pixel in the video as it was scaled.
-        pixels: of the clip.
+        corner: (frame, row, column) of its first pixel in the scaled video.
+        pixels: the clip's pixels.
     """
 
     split: str
@@ -38,29 +38,29 @@ class Piece(NamedTuple):
 
 @final
 class Shot:
-    """The frames of one shot that its later clips need: at most as many as the longest clip has, and one step.
+    """Cuts one shot into clips. It holds at most the frames of the longest clip plus one stride.
 
-    Clips begin every ``stride`` frames; the last one is flush with the end of the shot. Where a shot is too short for
-    the longest clip, it is cut into the longest that fits.
+    A clip begins every ``stride`` frames; the last clip ends with the shot. A shot that is too short for the longest
+    clip size is cut into clips of the longest size that fits.
 
     Args:
-        split: of the clips.
-        first: frame of the video.
-        sizes: of clips, each with its stride, all of one height and width.
+        split: ``train`` or ``val``.
+        first: number of the shot's first frame in the video.
+        sizes: (clip size, stride) pairs, all of one height and width.
     """
 
     def __init__(self, split: str, first: int, sizes: Sequence[tuple[Size, Size]]):
         self.split, self.first = split, first
         self.sizes = sorted(sizes, reverse=True)
         self.frames: deque[Frame] = deque()
-        self.dropped = self.next = 0  # frames no longer held; where the next clip begins
+        self.dropped = self.next = 0  # number of dropped frames; first frame of the next clip
 
     @property
     def count(self) -> int:
         return self.dropped + len(self.frames)
 
     def add(self, frame: Frame) -> Iterator[Piece]:
-        """Takes one more frame; the clips that are whole with it."""
+        """Takes one more frame; yields the clips that it completes."""
         (length, *_), (step, *_) = self.sizes[0]
         self.frames.append(frame)
         if self.count == self.next + length:
@@ -71,13 +71,13 @@ class Shot:
             self.dropped += 1
 
     def end(self) -> Iterator[Piece]:
-        """The clips that end with the shot, unless they are there already."""
+        """The clips that end with the shot, unless they were already yielded."""
         fitting = next((pair for pair in self.sizes if pair[0][0] <= self.count), None)
         if fitting is None:
             return
         (length, *_), (step, *_) = fitting
         last = self.count - length
-        before = self.next - step  # where the last clip began, if any is out; if none is, all frames are held
+        before = self.next - step  # where the last clip began; if there was none, all frames are held
         starts = {last} - {before} if self.next else {*range(0, last + 1, step), last}
         for start in sorted(starts):
             yield from self._clips(start, *fitting)

@@ -14,14 +14,14 @@ from interp_refiner.data.preparation.captions import BESIDE, captions_beside, re
 
 @dataclass(frozen=True)
 class Video:
-    """A video and what is known before it is decoded.
+    """A video and everything known about it before decoding.
 
     Attributes:
-        path: of the file.
-        key: that the names of its clips begin with.
-        captions: empty where there are none.
-        name: the path below the source.
-        fault: why it must be left out, such as a caption that cannot be read; empty if it need not.
+        path: the file.
+        key: prefix of its clips' keys.
+        captions: may be empty.
+        name: the path relative to the source.
+        fault: why it must be left out, such as a caption that cannot be read; empty if nothing is wrong.
     """
 
     path: Path
@@ -32,28 +32,28 @@ class Video:
 
     @property
     def caption(self) -> str:
-        """The first one; empty where there is none."""
+        """The first caption; empty if there is none."""
         return next(iter(self.captions), "")
 
     @property
     def size(self) -> int:
-        """Of the file in bytes; 0 where there is none."""
+        """The file's size in bytes; 0 if it does not exist."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
 
 def find_videos(
     source: Path, captions: Path | None = None, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)
 ) -> list[Video]:
-    """The videos below a folder in the order of their names, those alone that :func:`walked` finds.
+    """The videos that :func:`walked` finds below a folder, sorted by name, with their captions.
 
     Args:
         source: the folder.
-        captions: a table (:func:`read_captions`) with the videos' paths below ``source``; it counts before the texts
-            beside them (:func:`captions_beside`).
-        suffixes: of the files, see :attr:`Cut.suffixes`.
+        captions: a table (:func:`read_captions`) with paths relative to ``source``; it takes precedence over the text
+            files beside the videos (:func:`captions_beside`).
+        suffixes: suffixes of video files, see :attr:`Cut.suffixes`.
 
     Raises:
-        BadValue: no folder, no videos, two of one name, or no such table.
+        BadValue: no folder, no videos, two videos with one key, or no such table.
     """
     if not source.is_dir():
         raise BadValue("source", source, "a folder of videos: no such folder")
@@ -76,11 +76,11 @@ def find_videos(
 
 
 def walked(source: Path, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)) -> tuple[list[Path], dict[str, list[str]]]:
-    """The video files below a folder in the order of their names, and what was left out: names by reason.
+    """The video files below a folder, sorted by name, and the names that were left out, by reason.
 
-    Links are followed, to files and folders, but nothing is read twice: of several ways to one file or folder the one
-    without a link counts, then the first. Hidden files and folders are left out, and all but one of the names that
-    differ in case only, which other file systems take for one.
+    Links to files and folders are followed, but nothing is read twice: if several paths lead to one file or folder, the
+    one without a link is taken, else the first. Hidden files and folders are left out. Of names that differ only in
+    case, one is kept, because other file systems treat them as equal.
     """
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     files = list(_files(source, left_out))
@@ -92,15 +92,15 @@ def walked(source: Path, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)) -> tup
         name = str(path.relative_to(source))
         if path.suffix.lower() not in suffixes:
             if path.suffix not in BESIDE:
-                left_out[f"no video ({path.suffix or 'no suffix'})"].append(name)
+                left_out[f"not a video ({path.suffix or 'no suffix'})"].append(name)
             elif path.with_suffix("") not in captioned:
                 left_out["a caption without a video"].append(name)
             continue
-        stat = path.stat() if path.exists() else path.lstat()  # of a dangling link its own
+        stat = path.stat() if path.exists() else path.lstat()  # a dangling link: the link's own
         if (identity := (stat.st_dev, stat.st_ino)) in same:
             left_out["the same file as another"].append(name)
         elif name.lower() in names:
-            left_out["the name of another but for case"].append(name)
+            left_out["another name that differs only in case"].append(name)
         else:
             same.add(identity)
             names.add(name.lower())
@@ -109,7 +109,7 @@ def walked(source: Path, suffixes: Sequence[str] = tuple(VIDEO_SUFFIXES)) -> tup
 
 
 def _files(source: Path, left_out: defaultdict[str, list[str]]) -> Iterator[Path]:
-    """Every file below a folder that is not hidden; each folder once, those without a link first."""
+    """Every file below a folder that is not hidden. Each folder is visited once; real folders come before links."""
     seen: set[str] = set()
     waiting = [source]
     linked: list[Path] = []
@@ -135,7 +135,7 @@ def _files(source: Path, left_out: defaultdict[str, list[str]]) -> Iterator[Path
 
 
 def _video(path: Path, name: str, said: tuple[str, ...]) -> Video:
-    """A file with its caption; a dangling link and text that is not UTF-8 are faults of this video alone."""
+    """A file with its caption. A dangling link or a caption that is not UTF-8 becomes the video's ``fault``."""
     key, captions, fault = re.sub(r"[^\w-]+", "-", name), said, ""
     try:
         captions = said or captions_beside(path)

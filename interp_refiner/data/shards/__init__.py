@@ -1,4 +1,4 @@
-"""Wan-synth shards: what they declare, how they are indexed, read and written."""
+"""Wan-synth shards: metadata, index, reading and writing."""
 
 from interp_refiner.data.shards.bad_sample import BadSample, Unavailable
 from interp_refiner.data.shards.finite import all_finite, finite_rows

@@ -1,10 +1,10 @@
-"""What is wrong with a sample, said the same way everywhere."""
+"""Errors about samples; all have the same form: shard, key, reason."""
 
 from interp_refiner.core import DataFault
 
 
 class SampleFault(DataFault):
-    """Names a shard, a key (empty where a whole shard is meant) and the reason."""
+    """Names a shard, a key (empty if the whole shard is meant) and the reason."""
 
     def __init__(self, shard: str, key: str, reason: str):
         self.shard, self.key, self.reason = shard, key, reason

@@ -1,6 +1,7 @@
-"""Whether numbers are finite, by their bits.
+"""Fast checks for NaN and infinite numbers, by comparing bits as integers.
 
-The bits of a float are a sign and a magnitude that grows with them, infinity and then NaN above all finite numbers.
+A float is a sign bit and a magnitude whose bits, read as an integer, grow with the number. The bits of infinity are
+above those of all finite numbers, and those of NaN above infinity.
 """
 
 import numpy as np
@@ -8,20 +9,20 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-# dtype: its bits as an integer, and those of infinity, which are all ones in the exponent
+# dtype: the integer dtype of its bits, and the bits of infinity (all ones in the exponent)
 BITS = {
     torch.bfloat16: (np.int16, 0x7F80),
     torch.float16: (np.int16, 0x7C00),
     torch.float32: (np.int32, 0x7F800000),
 }
-CHUNK = 1 << 16  # numbers: small enough for the second pass over a chunk to find it in the processor's own cache
+CHUNK = 1 << 16  # numbers; small enough that the second pass over a chunk finds it in the processor's cache
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Whether a contiguous tensor of :data:`BITS` on the host holds neither infinities nor NaN.
+    """Whether a contiguous tensor on the host, of a dtype in :data:`BITS`, holds neither infinities nor NaN.
 
-    The largest as signed integers tells of the positive ones, the largest as unsigned integers of the negative ones: 2
-    to 3 times as fast as ``aminmax`` and 60 times as fast as ``isfinite``.
+    The maximum of the bits as signed integers finds positive infinities and NaN, the maximum as unsigned integers the
+    negative ones. This is 2 to 3 times as fast as ``aminmax`` and 60 times as fast as ``isfinite``.
     """
     integer, infinity = BITS[tensor.dtype]
     signed = as_bytes(tensor).view(integer)
@@ -34,7 +35,7 @@ def all_finite(tensor: Tensor) -> bool:
 
 
 def finite_rows(batch: Shaped[Tensor, "b *shape"]) -> Bool[Tensor, " b"]:
-    """Which rows of a contiguous batch hold neither infinities nor NaN, on its device and without waiting for it."""
+    """Which rows of a contiguous batch hold neither infinities nor NaN; computed on its device, without a sync."""
     if batch.device.type == "cpu":
         return torch.tensor([all_finite(row) for row in batch], dtype=torch.bool)
     integer, infinity = BITS[batch.dtype]

@@ -1,7 +1,7 @@
-"""Where every member of every sample lies: shards are walked once, then read by offset.
+"""The index: byte offsets of every sample's members. Shards are scanned once, then read by offset.
 
 The index is kept in a cache folder and rebuilt for every shard whose size or modification time changed. Nothing is
-written beside the shards, which may lie on a read-only mount.
+written beside the shards, which may be on a read-only mount.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from interp_refiner.data.shards.tar import KINDS, TarIndex, index_tar
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3  # of the cached index
+FORMAT = 3  # version of the cached index
 TEXTS = ("shards", "damage", "keys")
 NUMBERS = ("stats", "counts", "spans")
 NUMBERED = re.compile(r"shard[-_](\d+)\.tar")
@@ -36,11 +36,11 @@ class ShardIndex:
 
     Attributes:
         shards: names of the shards.
-        stats: ``[S, (size, modified)]``, for telling which shards changed.
-        counts: samples in each shard.
-        damage: what is wrong with each shard as a whole, "" for nothing.
-        keys: of the N samples.
-        spans: ``[N, kind, (offset, size, crc)]``, kinds as in :data:`KINDS`, -1 where a member, or its crc, is absent.
+        stats: ``[S, (size, modified)]``, to detect which shards changed.
+        counts: number of samples in each shard.
+        damage: damage of each shard as a whole, "" for none.
+        keys: keys of the N samples.
+        spans: ``[N, kind, (offset, size, crc)]``, kinds as in :data:`KINDS`; -1 if a member, or its crc, is absent.
     """
 
     shards: list[str]
@@ -58,7 +58,7 @@ class ShardIndex:
         return np.repeat(np.arange(len(self.shards)), self.counts)
 
     def members(self, sample: int) -> dict[str, Span]:
-        """Where the members of one sample lie, by kind."""
+        """The byte ranges of one sample's members, by kind."""
         shard, spans = self.shards[self.shard_of[sample]], self.spans[sample].tolist()
         return {
             kind: Span(shard, offset, size, crc if crc >= 0 else None)
@@ -67,11 +67,11 @@ class ShardIndex:
         }
 
     def locate(self, sample: int, kind: str) -> Span:
-        """Where one member of one sample lies; raises KeyError where it is absent."""
+        """The byte range of one member of one sample; raises KeyError if it is absent."""
         return self.members(sample)[kind]
 
     def faults(self, required: Sequence[str]) -> dict[int, BadSample]:
-        """What the index alone shows to be wrong: samples that lack a member, and second uses of a key."""
+        """The faults that the index alone shows: samples that lack a member, and keys that are used twice."""
         faults = {}
         columns = [KINDS.index(kind) for kind in required]
         for row in np.flatnonzero((self.spans[:, columns, 0] < 0).any(1)).tolist():
@@ -93,12 +93,12 @@ class ShardIndex:
 
 
 def unread(storage: Storage, index: ShardIndex) -> list[str]:
-    """What may be missing, by the names in a folder: tars that are not named as shards are, and numbers left out."""
+    """Warnings from the file names of a folder: tars that are not named like shards, and gaps in the numbers."""
     strays = storage.strays()
     numbers = {int(found[1]) for name in index.shards if (found := NUMBERED.fullmatch(name))}
     gaps = sorted(set(range(min(numbers, default=0), max(numbers, default=0))) - numbers)
-    said = [f"ignored, because shards are not named like this: {_some(strays)}"] if strays else []
-    return said + ([f"between the first and the last shard these numbers are missing: {_some(gaps)}"] if gaps else [])
+    said = [f"ignored, not named like a shard: {_some(strays)}"] if strays else []
+    return said + ([f"missing shard numbers: {_some(gaps)}"] if gaps else [])
 
 
 def _some(names: Sequence[object]) -> str:
@@ -106,12 +106,12 @@ def _some(names: Sequence[object]) -> str:
 
 
 def build_index(storage: Storage, cache_dir: Path | str | None = None, threads: int = 8) -> ShardIndex:
-    """The index of a folder; shards that have not changed since the last time come from ``cache_dir``.
+    """The index of a folder; entries of unchanged shards come from ``cache_dir``.
 
     Args:
         storage: the folder.
-        cache_dir: a local folder that is written to; None keeps nothing. Nothing is ever written beside the shards.
-        threads: shards walked at the same time.
+        cache_dir: a local folder for the index; None keeps nothing. Nothing is ever written beside the shards.
+        threads: shards scanned at the same time.
     """
     found = storage.shards()
     path = cache_path(storage, cache_dir) if cache_dir is not None else None
@@ -153,13 +153,13 @@ def _by_shard(index: ShardIndex) -> dict[str, tuple[ShardStat, TarIndex]]:
 
 
 def cache_path(storage: Storage, cache_dir: Path | str) -> Path:
-    """Where the index of ``storage`` is kept: one file for every folder of shards."""
+    """The file that keeps the index of ``storage``: one file per folder of shards."""
     digest = hashlib.blake2b(storage.name.encode(), digest_size=8).hexdigest()
     return Path(cache_dir) / f"{Path(storage.name).name}-{digest}.npz"
 
 
 def _save(index: ShardIndex, path: Path) -> None:
-    """Writes the index under a temporary name, then renames it; a cache that cannot be written is done without."""
+    """Writes the index under a temporary name, then renames it; if that fails, logs a warning."""
     arrays: dict[str, Any] = {name: getattr(index, name) for name in NUMBERS} | {"format": np.array(FORMAT)}
     arrays |= {name: np.frombuffer("\0".join(getattr(index, name)).encode(), np.uint8) for name in TEXTS}
     partial = path.with_name(f".{path.name}.{os.getpid()}")
@@ -173,7 +173,7 @@ def _save(index: ShardIndex, path: Path) -> None:
 
 
 def _load(path: Path) -> ShardIndex | None:
-    """The kept index; None where there is none, or none that can be read."""
+    """The kept index; None if there is none or it is unreadable."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             if int(arrays["format"]) != FORMAT:

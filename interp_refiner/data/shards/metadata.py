@@ -1,4 +1,4 @@
-"""What a folder of shards declares about itself: layout, shapes, codec, normalisation."""
+"""The metadata of a folder of shards: layout, shapes, codec, normalisation."""
 
 import json
 import math
@@ -15,34 +15,34 @@ from torch import Tensor
 from interp_refiner.core import BadValue, ClipSpec, choice
 
 DATASET_FILE = "dataset.json"
-BUCKETS_FILE = "buckets.json"  # beside the folders of clips of several sizes, whose names it lists
+BUCKETS_FILE = "buckets.json"  # lists the folders of clip sizes beside it
 LAYOUTS = {"cthw": 4, "ct": 2}
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 @dataclass(frozen=True)
 class DatasetMetadata:
-    """The declaration beside the shards (``dataset.json``), or in the data config where shards come without one.
+    """The declaration beside the shards (``dataset.json``), or in the data config for shards without one.
 
     Attributes:
-        latent_shape: of one stored sample, ``[C, T, H, W]`` for video, ``[C, T]`` for a path.
+        latent_shape: shape of one stored sample, ``[C, T, H, W]`` for video, ``[C, T]`` for a path.
         layout: the names of the stored axes, ``"cthw"`` or ``"ct"``.
-        latent_dtype: of the stored latents.
-        text_shape: ``[L, D]`` of the stored prompt embeddings; None where there are none.
-        text_dtype: of the stored prompt embeddings.
-        num_captions: M, the most that any sample has. With several, one of which is drawn by sample and epoch, a sample
-            has embeddings ``[M, L, D]``, zeros beyond its own, and a prompt of one line a caption.
-        context_shape: ``[K, *grid]`` of the maps stored with every sample, ``Clip.context``; None where there are none.
-        context_dtype: of the stored maps.
-        text: the encoder that made them: its ``name`` and what else :meth:`TextEncoder.describe` says.
+        latent_dtype: dtype of the stored latents.
+        text_shape: ``[L, D]`` of the stored prompt embeddings; None if there are none.
+        text_dtype: dtype of the stored prompt embeddings.
+        num_captions: M, the largest number of captions per sample. If M > 1, a sample has embeddings ``[M, L, D]``
+            (zeros beyond its own captions) and a prompt with one line per caption; one caption is drawn per epoch.
+        context_shape: ``[K, *grid]`` of the maps stored with every sample, ``Clip.context``; None if there are none.
+        context_dtype: dtype of the stored maps.
+        text: the encoder of the prompt embeddings: its ``name`` and the rest of :meth:`TextEncoder.describe`.
         codec: the codec that made the latents: its ``name``, ``temporal_factor``, ``spatial_factor``,
-            ``first_frame_alone`` and whatever else its constructor takes.
+            ``first_frame_alone`` and further constructor arguments.
         latents_mean, latents_std: per channel, of the codec's own output.
-        normalised: whether ``(z - mean) / std`` is already applied to the stored latents. Unit variance is promised
-            to every reader, so latents that are not normalised need both.
-        fps: pixel frames a second.
-        num_samples: samples in the shards beside it; None where nobody has counted.
-        made_by: how the set was made, free of form.
+        normalised: whether ``(z - mean) / std`` is already applied to the stored latents. If not, both statistics are
+            required, because readers return unit variance.
+        fps: pixel frames per second.
+        num_samples: number of samples in the shards beside it; None if unknown.
+        made_by: how the set was made, in free form.
     """
 
     latent_shape: tuple[int, ...]
@@ -86,13 +86,13 @@ class DatasetMetadata:
 
     @property
     def stored_text_shape(self) -> tuple[int, ...] | None:
-        """Of the prompt embeddings in the shards."""
+        """The shape of the prompt embeddings in the shards."""
         several = (self.num_captions,) if self.num_captions > 1 else ()
         return (*several, *self.text_shape) if self.text_shape is not None else None
 
     @property
     def spec(self) -> ClipSpec:
-        """What other parts of the project know of these clips."""
+        """Shapes and statistics of the clips, for other parts of the project."""
         return ClipSpec.from_plain({f.name: getattr(self, f.name) for f in fields(ClipSpec) if hasattr(self, f.name)})
 
     @property
@@ -106,7 +106,7 @@ class DatasetMetadata:
     def normalise(
         self, stored: Float[Tensor, "c t *space"], out: Float[Tensor, "c t *space"] | None = None
     ) -> Float[Tensor, "c t *space"]:
-        """``(z - mean) / std`` in float32 (into ``out``), or ``stored`` itself where that is applied already."""
+        """``(z - mean) / std`` in float32 (into ``out``), or ``stored`` itself if it is normalised already."""
         if self.normalised:
             return stored
         column = (-1, *[1] * (stored.ndim - 1))

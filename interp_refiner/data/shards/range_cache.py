@@ -1,4 +1,4 @@
-"""A local cache of what has been read of a remote store, bounded in bytes over all processes of a machine."""
+"""A local cache of byte ranges read from a remote store, with one size limit for all processes of a machine."""
 
 import fcntl
 import hashlib
@@ -16,23 +16,23 @@ from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage
 log = logging.getLogger(__name__)
 
 WRITING = ".writing"
-ABANDONED = 3600.0  # seconds after which a file that is still being written belongs to a process that died
+ABANDONED = 3600.0  # seconds; an older unfinished file was left by a process that died
 
 
 @final
 class RangeCache:
-    """Byte ranges as files of a local folder, ``max_bytes`` in all; what came first stays, and nothing is thrown out.
+    """Keeps byte ranges as files of a local folder, ``max_bytes`` in all. When it is full, it adds and evicts nothing.
 
-    Every epoch reads every sample once in a new order. A full cache that keeps what it has then answers a share
-    ``max_bytes / size`` of all reads. One that throws out what was used least recently answers half the square of that
-    share: most of what it holds is thrown out before its turn comes.
+    Every epoch reads every sample once in a new order. So a full cache without eviction answers a share
+    ``p = max_bytes / size`` of all reads. A cache that evicts the least recently used range answers only ``p^2 / 2``,
+    because it evicts most ranges before they are read again.
 
-    Safe for many processes: space is taken under a lock, by a file that has its full length from the start, and a file
-    gets its name once it is whole and on the disk.
+    Safe for many processes: a lock guards the reservation of space, a file has its full length from the start, and it
+    gets its final name after it is completely on the disk.
 
     Args:
         folder: a local folder.
-        max_bytes: of all files in it.
+        max_bytes: limit for all files in it together.
     """
 
     def __init__(self, folder: Path | str, max_bytes: int):
@@ -44,7 +44,7 @@ class RangeCache:
             self._note(total, self._measured())
 
     def read_into(self, name: str, buffers: Sequence[Buffer]) -> bool:
-        """Fills the buffers from the range called ``name``; False where it is not there, or not as long."""
+        """Fills the buffers from the range called ``name``; False if it is missing or has another length."""
         try:
             descriptor = os.open(self.folder / name, os.O_RDONLY)
         except FileNotFoundError:
@@ -55,7 +55,7 @@ class RangeCache:
             os.close(descriptor)
 
     def keep(self, name: str, buffers: Sequence[Buffer]) -> bool:
-        """Keeps a range if there is space for it; a disk that refuses it is done without."""
+        """Keeps a range if there is space for it; if the disk refuses it, logs a warning."""
         path = self.folder / name
         partial = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}{WRITING}")
         try:
@@ -79,7 +79,7 @@ class RangeCache:
         return True
 
     def _reserve(self, partial: Path, size: int) -> int | None:
-        """An open file of ``size`` bytes; None where they do not fit."""
+        """An open file of ``size`` bytes; None if they do not fit."""
         with self._locked() as total:
             used = int(os.pread(total, 32, 0) or b"0")
             if used + size > self.max_bytes:
@@ -94,7 +94,7 @@ class RangeCache:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        """The file with the bytes in use, locked against other threads and processes."""
+        """The file that stores the number of used bytes, locked against other threads and processes."""
         total = os.open(self.folder / ".total", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(total, fcntl.LOCK_EX)
@@ -107,7 +107,7 @@ class RangeCache:
         os.pwrite(total, f"{used:<32d}".encode(), 0)
 
     def _measured(self) -> int:
-        """Bytes in the folder, once what processes that died have left is removed."""
+        """The number of bytes in the folder, after removing files that dead processes have left."""
         used = 0
         for path in self.folder.rglob("*"):
             if path.name == ".total" or not path.is_file():
@@ -121,13 +121,13 @@ class RangeCache:
 
 @final
 class CachedFolder(Storage):
-    """A folder of shards of which ranges that have been read once are read from a cache.
+    """A folder of shards that caches the byte ranges it has read.
 
-    Ranges belong to a version of their shard: one that was written anew is read anew.
+    A range is cached for one version of its shard; a shard that was rewritten is read again.
 
     Args:
         folder: the shards.
-        cache: for ranges of at least ``granule`` bytes; smaller ones are a tar's headers, which the index keeps.
+        cache: for ranges of at least ``granule`` bytes; smaller ones are tar headers, which the index already keeps.
     """
 
     def __init__(self, folder: Storage, cache: RangeCache):

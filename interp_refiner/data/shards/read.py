@@ -1,4 +1,4 @@
-"""Reading the members of a sample: straight into the memory they are wanted in, by one request."""
+"""Reads the members of a sample directly into their target memory, by one request."""
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -14,13 +14,13 @@ from interp_refiner.data.shards.tar import BLOCK
 from interp_refiner.data.shards.tensor_file import plain_tensor, read_tensor
 from interp_refiner.data.shards.zip_file import Unreadable, check_sums, zip_members
 
-GAP = 1 << 16  # bytes between two members that are read along rather than asked for apart
+GAP = 1 << 16  # bytes; a smaller gap between two members is read along instead of sending two requests
 CRC_SIZE = 4
 VARIED = "/.data/serialization_id"  # the member that differs from file to file like the numbers do
 
 
 class Member(NamedTuple):
-    """A member to be read: its name, where it lies, what its bytes fill one after the other, what is done with them."""
+    """A member to read: its name, its offset, the buffers that its bytes fill, and a check to run afterwards."""
 
     name: str
     offset: int
@@ -35,20 +35,21 @@ class Member(NamedTuple):
 class MemberReader:
     """Reads members of shards; safe to use from many threads.
 
-    A tensor file as long as an earlier one most likely has the same frame around its numbers. So head, numbers and tail
-    are read at once, the numbers into the memory they are wanted in. If head and tail turn out to be those of the file
-    that was parsed (see :class:`_Frame`), the numbers are where they belong, and this file is as sound as that one; if
-    not, it is parsed itself. So what is said of a file depends on its own bytes, not on those read before it.
+    Tensor files of equal length usually have equal bytes around their numbers (:class:`_Frame`). So, after one such
+    file was parsed, the next is read in three parts: head, numbers and tail, the numbers directly into their target
+    memory. If head and tail equal those of the parsed file, the numbers are in the right place, and the file is as
+    valid as the parsed one. If not, the file is parsed itself. So the result depends only on a file's own bytes, not on
+    earlier files.
 
     Args:
         storage: the folder of the shards.
-        checksums: hold every member against the checksum in its tar header, or where there is none, a tensor file
-            against the checksums in its zip. The zeros between members are looked at, too.
+        checksums: compare every member with the checksum in its tar header; without one, a tensor file with the
+            checksums in its zip. The padding between members must then be zeros, too.
     """
 
     def __init__(self, storage: Storage, checksums: bool = False):
         self.storage, self.checksums = storage, checksums
-        self._frames: dict[tuple, _Frame | None] = {}  # by size of the file, shape and dtype; None: they differ
+        self._frames: dict[tuple, _Frame | None] = {}  # by (file size, shape, dtype); None: frames differ
 
     def read(self, span: Span) -> Tensor:
         """The tensor in one member; raises EOFError or :class:`Unreadable`."""
@@ -59,14 +60,14 @@ class MemberReader:
         return tensors[0]
 
     def read_into(self, span: Span, out: Tensor) -> None:
-        """Fills ``out``, contiguous and on the host, whose shape and dtype the stored tensor must have.
+        """Reads a tensor into ``out``: contiguous, on the host, of the stored tensor's shape and dtype.
 
-        Raises EOFError where the shard ends before, and :class:`Unreadable`.
+        Raises EOFError if the shard ends too early, and :class:`Unreadable`.
         """
         read_members(self.storage, span.shard, [self.tensor("", span, out)])
 
     def tensor(self, name: str, span: Span, out: Tensor) -> Member:
-        """What :meth:`read_into` does, to be done together with other members; faults begin with ``name``."""
+        """:meth:`read_into` as a :class:`Member`, to be read together with others; errors name ``name``."""
         _, offset, size, crc = span
         frame = self._frames.get((size, out.shape, out.dtype))
         if frame is None:
@@ -87,7 +88,7 @@ class MemberReader:
         return self._member(name, offset, parts, check)
 
     def text(self, name: str, span: Span, content: bytearray) -> Member:
-        """A member whose bytes are wanted as they are."""
+        """A :class:`Member` that reads its bytes into ``content``."""
 
         def check() -> None:
             if self.checksums and span.crc is not None:
@@ -96,7 +97,7 @@ class MemberReader:
         return self._member(name, span.offset, [content], check)
 
     def _member(self, name: str, offset: int, buffers: list[Buffer], done: Callable[[], None]) -> Member:
-        """A member, and where checksums are asked for the zeros that fill its last block."""
+        """A member; with checksums, its padding to a whole block is read and checked, too."""
         padding = -sum(map(len, buffers)) % BLOCK if self.checksums else 0
         if padding == 0:
             return Member(name, offset, buffers, done)
@@ -105,7 +106,7 @@ class MemberReader:
         def check() -> None:
             done()
             if any(zeros):
-                raise Unreadable("something stands behind it, where zeros should be")
+                raise Unreadable("its padding is not all zeros")
 
         return Member(name, offset, [*buffers, zeros], check)
 
@@ -127,17 +128,17 @@ class MemberReader:
         out.copy_(tensor)
 
     def _learn(self, content: bytearray, tensor: Tensor) -> None:
-        """Keeps the frame of a sound file for those of the same length that hold a tensor of the same kind."""
+        """Keeps the frame of a valid file for other files of the same length, shape and dtype."""
         kind = len(content), tensor.shape, tensor.dtype
         if kind in self._frames and self._frames[kind] is None:
             return
         frame = _frame(content, tensor)
         if self._frames.setdefault(kind, frame) != frame:
-            self._frames[kind] = None  # both are sound and differ: files of this kind are parsed
+            self._frames[kind] = None  # two valid files differ: always parse files of this kind
 
 
 def check_crc(parts: Sequence[Buffer], crc: int) -> None:
-    """Holds the parts of a member against the checksum of the whole; raises :class:`Unreadable`."""
+    """Compares a member, given in parts, with its checksum; raises :class:`Unreadable`."""
     found = 0
     for part in parts:
         found = zlib.crc32(part, found)
@@ -147,17 +148,18 @@ def check_crc(parts: Sequence[Buffer], crc: int) -> None:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What surrounds the numbers in a ``.pt`` file that has been parsed.
+    """The bytes around the numbers in a parsed ``.pt`` file.
 
-    Another file has the same frame if it differs in nothing but numbers, the identifier that torch derives from them,
-    and the checksums of both, of which each stands in two places. So it has passed every check that the first one has.
+    Another file has the same frame if it differs only in the numbers, in the identifier that torch derives from them,
+    and in the checksums of both. Each checksum occurs twice, and the two must agree. Then the other file passes every
+    check that the parsed file has passed.
 
     Attributes:
         head: all bytes before the numbers.
-        tail: all bytes behind them, with zeros in the holes.
-        holes: (start, stop) in the tail of what differs.
-        crcs: by pairs, the places of one checksum in the tail: in the directory and behind the member.
-        identifier: (start, stop) in the tail; None where the file has none.
+        tail: all bytes after them, with zeros in the holes.
+        holes: (start, stop) of the tail's bytes that may differ.
+        crcs: pairs of positions in the tail; each pair holds one checksum twice (in the directory, after the member).
+        identifier: (start, stop) in the tail; None if the file has none.
     """
 
     head: bytes
@@ -172,7 +174,7 @@ class _Frame:
         return _blank(tail, self.holes) == self.tail
 
     def check_sums(self, numbers: Buffer, tail: Buffer) -> None:
-        """Holds the numbers and the identifier against their checksums; raises :class:`Unreadable`."""
+        """Compares the numbers and the identifier with their checksums; raises :class:`Unreadable`."""
         said = [int.from_bytes(tail[place : place + CRC_SIZE], "little") for place, _ in self.crcs]
         contents = [numbers, *([tail[slice(*self.identifier)]] if self.identifier else [])]
         if any(said) and said != [zlib.crc32(content) for content in contents]:  # all 0: saved without checksums
@@ -180,7 +182,7 @@ class _Frame:
 
 
 def _frame(content: bytearray, tensor: Tensor) -> _Frame | None:
-    """The frame of a parsed file; None where the numbers do not lie in it one after the other."""
+    """The frame of a parsed file; None if its numbers are not contiguous in the file."""
     stored, members = plain_tensor(content), zip_members(content)
     if stored is None or members is None or not tensor.is_contiguous():
         return None
@@ -204,7 +206,7 @@ def _blank(tail: Buffer, holes: Sequence[tuple[int, int]]) -> bytes:
 
 
 def read_members(storage: Storage, shard: str, members: Sequence[Member]) -> None:
-    """Reads members of one shard, those that lie beside each other by one request.
+    """Reads members of one shard; neighbouring members are read by one request.
 
     Raises EOFError, and :class:`Unreadable` with the name of the member.
     """
@@ -221,7 +223,7 @@ def read_members(storage: Storage, shard: str, members: Sequence[Member]) -> Non
 
 
 def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:
-    """Members by offset, parted where more than :data:`GAP` lies between two of them."""
+    """Groups members, sorted by offset; a gap of more than :data:`GAP` bytes begins a new group."""
     run: list[Member] = []
     for member in members:
         if run and not 0 <= member.offset - run[-1].end <= GAP:

@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 SHARD_LIST = "shards.txt"
 EXTRAS = {"s3": ("s3fs", "s3"), "s3a": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "gcs": ("gcsfs", "gcs")}
-PASSING = (408, 425, 429)  # the refusals of a server that a later attempt may not meet; all others of 4xx stay
+PASSING = (408, 425, 429)  # HTTP errors worth another attempt; the other 4xx are permanent
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often, and how patiently, a remote store is asked.
+    """How often requests to a remote store are repeated, and after which waits.
 
     Attributes:
-        attempts: in all.
-        first_wait: seconds before the second attempt; it doubles from one to the next, up to ``longest_wait``. A random
-            part of up to a half is taken off, so that many readers do not come back at once.
+        attempts: largest number of attempts, including the first.
+        first_wait: seconds before the second attempt; doubles with each further attempt, up to ``longest_wait``. Each
+            wait is shortened by a random part of up to a half, so that many readers do not retry at the same moment.
         longest_wait: seconds.
         timeout: seconds for one attempt.
     """
@@ -54,7 +54,7 @@ class Retries:
             raise BadValue("timeout", self.timeout, "seconds > 0")
 
     def wait(self, failed: int) -> float:
-        """Seconds to wait after so many failed attempts."""
+        """Seconds to wait after ``failed`` failed attempts."""
         return min(self.longest_wait, self.first_wait * 2 ** (failed - 1)) * random.uniform(0.5, 1)
 
 
@@ -65,19 +65,19 @@ def is_url(root: object) -> bool:
 
 @final
 class RemoteFolder(Storage):
-    """Shards below a URL.
+    """A folder of shards at a URL.
 
-    The store must answer requests for byte ranges. Where it cannot list what it holds, a file ``shards.txt`` beside the
-    shards names them, one a line; where there is one it is the one that counts.
+    The store must support requests for byte ranges. If it cannot list its files, a file ``shards.txt`` beside the
+    shards must name them, one per line. If ``shards.txt`` exists, it is used instead of the listing.
 
     Args:
-        url: of the folder.
+        url: URL of the folder.
         options: of the fsspec file system, for example ``{"anon": True}``.
         retries: how failed requests are repeated.
-        threads: shards asked for their size at the same time.
+        threads: number of parallel requests for shard sizes.
 
     Attributes:
-        retried: how many requests have been repeated.
+        retried: number of repeated requests so far.
 
     Raises:
         MissingExtra: the store needs a package that is not installed.
@@ -133,7 +133,7 @@ class RemoteFolder(Storage):
         try:
             return self._persist(f"bytes {start} to {stop}", fetch, shard)
         except FileNotFoundError as error:
-            raise Unavailable(shard, "", f"{self.name} has it no more") from error
+            raise Unavailable(shard, "", f"{self.name} no longer has it") from error
 
     def _names(self) -> list[str]:
         if (listed := self.read_file(SHARD_LIST)) is not None:
@@ -141,7 +141,7 @@ class RemoteFolder(Storage):
         return sorted(filter(is_shard, self._list()))
 
     def _list(self) -> set[str]:
-        """All names in the folder; none where it is not there."""
+        """All names in the folder; none if the folder does not exist."""
 
         def fetch() -> list[str]:
             self._fs.invalidate_cache()
@@ -157,9 +157,9 @@ class RemoteFolder(Storage):
         try:
             info = self._persist("its size", lambda: self._call("info", self._of(shard)), shard)
         except FileNotFoundError as error:
-            raise Unavailable(shard, "", f"{self.name} has it no more") from error
+            raise Unavailable(shard, "", f"{self.name} no longer has it") from error
         if info.get("size") is None:
-            raise Unavailable(shard, "", f"{self.name} does not tell its size")
+            raise Unavailable(shard, "", f"{self.name} does not report its size")
         version = [str(info.get(name)) for name in ("ETag", "etag", "sha256", "LastModified", "last_modified", "mtime")]
         digest = hashlib.blake2b("\0".join(version).encode(), digest_size=8).digest()
         return ShardStat(int(info["size"]), int.from_bytes(digest, "big") >> 1)
@@ -173,20 +173,20 @@ class RemoteFolder(Storage):
         return f"{self._path.rstrip('/')}/{name}"
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
-        """One attempt; an asynchronous file system, as most remote ones are, gets no more than its time."""
+        """One attempt; on an asynchronous file system (most remote ones are), it is limited by the timeout."""
         if isinstance(self._fs, AsyncFileSystem) and self._fs.async_impl:
             function = getattr(self._fs, f"_{method}")
             return sync(self._fs.loop, function, path, timeout=self.retries.timeout, **arguments)
-        if getattr(type(self._fs), method) is AbstractFileSystem.cat_file:  # it opens a file, which would read ahead
+        if getattr(type(self._fs), method) is AbstractFileSystem.cat_file:  # opens a file and reads ahead
             arguments["cache_type"] = "none"
         return getattr(self._fs, method)(path, **arguments)
 
     def _persist(self, what: str, request: Callable[[], T], shard: str = "") -> T:
-        """The result of a request that is repeated after failures that may pass.
+        """The result of a request, repeated after temporary failures.
 
         Raises:
-            FileNotFoundError: as it comes.
-            Unavailable: saying what was asked for, how often, and what came of the last attempt.
+            FileNotFoundError: at once, without further attempts.
+            Unavailable: all attempts failed; names the request, the number of attempts and the last failure.
         """
         for attempt in range(1, self.retries.attempts + 1):
             try:
@@ -224,7 +224,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _cause(error: Exception, timeout: float) -> str:
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):  # fsspec's is one, with nothing to say
+    if isinstance(error, TimeoutError | asyncio.TimeoutError):  # fsspec's has no message
         return f"no answer within {timeout:g} s"
     if isinstance(status := getattr(error, "status", None), int):
         return f"HTTP {status} {getattr(error, 'message', '')}".strip()

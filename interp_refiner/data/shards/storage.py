@@ -1,4 +1,4 @@
-"""Where shards lie: listing them and reading byte ranges of them."""
+"""Storage of shards: lists shards and reads byte ranges of them."""
 
 import os
 import threading
@@ -13,14 +13,14 @@ Buffer = bytearray | memoryview
 
 
 class ShardStat(NamedTuple):
-    """Enough to tell that a shard was written anew: its size in bytes and when it was modified, in nanoseconds."""
+    """Size in bytes and modification time in nanoseconds; they change when a shard is rewritten."""
 
     size: int
     modified: int
 
 
 class Span(NamedTuple):
-    """Where a member of a shard lies, and the checksum that its tar header gives; None where it gives none."""
+    """The byte range of a member of a shard, and the checksum in its tar header (None if there is none)."""
 
     shard: str
     offset: int
@@ -43,7 +43,7 @@ class Storage(ABC):
 
     @abstractmethod
     def read_file(self, name: str) -> bytes | None:
-        """A small file beside the shards; None where there is none."""
+        """A small file beside the shards; None if it does not exist."""
 
     @abstractmethod
     def shards(self) -> dict[str, ShardStat]:
@@ -51,34 +51,34 @@ class Storage(ABC):
 
     @abstractmethod
     def strays(self) -> list[str]:
-        """Names beside the shards that look like tars and are none of them: nothing reads them."""
+        """Names of tars in the folder that are not named like shards; they are never read."""
 
     @abstractmethod
     def read_into(self, shard: str, offset: int, buffers: Sequence[Buffer]) -> None:
-        """Fills the buffers one after the other from ``offset`` on; raises EOFError where the shard ends before."""
+        """Fills the buffers in order, from ``offset`` on; raises EOFError if the shard ends too early."""
 
     def read(self, shard: str, offset: int, size: int) -> bytearray:
-        """``size`` bytes from ``offset``; raises EOFError where the shard ends before."""
+        """``size`` bytes from ``offset``; raises EOFError if the shard ends too early."""
         content = bytearray(size)
         self.read_into(shard, offset, [content])
         return content
 
     def close(self) -> None:  # noqa: B027
-        """Closes what is open; reading again opens it again."""
+        """Closes open files; the next read opens them again."""
 
 
 def is_shard(name: str) -> bool:
-    """``shard-00000.tar`` or ``shard_000000.tar``."""
+    """Whether a name is like ``shard-00000.tar`` or ``shard_000000.tar``."""
     return name.startswith(("shard-", "shard_")) and name.endswith(".tar")
 
 
 def is_stray(name: str) -> bool:
-    """``train-00000.tar``, ``shard-00000.tar.gz``, ``.shard-00000.tar.part``: not the names of shards."""
+    """Whether a name looks like a tar but not like a shard: ``train-00000.tar``, ``.shard-00000.tar.part``."""
     return ".tar" in name and not is_shard(name)
 
 
 def holds_shards(folder: Path) -> bool:
-    """Whether ``folder`` is there and has a shard directly in it."""
+    """Whether ``folder`` exists and contains a shard (not in a subfolder)."""
     return folder.is_dir() and any(is_shard(entry.name) for entry in folder.iterdir())
 
 
@@ -114,7 +114,7 @@ class LocalFolder(Storage):
         wanted = sum(len(buffer) for buffer in buffers)
         with self._files.descriptor(shard) as descriptor:
             done = os.preadv(descriptor, buffers, offset)
-            while done < wanted:  # the system may return less than asked, 2 GiB at most at once
+            while done < wanted:  # one system call may return fewer bytes than requested, 2 GiB at most
                 count = os.preadv(descriptor, _after(buffers, done), offset + done)
                 if count == 0:
                     raise EOFError(f"ends at byte {offset + done}, expected {offset + wanted}")
@@ -125,7 +125,7 @@ class LocalFolder(Storage):
 
 
 def _after(buffers: Sequence[Buffer], done: int) -> list[memoryview]:
-    """What is left of the buffers once their first ``done`` bytes are filled."""
+    """The rest of the buffers after their first ``done`` bytes."""
     left = []
     for buffer in buffers:
         skipped = min(done, len(buffer))
@@ -135,11 +135,11 @@ def _after(buffers: Sequence[Buffer], done: int) -> list[memoryview]:
 
 
 class _OpenFiles:
-    """Files of a folder kept open between reads; beyond ``limit`` the least recently used idle one is closed."""
+    """Files of a folder that stay open between reads; beyond ``limit`` the least recently used idle one is closed."""
 
     def __init__(self, root: Path, limit: int):
         self.root, self.limit, self._lock = root, limit, threading.Lock()
-        self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # name -> (descriptor, readers at work)
+        self._open: OrderedDict[str, tuple[int, int]] = OrderedDict()  # name -> (descriptor, number of active readers)
 
     @contextmanager
     def descriptor(self, name: str) -> Iterator[int]:

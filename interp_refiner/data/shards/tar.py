@@ -1,8 +1,8 @@
-"""Walking the headers of a tar: which member of which sample lies where.
+"""Reads the headers of a tar to find the members of every sample.
 
-An archive ends with two blocks of zeros, after which most writers fill up a record of 20 blocks (POSIX pax, section
-"ustar Interchange Format"). All else that stands there is damage: zeros in the middle are an end, too, for a reader
-that looks no further, and what lies behind them is lost without a word.
+An archive ends with two blocks of zeros; most writers then pad to a record of 20 blocks (POSIX pax, section "ustar
+Interchange Format"). Anything else at the end is damage. Zeros in the middle look like an end, too, and a reader that
+stops there silently loses everything after them.
 """
 
 import io
@@ -22,15 +22,15 @@ SUFFIXES = {f".{kind}.{end}": kind for kind in TENSORS for end in ("pt", "pth")}
 BLOCK = 512  # bytes of a tar header; contents are padded to whole blocks
 RECORD = 20 * BLOCK
 END = bytes(BLOCK)
-ABSENT = (-1, -1, -1)  # the (offset, size, crc) of a member that is not there
+ABSENT = (-1, -1, -1)  # (offset, size, crc) of an absent member
 CRC = re.compile(r"crc32=([0-9a-f]{8})(?:,before=([0-9a-f]{8}))?")
 
 
 def crc_owner(content: bytes, before: bytes = b"") -> str:
-    """What stands as the owner's name in a member's header: the checksum of its content, and of what is ``before``.
+    """The owner's name to write in a member's header: the CRC-32 of its content, and that of ``before``.
 
-    The header has room for it, a checksum of its own, and is read anyway when a shard is indexed. A name that is long
-    or not ASCII stands before the header, in blocks that no checksum of tar's own covers (the pax extension).
+    The header has room for it, is protected by its own checksum, and is read anyway when a shard is indexed. ``before``
+    holds the blocks of a long or non-ASCII name (the pax extension); tar's own checksums do not cover them.
     """
     return f"crc32={zlib.crc32(content):08x}" + (f",before={zlib.crc32(before):08x}" if before else "")
 
@@ -44,10 +44,10 @@ def header_with_crc(name: str, content: bytes) -> tarfile.TarInfo:
 
 
 def split_member(name: str) -> tuple[str, str] | None:
-    """(key, kind) of a member's name, by its known suffix since keys may hold dots; None for other files.
+    """(key, kind) of a member's name; None for other files. Known suffixes are matched, because keys may contain dots.
 
     ``a.latent.pt``, ``a.latent.pth``, ``a/a.latent.pt`` and ``a/latent.pt`` are all the latent of ``a``;
-    any other folder is a part of the key.
+    any other folder is part of the key.
     """
     folder, _, base = name.removeprefix("./").rpartition("/")
     suffix = next((s for s in SUFFIXES if f".{base}".endswith(s)), None)
@@ -61,7 +61,7 @@ def split_member(name: str) -> tuple[str, str] | None:
 
 
 class TarIndex(NamedTuple):
-    """One shard: its samples' keys, their spans ``[n, kind, (offset, size, crc)]`` (-1: absent), and its damage."""
+    """One shard: its samples' keys, their spans ``[n, kind, (offset, size, crc)]`` (-1: absent), and any damage."""
 
     keys: list[str]
     spans: np.ndarray
@@ -69,7 +69,7 @@ class TarIndex(NamedTuple):
 
 
 class TarMember(NamedTuple):
-    """A regular file in a tar: its content lies at ``offset``, its checksum is ``crc`` (-1: the header has none)."""
+    """A regular file in a tar: its content begins at ``offset``, its checksum is ``crc`` (-1: none in the header)."""
 
     name: str
     offset: int
@@ -78,7 +78,7 @@ class TarMember(NamedTuple):
 
 
 def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
-    """Walks the headers of one tar of ``size`` bytes; members behind a damaged place are not found."""
+    """Reads the headers of one tar of ``size`` bytes; members after damage are not found."""
     keys: list[str] = []
     spans: list[list[tuple[int, int, int]]] = []
     rows: dict[str, int] = {}
@@ -100,7 +100,7 @@ def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
 
 
 def tar_members(storage: Storage, shard: str, size: int) -> Iterator[TarMember]:
-    """Every regular file in a tar; raises TarError where the tar is damaged, or ends too early or too late."""
+    """Yields every regular file in a tar; raises TarError if the tar is damaged, or ends too early or too late."""
     position, window = 0, _Window(storage, shard, size)
     while True:
         try:
@@ -121,18 +121,18 @@ def tar_members(storage: Storage, shard: str, size: int) -> Iterator[TarMember]:
 
 
 def _check_end(storage: Storage, shard: str, size: int, position: int) -> None:
-    """Zeros from ``position`` to the end of the file, as many as an end-of-archive mark has."""
+    """Checks that only the zeros of an end-of-archive mark follow ``position``."""
     zeros = size - position
     if zeros >= 2 * BLOCK + RECORD:
         raise tarfile.ReadError(f"damaged: the archive ends at byte {position}, {zeros} bytes before its file does")
     if any(storage.read(shard, position, zeros)):
-        raise tarfile.ReadError(f"damaged: the archive ends at byte {position}, but more stands behind it")
+        raise tarfile.ReadError(f"damaged: the archive ends at byte {position}, but more bytes follow")
     if zeros != 2 * BLOCK and (zeros < 2 * BLOCK or size % RECORD):
         raise tarfile.ReadError(f"truncated: {zeros} bytes of zeros at its end, neither two blocks nor a whole record")
 
 
 class _Window:
-    """Blocks of a shard, read ``storage.granule`` bytes at a time: the header behind a short member comes along."""
+    """Reads blocks of a shard, ``storage.granule`` bytes at a time; one read often contains several headers."""
 
     def __init__(self, storage: Storage, shard: str, size: int):
         self.storage, self.shard, self.size = storage, shard, size
@@ -146,7 +146,7 @@ class _Window:
 
 
 def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:
-    """A regular file with a short name, as nearly all members are; None leaves the header to tarfile, which is slow."""
+    """Parses the header of a regular file with a short name, the usual case. None: use tarfile, which is slow."""
     try:
         if _checksum(block) != int(block[148:156].strip(b"\0 "), 8):
             return None
@@ -156,7 +156,7 @@ def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:
         return None
     owner = block[265:297].rstrip(b"\0").decode("latin-1")
     if owner.startswith("crc32=") and block[148:156] != b"%06o\0 " % _checksum(block):
-        raise tarfile.ReadError("its checksum is written in another way")  # one bit off, as likely as not
+        raise tarfile.ReadError("its checksum is written in another way")  # probably a flipped bit
     if block[156:157] not in (tarfile.REGTYPE, tarfile.AREGTYPE) or block[345] or name.endswith("/"):
         return None
     info = tarfile.TarInfo(name)
@@ -165,12 +165,12 @@ def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:
 
 
 def _checksum(block: bytes) -> int:
-    """Of a header: the sum of its bytes, its own place taken for blanks."""
+    """The checksum of a header: the sum of its bytes, with the checksum field itself read as blanks."""
     return sum(block) - sum(block[148:156]) + 8 * ord(" ")
 
 
 def _extended(storage: Storage, shard: str, size: int, position: int) -> tarfile.TarInfo:
-    """The member at ``position`` whose header stands behind extensions, which are held against their checksum."""
+    """The member at ``position`` whose header follows extended headers; these are compared with their checksum."""
     info = _by_tarfile(storage, shard, size, position)
     crc = CRC.fullmatch(info.uname)
     before = storage.read(shard, position, info.offset_data - BLOCK - position)
@@ -180,7 +180,7 @@ def _extended(storage: Storage, shard: str, size: int, position: int) -> tarfile
 
 
 def _by_tarfile(storage: Storage, shard: str, size: int, position: int) -> tarfile.TarInfo:
-    """The member at ``position``, whatever extensions its header has."""
+    """The member at ``position``, parsed by tarfile, with any extended headers."""
     file = io.BufferedReader(_ShardFile(storage, shard, size), 4 * BLOCK)
     file.seek(position)
     with tarfile.open(fileobj=file, mode="r:", errors="backslashreplace") as tar:

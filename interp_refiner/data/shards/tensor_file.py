@@ -1,8 +1,8 @@
-"""How a tensor lies in a ``.pt`` file, found without running what its pickle asks for.
+"""Finds the tensor in a ``.pt`` file without executing its pickle.
 
-``torch.save`` writes a zip of stored (uncompressed) members: ``data.pkl`` says dtype, shape and strides, ``data/0``
-holds the numbers. Their place is parsed from the zip's directory, never assumed; the pickle is read by an unpickler
-that knows plain tensors and nothing else. All files that are not like this go to ``torch.load(weights_only=True)``.
+``torch.save`` writes a zip of uncompressed members: ``data.pkl`` holds dtype, shape and strides, ``data/0`` the
+numbers. The position of the numbers is parsed from the zip's directory, never assumed. The pickle is read by an
+unpickler that accepts only plain tensors. All other files are read by ``torch.load(weights_only=True)``.
 """
 
 import io
@@ -35,11 +35,11 @@ class NotPlain(Exception):
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """How a tensor lies in its file.
+    """Layout and position of a tensor in its file.
 
     Attributes:
         dtype, shape, stride: of the tensor, strides in elements.
-        start: of its first element, in bytes from the start of the file.
+        start: position of its first element in the file, in bytes.
     """
 
     dtype: torch.dtype
@@ -54,7 +54,7 @@ class StoredTensor:
         return 0 if 0 in self.shape else (last + 1) * self.dtype.itemsize
 
     def view(self, content: bytearray) -> Tensor:
-        """The tensor, over the file's own bytes (a copy of them where they are not aligned for its dtype)."""
+        """The tensor as a view of the file's bytes (a copy if they are not aligned for its dtype)."""
         if self.extent == 0:
             return torch.empty(self.shape, dtype=self.dtype)
         flat = torch.frombuffer(content, dtype=torch.uint8, offset=self.start, count=self.extent)
@@ -81,16 +81,16 @@ def load_weights(content: bytearray) -> Tensor:
 
 
 def read_tensor(content: bytearray) -> Tensor:
-    """The tensor in a ``.pt`` file of any kind, in place where that is possible; raises :class:`Unreadable`."""
+    """The tensor in a ``.pt`` file of any kind, without a copy if possible; raises :class:`Unreadable`."""
     stored = plain_tensor(content)
     return stored.view(content) if stored is not None else load_weights(content)
 
 
 def plain_tensor(content: bytearray) -> StoredTensor | None:
-    """Finds the one tensor of a ``.pt`` file; None where the file is anything but that.
+    """Finds the tensor of a ``.pt`` file; None if the file is not one plain tensor.
 
     Raises:
-        Unreadable: it is a zip whose parts contradict one another.
+        Unreadable: the file is a zip whose parts contradict one another.
     """
     if (members := zip_members(content)) is None:
         return None
@@ -154,12 +154,12 @@ def _describe(pickled: bytes) -> _Description:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Knows the names that a plain tensor's pickle uses, none of which it runs."""
+    """Accepts only the names that a plain tensor's pickle uses, and executes none of them."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Description
-        if (module, name) == ("collections", "OrderedDict"):  # of backward hooks
+        if (module, name) == ("collections", "OrderedDict"):  # holds backward hooks
             return dict
         if module == "torch" and name in STORAGES:
             return STORAGES[name]

@@ -1,4 +1,4 @@
-"""Which reads are under way, for saying what a program waits for."""
+"""Tracks running reads, so that a timeout can say what the program was waiting for."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Read(NamedTuple):
-    """Bytes ``start`` to ``stop`` of a shard, asked for at ``since`` (:func:`time.monotonic`)."""
+    """A read of bytes ``start`` to ``stop`` of a shard, started at ``since`` (:func:`time.monotonic`)."""
 
     shard: str
     start: int
@@ -21,14 +21,14 @@ class Read(NamedTuple):
 
 
 class Underway:
-    """The reads of all threads, one a thread."""
+    """The running reads of all threads, at most one per thread."""
 
     def __init__(self) -> None:
         self._reads: dict[int, Read] = {}
 
     @contextmanager
     def __call__(self, shard: str, start: int, stop: int) -> Iterator[None]:
-        """Counts a read as under way while the block runs."""
+        """Registers a read while the block runs."""
         thread = threading.get_ident()
         self._reads[thread] = Read(shard, start, stop, time.monotonic())
         try:
@@ -37,5 +37,5 @@ class Underway:
             del self._reads[thread]
 
     def oldest(self) -> Read | None:
-        """The read that has been under way the longest; None where there is none."""
+        """The read that has been running the longest; None if there is none."""
         return min(list(self._reads.values()), key=lambda read: read.since, default=None)

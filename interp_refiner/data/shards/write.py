@@ -1,4 +1,4 @@
-"""Writing samples as Wan-synth shards: plain tars of ``{key}.latent.pt``, ``{key}.embed.pt``, ``{key}.prompt.txt``."""
+"""Writes samples as Wan-synth shards: plain tars of ``{key}.latent.pt``, ``{key}.embed.pt``, ``{key}.prompt.txt``."""
 
 import io
 import os
@@ -23,9 +23,9 @@ from interp_refiner.data.shards.tar import BLOCK, RECORD, header_with_crc
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip as it is stored: name, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps.
+    """One stored clip: key, latents ``[C, T, *space]``, prompt embedding ``[L, D]``, prompt and maps.
 
-    Where a data set has several captions a sample, embeddings ``[M, L, D]`` and one line a caption.
+    With several captions per sample: embeddings ``[M, L, D]``, and a prompt with one line per caption.
     """
 
     key: str
@@ -35,7 +35,7 @@ class Sample:
     context: Float[Tensor, "k *grid"] | None = None
 
     def members(self, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
-        """The members as (suffix, content), shapes checked against the declared ones."""
+        """The members as (suffix, content); shapes must match the declared ones."""
         yield ".latent.pt", _saved(self.key, self.latents, metadata.latent_shape, metadata.latent_dtype)
         optional = (
             ("embed", "text", self.text, metadata.stored_text_shape, metadata.text_dtype),
@@ -51,14 +51,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Anchor:
-    """Proposals for k frames of a clip as they are stored: its key, latents ``[C, k, *space]`` and frame indices."""
+    """Stored proposals for k frames of a clip: its key, latents ``[C, k, *space]`` and frame indices."""
 
     key: str
     latents: Float[Tensor, "c k *space"]
     frames: Int[Tensor, " k"]
 
     def members(self, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
-        """The members as (suffix, content), shapes checked against the declared ones of the whole clip."""
+        """The members as (suffix, content); shapes must match the declared shape of the whole clip."""
         channels, _, *space = metadata.latent_shape
         shape = (channels, len(self.frames), *space)
         yield ".anchor.pt", _saved(self.key, self.latents, shape, metadata.latent_dtype)
@@ -88,8 +88,8 @@ def write_shards(
         ``root``.
 
     Raises:
-        FileExistsError: ``root`` holds something already.
-        BadValue: there is no sample, a key is taken or not a plain name, or a shape is not the declared one.
+        FileExistsError: ``root`` is not empty.
+        BadValue: there is no sample, a key is used twice or contains '/', or a shape is not the declared one.
     """
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -110,7 +110,7 @@ def write_shards(
 
 
 def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: DatasetMetadata, keys: set[str]) -> None:
-    """Writes one shard and adds its keys to ``keys``, of which none may come again."""
+    """Writes one shard and adds its keys to ``keys``; no key may be in ``keys`` already."""
     with ShardWriter(path, metadata, keys) as shard:
         for sample in samples:
             shard.add(sample)
@@ -118,12 +118,12 @@ def write_shard(path: Path, samples: Iterable[Sample | Anchor], metadata: Datase
 
 @final
 class ShardWriter:
-    """One shard, written sample by sample; the last ones can be taken back.
+    """Writes one shard sample by sample; the last samples can be removed again.
 
     Args:
-        path: of the tar.
+        path: the tar file.
         metadata: shapes and dtypes that every sample must have.
-        keys: of the data set so far; those that are added here may not be among them.
+        keys: keys of the data set so far; a new key must not be among them.
     """
 
     def __init__(self, path: Path, metadata: DatasetMetadata, keys: set[str]):
@@ -140,7 +140,7 @@ class ShardWriter:
         self._file.close()
 
     def add(self, sample: Sample | Anchor) -> None:
-        """Appends a sample; raises :class:`BadValue` for a key that is taken or no plain name, or another shape."""
+        """Appends a sample; raises :class:`BadValue` for a key that is used already or has a '/', or a wrong shape."""
         if sample.key in self.keys or not sample.key or "/" in sample.key or sample.key != sample.key.strip():
             raise BadValue("key", sample.key, "a name without '/', used once in a data set")
         self.keys.add(sample.key)
@@ -150,11 +150,11 @@ class ShardWriter:
             self._file.write(header + content + bytes(-len(content) % BLOCK))
 
     def mark(self) -> tuple[int, int]:
-        """The place that :meth:`back_to` goes back to: bytes and samples so far."""
+        """The current position for :meth:`back_to`: numbers of bytes and of samples so far."""
         return self._file.tell(), len(self.added)
 
     def back_to(self, mark: tuple[int, int]) -> None:
-        """Takes back every sample that was added since a mark."""
+        """Removes every sample that was added after ``mark``."""
         end, samples = mark
         self.keys.difference_update(self.added[samples:])
         del self.added[samples:]
@@ -162,7 +162,7 @@ class ShardWriter:
         self._file.truncate()
 
     def close(self) -> None:
-        """Ends the tar; it is on the disk when this returns."""
+        """Ends the tar and flushes it to the disk."""
         end = self._file.tell() + 2 * BLOCK
         self._file.write(bytes(2 * BLOCK + -end % RECORD))
         self._file.flush()
@@ -173,7 +173,7 @@ class ShardWriter:
 def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> bytes:
     if tuple(tensor.shape) != shape:
         raise BadValue(f"{key}: shape", list(tensor.shape), f"the declared {list(shape)}")
-    # a saved view stores its whole batch, hence the copy; contiguous, so that it can be read in place
+    # copy, because torch.save stores the whole batch of a view; contiguous, so that it can be read in place
     tensor = (
         tensor.detach().to("cpu", getattr(torch, dtype), copy=True, memory_format=torch.contiguous_format).contiguous()
     )
@@ -184,12 +184,12 @@ def _saved(key: str, tensor: Tensor, shape: tuple[int, ...], dtype: str) -> byte
 
 @contextmanager
 def _replacing(root: Path) -> Iterator[Path]:
-    """A folder that becomes ``root`` if the block ends well, and is removed if it does not."""
+    """A temporary folder that is renamed to ``root`` if the block succeeds, and is removed if it fails."""
     partial = root.parent / f".{root.name}.partial-{secrets.token_hex(4)}"
-    partial.mkdir()  # with the permissions of any new folder; those of tempfile are 0700
+    partial.mkdir()  # with the usual permissions; tempfile would set 0700
     try:
         yield partial
-        os.rename(partial, root)  # over an empty folder at most: a full one makes the rename fail
+        os.rename(partial, root)  # replaces only an empty folder; the rename fails if ``root`` has files
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise

@@ -1,9 +1,9 @@
-"""The members of a zip as ``torch.save`` writes it, with every byte accounted for.
+"""Parses a zip as ``torch.save`` writes it, and accounts for every byte.
 
-A zip says most things twice: a local header stands before every member, the directory at the end repeats it. Here both
-have to agree, and members have to follow one another without gaps from the first byte to the directory. So a flipped
-bit in what a zip says about its members is found, whichever of the two a reader goes by. The checksums of the contents
-are checked apart (:func:`check_sums`), since that reads every byte.
+A zip stores most facts twice: in a local header before every member, and in the directory at the end. Both must agree,
+and the members must follow one another without gaps from the first byte to the directory. So a flipped bit in either
+copy is detected. The checksums of the contents are compared separately (:func:`check_sums`), because that reads every
+byte.
 
 Format: PKWARE's APPNOTE.TXT, sections 4.3.7 to 4.3.16.
 """
@@ -29,7 +29,7 @@ CRC_IN_DIRECTORY, CRC_IN_LOCAL, CRC_IN_DESCRIPTOR = 16, 14, 4  # bytes from the 
 
 
 class Unreadable(ValueError):
-    """The file holds no tensor that may be read."""
+    """The file holds no tensor, or a damaged or unsupported one."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class ZipMember:
     """One member.
 
     Attributes:
-        start, stop: its content in the file.
-        length: of its content once it is decompressed.
-        method: 0 where it is stored as it is.
-        crc: of its decompressed content.
-        crc_places: where the file says ``crc``.
+        start, stop: byte range of its content in the file.
+        length: size of its decompressed content.
+        method: compression method; 0 if it is uncompressed.
+        crc: CRC-32 of its decompressed content.
+        crc_places: positions in the file that hold ``crc``.
     """
 
     start: int
@@ -53,7 +53,7 @@ class ZipMember:
 
 
 def zip_members(content: bytes | bytearray) -> dict[str, ZipMember] | None:
-    """The members by name; None where no zip directory stands at the end, or one of more than 4 GiB.
+    """The members by name; None if the file does not end with a zip directory, or is larger than 4 GiB.
 
     Raises:
         Unreadable: parts of the zip contradict one another.
@@ -68,10 +68,10 @@ def zip_members(content: bytes | bytearray) -> dict[str, ZipMember] | None:
 
 
 def check_sums(content: bytes | bytearray) -> None:
-    """Holds every member against its checksum; raises :class:`Unreadable`.
+    """Compares every member with its checksum; raises :class:`Unreadable`.
 
-    Nothing is checked where there are no checksums: in what is no zip, and where all of them are 0, as
-    ``torch.serialization.set_crc32_options(False)`` leaves them.
+    Nothing is checked in a file without checksums: one that is not a zip, or a zip whose checksums are all 0
+    (``torch.serialization.set_crc32_options(False)``).
     """
     members = zip_members(content) or {}
     if not any(member.crc for member in members.values()):
@@ -104,7 +104,7 @@ def _members(content: bytes | bytearray, end: int) -> dict[str, ZipMember] | Non
             raise _damaged(f"byte {at} belongs to no member" if begin > at else f"two members share byte {begin}")
         at = stop
     if at != position or place != position + size or len(members) < count:
-        raise _damaged("its directory is not where it should be")
+        raise _damaged("its directory is in the wrong place")
     if place != end:
         _check_end_64(content[place:end], place, count, size, position)
     return members
@@ -130,19 +130,19 @@ def _entry(content: bytes | bytearray, place: int) -> tuple[str, ZipMember, tupl
     said, place_of_said = [local_crc, local_stored, local_length], header + CRC_IN_LOCAL
     if shared[1] & DESCRIBED:
         if any(said):
-            raise _damaged(f"the header at byte {header} says what stands behind its member")
+            raise _damaged(f"the header at byte {header} has values that belong after its member")
         signature, *said = DESCRIPTOR.unpack_from(content, stop)
         place_of_said, end = stop + CRC_IN_DESCRIPTOR, stop + DESCRIPTOR.size
     if said != [crc, stored, length] or (shared[2] == STORED and stored != length):
         raise _damaged(f"two sizes or checksums of {name.decode('latin-1')}")
     if shared[1] & DESCRIBED and signature != b"PK\x07\x08":
-        raise _damaged(f"no record behind {name.decode('latin-1')}")
+        raise _damaged(f"no descriptor after {name.decode('latin-1')}")
     places = (place + CRC_IN_DIRECTORY, place_of_said)
     return name.decode("latin-1"), ZipMember(start, stop, length, shared[2], crc, places), (header, end), next_place
 
 
 def _part(content: bytes | bytearray, start: int, size: int) -> bytes:
-    """``size`` bytes from ``start`` on, without a copy of what follows: a parsed file may be large."""
+    """``size`` bytes from ``start`` on, without copying the rest of the file, which may be large."""
     return bytes(content[start : start + size])
 
 
@@ -155,9 +155,9 @@ def _check_extra(extra: bytes) -> None:
 
 
 def _check_end_64(record: bytes | bytearray, place: int, count: int, size: int, position: int) -> None:
-    """``torch.save`` always writes the records of large zips, too; they have to say the same."""
+    """Checks the zip64 end records, which ``torch.save`` always writes; they must agree with the others."""
     if len(record) != END_64.size + LOCATOR_64.size:
-        raise _damaged("its directory is not where it should be")
+        raise _damaged("its directory is in the wrong place")
     made_by, needs = END_64.unpack_from(record)[2:4]
     same = END_64.pack(
         b"PK\x06\x06", END_64.size - 12, made_by, needs, 0, 0, count, count, size, position

@@ -1,4 +1,4 @@
-"""Prompts to embeddings. ``umt5`` is imported only where asked for: transformers is optional and slow to load."""
+"""Prompt embeddings. ``umt5`` is imported only on request, because transformers is optional and slow to load."""
 
 from interp_refiner.data.text.caption import CaptionEncoder
 from interp_refiner.data.text.declared import declared_text_encoder

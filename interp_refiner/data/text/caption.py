@@ -16,17 +16,17 @@ WORD = re.compile(r"\w+(?:[-']\w+)*")
 
 @final
 class CaptionEncoder(TextEncoder):
-    """One fixed random vector a word and a place, with unit variance per entry:
+    """A fixed random vector for each word and position, with unit variance per entry:
 
         e_i = (g(word_i) + g(i)) / sqrt(2),    g(.) ~ N(0, I) seeded by its argument's hash
 
-    Any word has a vector, the same one in every process; case and punctuation do not matter. The place ``i`` is there
-    because attention over the words alone could not tell whose colour is whose.
+    Every word has a vector, the same in every process; case and punctuation do not matter. Attention needs the position
+    ``i`` to match a colour with its object.
 
     Args:
-        length: words a caption is padded or cut to.
+        length: number of words; a caption is padded or cut to it.
         dim: width of a word's vector.
-        spec: of clips whose prompts it is to encode; None where a data set is made.
+        spec: of the clips whose prompts it will encode; None when a data set is made.
 
     Raises:
         BadValue: a size below 1, or clips with embeddings of another kind.

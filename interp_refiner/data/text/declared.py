@@ -8,14 +8,13 @@ WITHOUT_WEIGHTS = {CaptionEncoder.name: CaptionEncoder}
 
 
 def declared_text_encoder(spec: ClipSpec) -> TextEncoder:
-    """The declared encoder where it needs no weights.
+    """The declared encoder, if it needs no weights.
 
     Args:
         spec: of the clips.
 
     Raises:
-        BadValue: the clips have no prompts, their encoder is not declared, or it needs weights, so that a folder has to
-            be named.
+        BadValue: the clips have no prompts, their encoder is not declared, or it needs weights, and so a folder.
     """
     if spec.text_shape is None:
         raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")

@@ -1,4 +1,4 @@
-"""What turns prompts into embeddings."""
+"""The interface of text encoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ class TextEncoder(ABC):
     """Turns prompts into embeddings ``[b, L, D]``, zero beyond each prompt.
 
     Attributes:
-        name: of the encoder's config.
-        length: L, the embeddings a prompt is padded to; longer prompts are cut.
+        name: name of the encoder's config.
+        length: L, the number of embeddings per prompt; prompts are padded or cut to it.
         dim: D.
     """
 
@@ -28,7 +28,7 @@ class TextEncoder(ABC):
         """The embeddings of ``prompts``, one row each."""
 
     def hold_against(self, spec: ClipSpec) -> None:
-        """Refuses, with :class:`BadValue`, clips whose prompt embeddings are of another kind than this encoder's."""
+        """Raises :class:`BadValue` if the clips' prompt embeddings were made by another encoder."""
         if (made_with := spec.text.get("name", self.name)) != self.name:
             raise BadValue("text", self.name, f"{made_with}, which the shards' prompt embeddings were made with")
         if spec.text_shape is not None and spec.text_shape != (self.length, self.dim):
@@ -36,5 +36,5 @@ class TextEncoder(ABC):
             raise BadValue("text", self.name, f"embeddings {wanted} as trained on, not {found}")
 
     def describe(self) -> dict[str, Any]:
-        """What a ``dataset.json`` says about this encoder."""
+        """The encoder's settings, for ``dataset.json``."""
         return {"name": self.name, "length": self.length, "dim": self.dim}

@@ -33,15 +33,15 @@ class UMT5Encoder(TextEncoder):
     Args:
         folder: a pipeline's folder as diffusers saves it, with ``text_encoder/`` and ``tokenizer/``; or one on the hub,
             see :func:`fetch`.
-        length: tokens, the end-of-sequence token among them.
-        precision: dtype of the weights; embeddings come out in it.
-        device: where the weights live.
-        spec: of clips whose prompts it is to encode; None where a data set is made.
+        length: number of tokens, including the end-of-sequence token.
+        precision: dtype of the weights and of the embeddings.
+        device: device of the weights.
+        spec: of the clips whose prompts it will encode; None when a data set is made.
 
     Raises:
         MissingExtra: transformers or ftfy is not installed.
-        BadValue: one of the two folders is missing, or what is in them is damaged, incomplete or another model's, or
-            the clips' embeddings are of another kind.
+        BadValue: one of the two folders is missing, its content is damaged, incomplete or of another model, or the
+            clips' embeddings were made by another encoder.
     """
 
     name = "umt5"
@@ -90,7 +90,7 @@ class UMT5Encoder(TextEncoder):
 
 
 def clean(prompt: str) -> str:
-    """The text as umT5 was trained on it: encoding mistakes mended, HTML entities resolved, single spaces."""
+    """The text cleaned as for umT5's training: encoding errors repaired, HTML entities resolved, single spaces."""
     try:
         import ftfy
     except ImportError as error:
@@ -112,7 +112,7 @@ def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any, Any]:
 
 
 def tokenizer_fault(tokenizer: Any, config: Any) -> str:
-    """What shows that a tokenizer is not the one of a model; "" where nothing does."""
+    """Why a tokenizer does not belong to a model; "" if it fits."""
     if len(tokenizer) > config.vocab_size:
         return f"the tokenizer has {len(tokenizer)} tokens, the encoder's vocabulary {config.vocab_size}"
     for name in ("pad", "eos"):
@@ -120,5 +120,5 @@ def tokenizer_fault(tokenizer: Any, config: Any) -> str:
         if own != wanted:
             return f"the tokenizer's {name} token is {own}, the encoder's {wanted}"
     if tokenizer("a").input_ids[-1:] != [config.eos_token_id]:
-        return "the tokenizer ends no prompt with its eos token"
+        return "the tokenizer does not end prompts with its eos token"
     return ""

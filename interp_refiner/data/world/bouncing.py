@@ -12,8 +12,8 @@ from interp_refiner.core import Draws
 from interp_refiner.data.world.scene import Scene, between, looks, plane_waves, rotate, tint
 from interp_refiner.data.world.world import MAX_OBJECTS, World
 
-SPEED = (0.5, 2.1)  # pixels a frame
-TURN_PROBABILITY = 0.06  # a frame and object
+SPEED = (0.5, 2.1)  # pixels per frame
+TURN_PROBABILITY = 0.06  # per frame and object
 TURN_ANGLE = (pi / 4, pi)  # to either side
 RADIUS = (0.17, 0.3)  # of the frame's shorter side
 BACKGROUND_PERIOD = (50.0, 100.0)  # pixels
@@ -57,10 +57,11 @@ def trajectories(
     height: int,
     width: int,
 ) -> Float[Tensor, "b n t 2"]:
-    """Centres of objects that keep their speed, turn at random, and bounce so that they stay wholly in the frame.
+    """Centres of objects that keep their speed, turn at random, and bounce so that they stay inside the frame.
 
-    ``p_{t+1} = p_t + v_t``: first ``v`` turns with probability :data:`TURN_PROBABILITY`, then every component of it
-    that would lead out of the frame changes sign. No step is ever shortened.
+    ``p_{t+1} = p_t +
+    v_t``. First ``v`` turns with probability :data:`TURN_PROBABILITY`; then every component that would leave the frame
+    changes sign. No step is shortened.
 
     Args:
         u: numbers in 0..1 for the first x, y, direction and speed.
@@ -85,6 +86,6 @@ def trajectories(
 
 
 def abrupt(u: Float[Tensor, "*shape 2"], probability: float, angles: tuple[float, float]) -> Float[Tensor, "*shape"]:
-    """Radians that an object turns by at a step: 0, or with a probability an angle to either side."""
+    """The angle that an object turns by at a step, in radians: 0, or with a probability an angle to either side."""
     side = 2 * u[..., 1] - 1
     return torch.where(u[..., 0] < probability, side.sign() * between(side.abs(), *angles), 0.0)

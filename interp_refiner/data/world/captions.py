@@ -1,4 +1,4 @@
-"""What the captions of moving shapes say of a scene."""
+"""Captions for scenes of moving shapes."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scen
 
 
 class Captions(ABC):
-    """Describes every object of a scene, from the hindmost to the foremost.
+    """Describes every object of a scene, from back to front.
 
     Attributes:
-        words: that the embedding of a caption has room for.
+        words: number of words that a caption's embedding can hold.
     """
 
     words: ClassVar[int]
 
     @abstractmethod
     def motion(self, directions: list[int], seen: int) -> str:
-        """How an object moves.
+        """Describes how an object moves.
 
         Args:
-            directions: of each of its ``t - 1`` steps, an index into ``DIRECTIONS``.
-            seen: the first step from a place inside the frame.
+            directions: an index into ``DIRECTIONS`` for each of its ``t - 1`` steps.
+            seen: the first step that starts inside the frame.
         """
 
     def __call__(self, scene: Scene) -> list[str]:
-        """One caption a scene."""
+        """One caption per scene."""
         seen = scene.in_view[..., :-1].int().argmax(-1)
         columns = (scene.present, scene.brightness, scene.shape, scene.directions, seen)
         return [
@@ -43,7 +43,7 @@ class Captions(ABC):
 @final
 @dataclass(frozen=True)
 class FirstDirection(Captions):
-    """Where every object goes when it is first seen: ``"bright circle moving left and dark square moving up"``."""
+    """The direction of every object when first seen: ``"bright circle moving left and dark square moving up"``."""
 
     words: ClassVar[int] = 16
 
@@ -54,12 +54,11 @@ class FirstDirection(Captions):
 @final
 @dataclass(frozen=True)
 class Turns(Captions):
-    """All of an object's way: ``"bright circle moving left turning down at 6 turning right at 14"``.
+    """An object's whole path: ``"bright circle moving left turning down at 6 turning right at 14"``.
 
-    A turn or a bounce is said where the direction becomes another of the eight; the number is the frame that shows the
-    object before its first step the new way. So the caption knows what keyframes left and right of a turn leave open.
-    An object on a curve takes up to 9 words a quarter of a circle, and what has no room is cut: with such objects,
-    choose few.
+    A turn or a bounce is mentioned if the direction changes to another of the eight; the number is the frame before the
+    first step in the new direction. So the caption contains information that the keyframes around a turn do not. An
+    object on a curve takes up to 9 words per quarter circle, and words beyond the limit are cut: use few such objects.
     """
 
     words: ClassVar[int] = 64

@@ -14,17 +14,17 @@ from interp_refiner.data.world.scene import Scene, between, looks, plane_waves, 
 from interp_refiner.data.world.world import MAX_OBJECTS, World
 
 RADIUS = (0.1, 0.2)  # of the frame's shorter side
-SPEED = (0.8, 2.2)  # pixels a frame, before it changes
+SPEED = (0.8, 2.2)  # pixels per frame, before it changes
 SURGE = (0.0, 0.5)  # amplitude of the logarithm of the speed
 SURGE_PERIOD = (14.0, 40.0)  # frames
-CURVE = 0.34  # radians a frame, at most, to either side
+CURVE = 0.34  # largest turn per frame, radians, to either side
 TURN_ANGLE = (pi / 4, pi)  # of an abrupt turn, to either side
-SPIN = 0.12  # radians a frame, at most, to either side
-GROWTH = 0.015  # of the logarithm of the radius a frame, at most, up or down
-ANCHORED = (0.2, 0.8)  # of the clip: when an object is at a place inside the frame
+SPIN = 0.12  # largest rotation per frame, radians, to either side
+GROWTH = 0.015  # largest change per frame of the logarithm of the radius, up or down
+ANCHORED = (0.2, 0.8)  # time, as a share of the clip, when an object is at a chosen place inside the frame
 
-PAN = (0.0, 1.0)  # pixels a frame
-PAN_CURVE = 0.08  # radians a frame, at most, to either side
+PAN = (0.0, 1.0)  # pixels per frame
+PAN_CURVE = 0.08  # largest turn per frame, radians, to either side
 SHADING_PERIOD = (50.0, 100.0)  # pixels
 PATTERN_PERIOD = (12.0, 24.0)
 SHADING_CONTRAST = (0.02, 0.05)
@@ -34,16 +34,16 @@ PATTERN_CONTRAST = (0.01, 0.03)
 @final
 @dataclass(frozen=True)
 class Gliding(World):
-    """Motion that several keyframes mostly tell, and some that they cannot.
+    """Motion that several keyframes mostly determine, except for occasional abrupt turns.
 
-    Shapes turn at a constant rate, speed up and slow down, spin and grow; they cover one another, leave the frame and
+    Shapes turn at a constant rate, speed up and slow down, spin and grow. They cover each other, leave the frame and
     enter it. The background pans with its pattern. Now and then a shape turns abruptly.
 
     Attributes:
-        turn_probability: of an abrupt turn, a frame and object.
+        turn_probability: probability of an abrupt turn, per frame and object.
 
     Raises:
-        BadValue: a probability that is none. See :class:`World` for the others.
+        BadValue: a probability outside 0..1. See :class:`World` for the others.
     """
 
     version: ClassVar[int] = 2
@@ -88,7 +88,7 @@ class Gliding(World):
 
 
 def signed(u: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """A number in 0..1, brought to -1..1."""
+    """Maps a number in 0..1 to -1..1."""
     return 2 * u - 1
 
 
@@ -101,9 +101,9 @@ def glide(
 
     Args:
         u: numbers in 0..1 for the first heading, ``w``, ``s``, ``g``, ``P`` and the phase.
-        turns: radians, abruptly, before every step.
-        speeds: range of ``s``, pixels a frame.
-        curve: the largest ``w``, radians a frame.
+        turns: abrupt turn before every step, in radians.
+        speeds: range of ``s``, in pixels per frame.
+        curve: the largest ``w``, in radians per frame.
     """
     heading, rate, speed, gain, period, phase = u.unsqueeze(-1).unbind(-2)
     step = torch.arange(turns.shape[-1])

@@ -1,4 +1,4 @@
-"""Scenes become RGB video."""
+"""Renders scenes as RGB video."""
 
 from functools import reduce
 from math import ceil, pi
@@ -10,15 +10,15 @@ from torch import Tensor
 from interp_refiner.data.world.scene import SHAPES, SIDES, Scene, rotate
 
 EDGE = 0.5  # pixels: coverage is sigmoid(-distance / EDGE), 10 to 90% within 2.2 pixels
-FADE = 5.0  # pixels outside an outline from which on coverage, below 5e-5, is taken for 0
+FADE = 5.0  # pixels outside an outline beyond which coverage (below 5e-5) is treated as 0
 MAX_SIDES = 4  # of a polygon
 RING_WIDTH = 0.5  # of the radius
 
 
 def render(scene: Scene) -> Float[Tensor, "b 3 t h w"]:
-    """RGB, within 0..1 by the choice of the worlds' constants, so that nothing is clipped.
+    """RGB in 0..1; the worlds' constants are chosen such that nothing is clipped.
 
-    Outlines and textures are evaluated at pixel centres; both are too smooth to alias, so motion is sub-pixel.
+    Outlines and textures are evaluated at pixel centres. Both are smooth enough not to alias, so motion is sub-pixel.
     """
     video = background(scene)
     for n in range(scene.present.shape[1]):
@@ -27,9 +27,9 @@ def render(scene: Scene) -> Float[Tensor, "b 3 t h w"]:
 
 
 def background(scene: Scene) -> Float[Tensor, "b t 3 h w"]:
-    """The backdrop and its waves, moved along: ``sum_w shade_w cos(k_w . (p - pan) + phase_w)``.
+    """The panned background: ``backdrop + sum_w shade_w cos(k_w . (p - pan) + phase_w)``.
 
-    By ``cos(x + y) = cos x cos y - sin x sin y`` it is one product of matrices.
+    Computed as one matrix product, by ``cos(x + y) = cos x cos y - sin x sin y``.
     """
     wave = scene.shading.unsqueeze(1)  # [b, 1, w, 3], beside the frames
     shifted = wave[..., 2] - (wave[..., :2] * scene.pan.unsqueeze(2)).sum(-1)  # [b, t, w]
@@ -43,7 +43,7 @@ def background(scene: Scene) -> Float[Tensor, "b t 3 h w"]:
 
 
 def paint(video: Float[Tensor, "b t 3 h w"], scene: Scene, n: int) -> None:
-    """Draws object n of every scene into ``video``, in the pixels of a window around it and where it is in sight."""
+    """Draws object n of every scene into ``video``, in a window around it, in the frames where it is visible."""
     clip, frame = in_sight(scene, n).nonzero(as_tuple=True)
     radius, tilt = scene.radius[:, n], scene.tilt[:, n]
     size = ceil(2 * (radius.max().item() + FADE)) + 1
@@ -68,7 +68,7 @@ def paint(video: Float[Tensor, "b t 3 h w"], scene: Scene, n: int) -> None:
 
 
 def in_sight(scene: Scene, n: int) -> Bool[Tensor, "b t"]:
-    """Whether object n, with its soft edge, reaches into the frame."""
+    """Whether object n, including its soft edge, overlaps the frame."""
     reach = (scene.radius[:, n] + FADE).unsqueeze(-1)
     border = torch.tensor([scene.width, scene.height]) - 1
     inside = (scene.centre[:, n] > -reach) & (scene.centre[:, n] < border + reach)
@@ -82,7 +82,7 @@ def signed_distance(
     dx: Float[Tensor, "m 1 x"],
     dy: Float[Tensor, "m y 1"],
 ) -> Float[Tensor, "m y x"]:
-    """Pixels from an object's outline, negative inside; for a polygon the distance to its nearest side's line.
+    """Distance in pixels to an object's outline, negative inside; for a polygon, to the line of its nearest side.
 
     A regular polygon of k sides in a circle of radius R: ``max_i q . (cos a_i, sin a_i) - R cos(pi / k)`` over the
     directions ``a_i = tilt + 2 pi i / k`` of its sides. A circle: ``|q| - R``. A ring: a band inside a circle's
@@ -90,7 +90,7 @@ def signed_distance(
     """
     shape, radius, tilt = (value[:, None, None] for value in (shape, radius, tilt))
     sector = 2 * pi / torch.tensor(SIDES)[shape]
-    sides = [tilt + side * sector for side in range(MAX_SIDES)]  # a triangle's repeat
+    sides = [tilt + side * sector for side in range(MAX_SIDES)]  # a triangle repeats one
     to_side = reduce(torch.maximum, (a.cos() * dx + a.sin() * dy for a in sides))
     is_round, is_ring = sector == 0, shape == SHAPES.index("ring")
     outline = torch.where(is_round, (dx.square() + dy.square()).sqrt(), to_side) - radius * (sector / 2).cos()

@@ -1,4 +1,4 @@
-"""Scenes of moving shapes: what they hold, and the shapes, colours and waves that they are made of."""
+"""Scenes of moving shapes, and their shapes, colours and waves."""
 
 from dataclasses import dataclass
 from math import inf, pi, sqrt
@@ -20,11 +20,11 @@ SATURATION = (0.04, 0.12)
 
 @dataclass(frozen=True)
 class Scene:
-    """b scenes of up to n objects over a background of w waves, through t frames.
+    """b scenes with up to n objects on a background of w waves, over t frames.
 
     Coordinates are pixels, x to the right and y down, (0, 0) the centre of the upper left pixel. Later objects cover
     earlier ones. Textures and backgrounds are plane waves, (wave vector x, wave vector y, phase) in radians. An
-    object's texture is attached to it: it turns and grows with it.
+    object's texture rotates and grows with the object.
 
     Attributes:
         height, width: of the frame.
@@ -34,12 +34,12 @@ class Scene:
         radius: of the circle around an object.
         tilt: rotation of an object, radians.
         colour: of an object, RGB.
-        texture: two crossed waves on every object, as they are in frame 0.
+        texture: two crossed waves on every object, in frame 0.
         contrast: amplitude of the texture, the same for R, G and B.
         pan: how far the background has moved since frame 0.
         backdrop: colour of the background, RGB.
-        shading: the waves over the background, as they are in frame 0.
-        shade: RGB amplitude of each.
+        shading: the waves of the background, in frame 0.
+        shade: RGB amplitude of each wave.
     """
 
     height: int
@@ -60,7 +60,7 @@ class Scene:
 
     @property
     def directions(self) -> Int[Tensor, "b n steps"]:
-        """Where every object goes: each of its steps as an index into :data:`DIRECTIONS`."""
+        """The direction of every object's steps, as indices into :data:`DIRECTIONS`."""
         x, y = self.centre.diff(dim=2).unbind(-1)
         return (torch.atan2(y, x) / (pi / 4)).round().long() % len(DIRECTIONS)
 
@@ -74,7 +74,7 @@ class Scene:
 def looks(u: Float[Tensor, "b n 10"]) -> dict[str, Tensor]:
     """Shape, brightness, colour, texture and contrast of every object, from numbers in 0..1."""
     brightness = (u[..., 0] * len(BRIGHTNESS)).long()
-    crossed = u[..., 5:6] + torch.tensor([0.0, 0.5])  # half a turn of the wave's axis is a right angle
+    crossed = u[..., 5:6] + torch.tensor([0.0, 0.5])  # an axis difference of 0.5 is a right angle
     return {
         "shape": (u[..., 1] * len(SHAPES)).long(),
         "brightness": brightness,
@@ -85,7 +85,7 @@ def looks(u: Float[Tensor, "b n 10"]) -> dict[str, Tensor]:
 
 
 def between(u: Float[Tensor, "*shape"], low: float | Tensor, high: float | Tensor) -> Float[Tensor, "*shape"]:
-    """A number in 0..1, brought to ``low``..``high``."""
+    """Maps a number in 0..1 to ``low``..``high``."""
     return low + (high - low) * u
 
 
@@ -102,12 +102,12 @@ def plane_waves(
     phase: Float[Tensor, "*shape"],
     periods: tuple[float, float] | Float[Tensor, "2 w"],
 ) -> Float[Tensor, "*shape 3"]:
-    """(wave vector x, wave vector y, phase) from numbers in 0..1; an axis of 1 is half a turn."""
+    """(wave vector x, wave vector y, phase) from numbers in 0..1; ``axis`` 1 means 180 degrees."""
     number = 2 * pi / between(period, *periods)
     return torch.stack([number * (pi * axis).cos(), number * (pi * axis).sin(), 2 * pi * phase], -1)
 
 
 def rotate(vector: Float[Tensor, "*#shape 2"], angle: Float[Tensor, "*#shape"]) -> Float[Tensor, "*#shape 2"]:
-    """``vector`` turned by ``angle`` radians from x towards y."""
+    """``vector`` rotated by ``angle`` radians, from x towards y."""
     (x, y), cos, sin = vector.unbind(-1), angle.cos(), angle.sin()
     return torch.stack([cos * x - sin * y, sin * x + cos * y], -1)

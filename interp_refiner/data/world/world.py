@@ -1,4 +1,4 @@
-"""What every embedded world shares: scenes are functions of (seed, stream, key)."""
+"""The interface of embedded worlds; scenes are functions of (seed, stream, key)."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
@@ -15,18 +15,18 @@ FIRST = {"world": "bouncing", "captions": FirstDirection.__name__, "max_objects"
 
 @dataclass(frozen=True)
 class World(ABC):
-    """A law of random scenes, and what captions say of them.
+    """A distribution of random scenes, with their captions.
 
     Attributes:
-        version: of what it draws; raised whenever the same settings give other scenes.
-        curve: the largest change of an object's heading from step to step that is no abrupt turn, radians.
-        captions: of a scene.
-        max_objects: of a scene, 1 to 3.
-        max_gain: what a latent channel is scaled by, relative to the strongest one, at most (see
-            :func:`channel_scales`); infinite: every channel to unit variance.
+        version: increase it whenever the same settings give other scenes.
+        curve: largest change of an object's heading per step, in radians, that does not count as an abrupt turn.
+        captions: makes a scene's caption.
+        max_objects: largest number of objects in a scene, 1 to 3.
+        max_gain: largest amplification of a latent channel relative to the strongest channel (see
+            :func:`channel_scales`); infinity scales every channel to unit variance.
 
     Raises:
-        BadValue: more than 3 objects, or none; a gain below 1.
+        BadValue: ``max_objects`` outside 1..3, or ``max_gain`` below 1.
     """
 
     version: ClassVar[int]
@@ -45,18 +45,18 @@ class World(ABC):
     def draw(self, draws: Draws, num_frames: int, height: int, width: int) -> Scene:
         """One scene of 1 to ``max_objects`` objects per key of ``draws``, a function of (seed, stream, key) alone.
 
-        At least 2 frames. A scene's first objects are the same whatever the most is.
+        Needs at least 2 frames. A scene's first objects do not depend on ``max_objects``.
         """
 
     @property
     def name(self) -> str:
-        """Of its option in the group ``data/world``."""
+        """The name of its option in the config group ``data/world``."""
         return type(self).__name__.lower()
 
     def settings(self) -> dict[str, Any]:
-        """What makes this world another than :class:`Bouncing` as it was before there were others.
+        """The settings that differ from the first version of :class:`Bouncing`.
 
-        Sets of that world keep the fingerprint that they were written with.
+        So data sets of that version keep their fingerprints.
         """
         own = {f.name: getattr(self, f.name) for f in fields(self)} | {"captions": type(self.captions).__name__}
         found = {"world": self.name} | own

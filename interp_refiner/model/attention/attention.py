@@ -1,4 +1,4 @@
-"""The base class of attention: layers for a block, an order of tokens, a count of operations."""
+"""The interface of attention: layers for a block, an order of tokens, a count of operations."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from interp_refiner.model.attention.tiles import TokenOrder
 
 @dataclass(frozen=True)
 class Workload:
-    """What a layer is about to compute: all that the choice of its kernel depends on.
+    """The sizes, device and dtype of an attention call, which determine the choice of its kernel.
 
     Attributes:
         batch, heads, head_dim: b, h, d.
-        queries, keys: tokens that attend, n, and that are attended to, l.
+        queries, keys: numbers of query tokens, n, and of key tokens, l.
         device, dtype: of queries, keys and values.
-        training: a backward pass follows.
+        training: whether a backward pass follows.
     """
 
     batch: int
@@ -43,14 +43,14 @@ class AttentionLayer(nn.Module, ABC):
     """Attention of one block, after projections, norms and rotary embeddings and before the output projection.
 
     Attributes:
-        chosen: the kernel that it runs, by name; settled by :meth:`prepare`.
+        chosen: name of the kernel that it runs, set by :meth:`prepare`.
     """
 
     chosen: str
 
     @abstractmethod
     def prepare(self, work: Workload) -> None:
-        """Settles the kernel, outside compiled code and before every forward pass.
+        """Chooses the kernel. Called before every forward pass, outside compiled code.
 
         Raises:
             BadValue: the chosen backend cannot run there.
@@ -64,29 +64,29 @@ class AttentionLayer(nn.Module, ABC):
 
 
 class Attention(ABC):
-    """A kind of attention, from which a backbone takes the layers of its blocks."""
+    """A kind of attention; a backbone gets the attention layers of its blocks from it."""
 
     @property
     def compiler_options(self) -> dict[str, Any]:
-        """What ``torch.compile`` has to be told where it compiles one of these layers."""
+        """Options that ``torch.compile`` needs to compile these layers."""
         return {}
 
     @abstractmethod
     def self_attention(self, head_dim: int) -> AttentionLayer:
-        """The layer of tokens among themselves, for one block."""
+        """The self-attention layer of one block."""
 
     @abstractmethod
     def cross_attention(self, head_dim: int) -> AttentionLayer:
-        """The layer of tokens against text, for one block."""
+        """The layer of one block that attends from tokens to text."""
 
     @abstractmethod
     def order(self, grid: Sequence[int], device: torch.device) -> TokenOrder | None:
-        """The order of tokens on a grid of frames, rows and columns that it wants; None for raster order."""
+        """The token order that the layers need, on a grid of frames, rows and columns; None for raster order."""
 
     @abstractmethod
     def flops(self, batch: int, heads: int, tokens: int, head_dim: int) -> Flops:
-        """Operations of one layer of self-attention, forward."""
+        """Operations of one self-attention layer, forward."""
 
     @abstractmethod
     def kept_bytes(self, batch: int, heads: int, tokens: int, head_dim: int, itemsize: int) -> int:
-        """What one layer of self-attention keeps for its backward pass where only expensive results are kept."""
+        """Bytes that one self-attention layer keeps for its backward pass under selective recomputation."""

@@ -17,7 +17,7 @@ from interp_refiner.model.attention.flash4 import flash4_attention
 
 AUTO = "auto"
 HALF = (torch.bfloat16, torch.float16)
-REPEATS = 5  # of a trial
+REPEATS = 5  # timed runs per trial
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 log = logging.getLogger(__name__)
@@ -35,12 +35,12 @@ class Backend:
     """One kernel.
 
     Attributes:
-        attend: queries, keys and values ``[b, n, h, d]`` to outputs.
-        module: what it imports; None where torch has it.
-        package, extra: what to install for it.
-        source: where to build the package from, for one that no index has.
-        anywhere: runs on every device and in every precision; else on CUDA in bfloat16 or float16 only.
-        trains: has a backward pass.
+        attend: maps queries, keys and values ``[b, n, h, d]`` to outputs.
+        module: the module that it imports; None if torch contains the kernel.
+        package, extra: the package that it needs, and this project's extra that installs it.
+        source: where to build the package from, if no package index has it.
+        anywhere: whether it runs on every device and in every precision; else only on CUDA in bfloat16 or float16.
+        trains: whether it has a backward pass.
     """
 
     attend: Attend
@@ -63,10 +63,10 @@ def _through_diffusers(name: AttentionBackendName) -> Attend:
 BACKENDS = {
     "sdpa": Backend(_through_diffusers(AttentionBackendName.NATIVE), anywhere=True),
     "cudnn": Backend(_through_diffusers(AttentionBackendName._NATIVE_CUDNN)),
-    "flash": Backend(  # its module: the folder flash_attn is there with flash-attn-4 alone, too
+    "flash": Backend(  # imports its own module, because flash-attn-4 alone also creates a folder flash_attn
         _through_diffusers(AttentionBackendName.FLASH), "flash_attn.flash_attn_interface", "flash-attn", "flash"
     ),
-    "flash3": Backend(  # diffusers' operator over it is registered without a backward pass
+    "flash3": Backend(  # diffusers registers its operator without a backward pass
         _through_diffusers(AttentionBackendName._FLASH_3),
         "flash_attn_interface",
         "flash-attn-3",
@@ -78,7 +78,7 @@ BACKENDS = {
 
 
 def check_backend(argument: str, name: str) -> str:
-    """Returns ``name`` if it is a backend that is installed.
+    """Returns ``name`` if the backend exists and is installed.
 
     Raises:
         BadValue: there is no such backend.
@@ -92,12 +92,13 @@ def check_backend(argument: str, name: str) -> str:
 
 
 def resolve(argument: str, name: str, work: Workload) -> str:
-    """The backend that ``name`` means for a piece of work: itself, or for ``auto`` the fastest that works.
+    """The backend to use: ``name`` itself, or for ``auto`` the fastest one that works.
 
-    Where torch is told to be deterministic ``auto`` is sdpa: the fastest of one process may not be that of the next.
+    With ``torch.use_deterministic_algorithms``, ``auto`` is sdpa, because the fastest kernel may differ from process to
+    process.
 
     Raises:
-        BadValue: it does not run there, or has no backward pass and one follows.
+        BadValue: the backend does not run on this device, or has no backward pass although one follows.
     """
     if name == AUTO:
         return "sdpa" if torch.are_deterministic_algorithms_enabled() else fastest(work)
@@ -112,7 +113,7 @@ def resolve(argument: str, name: str, work: Workload) -> str:
 
 @functools.cache
 def fastest(work: Workload) -> str:
-    """The backend that does the work fastest, by trial on CUDA at the very sizes; it is named in the log."""
+    """The fastest backend, found by timing all on CUDA at the same sizes; the result is logged."""
     if not on_tensor_cores(work):
         return "sdpa"
     seconds = {name: _trial(backend, work) for name, backend in BACKENDS.items()}
@@ -123,12 +124,12 @@ def fastest(work: Workload) -> str:
 
 
 def on_tensor_cores(work: Workload) -> bool:
-    """Whether every kernel may take the work: CUDA, in bfloat16 or float16."""
+    """Whether all kernels support the work: CUDA, in bfloat16 or float16."""
     return work.device.type == "cuda" and work.dtype in HALF
 
 
 def _trial(backend: Backend, work: Workload) -> float:
-    """Seconds of the work; infinite where the kernel is missing or fails."""
+    """Seconds that the work takes; infinite if the kernel is missing or fails."""
     if not backend.installed:
         return float("inf")
     with (
@@ -144,7 +145,7 @@ def _trial(backend: Backend, work: Workload) -> float:
 
         try:
             return median_seconds(run, work.device, REPEATS)
-        except Exception as error:  # whatever a kernel raises where it cannot run: it is not for this work
+        except Exception as error:  # kernels raise various errors if they cannot run
             log.info("attention backend %s is out: %s (%s)", _name_of(backend), str(error).partition("\n")[0], work)
             return float("inf")
 
@@ -169,5 +170,5 @@ def _name_of(backend: Backend) -> str:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ImportError:  # its parent package is missing, or is not for this machine
+    except ImportError:  # its parent package is missing, or does not support this machine
         return False

@@ -14,7 +14,7 @@ from interp_refiner.model.attention.flops import Flops
 
 @dataclass(frozen=True)
 class Shape:
-    """Of queries, keys and values.
+    """The shape of queries, keys and values.
 
     Args:
         batch, heads, head_dim: b, h, d.
@@ -33,7 +33,7 @@ class Shape:
         return self.grid[0] * self.grid[1] * self.grid[2]
 
     def workload(self, device: torch.device) -> Workload:
-        """Of self-attention, with a backward pass."""
+        """The workload of self-attention with a backward pass."""
         tokens, dtype = self.tokens, getattr(torch, self.dtype)
         return Workload(self.batch, tokens, tokens, self.heads, self.head_dim, device, dtype)
 
@@ -41,14 +41,14 @@ class Shape:
 class AttentionBenchmark:
     """Milliseconds, achieved TFLOP/s and ratio to the first kind, for each kind of attention.
 
-    Operations are those of the kept blocks only, counted analytically.
+    Only operations of the kept blocks are counted, analytically.
 
     Args:
-        attentions: the kinds by name; what the others are compared with stands first.
+        attentions: the kinds by name; the others are compared with the first.
         cuda, cpu: the shape on each device.
-        repeats: timed runs, of which the median is reported.
-        warmup: runs before them.
-        compile: each layer is compiled as a whole, as it is inside a compiled block.
+        repeats: number of timed runs; the median is reported.
+        warmup: number of runs before them.
+        compile: whether to compile each layer as a whole, as inside a compiled block.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class AttentionBenchmark:
         self.repeats, self.warmup, self.compile = repeats, warmup, compile
 
     def run(self, device: str) -> dict[str, Any]:
-        """One row per kind; one that does not run here says why under ``error``."""
+        """One row per kind; a kind that does not run here has the reason under ``error``."""
         shape = self.shapes[device]
         rows: list[dict[str, Any]] = []
         for name, attention in self.attentions.items():
             try:
                 rows.append({"attention": name, **self._measure(attention, shape, device)})
-            except Exception as error:  # a kernel that this device lacks must not hide the others
+            except Exception as error:  # a kernel that fails on this device must not stop the others
                 rows.append({"attention": name, "error": f"{type(error).__name__}: {str(error).splitlines()[0]}"})
         for row in rows:
             if "error" not in row and "error" not in rows[0]:
@@ -103,9 +103,9 @@ class AttentionBenchmark:
 
 
 def figures(flops: Flops, forward: float, training: float) -> dict[str, float]:
-    """Milliseconds and TFLOP/s of a forward pass, and of a forward and a backward pass, from seconds of each.
+    """Milliseconds and TFLOP/s of a forward pass, and of a forward and backward pass, from the seconds of each.
 
-    TFLOP/s of the operations that kernels execute, see :mod:`interp_refiner.model.attention.flops`.
+    TFLOP/s count the operations that kernels execute, see :mod:`interp_refiner.model.attention.flops`.
     """
     return {
         "forward_ms": round(1e3 * forward, 3),

@@ -12,12 +12,12 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class KeptBlocks:
-    """The key blocks of every query block.
+    """The kept key blocks of every query block.
 
     Attributes:
         index: kept key blocks, ascending, int32.
-        block_q, block_k: tokens of a block of queries and of keys; the last block may hold fewer.
-        num_keys: tokens that are keys.
+        block_q, block_k: tokens per query block and per key block; the last block may hold fewer.
+        num_keys: number of key tokens.
     """
 
     index: Int[Tensor, "b h m kept"]
@@ -31,17 +31,17 @@ class KeptBlocks:
 
     @property
     def mask(self) -> Bool[Tensor, "b h m blocks"]:
-        """True where a query block keeps a key block."""
+        """True if a query block keeps a key block."""
         return marked(self.index, self.num_key_blocks)
 
 
 def listed(
     mask: Bool[Tensor, "b h rows columns"],
 ) -> tuple[Int[Tensor, "b h rows"], Int[Tensor, "b h rows columns"]]:
-    """For every row how many columns are True, and the columns: the True ones first, then the others, ascending both.
+    """For every row the number of True columns, and all columns: True ones first, then the others, both ascending.
 
-    A stable partition by counting. Sorting says the same, but torch's compiler unrolls a sort of so few columns into
-    kernels that took six sevenths of the time to compile a block (experiments/performance).
+    A stable partition by counting. A sort would give the same, but torch's compiler unrolls a sort of so few columns
+    into kernels that took six sevenths of a block's compile time (experiments/performance).
     """
     columns = torch.arange(mask.shape[3], device=mask.device)
     seen = mask.cumsum(3)
@@ -52,13 +52,13 @@ def listed(
 
 
 def marked(index: Int[Tensor, "b h rows listed"], columns: int) -> Bool[Tensor, "b h rows columns"]:
-    """True in the columns that a row lists."""
+    """A mask that is True in the columns listed in a row of ``index``."""
     none = torch.zeros(*index.shape[:3], columns, dtype=torch.bool, device=index.device)
     return none.scatter(3, index.long(), True)
 
 
 def num_blocks(tokens: int, block: int) -> int:
-    """How many blocks ``tokens`` tokens make."""
+    """The number of blocks that hold ``tokens`` tokens."""
     return -(-tokens // block)
 
 
@@ -68,7 +68,7 @@ def num_kept(ratio: float, blocks: int) -> int:
 
 
 def pooled(x: Float[Tensor, "b h n d"], block: int) -> Float[Tensor, "b h m d"]:
-    """Means over blocks of tokens, in float32 at least; over fewer where the last block is short."""
+    """Means over blocks of tokens, in float32 or more precise; the last block may be shorter."""
     n = x.shape[2]
     blocks = num_blocks(n, block)
     sums = rearrange(pad(x, (0, 0, 0, blocks * block - n)), "b h (m t) d -> b h m t d", t=block)
@@ -82,12 +82,12 @@ def pooled(x: Float[Tensor, "b h n d"], block: int) -> Float[Tensor, "b h m d"]:
 def choose_blocks(
     q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h l d"], ratio: float, block_q: int, block_k: int
 ) -> KeptBlocks:
-    """The top ``ratio`` key blocks of every query block by ``q_bar k_bar^T``; the choice has no gradient.
+    """The top ``ratio`` key blocks of every query block by the score ``q_bar k_bar^T``; the choice has no gradient.
 
     docs/method.md, Sparse-linear attention; Zhang et al. 2025, "SLA: Beyond Sparsity in Diffusion Transformers via
     Fine-Tunable Sparse-Linear Attention", section 4.
     """
-    with torch.autocast(q.device.type, enabled=False):  # the product too in float32
+    with torch.autocast(q.device.type, enabled=False):  # the product in float32, too
         affinity = torch.einsum("bhmd,bhkd->bhmk", pooled(q, block_q), pooled(k, block_k))
     blocks = affinity.shape[3]
     kept = num_kept(ratio, blocks)
@@ -98,7 +98,7 @@ def choose_blocks(
 def block_attention(
     q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h l d"], v: Float[Tensor, "b h l d"], kept: KeptBlocks
 ) -> Float[Tensor, "b h n d"]:
-    """``O_s``: softmax attention over the kept blocks, exact, with a full score matrix: for small sizes and CPUs."""
+    """``O_s``: exact softmax attention over the kept blocks, with a full score matrix; for small sizes and CPUs."""
     rows = kept.mask.repeat_interleave(kept.block_q, 2)[:, :, : q.shape[2]]
     mask = rows.repeat_interleave(kept.block_k, 3)[..., : k.shape[2]]
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1 / math.sqrt(q.shape[3]))

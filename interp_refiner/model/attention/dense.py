@@ -1,4 +1,4 @@
-"""Softmax attention of every token to every other."""
+"""Dense softmax attention."""
 
 from collections.abc import Sequence
 
@@ -16,8 +16,8 @@ class DenseLayer(AttentionLayer):
     """``softmax(q k^T / sqrt(d)) v``.
 
     Args:
-        backend: ``auto`` or a kernel by name.
-        argument: what the backend is called in the config.
+        backend: ``auto`` or the name of a kernel.
+        argument: name of the backend's setting, for errors.
     """
 
     def __init__(self, backend: str, argument: str = "backend"):
@@ -39,7 +39,7 @@ class Dense(Attention):
 
     Args:
         backend: ``auto`` (the fastest that works here), ``sdpa``, ``cudnn``, ``flash``, ``flash3``, ``flash4``.
-        cross_backend: of tokens against text; None for the same.
+        cross_backend: backend of attention from tokens to text; None for the same.
 
     Raises:
         BadValue: no such backend.
@@ -67,5 +67,5 @@ class Dense(Attention):
 
 
 def softmax_bytes(batch: int, heads: int, queries: int, head_dim: int, itemsize: int) -> int:
-    """What a fused kernel of softmax attention keeps besides its inputs: the output, and a float32 normaliser each."""
+    """Bytes that a fused softmax kernel keeps besides its inputs: the output, and one float32 normaliser per query."""
     return batch * heads * queries * (itemsize * head_dim + 4)

@@ -1,7 +1,7 @@
 """FlashAttention-4 (the ``flash-attn-4`` package), dense or over kept blocks, as one operator with its backward pass.
 
-An operator of its own, because the package's autograd function cannot be traced: so a compiled block stays one graph,
-and selective recomputation can save its output. Written for ``flash_attn.cute.interface`` as of 4.0.0b36, with
+The package's autograd function cannot be traced. As a custom operator it keeps a compiled block in one graph, and
+selective recomputation can save its output. Written for ``flash_attn.cute.interface`` as of 4.0.0b36, with
 ``BlockSparseTensorsTorch`` of ``flash_attn.cute.block_sparsity``; layout ``[b, n, h, d]``.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue
 from interp_refiner.model.attention.blocks import KeptBlocks, listed
 
-BLOCKS = {9: (128, 128), 10: (256, 128)}  # of queries and keys, by major compute capability: two tiles of queries each
+BLOCKS = {9: (128, 128), 10: (256, 128)}  # (query, key) block sizes by major compute capability
 
 
 def flash4_attention(
@@ -30,9 +30,10 @@ def flash4_block_attention(
 ) -> Float[Tensor, "b h n d"]:
     """``O_s``: softmax attention over the kept blocks.
 
-    The forward pass is given the key blocks of every query block, the backward pass the query blocks of every key
-    block, ascending both (the kernel cuts off keys beyond the sequence in the last block of a list), as full blocks:
-    the counts of partially masked ones are zero. Hopper takes blocks of 128 x 128, Blackwell of 256 x 128.
+    The forward pass takes the key blocks of every query block, the backward pass the query blocks of every key block.
+    Both lists are ascending, because the kernel cuts off keys beyond the sequence only in the last block of a list. All
+    blocks are full; the numbers of partially masked blocks are zero. Hopper takes blocks of 128 x 128, Blackwell of
+    256 x 128.
     """
     count, index = listed(kept.mask.transpose(2, 3))
     sizes = kept.block_q, kept.block_k
@@ -41,7 +42,7 @@ def flash4_block_attention(
 
 
 def check_flash4_blocks(capability: tuple[int, int], block_q: int, block_k: int) -> None:
-    """Refuses, with :class:`BadValue`, what the package has no sparse kernels for, forward and backward."""
+    """Raises :class:`BadValue` for GPUs and block sizes without sparse kernels for both forward and backward."""
     major = capability[0]
     if major not in BLOCKS:
         raise BadValue("backend", "flash4", f"flex on compute capability {major}.{capability[1]}; flash4 has 9.x, 10.x")
@@ -51,7 +52,7 @@ def check_flash4_blocks(capability: tuple[int, int], block_q: int, block_k: int)
 
 
 def _full_blocks(count: Tensor, index: Tensor, block_size: tuple[int, int]) -> Any:
-    """The package's lists of blocks: all of them full, none partially masked."""
+    """The package's block lists, with full blocks only."""
     tensors = importlib.import_module("flash_attn.cute.block_sparsity").BlockSparseTensorsTorch
     return tensors(
         mask_block_cnt=torch.zeros_like(count),

@@ -16,16 +16,16 @@ DEFAULT_BLOCK = 128
 
 
 def every_key(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """True: which blocks are read says everything. One function, so that nothing is compiled twice for its sake."""
+    """A mask function that is always True: the block lists are the whole mask. One function, so one compilation."""
     return query >= 0
 
 
 def compiler_options(block_q: int, block_k: int) -> dict[str, Any]:
-    """What compiling FlexAttention needs for blocks of these sizes, in that graph alone.
+    """The compiler options that FlexAttention needs for these block sizes, for its graph only.
 
-    The one backward kernel that torch has by default for Hopper and Blackwell reads 128 keys at a time, and is dropped
-    for smaller blocks before ``kernel_options`` are looked at: there the compiler has to search. Matrix products stay
-    with the library's kernels.
+    torch's only default backward kernel for Hopper and Blackwell reads 128 keys at a time. For smaller blocks torch
+    discards it before it reads ``kernel_options``, so the compiler must search for a kernel. Matrix products still use
+    the library's kernels.
     """
     if min(block_q, block_k) >= DEFAULT_BLOCK:
         return {}
@@ -35,7 +35,7 @@ def compiler_options(block_q: int, block_k: int) -> dict[str, Any]:
 def flex_block_attention(
     q: Float[Tensor, "b h n d"], k: Float[Tensor, "b h l d"], v: Float[Tensor, "b h l d"], kept: KeptBlocks
 ) -> Float[Tensor, "b h n d"]:
-    """``O_s``: softmax attention over the kept blocks, inside the graph that is being compiled, else as its own.
+    """``O_s``: softmax attention over the kept blocks, as part of the graph being compiled, else as a separate graph.
 
     Raises:
         BadValue: compilation is switched off.
@@ -46,7 +46,7 @@ def flex_block_attention(
 
 
 def compiled_only(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
-    """FlexAttention, never run by Python: there it evaluates its mask function alone, and would attend to every key."""
+    """FlexAttention, for compiled code only: eager, it ignores the block lists and attends to every key."""
     if not torch.compiler.is_dynamo_compiling():
         allowed = (
             "compiled code: uncompiled it would attend densely. Is compilation switched off (TORCHDYNAMO_DISABLE,"
@@ -58,7 +58,7 @@ def compiled_only(q: Tensor, k: Tensor, v: Tensor, mask: BlockMask) -> Tensor:
 
 @cache
 def own_graph(block_q: int, block_k: int) -> Callable[..., Tensor]:
-    """:func:`compiled_only`, compiled as one graph; where that cannot be (on CPUs with gradients) it is an error."""
+    """:func:`compiled_only`, compiled as one graph; raises if that is impossible (on CPUs with gradients)."""
     options = compiler_options(block_q, block_k)
     return torch.compile(compiled_only, dynamic=False, fullgraph=True, options=options or None)
 
@@ -66,10 +66,9 @@ def own_graph(block_q: int, block_k: int) -> Callable[..., Tensor]:
 def block_mask(kept: KeptBlocks, num_queries: int) -> BlockMask:
     """The kept blocks as FlexAttention's mask, one per (batch, head).
 
-    They are *full* blocks, for which no mask is evaluated; keys beyond the sequence in the last block are cut off by
-    the kernel's own bounds. There are no partial blocks. The forward pass reads the key blocks of every query block,
-    the backward pass also the query blocks of every key block; ``BlockMask.from_kv_blocks`` would sort to list these,
-    see :func:`listed`.
+    All blocks are *full*: no mask is evaluated, and the kernel's bounds cut off keys beyond the sequence. The forward
+    pass reads the key blocks of every query block, the backward pass also the query blocks of every key block.
+    :func:`listed` makes these lists without the sort in ``BlockMask.from_kv_blocks``.
     """
     index = padded_to_all_columns(kept)
     count = torch.full(index.shape[:3], kept.index.shape[3], dtype=torch.int32, device=index.device)
@@ -90,5 +89,5 @@ def block_mask(kept: KeptBlocks, num_queries: int) -> BlockMask:
 
 
 def padded_to_all_columns(kept: KeptBlocks) -> Int[Tensor, "b h m blocks"]:
-    """The indices with as many columns as there are key blocks: FlexAttention reads that number off their shape."""
+    """The indices, padded to one column per key block: FlexAttention takes the number of key blocks from the shape."""
     return torch.nn.functional.pad(kept.index, (0, kept.num_key_blocks - kept.index.shape[3]))

@@ -1,14 +1,14 @@
 """Floating-point operations of a transformer, counted analytically: two for every multiply-add of a matrix product.
 
-Two counts of a training step, of which MFU (Chowdhery et al. 2022, "PaLM", appendix B) is the first over time and peak:
+There are two counts of a training step:
 
-- the *model's* (:attr:`Flops.training`): every product of the forward pass once, and twice its size in the backward
-  pass, so ``3 x forward``; once only where a factor is a frozen weight, which needs no gradient. Nothing that hardware
-  computes a second time is in it: no recomputed activations, and not the scores ``q k^T`` that fused attention kernels
-  compute again in their backward pass.
-- the *kernels'* (:attr:`Flops.executed`): with those scores, five products to two, so ``3.5 x forward`` in softmax
-  attention. The floors of experiments/performance and the TFLOP/s of a kernel are of these. Recomputed activations are
-  not in it either.
+- the *model's* (:attr:`Flops.training`), which MFU uses (Chowdhery et al. 2022, "PaLM", appendix B): ``3 x forward``,
+  because the backward pass has two products for every forward product. A product with a frozen weight counts one less,
+  because the weight needs no gradient. Nothing that is computed twice is counted: neither recomputed activations nor
+  the scores ``q k^T`` that fused attention kernels recompute in their backward pass.
+- the *kernels'* (:attr:`Flops.executed`): includes those scores. Softmax attention has five backward products for two
+  forward ones, so ``3.5 x forward``. The lower bounds in experiments/performance and a kernel's TFLOP/s use this count.
+  Recomputed activations are not counted here, either.
 """
 
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Flops:
     """Operations of one forward pass.
 
     Attributes:
-        linear: of products with weights, and of linear attention.
-        self_attention: of the score matrix and of what it weighs, kept blocks only.
-        cross_attention: likewise, tokens against text.
-        frozen: of ``linear``, products with weights that are not trained.
+        linear: products with weights, and linear attention.
+        self_attention: the products ``q k^T`` and ``softmax(q k^T) v``, kept blocks only.
+        cross_attention: the same products, from tokens to text.
+        frozen: the part of ``linear`` with weights that are not trained.
     """
 
     linear: float = 0.0
@@ -50,12 +50,12 @@ class Flops:
 
     @property
     def training(self) -> "Flops":
-        """The model's operations of a forward and a backward pass: what MFU counts."""
+        """The model's operations in a forward and a backward pass, as MFU counts them."""
         return Flops(self._linear_training, MODEL * self.self_attention, MODEL * self.cross_attention)
 
     @property
     def executed(self) -> "Flops":
-        """What kernels execute in a forward and a backward pass without recomputed activations."""
+        """The operations that kernels execute in a forward and a backward pass, without recomputed activations."""
         return Flops(self._linear_training, KERNELS * self.self_attention, KERNELS * self.cross_attention)
 
     @property
@@ -64,10 +64,10 @@ class Flops:
 
 
 def linear_flops(rows: int, inputs: int, outputs: int) -> float:
-    """Of ``rows`` vectors times an ``inputs x outputs`` matrix."""
+    """Operations of ``rows`` vectors times an ``inputs x outputs`` matrix."""
     return 2.0 * rows * inputs * outputs
 
 
 def attention_flops(batch: int, heads: int, queries: int, keys: int | float, head_dim: int) -> float:
-    """Of ``softmax(q k^T) v`` with ``keys`` keys seen by every query."""
+    """Operations of ``softmax(q k^T) v`` with ``keys`` keys per query."""
     return 4.0 * batch * heads * queries * keys * head_dim

@@ -76,12 +76,12 @@ class SparseLinear(Attention):
     Args:
         ratio: share of key blocks that every query block keeps.
         block_q, block_k: tokens of a block of queries and of keys.
-        tile: frames, rows and columns of a tile in the order of tokens; None for raster order.
+        tile: frames, rows and columns of a tile in the token order; None for raster order.
         backend: ``auto`` (flex on CUDA, else eager), ``flex``, ``flash4``, or ``eager`` (a full score matrix).
-        cross_backend: of tokens against text, as for :class:`Dense`.
+        cross_backend: backend of attention from tokens to text, as for :class:`Dense`.
 
     Raises:
-        BadValue: a ratio outside 0..1, a block that kernels cannot take, no tile, no such backend.
+        BadValue: a ratio outside 0..1, an unsupported block size, an invalid tile, no such backend.
         MissingExtra: the backend's package is not installed.
     """
 
@@ -128,9 +128,9 @@ class SparseLinear(Attention):
         return Flops(linear=products, self_attention=attention_flops(batch, heads, tokens, keys, head_dim))
 
     def kept_bytes(self, batch: int, heads: int, tokens: int, head_dim: int, itemsize: int) -> int:
-        """Of the softmax branch, the projected linear branch, and the choice of blocks.
+        """Bytes kept by the softmax branch, the projected linear branch, and the choice of blocks.
 
-        The choice: values (4 bytes) and places (8) of the highest affinities, and those places in order with theirs.
+        The choice keeps the highest scores (4 bytes each) with their indices (8), and both results of sorting these.
         """
         queries, kept = num_blocks(tokens, self.block_q), num_kept(self.ratio, num_blocks(tokens, self.block_k))
         choice_of_blocks = batch * heads * queries * kept * (4 + 8 + 8 + 8)

@@ -1,4 +1,4 @@
-"""The order of a clip's tokens: raster, or space-time tile after tile so that a block of keys is compact."""
+"""The order of a clip's tokens: raster order, or one space-time tile after the other for compact key blocks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class TokenOrder:
     """A permutation of tokens and its inverse.
 
     Attributes:
-        raster: ``raster[i]`` is the raster index of the token at place i.
-        place: ``place[j]`` is where the token of raster index j stands.
+        raster: ``raster[i]`` is the raster index of the token at position i.
+        place: ``place[j]`` is the position of the token with raster index j.
     """
 
     raster: Int[Tensor, " n"]
@@ -32,9 +32,9 @@ class TokenOrder:
 
 
 class Permutation(torch.autograd.Function):
-    """``y[:, i] = x[:, index[i]]``; its gradient reads by the inverse, ``dx[:, j] = dy[:, inverse[j]]``.
+    """``y[:, i] = x[:, index[i]]``; its gradient is the inverse permutation, ``dx[:, j] = dy[:, inverse[j]]``.
 
-    The gradient that torch knows for reading by index adds up what falls on one place, with atomic sums on a GPU.
+    torch's own gradient of indexing would add with slow atomic sums, because it cannot know that indices are distinct.
     """
 
     @staticmethod
@@ -52,14 +52,14 @@ class Permutation(torch.autograd.Function):
 
 
 def permuted(tokens: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    """``tokens`` read along their second axis by ``index``, a permutation that ``inverse`` undoes."""
+    """``tokens`` permuted along their second axis by ``index``; ``inverse`` is the inverse permutation."""
     return Permutation.apply(tokens, index, inverse)
 
 
 def tile_order(grid: Sequence[int], tile: Sequence[int], device: torch.device | str = "cpu") -> Int[Tensor, " n"]:
-    """Raster indices of the tokens of a grid ``(t, h, w)``, tile by tile; tiles at the far edges may be smaller.
+    """Raster indices of the tokens of a grid ``(t, h, w)``, tile by tile; the last tiles of an axis may be smaller.
 
-    Tiles follow one another in raster order, and so do the tokens inside a tile.
+    The tiles are in raster order, and so are the tokens inside a tile.
     """
     axes = torch.meshgrid(*(torch.arange(size, device=device) for size in grid), indexing="ij")
     key = torch.zeros(tuple(grid), dtype=torch.long, device=device)
@@ -72,7 +72,7 @@ def tile_order(grid: Sequence[int], tile: Sequence[int], device: torch.device | 
 
 @lru_cache(maxsize=8)
 def tiled(grid: tuple[int, ...], tile: tuple[int, ...], device: torch.device) -> TokenOrder:
-    """The order of tiles with its inverse, made once for each grid and device."""
-    with torch.inference_mode(False):  # it may be saved for a backward pass later
+    """The tile order with its inverse, cached for each grid and device."""
+    with torch.inference_mode(False):  # a later backward pass may need it
         raster = tile_order(grid, tile, device)
         return TokenOrder(raster, raster.argsort())

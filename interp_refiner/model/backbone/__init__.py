@@ -1,4 +1,4 @@
-"""Networks that refine: from a corrupted clip to the objective's quantity."""
+"""Backbones: networks that map a corrupted clip to the output that the objective interprets."""
 
 from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import (

@@ -1,4 +1,4 @@
-"""Wan's attention modules with another kernel; projections, norms and rotary embeddings stay."""
+"""Replaces the kernel of Wan's attention modules; projections, norms and rotary embeddings stay."""
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -13,15 +13,16 @@ Rotary = tuple[Tensor, Tensor]
 
 
 class Attend(nn.Module):
-    """The processor of one of Wan's attention modules.
+    """The processor of a Wan attention module.
 
-    A module, so that parameters of the layer belong to its block: they are trained, sharded and saved with it.
+    It is a module itself, so that the layer's parameters belong to the block and are trained, sharded and saved with
+    it.
 
     Args:
         layer: attention of queries, keys and values.
 
     Attributes:
-        spread: where the tokens are.
+        spread: the distribution of tokens over processes.
     """
 
     def __init__(self, layer: AttentionLayer):
@@ -37,7 +38,7 @@ class Attend(nn.Module):
         attention_mask: None = None,
         rotary: Rotary | None = None,
     ) -> Float[Tensor, "b n d"]:
-        """Of ``tokens`` to ``context``, or to themselves where it is None; called by ``attention`` with itself."""
+        """Attention from ``tokens`` to ``context``; self-attention if it is None. Called by ``attention``."""
         source = tokens if context is None else context
         heads = (attention.heads, -1)
         q = attention.norm_q(attention.to_q(tokens)).unflatten(2, heads)
@@ -53,7 +54,7 @@ class Attend(nn.Module):
 
 
 def rotated(x: Float[Tensor, "b n h d"], rotary: Rotary) -> Float[Tensor, "b n h d"]:
-    """Rotary embedding (Su et al. 2021): every pair of channels is turned by its angle at the token's place.
+    """Rotary embedding (Su et al. 2021): rotates every pair of channels by its angle at the token's position.
 
     ``rotary`` holds cosines and sines ``[1, n, 1, d]``, each angle twice.
     """
@@ -65,7 +66,7 @@ def rotated(x: Float[Tensor, "b n h d"], rotary: Rotary) -> Float[Tensor, "b n h
 def use_attention(
     wan: WanTransformer3DModel, attention: Attention
 ) -> tuple[tuple[AttentionLayer, ...], tuple[AttentionLayer, ...]]:
-    """Gives every block its own layers of a kind of attention; returns those of tokens among themselves and to text.
+    """Gives every block its own attention layers; returns the self-attention and the cross-attention layers.
 
     Weights of ``wan`` keep their names and values.
     """

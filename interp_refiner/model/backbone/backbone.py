@@ -1,4 +1,4 @@
-"""The base class of backbones, which map a corrupted clip to the objective's quantity."""
+"""The interface of backbones: networks that map a corrupted clip to the output that the objective interprets."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -17,13 +17,13 @@ from interp_refiner.model.backbone.spread import Spread
 
 @dataclass(frozen=True)
 class Interface:
-    """What data, interpolator and objective decide of a backbone.
+    """The properties of a backbone that data, interpolator and objective determine.
 
     Attributes:
-        spec: of the clips: their channels, and the width of their prompts' embeddings.
-        num_hypotheses: of the interpolator; they are shown among the keyframe channels. 0: there is no interpolation,
-            and the state is all that is shown.
-        outputs: channels of the output for the objective; None for those of the clips.
+        spec: of the clips: their channels, and the width of their prompt embeddings.
+        num_hypotheses: number of the interpolator's hypotheses, which are part of the keyframe channels. 0: there is no
+            interpolation, and the state is the only input.
+        outputs: number of output channels that the objective needs; None for the clips' channels.
     """
 
     spec: ClipSpec
@@ -32,16 +32,17 @@ class Interface:
 
     @property
     def out_channels(self) -> int:
-        """Channels of the output, those of the clips or more."""
+        """The number of output channels."""
         return self.outputs or self.spec.channels
 
 
 class Backbone(nn.Module, ABC):
-    """A network from the corrupted clip to one output per latent value, and more per position where the objective asks
-    for it; tokens never leave it.
+    """A network that maps a corrupted clip to one output per latent value, plus those that the objective needs.
+
+    Tokens never leave it: input and output are ``[b, c, t, *space]``.
 
     Attributes:
-        adapters: that :meth:`merge_adapters` has merged, by the layers beside which they were.
+        adapters: the adapters that :meth:`merge_adapters` has merged, by layer.
         compiled: whether its blocks are compiled.
     """
 
@@ -50,77 +51,77 @@ class Backbone(nn.Module, ABC):
 
     @property
     def divisor(self) -> tuple[int, int]:
-        """What rows and columns of latents must be divisible by."""
+        """Divisors of the numbers of latent rows and columns."""
         return 1, 1
 
     @abstractmethod
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t *space"]:
-        """The network's output; its meaning is the objective's. ``corrupted.clean`` is never read.
+        """The network's output; the objective defines its meaning. ``corrupted.clean`` is never read.
 
-        A corrupted clip is shown with its keyframe content; a generator of keyframes says itself what is shown.
+        For a corrupted clip, :class:`Conditioning` makes the inputs. A keyframe generator passes them as ``Shown``.
 
-        Float32, whatever the precision of weights and autocast: clean estimates, losses and samples are computed from
-        it, and half precision would round latents.
+        The output is float32 for any precision of weights and autocast, because clean estimates, losses and samples are
+        computed from it, and half precision would round latents.
         """
 
     @property
     def transformer(self) -> tuple[str, nn.Module] | None:
-        """A model of diffusers in the network, by the name of its attribute: an export saves it as its own class."""
+        """(attribute name, model) of the diffusers model inside; an export saves it under its own class."""
         return None
 
     @property
     def units(self) -> Sequence[nn.Module]:
-        """The modules that run one after the other, each of which a strategy shards as one; none: all as one."""
+        """The modules, run in sequence, that a strategy shards one by one; empty: the network is sharded as a whole."""
         return ()
 
     def check(self, latent_shape: Sequence[int]) -> None:
-        """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that the network cannot take."""
+        """Raises :class:`BadValue` for clip shapes ``[c, t, *space]`` that the network does not support."""
 
     def tokens(self, latent_shape: Sequence[int]) -> int | None:
-        """Tokens of a clip ``[c, t, *space]``; None where the network does not say."""
+        """The number of tokens of a clip ``[c, t, *space]``; None if unknown."""
         return None
 
     def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops | None:
-        """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None where they are not counted."""
+        """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None if unknown."""
         return None
 
     def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int | None:
-        """What a training step keeps for its backward pass under bfloat16 autocast; None where it is not known."""
+        """Bytes that a training step keeps for its backward pass under bfloat16 autocast; None if unknown."""
         return None
 
     def kernels(self) -> dict[str, str]:
-        """Which kernels the last forward pass ran, by what for; nothing where there is no choice."""
+        """The kernels that the last forward pass used, by purpose; empty if there is no choice."""
         return {}
 
     def spread_tokens(self, spread: Spread) -> None:
-        """Has every clip shared by several processes; refused, with :class:`BadValue`, by a network without tokens."""
+        """Distributes every clip's tokens over processes; raises :class:`BadValue` for a network without tokens."""
         raise BadValue(
             "trainer.strategy", "sequence", f"fsdp2 or hsdp: a {type(self).__name__} has no tokens to spread"
         )
 
     @property
     def unchanged(self) -> frozenset[str]:
-        """The names of weights that are still those of pretrained ones: checkpoints need not hold them."""
+        """Names of weights that still equal the pretrained ones, so that checkpoints can leave them out."""
         return frozenset()
 
     def identity_parts(self, stored: Collection[str]) -> set[str]:
-        """The weights of parts that start as the identity and that ``stored`` has none of."""
+        """Names of the weights of all parts that are missing in ``stored`` and start as the identity."""
         return set()
 
     def cast(self, dtype: torch.dtype) -> None:
-        """Gives the matrices another precision, for inference; the output stays float32.
+        """Converts the weight matrices to another precision, for inference; the output stays float32.
 
         Raises:
-            BadValue: a precision that the network has not.
+            BadValue: the network does not support this precision.
         """
         if dtype != torch.float32:
             raise BadValue("torch_dtype", str(dtype).removeprefix("torch."), f"float32 for a {type(self).__name__}")
         self.to(dtype)
 
     def merge_adapters(self) -> bool:
-        """Adds adapters to the weights beside which they are, for good; says whether there were any."""
+        """Merges the adapters into the base weights; returns whether there were any."""
         return False
 
     @abstractmethod
     def zero_output(self) -> None:
-        """Sets the head to zero, so that an untrained correction leaves the interpolation as it is."""
+        """Sets the head to zero, so that an untrained correction reproduces the interpolation."""

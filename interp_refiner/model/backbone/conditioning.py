@@ -14,11 +14,11 @@ from interp_refiner.model.backbone.shown import Shown
 
 
 class KeyframeChannels(ABC):
-    """Keyframe content as extra input channels. Without state."""
+    """Keyframe content as extra input channels. Has no state."""
 
     @abstractmethod
     def count(self, latent_channels: int, num_hypotheses: int) -> int:
-        """How many channels there are."""
+        """The number of channels."""
 
     @abstractmethod
     def __call__(self, corrupted: Corrupted) -> Float[Tensor, "b k t *space"]:
@@ -26,12 +26,12 @@ class KeyframeChannels(ABC):
 
 
 def hypothesis_channels(latent_channels: int, num_hypotheses: int) -> int:
-    """How many channels :func:`_hypotheses` makes."""
+    """The number of channels that :func:`_hypotheses` makes."""
     return (num_hypotheses - 1) * (latent_channels + 1)
 
 
 def _hypotheses(corrupted: Corrupted) -> list[Float[Tensor, "b k t *space"]]:
-    """What the other hypotheses differ from ``zbar`` by, and where they are present; nothing where none is offered."""
+    """Differences of all further hypotheses to ``zbar``, and their presence masks; empty without hypotheses."""
     offered, x = corrupted.alternatives, corrupted.x
     if offered is None:
         return []
@@ -48,7 +48,7 @@ def _masks(corrupted: Corrupted) -> Float[Tensor, "b 2 t *space"]:
 
 
 class MaskedKeyframes(KeyframeChannels):
-    """Mask, confidence, keyframe latents (0 where missing), ``zbar`` and hypotheses: as inpainting models have them."""
+    """Mask, confidence, keyframe latents (0 on missing frames), ``zbar`` and hypotheses, as in inpainting models."""
 
     def count(self, latent_channels: int, num_hypotheses: int) -> int:
         return 2 + 2 * latent_channels + hypothesis_channels(latent_channels, num_hypotheses)
@@ -59,7 +59,7 @@ class MaskedKeyframes(KeyframeChannels):
 
 
 class BracketingKeyframes(KeyframeChannels):
-    """Mask, confidence, the keyframes left and right of every frame, ``zbar`` and hypotheses."""
+    """Mask, confidence, the keyframes before and after every frame, ``zbar`` and hypotheses."""
 
     def count(self, latent_channels: int, num_hypotheses: int) -> int:
         return 2 + 3 * latent_channels + hypothesis_channels(latent_channels, num_hypotheses)
@@ -71,11 +71,11 @@ class BracketingKeyframes(KeyframeChannels):
 
 
 class Timestep(ABC):
-    """How noise levels enter a flow-matching backbone: its timestep in 0..1000 and the scale of its input."""
+    """How noise levels become the timesteps (0..1000) and the input scale of a flow-matching backbone."""
 
     @abstractmethod
     def count(self, num_frames: int) -> int:
-        """How many timesteps a clip has."""
+        """The number of timesteps of a clip."""
 
     @abstractmethod
     def times(self, corrupted: Corrupted) -> Float[Tensor, "b n"]:
@@ -87,7 +87,7 @@ class Timestep(ABC):
 
 
 class PerFrame(Timestep):
-    """Every frame at its own flow time: ``1000 u_f`` with ``u = a / (1 + a)``, input ``x / (1 + a)``.
+    """A timestep ``1000 u`` for every frame, ``u = a / (1 + a)``, ``a = tau sigma m``; the input is ``x / (1 + a)``.
 
     This is Wan's own flow-matching state, ``(1 - u) z + u eps`` with z between ``z0`` and ``zbar``.
     """
@@ -103,7 +103,7 @@ class PerFrame(Timestep):
 
 
 class Global(Timestep):
-    """One time for the clip, ``1000 a / (1 + a)`` with ``a = tau sigma``, and the input as it is."""
+    """One timestep for the clip, ``1000 a / (1 + a)`` with ``a = tau sigma``; the input is ``x``."""
 
     def count(self, num_frames: int) -> int:
         return 1
@@ -117,7 +117,7 @@ class Global(Timestep):
 
 
 class FrameNumbers(nn.Module):
-    """Embeds s/S, tau, K/T, mask, alpha, gap, distance and confidence of every frame; zero until trained.
+    """Embeds s/S, tau, K/T, mask, alpha, gap, distance and confidence of every frame; its output starts at zero.
 
     Args:
         hidden: width of the hidden layer.
@@ -150,30 +150,30 @@ class FrameNumbers(nn.Module):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How a corrupted clip is shown to a network.
+    """How a corrupted clip becomes the inputs of a network.
 
     Attributes:
         timestep: how noise levels become timesteps.
-        keyframe_channels: how keyframe content is shown.
+        keyframe_channels: how keyframe content becomes input channels.
     """
 
     timestep: Timestep = field(default_factory=PerFrame)
     keyframe_channels: KeyframeChannels = field(default_factory=BracketingKeyframes)
 
     def __call__(self, seen: Corrupted | Shown) -> Shown:
-        """A corrupted clip as the network sees it; what is shown already stays as it is."""
+        """The network's inputs for a corrupted clip; a ``Shown`` is returned unchanged."""
         if isinstance(seen, Shown):
             return seen
         state, times = self.timestep.state(seen), self.timestep.times(seen)
         return Shown(state, times, seen.clip.text, self.keyframe_channels(seen), FrameNumbers.numbers(seen))
 
     def count(self, interface: Interface) -> int:
-        """How many keyframe channels are shown."""
+        """The number of keyframe channels."""
         if interface.num_hypotheses == 0:
             return 0
         return self.keyframe_channels.count(interface.spec.channels, interface.num_hypotheses)
 
 
 def frames_to_tokens(value: Float[Tensor, "b t *d"], tokens_per_frame: int) -> Float[Tensor, "b n *d"]:
-    """Repeats one value per frame for each of its tokens, frames outermost."""
+    """Repeats every frame's value for each of its tokens; tokens are ordered by frame."""
     return rearrange(value.unsqueeze(2).expand(-1, -1, tokens_per_frame, *value.shape[2:]), "b t n ... -> b (t n) ...")

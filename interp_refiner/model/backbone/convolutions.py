@@ -1,4 +1,4 @@
-"""Convolutions that small networks need: over the latents of every frame, and over the words of a caption."""
+"""Convolutions for small transformers: at full latent resolution, and over the words of a caption."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from interp_refiner.model.attention import Flops, linear_flops
 
 
 class Kernel(nn.Module):
-    """A convolution over space whose kernel is kept as the matrix ``[out, in * size * size]``, as Muon takes it."""
+    """A convolution over space; its kernel is stored as a matrix ``[out, in * size * size]``, which Muon needs."""
 
     def __init__(self, channels: int, out: int, size: int = 3):
         super().__init__()
@@ -27,8 +27,11 @@ class Kernel(nn.Module):
 
 
 class SpaceBlock(nn.Module):
-    """A 3 x 3 and a 1 x 1 convolution of every frame, shifted and scaled by its noise level and place: adaLN-single of
-    Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each."""
+    """A 3 x 3 and a 1 x 1 convolution of every frame, shifted and scaled by the embedding of its noise level.
+
+    The modulation is adaLN-single (Chen et al., PixArt-alpha, ICLR 2024): one projection for all blocks and a table per
+    block.
+    """
 
     def __init__(self, dim: int):
         super().__init__()
@@ -45,18 +48,18 @@ class SpaceBlock(nn.Module):
 
 @dataclass(frozen=True)
 class Convolutions:
-    """Blocks of convolutions behind a transformer of patches, at every position of the latents.
+    """Convolution blocks after a patch transformer, at full latent resolution.
 
-    A token predicts the values of its patch by itself, so neighbouring patches agree only as far as attention made them
-    agree. Convolutions cross their borders. They see the network's input, too (a skip connection around the patches, as
-    in Ronneberger et al., U-Net, 2015), and add to the transformer's own output. What they add starts at zero.
+    A token predicts its patch separately, so only attention makes neighbouring patches consistent. Convolutions cross
+    the patch borders. Their input includes the network's input (a skip connection around the patches, as in Ronneberger
+    et al., U-Net, 2015). Their output, zero at the start, is added to the transformer's output.
 
     Attributes:
         dim: channels of every block.
-        num_blocks: blocks of a 3 x 3 and a 1 x 1 convolution.
+        num_blocks: number of blocks, each with a 3 x 3 and a 1 x 1 convolution.
 
     Raises:
-        BadValue: no channel, or no block.
+        BadValue: ``dim`` or ``num_blocks`` below 1.
     """
 
     dim: int = 64
@@ -69,10 +72,10 @@ class Convolutions:
 
 
 class ConvolutionalHead(nn.Module):
-    """What :class:`Convolutions` describes: ``own + out(blocks(features + stem(state)))``.
+    """The module of :class:`Convolutions`: ``own + out(blocks(features + stem(state)))``.
 
     Args:
-        size: of the blocks.
+        size: sizes of the blocks.
         channels: of the network's input.
         out_channels: of the network's output.
         time_dim: channels of the embedding of a frame's noise level.
@@ -96,7 +99,14 @@ class ConvolutionalHead(nn.Module):
         state: Float[Tensor, "b c t h w"],
         time: Float[Tensor, "b n e"],
     ) -> Float[Tensor, "b o t h w"]:
-        """The transformer's output and features, the network's input, and every frame's embedded noise level."""
+        """The output plus its convolutional correction.
+
+        Args:
+            own: the transformer's output.
+            features: the transformer's features.
+            state: the network's input.
+            time: every frame's embedded noise level.
+        """
         b, _, t = own.shape[:3]
         modulation = self.modulation(F.silu(time)).expand(b, t, -1).reshape(b * t, 2, -1)
         x = _frames(features).permute(0, 2, 3, 1) + self.stem(_frames(state)).permute(0, 2, 3, 1)
@@ -105,7 +115,7 @@ class ConvolutionalHead(nn.Module):
         return own + self.out(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
 
     def flops(self, positions: int, times: int) -> Flops:
-        """Operations of a forward pass over so many latent positions and noise levels, all clips together."""
+        """Operations of a forward pass; numbers of latent positions and noise levels of all clips together."""
         products = [layer.weight for layer in self.modules() if isinstance(layer, Kernel | nn.Linear)]
         rows = [times if weight is self.modulation.weight else positions for weight in products]
         return Flops(linear=sum(linear_flops(n, *weight.shape) for n, weight in zip(rows, products, strict=True)))
@@ -141,5 +151,5 @@ class WordConvolution(nn.Module):
 
 
 def _frames(clip: Float[Tensor, "b c t h w"]) -> Float[Tensor, "n c h w"]:
-    """Every frame as a picture, n = b t."""
+    """All frames as a batch of pictures, n = b t."""
     return clip.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)

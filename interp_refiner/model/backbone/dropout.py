@@ -1,4 +1,4 @@
-"""Dropout of keyframe channels, so that a model works with and without them."""
+"""Dropout of keyframe channels in training, so that a model works with and without them."""
 
 import torch
 from jaxtyping import Float
@@ -9,16 +9,16 @@ from interp_refiner.model.backbone.conditioning import KeyframeChannels, MaskedK
 
 
 class DroppedKeyframes(KeyframeChannels):
-    """Other channels, all of them zero for a random share of the training clips (Ho and Salimans 2022, section 3.2).
+    """Sets all keyframe channels to zero for a random share of training clips (Ho and Salimans 2022, section 3.2).
 
-    The draw is a function of (seed, stream, epoch, key), as those of the corruption are. Only the explicit channels are
-    dropped: the state ``x`` and the numbers per frame stay.
+    The draw is a function of (seed, stream, epoch, key), like those of the corruption. Only the keyframe channels are
+    dropped; the state ``x`` and the numbers per frame stay.
 
     Args:
-        channels: what is shown; None for mask and masked keyframe latents.
-        probability: of a training clip without its channels.
-        shown: whether they are shown outside training; False measures the model without these channels, with the
-            keyframes in ``x`` alone.
+        channels: the keyframe channels; None for mask and masked keyframe latents.
+        probability: that a training clip loses its channels.
+        shown: whether the channels are used outside training; False measures the model without them, with the
+            keyframes only in ``x``.
         seed: the run's seed.
 
     Raises:

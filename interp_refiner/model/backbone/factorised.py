@@ -1,4 +1,4 @@
-"""Convolutions in space and attention over time, in turn: a small network that keeps every position of the latents."""
+"""A small network at full latent resolution, with alternating convolutions over space and attention over time."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from interp_refiner.model.backbone.shown import Shown
 
 
 class TimeBlock(nn.Module):
-    """Self-attention along time, for every position of space apart."""
+    """Self-attention along time, separately for every spatial position."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -43,11 +43,11 @@ class FactorisedSize:
 
     Attributes:
         dim: channels of every block, an even number.
-        num_layers: blocks over space, each followed by one over time.
-        num_heads: of attention over time; it divides ``dim``.
+        num_layers: number of space blocks, each followed by a time block.
+        num_heads: heads of attention over time; a divisor of ``dim``.
 
     Raises:
-        BadValue: an odd ``dim``, or heads that do not divide it.
+        BadValue: an odd ``dim``, or ``num_heads`` does not divide it.
     """
 
     dim: int = 64
@@ -63,19 +63,19 @@ class FactorisedSize:
 
 @final
 class Factorised(Backbone):
-    """A residual network over space, between whose blocks every position attends to itself along time.
+    """A residual network with convolution blocks over space and, after each, attention along time at every position.
 
-    Space and time are factorised as in Ho et al., Video Diffusion Models, 2022, without any change of resolution: which
-    hypothesis is right shows in small neighbourhoods, and holds for whole gaps.
+    Space and time are factorised as in Ho et al., Video Diffusion Models, 2022, but without changes of resolution: a
+    small neighbourhood shows which hypothesis is right, and the choice is usually valid for a whole gap.
 
     Args:
         interface: channels in and out. The mean over a prompt is added to every frame's embedding.
         size: of the network.
-        conditioning: how noise levels and keyframes are shown; None for :class:`Conditioning`'s defaults.
-        attention: dense; None for that, too. A position attends to few others.
+        conditioning: how noise levels and keyframes become inputs; None for :class:`Conditioning`'s defaults.
+        attention: dense attention or None; sequences are too short for sparse attention.
 
     Raises:
-        BadValue: sparse attention; on use, latents of no video.
+        BadValue: sparse attention; on use, latents that are not those of a video.
     """
 
     def __init__(
@@ -108,7 +108,10 @@ class Factorised(Backbone):
         return tuple(self.blocks)
 
     def identity_parts(self, stored: Collection[str]) -> set[str]:
-        """Both kinds of blocks add an output that starts at zero (as in Chen et al., Net2Net, ICLR 2016)."""
+        """New blocks of both kinds start as the identity, because their residual output starts at zero.
+
+        See Chen et al., Net2Net, ICLR 2016.
+        """
         of_blocks = {name: name.split(".")[1] for name in self.state_dict() if name.startswith("blocks.")}
         have = {of_blocks[name] for name in stored if name in of_blocks}
         return {name for name, block in of_blocks.items() if block not in have}
@@ -118,7 +121,7 @@ class Factorised(Backbone):
         nn.init.zeros_(self.head.bias)
 
     def check(self, latent_shape: Sequence[int]) -> None:
-        """Refuses what is no video ``[c, t, h, w]``."""
+        """Refuses clips that are not videos ``[c, t, h, w]``."""
         if len(latent_shape) != 4:
             allowed = "[c, t, h, w], videos (paths through mazes have backbone=trajectory, as in +experiment=maze)"
             raise BadValue("latent_shape", list(latent_shape), allowed)
@@ -141,7 +144,7 @@ class Factorised(Backbone):
         return self.head(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
 
     def _embed_time(self, seen: Shown, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
-        """Of every frame's timestep and numbers, and of the prompt: the mean over its words, without padding."""
+        """The embedding of every frame's timestep and numbers, and of the prompt's mean over its words."""
         times = seen.times
         if times.shape[1] == 1:
             times = times.expand(-1, seen.state.shape[2])

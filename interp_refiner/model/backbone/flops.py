@@ -20,13 +20,13 @@ def wan_flops(
     """Operations of a forward pass.
 
     Args:
-        wan: whose config says the sizes.
+        wan: its config has the sizes.
         attention: the kind of self-attention.
-        batch: clips.
+        batch: number of clips.
         grid: frames, rows and columns of tokens.
-        text_tokens: of a prompt, padding included.
-        more_channels: of the input and of the output, beside those of ``wan``.
-        times: timesteps of a clip: its frames, or 1.
+        text_tokens: tokens of a prompt, including padding.
+        more_channels: further channels of input and output, in addition to those of ``wan``.
+        times: timesteps per clip: its number of frames, or 1.
     """
     size, tokens, frames = wan.config, prod(grid), grid[0]
     heads, head_dim = size.num_attention_heads, size.attention_head_dim
@@ -51,7 +51,7 @@ def wan_flops(
 
 
 def adapter_flops(wan: WanTransformer3DModel, rows: int, text_rows: int) -> float:
-    """Of low-rank adapters: those beside keys and values of cross-attention see the text, all others the tokens."""
+    """Operations of low-rank adapters: cross-attention keys and values process the text, all others the tokens."""
     adapters = [(name, weight) for name, weight in wan.named_parameters() if ".lora_" in name]
     seen_by = [text_rows if "attn2.to_k" in name or "attn2.to_v" in name else rows for name, _ in adapters]
     return 2.0 * sum(count * weight.numel() for count, (_, weight) in zip(seen_by, adapters, strict=True))

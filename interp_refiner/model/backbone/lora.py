@@ -1,4 +1,4 @@
-"""Fine-tuning by low-rank adapters beside frozen weights (Hu et al. 2022, arXiv 2106.09685), through peft."""
+"""Fine-tuning with low-rank adapters on frozen weights (Hu et al. 2022, arXiv 2106.09685), through peft."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, final
@@ -19,12 +19,13 @@ class LoRA:
     """``W x + (alpha / rank) B A x`` instead of ``W x``: A and B are trained, W is frozen; ``B`` is zero at the start.
 
     Args:
-        rank: rows of A and columns of B, beside every matrix of attention and feed-forward; None for no adapters, which
-            is full fine-tuning.
-        alpha: scale; None for ``rank``, hence a factor of 1.
-        weights: a LoRA file that the adapters start as, see :func:`read_adapters`: only the layers that are in it get
-            adapters, and ``rank`` is the file's. What the file scales by is made part of B. None: they start at zero.
-        frozen_dtype: of the matrices beside which adapters are: ``bfloat16`` halves them, and needs a run in bfloat16.
+        rank: rows of A and columns of B, for every matrix of attention and feed-forward layers; None for no adapters,
+            which means full fine-tuning.
+        alpha: scale; None for ``rank``, which gives a factor of 1.
+        weights: a LoRA file with the adapters' initial values, see :func:`read_adapters`. Only layers in the file get
+            adapters; ``rank`` is the file's; its scale is multiplied into B. None: B starts at zero.
+        frozen_dtype: dtype of the matrices that have adapters; ``bfloat16`` halves their memory and needs a bfloat16
+            run.
 
     Raises:
         BadValue: a rank below 1, an alpha that is not above 0.
@@ -57,7 +58,7 @@ class LoRA:
         """Adds the adapters and freezes everything else, in place.
 
         Raises:
-            BadValue: ``weights`` is no LoRA of this transformer, or of another rank.
+            BadValue: ``weights`` is not a LoRA of this transformer, or has another rank.
         """
         if self.rank is None and self.weights is None:
             return
@@ -76,7 +77,7 @@ class LoRA:
                 layer.lora_B[ADAPTER].weight.data.copy_(given.scale * rank / alpha * given.up)
 
     def _rank(self, start: Mapping[str, Adapter]) -> int:
-        """That of the file, where there is one; it must not differ from the one given."""
+        """The rank: that of the file if there is one, which must equal ``rank`` if both are given."""
         found = next((len(adapter.down) for adapter in start.values()), self.rank)
         assert found is not None
         if self.rank not in (None, found):
@@ -85,20 +86,20 @@ class LoRA:
 
 
 def name_without(name: str) -> str:
-    """The name that a frozen weight with adapters beside it has in a module without any."""
+    """The name of a frozen weight in the same module without adapters."""
     return name.replace(".base_layer.", ".")
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight is one of an adapter's, by its name."""
+    """Whether a weight belongs to an adapter, by its name."""
     return ".lora_" in name
 
 
 def merge(module: nn.Module) -> dict[str, Adapter]:
-    """Adds adapters to the matrices beside which they are, in place, and takes them away.
+    """Merges adapters into their base matrices, in place, and removes them.
 
     Returns:
-        The adapters that there were. The names of the weights are then those of a module without adapters.
+        The removed adapters. The weights' names are then those of a module without adapters.
     """
     merged = {}
     for name, layer in _adapted(module):

@@ -1,4 +1,4 @@
-"""LoRA files of a Wan in the namings that people have: diffusers', peft's, ComfyUI's and kohya's.
+"""Reads and writes LoRA files of Wan models in the common namings: diffusers, peft, ComfyUI and kohya.
 
 diffusers  transformer.blocks.0.attn1.to_q.lora_A.weight              scale: lora_adapter_metadata, else 1
 peft       base_model.model.blocks.0.attn1.to_q.lora_A.weight         scale: of adapter_config.json, else 1
@@ -23,7 +23,7 @@ Naming = Literal["diffusers", "comfyui", "kohya"]
 FILES = "pytorch_lora_weights.safetensors", "adapter_model.safetensors"  # diffusers' and peft's names in a folder
 CONFIG = "adapter_config.json"  # peft's, beside its weights
 METADATA = "lora_adapter_metadata"
-WAN = {  # parts of names of diffusers' transformer, and Wan's own
+WAN = {  # name parts in diffusers' transformer: in Wan's own
     "condition_embedder.time_embedder.linear_1": "time_embedding.0",
     "condition_embedder.time_embedder.linear_2": "time_embedding.2",
     "condition_embedder.text_embedder.linear_1": "text_embedding.0",
@@ -47,7 +47,7 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """``scale B A``, which a matrix ``[o, i]`` gets beside it.
+    """The adapter ``scale B A`` of a matrix ``[o, i]``.
 
     Attributes:
         down: A ``[r, i]``.
@@ -61,7 +61,7 @@ class Adapter:
 
 
 def wan_name(layer: str) -> str:
-    """Wan's own name of a layer of diffusers' transformer."""
+    """Wan's own name for a layer of diffusers' transformer."""
     for name, own in WAN.items():
         layer = layer.replace(name, own)
     return layer
@@ -76,15 +76,16 @@ PEFT: tuple[Callable[[str], str], ...] = (str, lambda layer: f"base_model.model.
 
 
 def read_adapters(name: str, value: str, transformer: nn.Module) -> dict[str, Adapter]:
-    """The adapters of a LoRA file by the layers of a transformer that they are for.
+    """The adapters of a LoRA file, by layer of the transformer.
 
     Args:
-        name, value: the setting, and the file: a path, a folder that diffusers or peft saved, or one on the hub.
+        name, value: name and value of the setting; the value is a file, a folder that diffusers or peft saved, or one
+            of these on the hub.
         transformer: diffusers' ``WanTransformer3DModel``; it is not changed.
 
     Raises:
-        BadValue: no such file; nothing for this transformer in it; tensors that are missing, of another model or of
-            another size, or adapters of several ranks.
+        BadValue: no such file; no adapter for this transformer; tensors that are missing, of another model or of
+            another size; or adapters of several ranks.
     """
     file = fetch(name, value, files=[*FILES, CONFIG])
     if file.is_dir():
@@ -114,9 +115,9 @@ def write_adapters(adapters: Mapping[str, Adapter], file: Path, naming: Naming) 
     """Writes a LoRA file; returns it.
 
     Args:
-        adapters: by layers of diffusers' transformer.
-        file: to write.
-        naming: whose; scales are written as ``alpha``, in diffusers' they are part of B.
+        adapters: by layer of diffusers' transformer.
+        file: the file to write.
+        naming: naming of the tensors. Scales are written as ``alpha``; for diffusers they are multiplied into B.
     """
     named, tensors = NAMINGS[naming], {}
     a, b = (DOWN, UP) if naming == "diffusers" else ("lora_down.weight", "lora_up.weight")
@@ -133,7 +134,7 @@ def write_adapters(adapters: Mapping[str, Adapter], file: Path, naming: Naming) 
 def _by_layer(
     stored: Mapping[str, Tensor], layers: Mapping[str, nn.Module]
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """What a file has for each layer, and what it has beside."""
+    """The tensors of a file by layer, and its remaining tensors."""
     aliases = {named(layer): layer for layer in layers for named in (*NAMINGS.values(), *PEFT)}
     found: dict[str, dict[str, Tensor]] = {}
     foreign: dict[str, Tensor] = {}
@@ -148,7 +149,7 @@ def _by_layer(
 
 
 def _wanted(found: Mapping[str, Mapping[str, Tensor]], layers: Mapping[str, nn.Module], rank: int) -> dict[str, Tensor]:
-    """The tensors that a file with adapters for these layers has, without values."""
+    """The tensors that a file with adapters for these layers must have, as tensors without values."""
     wanted = {}
     for name, parts in found.items():
         rows, columns = layers[name].weight.shape
@@ -160,8 +161,7 @@ def _wanted(found: Mapping[str, Mapping[str, Tensor]], layers: Mapping[str, nn.M
 
 
 def _declared_scale(metadata: Mapping[str, str], config: Path) -> float:
-    """``alpha / r`` of all layers (with rsLoRA ``alpha / sqrt(r)``), as diffusers writes it into the file or peft
-    beside it; 1 where neither did."""
+    """``alpha / r`` of all layers, with rsLoRA ``alpha / sqrt(r)``: from diffusers' metadata, else peft's config, else 1."""
     stored = json.loads(metadata.get(METADATA, "{}"))
     if not stored and config.is_file():
         stored = {f"peft.{key}": value for key, value in json.loads(config.read_text()).items()}

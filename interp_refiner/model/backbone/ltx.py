@@ -1,4 +1,4 @@
-"""The refiner over diffusers' ``LTXVideoTransformer3DModel``: another family than Wan's behind the same interface."""
+"""The refiner built on diffusers' ``LTXVideoTransformer3DModel``: a model family other than Wan, same interface."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumber
 from interp_refiner.model.backbone.pretrained import TRANSFORMER, load_saved
 from interp_refiner.model.backbone.shown import Shown
 
-FPS = 25.0  # that the model was trained at, for clips that declare none
+FPS = 25.0  # of the model's training; used for clips that declare none
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,21 @@ class LTXSize:
 
 @final
 class LTX(Backbone):
-    """LTX-Video's transformer told about keyframes. A token is one latent position, and has a timestep of its own.
+    """LTX-Video's transformer, conditioned on keyframes. A token is one latent position and has its own timestep.
 
-    As in :class:`Wan` everything that is added starts at zero: an embedding of the keyframe channels beside
-    ``proj_in``, an MLP of per-frame numbers on the embedding of the timesteps, and a second head.
+    As in :class:`Wan`, all added layers start at zero: an embedding of the keyframe channels added to ``proj_in``, an
+    MLP that adds per-frame numbers to the timestep embedding, and a second head.
 
     Args:
         interface: channels in and out.
         size: of the transformer.
-        conditioning: how noise levels and keyframes are shown; None for :class:`MaskedKeyframes` and a time per frame.
-        pretrained: a folder or a model of the hub, as diffusers saves it; its size replaces ``size``.
-        attention: dense; None for that, too.
+        conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
+            frame.
+        pretrained: a diffusers folder or a model of the hub; its size replaces ``size``.
+        attention: dense attention or None.
 
     Raises:
-        BadValue: sparse attention; ``pretrained`` is no LTX, or was trained on other latents or text.
+        BadValue: sparse attention; ``pretrained`` is not an LTX model, or was trained on other latents or text.
     """
 
     def __init__(
@@ -73,14 +74,14 @@ class LTX(Backbone):
         if count := self.conditioning.count(interface):
             self.keyframe_embedding = nn.Linear(count, dim, bias=False)
             nn.init.zeros_(self.keyframe_embedding.weight)
-            self.frame_numbers = FrameNumbers(dim, 7 * dim)  # of the embedding, and of its six projections
+            self.frame_numbers = FrameNumbers(dim, 7 * dim)  # for the embedding and its six projections
         more = interface.out_channels - spec.channels
         self.second_head = nn.Linear(dim, more) if more else None
         if self.second_head is not None:
             nn.init.zeros_(self.second_head.weight)
             nn.init.zeros_(self.second_head.bias)
         factors = spec.codec.get("temporal_factor", 1), spec.codec.get("spatial_factor", 1)
-        self.scale = factors[0] / (spec.fps or FPS), float(factors[1])  # seconds a frame, pixels a row or column
+        self.scale = factors[0] / (spec.fps or FPS), float(factors[1])  # seconds per frame, pixels per row and column
 
     @property
     def transformer(self) -> tuple[str, nn.Module]:
@@ -96,7 +97,7 @@ class LTX(Backbone):
             nn.init.zeros_(head.bias)
 
     def check(self, latent_shape: Sequence[int]) -> None:
-        """Refuses what is no video ``[c, t, h, w]``."""
+        """Refuses clips that are not videos ``[c, t, h, w]``."""
         if len(latent_shape) != 4:
             raise BadValue("latent_shape", list(latent_shape), "[c, t, h, w], videos")
 
@@ -123,7 +124,7 @@ class LTX(Backbone):
         return rearrange(values.float(), "b (t h w) o -> b o t h w", t=t, h=h, w=w)
 
     def _embed_time(self, seen: Shown, dtype: torch.dtype) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t six_d"]]:
-        """LTX's embedding of every frame's timestep and its six projections, each plus that of the frame's numbers."""
+        """LTX's timestep embedding and its six projections, each plus the embedding of the frame's numbers."""
         b, t = len(seen.state), seen.state.shape[2]
         times = seen.times.expand(-1, t)
         parts = self.ltx.time_embed(times.flatten(), batch_size=b, hidden_dtype=dtype)
@@ -134,7 +135,7 @@ class LTX(Backbone):
         return embedded + numbers[..., :dim], projected + numbers[..., dim:]
 
     def _text(self, seen: Shown, tokens: Tensor) -> tuple[Float[Tensor, "b l d"], Float[Tensor, "b 1 l"]]:
-        """The prompt, and what is added to the logits of its words: -10^4 beyond its end, where embeddings are zero."""
+        """The prompt, and the attention bias of its tokens: -10^4 after its end, where embeddings are zero."""
         text = seen.text
         if text is None:
             text = tokens.new_zeros(len(tokens), 1, self.ltx.config.caption_channels)

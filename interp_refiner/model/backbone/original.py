@@ -1,4 +1,4 @@
-"""Wan's own transformer checkpoints: one ``.safetensors`` file or several, under names that diffusers has changed."""
+"""Loads Wan's own transformer checkpoints (one or several ``.safetensors``), whose names differ from diffusers'."""
 
 import json
 from collections.abc import Mapping
@@ -14,28 +14,28 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue, original, state_faults, stored_kinds
 
-PREFIX = "model.diffusion_model."  # before the names in repackaged files
+PREFIX = "model.diffusion_model."  # prefix of names in repackaged files (ComfyUI)
 
 
 def is_original(path: Path) -> bool:
-    """Whether a file, or the files of a folder, have the names of Wan's own transformer."""
+    """Whether a file, or the files of a folder, have the tensor names of Wan's own transformer."""
     return original(stored_kinds(path)) == "transformer"
 
 
 def load_original(name: str, value: str, path: Path, head_dim: int, **shape: int) -> WanTransformer3DModel:
-    """A transformer of Wan's own files in float32, renamed by diffusers' own conversion.
+    """A transformer from Wan's own files in float32, converted by diffusers' own conversion.
 
-    The files say no size but by the shapes of their tensors. Heads are not among them: their number is taken from
-    ``config.json`` beside the files, or follows from ``head_dim``, which is 128 in every Wan.
+    The sizes of the model come from the shapes of the tensors. The number of heads does not follow from them: it comes
+    from ``config.json`` beside the files, or from ``head_dim``, which is 128 in every Wan model.
 
     Args:
-        name, value: of the setting, for errors.
+        name, value: name and value of the setting, for errors.
         path: a file, or a folder with one file or all parts of one.
-        head_dim: of attention, where there is no ``config.json``.
+        head_dim: dimension of an attention head, used if there is no ``config.json``.
         shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
 
     Raises:
-        BadValue: parts or tensors are missing, left over, of another size, or stored as no plain floats.
+        BadValue: parts or tensors are missing, left over, of another size, or not stored as plain floats.
     """
     weights = _read(name, value, path)
     allowed = "the whole transformer of a text-to-video Wan"
@@ -57,7 +57,7 @@ def load_original(name: str, value: str, path: Path, head_dim: int, **shape: int
 
 
 def check_shape(name: str, value: str, found: Mapping[str, Any], needed: Mapping[str, int]) -> None:
-    """Refuses, with :class:`BadValue`, a transformer of other latents or another text encoder."""
+    """Raises :class:`BadValue` for a transformer of other latents or another text encoder."""
     for part, size in needed.items():
         if found[part] != size:
             raise BadValue(name, value, f"{part}={size}, which the data has; this model has {found[part]}")
@@ -84,7 +84,7 @@ def _read(name: str, value: str, path: Path) -> dict[str, Tensor]:
 
 
 def _size(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The arguments of ``WanTransformer3DModel`` that the shapes say, and its width."""
+    """The arguments of ``WanTransformer3DModel`` that follow from the shapes, and its width."""
     patch = weights["patch_embedding.weight"].shape
     blocks = {int(key.split(".")[1]) for key in weights if key.startswith("blocks.")}
     return {
@@ -100,6 +100,6 @@ def _size(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _heads(path: Path) -> int | None:
-    """The number of heads that ``config.json`` says, as Wan writes it."""
+    """The number of heads in Wan's ``config.json``; None if there is none."""
     config = (path.parent if path.is_file() else path) / "config.json"
     return json.loads(config.read_text()).get("num_heads") if config.is_file() else None

@@ -1,4 +1,4 @@
-"""Pretrained transformers of Wan: as diffusers saves them, Wan's own files, or of the hub."""
+"""Loads pretrained Wan transformers: diffusers' folders, Wan's own files, or models of the hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,14 +22,14 @@ def load_pretrained(source: str, head_dim: int = HEAD_DIM, **shape: int) -> WanT
     """Loads a transformer in float32.
 
     Args:
-        source: a model's folder, a pipeline's with ``transformer/`` in it, or Wan's own file or folder; or one of
-            them on the hub, see :func:`fetch`.
-        head_dim: of attention, see :func:`load_original`.
+        source: a model's folder, a pipeline's folder with ``transformer/``, Wan's own file or folder, or one of these
+            on the hub, see :func:`fetch`.
+        head_dim: dimension of an attention head, see :func:`load_original`.
         shape: ``in_channels``, ``out_channels`` and ``text_dim`` that the data needs.
 
     Raises:
-        BadValue: no such folder or file; a damaged, incomplete or foreign model in it; one of another shape; or the
-            pair of experts of Wan2.2 A14B.
+        BadValue: no such folder or file; a damaged, incomplete or other model; a model of another shape; or Wan2.2
+            A14B with its pair of experts.
     """
     root = fetch("pretrained", source, [TRANSFORMER])
     _refuse_experts(source, root)
@@ -47,12 +47,12 @@ def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int
 
     Args:
         kind: the class.
-        source: of the setting ``pretrained``, for errors.
+        source: value of the setting ``pretrained``, for errors.
         root: the model's own folder, or a pipeline's.
-        shape: what the data needs, by the names in the model's configuration.
+        shape: the sizes that the data needs, by their names in the model's configuration.
 
     Raises:
-        BadValue: no such folder; a damaged, incomplete or foreign model in it; or one of another shape.
+        BadValue: no such folder; a damaged, incomplete or other model; or a model of another shape.
     """
     root = root / TRANSFORMER if (root / TRANSFORMER).is_dir() else root
     if not (root / "config.json").is_file():
@@ -66,7 +66,7 @@ def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int
 
 
 def _refuse_experts(source: str, root: Path) -> None:
-    """One network cannot stand in for two, each of which is trained for a part of the noise levels."""
+    """Refuses Wan2.2 A14B: its two networks, each trained for some noise levels, cannot be loaded as one."""
     folders = [SECOND, *(f"{name}_model" for name in EXPERTS)]
     if any((root / name).is_dir() for name in folders) or any(name in str(source).lower() for name in EXPERTS):
         allowed = (

@@ -1,4 +1,4 @@
-"""Activation checkpointing: what a block saves for its backward pass, and what it recomputes (Chen et al. 2016)."""
+"""Activation checkpointing: which activations a block saves for its backward pass (Chen et al. 2016)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ Runner = Callable[..., Tensor]
 
 
 def keep_all(block: Callable[..., Tensor], *inputs: Any) -> Tensor:
-    """Runs a block that keeps every activation."""
+    """Runs a block and keeps every activation."""
     return block(*inputs)
 
 
 def keep_inputs(block: Callable[..., Tensor], *inputs: Any) -> Tensor:
-    """Runs a block that keeps its inputs only and runs again in its backward pass."""
-    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # blocks draw nothing
+    """Runs a block and keeps only its inputs; the backward pass runs the block again."""
+    return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # blocks use no random numbers
 
 
 def keep_products(block: Callable[..., Tensor], *inputs: Any) -> Tensor:
-    """Runs a block that keeps its matrix products and attention outputs and computes the cheap rest again."""
+    """Runs a block and keeps matrix products and attention outputs; the backward pass recomputes the cheap rest."""
     return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=_selective_contexts)
 
 
@@ -36,8 +36,8 @@ def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> Checkpoin
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-# By name: which of them exist depends on the device, the version of torch and the packages installed. topk and sort are
-# cheap: they choose the blocks of sparse attention, and a choice made again after other rounding may be another one.
+# By name, because it depends on the device, torch's version and installed packages which of them exist. topk and sort
+# are cheap, but they choose the blocks of sparse attention, and with other rounding a second choice could differ.
 EXPENSIVE = {
     "aten.mm",
     "aten.addmm",
@@ -56,15 +56,15 @@ EXPENSIVE = {
 
 
 class Recomputation(ABC):
-    """How much of the activations of a stack of blocks is kept. Without state."""
+    """Which activations of a stack of blocks are kept. Has no state."""
 
     @abstractmethod
     def runners(self, num_blocks: int, bytes_per_block: int) -> list[Runner]:
-        """How each block is run in training: ``runner(block, *inputs)``.
+        """The runner of each block in training, called as ``runner(block, *inputs)``.
 
         Args:
             num_blocks: blocks in the stack.
-            bytes_per_block: what :func:`keep_products` keeps in one of them.
+            bytes_per_block: bytes that :func:`keep_products` keeps per block.
         """
 
 
@@ -83,12 +83,12 @@ class FullRecomputation(Recomputation):
 
 
 class SelectiveRecomputation(Recomputation):
-    """Matrix products and attention outputs are kept, within a budget of memory.
+    """Matrix products and attention outputs are kept, within a memory budget.
 
-    Blocks beyond the budget keep their inputs only: the last ones, whose activations would live the shortest.
+    Blocks beyond the budget keep only their inputs. These are the last blocks, because their backward pass comes first.
 
     Args:
-        memory_gb: 10^9 bytes for what is kept in all blocks together; None for no limit.
+        memory_gb: budget for all blocks together in 10^9 bytes; None for no limit.
 
     Raises:
         BadValue: a negative budget.
@@ -105,30 +105,32 @@ class SelectiveRecomputation(Recomputation):
 
 
 def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int, itemsize: int) -> int:
-    """What :func:`keep_products` keeps in a block of Wan, besides its inputs and what its self-attention says.
+    """Bytes that :func:`keep_products` keeps in a Wan block, without its inputs and :meth:`Attention.kept_bytes`.
 
-    Of self-attention queries, keys, values and the output projection; of cross-attention queries, attention and the
-    output projection, with keys and values per text token; both products of the feed-forward network.
+    Self-attention: queries, keys, values, output projection. Cross-attention: queries, attention output, output
+    projection, and keys and values per text token. Feed-forward network: both products.
     """
     per_token = (4 + 3 + 1) * dim + ffn_dim
     return itemsize * batch * (tokens * per_token + text_tokens * 2 * dim)
 
 
-# Bytes a token under bfloat16 autocast, uncompiled, by what autograd saves (a test holds them against it): of a block
-# that keeps everything, by its width and that of its feed-forward network; and around the blocks, mostly modulation.
+# Bytes per token that autograd saves under bfloat16 autocast, uncompiled (a test compares them with autograd): in a
+# block without recomputation, per channel of its width and of its feed-forward width; and outside of blocks (mostly
+# modulation).
 GRAPH, GRAPH_FFN, AROUND = 102, 4, 42
 
 
 def activation_bytes(runners: Sequence[Runner], tokens: int, dim: int, ffn_dim: int, products: int) -> int:
-    """What a training step of a Wan keeps for its backward pass, at its most, under bfloat16 autocast.
+    """Peak bytes that a Wan training step keeps for its backward pass under bfloat16 autocast.
 
-    Every block that is run again keeps its input, and what its runner says; one of them at a time has its whole graph.
+    A block with recomputation keeps its input and, depending on the runner, its products. During the backward pass one
+    block at a time has its whole graph.
 
     Args:
-        runners: of the blocks.
-        tokens: of all clips together.
+        runners: runners of the blocks.
+        tokens: number of tokens of all clips together.
         dim, ffn_dim: of a block.
-        products: what :func:`keep_products` keeps in one block.
+        products: bytes that :func:`keep_products` keeps in one block.
     """
     graph, again = tokens * (GRAPH * dim + GRAPH_FFN * ffn_dim), len(runners) - runners.count(keep_all)
     kept = again * 2 * tokens * dim + runners.count(keep_products) * products + runners.count(keep_all) * graph

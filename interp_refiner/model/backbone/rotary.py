@@ -11,17 +11,17 @@ from interp_refiner.core import BadValue
 def rotary_at(
     rope: WanRotaryPosEmbed, positions: Int[Tensor, "b t"] | None, grid: tuple[int, int, int]
 ) -> tuple[Float[Tensor, "b n 1 d"], Float[Tensor, "b n 1 d"]]:
-    """Cosines and sines of tokens whose frames are at ``positions`` of their clips; ``b = 1`` where all clips agree.
+    """Cosines and sines of tokens whose frames are at ``positions`` in their clips; ``b = 1`` without positions.
 
-    With positions 0, 1, 2, ... they are ``rope``'s own, bit for bit.
+    With positions 0, 1, 2, ... they equal ``rope``'s own, bit for bit.
 
     Args:
-        rope: of the transformer: tables ``[most, d]``, whose columns belong to frames, rows and columns in turn.
+        rope: of the transformer: tables ``[most, d]``; the first columns belong to frames, then rows, then columns.
         positions: of every frame of every clip; None for 0, 1, 2, ...
         grid: frames, rows and columns of tokens.
 
     Raises:
-        BadValue: tokens of several frames, which have no one position.
+        BadValue: a token spans several frames, so it has no single position.
     """
     if rope.patch_size[0] != 1 and positions is not None:
         raise BadValue("patch_size", list(rope.patch_size), "1 frame per token, for keyframes at arbitrary positions")

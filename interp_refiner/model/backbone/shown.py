@@ -1,4 +1,4 @@
-"""The input of a network for a batch of clips."""
+"""The inputs of a network for a batch of clips."""
 
 from dataclasses import dataclass
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Shown:
-    """The inputs of a network, whoever made them: a corrupted clip, or a flow of keyframes.
+    """The inputs of a network, made from a corrupted clip or by a keyframe flow.
 
     Attributes:
-        state: the frames as the network takes them in.
+        state: the (scaled) noisy frames.
         times: the timestep, 0..1000, of every frame, or of the whole clip, ``n = 1``.
-        text: prompt embeddings; None for a clip of any kind.
-        channels: more input channels; None where the state is all there is.
-        numbers: per frame, see :class:`FrameNumbers`; None with ``channels``.
+        text: prompt embeddings; None for no prompt.
+        channels: further input channels; None if there are none.
+        numbers: per frame, see :class:`FrameNumbers`; None if ``channels`` is None.
         positions: the number of every frame in its clip; None for 0, 1, 2, ...
     """
 

@@ -1,4 +1,4 @@
-"""The distribution of a clip's tokens between blocks: all in one process, or over several."""
+"""The distribution of a clip's tokens over processes (between attention layers): all in one, or spread over several."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -10,23 +10,23 @@ from interp_refiner.model.attention import AttentionLayer
 
 
 class Spread(ABC):
-    """Tokens of one clip over processes: ``n`` in all, ``m`` of them in this one, in their order."""
+    """Distributes the ``n`` tokens of a clip over processes; this process has ``m`` consecutive ones."""
 
     @abstractmethod
     def check(self, tokens: int, heads: int) -> None:
-        """Refuses, with :class:`BadValue`, numbers that cannot be spread evenly."""
+        """Raises :class:`BadValue` if tokens or heads cannot be divided evenly."""
 
     @abstractmethod
     def in_attention(self, tokens: int, heads: int) -> tuple[int, int]:
-        """How many tokens and heads self-attention has in a process that otherwise has so many."""
+        """The numbers of tokens and heads in this process during self-attention, from those outside of it."""
 
     @abstractmethod
     def part(self, tokens: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b m *d"]:
-        """This process's tokens of those that every process has."""
+        """This process's part of ``tokens``, which all processes have in full."""
 
     @abstractmethod
     def join(self, part: Shaped[Tensor, "b m *d"]) -> Shaped[Tensor, "b n *d"]:
-        """All tokens, in every process, of those that each of them has."""
+        """Gathers the parts of all processes; every process gets all tokens."""
 
     @abstractmethod
     def attend(
@@ -36,7 +36,7 @@ class Spread(ABC):
         k: Shaped[Tensor, "b m h d"],
         v: Shaped[Tensor, "b m h d"],
     ) -> Shaped[Tensor, "b m h d"]:
-        """Self-attention of all tokens, for those of this process."""
+        """Self-attention over all tokens; returns the outputs of this process's tokens."""
 
 
 @final

@@ -20,13 +20,13 @@ from interp_refiner.model.backbone.shown import Shown
 
 
 def look_up(maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 *n"]) -> Float[Tensor, "b k *n"]:
-    """Maps at points, bilinear between the centres of cells; beyond the outermost centres their values are held.
+    """Samples maps at points, bilinearly between cell centres; outside the outermost centres, the value is constant.
 
     Args:
         maps: cell (i, j) covers ``[i/g, (i+1)/g] x [j/h, (j+1)/h]``.
         points: rows and columns in 0..1.
     """
-    # grid_sample takes columns first and -1..1 from border to border
+    # grid_sample expects (column, row) in -1..1, from border to border
     grid = (2 * points.flatten(2).flip(1) - 1).transpose(1, 2).unsqueeze(2)
     found = F.grid_sample(maps, grid.to(maps.dtype), padding_mode="border", align_corners=False)
     return found.squeeze(3).unflatten(2, points.shape[2:])
@@ -38,12 +38,12 @@ def slope(field: Float[Tensor, "b 1 g h"]) -> Float[Tensor, "b 2 g h"]:
 
 
 class MapEncoder(nn.Module):
-    """Features of every cell: maps and the cell's own place through residual convolutions.
+    """Encodes maps and cell coordinates with residual convolutions; gives features for every cell.
 
     Args:
-        channels: maps that come in.
-        dim: features.
-        num_layers: residual blocks, every other one dilated by 2.
+        channels: number of input maps.
+        dim: number of features.
+        num_layers: number of residual blocks; every other one has dilation 2.
     """
 
     def __init__(self, channels: int, dim: int, num_layers: int):
@@ -63,14 +63,14 @@ class MapEncoder(nn.Module):
 
 
 class Glance(nn.Module):
-    """What every point sees of the encoded map at places of its own choice: the sampling of deformable attention.
+    """Samples the encoded map at learned offsets around every point, as deformable attention does.
 
-    The offsets learn through the bilinear look-up: Zhu et al., Deformable DETR, ICLR 2021.
+    The offsets get gradients through the bilinear sampling (Zhu et al., Deformable DETR, ICLR 2021).
 
     Args:
-        dim: of a point's token.
-        map_dim: features of every cell.
-        places: looked at by every point, at the start on circles of one to four cells around it.
+        dim: width of a point's token.
+        map_dim: number of features of every cell.
+        places: number of sampled positions per point; initially on circles of one to four cells around it.
     """
 
     def __init__(self, dim: int, map_dim: int, places: int):
@@ -94,8 +94,8 @@ class Glance(nn.Module):
 class Block(nn.Module):
     """A glance at the map, self-attention and an MLP.
 
-    The last two are normalised, shifted, scaled and gated by the embedding of every point's noise level and place:
-    adaLN-single of Chen et al., PixArt-alpha, ICLR 2024, one projection for all blocks and a table for each.
+    The last two are normalised, shifted, scaled and gated by the embedding of every point's noise level and position.
+    This is adaLN-single (Chen et al., PixArt-alpha, ICLR 2024): one projection for all blocks and a table per block.
     """
 
     def __init__(self, dim: int, num_heads: int, map_dim: int, places: int):
@@ -131,12 +131,12 @@ class TrajectorySize:
     """The size of a :class:`Trajectory`.
 
     Attributes:
-        dim: of a point's token.
-        num_layers: blocks.
-        num_heads: of self-attention; it divides ``dim``.
+        dim: width of a point's token.
+        num_layers: number of blocks.
+        num_heads: heads of self-attention; a divisor of ``dim``.
 
     Raises:
-        BadValue: heads that do not divide ``dim``.
+        BadValue: ``num_heads`` does not divide ``dim``.
     """
 
     dim: int = 96
@@ -150,12 +150,12 @@ class TrajectorySize:
 
 @dataclass(frozen=True)
 class MapView:
-    """What a point is shown of its map.
+    """How points see their map.
 
     Attributes:
         dim, num_layers: of the convolutions that encode the map.
-        window: cells along a side of the window around every point, odd.
-        places: of the encoded map that every point looks at in every block.
+        window: side of the window around every point in cells, odd.
+        places: number of positions of the encoded map that every point samples in every block.
 
     Raises:
         BadValue: an even window.
@@ -173,22 +173,22 @@ class MapView:
 
 @final
 class Trajectory(Backbone):
-    """A transformer over the points of a path, each told of the map around its place on the interpolated path.
+    """A transformer over the points of a path, which also sees the map around each point of the interpolated path.
 
-    A point's token holds the state, the keyframe channels, start and goal, and, looked up along ``zbar``: the encoded
-    map, the gradient of the signed distance, and the maps in a window around the point, walls and distance among them.
-    Every block takes another glance at the encoded map.
+    A point's token is made from the state, the keyframe channels, start and goal, and values sampled along ``zbar``:
+    the encoded map, the gradient of the signed distance, and all maps in a window around the point. Every block samples
+    the encoded map again.
 
     Args:
         interface: of clips with 2 channels, rows and columns, and the 4 maps of a maze as context. Their statistics
-            are those by which coordinates in 0..1 became latents.
+            convert between coordinates in 0..1 and latents.
         size: of the transformer.
-        map: what every point is shown of the map.
-        conditioning: how noise levels and keyframes are shown; None for :class:`Conditioning`'s defaults.
-        attention: dense; None for that, too. A path has too few points to leave any out.
+        map: how every point sees the map.
+        conditioning: how noise levels and keyframes become inputs; None for :class:`Conditioning`'s defaults.
+        attention: dense attention or None. Sparse attention makes no sense for the few points of a path.
 
     Raises:
-        BadValue: other data than paths of two coordinates on maps, or sparse attention.
+        BadValue: data other than paths of two coordinates on maps, or sparse attention.
     """
 
     mean: Tensor
@@ -215,7 +215,7 @@ class Trajectory(Backbone):
         self.register_buffer("std", torch.tensor(spec.latents_std or [1.0, 1.0]), persistent=False)
         self.window, self.conditioning = map.window, conditioning or Conditioning()
         self.map_encoder = MapEncoder(COUNT, map.dim, map.num_layers)
-        shown = 2 + self.conditioning.count(interface) + 4  # the state, keyframes, start and goal
+        shown = 2 + self.conditioning.count(interface) + 4  # state, keyframe channels, start and goal
         looked_up = map.dim + 2 + COUNT * map.window**2
         self.embed = nn.Linear(shown + looked_up, dim)
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
@@ -256,7 +256,7 @@ class Trajectory(Backbone):
         return self.head(self.norm(tokens)).transpose(1, 2).float()
 
     def _around(self, maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b n t"]:
-        """Gradient of the signed distance at points, and the maps in a window around each."""
+        """The gradient of the signed distance at every point, and the maps in a window around it."""
         cell = torch.arange(self.window, device=maps.device) - self.window // 2
         offset = torch.stack(torch.meshgrid(cell / maps.shape[2], cell / maps.shape[3], indexing="ij")).flatten(1)
         window = look_up(maps, points.unsqueeze(3) + offset.view(1, 2, 1, -1))
@@ -264,7 +264,7 @@ class Trajectory(Backbone):
         return torch.cat([downhill, window.transpose(2, 3).flatten(1, 2)], 1)
 
     def _ends(self, maps: Float[Tensor, "b k g h"], like: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 4 t"]:
-        """Start and goal of the path, marked on maps of their own, as latents beside every point."""
+        """Start and goal, which are marked in two of the maps, as latents, repeated for every point."""
         rows, columns = ((torch.arange(n, device=maps.device) + 0.5) / n for n in maps.shape[2:])
         marks = maps[:, [START, GOAL]]
         where = torch.stack([marks.sum(3) @ rows.to(maps.dtype), marks.sum(2) @ columns.to(maps.dtype)], 2)

@@ -1,4 +1,4 @@
-"""The refiner over diffusers' ``WanTransformer3DModel``, from 0.3M to 1.42B parameters with the same code."""
+"""The refiner built on diffusers' ``WanTransformer3DModel``, for all sizes from 0.3M to 14B parameters."""
 
 import warnings
 from collections.abc import Collection, Sequence
@@ -43,13 +43,13 @@ class WanSize:
     """The size of a ``WanTransformer3DModel``, by default Wan2.1 1.3B's.
 
     Attributes:
-        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as diffusers names them.
+        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in diffusers.
         patch_size: frames, rows and columns of a token.
-        convolutions: behind the transformer, for small networks; they start at zero. None for none.
-        word_reach: of :class:`WordConvolution`, where no language model reads the captions; 0 for none.
+        convolutions: convolutions after the transformer, for small networks; they start at zero. None for none.
+        word_reach: reach of a :class:`WordConvolution`, for captions without a language model; 0 for none.
 
     Raises:
-        BadValue: a head that rotary embeddings cannot turn, or a negative reach.
+        BadValue: a head dimension that rotary embeddings do not support, or a negative reach.
     """
 
     num_layers: int = 30
@@ -74,8 +74,8 @@ class WanSize:
         return WanTransformer3DModel(**{**named, "patch_size": tuple(self.patch_size)}, **shape)
 
 
-# Weights that stay in float32 in a network of half precision, as in diffusers' own: a rounded modulation is off on all
-# tokens of a frame alike.
+# Weights that stay in float32 in a half-precision network, as in diffusers: rounding a modulation would shift all
+# tokens of a frame in the same way.
 KEPT = (
     "condition_embedder.time_",
     "scale_shift_table",
@@ -88,25 +88,26 @@ KEPT = (
 
 
 class Wan(Backbone):
-    """Wan2.1's transformer told about keyframes; or the bare transformer, which makes keyframes.
+    """Wan2.1's transformer, conditioned on keyframes; or the plain transformer, as a keyframe generator.
 
-    Everything that is added starts at zero: a second patch embedding for the keyframe channels (the columns a wider
-    patch embedding would have), an MLP of per-frame numbers on the timestep embedding, and a second head for what the
-    output has beside latent channels. So the first step of a pretrained model is bit for bit the base model's.
+    All added layers start at zero: a second patch embedding for the keyframe channels (equivalent to a wider patch
+    embedding), an MLP that adds per-frame numbers to the timestep embedding, and a second head for outputs other than
+    latent channels. So the first output of a pretrained model equals the base model's bit for bit.
 
     Args:
         interface: channels in and out. Without an interpolation nothing is added to the transformer.
         size: of the transformer.
-        conditioning: how noise levels and keyframes are shown; None for :class:`MaskedKeyframes` and a time per frame.
-        pretrained: the weights of a Wan, see :func:`load_pretrained`; their size replaces ``size``, not its
+        conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
+            frame.
+        pretrained: weights of a Wan model, see :func:`load_pretrained`; its size replaces ``size`` except for the
             convolutions.
-        attention: how tokens attend to one another; None for :class:`Dense`.
-        blocks: how they are computed; None for :class:`Blocks`' defaults.
-        lora: adapters of the transformer, whose own weights they freeze; None for full fine-tuning. What is added to
-            the transformer is trained either way.
+        attention: the kind of self-attention; None for :class:`Dense`.
+        blocks: how the blocks are computed; None for :class:`Blocks`' defaults.
+        lora: adapters of the transformer, whose own weights are then frozen; None for full fine-tuning. The added
+            layers are trained in both cases.
 
     Raises:
-        BadValue: ``pretrained`` is no Wan, or was trained on other latents or text.
+        BadValue: ``pretrained`` is not a Wan model, or was trained on other latents or text.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Wan(Backbone):
         self.compiled = blocks.compile
         self.recomputation, run = blocks.recomputation, blocks.forward(self.attention.compiler_options)
         for block in self.wan.blocks:
-            block.forward = partial(run, block)  # below the hooks of a block, which a strategy that shards it needs
+            block.forward = partial(run, block)  # inside the block's hooks, which sharding strategies need
         self.spread: Spread = Together()
         patch = self.wan.patch_embedding
         self.keyframe_embedding = self.frame_numbers = None
@@ -146,8 +147,8 @@ class Wan(Backbone):
             kernel = {"kernel_size": patch.kernel_size, "stride": patch.stride}
             self.keyframe_embedding = nn.Conv3d(count, patch.out_channels, bias=False, **kernel)
             nn.init.zeros_(self.keyframe_embedding.weight)
-            # Added to the embedding (for the head) and to its six projections (for the blocks), after Wan's own layers:
-            # rows of a matrix product may round differently in a product of another size, sums with 0 do not.
+            # Added to the embedding (for the head) and its six projections (for the blocks), after Wan's own layers:
+            # a sum with 0 is exact, whereas a matrix product of another size may round differently.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
         self.words = WordConvolution(patch.out_channels, size.word_reach) if size.word_reach else None
         behind = size.convolutions
@@ -209,7 +210,7 @@ class Wan(Backbone):
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
         seen = self.conditioning(seen)
         self.check(seen.state.shape[1:])
-        kind = self.wan.patch_embedding.weight.dtype  # the clip keeps its own: half would round what is given
+        kind = self.wan.patch_embedding.weight.dtype  # half precision would round given frames of the clip
         patches = self.wan.patch_embedding(seen.state.to(kind))
         if self.keyframe_embedding is not None and seen.channels is not None:
             patches = patches + self.keyframe_embedding(seen.channels.to(kind))
@@ -265,7 +266,7 @@ class Wan(Backbone):
         return {"self_attention": self.self_layers[0].chosen, "cross_attention": self.cross_layers[0].chosen}
 
     def check(self, latent_shape: Sequence[int]) -> None:
-        """Refuses what is no video, and sizes that ``WanTransformer3DModel`` would silently crop."""
+        """Refuses clips that are not videos, and sizes that ``WanTransformer3DModel`` would silently crop."""
         patch = self.wan.config.patch_size
         if len(latent_shape) != 4:
             allowed = "[c, t, h, w], videos (paths through mazes have backbone=trajectory, as in +experiment=maze)"
@@ -275,10 +276,10 @@ class Wan(Backbone):
             raise BadValue("latent_shape", list(latent_shape), f"frames, height and width divisible by {sizes}")
 
     def _embed_time(self, seen: Shown) -> tuple[Float[Tensor, "b t d"], Float[Tensor, "b t 6 d"]]:
-        """Wan's embedding of the timesteps and its six projections, each plus that of every frame's numbers.
+        """Wan's timestep embedding and its six projections, each plus the embedding of the frame's numbers.
 
-        In the precision of the weights, whatever autocast says, as Wan was trained: a modulation rounded to bfloat16
-        would be off by up to 0.4% of ``1 + scale`` on every token of a frame alike, in every block.
+        Computed in the precision of the weights even under autocast, as in Wan's training: rounding a modulation to
+        bfloat16 would change ``1 + scale`` by up to 0.4%, equally for all tokens of a frame, in every block.
         """
         embedder = self.wan.condition_embedder
         with torch.autocast(seen.times.device.type, enabled=False):
@@ -292,7 +293,7 @@ class Wan(Backbone):
 
     def _text(self, seen: Shown, dtype: torch.dtype) -> Float[Tensor, "b l d"]:
         text = seen.text
-        if text is None:  # unconditional data: one empty token, so that cross-attention has something to attend to
+        if text is None:  # unconditional data: one zero token, because cross-attention needs a key
             text = torch.zeros(len(seen.state), 1, self.wan.config.text_dim, device=seen.state.device)
         words = self.wan.condition_embedder.text_embedder(text.to(dtype))
         return words if self.words is None else self.words(words)
@@ -310,13 +311,13 @@ class Wan(Backbone):
         return tokens
 
     def _workload(self, tokens: Float[Tensor, "b n d"]) -> Workload:
-        """Of self-attention in every block."""
+        """The workload of self-attention in every block."""
         (b, n, _), size = tokens.shape, self.wan.config
         sizes = b, n, n, size.num_attention_heads, size.attention_head_dim
         return Workload(*sizes, tokens.device, product_dtype(tokens), training=torch.is_grad_enabled())
 
     def _runners(self, work: Workload, text_tokens: int) -> list[Runner]:
-        """How each block is run: recomputation is for training only."""
+        """The runner of each block; recomputation only in training."""
         size = self.wan.config
         if not work.training:
             return [keep_all] * size.num_layers
@@ -326,7 +327,7 @@ class Wan(Backbone):
         return self.recomputation.runners(size.num_layers, kept + self.attention.kept_bytes(*sizes, itemsize))
 
     def _head(self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
-        """Modulated norm, projection to the values of a patch, latent channels first in every position."""
+        """Modulated norm and projection to the values of a patch; at every position latent channels come first."""
         shift, scale = (self.wan.scale_shift_table.unsqueeze(1) + time.unsqueeze(2)).unbind(2)
         tokens = (self.wan.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
         values = self.wan.proj_out(tokens)
@@ -344,13 +345,13 @@ class Wan(Backbone):
 
 
 def zeroed(head: nn.Linear) -> nn.Linear:
-    """The layer, whose output is 0 from now on until it is trained."""
+    """Sets the layer's weights to zero, and returns it."""
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The precision of matrix products with ``x``: that of autocast where it is on."""
+    """The precision of matrix products with ``x``: autocast's if it is on, else that of ``x``."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

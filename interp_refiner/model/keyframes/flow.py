@@ -14,7 +14,7 @@ from interp_refiner.core import BadValue, ClipSpec, Draws, frame_mean, masked_me
 from interp_refiner.model.backbone import Shown
 
 Network = Callable[[Shown], Tensor]
-MEASURED = 100  # training batches from which channels' variances are estimated
+MEASURED = 100  # the channels' variances are estimated from so many training batches
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Keyframes:
     """The keyframes of a batch of clips.
 
     Attributes:
-        latents: their values.
-        positions: the number of each in its clip, increasing.
-        text: prompt embeddings; None for clips of any kind.
+        latents: their latents.
+        positions: the frame number of each keyframe in its clip, increasing.
+        text: prompt embeddings; None for no prompt.
     """
 
     latents: Float[Tensor, "b c k *space"]
@@ -34,13 +34,13 @@ class Keyframes:
 
 @dataclass(frozen=True)
 class FlowTime:
-    """The shifted logit-normal law of flow times (Esser et al. 2024, equations 19 and 23).
+    """The shifted logit-normal distribution of flow times (Esser et al. 2024, equations 19 and 23).
 
         u = s v / (1 + (s - 1) v)        v = 1 / (1 + exp(-(mean + deviation n)))        n ~ N(0, 1)
 
     Attributes:
-        mean, deviation: of the normal numbers.
-        shift: s; more than 1 trains on more noise, as large latents need.
+        mean, deviation: of the normal distribution.
+        shift: s; above 1 trains at higher noise levels, which large latents need.
 
     Raises:
         BadValue: a deviation or shift that is not above 0.
@@ -57,13 +57,13 @@ class FlowTime:
                 raise BadValue(name, value, "a number > 0")
 
     def __call__(self, draws: Draws) -> Float[Tensor, " b"]:
-        """One time a sample, on the host."""
+        """One flow time per sample, on the host."""
         normal = draws.normal("flow_time", torch.empty(len(draws.keys), 1)).squeeze(1)
         return shifted(torch.sigmoid(self.mean + self.deviation * normal), self.shift)
 
 
 def shifted(u: Float[Tensor, "*n"], shift: float) -> Float[Tensor, "*n"]:
-    """``s u / (1 + (s - 1) u)``: 0 and 1 stay, times between them grow with the shift s."""
+    """``s u / (1 + (s - 1) u)``: keeps 0 and 1; times in between grow with the shift s."""
     return shift * u / (1 + (shift - 1) * u)
 
 
@@ -72,16 +72,16 @@ class KeyframeFlow(nn.Module, ABC):
 
         x = (1 - u) w z + u eps        v = dx/du = eps - w z        loss = E |v_hat - v|^2
 
-    with a weight w of every channel. Where w follows the picture, what is faint in it drowns in noise first, and is
-    made last. Given keyframes stand at ``u = 0``.
+    with a weight w per channel. With weights as in the picture, weak channels disappear in the noise first and are
+    generated last. Given keyframes have ``u = 0``.
 
     Args:
         spec: of the clips.
-        time: the law of u in training; None for ``FlowTime()``.
-        given: share of training clips some of whose keyframes are given.
+        time: distribution of u in training; None for ``FlowTime()``.
+        given: share of the training clips that have some given keyframes.
 
     Attributes:
-        zero_start: whether training starts from a head of zeros.
+        zero_start: whether the head is zero-initialised.
 
     Raises:
         BadValue: a share outside 0..1.
@@ -99,37 +99,37 @@ class KeyframeFlow(nn.Module, ABC):
 
     @abstractmethod
     def weights(self, spec: ClipSpec) -> Sequence[float]:
-        """w of every channel."""
+        """The weight w of every channel."""
 
     @abstractmethod
     def velocity(
         self, network: Network, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
     ) -> Float[Tensor, "b c k *space"]:
-        """``v_hat`` at state x, every keyframe at its own time u; ``of.latents`` are not read."""
+        """``v_hat`` at state x; every keyframe has its own time u. ``of.latents`` are not read."""
 
     def state(
         self, latents: Float[Tensor, "b c k *space"], noise: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"]
     ) -> Float[Tensor, "b c k *space"]:
-        """``x`` of keyframes, every one at its own time."""
+        """The state ``x``; every keyframe has its own time u."""
         time = per_frame(u, latents)
         return (1 - time) * self._weighted(latents) + time * noise
 
     def latents(self, x: Float[Tensor, "b c k *space"]) -> Float[Tensor, "b c k *space"]:
-        """The keyframes of a state at ``u = 0``."""
+        """The keyframes' latents, from a state at ``u = 0``."""
         return x / self.weight.view(-1, *[1] * (x.ndim - 2))
 
     def loss(self, network: Network, of: Keyframes, draws: Draws, given: Bool[Tensor, "b k"]) -> Float[Tensor, " b"]:
-        """``|v_hat - v|^2`` of every sample, the mean over its keyframes that are not given."""
+        """``|v_hat - v|^2`` of every sample, averaged over the keyframes that are not given."""
         u = torch.where(given, 0.0, self.time(draws).to(of.latents.device).unsqueeze(1))
         noise = draws.normal("flow_noise", of.latents)
         predicted = self.velocity(network, self.state(of.latents, noise, u), u, of)
         return masked_mean(frame_mean((predicted - (noise - self._weighted(of.latents))).square()), ~given)
 
     def draw_given(self, draws: Draws, num_keyframes: int, device: torch.device) -> Bool[Tensor, "b k"]:
-        """Which keyframes of training clips are given: in a share of the clips, of half of these one, of the others a
-        random number of random ones, never all.
+        """Draws which keyframes are given in training, never all.
 
-        One given keyframe shows what the objects are and where, so that the caption says where they go.
+        A share ``given`` of the clips has given keyframes: half of these clips one, the others a random number. One
+        given keyframe shows the objects and their places, so that the caption says where they go.
         """
         coin = draws.uniform("given", num_keyframes + 2, device)
         some, most, each = coin[:, :1] < self.given, 2 * coin[:, 1:2], coin[:, 2:]
@@ -137,7 +137,7 @@ class KeyframeFlow(nn.Module, ABC):
         return some & torch.where(most < 1, each == first, each < most - 1) & (each < last)
 
     def measure(self, latents: Float[Tensor, "b c k *space"], mean: Callable[[Tensor], Tensor]) -> None:
-        """Looks at a training batch; ``mean`` averages over processes."""
+        """Updates statistics from a training batch; ``mean`` averages over processes. By default does nothing."""
 
     def _weighted(self, latents: Float[Tensor, "b c k *space"]) -> Float[Tensor, "b c k *space"]:
         return latents * self.weight.view(-1, *[1] * (latents.ndim - 2))
@@ -145,7 +145,7 @@ class KeyframeFlow(nn.Module, ABC):
 
 @final
 class Velocity(KeyframeFlow):
-    """The network's output is the velocity of latents as they are: what Wan was trained for. Its head is kept."""
+    """The network's output is the velocity of unweighted latents, as in Wan's training. Its head is kept."""
 
     zero_start = False
 
@@ -160,10 +160,10 @@ class Velocity(KeyframeFlow):
 
 @final
 class Preconditioned(KeyframeFlow):
-    """Channels at the scale that they have in the picture, and a network whose inputs and targets have unit variance.
+    """Channels have their scale in the picture; the network's inputs and targets have unit variance.
 
-    ``w_c`` is what the data set declares that channel c was divided by, over its root mean square. With ``d_c`` the
-    deviation of ``w z``, the velocity of a Gaussian is linear in x, and the network adds what it lacks (Karras et al.
+    ``w_c`` is the divisor that the data set declares for channel c, divided by the RMS over channels. With ``d_c`` the
+    deviation of ``w z``, the velocity of a Gaussian is linear in x, and the network predicts the rest (Karras et al.
     2022, section 5, for straight paths):
 
         rho^2 = (1 - u)^2 d^2 + u^2        v_hat = (u - (1 - u) d^2) / rho^2 x + d / rho network(x / rho)
@@ -194,7 +194,7 @@ class Preconditioned(KeyframeFlow):
 
     @torch.no_grad()
     def measure(self, latents: Float[Tensor, "b c k *space"], mean: Callable[[Tensor], Tensor]) -> None:
-        """Keeps the mean of ``(w z)^2`` over the first :data:`MEASURED` batches."""
+        """Updates the mean of ``(w z)^2`` during the first :data:`MEASURED` batches."""
         square = mean(self._weighted(latents).float().square().transpose(0, 1).flatten(1).mean(1))
         seen = self.batches.clamp(max=MEASURED)
         known = self.batches >= MEASURED

@@ -17,12 +17,12 @@ from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSourc
 
 @final
 class GeneratedKeyframes(KeyframeSource):
-    """A network that was trained by flow matching, and a sampler.
+    """Keyframes sampled from a network that was trained by flow matching.
 
     Args:
-        network: the velocity, as ``flow`` understands it.
-        flow: between keyframes and noise.
-        sampler: from noise to keyframes.
+        network: the trained network.
+        flow: defines the path between keyframes and noise, and the meaning of the network's output.
+        sampler: follows the flow from noise to keyframes.
     """
 
     def __init__(self, network: Backbone, flow: KeyframeFlow, sampler: KeyframeSampler):
@@ -54,10 +54,10 @@ class GeneratedKeyframes(KeyframeSource):
     def from_time(
         self, request: KeyframeRequest, start: Float[Tensor, " b"], draws: Draws
     ) -> Float[Tensor, "b c k *space"]:
-        """Keyframes that go through noise up to the time ``start`` and come back.
+        """Keyframes made by adding noise to ``request.latents`` up to the time ``start``, then sampling back to 0.
 
-        At ``start = 1`` they are new, and ``request.latents`` are read only where they are given. Below it, they keep
-        of ``request.latents`` what the noise has left: errors of a generator, made for a clip that is known.
+        At ``start = 1`` the keyframes are new, and only given keyframes of ``request.latents`` are read. Below 1 they
+        keep some of ``request.latents``. So they have a generator's errors, but belong to a known clip.
         """
         latents, given = request.latents.float(), request.given
         start = start.to(latents.device)

@@ -1,4 +1,4 @@
-"""A source of keyframes whose latents are renormalised to other statistics."""
+"""Renormalises the latents of a keyframe source to other statistics."""
 
 from dataclasses import replace
 from typing import final
@@ -13,17 +13,17 @@ from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSourc
 
 @final
 class Rescaled(KeyframeSource):
-    """Speaks in the latents of one data set with a source that knows those of another, of the same codec.
+    """Adapts a source to a data set with the same codec but other normalisation statistics.
 
-    With ``z = (l - mu) / s`` of the codec's raw latents ``l`` per channel (:class:`Codec`), and ``mu_0, s_0`` the
+    With ``z = (l - mu) / s`` from the codec's raw latents ``l`` per channel (:class:`Codec`), and ``mu_0, s_0`` the
     statistics of the source's own clips,
 
         z_0 = (s z + mu - mu_0) / s_0 = scale z + offset
 
     Args:
-        source: knows clips of ``own`` statistics.
-        own: its clips.
-        wanted: the clips that requests speak of.
+        source: the source to adapt.
+        own: its clips, with the statistics ``mu_0, s_0``.
+        wanted: the clips of the requests, with the statistics ``mu, s``.
     """
 
     def __init__(self, source: KeyframeSource, own: ClipSpec, wanted: ClipSpec):
@@ -33,7 +33,7 @@ class Rescaled(KeyframeSource):
 
     @classmethod
     def between(cls, source: KeyframeSource, own: ClipSpec, wanted: ClipSpec) -> KeyframeSource:
-        """The source itself where the statistics are the same."""
+        """The adapted source; the source itself if the statistics are equal."""
         same = all(torch.equal(a, b) for a, b in zip(_statistics(own), _statistics(wanted), strict=True))
         return source if same else cls(source, own, wanted)
 
@@ -62,7 +62,7 @@ class Rescaled(KeyframeSource):
 
 
 def _statistics(spec: ClipSpec) -> tuple[Float[Tensor, " c"], Float[Tensor, " c"]]:
-    """Mean and standard deviation per channel; 0 and 1 where they are not declared."""
+    """Mean and standard deviation per channel; 0 and 1 if they are not declared."""
     mean, std = spec.latents_mean, spec.latents_std
     return (
         torch.zeros(spec.channels) if mean is None else torch.tensor(list(mean)),

@@ -1,4 +1,4 @@
-"""Samplers of keyframes: from noise at ``u = 1`` to ``u = 0`` along the flow (docs/method.md, Keyframes from text)."""
+"""Samplers of keyframes: follow the flow from noise at ``u = 1`` to 0 (docs/method.md, Keyframes from text)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,7 +20,7 @@ VelocityAt = Callable[[Tensor, Tensor], Tensor]
 def euler(
     velocity: VelocityAt, x: Float[Tensor, "b c k *space"], u: Float[Tensor, " b"], after: Float[Tensor, " b"]
 ) -> Float[Tensor, "b c k *space"]:
-    """``x + (u' - u) v(x, u)``: one evaluation, error of first order."""
+    """``x + (u' - u) v(x, u)``: one evaluation, first order."""
     return x + per_sample(after - u, x) * velocity(x, u)
 
 
@@ -36,13 +36,13 @@ class KeyframeSampler(ABC):
     """Follows the flow in steps.
 
     Attributes:
-        of_step: velocities of a step.
+        of_step: number of velocity evaluations per step.
 
     Args:
-        steps: of the flow.
+        steps: number of steps.
         guidance: w of classifier-free guidance (Ho and Salimans 2022), ``v = v_without + w (v_with - v_without)``; 1 is
-            none, and half the cost.
-        shift: of the times of the steps, see :class:`FlowTime`; more than 1 takes smaller steps where there is noise.
+            no guidance and half the cost.
+        shift: shift of the steps' times, see :class:`FlowTime`; above 1, steps are smaller at high noise.
 
     Raises:
         BadValue: no step, a guidance below 0, or a shift that is not above 0.
@@ -61,7 +61,7 @@ class KeyframeSampler(ABC):
 
     @property
     def evaluations(self) -> int:
-        """Velocities that a sample takes; the last step is Euler's."""
+        """The number of velocity evaluations per sample; the last step is an Euler step."""
         return 1 + (self.steps - 1) * self.of_step
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class KeyframeSampler(ABC):
     def __call__(
         self, velocity: VelocityAt, x: Float[Tensor, "b c k *space"], start: Float[Tensor, " b"]
     ) -> Float[Tensor, "b c k *space"]:
-        """The state at ``u = 0`` from that at ``u = start``, which may differ from sample to sample."""
+        """The state at ``u = 0``, from the state at ``u = start``; ``start`` may differ from sample to sample."""
         shares = shifted(torch.linspace(1, 0, self.steps + 1, device=x.device), self.shift)
         for number, (share, after) in enumerate(pairwise(shares), 1):
             step = euler if number == self.steps else self.step
@@ -80,12 +80,12 @@ class KeyframeSampler(ABC):
     @staticmethod
     @abstractmethod
     def step(velocity: VelocityAt, x: Tensor, u: Tensor, after: Tensor) -> Tensor:
-        """One step of the flow. The last one, to ``u = 0``, is Euler's: nothing is left to correct there."""
+        """One step of the flow. The last step, to ``u = 0``, is always an Euler step."""
 
 
 @final
 class Euler(KeyframeSampler):
-    """One evaluation a step, two with guidance."""
+    """One evaluation per step, two with guidance."""
 
     of_step = 1
     step = staticmethod(euler)
@@ -93,7 +93,7 @@ class Euler(KeyframeSampler):
 
 @final
 class Heun(KeyframeSampler):
-    """Two evaluations a step, four with guidance, and one order more."""
+    """Two evaluations per step, four with guidance; second order."""
 
     of_step = 2
     step = staticmethod(heun)

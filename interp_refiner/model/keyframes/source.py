@@ -13,18 +13,18 @@ from interp_refiner.core import BadValue, ClipSpec, Draws, per_frame
 
 @dataclass(frozen=True)
 class KeyframeRequest:
-    """Which keyframes of a batch of clips are asked for (docs/method.md, Keyframes from text).
+    """A request for keyframes of a batch of clips (docs/method.md, Keyframes from text).
 
     Attributes:
         positions: the latent frame number of every keyframe in its clip, increasing.
-        num_frames: T, the latent frames of a clip.
+        num_frames: T, the number of latent frames of a clip.
         latents: the values of given keyframes; the others are never read.
-        given: keyframes that are constraints. They come back bit for bit.
-        text: prompt embeddings; None for a clip of any kind.
+        given: keyframes that are constraints. They are returned bit for bit.
+        text: prompt embeddings; None for no prompt.
         negative: embeddings of what a clip should not show, for guidance; None for zeros.
 
     Raises:
-        BadValue: positions that do not increase, or that lie outside the clip.
+        BadValue: positions that do not increase, or are outside the clip.
     """
 
     positions: Int[Tensor, "b k"]
@@ -48,8 +48,8 @@ class KeyframeSource(ABC):
     """Makes keyframes from a prompt and from those that are given.
 
     Attributes:
-        takes_given: whether it can keep given keyframes. One that cannot refuses requests that have some.
-        spec: of the clips that it makes, where it says so.
+        takes_given: whether it supports given keyframes. If not, it refuses requests that have some.
+        spec: of the clips that it makes; None if unknown.
     """
 
     takes_given: ClassVar[bool] = True
@@ -57,17 +57,17 @@ class KeyframeSource(ABC):
 
     @abstractmethod
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        """The keyframes of every clip, in the dtype of ``request.latents``; the given ones bit for bit.
+        """The keyframes of every clip, in the dtype of ``request.latents``; given keyframes are equal bit for bit.
 
         Args:
-            request: which keyframes.
-            draws: randomness of every sample. The same draws give the same keyframes, in any batch.
+            request: the requested keyframes.
+            draws: random numbers per sample. The same draws give the same keyframes, in any batch.
         """
 
     @property
     @abstractmethod
     def evaluations(self) -> int:
-        """Passes of the network that a request takes, guidance included."""
+        """The number of network evaluations per request, including guidance."""
 
     @abstractmethod
     def of_steps(self, steps: int) -> "KeyframeSource":

@@ -24,34 +24,34 @@ from interp_refiner.model.backbone.pretrained import load_pretrained
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 Precision = Literal["float32", "bfloat16"]
-ENCODER = "umt5"  # what Wan's prompts are encoded with
+ENCODER = "umt5"  # the encoder of Wan's prompts
 PIPELINE = "WanPipeline"
-TEMPORAL, SPATIAL = 4, 8  # factors that the pipeline takes latent sizes for pixels by
+TEMPORAL, SPATIAL = 4, 8  # the pipeline's factors between pixel and latent sizes
 
 
 @final
 class WanT2V(KeyframeSource):
     """diffusers' ``WanPipeline`` with its own scheduler, few steps, no training: K of the clip's T latent frames.
 
-    Every keyframe is a frame of a whole clip, so it is on the model's distribution in its own causal slot, and it costs
-    as much as all T frames. The pipeline knows no constraints: given keyframes are refused.
+    Every keyframe is a frame of a whole clip. So its latent is in distribution for its causal slot, but the cost is
+    that of all T frames. The pipeline has no constraints, so given keyframes are refused.
 
     Args:
         folder: a text-to-video pipeline of Wan2.1 as diffusers saves it, with ``transformer/``, ``scheduler/`` and the
             autoencoder's ``vae/config.json``; or one on the hub, see :func:`fetch`. Neither the autoencoder nor the
             text encoder is loaded.
-        steps: of the scheduler; a distilled model needs few.
+        steps: steps of the scheduler; a distilled model needs few.
         guidance: w, see :class:`ClassifierFree`; 1 for none.
         precision: dtype of the weights.
-        spec: of the clips that keyframes are wanted for.
+        spec: of the clips that need keyframes.
 
     Attributes:
         spec: of the clips that the pipeline makes, with the statistics of its autoencoder.
 
     Raises:
-        MissingExtra: transformers is not installed, which the pipeline needs.
-        BadValue: no such pipeline; weights that are missing, damaged or another model's; clips of another text encoder
-            or another number of channels; fewer than 1 step; a guidance below 0.
+        MissingExtra: transformers, which the pipeline needs, is not installed.
+        BadValue: no such pipeline; weights that are missing, damaged or of another model; clips with another text
+            encoder or number of channels; fewer than 1 step; a guidance below 0.
     """
 
     takes_given = False
@@ -112,7 +112,7 @@ class WanT2V(KeyframeSource):
     def _clip(
         self, request: KeyframeRequest, noise: Float[Tensor, "b c t y x"], row: int, seed: int
     ) -> Float[Tensor, "1 c t y x"]:
-        """One clip; what a scheduler draws on its way depends on the clip's own seed alone."""
+        """One clip; the scheduler's random numbers depend only on the clip's own seed."""
         assert request.text is not None
         negative = torch.zeros_like(request.text) if request.negative is None else request.negative
         with torch.random.fork_rng([noise.device] if noise.is_cuda else []):
@@ -132,7 +132,7 @@ class WanT2V(KeyframeSource):
 
 
 def _load(folder: str, spec: ClipSpec, dtype: torch.dtype) -> tuple[Any, ClipSpec]:
-    """The pipeline without autoencoder and text encoder, and the clips that it makes."""
+    """The pipeline without autoencoder and text encoder, and the spec of its clips."""
     try:
         import transformers  # noqa: F401 - without it diffusers' pipeline is a dummy
         from diffusers import WanPipeline

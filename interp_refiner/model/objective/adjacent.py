@@ -1,4 +1,4 @@
-"""The step from one level to the next finer one, kept for comparison."""
+"""An objective that predicts the next finer level, kept for comparison."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,8 +10,8 @@ from interp_refiner.model.objective.objective import Objective
 class Adjacent(Objective):
     """Output ``x_{s-1} - x_s``, the next finer level minus this one, both rendered from the same draws.
 
-    The estimate ``x_s + output`` is the clean clip at level 1 only, where ``x_0 = z0``; from a sparser level the clean
-    clip is reached by going down level by level (``sampler=hierarchical``). An output of zero stays where it is.
+    The estimate ``x_s + output`` is the clean clip only at level 1, because ``x_0 = z0``. From a sparser level,
+    sampling goes down level by level (``sampler=hierarchical``). An output of zero leaves the input unchanged.
     """
 
     zero_start = True

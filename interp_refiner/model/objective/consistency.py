@@ -1,4 +1,4 @@
-"""The end of a teacher's bridge in one evaluation (docs/method.md, One step)."""
+"""The objective of a distilled student: the end of a teacher's ODE in one evaluation (docs/method.md, One step)."""
 
 from typing import final
 
@@ -15,15 +15,15 @@ from interp_refiner.model.objective.preconditioned import FASTER, TINY, OnArc, P
 class Matching:
     """Settings of distribution matching (Yin et al., One-step Diffusion with Distribution Matching Distillation, 2023).
 
-    A *fake* network learns the bridge of the student's clips, by the bridge's own loss. The difference between its
+    A *fake* network learns the bridge of the student's clips, with the bridge's usual loss. The difference between its
     clean estimate and the teacher's moves the student's clips towards the teacher's distribution.
 
     Args:
-        weight: of the loss beside that of consistency.
-        student_every: optimizer steps of the fake network to one of the student.
+        weight: weight of this loss relative to the consistency loss.
+        student_every: optimizer steps of the fake network per step of the student.
 
     Raises:
-        BadValue: a weight that is not positive, fewer than one step.
+        BadValue: a weight that is not positive, or fewer than one step.
     """
 
     def __init__(self, weight: float = 1.0, student_every: int = 5):
@@ -36,22 +36,22 @@ class Matching:
 
 @final
 class Consistency(Preconditioned):
-    """A consistency function (Song et al., Consistency Models, 2023): where the ODE of a teacher's bridge ends,
+    """A consistency function (Song et al., Consistency Models, 2023), which predicts the end of the teacher's ODE,
 
         f(x, tau) = z0_hat(F) + g_c sd (1 - cos(phi)) p          f(x, 0) = x
 
-    with the clean estimate of :class:`Preconditioned` and its terms: the same head, so a student starts as its teacher.
-    The gain ``g_c`` of every channel is learned, from 0: it carries noise to the end, where a Gaussian residual of
-    deviation ``q`` has ``q / sd`` of it. The scale ``sd`` stays the teacher's, since student, teacher and fake network
-    share it. Trained by ``training=distill``.
+    ``z0_hat``, ``sd``, ``phi`` and ``p`` are those of :class:`Preconditioned`. The head is the same, so a student
+    starts as its teacher. The gain ``g_c`` of every channel is learned, starting from 0. It carries noise to the end of
+    the ODE: for a Gaussian residual of deviation ``q``, the right gain is ``q / sd``. The scale ``sd`` stays the
+    teacher's, because student, teacher and fake network share it. Trained by ``training=distill``.
 
     Args:
-        spec, num_levels, temporal_weight, variance, gate: see :class:`Preconditioned`; as the teacher has them.
-        consistency: weight of the loss that makes it constant along the teacher's ODE; 0 leaves it out.
-        matching: of the distribution of its clips with the teacher's; None leaves it out.
+        spec, num_levels, temporal_weight, variance, gate: see :class:`Preconditioned`; must equal the teacher's.
+        consistency: weight of the loss that makes ``f`` constant along the teacher's ODE; 0 turns it off.
+        matching: settings of distribution matching; None turns it off.
 
     Raises:
-        BadValue: nothing to learn from: no consistency and no matching.
+        BadValue: both losses are turned off.
     """
 
     distilled = True

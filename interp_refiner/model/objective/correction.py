@@ -1,4 +1,4 @@
-"""The default objective: the correction that is added to the interpolation."""
+"""The default objective: a correction added to the interpolation."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -8,7 +8,7 @@ from interp_refiner.model.objective.mixture import Mixture
 
 
 class Correction(Mixture):
-    """Output ``z0 - zbar``, added to the *clean* interpolation; zero output reproduces the interpolation."""
+    """Output ``z0 - zbar``, added to the interpolation *without noise*; zero output reproduces the interpolation."""
 
     def clean_estimate(
         self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted

@@ -1,4 +1,4 @@
-"""One-step samples, trained with a score of the distribution instead of its mean."""
+"""One-step samples, trained with a proper score of their distribution instead of a squared error."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ TINY = 1e-12  # under square roots, where samples agree
 
 
 def patch_norm(x: Float[Tensor, "b c t *space"], patch: int) -> Float[Tensor, "b t *patches"]:
-    """Root mean square over the channels and positions of every patch of every frame.
+    """The RMS over the channels and positions of every patch of every frame.
 
     Args:
-        x: video latents ``[b, c, t, h, w]``, or a path ``[b, c, t]`` of which every frame is a patch.
-        patch: side of a patch in positions; patches overlap, one starts in every position where one fits.
+        x: video latents ``[b, c, t, h, w]``, or a path ``[b, c, t]``, in which every frame is one patch.
+        patch: side of a patch in positions; patches overlap, with one starting at every position where it fits.
     """
     energy = x.float().square().mean(1)
     if energy.ndim == 4:
@@ -31,12 +31,11 @@ def patch_norm(x: Float[Tensor, "b c t *space"], patch: int) -> Float[Tensor, "b
 def local_energy_score(
     samples: Float[Tensor, "m b c t *space"], clean: Float[Tensor, "b c t *space"], patch: int
 ) -> Float[Tensor, "b t"]:
-    """Energy score of M samples, mean over patches (Gneiting and Raftery, JASA 2007, section 4.2),
+    """The energy score of M samples per frame, averaged over patches (Gneiting and Raftery, JASA 2007, section 4.2),
 
         1/M sum_m |x_m - y| - 1 / (2 M (M - 1)) sum_{m != l} |x_m - x_l|
 
-    of one frame each. Strictly proper for the joint law within a patch. One sample is scored as a forecast without
-    spread.
+    It is strictly proper for the joint distribution within a patch. A single sample has only the first term.
     """
     m = len(samples)
     to_truth = torch.stack([patch_norm(x - clean, patch) for x in samples]).mean(0)
@@ -47,14 +46,14 @@ def local_energy_score(
 
 @dataclass(frozen=True)
 class PatchScore:
-    """What the score is an expectation over.
+    """Settings of the score.
 
     Attributes:
-        samples: M, drawn for every clip of a batch.
+        samples: M, the number of samples per clip of a batch.
         patch: side of a patch in positions.
 
     Raises:
-        BadValue: fewer than 2 samples, a patch without positions.
+        BadValue: fewer than 2 samples, or a patch side below 1.
     """
 
     samples: int = 2
@@ -68,10 +67,10 @@ class PatchScore:
 
 
 class EnergyScore(Mixture):
-    """The clean estimate at ``tau = 1`` as a sample of its own noise, trained with a strictly proper score.
+    """A clean estimate at ``tau = 1`` that is a sample, because it depends on the noise; trained with a proper score.
 
     The network starts from one that was trained on the bridge with ``objective=preconditioned`` (``initial_weights``),
-    whose estimate is the mean; the noise that it saw is added back, with a learned gain for every channel:
+    whose estimate is the mean. The input noise is added to the estimate, with a learned gain for every channel:
 
         z0_hat = sum_k w_k h_k + sd (g_c eps - v)        eps = (x - zbar) / (sigma m)
 
@@ -83,12 +82,12 @@ class EnergyScore(Mixture):
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
         variance: see :class:`Preconditioned`.
-        score: how many samples are scored, on which patches.
-        gain: ``g_c`` at the start.
+        score: number of samples and size of patches.
+        gain: initial value of ``g_c``.
         gate: see :class:`Mixture`.
     """
 
-    fully_corrupted_only = True  # at tau < 1 what is added back as noise would hold the truth
+    fully_corrupted_only = True  # at tau < 1 the term added as noise would contain the truth
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class EnergyScore(Mixture):
         return corrupted.interpolation + chosen + on.deviation * (self._of_channel(on.point) * on.point - velocity)
 
     def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
-        """The output whose estimate is the truth: a sampler without spread, where there is nothing to be unsure of."""
+        """The output whose estimate is exactly the truth, for any noise."""
         on = self.arc(corrupted)
         residual = (corrupted.clean - corrupted.interpolation) / on.deviation
         return self.undecided(self._of_channel(on.point) * on.point - residual, corrupted)
@@ -128,7 +127,7 @@ class EnergyScore(Mixture):
     def forward(
         self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted, *others: tuple[Tensor, Corrupted]
     ) -> Loss:
-        """The score of the samples of one batch; observes the interpolation's error on the way."""
+        """The score of the samples of one batch; also adds the interpolation's error to ``V_s``."""
         free = ~corrupted.given
         states = [(output, corrupted), *others]
         samples = torch.stack([s.keep_given(self.clean_estimate(o, s).float()) for o, s in states])

@@ -1,4 +1,4 @@
-"""A gate per position that chooses among hypotheses, for objectives that add a correction to the interpolation."""
+"""A gate that chooses among hypotheses at every position, for objectives that add a correction to the interpolation."""
 
 from abc import ABC
 from math import exp, isfinite
@@ -14,22 +14,22 @@ from interp_refiner.model.objective.objective import Objective
 
 @final
 class Gate:
-    """Weights of the hypotheses ``h_1 .. h_k`` in every position, from logits ``l_2 .. l_k`` of the network:
+    """Weights of the hypotheses ``h_1 .. h_k`` at every position, from the network's logits ``l_2 .. l_k``:
 
         w_j = odds_j (exp(l_j) - 1) / (1 + sum_i odds_i exp(l_i))     odds_j = exp(-bias) present_j     j = 2..k
         w_1 = 1 - sum_j w_j
 
-    This is ``softmax(0, l_j + log odds_j)`` less what its start would give to ``h_j``. So logits of zero are ``h_1 =
-    zbar`` exactly and have a gradient; one large logit is its hypothesis exactly; ``present = 0`` takes a hypothesis
-    out. The price: a weight can fall to ``-odds_j``. No smooth gate with weights in 0..1 has both: at a weight of 0 it
-    would be at its minimum, without a gradient.
+    This is ``softmax(0, l_j + log odds_j)`` minus a term that makes ``w_j = 0`` at the start. Zero logits give exactly
+    ``h_1 = zbar``, with a nonzero gradient; one large logit gives exactly its hypothesis; ``present = 0`` removes a
+    hypothesis. The price is that weights can be negative, down to about ``-odds_j``. A smooth gate with weights in 0..1
+    cannot start at exactly 0 with a gradient, because 0 would be its minimum.
 
     Args:
-        bias: of ``h_1``, in nats: how much evidence it takes to leave ``zbar``.
-        groups: of neighbouring channels, each with a choice of its own.
+        bias: log odds of ``h_1``, in nats; the larger, the more evidence is needed to leave ``zbar``.
+        groups: number of groups of neighbouring channels; each group chooses separately.
 
     Raises:
-        BadValue: a bias that is not finite, no group.
+        BadValue: a bias that is not finite, or no group.
     """
 
     def __init__(self, bias: float = 2.0, groups: int = 1):
@@ -40,7 +40,7 @@ class Gate:
         self.bias, self.groups = bias, groups
 
     def logits(self, latent_channels: int, num_hypotheses: int) -> int:
-        """How many logits a position of ``k`` hypotheses has; 0 where there is nothing to choose.
+        """The number of logits per position for ``k`` hypotheses; 0 if there is nothing to choose.
 
         Raises:
             BadValue: groups that do not divide the channels.
@@ -55,12 +55,12 @@ class Gate:
         """``w_2 .. w_k`` of every group of channels, in float32."""
         odds = (exp(-self.bias) * present.float()).unsqueeze(2)
         logits = torch.where(odds > 0, logits.float(), 0.0)
-        largest = logits.detach().amax(1, keepdim=True).clamp(min=0)  # exp does not overflow; cancels
+        largest = logits.detach().amax(1, keepdim=True).clamp(min=0)  # avoids overflow of exp; cancels in the ratio
         risen, start = (logits - largest).exp(), (-largest).exp()
         return odds * (risen - start) / (start + (odds * risen).sum(1, keepdim=True))
 
     def __call__(self, logits: Float[Tensor, "b l t *space"], offered: Alternatives) -> Float[Tensor, "b c t *space"]:
-        """``sum_j w_j (h_j - zbar)``: what choosing adds to the interpolation."""
+        """``sum_j w_j (h_j - zbar)``: the gate's contribution to the estimate."""
         offsets = offered.offsets
         n, channels = offsets.shape[1:3]
         weights = self.weights(logits.unflatten(1, (n, self.groups)), offered.present)
@@ -69,17 +69,17 @@ class Gate:
 
 
 class Mixture(Objective, ABC):
-    """An objective whose estimate is ``zbar`` and a correction; with hypotheses, a mixture of them and a correction:
+    """An objective whose estimate is ``zbar`` plus a correction, or with hypotheses their mixture plus a correction:
 
         z0_hat = sum_k w_k h_k + correction
 
-    The network's output then has the logits of a :class:`Gate` behind the latent channels.
+    With hypotheses, the network's output has the logits of a :class:`Gate` after the latent channels.
 
     Args:
         spec: of the clips.
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
-        gate: how logits become weights; None for :class:`Gate` as it is by default.
+        gate: turns logits into weights; None for the default :class:`Gate`.
     """
 
     zero_start = True
@@ -94,10 +94,10 @@ class Mixture(Objective, ABC):
     def chosen(
         self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> tuple[Float[Tensor, "b c t *space"], Tensor]:
-        """The part of the output that corrects, and ``sum_k w_k h_k - zbar``: a scalar 0 where nothing is offered.
+        """The correction part of the output, and ``sum_k w_k h_k - zbar`` (a scalar 0 without hypotheses).
 
         Raises:
-            ValueError: an output of another number of channels.
+            ValueError: the output has a wrong number of channels.
         """
         zbar, offered = corrupted.interpolation, corrupted.alternatives
         channels, k = zbar.shape[1], 1 if offered is None else 1 + offered.offsets.shape[1]
@@ -110,7 +110,7 @@ class Mixture(Objective, ABC):
     def undecided(
         self, correction: Float[Tensor, "b c t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b o t *space"]:
-        """The output with this correction whose gate stays at ``zbar``."""
+        """The output with this correction and zero logits, whose gate gives ``zbar``."""
         k = 1 if corrupted.hypotheses is None else corrupted.hypotheses.shape[1]
         silent = self.out_channels(correction.shape[1], k) - correction.shape[1]
         return torch.cat([correction, torch.zeros_like(correction[:, :1]).expand(-1, silent, *correction.shape[2:])], 1)

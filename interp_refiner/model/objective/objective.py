@@ -1,4 +1,4 @@
-"""The base class of objectives: output to clean estimate, clean estimate to loss (docs/method.md, Objectives)."""
+"""The interface of objectives: output to clean estimate, clean estimate to loss (docs/method.md, Objectives)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -17,7 +17,7 @@ class Loss:
     """The terms of one batch's loss, each a scalar.
 
     Attributes:
-        total: what is minimised.
+        total: the minimised loss.
         error: mean squared error of the clean estimate, in latent units.
         temporal: mean squared error of its frame-to-frame differences.
     """
@@ -30,9 +30,9 @@ class Loss:
 def squared_error(
     estimate: Float[Tensor, "b c t *space"], clean: Float[Tensor, "b c t *space"], free: Bool[Tensor, "b t"]
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Per sample: squared error over free frames, and of the differences between frames of which one is free.
+    """Per sample: squared error over free frames, and of frame-to-frame differences that involve a free frame.
 
-    Given frames enter the differences as truth, where their error is 0.
+    Given frames count as truth, with an error of 0.
     """
     error = (estimate.float() - clean.float()) * per_frame(free, clean)
     moving = free[:, 1:] | free[:, :-1]
@@ -40,16 +40,17 @@ def squared_error(
 
 
 class LevelError(nn.Module):
-    """``V_s``: the running mean of the interpolation's error at every level, 1 until a level has been seen.
+    """``V_s``: the running mean of the interpolation's error at every level; 1 before a level's first sample.
 
-    A weight, so it only changes between optimizer steps: :meth:`observe` adds to a pending sum in every micro-batch,
-    :meth:`commit` folds the sum over all ranks in. The result is the same for any split of a global batch.
+    Like a weight, it changes only between optimizer steps: :meth:`observe` adds to a pending sum in every micro-batch,
+    and :meth:`commit` adds the sum over all ranks to the mean. The result does not depend on how a global batch is
+    split.
 
     Args:
         num_levels: S.
 
     Attributes:
-        copies: processes that see the same samples, each of which counts once.
+        copies: number of processes that see the same samples; the sum over ranks is divided by it.
     """
 
     totals: Float[Tensor, " levels"]
@@ -63,7 +64,7 @@ class LevelError(nn.Module):
         self.pending, self.copies = None, 1
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Follows the module to another device but not to another dtype: a bfloat16 count stops at 256."""
+        """Moves the buffers to another device but keeps their dtype: a count in bfloat16 would stop at 256."""
         exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -84,7 +85,7 @@ class LevelError(nn.Module):
 
     @torch.no_grad()
     def commit(self) -> None:
-        """Folds what was observed since the last call into the running mean; a collective under several processes."""
+        """Adds all errors observed since the last call to the running mean; a collective operation over all ranks."""
         if self.pending is None:
             return
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -95,15 +96,16 @@ class LevelError(nn.Module):
         self.pending = None
 
     def discard(self) -> None:
-        """Forgets what was observed since the last commit: the optimizer step is skipped."""
+        """Drops all errors observed since the last commit; for an optimizer step that is skipped."""
         self.pending = None
 
 
 class Objective(nn.Module, ABC):
-    """Maps a network's output to a clean estimate; the loss is always the squared error of that estimate.
+    """Maps a network's output to a clean estimate; by default the loss is the squared error of that estimate.
 
-    Mean over the frames that are not given within a sample, then over samples, each divided by its level's running
-    interpolation error, plus ``temporal_weight`` times the squared error of the frame-to-frame differences.
+    The error is averaged over the frames of a sample that are not given, divided by the running interpolation error of
+    the sample's level, and averaged over samples. ``temporal_weight`` times the squared error of the frame-to-frame
+    differences is added.
 
     Args:
         spec: of the clips.
@@ -111,12 +113,12 @@ class Objective(nn.Module, ABC):
         temporal_weight: weight of the frame-to-frame differences.
 
     Attributes:
-        samples: M, of every clip of a batch, that the loss compares: each its own noise. 1 for a regression.
-        zero_start: an output of zero is a sensible start, so a new head is zero-initialised.
-        estimates_finer: the estimate is of the next finer level (``Corrupted.finer``) and of the clean clip at level 1
-            only, so a clip is sampled level by level.
-        fully_corrupted_only: the estimate is defined at ``tau = 1`` alone, so no sampler may leave it.
-        distilled: the estimate is a sample, the end of a teacher's ODE, and no mean.
+        samples: M, the number of samples per clip, with different noise, that the loss compares; 1 for a regression.
+        zero_start: whether a new head is zero-initialised, because a zero output is a sensible estimate.
+        estimates_finer: whether the estimate is the next finer level (``Corrupted.finer``); only at level 1 that is the
+            clean clip, so sampling must go level by level.
+        fully_corrupted_only: whether the estimate is defined only at ``tau = 1``; no sampler may use another ``tau``.
+        distilled: whether the estimate is a sample (the end of a teacher's ODE) instead of a mean.
     """
 
     samples: int = 1
@@ -133,10 +135,10 @@ class Objective(nn.Module, ABC):
         self.level_error = LevelError(num_levels)
 
     def out_channels(self, latent_channels: int, num_hypotheses: int) -> int:
-        """How many channels the network's output has.
+        """The number of channels of the network's output.
 
         Raises:
-            BadValue: the interpolator offers hypotheses, which the objective has no use for.
+            BadValue: the interpolator offers hypotheses, which the objective cannot use.
         """
         if num_hypotheses > 1:
             allowed = (
@@ -150,25 +152,25 @@ class Objective(nn.Module, ABC):
     def clean_estimate(
         self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b c t *space"]:
-        """``z0_hat``: what the output says about the clean clip."""
+        """``z0_hat``: the estimate of the clean clip."""
 
     @abstractmethod
     def target(self, corrupted: Corrupted) -> Float[Tensor, "b o t *space"]:
         """The output whose estimate is the :meth:`reference`."""
 
     def reference(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """What is estimated: the clean clip."""
+        """The quantity that is estimated: by default the clean clip."""
         return corrupted.clean
 
     def unrefined(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """What the model starts from, whose error ``V_s`` is the unit of the loss: the interpolation."""
+        """The estimate without a model, by default the interpolation; its error ``V_s`` is the unit of the loss."""
         return corrupted.interpolation
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
         """Refuses, with :class:`BadValue`, a corruption under which the objective is not defined."""
 
     def forward(self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted) -> Loss:
-        """The loss of one batch; observes the interpolation's error on the way."""
+        """The loss of one batch; also adds the interpolation's error to ``V_s``."""
         loss = self.against(self.clean_estimate(output, corrupted), self.reference(corrupted), corrupted)
         self.observe(corrupted)
         return loss
@@ -176,13 +178,13 @@ class Objective(nn.Module, ABC):
     def against(
         self, estimate: Float[Tensor, "b c t *space"], reference: Float[Tensor, "b c t *space"], corrupted: Corrupted
     ) -> Loss:
-        """The loss of a clean estimate that should have been ``reference``, in units of ``V_s``. Pure."""
+        """The loss of a clean estimate relative to ``reference``, in units of ``V_s``. Has no side effects."""
         error, temporal = squared_error(estimate, reference, ~corrupted.given)
         weight = 1 / self.level_error(corrupted.level)
         total = (weight * (error + self.temporal_weight * temporal)).mean()
         return Loss(total=total, error=error.detach().mean(), temporal=temporal.detach().mean())
 
     def observe(self, corrupted: Corrupted) -> None:
-        """Adds the error of what the model starts from to ``V_s``."""
+        """Adds the error of :meth:`unrefined` to ``V_s``."""
         error, _ = squared_error(self.unrefined(corrupted), self.reference(corrupted), ~corrupted.given)
         self.level_error.observe(error, corrupted.level)

@@ -1,4 +1,4 @@
-"""The bridge in units of the interpolation's own error: a network whose input and output have about unit variance."""
+"""The bridge in units of the interpolation's error, so that the network's input and output have about unit variance."""
 
 from dataclasses import dataclass
 
@@ -9,22 +9,20 @@ from torch import Tensor, nn
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample, precise
 from interp_refiner.model.objective.mixture import Gate, Mixture
 
-FASTER = (
-    10.0  # the log-variance is this many times its parameter: Adam moves every parameter by lr, this one needs more
-)
-TINY = 1e-6  # beside variances, so that their square roots have gradients on given frames
+FASTER = 10.0  # log-variance = 10 x parameter: Adam moves every parameter by about lr, too slow for this one
+TINY = 1e-6  # added to variances, so that their square roots have finite gradients on given frames
 
 
 @dataclass(frozen=True)
 class OnArc:
-    """Where a bridge state stands between the residual and the noise, position by position.
+    """The position of a bridge state between residual and noise, at every latent position.
 
     Attributes:
         deviation: ``sd``, the residual's standard deviation; about 0 on given frames.
         angle: ``phi``, from 0 (clean) to pi / 2 (noise).
         point: ``(x - zbar) / |.|``, of about unit variance.
 
-    The first two have positions of size 1 where the interpolator's confidence is one number per frame.
+    The first two have spatial axes of size 1 if the interpolator's confidence is one number per frame.
     """
 
     deviation: Float[Tensor, "b c t *positions"]
@@ -33,10 +31,10 @@ class OnArc:
 
 
 class ResidualArc(nn.Module):
-    """The bridge as an arc, in units of the residual's own standard deviation.
+    """The bridge as an arc, in units of the residual's standard deviation.
 
     With ``z0 - zbar = sd u``, ``u`` of about unit variance, the bridge state is a point on an arc (Lu and Song,
-    Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models, 2024, section 3), with another angle in
+    Simplifying, Stabilizing and Scaling Continuous-Time Consistency Models, 2024, section 3), with a separate angle at
     every position:
 
         x - zbar = (1 - tau) sd u + tau sigma m eps = |.| (cos(phi) u + sin(phi) eps)
@@ -47,7 +45,7 @@ class ResidualArc(nn.Module):
 
     Args:
         latent_channels: c.
-        variance: ``w_c`` at the start.
+        variance: initial value of ``w_c``.
 
     Raises:
         BadValue: a variance that is not positive.
@@ -61,7 +59,7 @@ class ResidualArc(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(latent_channels))
 
     def deviation(self, corrupted: Corrupted) -> Float[Tensor, "b c t *positions"]:
-        """``sd``; about 0 on given frames. Axes of size 1 where the confidence has them."""
+        """``sd``; about 0 on given frames. An axis has size 1 if that of the confidence has."""
         zbar = corrupted.interpolation
         doubt = per_frame(corrupted.noise_profile, zbar).square()
         if corrupted.local_scale is None:
@@ -76,7 +74,7 @@ class ResidualArc(nn.Module):
         signal = (1 - per_sample(corrupted.tau, zbar)) * sd
         noise = per_sample(corrupted.tau, zbar) * precise(corrupted.amplitude)
         length = (signal.square() + noise.square() + TINY**2).sqrt()
-        angle = torch.atan2(noise + (noise == 0), signal)  # given frames, with neither, count as noise
+        angle = torch.atan2(noise + (noise == 0), signal)  # pi / 2 on given frames, where both are 0
         return OnArc(sd, angle, precise(corrupted.x - zbar) / length)
 
 
@@ -85,12 +83,12 @@ class Preconditioned(Mixture):
 
         z0_hat = zbar + sd (cos(phi) (x - zbar) / |.| - sin(phi) v)          v* = cos(phi) eps - sin(phi) u
 
-    so that the network is asked for as much as it can know (preconditioning: Karras et al. 2022, table 1): at
-    ``tau = 1`` for the whole residual, near ``tau = 0`` for nothing. Where the interpolator is confident, noise is
-    taken off without asking. An output of zero at ``tau = 1`` is the interpolation.
+    This is preconditioning (Karras et al. 2022, table 1): at ``tau = 1`` the network predicts the whole residual, near
+    ``tau = 0`` almost nothing. Where the interpolator is confident, ``sd`` is small, and the formula removes the noise
+    without the network. An output of zero at ``tau = 1`` gives the interpolation.
 
-    What the gate chooses is the mean of the residual before ``x`` is seen. Seeing ``x``, a Gaussian residual of that
-    mean and variance ``sd^2`` has the mean ``cos^2`` of what ``x`` says plus ``sin^2`` of the choice:
+    The gate's choice is the prior mean of the residual. For a Gaussian prior with that mean and variance ``sd^2``, the
+    posterior mean given ``x`` adds ``sin(phi)^2`` times the choice to the estimate:
 
         z0_hat = ... + sin(phi)^2 (sum_k w_k h_k - zbar)
 
@@ -98,7 +96,7 @@ class Preconditioned(Mixture):
         spec: of the clips.
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
-        variance: of every channel's residual at the start, relative to ``m^2 (1 - kappa)``.
+        variance: initial variance of every channel's residual, relative to ``m^2 (1 - kappa)``.
         gate: see :class:`Mixture`.
 
     Raises:
@@ -117,7 +115,7 @@ class Preconditioned(Mixture):
         self.arc = ResidualArc(spec.channels, variance)
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
-        """Refuses free frames without noise, whose residual would have no scale.
+        """Refuses a corruption that leaves free frames without noise: their residual would have no scale.
 
         Raises:
             BadValue: ``sigma`` is 0, or keyframes may be replaced and ``keyframe_fraction`` is 0.
@@ -139,8 +137,8 @@ class Preconditioned(Mixture):
 
 
 def check_noised(name: str, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
-    """Refuses, with :class:`BadValue`, a corruption that leaves free frames without noise, by whose profile
-    ``objective=name`` scales what it corrects."""
+    """Raises :class:`BadValue` for a corruption that leaves free frames without noise, because ``objective=name``
+    scales the correction by the noise profile."""
     if sigma <= 0:
         raise BadValue("corruption.sigma", sigma, f"a number > 0 with objective={name} (or objective=correction)")
     if keyframes_replaced and keyframe_fraction <= 0:

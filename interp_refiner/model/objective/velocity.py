@@ -11,11 +11,11 @@ from interp_refiner.model.objective.objective import Objective
 class Velocity(Objective):
     """Output ``v`` with ``z0_hat = x_u - u v`` at every frame's own flow time (Lipman et al. 2023).
 
-    A frame at ``u = 0`` has no velocity to learn from, so every free frame must be noised.
+    At ``u = 0`` the velocity does not enter ``z0_hat``, so every free frame needs noise.
     """
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:
-        """Refuses free frames without noise.
+        """Refuses a corruption that leaves free frames without noise.
 
         Raises:
             BadValue: ``sigma`` is 0, or keyframes may be replaced and ``keyframe_fraction`` is 0.

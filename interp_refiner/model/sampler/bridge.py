@@ -1,4 +1,4 @@
-"""A sample along the bridge: its steps as numbers, the function that takes them, and the sampler with its settings."""
+"""Sampling along the bridge: coefficients of the steps, the sampling function, and the sampler with its settings."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -22,9 +22,9 @@ class Step:
     """One step of a bridge, ``y' = keep y + pull u + fresh s xi`` with ``y = x - zbar`` and ``s = sigma m g``.
 
     Attributes:
-        tau: where it starts, and the clean estimate is made.
-        ahead: W, how far the estimate ``u`` is extrapolated: ``u = u_i + W (u_i - u_{i-1})``; 0 in the first step.
-        keep, pull, fresh: functions of ``tau`` alone, so frames without noise follow like the others.
+        tau: start of the step, where the clean estimate is made.
+        ahead: W, the weight of the extrapolation ``u = u_i + W (u_i - u_{i-1})``; 0 in the first step.
+        keep, pull, fresh: functions of ``tau`` alone, so the step is also valid for frames without noise.
     """
 
     tau: float
@@ -35,27 +35,27 @@ class Step:
 
 
 def steps_along(taus: Sequence[float], eta: float = 0.0, clock: Callable[[float], float] | None = None) -> list[Step]:
-    """The steps of the reverse process of the bridge, whose state is ``y = a u + b e``, ``a = 1 - tau``, ``b = tau s``.
+    """The steps of the bridge's reverse process. The state is ``y = a u + b e`` with ``a = 1 - tau``, ``b = tau s``.
 
-    From ``tau`` to ``tau'`` with a share ``eta`` of fresh noise (DDIM: Song et al. 2021, equation 16):
+    A step from ``tau`` to ``tau'`` with a share ``eta`` of fresh noise is (DDIM: Song et al. 2021, equation 16):
 
         c  = eta b' sqrt(1 - (a b' / (a' b))^2)
         y' = a' u + sqrt(b'^2 - c^2) (y - a u) / b + c xi
 
-    ``eta = 0`` is the probability-flow ODE, ``eta = 1`` the ancestral sampler; both end at the law of the clean clip.
-    With a clock q, ``u`` is the estimate extrapolated from the last two (two-step multistep: Lu et al. 2022,
-    algorithm 2) to the middle of the step, and to its end in the last one, after which no noise is left:
+    ``eta = 0`` is the probability-flow ODE, ``eta = 1`` the ancestral sampler; both end at the distribution of clean
+    clips. With a clock q, ``u`` is extrapolated from the last two estimates (two-step multistep: Lu et al. 2022,
+    algorithm 2): to the middle of the step, and in the last step, which ends without noise, to its end:
 
         W = ((q + q') / 2 - q) / (q - q_before)        W = (q(0) - q) / (q - q_before)
 
     Args:
-        taus: bridge times, falling from 1 to 0.
+        taus: bridge times, decreasing from 1 to 0.
         eta: from 0 to 1.
-        clock: None leaves the estimates as they are: first order.
+        clock: time variable of the extrapolation; None for no extrapolation (first order).
     """
     steps, before = [], None
     for tau, after in pairwise(taus):
-        ratio = (1 - tau) * after / ((1 - after) * tau)  # a b' / (a' b), in which s cancels
+        ratio = (1 - tau) * after / ((1 - after) * tau)  # a b' / (a' b); s cancels
         keep = after / tau * math.sqrt(1 - eta**2 * (1 - ratio**2))
         fresh = eta * after * math.sqrt(1 - ratio**2)
         ahead = 0.0
@@ -73,7 +73,7 @@ def bridge(
     steps: Sequence[Step],
     noise: Callable[[str], Tensor],
 ) -> Float[Tensor, "b c t *space"]:
-    """A sample along the bridge from ``tau = 1`` to 0, one clean estimate a step, given frames exact.
+    """A sample along the bridge from ``tau = 1`` to 0, with one clean estimate per step; given frames are exact.
 
     The state is kept in float32; the model sees it in the precision of the clip.
 
@@ -81,7 +81,7 @@ def bridge(
         clean_estimate: ``z0_hat`` of a corrupted clip.
         corrupted: a clip at ``tau = 1``.
         steps: of :func:`steps_along`.
-        noise: ``xi`` by the name of its draw, of the law of the corruption's ``eps``.
+        noise: ``xi`` by the name of its draw, distributed like the corruption's ``eps``.
 
     Raises:
         BadValue: several steps without noise.
@@ -100,17 +100,18 @@ def bridge(
 
 
 class Bridge(Sampler):
-    """:func:`bridge`: a sample in few clean estimates.
+    """:func:`bridge`: a sample with few clean estimates.
 
-    Of a Gaussian residual of deviation .3 it keeps .98 to 1.06 of the variance in 8 steps and .88 to 1.02 in 4, at
-    sigma .2, .4 and .8 and ``eta`` 0 and 1; with ``order=1`` .51 to .72 and .33 to .51 (experiments/sampler).
+    For a Gaussian residual of standard deviation .3, it keeps .98 to 1.06 of the variance in 8 steps and .88 to 1.02 in
+    4, at sigma .2, .4 and .8 and ``eta`` 0 and 1. With ``order=1`` it keeps .51 to .72 and .33 to .51
+    (experiments/sampler).
 
     Args:
         steps: number of clean estimates, N.
-        order: 2 extrapolates the last two clean estimates, at no further evaluation; 1 does not.
+        order: 2 extrapolates the last two clean estimates, without further evaluations; 1 does not.
         eta: share of fresh noise, 0 (deterministic given the start) to 1.
-        spacing: where the steps stand; None for even ones.
-        guidance: what becomes of every clean estimate; None leaves it as it is.
+        spacing: the bridge times of the steps; None for even spacing.
+        guidance: modifies every clean estimate; None for no guidance.
 
     Raises:
         BadValue: no step, another order, a share outside 0..1.
@@ -149,7 +150,7 @@ class Bridge(Sampler):
         _check_steps(self.steps, corruption.sigma)
 
     def along(self, sigma: float) -> list[Step]:
-        """Its steps under noise of this amplitude."""
+        """The steps for noise of this amplitude."""
         clock = (lambda tau: self.spacing.clock(tau, sigma)) if self.order == 2 else None
         return steps_along(self.spacing(self.steps, sigma), self.eta, clock)
 

@@ -1,4 +1,4 @@
-"""A sample in one to four evaluations of a distilled model (docs/method.md, One step)."""
+"""Sampling with one to four evaluations of a distilled model (docs/method.md, One step)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,15 +21,15 @@ def consistency(
     taus: Sequence[float],
     noise: Callable[[str], Tensor],
 ) -> Float[Tensor, "b c t *space"]:
-    """Multistep consistency sampling (Song et al. 2023, algorithm 1) on the bridge, given frames exact:
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1) on the bridge; given frames are exact:
 
         x = zbar + s eps        z = f(x, 1)        x' = (1 - tau') z + tau' (zbar + s xi)        z = f(x', tau') ...
 
     Args:
-        clean_estimate: ``f``, where the ODE through a corrupted clip ends.
+        clean_estimate: ``f``, which maps a corrupted clip to the end of the ODE through it.
         corrupted: a clip at ``tau = 1``.
-        taus: where ``f`` is evaluated, falling from 1.
-        noise: ``xi`` by the name of its draw, of the law of the corruption's ``eps``.
+        taus: bridge times at which ``f`` is evaluated, decreasing from 1.
+        noise: ``xi`` by the name of its draw, distributed like the corruption's ``eps``.
     """
     zbar, one = corrupted.interpolation.float(), torch.ones_like(corrupted.tau)
     estimate = clean_estimate(corrupted)
@@ -41,11 +41,11 @@ def consistency(
 
 @final
 class Consistency(Sampler):
-    """:func:`consistency`. It has no guidance: a student has learned its teacher's guided estimates.
+    """:func:`consistency`. It takes no guidance, because a student has learned its teacher's guided estimates.
 
     Args:
         steps: number of evaluations, N.
-        spacing: where they stand; None for even ones.
+        spacing: their bridge times; None for even spacing.
 
     Raises:
         BadValue: no step.

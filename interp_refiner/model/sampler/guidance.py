@@ -27,7 +27,7 @@ def classifier_free(
     Args:
         clean_estimate: ``z0_hat`` of a corrupted clip.
         corrupted: with prompt embeddings.
-        negative: the embeddings that take their place in the unconditional estimate.
+        negative: the embeddings used for the unconditional estimate.
         scale: w.
     """
     without = replace(corrupted, clip=replace(corrupted.clip, text=negative))
@@ -35,7 +35,7 @@ def classifier_free(
 
 
 class Guidance(ABC):
-    """Turns a clean estimate into another one, wherever a sampler asks for it."""
+    """Modifies the clean estimates that a sampler uses."""
 
     @abstractmethod
     def __call__(self, clean_estimate: CleanEstimate) -> CleanEstimate:
@@ -44,7 +44,7 @@ class Guidance(ABC):
 
 @final
 class NoGuidance(Guidance):
-    """The conditional estimate as it is."""
+    """Leaves the conditional estimate unchanged."""
 
     def __repr__(self) -> str:
         return "none"
@@ -55,14 +55,14 @@ class NoGuidance(Guidance):
 
 @final
 class ClassifierFree(Guidance):
-    """:func:`classifier_free`: a second estimate a step. For models trained with text dropout.
+    """:func:`classifier_free`: two estimates per step. For models trained with text dropout.
 
     Args:
         scale: w; 1 is no guidance, more follows the prompt more strongly, 0 ignores it.
         negative: a tensor file ``[L, D]``, see :class:`NegativeEmbedding`.
 
     Raises:
-        BadValue: a scale that is negative or not finite, no such file, and later clips without prompt embeddings.
+        BadValue: a scale that is negative or not finite, or no such file; on use, clips without prompt embeddings.
     """
 
     def __init__(self, scale: float = 2.0, negative: str | None = None):
@@ -71,7 +71,7 @@ class ClassifierFree(Guidance):
         self.scale, self.negative = scale, NegativeEmbedding(negative)
 
     def away_from(self, negative: Float[Tensor, "l d"]) -> "ClassifierFree":
-        """The same strength, away from an embedding that is at hand."""
+        """Guidance of the same scale with another negative embedding."""
         made = ClassifierFree(self.scale)
         made.negative = NegativeEmbedding.of(negative)
         return made

@@ -1,4 +1,4 @@
-"""From a corrupted clip at tau = 1 to a video: plain functions over a callable that returns the clean estimate."""
+"""Samplers: functions that turn a corrupted clip at tau = 1 into a video, given a callable for clean estimates."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -23,11 +23,11 @@ def hierarchical(
     """Clean estimate, re-corruption one level finer with the plan's nested keyframes, and again, down to level 1.
 
     Cold-diffusion style (Bansal et al. 2022, algorithm 1). The keyframes that a finer level adds are taken from the
-    estimate; given frames are exact. An estimate of the next finer level instead of the clean clip serves as well: its
-    new keyframes are all that is read, and one level finer than 1 it is the clean clip.
+    estimate; given frames are exact. A model that estimates the next finer level instead of the clean clip works, too:
+    only the new keyframes are read, and the level finer than 1 is the clean clip.
 
-    The model is told of its own keyframes what scheduled sampling tells of any that is not given: under ``never``,
-    which knows true ones only, confidence 1.
+    The confidence of the new keyframes is the one that scheduled sampling gives to keyframes that are not given. Under
+    ``never``, which has only true keyframes, that is 1.
     """
     state, estimate = corrupted, corrupted.x
     for _ in range(corrupted.plan.num_levels):
@@ -41,11 +41,11 @@ class Sampler(ABC):
     """A sampling function with its settings.
 
     Args:
-        guidance: what becomes of every clean estimate; None leaves it as it is.
+        guidance: modifies every clean estimate; None for no guidance.
 
     Attributes:
-        descends: it goes down level by level, so an estimate of the next finer level is all that it needs.
-        of_distilled: it takes every estimate for a sample, so it needs a model that was distilled.
+        descends: whether it goes down level by level, so that estimates of the next finer level suffice.
+        of_distilled: whether it treats every estimate as a sample, so that it needs a distilled model.
     """
 
     descends: ClassVar[bool] = False
@@ -58,20 +58,20 @@ class Sampler(ABC):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        """A clip from its corruption at tau = 1, given frames bit for bit."""
+        """A clip from its corruption at tau = 1; given frames are equal bit for bit."""
 
     @property
     def leaves_start(self) -> bool:
-        """Whether it asks for clean estimates at ``tau < 1``."""
+        """Whether it needs clean estimates at ``tau < 1``."""
         return False
 
     def of_steps(self, steps: int) -> "Sampler":
-        """The same sampler with another number of steps; itself where it has none to choose."""
+        """The same sampler with another number of steps; itself if it has no such setting."""
         return self
 
     @abstractmethod
     def evaluations(self, num_levels: int) -> int:
-        """How many clean estimates a clip of ``num_levels`` levels takes."""
+        """The number of clean estimates for a clip of ``num_levels`` levels."""
 
     def check(self, corruption: Corruption) -> None:  # noqa: B027 - most samplers start from any corruption
         """Refuses, with :class:`BadValue`, a corruption that this sampler cannot start from."""

@@ -10,15 +10,15 @@ from interp_refiner.core import BadValue
 class Spacing(ABC):
     """Bridge times from 1 to 0.
 
-    With ``sd m`` the deviation of the residual ``z0 - zbar``, whose noise has the deviation ``sigma m``, a state stands
-    on an arc at the angle ``phi``, pi / 2 at the start and 0 at the clean clip,
+    Let ``sd m`` be the standard deviation of the residual ``z0 - zbar``, and ``sigma m`` that of its noise. Then a
+    state is at an angle ``phi`` on an arc, pi / 2 at the start and 0 at the clean clip,
 
         tan(phi) = tau sigma / ((1 - tau) sd)
 
-    The profile ``m`` cancels, so one bridge time serves all frames.
+    The profile ``m`` cancels, so all frames have the same bridge times.
 
     Attributes:
-        known_within: R, the factor within which ``sd`` is known.
+        known_within: R, the factor by which ``sd`` is uncertain.
     """
 
     known_within: ClassVar[float]
@@ -29,21 +29,21 @@ class Spacing(ABC):
 
     @abstractmethod
     def __call__(self, steps: int, sigma: float) -> list[float]:
-        """``steps + 1`` bridge times, falling from 1 to 0."""
+        """``steps + 1`` bridge times, decreasing from 1 to 0."""
 
     def relative_deviation(self, sigma: float) -> float:
-        """``sd / sigma``; 1 where nothing is known of the residual, since sigma is chosen near it."""
+        """``sd / sigma``; 1 if the residual is unknown, because sigma is usually chosen near it."""
         return 1.0
 
     def clock(self, tau: float, sigma: float) -> float:
-        """A clock in which clean estimates move evenly, from 0 at ``tau = 1`` to ``2 log R`` at ``tau = 0``:
+        """A time variable in which clean estimates change at an even rate, from 0 at ``tau = 1`` to ``2 log R`` at 0:
 
             asinh(R cot(phi)) - asinh(cot(phi) / R)
 
-        In between it is the logarithm of the signal-to-noise ratio, in which Lu et al. (DPM-Solver++, 2022)
-        extrapolate. That one is infinite at both ends of a bridge; this one stops there, as estimates do. Those of a
-        Gaussian residual move as ``cos(phi)``, and this is the integral of ``cos(phi)`` over every ``log sd`` within
-        ``log R`` of the one assumed.
+        Away from the ends it is the log signal-to-noise ratio, in which Lu et al. (DPM-Solver++, 2022) extrapolate. The
+        log ratio is infinite at both ends of a bridge; this variable is finite there, as estimates are. The estimate of
+        a Gaussian residual changes as ``cos(phi)``; this is the integral of ``cos(phi)`` over every ``log sd`` within
+        ``log R`` of the assumed one.
         """
         if tau == 0:
             return 2 * math.log(self.known_within)
@@ -53,7 +53,7 @@ class Spacing(ABC):
 
 @final
 class Even(Spacing):
-    """Steps of equal size in ``tau``. The default: it needs to know nothing of the residual."""
+    """Steps of equal size in ``tau``. The default, because it does not depend on the residual."""
 
     known_within = 8.0
 
@@ -63,10 +63,10 @@ class Even(Spacing):
 
 @final
 class Arc(Spacing):
-    """Steps of equal size in ``phi``: for a residual of known deviation, the same figures at every sigma.
+    """Steps of equal size in ``phi``: for a residual of known deviation, the result is the same at every sigma.
 
     Args:
-        deviation: ``sd`` of the residual where ``m = 1``, in latent standard deviations; None takes sigma's.
+        deviation: ``sd`` of the residual where ``m = 1``, in latent standard deviations; None uses sigma.
 
     Raises:
         BadValue: a deviation that is not a finite number > 0.

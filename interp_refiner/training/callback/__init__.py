@@ -1,4 +1,4 @@
-"""Callbacks of training: averages, figures, pictures."""
+"""Training callbacks."""
 
 from interp_refiner.training.callback.ema import CHECKPOINT_KEY, EMA
 from interp_refiner.training.callback.loss_bound import LossBound

@@ -15,11 +15,11 @@ CHECKPOINT_KEY = "ema_state_dict"
 class EMA(L.Callback):
     """Keeps ``average <- d average + (1 - d) weight`` with ``d = min(decay, (1 + n) / (10 + n))`` at optimizer step n.
 
-    The average is float32 whatever the weights are: in bfloat16 an average at 0.999 does not move. Validation and
-    prediction use it; checkpoints hold it under ``ema_state_dict`` beside the raw weights.
+    The average is always float32: in bfloat16 with a decay of 0.999, rounding would keep it constant. Validation and
+    prediction use it. Checkpoints hold it under ``ema_state_dict``, in addition to the raw weights.
 
     Args:
-        decay: d, once warmed up.
+        decay: d after warm-up.
     """
 
     def __init__(self, decay: float = 0.999):
@@ -28,7 +28,7 @@ class EMA(L.Callback):
         self.decay = decay
         self.steps = 0
         self.average: dict[str, Tensor] = {}
-        self.raw: list[tuple[Tensor, Tensor]] = []  # weights that hold the average, and their own values
+        self.raw: list[tuple[Tensor, Tensor]] = []  # weights that currently hold the average, and their raw values
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         weights = _weights(pl_module)
@@ -43,7 +43,7 @@ class EMA(L.Callback):
         if trainer.global_step <= self.steps:  # accumulating: no optimizer step in this batch
             return
         self.steps = trainer.global_step
-        if not any(steps(optimizer) for optimizer in trainer.optimizers):  # skipped: no weight has moved
+        if not any(steps(optimizer) for optimizer in trainer.optimizers):  # skipped step: no weight has changed
             return
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         weights = _weights(pl_module)
@@ -82,7 +82,7 @@ class EMA(L.Callback):
 
     @torch.no_grad()
     def _swap_out(self) -> None:
-        for weight, value in self.raw:  # the very weights: under sharding the module may hold gathered copies now
+        for weight, value in self.raw:  # these tensors, because under sharding the module may now hold gathered copies
             weight.copy_(value)
         self.raw = []
 

@@ -9,16 +9,16 @@ from interp_refiner.core import BadValue, Stopped
 
 @final
 class LossBound(L.Callback):
-    """Fails a run whose loss has not fallen below a share of what it was: for ``debug=overfit``.
+    """Fails a run whose loss has not fallen below a share of its initial value; for ``debug=overfit``.
 
     Args:
-        bound: the mean of the last ``window`` steps has to be below this share of the mean of the first.
-        metric: what has to fall.
-        window: steps.
+        bound: the mean over the last ``window`` steps must be below this share of the mean over the first ones.
+        metric: the metric that must fall.
+        window: number of steps.
 
     Raises:
-        BadValue: a bound or a window that nothing could meet.
-        Stopped: at the end of training, where the loss has not fallen, or there is none.
+        BadValue: a bound outside 0..1, or a window below 1.
+        Stopped: at the end of training, if the loss has not fallen, or there are too few values.
     """
 
     def __init__(self, bound: float = 0.6, metric: str = "train/error", window: int = 20):

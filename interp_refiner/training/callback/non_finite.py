@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
-    """The norm of all gradients; not finite where any element is not."""
+    """The norm of all gradients; not finite if any element is not."""
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     return norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # sharded gradients
@@ -23,25 +23,25 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> Tensor:
 class SkipNonFinite(L.Callback):
     """Skips optimizer steps whose loss or gradient is not finite, and stops a run that has too many in a row.
 
-    A step is skipped, on all processes alike, by taking the gradients away: the optimizer moves nothing, its moments
-    and the averages (EMA, the objective's ``V_s``) stay as they are, while the step counts and the data goes on. With
-    accumulation the step and all of its micro-batches are skipped. ``train/skipped_steps`` counts them.
+    A step is skipped on all processes by removing the gradients. Weights, moments and averages (EMA, the objective's
+    ``V_s``) stay unchanged; the step counts, and the data stream advances. With accumulation, all micro-batches of the
+    step are skipped. ``train/skipped_steps`` counts skipped steps.
 
     Args:
-        patience: skipped steps in a row after which the run stops.
+        patience: number of consecutive skipped steps after which the run stops.
 
     Attributes:
-        skipped: steps skipped so far.
+        skipped: number of skipped steps so far.
 
     Raises:
-        Stopped: naming the samples of the last skipped step.
+        Stopped: too many consecutive skipped steps; names the samples of the last one.
     """
 
     def __init__(self, patience: int = 10):
         if patience < 1:
             raise BadValue("patience", patience, "at least 1 step")
         self.patience, self.skipped, self.in_a_row = patience, 0, 0
-        self.losses: list[Tensor] = []  # of the micro-batches of this step, on their device
+        self.losses: list[Tensor] = []  # of this step's micro-batches, on their device
         self.keys: list[list[str]] = []
 
     def on_train_batch_start(
@@ -73,7 +73,7 @@ class SkipNonFinite(L.Callback):
         optimizer.zero_grad(set_to_none=True)
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         bad = [keys for keys, loss in zip(self.keys, self.losses, strict=True) if not loss.isfinite()]
-        names = ", ".join(gathered(bad) or gathered(self.keys))  # only the gradient may be to blame
+        names = ", ".join(gathered(bad) or gathered(self.keys))  # no bad loss: a bad gradient, so all keys
         step = trainer.global_step + 1
         log.warning("step %d is skipped (%d so far): not finite; its samples: %s", step, self.skipped, names)
         if self.in_a_row >= self.patience:
@@ -84,9 +84,9 @@ class SkipNonFinite(L.Callback):
 
 
 def gathered(batches: list[list[str]]) -> list[str]:
-    """The samples of the batches of all processes; a collective where there are several."""
+    """The sample keys of all processes; a collective operation if there are several processes."""
     everywhere = [batches]
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         everywhere = everywhere * torch.distributed.get_world_size()
         torch.distributed.all_gather_object(everywhere, batches)
-    return list(dict.fromkeys(key for part in everywhere for keys in part for key in keys))  # some share their samples
+    return list(dict.fromkeys(key for part in everywhere for keys in part for key in keys))  # some share samples

@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 class Preemption(Checkpoint):  # a Checkpoint: Lightning calls it after the callbacks that change what is saved
     """On a signal: finishes the optimizer step, saves a checkpoint, ends with exit code 75 (130 after Ctrl-C).
 
-    The handler only sets a flag. After every optimizer step, and before and after a validation, the processes agree
-    whether any of them has it, so it does not matter which one was signalled. A second Ctrl-C ends at once.
+    The handler only sets a flag. After every optimizer step, and before and after a validation, the processes check
+    together whether any of them has the flag, so any process may get the signal. A second Ctrl-C ends at once.
 
     Args:
-        signals: their names.
-        requeue: under SLURM, puts the job back into the queue unless a person interrupted it.
+        signals: names of the signals.
+        requeue: whether to requeue the SLURM job, unless a person interrupted it.
 
     Raises:
         Stopped: to end the run.
@@ -46,7 +46,7 @@ class Preemption(Checkpoint):  # a Checkpoint: Lightning calls it after the call
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.seen_step = trainer.global_step
-        # here, since Lightning sets its own handlers, which save inside the handler, just before
+        # here, because Lightning has just set its own handlers, which save inside the handler
         self.handlers = {number: signal.signal(number, self._receive) for number in self.signals}
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -98,12 +98,12 @@ def _rolling(trainer: L.Trainer) -> RollingCheckpoint | None:
 
 
 def resume_hint(saved: Path | None) -> str:
-    """What a user types to go on."""
+    """How to resume, for the message."""
     return f"the same command with ckpt_path={saved} resumes it" if saved is not None else "nothing is saved"
 
 
 def requeue_job() -> str:
-    """Puts this SLURM job, or this task of a job array, back into the queue; returns what came of it."""
+    """Requeues this SLURM job, or this task of a job array; returns a message about the result."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
     try:

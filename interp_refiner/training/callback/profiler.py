@@ -4,21 +4,21 @@ from typing import final
 
 from lightning.pytorch.profilers import PyTorchProfiler
 
-MARKERS = ("[pl]", "ProfilerStep", "Optimizer.")  # spans around operations: hooks, steps, all of an optimizer's step
+MARKERS = ("[pl]", "ProfilerStep", "Optimizer.")  # spans that contain operations: hooks, steps, a whole optimizer step
 
 
 @final
 class OperationProfiler(PyTorchProfiler):
-    """torch's profiler in Lightning's clothes, whose table is of operations, sorted by the time of each itself.
+    """Lightning's wrapper of torch's profiler, with a table of operations sorted by self time.
 
-    Lightning's own sorts by total time only, so that its first rows are the hooks that contain all others.
+    Lightning's own table is sorted by total time, so its first rows are the hooks that contain everything else.
     """
 
     AVAILABLE_SORT_KEYS = PyTorchProfiler.AVAILABLE_SORT_KEYS | {"self_cpu_time_total", "self_cuda_time_total"}
 
     def summary(self) -> str:
-        """The table, without the spans that operations lie in."""
-        whole = super().summary()  # which ends the recording
+        """The table without the spans that contain operations."""
+        whole = super().summary()  # this call ends the recording
         if not self.function_events:
             return whole
         self.function_events[:] = [event for event in self.function_events if not event.name.startswith(MARKERS)]

@@ -21,10 +21,10 @@ SHOWN = {
 
 
 class Progress(L.pytorch.callbacks.ProgressBar):
-    """A bar of optimizer steps with loss, the last validation's ratio, and the figures of :class:`Throughput`.
+    """A bar of optimizer steps with the loss, the last validation's ratio, and the figures of :class:`Throughput`.
 
-    Data comes as a stream without epochs, so the bar counts towards ``trainer.max_steps``. In a file or a pipe it is
-    written every ten seconds instead of being redrawn.
+    The data stream has no epochs, so the bar counts towards ``trainer.max_steps``. In a file or a pipe a line is
+    written every ten seconds instead.
     """
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Progress(L.pytorch.callbacks.ProgressBar):
     ) -> None:
         if self.training is None:
             return
-        bar = self.training  # shown by rank zero alone, and there to read a figure waits for the GPU
+        bar = self.training  # only on rank zero, because reading a figure waits for the GPU
         if not bar.disable and time.time() - bar.last_print_t >= bar.mininterval:
             metrics = trainer.callback_metrics
             shown = {label: f"{float(metrics[name]):.3g}" for name, label in SHOWN.items() if name in metrics}

@@ -1,4 +1,4 @@
-"""Logs the speed of training, the utilisation of the device, and the time spent waiting for data."""
+"""Logs training speed, device utilisation, and time spent waiting for data."""
 
 from typing import Any, final
 
@@ -10,19 +10,20 @@ from interp_refiner.training import BackboneModule
 
 @final
 class Throughput(L.Callback):
-    """Samples, latent frames, tokens and operations a second over all ranks, MFU, peak memory and data wait.
+    """Samples, latent frames, tokens and operations per second over all ranks, MFU, peak memory and data wait.
 
-    MFU is the share of the device's peak that the model's operations come to, see
-    :mod:`interp_refiner.model.attention.flops`. Waiting is the device's time from the end of one batch to the start of
-    the next: reading, transfer and corruption. The first batches of a run are left out, they hold one-off costs.
+    MFU is the model's operations per second relative to the device's peak, see
+    :mod:`interp_refiner.model.attention.flops`. Data wait is the device's time from the end of one batch to the start
+    of the next: reading, transfer and corruption. The first batches of a run are left out because of one-time costs.
 
     Args:
-        every_n_steps: how often the figures are logged.
-        warmup_batches: batches left out.
-        peak_tflops: of one device, 10^12 operations a second; None looks its name up, and without one there is no MFU.
+        every_n_steps: logging interval.
+        warmup_batches: number of batches left out.
+        peak_tflops: peak of one device in 10^12 operations per second; None looks up the device's name. If the device
+            is unknown, there is no MFU.
 
     Raises:
-        BadValue: no step, or no operation, between two figures.
+        BadValue: ``every_n_steps`` below 1, or ``peak_tflops`` not above 0.
     """
 
     def __init__(self, every_n_steps: int = 10, warmup_batches: int = 3, peak_tflops: float | None = None):
@@ -40,7 +41,7 @@ class Throughput(L.Callback):
 
     @property
     def seconds(self) -> float:
-        """Of the batches counted so far."""
+        """Seconds of the batches counted so far."""
         self._read_times()
         return self.waited + self.stepped
 
@@ -56,9 +57,9 @@ class Throughput(L.Callback):
         return self.waited / total if total else 0.0
 
     def figures(self) -> dict[str, float]:
-        """The run so far: what is counted a second, shares in 0..1, memory in 10^9 bytes.
+        """Averages over the run so far: rates per second, shares in 0..1, memory in 10^9 bytes.
 
-        Without tokens, operations and MFU where the backbone or the device does not tell them.
+        Tokens, operations and MFU are left out if the backbone or the device does not provide them.
         """
         flops_per_second = self._a_second(self.flops)
         found = {
@@ -114,7 +115,7 @@ class Throughput(L.Callback):
             self.flops += replicas * (module.step_flops(batch) or 0.0)
 
     def _read_times(self) -> None:
-        """Adds up what has been marked; on a GPU this waits for the last batch, hence not in every step."""
+        """Adds the times of all pending batches; on a GPU this waits for the last batch, so not at every step."""
         for ended, started, now in self.pending:
             self.waited += ended.seconds_until(started)
             self.stepped += started.seconds_until(now)
@@ -126,5 +127,5 @@ class Throughput(L.Callback):
 
 
 def num_replicas(trainer: L.Trainer) -> int:
-    """Processes, or groups of processes that share clips, which see different samples."""
+    """The number of processes, or of groups of processes that share clips, that see different samples."""
     return getattr(trainer.strategy, "distributed_sampler_kwargs", {"num_replicas": 1})["num_replicas"]

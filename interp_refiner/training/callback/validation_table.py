@@ -10,7 +10,7 @@ from interp_refiner.training.missing_frame import FIGURES, level_cells
 
 
 class ValidationTable(L.Callback):
-    """Prints missing-frame error of interpolation and refinement per level after every validation while training."""
+    """Prints the missing-frame error of interpolation and refinement by level after every validation in training."""
 
     @rank_zero_only
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -15,13 +15,13 @@ def wandb_logger(
     offline: bool = True,
     tags: Sequence[str] = (),
 ) -> WandbLogger:
-    """Lightning's logger; without a network in ``offline`` mode.
+    """Lightning's logger for Weights & Biases.
 
     Args:
-        save_dir: the folder ``wandb`` is made in.
-        project: that the run belongs to.
-        name: of the run; None lets wandb make one up.
-        offline: writes files only, which ``wandb sync`` uploads later.
+        save_dir: parent of the folder ``wandb``.
+        project: the run's project.
+        name: of the run; None lets wandb choose one.
+        offline: writes files without a network; ``wandb sync`` uploads them later.
         tags: of the run.
 
     Raises:

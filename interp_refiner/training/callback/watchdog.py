@@ -18,23 +18,23 @@ from interp_refiner.core import BadValue, Corrupted, Stopped
 log = logging.getLogger(__name__)
 
 EXIT_HUNG = 3
-SHOWN_KEYS = 8  # of a batch
+SHOWN_KEYS = 8  # largest number of a batch's keys in a message
 
 
 @final
 class Watchdog(L.Callback):
-    """Ends a process in which nothing has moved for too long, with one line that says what it was waiting for.
+    """Ends a process that makes no progress for too long, with one line that says what it was waiting for.
 
-    Every process has its own: where one of them hangs, it and those that wait for it each name their place, so the log
-    shows which one it was. Errors of a collective (a process that is gone, or the timeout of the process group) are
-    told in the same words.
+    Every process has its own watchdog. If one process hangs, it and those that wait for it each print their position,
+    so the log shows which one hangs. Errors of collectives (a lost process, or a timeout of the process group) give the
+    same line.
 
     Args:
-        timeout: seconds without a step, a validation batch or a checkpoint; null: no limit. The first step of a
-            compiled model has to fit in.
+        timeout: seconds without a step, a validation batch or a checkpoint; null: no limit. It must be longer than the
+            first step of a compiled model.
 
     Raises:
-        Stopped: where another process was lost.
+        Stopped: another process was lost.
     """
 
     def __init__(self, timeout: float | None = 1800.0):
@@ -93,17 +93,17 @@ class Watchdog(L.Callback):
                 faulthandler.dump_traceback(sys.stderr)
                 print(f"{self._line(trainer)}, at {main_place()}", file=sys.stderr, flush=True)
                 if (launcher := trainer.strategy.launcher) is not None:
-                    launcher.kill(signal.SIGKILL)  # the processes that this one has started
+                    launcher.kill(signal.SIGKILL)  # kills the processes that this one has started
                 os._exit(EXIT_HUNG)  # nothing else ends a thread that is inside a collective
 
 
 def main_place() -> str:
-    """The line of Python at which the main thread is."""
+    """The Python line that the main thread is executing."""
     stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident or 0])
     return f"{stack[-1].filename}:{stack[-1].lineno} in {stack[-1].name}"
 
 
 def is_of_collective(error: BaseException) -> bool:
-    """Whether torch.distributed raised it: its own errors, or gloo's, which are plain RuntimeErrors."""
+    """Whether torch.distributed raised an error: one of its own, or gloo's plain RuntimeErrors."""
     distributed = isinstance(error, torch.distributed.DistError) if torch.distributed.is_available() else False
     return distributed or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())

@@ -1,4 +1,4 @@
-"""Robust checkpoints: written atomically, and checked before use."""
+"""Checkpoints: written atomically, and checked before use."""
 
 from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.exported import (

@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 @final
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, whole or absent: temporary name, fsync, rename. Remote paths are left to Lightning.
+    """Writes Lightning's checkpoint files completely or not at all (temporary name, fsync, rename); local paths only.
 
-    It also reads the folders of sharded checkpoints, so that a run can go on under another strategy.
+    It also reads the folders of sharded checkpoints, so that a run can resume with another strategy.
 
     Raises:
-        Stopped: a checkpoint cannot be written (no space, a quota, a mount that went away); it names the last good one.
+        Stopped: a checkpoint cannot be written (no space, a quota, a lost mount); names the last good one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:

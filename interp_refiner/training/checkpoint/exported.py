@@ -1,4 +1,4 @@
-"""Checkpoints by name: folders that the export wrote, and the weights that come with the package."""
+"""Finds checkpoints by name: exported folders, and the weights in the package."""
 
 from pathlib import Path
 
@@ -14,16 +14,16 @@ ALLOWED = f"{PLACES}, {SHIPPED_ONE_STEP} or {SHIPPED}"
 
 
 def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
-    """Where a checkpoint lies: a path, on the hub, or in the package.
+    """The path of a checkpoint: local, downloaded from the hub, or in the package.
 
     ``shipped`` and ``shipped_one_step`` name the weights in the package.
 
     Args:
         checkpoint: the path or name.
-        name: of the setting: ``keyframes`` is a generator of keyframes, ``checkpoint`` a refiner.
+        name: name of the setting: ``keyframes`` for a keyframe generator, ``checkpoint`` for a refiner.
 
     Raises:
-        BadValue: a plain word that is neither, a package without these weights, or as :func:`fetch`.
+        BadValue: an unknown name, a package without these weights, or an error of :func:`fetch`.
     """
     named = {SHIPPED: SHIPPED_KEYFRAMES} if name == "keyframes" else REFINERS
     if (shipped := named.get(str(checkpoint))) is not None:

@@ -11,10 +11,10 @@ PARTIAL = ".partial"  # ending of a file that is being written
 
 @contextmanager
 def write_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that gets its name once all of it is on the disk; on an error nothing is left of it.
+    """A temporary file that is renamed to ``path`` when it is completely on the disk, and is removed on an error.
 
     Raises:
-        OSError: of the system, also where a library in between made another error of it.
+        OSError: the system's error, even if a library has replaced it by another error.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -23,12 +23,12 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)  # the name too has to survive a loss of power
+        _sync_folder(path.parent)  # so that the name survives a power failure, too
     except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         of_system = error.__context__ if isinstance(error.__context__, OSError) else None
-        if isinstance(error, RuntimeError) and of_system is not None:  # torch.save, when its file cannot be written
+        if isinstance(error, RuntimeError) and of_system is not None:  # of torch.save, if it cannot write
             raise of_system from None
         raise
 

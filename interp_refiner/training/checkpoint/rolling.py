@@ -1,4 +1,4 @@
-"""Keeps the last checkpoints of a run, which resume it exactly."""
+"""Keeps the last checkpoints of a run, for an exact resume."""
 
 import logging
 import os
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 @final
 class RollingCheckpoint(Checkpoint):
-    """Saves every so many optimizer steps and at the last one, and keeps the newest of these checkpoints.
+    """Saves a checkpoint every ``every_n_steps`` optimizer steps and at the end, and keeps the newest ones.
 
-    Files are called ``step_<n>.ckpt``; ``last.ckpt`` links to the newest. They are only written between optimizer
-    steps, where no accumulated gradient is pending, so that a resumed run repeats the uninterrupted one bit for bit.
-    After a validation at such a step the file is written once more, now with what the validation changed.
+    Files are called ``step_<n>.ckpt``; ``last.ckpt`` links to the newest. They are written only between optimizer
+    steps, when no accumulated gradient is pending. So a resumed run equals the uninterrupted one bit for bit. After a
+    validation at such a step the file is written again, with the state that the validation changed.
 
     Args:
-        folder: where they go.
-        every_n_steps: optimizer steps from one to the next.
-        keep_last: how many are kept.
-        save_optimizer: with the optimizer's state; without it files are a third to a half as large, and a resumed run
-            starts with fresh moments.
+        folder: folder of the checkpoints.
+        every_n_steps: number of optimizer steps between checkpoints.
+        keep_last: number of checkpoints to keep.
+        save_optimizer: whether to save the optimizer's state. Without it files are a third to a half as large, and a
+            resumed run starts with fresh moments.
     """
 
     def __init__(self, folder: str, every_n_steps: int = 100, keep_last: int = 2, save_optimizer: bool = True):
@@ -45,7 +45,7 @@ class RollingCheckpoint(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.saved_step = self.seen_step = trainer.global_step
         if trainer.is_global_zero:
-            for left_over in self.folder.glob(f"*{PARTIAL}"):  # of a run that was killed while it wrote
+            for left_over in self.folder.glob(f"*{PARTIAL}"):  # left by a run that was killed while writing
                 shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
 
     def on_train_batch_end(
@@ -74,7 +74,7 @@ class RollingCheckpoint(Checkpoint):
             log.warning("the checkpoint has no optimizer state: moments start from zero, the resume is not exact")
 
     def save(self, trainer: L.Trainer) -> Path:
-        """Writes the checkpoint of this moment; to be called by all processes."""
+        """Writes a checkpoint now; all processes must call it."""
         path = self.folder / f"step_{trainer.global_step:06d}.ckpt"
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return path
@@ -88,7 +88,7 @@ class RollingCheckpoint(Checkpoint):
 
 
 def link(name: Path, target: Path) -> None:
-    """Makes ``name`` a link to ``target`` beside it, at no time pointing nowhere."""
+    """Makes ``name`` a link to ``target`` in the same folder, atomically."""
     new = name.with_name(name.name + PARTIAL)
     new.unlink(missing_ok=True)
     new.symlink_to(target.name)

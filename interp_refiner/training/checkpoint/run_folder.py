@@ -1,4 +1,4 @@
-"""Finds the folder of a run, its newest whole checkpoint and the weights in it."""
+"""Finds a run folder, its newest undamaged checkpoint and the weights in it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,25 +14,25 @@ from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoi
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
-BACKBONE = "backbone."  # before the names of its weights
-FAKE = "fake."  # before the names of a network's weights that only distillation needs
+BACKBONE = "backbone."  # prefix of its weights' names
+FAKE = "fake."  # prefix of the weights of the fake network, which only distillation needs
 LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
 @runtime_checkable
 class LeavesOut(Protocol):
-    """A module whose checkpoints leave weights out that lie elsewhere."""
+    """A module whose checkpoints leave out weights that are stored elsewhere."""
 
     def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a checkpoint together with those that it leaves out."""
+        """The weights of a checkpoint, completed by those that it leaves out."""
 
 
 def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, Path]:
-    """The run folder and the checkpoint that ``path`` means: a run's last one that is whole, or that very one.
+    """The run folder and the checkpoint that ``path`` refers to.
 
     Args:
-        path: of either.
-        name: of the setting, for the error.
+        path: a run folder (its newest undamaged checkpoint is taken) or a checkpoint file.
+        name: name of the setting, for the error.
 
     Raises:
         BadValue: neither a run folder nor a checkpoint inside one, or a damaged checkpoint.
@@ -49,7 +49,7 @@ def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, P
 
 
 def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> dict[str, Tensor]:
-    """The module's state in a checkpoint, the averaged weights in place of the raw ones, with what it leaves out."""
+    """The module's complete state from a checkpoint, with averaged instead of raw weights if ``ema``."""
     checkpoint = read_checkpoint(checkpoint_file)
     weights = dict(checkpoint["state_dict"])
     if ema:
@@ -63,7 +63,7 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
 
     Args:
         folder: of the run.
-        overrides: values by dotted key that take the place of its own.
+        overrides: values by dotted key that replace its own.
 
     Raises:
         BadValue: an older version wrote it.
@@ -72,7 +72,7 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
     assert isinstance(config, DictConfig)
     if OmegaConf.select(config, "corruption.drawn") is None:  # older runs have none
         raise BadValue("checkpoint", folder, "a run of this version; an older version wrote this one, train it again")
-    for key in sorted(overrides, key=lambda key: key.count(".")):  # a whole node before values inside it
+    for key in sorted(overrides, key=lambda key: key.count(".")):  # set a whole node before values inside it
         OmegaConf.update(config, key, overrides[key], merge=False)
     return config
 
@@ -81,7 +81,7 @@ def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     """Gives a module the weights of a checkpoint.
 
     Raises:
-        BadValue: they are of another module than the run's config describes.
+        BadValue: the weights do not fit the module that the run's config describes.
     """
     own = module.state_dict()
     weights = read_weights(checkpoint_file, module, ema)
@@ -93,10 +93,10 @@ def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
 
 
 def start_from(module: L.LightningModule, path: str | Path) -> Path:
-    """As :func:`take_weights`, from the averaged weights of a run; returns their file.
+    """:func:`take_weights` with the averaged weights of a run; returns their file.
 
     Raises:
-        BadValue: no checkpoint there, or of another backbone.
+        BadValue: no checkpoint there, or one of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path, "initial_weights")
     take_weights(module, read_weights(checkpoint_file, module), path)
@@ -104,18 +104,18 @@ def start_from(module: L.LightningModule, path: str | Path) -> Path:
 
 
 def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path: str | Path) -> None:
-    """Gives a fresh module the weights of another run, whose objective may be another.
+    """Loads the weights of another run into a new module; the objective may differ.
 
-    Adapters of a module that has them start as they are beside the weights of a run that has none. So do the further
-    blocks of a deeper backbone, see :meth:`Backbone.identity_parts`: the network starts as the same function.
+    If only the new module has adapters, they keep their initial values. So do additional parts of the backbone that
+    start as the identity (:meth:`Backbone.identity_parts`). In both cases the network starts as the same function.
 
     Args:
-        module: the fresh one.
+        module: the new module.
         weights: of the other run, by name.
-        path: where they are from, for the error.
+        path: their path, for the error.
 
     Raises:
-        BadValue: they are of another backbone.
+        BadValue: the weights belong to another backbone.
     """
     own = module.state_dict()
     found = {name: weights.get(name_without(name), weights.get(name)) for name in own}

@@ -16,7 +16,7 @@ from interp_refiner.training.checkpoint.sharded import read_checkpoint, stored_g
 from interp_refiner.training.checkpoint.whole import FOLDER
 from interp_refiner.training.optimizer import OptimizerRecipe
 
-# What a run is: with another of these a checkpoint's weights or its optimizer's state mean something else.
+# Settings that define a run: if one of them changes, a checkpoint's weights or optimizer state have another meaning.
 KEPT = ("training._target_", "objective._target_", "optimizer._target_", "backbone", "attention._target_")
 # Of the backbone: how it is computed, and where its first weights lie.
 FREE = ("backbone.blocks", "backbone.pretrained", "backbone.attention")
@@ -24,16 +24,16 @@ STATE = "state_dict."
 
 
 def check_same_run(cfg: DictConfig) -> None:
-    """Refuses to go on as another run than that of the checkpoint, by the ``config.yaml`` of its folder.
+    """Refuses to resume from the checkpoint of a different run, by the ``config.yaml`` in the checkpoint's run folder.
 
-    Everything that :data:`KEPT` does not name may change (see docs/training.md). Without a ``config.yaml``, as beside a
-    single file, nothing is known here; :func:`check_state` looks at the weights.
+    All settings except those in :data:`KEPT` may change (see docs/training.md). Without a ``config.yaml``, as for a
+    single file, nothing is checked here; :func:`check_state` checks the weights.
 
     Args:
-        cfg: of the run that is to go on, with ``ckpt_path``.
+        cfg: of the resuming run, with ``ckpt_path``.
 
     Raises:
-        BadValue: naming the first setting that differs.
+        BadValue: a setting differs; names the first one.
     """
     if cfg.get("ckpt_path") is None:
         return
@@ -42,14 +42,14 @@ def check_same_run(cfg: DictConfig) -> None:
         return
     before = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
     for key, now in _settings(cfg):
-        then = OmegaConf.select(before, key, default=now)  # a setting that is newer than the run
+        then = OmegaConf.select(before, key, default=now)  # the setting may be newer than the run
         if then != now:
             allowed = f"{then}, as the run in {folder} was begun; a new run can start from it: initial_weights={folder}"
             raise BadValue(key, now, allowed)
 
 
 def config_folder(ckpt_path: str, run_folder: Path) -> Path | None:
-    """The run folder of a checkpoint; None where there is no checkpoint yet, or no ``config.yaml`` beside it."""
+    """The run folder of a checkpoint; None if there is no checkpoint yet, or no ``config.yaml`` in the folder."""
     if ckpt_path == "last":
         begun = any((run_folder / FOLDER).glob("*.ckpt*"))
         return run_folder if begun and (run_folder / CONFIG_FILE).is_file() else None
@@ -58,14 +58,14 @@ def config_folder(ckpt_path: str, run_folder: Path) -> Path | None:
 
 
 def check_state(checkpoint: Path, module: nn.Module) -> None:
-    """Refuses a checkpoint of another network, or of another optimizer, before Lightning loads it.
+    """Refuses a checkpoint of another network or optimizer, before Lightning loads it.
 
     Args:
         checkpoint: a file, or the folder of a sharded one.
-        module: that is to go on, with the ``recipe`` of its optimizer.
+        module: the resuming module, with the ``recipe`` of its optimizer.
 
     Raises:
-        BadValue: naming the first tensors that are missing, left over or of another size.
+        BadValue: names the first tensors that are missing, left over or of another size.
     """
     stored, groups = _stored(checkpoint)
     own = module.state_dict()
@@ -80,7 +80,7 @@ def check_state(checkpoint: Path, module: nn.Module) -> None:
 
 
 def _settings(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
-    """(key, value) of every single setting that :data:`KEPT` names."""
+    """(key, value) of every setting in :data:`KEPT`."""
     for name in KEPT:
         value = OmegaConf.select(cfg, name)
         for key, single in _leaves(name, value):
@@ -98,7 +98,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _stored(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
-    """The weights of a checkpoint, those of a sharded one without their numbers, and its optimizer's groups."""
+    """The weights of a checkpoint (only names and shapes for a sharded one), and its optimizer's groups."""
     if not checkpoint.is_dir():
         content = read_checkpoint(checkpoint)
         states = content.get("optimizer_states") or []
@@ -113,5 +113,5 @@ def _stored(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]
 
 
 def _shape(group: Mapping[str, Any]) -> tuple[int, frozenset[str]]:
-    """What has to be alike in two groups of parameters: how many there are, and which settings they have."""
+    """The properties that must be equal in two parameter groups: number of parameters, and names of settings."""
     return len(group["params"]), frozenset(group) - {"params", "initial_lr", "decoupled_weight_decay"}

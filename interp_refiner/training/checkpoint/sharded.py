@@ -1,4 +1,4 @@
-"""Sharded checkpoints: folders in which every process writes its shard, readable under any strategy."""
+"""Sharded checkpoints: folders to which every process writes its shard; readable with any strategy."""
 
 import io
 import os
@@ -14,27 +14,27 @@ from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadat
 
 from interp_refiner.training.checkpoint.partial import PARTIAL, write_whole
 
-METADATA = ".metadata"  # of torch.distributed.checkpoint: where every record lies; written last
-REST = "meta.pt"  # beside the shards: what is equal on all processes; the name that Lightning gives it
+METADATA = ".metadata"  # torch.distributed.checkpoint's list of all records; written last
+REST = "meta.pt"  # state that is equal on all processes; Lightning's name
 OLD = ".old" + PARTIAL
 OPTIMIZER = "optimizer_{}"
 
 
 def write_sharded(shards: dict[str, Any], rest: dict[str, Any], path: Path) -> None:
-    """Writes a folder that gets its name once all of it is on the disk; to be called by all processes.
+    """Writes a folder under a temporary name, then renames it. All processes must call it.
 
     Args:
-        shards: state dicts by name, whose tensors may be sharded.
-        rest: what is equal on all processes.
+        shards: state dicts by name; their tensors may be sharded.
+        rest: state that is equal on all processes.
         path: the same on all processes.
 
     Raises:
-        OSError: a process cannot write, in all processes; nothing is left of the folder.
+        OSError: raised on all processes if one of them cannot write; the folder is removed.
     """
     partial = path.with_name(path.name + PARTIAL)
 
     def begin() -> None:
-        shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed while it wrote
+        shutil.rmtree(partial, ignore_errors=True)  # left by a run that was killed while writing
         partial.mkdir(parents=True)
 
     def end() -> None:
@@ -48,14 +48,14 @@ def write_sharded(shards: dict[str, Any], rest: dict[str, Any], path: Path) -> N
         _first_does(end)
     except (OSError, dcp.api.CheckpointException) as error:
         reason = _of_system(error, shutil.disk_usage(path.parent).free)
-        _first_does(lambda: shutil.rmtree(partial, ignore_errors=True))  # where the disk is full, others need the space
+        _first_does(lambda: shutil.rmtree(partial, ignore_errors=True))  # free the space of a full disk
         raise reason from error
 
 
 def _of_system(error: OSError | dcp.api.CheckpointException, free: int) -> OSError:
-    """What went wrong, without torch's stack traces: what the system said in any process, else what torch said.
+    """The cause without torch's stack traces: the system's error of any process, else torch's own error.
 
-    Where torch has written only a part of a file, it does not say why.
+    If torch has written a file only in part, it does not report the cause.
     """
     causes = [error] if isinstance(error, OSError) else [cause for cause, _ in error.failures.values()]
     first = f"{type(causes[0]).__name__}: {causes[0]} ({free / 1e6:.1f} MB of the disk are free)"
@@ -63,7 +63,7 @@ def _of_system(error: OSError | dcp.api.CheckpointException, free: int) -> OSErr
 
 
 def _first_does(work: Callable[[], None]) -> None:
-    """The first process works while the others wait; an error of the system is raised in all of them."""
+    """Runs ``work`` on the first process while the others wait; a system error is raised on all of them."""
     several = torch.distributed.is_initialized()
     outcome: list[OSError | None] = [None]
     if not several or torch.distributed.get_rank() == 0:
@@ -78,17 +78,17 @@ def _first_does(work: Callable[[], None]) -> None:
 
 
 def is_sharded(path: Path) -> bool:
-    """Whether a folder is a sharded checkpoint, whole or not."""
+    """Whether a folder is a sharded checkpoint, complete or not."""
     return any((path / name).exists() for name in (METADATA, REST))
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a checkpoint: of a file, or of all files of a folder."""
+    """The size of a checkpoint in bytes: of a file, or of all files of a folder."""
     return sum(file.stat().st_size for file in path.iterdir()) if path.is_dir() else path.stat().st_size
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with the folder of a sharded checkpoint; None for a whole one.
+    """The damage of a sharded checkpoint's folder; None if it is intact.
 
     Every record (a tensor of one process, or an object) is a zip archive as ``torch.save`` writes it, and is compared
     with its own checksums.
@@ -98,7 +98,7 @@ def damage(path: Path) -> str | None:
             return f"a sharded checkpoint without {name}"
     try:
         records = dcp.FileSystemReader(path).read_metadata().storage_data
-    except Exception as error:  # whatever half a pickle may cause
+    except Exception as error:  # a truncated pickle may raise anything
         return f"its {METADATA} cannot be read: {error}"
     for record in records.values():
         with open(path / record.relative_path, "rb") as file:
@@ -114,7 +114,7 @@ def damage(path: Path) -> str | None:
 
 
 def _replace(new: Path, path: Path) -> None:
-    """Gives ``new`` the name ``path``. No system renames a folder onto a full one, so the old one steps aside first."""
+    """Renames ``new`` to ``path``; the old folder is renamed first, because a folder cannot replace a non-empty one."""
     old = path.with_name(path.name + OLD)
     if path.is_dir():
         shutil.rmtree(old, ignore_errors=True)
@@ -126,13 +126,13 @@ def _replace(new: Path, path: Path) -> None:
 
 
 def stored_names(path: Path, part: str) -> list[str]:
-    """The names in one state dict of a sharded checkpoint; none where it is not in there."""
+    """The names in one state dict of a sharded checkpoint; empty if it has no such dict."""
     found = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
     return [name.removeprefix(f"{part}.") for name in found if name.startswith(f"{part}.")]
 
 
 def stored_groups(path: Path) -> list[Mapping[str, Any]] | None:
-    """The groups of parameters of a sharded checkpoint's optimizer, read without moments; None where it has none."""
+    """The optimizer's parameter groups in a sharded checkpoint, without moments; None if it has no optimizer state."""
     metadata = dcp.FileSystemReader(path).read_metadata()
     name = OPTIMIZER.format(0)
     groups: dict[str, Any] = dict.fromkeys(
@@ -145,10 +145,10 @@ def stored_groups(path: Path) -> list[Mapping[str, Any]] | None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint of any strategy on the CPU in the layout of one file: ``state_dict``, ``optimizer_states``, ...
+    """A checkpoint of any strategy, on the CPU, in the layout of one file: ``state_dict``, ``optimizer_states``, ...
 
     Args:
-        path: a checkpoint file, or the folder of a sharded one. It is read by this process alone.
+        path: a checkpoint file, or the folder of a sharded one. Only this process reads it.
     """
     if not path.is_dir():
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -168,7 +168,7 @@ def _empty(stored: Any) -> Any:
 
 
 def _nested(flat: Mapping[str, Any], metadata: Metadata) -> dict[str, Any]:
-    """The dicts and lists that were flattened when they were saved."""
+    """Restores the nested dicts and lists that saving has flattened."""
     tree: dict[Any, Any] = {}
     for name, value in flat.items():
         *parents, leaf = metadata.planner_data[name]
@@ -180,7 +180,7 @@ def _nested(flat: Mapping[str, Any], metadata: Metadata) -> dict[str, Any]:
 
 
 def _with_lists(node: Any) -> Any:
-    """Dicts whose keys are numbers are lists."""
+    """Turns dicts whose keys are numbers into lists."""
     if not isinstance(node, dict):
         return node
     values = {name: _with_lists(value) for name, value in node.items()}
@@ -190,7 +190,7 @@ def _with_lists(node: Any) -> Any:
 
 
 def by_number(state: Mapping[str, Any]) -> dict[str, Any]:
-    """An optimizer's state with its parameters by number, as torch has it, from one that has them by name."""
+    """Converts an optimizer's state from parameter names to numbers, as torch expects it."""
     names = [name for group in state["param_groups"] for name in group["params"]]
     numbers = {name: number for number, name in enumerate(names)}
     groups = [{**group, "params": [numbers[name] for name in group["params"]]} for group in state["param_groups"]]
@@ -198,6 +198,6 @@ def by_number(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def by_name(state: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """An optimizer's state with its parameters by name, from one that numbers them; ``names`` in their order."""
+    """Converts an optimizer's state from parameter numbers to ``names``, given in the order of the numbers."""
     groups = [{**group, "params": [names[number] for number in group["params"]]} for group in state["param_groups"]]
     return {"state": {names[number]: value for number, value in state["state"].items()}, "param_groups": groups}

@@ -1,4 +1,4 @@
-"""Finds the undamaged checkpoints of a folder."""
+"""Finds the undamaged checkpoints in a folder."""
 
 import logging
 import re
@@ -16,10 +16,10 @@ LAST = "last.ckpt"  # a link to the newest checkpoint
 
 
 def fault(path: Path) -> str | None:
-    """What is wrong with a checkpoint; None for a whole one.
+    """The damage of a checkpoint; None if it is intact.
 
-    A file (a zip archive, as ``torch.save`` writes it) is read through and compared with the CRC-32 of every record;
-    so is every record of the folder of a sharded checkpoint.
+    A file (a zip archive, as ``torch.save`` writes it) is read completely and compared with the CRC-32 of every record.
+    The same is done for every record of a sharded checkpoint.
     """
     try:
         if path.is_dir():
@@ -34,9 +34,9 @@ def fault(path: Path) -> str | None:
 
 
 def candidates(folder: Path) -> Iterator[Path]:
-    """The checkpoints of a folder: what ``last.ckpt`` points to, then the others, newest step first.
+    """The checkpoints of a folder: the target of ``last.ckpt`` first, then the others, newest step first.
 
-    Among them sharded ones that had stepped aside for a newer writing of themselves when the run was killed.
+    They include old versions of sharded checkpoints that were renamed when the run was killed while replacing them.
     """
     last = (folder / LAST).resolve()
     if last.exists():
@@ -51,7 +51,7 @@ def _step(path: Path) -> int:
 
 
 def last_whole(folder: Path) -> Path | None:
-    """The newest checkpoint of a folder that is whole; says which ones are not. None where there is none."""
+    """The newest undamaged checkpoint of a folder; logs the damaged ones. None if there is none."""
     for path in candidates(folder):
         reason = fault(path)
         if reason is None:
@@ -61,15 +61,15 @@ def last_whole(folder: Path) -> Path | None:
 
 
 def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
-    """The checkpoint to go on from.
+    """The checkpoint to resume from.
 
     Args:
-        ckpt_path: ``"last"``: the newest whole one of this run's own folder, if there is one; another run's folder or
-            its ``last.ckpt``: the newest whole one there; any other file: that one; None: none.
-        run_folder: of this run.
+        ckpt_path: ``"last"``: the newest undamaged checkpoint in this run's own folder, if there is one. Another run's
+            folder or its ``last.ckpt``: the newest undamaged one there. Any other file: that one. None: none.
+        run_folder: folder of this run.
 
     Raises:
-        BadValue: nothing whole there.
+        BadValue: no undamaged checkpoint there.
     """
     if ckpt_path is None:
         return None

@@ -15,15 +15,15 @@ PRECISIONS = ("float32", "bfloat16")
 
 
 def is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon takes it: a matrix inside a block. Embeddings, heads, kernels, tables and vectors are AdamW's."""
+    """Whether Muon trains a parameter: matrices inside blocks. AdamW trains embeddings, heads, kernels and vectors."""
     return parameter.ndim == 2 and ".blocks." in f".{name}"
 
 
 def orthogonalised(matrix: Float[Tensor, "m n"], dtype: torch.dtype, steps: int = 5) -> Float[Tensor, "m n"]:
-    """``U V^T`` of ``matrix = U S V^T``, roughly: singular values end between 0.7 and 1.2 (Jordan et al. 2024).
+    """Approximates ``U V^T`` of ``matrix = U S V^T``: singular values become 0.7 to 1.2 (Jordan et al. 2024).
 
-    Newton-Schulz iterations ``X <- a X + (b G + c G^2) X`` with ``G = X X^T`` on ``X = matrix / |matrix|``, whose ``a``
-    is the slope at 0: small singular values, and what was rounded in them, grow 3.4-fold a step.
+    Newton-Schulz iterations ``X <- a X + (b G + c G^2) X`` with ``G = X X^T``, from ``X = matrix / |matrix|``. ``a`` is
+    the slope at 0: small singular values, and their rounding errors, grow 3.4-fold per step.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrix.shape[0] <= matrix.shape[1]
@@ -36,7 +36,7 @@ def orthogonalised(matrix: Float[Tensor, "m n"], dtype: torch.dtype, steps: int 
 
 
 class MatrixMuon(torch.optim.Muon):
-    """torch's Muon, which orthogonalises in bfloat16, with a choice of the precision.
+    """torch's Muon with a choice of the precision of :func:`orthogonalised`; torch's own uses bfloat16.
 
     Args:
         dtype: of :func:`orthogonalised`.
@@ -65,10 +65,10 @@ class MatrixMuon(torch.optim.Muon):
 
 
 class Joined(torch.optim.Optimizer):
-    """Several optimizers over different parameters, which look like one: one list of groups, one state.
+    """Several optimizers over different parameters that act as one, with one list of groups and one state.
 
     Args:
-        optimizers: they share their groups and state with this one and are stepped by it.
+        optimizers: share their groups and state with this one, which calls their ``step``.
     """
 
     def __init__(self, *optimizers: torch.optim.Optimizer):
@@ -76,7 +76,7 @@ class Joined(torch.optim.Optimizer):
         super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
         self._share()
 
-    def __setstate__(self, state: dict[str, Any]) -> None:  # of load_state_dict, which makes new groups and state
+    def __setstate__(self, state: dict[str, Any]) -> None:  # load_state_dict makes new groups and state
         super().__setstate__(state)
         self._share()
 
@@ -102,8 +102,8 @@ class Muon(AdamW):
     2502.16982), so both share one learning rate. See :func:`is_block_matrix` for which weights it takes.
 
     Attributes:
-        momentum: decay rate of Muon's momentum, which is Nesterov's.
-        orthogonalised_in: ``float32``, in which several processes train as one does, or ``bfloat16``, several times
+        momentum: decay rate of Muon's (Nesterov) momentum.
+        orthogonalised_in: ``float32`` gives the same result for any number of processes; ``bfloat16`` is several times
             faster on large matrices.
     """
 

@@ -1,4 +1,4 @@
-"""Optimizers with their parameter groups and learning-rate schedule."""
+"""Optimizers with parameter groups and a learning-rate schedule."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,9 +15,9 @@ from interp_refiner.core import BadValue
 def parameter_groups(
     module: nn.Module, weight_decay: float, takes: Callable[[nn.Parameter], bool] = lambda p: True
 ) -> list[dict[str, Any]]:
-    """Two groups: matrices and convolution kernels decay, vectors (biases, norms, scale-shift tables) do not.
+    """Two groups of the trained parameters that ``takes`` accepts.
 
-    Of the trained parameters that ``takes`` accepts.
+    Weight decay applies to matrices and convolution kernels, not to vectors (biases, norms, scale-shift tables).
     """
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad and takes(p)]
     decayed = [p for name, p in trained if p.ndim >= 2 and not name.endswith("scale_shift_table")]
@@ -26,15 +26,15 @@ def parameter_groups(
 
 
 def steps(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a step would move anything: a step is skipped by taking the gradients away."""
+    """Whether any parameter has a gradient. A step is skipped by removing all gradients."""
     return any(p.grad is not None for group in optimizer.param_groups for p in group["params"])
 
 
 class Schedule(torch.optim.lr_scheduler.LambdaLR):
-    """``lr = base_lr * factor(step)``, with the settings of this run, also where the state of another one is loaded.
+    """``lr = base_lr * factor(step)``; keeps the settings of this run when the state of another run is loaded.
 
-    A state has the settings that it was saved under among its numbers. Loaded, they would take the place of those that
-    the run was told (``ckpt_path=... optimizer.lr=1e-5``): the moments and the step are kept, the settings are not.
+    A saved state contains the settings of its run. torch would load them over this run's settings, for example over
+    ``ckpt_path=... optimizer.lr=1e-5``. Here only the moments and the step are loaded.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]):
@@ -58,14 +58,14 @@ class Schedule(torch.optim.lr_scheduler.LambdaLR):
 
 @dataclass(eq=False)
 class OptimizerRecipe(ABC):
-    """An optimizer and its schedule: linear warm-up, constant, then a cosine decay over the last part.
+    """An optimizer and its schedule: linear warm-up, constant, then cosine decay over the last part.
 
     Attributes:
         lr: peak learning rate.
-        weight_decay: of matrices, decoupled.
-        warmup_steps: optimizer steps from 0 to ``lr``.
-        decay_share: share of all steps, at the end, in which the rate falls to ``final_share`` of ``lr``.
-        final_share: where it ends.
+        weight_decay: decoupled, for matrices.
+        warmup_steps: number of optimizer steps from 0 to ``lr``.
+        decay_share: share of all steps, at the end, in which the rate decays.
+        final_share: final learning rate in units of ``lr``.
 
     Raises:
         BadValue: a value out of its range.
@@ -94,7 +94,7 @@ class OptimizerRecipe(ABC):
         """The optimizer over the module's trainable parameters."""
 
     def factor(self, step: int, max_steps: int) -> float:
-        """The learning rate at ``step`` in units of ``lr``; ``max_steps < 0`` means no end, hence no decay."""
+        """The learning rate at ``step`` in units of ``lr``; ``max_steps < 0`` means no end and no decay."""
         warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         decay_steps = self.decay_share * max_steps
         if max_steps < 0 or decay_steps == 0:
@@ -103,7 +103,7 @@ class OptimizerRecipe(ABC):
         return warm * (self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def configure(self, module: nn.Module, max_steps: int) -> dict[str, Any]:
-        """What ``LightningModule.configure_optimizers`` returns; the schedule counts optimizer steps."""
+        """The return value of ``LightningModule.configure_optimizers``; the schedule counts optimizer steps."""
         optimizer = self.optimizer(module)
         schedule = Schedule(optimizer, lambda step: self.factor(step, max_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -132,6 +132,6 @@ class AdamW(OptimizerRecipe):
         groups = parameter_groups(module, self.weight_decay, takes)
         first, second = self.betas
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(first, second), fused=True)
-        # Unscaling gradients inside a fused step is for float16 only; Lightning refuses to clip where it could happen.
+        # Only float16 needs unscaling inside a fused step; Lightning would refuse gradient clipping because of it.
         optimizer._step_supports_amp_scaling = False
         return optimizer

@@ -1,8 +1,8 @@
-"""Claims, so that the same run exists only once at a time; the system releases the claims of dead processes.
+"""Claims, which ensure that two processes do not compute the same run.
 
-A claim is a lock (``flock``) on the file ``<folder>/<identity>``, which holds the name of the run folder. The kernel
-lets go of it when the process that holds it ends, however it ends, so there are no stale claims to be told from live
-ones. The file itself stays: after a run has finished it says where.
+A claim is a lock (``flock``) on the file ``<folder>/<identity>``, which contains the name of the run folder. The kernel
+releases it when its process ends in any way, so there are no stale claims. The file itself stays; after the run has
+finished, it says where the result is.
 """
 
 import errno
@@ -17,11 +17,11 @@ from typing import TextIO
 from interp_refiner.core import BadValue
 from interp_refiner.training.record.run_record import read_record
 
-PATIENCE = 5.0  # seconds that a new holder has for writing its name
+PATIENCE = 5.0  # seconds that a new holder has to write its name
 
 
 class Claimed(Exception):
-    """Another run of the same identity is done or under way.
+    """Another run of the same identity is finished or running.
 
     Attributes:
         run: its folder.
@@ -34,13 +34,13 @@ class Claimed(Exception):
 
 @contextmanager
 def claim(folder: Path, identity: str, run: Path, repeat: bool = False) -> Iterator[None]:
-    """Holds the claim to an identity while a run is made.
+    """Holds the claim to an identity while the block runs.
 
     Args:
-        folder: of the claims; shared by all launchers, on a file system with locks.
+        folder: folder of the claims; shared by all launchers, on a file system with locks.
         identity: of the run.
-        run: its folder, where its record is by the time that the claim is let go.
-        repeat: makes the run even if there is another; then without a claim where that is under way.
+        run: its folder; it must contain the run's record before the claim is released.
+        repeat: run even if there is another such run; if that one is still running, without a claim.
 
     Raises:
         Claimed: another run is finished or holds the claim, and ``repeat`` is false.
@@ -78,7 +78,7 @@ def _locked(file: TextIO) -> bool:
 
 
 def _holder(file: TextIO) -> Path:
-    """The run that holds the claim, which writes its name just after it has got it."""
+    """The run that holds the claim; a holder writes its name just after it gets the lock."""
     deadline = time.monotonic() + PATIENCE
     while (name := _name(file)) is None and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -1,6 +1,6 @@
-"""The log book: one Markdown file for every run that has ended, and a table of them all.
+"""The log book: one Markdown file for every run that has ended, and a table of all entries.
 
-An entry begins with its facts as YAML, shows what came out, and ends with a decision, which is for a person to write:
+An entry has facts as YAML, the results, and a decision, which a person fills in:
 
     ---
     date: 2026-11-22T15:10:03+00:00
@@ -11,8 +11,8 @@ An entry begins with its facts as YAML, shows what came out, and ends with a dec
     | level | interpolation MSE | refined MSE | refined / interpolation | clips improved |
     ## Decision
 
-An entry of its own for every run, so that processes at once lose nothing. Places are told as ``logs/...`` or by their
-last part: nothing in an entry depends on the machine's folders.
+Each run writes its own file, so simultaneous runs do not conflict. Paths are written as ``logs/...`` or by their last
+part, so that entries do not depend on the machine's folders.
 """
 
 import re
@@ -30,10 +30,10 @@ from interp_refiner.training.missing_frame import FIGURES, level_cells
 from interp_refiner.training.record.run_record import RunRecord
 
 INDEX = "README.md"
-TABLE = "evaluation/table.md"  # of a run folder: what an evaluation at its end found, in short
+TABLE = "evaluation/table.md"  # in a run folder: short results of the evaluation at the end
 UNDECIDED = "*open*"
 UNTOLD = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
-# Names under which an entry tells the places of ``conf/paths``; the longest path is replaced first.
+# Names that entries use for the paths of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
 _ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
 
@@ -43,8 +43,8 @@ class LogBook:
     """A folder of entries.
 
     Args:
-        folder: made when the first entry is.
-        places: the paths of ``conf/paths``, which entries tell by name.
+        folder: created with the first entry.
+        places: the paths of ``conf/paths``, which entries replace by their names.
     """
 
     folder: Path
@@ -52,19 +52,19 @@ class LogBook:
 
     @classmethod
     def at(cls, folder: str | None, places: Mapping[str, str]) -> "LogBook | None":
-        """The book in ``folder``; None where there is to be none.
+        """The book in ``folder``; None if ``folder`` is None.
 
         Raises:
-            BadValue: a place that cannot be written to.
+            BadValue: the folder cannot be written to.
         """
         return None if folder is None else cls(writable_folder("log_book", Path(folder)), places)
 
     @classmethod
     def existing(cls, folder: str, places: Mapping[str, str]) -> "LogBook":
-        """The book in ``folder``, which is there.
+        """The existing book in ``folder``.
 
         Raises:
-            BadValue: it is not.
+            BadValue: there is none.
         """
         if not Path(folder).is_dir():
             raise BadValue("log_book", folder, "a folder with entries, which runs make when they end; or name runs")
@@ -87,7 +87,7 @@ class LogBook:
         return path
 
     def told(self, value: Any) -> Any:
-        """:meth:`relative` of every text in a value."""
+        """A value with :meth:`relative` applied to every string in it."""
         if isinstance(value, Mapping):
             return {key: self.told(item) for key, item in value.items()}
         if isinstance(value, list):
@@ -95,7 +95,7 @@ class LogBook:
         return self.relative(value) if isinstance(value, str) else value
 
     def relative(self, text: str) -> str:
-        """``text`` with known places told by name, and of other absolute paths the last part only."""
+        """``text`` with known paths replaced by their names, and other absolute paths by their last part."""
         known = sorted(((str(self.places[n]), name) for n, name in PLACES.items() if n in self.places), reverse=True)
         for path, name in sorted(known, key=lambda item: len(item[0]), reverse=True):
             text = re.sub(rf"{re.escape(path.rstrip('/'))}(?=/|$|[\s'\"])", name, text)
@@ -111,12 +111,12 @@ class LogBook:
 
 
 def without_folders(text: str) -> str:
-    """``text`` with the last part only of every absolute path: ``.../name`` for ``/some/where/name``."""
+    """``text`` with absolute paths shortened: ``.../name`` for ``/some/where/name``."""
     return _ELSEWHERE.sub(".../", text)
 
 
 def reserved(folder: Path, name: str) -> Path:
-    """A new empty file called ``name.md``, or ``name-2.md`` and so on where another process was first."""
+    """A new empty file ``name.md``, or ``name-2.md`` and so on if the name is taken."""
     for number in range(1, 1_000_000):
         path = folder / (f"{name}.md" if number == 1 else f"{name}-{number}.md")
         try:
@@ -132,8 +132,8 @@ def entry(record: Mapping[str, Any], run: str, evaluation: str = "") -> str:
 
     Args:
         record: the fields of a :class:`RunRecord`.
-        run: its folder, as the entry tells it.
-        evaluation: the tables of an evaluation at the run's end, where there was one.
+        run: its folder, as written in the entry.
+        evaluation: tables of the evaluation at the run's end; may be empty.
     """
     metrics, speed, memory = record["metrics"], record["samples_per_second"], record["peak_memory_gb"]
     about: dict[str, Any] = {
@@ -168,7 +168,7 @@ def entry(record: Mapping[str, Any], run: str, evaluation: str = "") -> str:
 
 
 def figures(metrics: Mapping[str, float | None]) -> str:
-    """What the last validation found by level, as a Markdown table; empty where there is none."""
+    """The last validation's results by level as a Markdown table; empty if there are none."""
     headings = ["level", *(measure.heading for measure in FIGURES)]
     rows = [[level, *cells] for level, cells in level_cells(metrics).items()]
     lines = [" | ".join(row) for row in (headings, ["---"] * len(headings), *rows)]
@@ -176,7 +176,7 @@ def figures(metrics: Mapping[str, float | None]) -> str:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """The facts of an entry, with its ``file`` and its ``decision``; what cannot be read says so in its status."""
+    """The facts of an entry, with its ``file`` and ``decision``; for an unreadable entry, the status says so."""
     _, _, rest = path.read_text().partition("---\n")
     front, _, body = rest.partition("\n---\n")
     try:
@@ -188,12 +188,12 @@ def facts(path: Path) -> dict[str, Any]:
 
 
 def telling(key: str) -> bool:
-    """Whether a setting says something of a run beside others: not what it is called and how it was judged."""
+    """Whether a setting belongs in the table: all but names and settings of the evaluation."""
     return not any(f"{key}.".startswith(f"{name}.") for name in UNTOLD)
 
 
 def short(key: str, value: Any) -> str:
-    """A setting in a table: ``noise=Gauss`` for ``noise._target_=interp_refiner.forward.corruption.Gauss``."""
+    """A setting in short form: ``noise=Gauss`` for ``noise._target_=interp_refiner.forward.corruption.Gauss``."""
     if key.endswith("._target_"):
         return f"{key.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
     return f"{key}={value}"

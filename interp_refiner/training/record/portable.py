@@ -10,7 +10,7 @@ from omegaconf import DictConfig, Node, OmegaConf, open_dict
 
 from interp_refiner.config.nodes import walk
 
-# A job is the same job whatever these say.
+# Settings that do not affect the result.
 OF_THE_PLACE = ("hydra", "paths", "logger", "log_book", "duplicates", "experiment_name", "next_command", "scales",
                 "print_config")  # fmt: skip
 OF_THE_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
@@ -29,10 +29,10 @@ def portable(cfg: DictConfig) -> dict[str, Any]:
 
 
 def identity(cfg: DictConfig) -> str:
-    """The hash of what decides a training run's result: 16 hexadecimal digits.
+    """A hash of all settings that determine a training run's result: 16 hexadecimal digits.
 
-    Left out are paths, loggers, Hydra's own settings and devices, but for the size of the global batch, which is all
-    that the number of devices changes. ``ckpt_path=last`` is the same run going on.
+    Paths, loggers, Hydra's own settings and devices are left out. The number of devices counts only through the size of
+    the global batch. ``ckpt_path=last`` does not count, because it continues the same run.
     """
     found = {name: value for name, value in portable(cfg).items() if name not in OF_THE_PLACE}
     if found.get("ckpt_path") == "last":
@@ -46,16 +46,17 @@ def identity(cfg: DictConfig) -> str:
 
 
 def _count(value: Any) -> int:
-    """How many devices a setting means; 1 where that depends on the machine."""
+    """The number of devices that a setting asks for; 1 if it depends on the machine."""
     if isinstance(value, list):
         return len(value)
     return int(value) if str(value).isdecimal() else 1
 
 
 def changed(cfg: DictConfig, defaults: DictConfig) -> dict[str, Any]:
-    """The values of a config that its program's defaults do not have, by dotted key; None for what was taken away.
+    """The values of a config that differ from its program's defaults, by dotted key; None for removed ones.
 
-    What only follows from another value by the same link, as ``corruption.drawn.seed`` from ``seed``, is left out.
+    Values that only follow another value through an interpolation (``corruption.drawn.seed`` from ``seed``) are left
+    out.
     """
     links, before = _links(cfg), _links(defaults)
     follows = tuple(key for key, link in links.items() if before.get(key) == link)
@@ -69,7 +70,7 @@ def changed(cfg: DictConfig, defaults: DictConfig) -> dict[str, Any]:
 
 
 def _links(cfg: DictConfig) -> dict[str, Any]:
-    """Every interpolation of a config as it is written, by its key."""
+    """Every unresolved interpolation of a config, by its key."""
     entries = [(key, node._get_node(name)) for key, node, name in walk(cfg) if OmegaConf.is_interpolation(node, name)]
     return {key: entry._value() for key, entry in entries if isinstance(entry, Node)}
 

@@ -37,17 +37,17 @@ from interp_refiner.training.record.portable import changed, identity
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = ("checkpoint", "pretrained", "ckpt_path", "initial_weights")  # config keys that name what a run starts from
+WEIGHTS = ("checkpoint", "pretrained", "ckpt_path", "initial_weights")  # config keys of initial weights
 
 
 @dataclass
 class Recording:
-    """A run under way; :meth:`start` tells it the trainer, and everything else is read off that.
+    """Records a running run. After :meth:`start`, it reads everything from the trainer.
 
     Attributes:
         folder: of the run.
         record: written there as ``status.json`` at the start and at the end, by rank zero.
-        book: where the run is entered when it ends; None for nowhere.
+        book: the log book that gets an entry when the run ends; None for no entry.
         writes: whether this process is rank zero.
     """
 
@@ -58,17 +58,17 @@ class Recording:
     trainer: L.Trainer | None = field(default=None, repr=False)
 
     def start(self, trainer: L.Trainer, data: ShardedDataModule) -> None:
-        """Training is about to begin."""
+        """Call this just before training begins."""
         self.trainer, self.record.world_size = trainer, trainer.world_size
         self.record.data = data.describe()
         self.write()
 
     def end(self, status: Status, error: str | None = None) -> None:
-        """The run has ended; enters it in the log book if it had begun, or broke before that."""
+        """Call this when the run has ended; adds the entry to the log book, also if the run failed at its start."""
         self.record.status, self.record.error, self.record.ended = status, error, now()
         if self.trainer is not None:
             self._collect(self.trainer)
-        try:  # a full disk is no reason for a run that has ended well to end badly, nor to hide why one has not
+        try:  # a full disk must neither fail a finished run nor hide the error of a failed one
             self.write()
         except OSError as problem:
             log.warning("status.json could not be updated: %s", problem)
@@ -80,7 +80,7 @@ class Recording:
             log.warning("log book: no entry (%s)", problem)
 
     def write(self) -> None:
-        """``status.json`` as things are now."""
+        """Writes the current ``status.json``."""
         if self.writes:
             write_record(self.folder, self.record)
 
@@ -95,14 +95,14 @@ class Recording:
 
 @contextmanager
 def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
-    """The body makes the run that ``cfg`` describes, in a sweep the only one of its identity.
+    """Records the run in the ``with`` block; in a sweep, also claims its identity.
 
     Args:
         cfg: of the run.
-        program: that makes it, with whose defaults the config is compared.
+        program: the program that runs; the record lists the differences to its default config.
 
     Raises:
-        Claimed: in a sweep, another run of the same identity is done or under way (``duplicates=run`` makes it again).
+        Claimed: in a sweep, another run of the same identity is finished or running (``duplicates=run`` runs it again).
     """
     folder = Path(cfg.paths.output_dir)
     if later_process():
@@ -119,18 +119,18 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
         except BaseException as error:
             status, reason = ending(error, cfg, recording.trainer)
             if recording.trainer is None and isinstance(error, MISTAKES):
-                recording.book = None  # a mistake in the config: nothing was run
+                recording.book = None  # a mistake in the config: nothing has run
             recording.end(status, reason)
             raise
         recording.end("finished")
 
 
 def follow(folder: Path, patience: float = 600.0) -> None:
-    """In a sweep whose processes a scheduler has started, the later ones wait for rank zero to say what it does.
+    """In a sweep with processes started by a scheduler: makes the other ranks wait for rank zero's decision.
 
     Raises:
-        Claimed: it has found another run of the same identity, and ends.
-        Stopped: it has said nothing for ``patience`` seconds.
+        Claimed: rank zero has found another run of the same identity.
+        Stopped: rank zero has not begun within ``patience`` seconds.
     """
     job, deadline = scheduler_job(), time.monotonic() + patience
     if job is None or not sweeping():
@@ -144,7 +144,7 @@ def follow(folder: Path, patience: float = 600.0) -> None:
 
 
 def scheduler_job() -> str | None:
-    """The job of SLURM or torchrun that this process belongs to, another one after a restart; None outside of both."""
+    """The SLURM or torchrun job of this process (a restart gives a new one); None outside of both."""
     for scheduler, job in (("TORCHELASTIC", "RUN_ID"), ("SLURM", "JOB_ID")):
         if (name := os.environ.get(f"{scheduler}_{job}")) is not None:
             return f"{name}.{os.environ.get(f'{scheduler}_RESTART_COUNT', 0)}"
@@ -157,7 +157,7 @@ def sweeping() -> bool:
 
 
 def ending(error: BaseException, cfg: DictConfig, trainer: L.Trainer | None) -> tuple[Status, str]:
-    """How a run that did not finish has ended, and why."""
+    """The status and the error message of a run that did not finish."""
     on_request = isinstance(error, Stopped) and error.exit_code in (EXIT_PREEMPTED, EXIT_INTERRUPTED)
     by_hand = isinstance(error, KeyboardInterrupt) or (trainer is not None and trainer.interrupted)
     told = isinstance(error, (Stopped, *MISTAKES))
@@ -166,10 +166,10 @@ def ending(error: BaseException, cfg: DictConfig, trainer: L.Trainer | None) -> 
 
 
 def duplicate(cfg: DictConfig, program: Program, twin: Path) -> float | None:
-    """Records a job whose twin is done or under way.
+    """Records a job as a duplicate of ``twin``, a finished or running run.
 
     Returns:
-        The twin's ``optimized_metric`` for the sweeper, NaN where it is not known yet; None where there is none.
+        The twin's ``optimized_metric`` for the sweeper; NaN if it is not known yet; None if none is set.
     """
     folder = Path(cfg.paths.output_dir)
     of_twin, own = read_record(twin), read_record(folder)
@@ -186,7 +186,7 @@ def duplicate(cfg: DictConfig, program: Program, twin: Path) -> float | None:
 
 
 def new_record(cfg: DictConfig, program: Program) -> RunRecord:
-    """What is known of a run before it begins."""
+    """The record of a run before it begins."""
     about, exact = run_metadata(), normalised(cfg)
     found = {key: str(node[name]) for key, node, name in walk(cfg) if name in WEIGHTS and isinstance(node[name], str)}
     return RunRecord(
@@ -202,7 +202,7 @@ def new_record(cfg: DictConfig, program: Program) -> RunRecord:
 
 
 def normalised(cfg: DictConfig) -> DictConfig:
-    """The config as it takes effect: ``corruption=none`` has no noise, whatever its sigma says."""
+    """The effective config: ``corruption=none`` has no noise, so its sigma is set to 0."""
     cfg = copy.deepcopy(cfg)
     with warnings.catch_warnings(action="ignore"):
         cfg.corruption.sigma = build(cfg.corruption.noise).amplitude(float(cfg.corruption.sigma))

@@ -1,12 +1,12 @@
 """The record of a run, ``status.json`` in its folder.
 
-It is there from the first second, written whole every time, and does not depend on how the run ends:
+It exists from the start of the run, is always written atomically, and also exists if the run fails:
 
     {"identity": "9f2c...", "status": "finished", "experiment": "gt_keyframes", "overrides": ["corruption=dist"], ...,
      "metrics": {"val/level_1/ratio": 0.81, ...}}
 
-Beside it are ``config.yaml`` (resolved), the logger's files, ``summary.json`` once it has finished, and with
-``evaluation=[...]`` figures with intervals in ``evaluation/evaluation.json``.
+The folder also has ``config.yaml`` (resolved), the logger's files, ``summary.json`` after the run has finished, and
+with ``evaluation=[...]`` results with intervals in ``evaluation/evaluation.json``.
 """
 
 import json
@@ -30,27 +30,27 @@ class RunRecord:
     """One run.
 
     Attributes:
-        identity: hash of its normalised resolved config: runs of one identity compute the same thing.
+        identity: hash of its normalised resolved config; runs of one identity compute the same result.
         experiment: ``experiment_name``.
-        status: ``running``; ``finished``; ``failed`` (``error`` says why); ``interrupted`` by a signal, and resumable;
-            ``duplicate`` of the run in ``duplicate_of``, and so nothing was computed here.
+        status: ``running``; ``finished``; ``failed`` (``error`` says why); ``interrupted`` by a signal and resumable;
+            ``duplicate`` of the run in ``duplicate_of``, so nothing was computed here.
         started, ended: ISO 8601 with the offset from UTC; ``ended`` is None while it runs.
         command: as typed.
-        overrides: of this job, as Hydra has them; in a sweep with the swept values of this job.
-        settings: what differs from the program's defaults, by dotted key.
-        git_commit, git_dirty: of the checkout; None outside one.
-        versions: of Python and the packages that decide the numbers.
-        device, hostname, world_size, pid: where it runs; the process is that of rank zero.
-        job: of the scheduler that has started the processes; None where they are started by rank zero, or there is one.
+        overrides: Hydra's overrides of this job, including the swept values in a sweep.
+        settings: differences to the program's defaults, by dotted key.
+        git_commit, git_dirty: of the checkout; None outside of one.
+        versions: of Python and the packages that affect the results.
+        device, hostname, world_size, pid: where it runs; the process id is that of rank zero.
+        job: the scheduler's job, if a scheduler has started the processes; else None.
         error: one line.
         duplicate_of: the other run's folder, relative to this one's.
         data: ``pattern`` (where the shards are), ``shards``, ``samples``.
         checkpoints: the weights that the run started from, by config key.
-        steps: optimizer steps done.
+        steps: number of optimizer steps done.
         samples_per_second: of training, over all processes.
-        peak_memory_gb: of rank zero: of the GPU where there is one, else of the process.
-        metrics: of the last validation, on all held-out clips: for every level ``val/level_<s>/`` and for their mean
-            ``val/mean/``, ``refined_mse``, ``interpolation_mse``, ``ratio`` of the two and ``improved_share``.
+        peak_memory_gb: of rank zero: GPU memory if it has a GPU, else memory of the process.
+        metrics: of the last validation, on all held-out clips: ``refined_mse``, ``interpolation_mse``, their ``ratio``
+            and ``improved_share``, for every level (``val/level_<s>/``) and averaged (``val/mean/``).
     """
 
     identity: str
@@ -80,7 +80,7 @@ class RunRecord:
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
-    """Writes ``status.json``; figures that are not finite become null."""
+    """Writes ``status.json``; numbers that are not finite become null."""
     plain = asdict(record)
     plain["metrics"] = {k: v if v is not None and math.isfinite(v) else None for k, v in record.metrics.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,12 +89,13 @@ def write_record(folder: Path, record: RunRecord) -> None:
 
 
 def read_record(folder: Path) -> RunRecord | None:
-    """The record of a run folder; None where there is none.
+    """The record of a run folder; None if there is none.
 
-    A run that says it is running, on this machine, in a process that is gone, was killed: it is ``interrupted``.
+    If a record says "running" on this machine but its process no longer exists, the run was killed; its status becomes
+    ``interrupted``.
 
     Raises:
-        BadValue: something that is no record, with the name of the file.
+        BadValue: the file is not a record; names the file.
     """
     path = folder / STATUS_FILE
     try:
@@ -113,7 +114,7 @@ def read_record(folder: Path) -> RunRecord | None:
 
 
 def twin_folder(folder: Path, record: RunRecord) -> Path:
-    """Where the figures of a run are: the folder of the run that it is a duplicate of, else its own."""
+    """The folder with a run's results: for a duplicate, the folder of the original run."""
     return (folder / record.duplicate_of).resolve() if record.duplicate_of is not None else folder
 
 
@@ -122,6 +123,6 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it is another user's
+    except PermissionError:  # the process exists but belongs to another user
         return True
     return True

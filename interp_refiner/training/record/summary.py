@@ -1,4 +1,4 @@
-"""The summary that a training writes and prints at its end."""
+"""The summary that training writes and prints at its end."""
 
 import json
 import shlex
@@ -23,7 +23,7 @@ TENSORBOARD = "python -m tensorboard.main --logdir {run}"
 
 @rank_zero_only
 def print_start(trainer: L.Trainer, module: L.LightningModule, folder: Path) -> None:
-    """Prints what is about to be trained, and where its whole config is."""
+    """Prints what will be trained, and the path of the complete config."""
     every = sum(p.numel() for p in module.parameters())
     trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
     share = "" if trained == every else f", {trained:,} of them trained"
@@ -42,15 +42,15 @@ def write_summary(
     then: str,
     again: Sequence[str] = (),
 ) -> None:
-    """``summary.json``: what was run, how fast, and what came out; then the next commands, and the figures last.
+    """Writes ``summary.json`` (settings, speed, results); prints the next commands and, last, the results.
 
     Args:
-        trainer: that has trained.
+        trainer: the trainer after training.
         folder: of the run.
-        about: what was trained.
-        final: figures of the last validation.
-        then: the command that a reader would type next; ``{run}`` stands for the run folder.
-        again: overrides of the command that goes on for longer, where they are not given already.
+        about: description of the training.
+        final: results of the last validation.
+        then: the suggested next command; ``{run}`` stands for the run folder.
+        again: overrides of the command that trains for longer, added if they are not given already.
     """
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
@@ -84,7 +84,7 @@ def write_summary(
 
 
 def given() -> list[str]:
-    """The overrides of this run, with the folders of options that its command named."""
+    """The overrides of this run, including ``--config-dir``."""
     if not HydraConfig.initialized():
         return []
     hydra, typed = HydraConfig.get(), "command-line"  # where --config-dir comes from
@@ -94,9 +94,9 @@ def given() -> list[str]:
 
 
 def next_commands(folder: Path, overrides: list[str], max_steps: int, first: list[str]) -> str:
-    """The commands that a reader would type next, as they can be pasted; ``first`` before the one that goes on.
+    """The suggested next commands, ready to paste: those in ``first``, then the one that trains for longer.
 
-    Of overrides of one key the first counts.
+    If a key has several overrides, the first one is used.
     """
     named = {text.partition("=")[0]: text for text in reversed(overrides)}
     kept = [text for text in overrides if named[text.partition("=")[0]] is text]
@@ -105,6 +105,6 @@ def next_commands(folder: Path, overrides: list[str], max_steps: int, first: lis
     longer += [f"trainer.max_steps={2 * max_steps}"] if max_steps > 0 else []
     commands = [command.format(run=shlex.quote(str(folder))) for command in first]
     commands.append(f"python -m interp_refiner.train {shlex.join(longer)}")
-    # the very Python that is running: a fresh machine has no other that knows this package
+    # the running Python, because another Python may not have this package
     python = shlex.quote(sys.executable)
     return "\n".join(["\nnext:", *(f"  {python}{command.removeprefix('python')}" for command in commands)])

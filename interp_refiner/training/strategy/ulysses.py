@@ -1,9 +1,9 @@
-"""Clips whose tokens are shared by several processes (DeepSpeed-Ulysses, Jacobs et al. 2023, arXiv 2309.14509)."""
+"""Distributes a clip's tokens over several processes (DeepSpeed-Ulysses, Jacobs et al. 2023, arXiv 2309.14509)."""
 
 from typing import final
 
 import torch
-import torch.distributed._functional_collectives as collectives  # those that autograd and the compiler know
+import torch.distributed._functional_collectives as collectives  # these support autograd and torch.compile
 from einops import rearrange
 from jaxtyping import Shaped
 from torch import Tensor
@@ -16,12 +16,14 @@ from interp_refiner.model.backbone import Spread
 
 @final
 class Ulysses(Spread):
-    """Between blocks a process holds ``n / p`` of the tokens with all ``h`` heads, within self-attention all tokens of
-    ``h / p`` heads; two all-to-alls change from one to the other and back.
+    """Splits tokens between attention layers, and heads inside of them.
 
-    Every collective is differentiable with its exact adjoint, so that the gradients in a process are those of the sum
-    of all processes' losses by what this process has computed. All of them have the loss of the whole clip: the mean of
-    their gradients, which is what strategies take, is the gradient of that loss.
+    Outside of self-attention a process has ``n / p`` tokens with all ``h`` heads; inside it has all tokens with
+    ``h / p`` heads. One all-to-all switches to heads, another one back.
+
+    Every collective is differentiated by its exact adjoint. So a process's gradient is the derivative of the sum of all
+    processes' losses with respect to its part of the computation. All processes have the same loss, that of the whole
+    clip. Strategies average the gradients, which gives the gradient of that loss.
 
     Args:
         group: the p processes that share a clip, in the order of its tokens.
