@@ -1,4 +1,4 @@
-"""What the words of a caption are worth to a generator: ``python experiments/text_to_video/words.py <generator> [...]``.
+"""What the words of a caption are worth: ``python experiments/text_to_video/words.py <generator> [<generator> ...]``.
 
 Prints how much the loss of held-out clips grows if all words of one kind (brightness, shape, direction) are replaced by
 their opposites, and if there is no caption at all. A generator that ignores these words loses nothing. It does so
