@@ -161,7 +161,7 @@ def _wanted(found: Mapping[str, Mapping[str, Tensor]], layers: Mapping[str, nn.M
 
 
 def _declared_scale(metadata: Mapping[str, str], config: Path) -> float:
-    """``alpha / r`` of all layers, or ``alpha / sqrt(r)`` (rsLoRA), from diffusers' metadata or peft's config; else 1."""
+    """``alpha / r`` (rsLoRA: ``alpha / sqrt(r)``) of all layers, from diffusers' metadata or peft's config; else 1."""
     stored = json.loads(metadata.get(METADATA, "{}"))
     if not stored and config.is_file():
         stored = {f"peft.{key}": value for key, value in json.loads(config.read_text()).items()}
