@@ -180,7 +180,7 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
     assert [row["frame"] for row in report["keyframes"]] == [0, 10, 20]
     assert all(row["generated"] and not row["hard"] for row in report["keyframes"])
     assert report["storyboard"] is None
-    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4))"
+    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4, rounds=1))"
     assert report["settings"]["prompt"] == PROMPT
     code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told

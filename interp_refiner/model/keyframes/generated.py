@@ -14,6 +14,8 @@ from interp_refiner.model.keyframes.flow import KeyframeFlow, Keyframes
 from interp_refiner.model.keyframes.sampler import KeyframeSampler, VelocityAt
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
+NOISE = "keyframe_noise"  # the stream of random numbers
+
 
 @final
 class GeneratedKeyframes(KeyframeSource):
@@ -33,7 +35,7 @@ class GeneratedKeyframes(KeyframeSource):
 
     @property
     def evaluations(self) -> int:
-        return self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
+        return self.sampler.rounds * self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
 
     def of_steps(self, steps: int) -> "GeneratedKeyframes":
         if steps < 1:
@@ -48,11 +50,17 @@ class GeneratedKeyframes(KeyframeSource):
         return self
 
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        return self.from_time(request, torch.ones(len(request.positions)), draws)
+        """All keyframes at once; in every further round anew, beside the first one of the round before."""
+        start = torch.ones(len(request.positions))
+        for number in range(1, self.sampler.rounds):
+            made, free = self.from_time(request, start, draws, f"{NOISE}_{number}"), ~request.given
+            first = free & (free.cumsum(1) == 1)
+            request = replace(request, latents=made, given=request.given | first)
+        return self.from_time(request, start, draws)
 
     @torch.no_grad()
     def from_time(
-        self, request: KeyframeRequest, start: Float[Tensor, " b"], draws: Draws
+        self, request: KeyframeRequest, start: Float[Tensor, " b"], draws: Draws, stream: str = NOISE
     ) -> Float[Tensor, "b c k *space"]:
         """Keyframes made by adding noise to ``request.latents`` up to the time ``start``, then sampling back to 0.
 
@@ -63,7 +71,7 @@ class GeneratedKeyframes(KeyframeSource):
         start = start.to(latents.device)
         known = given | (start < 1).unsqueeze(1)
         values = torch.where(per_frame(known, latents), latents, 0.0)
-        noise = draws.normal("keyframe_noise", values)
+        noise = draws.normal(stream, values)
         x = self.flow.state(values, noise, torch.where(given, 0.0, start.unsqueeze(1)))
         return request.keep_given(self.flow.latents(self.sampler(self.velocity(request), x, start)))
 

@@ -43,29 +43,33 @@ class KeyframeSampler(ABC):
         guidance: w of classifier-free guidance (Ho and Salimans 2022), ``v = v_without + w (v_with - v_without)``; 1 is
             no guidance and half the cost.
         shift: shift of the steps' times, see :class:`FlowTime`; above 1, steps are smaller at high noise.
+        rounds: how often the keyframes of a clip are made. Every round after the first keeps one more keyframe, in the
+            order of time, and makes the others anew beside those that are kept: they show the same objects.
 
     Raises:
-        BadValue: no step, a guidance below 0, or a shift that is not above 0.
+        BadValue: no step, no round, a guidance below 0, or a shift that is not above 0.
     """
 
     of_step: ClassVar[int]
 
-    def __init__(self, steps: int = 20, guidance: float = 2.0, shift: float = 4.0):
-        if steps < 1:
-            raise BadValue("steps", steps, "at least 1")
+    def __init__(self, steps: int = 20, guidance: float = 2.0, shift: float = 4.0, rounds: int = 1):
+        for name, count in (("steps", steps), ("rounds", rounds)):
+            if count < 1:
+                raise BadValue(name, count, "at least 1")
         if not (isfinite(guidance) and guidance >= 0):
             raise BadValue("guidance", guidance, "a number >= 0; 1 is no guidance")
         if not (isfinite(shift) and shift > 0):
             raise BadValue("shift", shift, "a number > 0")
-        self.steps, self.guidance, self.shift = steps, guidance, shift
+        self.steps, self.guidance, self.shift, self.rounds = steps, guidance, shift, rounds
 
     @property
     def evaluations(self) -> int:
-        """The number of velocity evaluations per sample; the last step is an Euler step."""
+        """The number of velocity evaluations per sample and round; the last step is an Euler step."""
         return 1 + (self.steps - 1) * self.of_step
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__.lower()}(steps={self.steps}, guidance={self.guidance:g}, shift={self.shift:g})"
+        settings = f"steps={self.steps}, guidance={self.guidance:g}, shift={self.shift:g}, rounds={self.rounds}"
+        return f"{type(self).__name__.lower()}({settings})"
 
     def __call__(
         self, velocity: VelocityAt, x: Float[Tensor, "b c k *space"], start: Float[Tensor, " b"]

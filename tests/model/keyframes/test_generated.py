@@ -50,6 +50,19 @@ def test_given_keyframes_come_back_bit_for_bit_and_others_are_not_read(sampler, 
     assert (found - made(request(), Draws(0, "sample", KEYS))).abs().amax() > 1e-3  # others follow the given ones
 
 
+def test_a_round_keeps_the_first_free_keyframe_and_makes_the_others_beside_it():
+    asked, draws = request(GIVEN), Draws(0, "sample", KEYS)
+    once, twice = (source(Heun(steps=2, rounds=rounds)) for rounds in (1, 2))
+    before = once.from_time(asked, torch.ones(3), draws, "keyframe_noise_1")
+    kept = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+    beside = KeyframeRequest(asked.positions, 21, before, kept, asked.text)
+    assert torch.equal(twice(asked, draws), once(beside, draws))
+    given = asked.given[:, None, :, None, None]
+    assert torch.equal(twice(asked, draws).masked_fill(~given, 0), asked.latents.masked_fill(~given, 0))
+    assert twice.evaluations == 2 * once.evaluations
+    assert torch.equal(source(Heun(steps=2, rounds=4))(asked, draws), source(Heun(steps=2, rounds=9))(asked, draws))
+
+
 def test_a_sample_is_a_function_of_its_own_draws():
     made, asked = source(), request()
     all_three = made(asked, Draws(0, "sample", KEYS))
