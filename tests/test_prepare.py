@@ -90,7 +90,7 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: 
 
     write_mp4(tmp_path / "a.mp4", torch.rand(3, 5, 16, 16), fps=8.0)
     monkeypatch.setattr(VideoEncoder, "write", interrupted)
-    with pytest.raises(Stopped, match=r"the same command goes on in .*set\.partial") as stopped:
+    with pytest.raises(Stopped, match=r"the same command continues in .*set\.partial") as stopped:
         encode(config("encode", f"source={tmp_path}", f"output={tmp_path / 'set'}", "device=cpu"))
     assert stopped.value.exit_code == 130
 

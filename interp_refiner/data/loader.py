@@ -137,7 +137,7 @@ class TrainLoader:
         saved = state["position"]
         saved = [int(position) for position in saved] if isinstance(saved, Sequence) else [int(saved)]
         if len(saved) != len(self.buckets):
-            log.warning("the clips have %d sizes and had %d: another order goes on", len(self.buckets), len(saved))
+            log.warning("%d clip sizes, not %d as before: the order of samples changes", len(self.buckets), len(saved))
             saved = [sum(saved) * len(rows) // self.num_samples for rows in self.buckets]
         self._positions = saved
 

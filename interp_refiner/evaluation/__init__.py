@@ -1,4 +1,4 @@
-"""Evaluates a refiner on held-out clips: figures, tables and pictures."""
+"""Evaluates a refiner on held-out clips: measurements, tables and pictures."""
 
 from interp_refiner.evaluation.diagnosis import Diagnosis
 from interp_refiner.evaluation.evaluator import ClipError, Evaluator

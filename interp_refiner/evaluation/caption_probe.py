@@ -19,11 +19,11 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Said:
-    """The content of captions by brightness. Two objects of the same brightness have no shape or direction.
+    """The content of captions by brightness. If two objects have the same brightness, shape and direction are unknown.
 
     Attributes:
-        present: whether an object of a brightness is named.
-        shape, direction: indices into ``SHAPES`` and ``DIRECTIONS``; -1 where no single object is named.
+        present: whether an object of this brightness is named.
+        shape, direction: indices into ``SHAPES`` and ``DIRECTIONS``; -1 if no single object is named.
     """
 
     present: Bool[Tensor, "b 4"]
@@ -61,13 +61,13 @@ class Read:
     shapes: Float[Tensor, "b 4 k y x"]
 
     def log_likelihood(self, said: Said) -> Float[Tensor, " b"]:
-        """``log P(caption | keyframes)``: of every brightness, and of the shape and direction of single objects."""
+        """``log P(caption | keyframes)``, over every brightness and the shapes and directions of single objects."""
         present = -F.binary_cross_entropy_with_logits(self.present, said.present.float(), reduction="none")
         return (present + _log_share(self.shape, said.shape) + _log_share(self.direction, said.direction)).sum(1)
 
 
 def _log_share(logits: Float[Tensor, "b 4 n"], index: Int[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
-    """``log softmax`` at an index; 0 where nothing is said."""
+    """``log softmax`` at an index; 0 if the index is -1."""
     shares = logits.log_softmax(2).gather(2, index.clamp(min=0).unsqueeze(2)).squeeze(2)
     return shares.masked_fill(index == UNKNOWN, 0.0)
 
@@ -76,10 +76,10 @@ def _log_share(logits: Float[Tensor, "b 4 n"], index: Int[Tensor, "b 4"]) -> Flo
 class CaptionProbe(nn.Module):
     """Finds objects in every keyframe, and follows them from one to the next.
 
-    Convolutions give every cell of 4 x 4 pixels a logit for the centre of an object of each brightness, and of each
-    shape. The clip's logit of a brightness is the largest one; its shape is that at its likeliest places; its direction
-    comes from the mean place in the frame in which it is seen first to that in the next one, as logits
-    ``s cos(angle)`` of the eight directions.
+    For every cell of 4 x 4 pixels, convolutions give a logit that an object's centre is there, for each brightness, and
+    logits of its shape. The clip's logit of a brightness is the maximum over cells. The shape is read at the likeliest
+    cells. The direction is that from the mean position in the first frame where the object is seen to the position in
+    the next frame, as logits ``s cos(angle)`` of the eight directions.
 
     Args:
         width: channels of the convolutions.
@@ -121,10 +121,10 @@ class CaptionProbe(nn.Module):
 
 
 def probe_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> Float[Tensor, ""]:
-    """Cross-entropies of captions, and of where objects are.
+    """Cross-entropies of captions and of object positions.
 
-    The scene of a clip says where the centres of its objects are: in cells, by brightness, with their shape. An object
-    that a later one covers is not there, and neither is one outside the frame.
+    The clip's scene gives the cells of the objects' centres, by brightness, with their shapes. Objects that are covered
+    by later ones or outside the frame count as absent.
     """
     places, shapes = read.places, read.shapes
     height, width = places.shape[3:]
@@ -152,7 +152,7 @@ Drawn = Callable[[int], tuple[Scene, list[str], Tensor]]
 
 
 def train_probe(draw: Drawn, frames: Sequence[int], steps: int, seed: int = 0, lr: float = 3e-3) -> CaptionProbe:
-    """A probe trained on clips that no generator has seen, a batch of new ones every step."""
+    """A probe trained on clips that no generator has seen; every step draws a new batch."""
     torch.manual_seed(seed)
     probe = CaptionProbe()
     optimizer = torch.optim.AdamW(probe.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)

@@ -19,7 +19,7 @@ from interp_refiner.data.codec import PatchDCT
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.forward.interpolator import PART, Interpolator
 
-KEYFRAMES = 4  # of the one clip that an interpolator is timed on by its parts: the sparsest level of the defaults
+KEYFRAMES = 4  # of the single clip that times the parts of an interpolator: the default's sparsest level
 WARMUP = 2
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -27,22 +27,22 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 class CorruptionBenchmark:
     """Times the forward process for every mode, interpolator and dtype on random latents of mixed levels.
 
-    The floor is drawing the noise once plus one read and one write of the batch, timed in turn with the corruption, so
-    that the ratio holds on a machine whose speed drifts. On a CPU the process's own time is taken, not the clock's.
-    Learned interpolators are timed untrained.
+    The lower bound ("floor") is the time to draw the noise once plus one read and one write of the batch. It is timed
+    in turn with the corruption, so that the ratio does not depend on drifts of the machine's speed. On a CPU the
+    process's own time is measured, not wall time. Learned interpolators are timed untrained.
 
     Args:
         modes: options of the group ``corruption``.
-        interpolators: options of the group ``interpolator``, each with how often it runs; the median is reported.
-        clip_by_clip: the same for those that take gigabytes a clip: they get a batch of one, and so does their floor.
-        one_clip: those that are also timed alone, on one float32 clip with :data:`KEYFRAMES` keyframes, and by their
-            parts; each with how often it runs.
+        interpolators: options of the group ``interpolator``, each with its number of runs; the median is reported.
+        clip_by_clip: the same for interpolators that need gigabytes per clip; they and their floor get a batch of one.
+        one_clip: interpolators that are also timed on one float32 clip with :data:`KEYFRAMES` keyframes, in all and by
+            their parts; each with its number of runs.
         dtypes: of the latents, some of :data:`DTYPES`.
         shape: ``[b, c, t, h, w]``.
         threads: CPU threads.
 
     Raises:
-        BadValue: an unknown option or dtype, a shape that is none of clips, fewer than 1 thread or run.
+        BadValue: an unknown option or dtype, a shape that is not one of clips, fewer than 1 thread or run.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class CorruptionBenchmark:
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def parts(self, name: str, repeats: int, device: str) -> dict[str, Any]:
-        """One interpolator on one clip with :data:`KEYFRAMES` keyframes: milliseconds, in all and of its parts."""
+        """Milliseconds of one interpolator on one clip with :data:`KEYFRAMES` keyframes, in all and by parts."""
         interpolator = default_corruption("none", name).interpolator.to(device)
         shape = [1, *self.shape[1:]]
         values = self.latents(shape).to(device)
@@ -132,7 +132,7 @@ def cost_of(corruption: Corruption, latents: torch.Tensor, repeats: int) -> dict
 
 
 def shares(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor) -> dict[str, float]:
-    """The share of one run that an interpolator spends on every part that it names by :data:`PART`, by the clock."""
+    """The share of wall time that an interpolator spends on each part that it names by :data:`PART`."""
     with profile(use_kineto=False) as recorded, record_function(f"{PART}whole"):
         interpolator(values, known)
     spent = {event.key.removeprefix(PART): event.cpu_time_total for event in recorded.key_averages()}
@@ -141,9 +141,9 @@ def shares(interpolator: Interpolator, values: torch.Tensor, known: torch.Tensor
 
 
 def alternating(first: Callable[[], object], second: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Median seconds of two functions run in turn: of the CPU's own time, or on a GPU of the clock.
+    """Median seconds of two functions run in turn: CPU time of the process, or on a GPU wall time.
 
-    They are warmed by up to :data:`WARMUP` runs before; a second that is to run once has no other run at all.
+    Up to :data:`WARMUP` warm-up runs come before; with one repeat, the second function has no warm-up.
     """
     clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     for _ in range(WARMUP):

@@ -1,4 +1,4 @@
-"""Figures of a forward process: gaps, sizes and errors, level by level."""
+"""Measurements of a forward process, by level: gaps, sizes and errors."""
 
 from collections import defaultdict
 from dataclasses import asdict
@@ -17,10 +17,10 @@ Row = dict[str, Any]
 
 
 def clip_figures(corrupted: Corrupted, reference: Bool[Tensor, "b t"] | None = None) -> dict[str, Float[Tensor, " b"]]:
-    """Figures of every clip of a batch, at ``tau = 1``; see :class:`Diagnosis`.
+    """Measurements of every clip of a batch, at ``tau = 1``; see :class:`Diagnosis`.
 
     Args:
-        corrupted: of one level.
+        corrupted: clips of one level.
         reference: keyframes to compare with, for the overlap; None leaves it out.
     """
     known, missing, near = corrupted.known, corrupted.missing, corrupted.neighbours
@@ -45,19 +45,19 @@ def clip_figures(corrupted: Corrupted, reference: Bool[Tensor, "b t"] | None = N
 
 
 class Diagnosis:
-    """Collects the figures of several schedules over clips. A row has
+    """Collects measurements of several schedules over clips. A row has
 
-    - ``keyframes``: K; ``mean_gap``: from one keyframe to the next; ``missing_gap``: the gap that a missing frame lies
-      in; ``largest_gap``: of a clip; all means over clips, and ``longest_gap``, the largest of all clips, in frames;
-    - ``corruption_rms``: of ``x - z0``; ``noise_rms``: of ``x - zbar``; ``correction_rms``: of ``z0 - zbar``; on
+    - ``keyframes``: K; ``mean_gap``: from one keyframe to the next; ``missing_gap``: the gap around a missing frame;
+      ``largest_gap``: of a clip (all these are means over clips); ``longest_gap``: the largest of all clips; in frames;
+    - ``corruption_rms``: RMS of ``x - z0``; ``noise_rms``: of ``x - zbar``; ``correction_rms``: of ``z0 - zbar``; on
       missing frames, in units of latent standard deviation;
-    - ``interpolation_mse``: of missing frames, mean over clips, and its standard error ``interpolation_mse_se``;
-    - ``mse_ratio``: of that error to every other schedule's at the same level, on the same clips: ``{name: {value, low,
-      high}}`` with 95% paired bootstrap intervals; None where there is no other;
-    - ``overlap``: share of the chosen keyframes (not the ends, not given ones) that the reference has too; None where
-      there is none to compare with, or nothing to choose.
+    - ``interpolation_mse``: on missing frames, mean over clips, with its standard error ``interpolation_mse_se``;
+    - ``mse_ratio``: that error relative to every other schedule's at the same level, on the same clips: ``{name:
+      {value, low, high}}`` with 95% paired bootstrap intervals; None if there is no other schedule;
+    - ``overlap``: share of the chosen keyframes (without ends and given ones) that the reference also has; None if
+      there is no reference, or nothing to choose.
 
-    What is not a number is None, as JSON has it.
+    Values that are not numbers are None, for JSON.
     """
 
     def __init__(self) -> None:
@@ -66,12 +66,12 @@ class Diagnosis:
     def update(
         self, schedule: str, level: int, corrupted: Corrupted, reference: Bool[Tensor, "b t"] | None = None
     ) -> None:
-        """Adds a batch of clips that are corrupted at one level under one schedule."""
+        """Adds a batch of clips that were corrupted at one level with one schedule."""
         for name, values in clip_figures(corrupted, reference).items():
             self.figures[schedule, level][name].append(values.double().cpu())
 
     def rows(self) -> list[Row]:
-        """One row per level and schedule, levels ascending, schedules in the order in which they came."""
+        """One row per level and schedule; levels ascending, schedules in the order of their first batch."""
         order = sorted(self.figures, key=lambda key: key[1])
         clips = {key: {name: torch.cat(v) for name, v in self.figures[key].items()} for key in order}
         return [self._row(*key, clips[key]) | {"mse_ratio": _ratios(key, clips)} for key in order]

@@ -29,11 +29,11 @@ from interp_refiner.evaluation.records import Evaluation
 
 @dataclass(frozen=True)
 class ClipError:
-    """The error of the one jump on one clip at one level.
+    """The error of the one-jump estimate on one clip at one level.
 
     Attributes:
-        key: the clip's name.
-        level: of sparsity.
+        key: the clip's key.
+        level: the level of sparsity.
         ratio: its missing-frame MSE relative to linear interpolation's.
     """
 
@@ -43,18 +43,18 @@ class ClipError:
 
 
 class Evaluator:
-    """Takes corrupted clips batch by batch and fills an :class:`Evaluation`; see :class:`Methods` for what is compared.
+    """Takes corrupted clips batch by batch and makes an :class:`Evaluation` of all :class:`Methods`.
 
     Metrics on latents use every clip; metrics on decoded clips use the first ``scores_clips`` clips.
 
     Args:
-        methods: what is compared; with 2 or more samples a clip their energy score and spread are measured.
-        scores_clips: clips that are decoded; None for all.
-        bootstrap: of the intervals.
-        chosen: metrics beside the standard ones.
+        methods: the compared methods; with 2 or more samples per clip, energy score and spread are measured.
+        scores_clips: number of clips that are decoded; None for all.
+        bootstrap: settings of the confidence intervals.
+        chosen: metrics in addition to the standard ones.
 
     Raises:
-        BadValue: a count below 1, a chosen metric that is not for such clips, or two measures of one name.
+        BadValue: a count below 1, a metric that does not apply to such clips, or two measures of one name.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Evaluator:
 
         Args:
             corrupted: at ``tau = 1``, on the refiner's device.
-            level: that all of its clips have.
-            first: index of its first clip among all; the others follow.
+            level: the level of all its clips.
+            first: index of its first clip among all clips; the others follow.
         """
         index = first + torch.arange(corrupted.clip.batch_size, device=self.device)
         samples = self.methods.samples(corrupted)
@@ -105,7 +105,7 @@ class Evaluator:
         index: Int[Tensor, " b"],
         decoded: int,
     ) -> Iterator[tuple[str, Batch]]:
-        """The clips by domain: all of them in latents, the first ones decoded."""
+        """The clips by domain: all of them as latents, the first ones also decoded."""
         whole = Batch(clips, corrupted.clean, corrupted.known, corrupted.level, index)
         yield "latents", replace(whole, values=corrupted.values, clip=corrupted.clip, samples=samples)
         if decoded <= 0:
@@ -118,7 +118,7 @@ class Evaluator:
             yield domain, replace(some, clip=corrupted.clip.select(list(range(n))))
 
     def compute(self, about: dict[str, Any]) -> Evaluation:
-        """All figures of the clips so far, with ``about`` in front."""
+        """The evaluation of all clips so far, with the description ``about``."""
         if not self.ratios:
             raise BadValue("clips", 0, "at least 2")
         about = about | {"measured in": self.medium.measured_in}
@@ -144,7 +144,7 @@ class Evaluator:
 
 
 def check(metrics: Sequence[Metric], medium: Medium) -> None:
-    """Refuses, with :class:`BadValue`, metrics of other clips, and two measures of one name."""
+    """Raises :class:`BadValue` for metrics that do not apply to the clips, and for two measures of one name."""
     for metric in metrics:
         if metric.domain not in medium.domains:
             allowed = f"a metric of {' or '.join(medium.domains)}; this one measures {metric.domain}"

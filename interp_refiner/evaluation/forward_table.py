@@ -1,4 +1,4 @@
-"""The table of a forward process's figures."""
+"""The table of a forward process's measurements."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ from interp_refiner.forward.schedule import DynamicProgramming, Schedule
 
 
 def clean_clips(data: ShardedDataModule, cfg: DictConfig, device: str) -> Iterator[Clip]:
-    """``cfg.clips`` held-out clips once, ``cfg.batch_size`` at a time, in float32 on ``device``."""
+    """Yields ``cfg.clips`` held-out clips, ``cfg.batch_size`` at a time, in float32 on ``device``."""
     num_levels = data.corruption.num_levels(data.spec.num_frames)
     for clip in data.validating(cfg.clips, cfg.batch_size * num_levels).val_dataloader():
         levels = clip.level.tolist() if clip.level is not None else []
@@ -36,14 +36,14 @@ def clean_clips(data: ShardedDataModule, cfg: DictConfig, device: str) -> Iterat
 
 @torch.no_grad()
 def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
-    """The figures of all clips, see :class:`Diagnosis`.
+    """The measurements of all clips, see :class:`Diagnosis`.
 
-    If dp without a limit of gaps is among the schedules, the rows of the others have their overlap with it, at equal
-    numbers of keyframes (equal levels may have different numbers).
+    If dp without a gap limit is among the schedules, the rows of the others have their overlap with it, compared at
+    equal numbers of keyframes (equal levels may have different numbers).
     """
     diagnosis = Diagnosis()
     bound = next((name for name, c in corruptions.items() if is_bound(c.schedule)), None)
-    # dp comes first, to be there for the others
+    # dp first, because the others are compared with it
     order = sorted(corruptions, key=lambda name: name != bound)
     for clip in tqdm(batches, desc="batches of clips"):
         best: dict[int, torch.Tensor] = {}  # by K
@@ -60,7 +60,7 @@ def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list
 
 
 def is_bound(schedule: Schedule) -> bool:
-    """Whether a schedule's keyframes have the least possible interpolation error."""
+    """Whether a schedule's keyframes give the smallest possible interpolation error."""
     return isinstance(schedule, DynamicProgramming) and schedule.gap_ratio is None
 
 
@@ -110,12 +110,12 @@ def texts(rows: list[Row], names: Iterable[str]) -> list[list[str]]:
 
 
 def measured(rows: list[Row], headings: dict[str, str]) -> dict[str, str]:
-    """Without the columns that hold nothing: the overlap, where there is no dp to overlap with."""
+    """The headings without empty columns (the overlap, if there is no dp)."""
     return {name: heading for name, heading in headings.items() if any(row[name] is not None for row in rows)}
 
 
 def write(rows: list[Row], corruptions: dict[str, Corruption], cfg: DictConfig) -> None:
-    """The table on the terminal, as Markdown and as JSON."""
+    """Writes the table to the terminal, as Markdown and as JSON."""
     folder, first = Path(cfg.paths.output_dir), next(iter(corruptions.values()))
     save_config(cfg, folder)
     names = {group: option_name(group, cfg[group]) for group in ("interpolator", "corruption")}
@@ -132,7 +132,7 @@ def write(rows: list[Row], corruptions: dict[str, Corruption], cfg: DictConfig) 
     show(rows, facts, folder)
 
 
-DRAWN = {  # panel: the figures in it, and how each is called there
+DRAWN = {  # panel: its measurements, with their labels
     "interpolation MSE, missing frames": {"interpolation_mse": ""},
     "RMS, latent standard deviations": {"correction_rms": "z0 - zbar", "noise_rms": "noise"},
     "frames": {"keyframes": "keyframes", "largest_gap": "largest gap"},
@@ -140,7 +140,7 @@ DRAWN = {  # panel: the figures in it, and how each is called there
 
 
 def drawn(rows: list[Row]) -> Figure:
-    """The table by level: error, size of correction and noise, keyframes and gaps; one colour a schedule."""
+    """Plots by level: error, size of correction and noise, keyframes and gaps; one colour per schedule."""
     canvas, panels = canvas_of(len(DRAWN), width=4.2)
     schedules = dict(zip(dict.fromkeys(row["schedule"] for row in rows), cycle(COLOURS), strict=False))
     for axes, (title, figures) in zip(panels, DRAWN.items(), strict=True):
@@ -157,7 +157,7 @@ def drawn(rows: list[Row]) -> Figure:
 
 
 def show(rows: list[Row], facts: str, folder: Path) -> None:
-    """Prints the table, and where the rest is."""
+    """Prints the table, and the path of the full results."""
     table = Table(title=facts, box=SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     columns = measured(rows, ON_TERMINAL)
     for name, heading in columns.items():

@@ -7,10 +7,10 @@ from interp_refiner.evaluation.run import Run
 
 
 def by_level(run: Run, wanted: Container[str] | None = None) -> Iterator[tuple[int, int, Corrupted]]:
-    """Batches of one level each: the index of the first clip among all, the level, and the batch; only keys ``wanted``.
+    """Yields batches of one level each: (index of the first clip, level, batch), of the keys in ``wanted``.
 
     Raises:
-        BadValue: keyframes that are to be replaced have no proposals.
+        BadValue: keyframes that must be replaced have no proposals.
     """
     first = 0
     for clip in run.data.val_dataloader():
@@ -25,12 +25,12 @@ def by_level(run: Run, wanted: Container[str] | None = None) -> Iterator[tuple[i
 
 
 def held_out(run: Run, clips: int, level: int | None = None) -> Iterator[Corrupted]:
-    """The first held-out clips at one level, one a batch, on the device of the run.
+    """The first held-out clips at one level, one per batch, on the run's device.
 
     Args:
-        run: of a refiner.
-        clips: how many.
-        level: of sparsity; None for the sparsest.
+        run: the run of a refiner.
+        clips: number of clips.
+        level: level of sparsity; None for the sparsest.
 
     Raises:
         BadValue: no such level.

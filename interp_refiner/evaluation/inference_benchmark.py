@@ -13,13 +13,13 @@ from interp_refiner.training import Refiner
 
 @final
 class InferenceBenchmark:
-    """Seconds a clip and peak memory of samplers on one backbone, in the run's precision, on random clips.
+    """Measures seconds per clip and peak memory of samplers on one backbone, in the run's precision, on random clips.
 
     Args:
         samplers: by name; the others are compared with the last one.
         batch_size: clips at a time.
-        repeats: timed runs of each, of which the median is reported.
-        warmup: runs of the first one before them, which hold compilation.
+        repeats: number of timed runs of each; the median is reported.
+        warmup: number of runs of the first one before; they include compilation.
 
     Raises:
         BadValue: a number below 1.
@@ -32,7 +32,7 @@ class InferenceBenchmark:
         self.samplers, self.batch_size, self.repeats, self.warmup = samplers, batch_size, repeats, warmup
 
     def measure(self, module: Refiner, data: ShardedDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:
-        """One row per sampler: seconds a clip, backbone evaluations, peak memory, share of the last one's time."""
+        """One row per sampler: seconds per clip, backbone evaluations, peak memory, time relative to the last one."""
         trainer = make_trainer()
         device, precision = trainer.strategy.root_device, trainer.precision_plugin
         precision.convert_module(module).to(device).eval()
@@ -61,7 +61,7 @@ class InferenceBenchmark:
 
 
 def random_clip(spec: ClipSpec, batch_size: int) -> Clip:
-    """Standard normal numbers in the shapes of a data set."""
+    """A clip of standard normal numbers in the shapes of a data set."""
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(batch_size, *spec.latent_shape, generator=generator)
     text = torch.randn(batch_size, *spec.text_shape, generator=generator) if spec.text_shape else None
@@ -69,7 +69,7 @@ def random_clip(spec: ClipSpec, batch_size: int) -> Clip:
 
 
 def count_evaluations(module: Refiner, run: Any) -> int:
-    """How often ``run`` calls the backbone."""
+    """The number of calls of the backbone in ``run``."""
     calls: list[None] = []
     handle = module.backbone.register_forward_hook(lambda *_: calls.append(None))
     run()

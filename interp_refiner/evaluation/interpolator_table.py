@@ -18,7 +18,7 @@ from interp_refiner.evaluation.peers import Peer
 from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear
 
-FIGURES = {  # of a row: how they are headed, and written
+FIGURES = {  # keys of a row: (heading, format)
     "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
     "ratio_interval": ("Its 95% interval, by the paired bootstrap over clips", "{0[0]:.3f}-{0[1]:.3f}"),
     "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
@@ -32,9 +32,9 @@ class HeldOutClips:
     """The first clips of a folder.
 
     Attributes:
-        root, split: they are in the folder ``split`` below ``root``.
-        count: how many.
-        writer: makes them where they are not there yet; None: they are.
+        root, split: the clips are in the folder ``split`` below ``root``.
+        count: number of clips.
+        writer: makes the clips if they are missing; None if they exist.
 
     Raises:
         BadValue: fewer than 1 clip.
@@ -51,7 +51,7 @@ class HeldOutClips:
 
     @property
     def folder(self) -> Path:
-        """Where they are."""
+        """The folder of the clips."""
         return Path(self.root).expanduser() / self.split
 
     def read(self) -> tuple[Float[Tensor, "b c t h w"], Codec]:
@@ -69,15 +69,15 @@ class InterpolatorBenchmark:
     Keyframes are every ``gap`` frames from the first one on, and the frames between them are evaluated.
 
     Args:
-        interpolators: by name. The report lists those that cannot run: learned ones without a checkpoint, and those in
-            pixels if the clips have no decoder.
+        interpolators: by name. Those that cannot run are listed in the report: learned ones without a checkpoint, and
+            pixel-space ones if the clips have no decoder.
         clips: the held-out clips.
-        gaps: frames from one keyframe to the next, each at least 2.
+        gaps: distances between neighbouring keyframes in frames, each at least 2.
         batch_size: clips at a time.
         threads: CPU threads.
 
     Raises:
-        BadValue: a gap below 2 or beyond the clips, no shards there.
+        BadValue: a gap below 2 or longer than the clips, or no shards there.
     """
 
     def __init__(
@@ -122,10 +122,10 @@ class InterpolatorBenchmark:
     def fill(
         self, interpolator: Interpolator, clean: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]
     ) -> tuple[Interpolation, float]:
-        """All clips in batches, and the seconds that took: of the CPU's own time, or on a GPU of the clock."""
+        """Interpolates all clips in batches; also returns the seconds (CPU time, or wall time on a GPU)."""
         clock = time.perf_counter if clean.is_cuda else time.process_time
         parts = list(zip(clean.split(self.batch_size), known.split(self.batch_size), strict=True))
-        interpolator(*parts[0])  # warm
+        interpolator(*parts[0])  # warm-up
         synchronise(clean)
         start = clock()
         filled = [interpolator(*part) for part in parts]
@@ -151,7 +151,7 @@ class InterpolatorBenchmark:
 
 
 def unusable(interpolator: Interpolator, codec: Codec) -> str | None:
-    """Why an interpolator cannot be judged, or None: weights that are not here, or pixels without a decoder."""
+    """Why an interpolator cannot run here (missing weights, or pixels without a decoder); None if it can."""
     if isinstance(interpolator, Learned) and any(weight.requires_grad for weight in interpolator.parameters()):
         return "no checkpoint"
     if absent := next((part.absent for part in interpolator.modules() if isinstance(part, Peer) and part.absent), None):
@@ -169,7 +169,7 @@ def masks(clean: Float[Tensor, "b c t h w"], gap: int) -> tuple[Bool[Tensor, "b 
 
 
 def squared_error(filled: Interpolation, clean: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b t h w"]:
-    """Mean over channels at every position."""
+    """The squared error at every position, averaged over channels."""
     return (filled.latents - clean).square().mean(1)
 
 
@@ -180,9 +180,9 @@ def judge(
     reference: Float[Tensor, " b"],
     codec: Codec,
 ) -> dict[str, float | list[float] | None]:
-    """The figures of one interpolator at one gap; ``reference`` is linear interpolation's error of every clip.
+    """The measurements of one interpolator at one gap; ``reference`` is linear interpolation's error of every clip.
 
-    PSNR is None without a true decoder, the correlation where the confidence is the same everywhere.
+    PSNR is None without a true decoder; the correlation is None if the confidence is constant.
     """
     error = squared_error(filled, clean)
     by_clip = masked_mean(error.mean((2, 3)), missing)
@@ -203,6 +203,6 @@ def judge(
 
 
 def synchronise(like: Tensor) -> None:
-    """Waits for the device, where there is something to wait for."""
+    """Waits for the device if it is a GPU."""
     if like.is_cuda:
         torch.cuda.synchronize()

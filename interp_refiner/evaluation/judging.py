@@ -13,21 +13,21 @@ from interp_refiner.evaluation.methods import Methods
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.run import Run
 
-QUICK = 16  # clips: about two minutes on 2 cores, all levels of the shipped weights
+QUICK = 16  # clips; takes about two minutes on 2 cores for all levels of the shipped weights
 
 
 def clips_to_judge(clips: int | None, full: bool) -> int | None:
-    """How many held-out clips are judged; None for all."""
+    """The number of held-out clips to evaluate; None for all."""
     if full and clips is not None:
         raise BadValue("full", True, f"false with clips={clips}")
     return None if full else clips or QUICK
 
 
 def labels_of(checkpoints: Sequence[str]) -> list[str]:
-    """The shortest ends of paths that tell them apart.
+    """The shortest ends of paths that are unique, as labels.
 
     Raises:
-        BadValue: one of them stands there twice.
+        BadValue: a path is listed twice.
     """
     parts = [Path(checkpoint).parts for checkpoint in checkpoints]
     if len(set(parts)) < len(parts):
@@ -37,10 +37,10 @@ def labels_of(checkpoints: Sequence[str]) -> list[str]:
 
 
 def judge(run: Run, evaluator: Evaluator) -> ReplacedKeyframes:
-    """Shows every held-out clip at every level to the evaluator; Ctrl-C ends it with the clips so far.
+    """Passes every held-out clip at every level to the evaluator; Ctrl-C stops it and keeps the results so far.
 
     Returns:
-        How many keyframes were proposals.
+        The numbers of keyframes that were proposals.
     """
     replaced, pairs = ReplacedKeyframes(), run.held_out_pairs
     try:

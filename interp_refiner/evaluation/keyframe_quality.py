@@ -29,19 +29,19 @@ from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSource
 
 Pictures = Float[Tensor, "b 3 k h w"]
 PROBE_BATCH = 32
-FEWEST = 4  # keyframes: the features of the Frechet distance halve time, and look at two frames after that
+FEWEST = 4  # keyframes; the Frechet features halve the time axis and then need two frames
 SHOWN = 8  # clips in the picture
 TRUE, MIXED, MADE = "real", "mixed clips", "generated"
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out clips of an embedded world, and the keyframes that are asked for.
+    """Held-out clips of an embedded world, with their keyframes.
 
     Attributes:
         keys, captions: of the clips.
-        frames: the numbers of the keyframes.
-        pictures: the keyframes, as the codec gives them back.
+        frames: the frame numbers of the keyframes.
+        pictures: the keyframes after encoding and decoding.
         training: the same frames of training clips.
     """
 
@@ -64,7 +64,7 @@ class KeyframeQuality:
         clips: held-out captions.
         training_clips: number of training clips searched for nearest neighbours.
         keyframes: K, evenly spaced.
-        probe_steps: batches of 32 new clips that the probe learns from.
+        probe_steps: number of training steps of the probe, each with 32 new clips.
         batch_size: captions at a time.
 
     Raises:
@@ -90,7 +90,7 @@ class KeyframeQuality:
         self.counts = {"val": clips, "train": training_clips}
 
     def held_out(self) -> HeldOut:
-        """The clips that are judged on."""
+        """The clips of the evaluation."""
         found: dict[str, tuple[list[str], list[str], list[Tensor]]] = {name: ([], [], []) for name in self.counts}
         for split, count in self.counts.items():
             for keys, captions, video in self.world.clips(split, count):
@@ -105,7 +105,7 @@ class KeyframeQuality:
         return self.codec.decode(self.codec.encode(video))
 
     def probe(self, file: Path) -> CaptionProbe:
-        """The probe, from a file where it was trained before."""
+        """The probe, loaded from a file if it was trained before."""
         probe = CaptionProbe()
         if file.is_file():
             probe.load_state_dict(torch.load(file, weights_only=True))
@@ -122,7 +122,7 @@ class KeyframeQuality:
 
     @torch.no_grad()
     def made(self, source: KeyframeSource, held_out: HeldOut, seed: int = 0) -> Pictures:
-        """What a source makes of the captions."""
+        """The keyframes that a source generates from the captions."""
         parts = []
         for start in tqdm(range(0, len(held_out.keys), self.batch_size), desc="captions", unit="batch"):
             keys = held_out.keys[start : start + self.batch_size]
@@ -139,10 +139,10 @@ class KeyframeQuality:
         """Writes ``keyframes.json``, ``keyframes.md`` and ``keyframes.png`` of a generator.
 
         Args:
-            run: that trained it.
-            sampler: the node of its sampler.
-            cache: where the probe is kept.
-            folder: where the files go.
+            run: the run that trained it.
+            sampler: the config node of its sampler.
+            cache: folder that keeps the probe.
+            folder: folder for the files.
             seed: of the keyframes.
 
         Returns:
@@ -159,7 +159,7 @@ class KeyframeQuality:
         return quality_table(result)
 
     def judge(self, made: Pictures, held_out: HeldOut, probe: CaptionProbe) -> dict[str, Any]:
-        """One row of figures for real, mixed and generated keyframes each."""
+        """One row of measurements each for real, mixed and generated keyframes."""
         versions = {TRUE: held_out.pictures, MIXED: mixed(held_out.pictures), MADE: made}
         to_training = partial(frechet, held_out.training)
         near = {name: nearest(pictures, held_out.training) for name, pictures in versions.items()}
@@ -183,7 +183,7 @@ class KeyframeQuality:
 
 
 def read_by(probe: CaptionProbe, pictures: Pictures, captions: Sequence[str]) -> dict[str, float]:
-    """What the probe says: log-likelihoods of captions, and shares of what they name that is seen."""
+    """The probe's results: log-likelihoods of captions, and how often the named objects are found."""
     read = probe(pictures)
     said, others = Said.by(captions), Said.by([*captions[1:], captions[0]])
     single = said.shape != UNKNOWN
@@ -199,14 +199,14 @@ def read_by(probe: CaptionProbe, pictures: Pictures, captions: Sequence[str]) ->
 
 
 def mixed(pictures: Pictures) -> Pictures:
-    """Every keyframe of another clip."""
+    """Mixed clips, in which every keyframe comes from a different clip."""
     return torch.stack([frame.roll(number, 0) for number, frame in enumerate(pictures.unbind(2))], 2)
 
 
 def background(pictures: Pictures) -> float:
-    """Variance of the background's colour over the frames of a clip, relative to that over clips.
+    """Variance of the background's colour over the frames of a clip, relative to its variance over clips.
 
-    The colour is the median over pixels. 0: a clip has one background; near 1: every frame has its own.
+    The colour is the median over pixels. 0: one background per clip; near 1: a different one in every frame.
     """
     colour = pictures.flatten(3).median(3).values  # [b, 3, k]
     return (colour.var(2).mean() / colour.mean(2).var(0).mean()).item()
@@ -227,7 +227,7 @@ def frechet(reference: Pictures, pictures: Pictures) -> float:
 
 
 def nearest(pictures: Pictures, training: Pictures) -> Float[Tensor, " b"]:
-    """Distance of every clip's keyframes to those of the nearest training clip, root mean square in pixels."""
+    """The RMS distance in pixels of every clip's keyframes to those of the nearest training clip."""
     own, others = pictures.flatten(1), training.flatten(1)
     return torch.cat([torch.cdist(some, others).amin(1) for some in own.split(64)]) / own.shape[1] ** 0.5
 
@@ -265,10 +265,10 @@ def sheet(held_out: HeldOut, made: Pictures) -> Image.Image:
 
 
 def world_of(run: Run) -> MovingShapes:
-    """The moving shapes that a run was trained on: the probe learns from their scenes.
+    """The moving shapes that a run was trained on, whose scenes train the probe.
 
     Raises:
-        BadValue: other data.
+        BadValue: the run was trained on other data.
     """
     made = build(run.config.data.writer) if run.config.data.get("writer") is not None else None
     if not isinstance(made, MovingShapes):

@@ -17,7 +17,7 @@ Step: TypeAlias = Callable[[Path, list[str]], None]
 
 
 def tiny(cfg: DictConfig) -> list[str]:
-    """Data and sizes with which a training takes seconds."""
+    """Overrides for data and sizes with which training takes seconds."""
     sizes = {"num_train": cfg.clips, "num_val": max(4, cfg.clips // 8)}
     data = [f"data.root={cfg.paths.output_dir}/data", *(f"data.writer.{name}={n}" for name, n in sizes.items())]
     length = [f"trainer.max_steps={cfg.steps}", f"trainer.val_check_interval={cfg.steps}", "data.val_samples=4"]
@@ -31,7 +31,7 @@ def train_interpolator(folder: Path, overrides: list[str]) -> None:
 
 
 def train_refiner(folder: Path, overrides: list[str]) -> None:
-    """``+experiment=gt_keyframes`` on the interpolator before it."""
+    """``+experiment=gt_keyframes`` with the interpolator trained before."""
     learned = ["interpolator=flow_warp_pixels", f"interpolator.checkpoint={folder / 'interpolator'}"]
     _train(folder / "refiner", "+experiment=gt_keyframes", *learned, *overrides)
 
@@ -42,7 +42,7 @@ def train_generator(folder: Path, overrides: list[str]) -> None:
 
 
 def make_anchors(folder: Path, overrides: list[str]) -> None:
-    """``interp_refiner.prepare anchors`` with the generator before it."""
+    """``interp_refiner.prepare anchors`` with the generator trained before."""
     data = [override for override in overrides if override.startswith("data")]
     source = ["anchor_source=generator", f"checkpoint={folder / 'generator'}", "anchor_source.sampler.steps=2"]
     call("prepare/anchors", folder / "preparing", *data, *source, f"data.anchors.root={folder / 'anchors'}")
@@ -57,7 +57,7 @@ def train_on_proposals(folder: Path, overrides: list[str]) -> None:
 
 
 def text_to_video(folder: Path, _: list[str]) -> None:
-    """``interp_refiner.sample`` of a prompt: the generator makes its keyframes, the refiner before it the video."""
+    """``interp_refiner.sample`` of a prompt, with the generator and the refiner trained before."""
     models = [f"checkpoint={folder / 'corrector'}", f"keyframes={folder / 'generator'}", "keyframe_sampler.steps=2"]
     output = folder / "text" / "out.mp4"
     call("sample", folder / "text", *models, "prompt=bright circle moving right", f"output={output}")
@@ -81,7 +81,7 @@ def evaluate(folder: Path, _: list[str]) -> None:
 
 
 def sample(folder: Path, _: list[str]) -> None:
-    """``interp_refiner.sample`` of two held-out clips, whose keyframes have to be exact."""
+    """``interp_refiner.sample`` of two held-out clips; their keyframes must be exact."""
     call("sample", folder / "samples", f"checkpoint={folder / 'refiner'}", "clips=2")
     rows = json.loads((folder / "samples" / "samples.json").read_text())["samples"]
     require(len(rows) == 2 and all(row["given_frames_exact"] for row in rows), "a given frame has been changed")
@@ -94,7 +94,7 @@ def report(folder: Path, _: list[str]) -> None:
 
 
 def require(holds: bool, otherwise: str) -> None:
-    """Stops with an error that no program has found."""
+    """Raises an error if a condition, which the programs do not check, does not hold."""
     if not holds:
         raise Stopped(otherwise)
 

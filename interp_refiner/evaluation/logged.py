@@ -1,4 +1,4 @@
-"""Videos and pictures in the loggers of a run: TensorBoard and Weights & Biases. Others get none."""
+"""Logs videos and pictures to TensorBoard and Weights & Biases; other loggers are ignored."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,14 +12,14 @@ from interp_refiner.data.codec import add_video
 
 
 def log_video(loggers: Iterable[Logger], tag: str, video: Any, step: int, fps: float, file: Path) -> None:
-    """Shows a video under a tag.
+    """Logs a video under a tag.
 
     Args:
         loggers: of the trainer.
-        tag: its name there.
-        video: ``[3, t, h, w]`` in 0..1, or bytes; TensorBoard has it as an animated picture.
+        tag: its name in the loggers.
+        video: ``[3, t, h, w]`` in 0..1, or bytes; TensorBoard shows it as an animated picture.
         step: of training.
-        fps: frames a second.
+        fps: frames per second.
         file: the same video as an mp4, which wandb copies.
     """
     for logger in loggers:
@@ -30,7 +30,7 @@ def log_video(loggers: Iterable[Logger], tag: str, video: Any, step: int, fps: f
 
 
 def log_picture(loggers: Iterable[Logger], tag: str, picture: Image.Image, step: int) -> None:
-    """Shows a picture under a tag."""
+    """Logs a picture under a tag."""
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, np.asarray(picture.convert("RGB")), step, dataformats="HWC")

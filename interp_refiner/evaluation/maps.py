@@ -13,15 +13,15 @@ CELL = 0.62  # inches
 
 
 def correction_map(clip: Float[Tensor, "c t h w"], interpolation: Float[Tensor, "c t h w"]) -> Float[Tensor, "t h w"]:
-    """Root mean square over the channels of ``clip - interpolation``: the correction of a clip, or what was needed."""
+    """RMS over the channels of ``clip - interpolation``: the correction made, or for a true clip the one needed."""
     return (clip - interpolation).square().mean(0).sqrt()
 
 
 def maps_by_frame(maps: Mapping[str, Float[Tensor, "t h w"]], known: Bool[Tensor, " t"]) -> Figure:
-    """One row a map, one column a frame, all on one scale; numbers of keyframes are orange.
+    """One row per map, one column per frame, all on one scale; the numbers of keyframes are orange.
 
     Args:
-        maps: by name, at least one; zero is the lightest.
+        maps: by name, at least one; zero is the lightest colour.
         known: the keyframes.
     """
     num_frames, height, width = next(iter(maps.values())).shape

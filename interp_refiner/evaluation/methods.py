@@ -33,28 +33,28 @@ OWN_NOISE = "noise of its size and law"
 class Methods:
     """Makes the clips that an evaluation compares.
 
-    Estimates are the refiner's ``one_jump`` and, if its sampler is another one or its objective makes one jump a sample
-    (:class:`EnergyScore`), the first of ``num_samples`` samples;
-    baselines are linear interpolation and the run's own, if another; controls are
+    The estimates are the refiner's ``one_jump`` and the first of ``num_samples`` samples. The sample is left out if the
+    sampler is ``one_jump`` itself, unless the objective makes one jump a sample (:class:`EnergyScore`). The baselines
+    are linear interpolation and the run's own interpolation, if it is another one. The controls are
 
     - ``zero output``: the objective's clean estimate for a network output of 0;
-    - ``noise of its size``, beside a sampler: the interpolation with noise as large as what the sample adds to it;
-    - ``noise of its size and law``, where the corruption's noise is not white: the same of that noise;
-    - ``nearest keyframe``: copies, sharp and moving in jumps;
-    - ``blurred truth``: softened as the medium does, of videos averaged over 3x3 pixels;
-    - ``shuffled keyframes``: the one jump from keyframes of another clip;
+    - ``noise of its size``, with a sampler: the interpolation plus white noise as large as the sample's correction;
+    - ``noise of its size and law``, if the corruption's noise is not white: the same with that noise;
+    - ``nearest keyframe``: copies of it, sharp but moving in jumps;
+    - ``blurred truth``: blurred by the medium, for videos over 3x3 pixels;
+    - ``shuffled keyframes``: one jump from the keyframes of another clip;
     - ``truth``.
 
     Args:
-        refiner: in evaluation mode, with the sampler to judge.
-        medium: what its clips are.
-        num_samples: M samples a clip.
-        interpolation: what the run's own interpolation is called; None: after its class.
-        label: before the names of its estimates, where there are rivals.
-        rivals: other refiners, whose estimates and interpolations stand beside this one's.
+        refiner: in evaluation mode, with the sampler to evaluate.
+        medium: the medium of its clips.
+        num_samples: M, samples per clip.
+        interpolation: name of the run's own interpolation; None: the name of its class.
+        label: prefix of the names of its estimates, if there are rivals.
+        rivals: other refiners; their estimates and interpolations are added.
 
     Raises:
-        BadValue: less than 1 sample, or several that would all be the same.
+        BadValue: less than 1 sample, or several samples that would be equal.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class Methods:
         name = config_name(refiner.sampler) + " guided" * guided
         self.sampler_name = None if isinstance(refiner.sampler, OneJump) and not guided else name
         self.mean = MEAN
-        if refiner.objective.estimates_finer:  # no jump reaches the clean clip: the way down is the only estimate
+        if refiner.objective.estimates_finer:  # one jump does not reach the clean clip
             self.mean, self.sampler_name = config_name(refiner.sampler), None
-        if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample of its own noise
+        if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample
             self.sampler_name = self.sampler_name or f"{name} sampled"
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, since there is only one estimate (more need sampler=bridge and a corruption with noise)"
@@ -101,7 +101,7 @@ class Methods:
 
     @property
     def roles(self) -> dict[str, Role]:
-        """Names and roles, in the order to be shown."""
+        """Names and roles, in display order."""
         everyone = [self, *self.rivals]
         controls = ["zero output", *self.noises, "nearest keyframe", "blurred truth", SHUFFLED, TRUTH]
         roles: dict[str, Role] = {name: "estimate" for one in everyone for name in one.own}
@@ -110,21 +110,21 @@ class Methods:
 
     @property
     def baselines(self) -> list[str]:
-        """What others are compared with: the interpolations and, beside rivals, its own estimates."""
+        """The methods that others are compared with: the interpolations and, with rivals, its own estimates."""
         interpolations = [name for name, role in self.roles.items() if role == "baseline"]
         return interpolations + self.own if self.rivals else interpolations
 
     def is_estimate(self, method: str) -> bool:
-        """Whether the refiner made it."""
+        """Whether a method is one of the refiner's estimates."""
         return self.roles[method] == "estimate"
 
     @property
     def shown(self) -> str:
-        """The estimate of the sampler to judge."""
+        """The name of the sampler's estimate."""
         return self.sampler_name or self.mean
 
     def samples(self, corrupted: Corrupted) -> Float[Tensor, "m b c t *space"] | None:
-        """M samples of every clip, each from noise of its own; None where the sampler is the one jump."""
+        """M samples of every clip with independent noise; None if the sampler is one_jump."""
         if self.sampler_name is None:
             return None
         streams = [STREAM, *(f"{STREAM}_{m}" for m in range(1, self.num_samples))]
@@ -141,7 +141,7 @@ class Methods:
             samples: of the same clips, as made by :meth:`samples`.
 
         Raises:
-            BadValue: a batch of one clip, among which no keyframes can be shuffled.
+            BadValue: a batch of one clip, so that keyframes cannot be shuffled.
         """
         estimates = self.estimates(corrupted, samples)
         return estimates | self.controls(corrupted, estimates[self.shown])
@@ -149,7 +149,7 @@ class Methods:
     def estimates(
         self, corrupted: Corrupted, samples: Float[Tensor, "m b c t *space"] | None = None
     ) -> dict[str, Float[Tensor, "b c t *space"]]:
-        """What the refiner makes of the clips, and the interpolations."""
+        """The refiner's estimates and the interpolations."""
         clips = {self.mean: self._mean(self.refiner.clean_estimate, corrupted)}
         if self.sampler_name is not None and samples is not None:
             clips[self.sampler_name] = samples[0]
@@ -161,10 +161,10 @@ class Methods:
         return clips
 
     def beside(self, corrupted: Corrupted) -> dict[str, Float[Tensor, "b c t *space"]]:
-        """What it makes of the same clips through its own forward process; not linear interpolation.
+        """Its methods, as a rival, on the same clips with its own forward process; without linear interpolation.
 
         Raises:
-            BadValue: it has other keyframes, so that other frames are missing.
+            BadValue: its keyframes differ, so that other frames are missing.
         """
         own = self.refiner.corruption(replace(corrupted.clip, level=corrupted.level), STREAM)
         if not torch.equal(own.known, corrupted.known):
@@ -175,7 +175,7 @@ class Methods:
     def controls(
         self, corrupted: Corrupted, shown: Float[Tensor, "b c t *space"]
     ) -> dict[str, Float[Tensor, "b c t *space"]]:
-        """Clips whose quality is known beforehand, one of them beside the estimate ``shown``."""
+        """Controls of known quality; one of them depends on the estimate ``shown``."""
         refiner, clean, known = self.refiner, corrupted.clean, corrupted.known
         channels = refiner.objective.out_channels(corrupted.x.shape[1], corrupted.num_hypotheses)
         nothing = corrupted.x[:, :1].expand(-1, channels, *[-1] * (corrupted.x.ndim - 2)) * 0
@@ -203,10 +203,10 @@ class Methods:
 
 
 def with_keyframes(corrupted: Corrupted, corruption: Corruption, values: Float[Tensor, "b c t *space"]) -> Corrupted:
-    """The same plan, level and noise with other keyframes, given ones too."""
+    """The same plan, level and noise with other keyframes, including given ones."""
     return corruption.at_level(replace(corrupted, values=values), corrupted.level, values)
 
 
 def config_name(component: object) -> str:
-    """``OneJump`` -> ``one_jump``: what a component is called in the config, where a class is one option."""
+    """The config name of a component: ``OneJump`` -> ``one_jump`` (for classes with one option)."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(component).__name__).lower()

@@ -1,7 +1,7 @@
-"""What the notebooks start from: a run and a sweep to look at, clips under any forward process, and a player.
+"""Helpers for the notebooks: a run, a sweep, clips with any forward process, and a player.
 
-``INTERP_REFINER_CHECKPOINT`` names the run (a run folder or a checkpoint file), without it that is the model in the
-package; ``INTERP_REFINER_SWEEP`` names the sweep, without it a tiny one is made once, in about a minute.
+``INTERP_REFINER_CHECKPOINT`` names the run (a run folder or a checkpoint file); the default is the model in the
+package. ``INTERP_REFINER_SWEEP`` names the sweep; by default a tiny one is made once, in about a minute.
 """
 
 import base64
@@ -41,13 +41,13 @@ TINY = (
 
 
 def config(*overrides: str, program: str = "train") -> DictConfig:
-    """The config of a program under overrides, as on its command line."""
+    """The config of a program with overrides, as on its command line."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return compose(program, list(overrides))
 
 
 def chosen_run() -> tuple[str, dict[str, DictConfig]]:
-    """The run to look at and the overrides to load it with: ``load_run(path, overrides=overrides)``.
+    """The run's path, and the overrides for ``load_run(path, overrides=overrides)``.
 
     ``$INTERP_REFINER_CHECKPOINT``, else the weights in the package, with the embedded clips.
     """
@@ -57,7 +57,7 @@ def chosen_run() -> tuple[str, dict[str, DictConfig]]:
 
 
 def swept_runs() -> Path:
-    """The sweep to look at: ``$INTERP_REFINER_SWEEP``, else a tiny one over corruptions, made now if need be."""
+    """The sweep's folder: ``$INTERP_REFINER_SWEEP``, else a tiny sweep over corruptions, made now if it is missing."""
     if chosen := os.environ.get("INTERP_REFINER_SWEEP"):
         return Path(chosen).expanduser()
     folder = Path(config().paths.log_dir) / "notebook" / "sweep"
@@ -74,7 +74,7 @@ def swept_runs() -> Path:
 
 
 def _train(*arguments: str) -> None:
-    """Trains in a process of its own; what it says is shown only where it fails."""
+    """Trains in a separate process; shows its output only if it fails."""
     done = subprocess.run([sys.executable, "-m", "interp_refiner.train", *arguments], capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"training ended with exit code {done.returncode}: {done.stderr[-2000:]}")
@@ -90,15 +90,15 @@ def held_out_clips(run: Run, count: int) -> Clip:
 
 @functools.cache
 def _forward_process(*overrides: str) -> DictConfig:
-    """Composed once for all levels: that takes longer than what follows."""
+    """The composed config, cached because composing takes long."""
     return config(*overrides).corruption
 
 
 def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = None) -> Corrupted:
-    """Clips under the forward process that the overrides choose: ``schedule=dp corruption=gauss corruption.sigma=0.5``.
+    """Corrupts clips as the overrides say: ``schedule=dp corruption=gauss corruption.sigma=0.5``.
 
     Args:
-        clip: clean.
+        clip: the clean clips.
         codec: of its latents.
         overrides: of ``interp_refiner.train``.
         level: of sparsity; None for the sparsest.
@@ -111,9 +111,9 @@ def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = Non
 
 
 def errors_by_level(run: Run, count: int = 16) -> pd.DataFrame:
-    """The figures of validation on the first held-out clips: one row a level and one for the mean of the levels."""
+    """Validation results on the first held-out clips: one row per level and one for the mean over levels."""
     chatter = logging.getLogger("lightning.pytorch")
-    before, chatter.level = chatter.level, logging.WARNING  # a notebook shows what is logged in red
+    before, chatter.level = chatter.level, logging.WARNING  # a notebook shows log messages in red
     try:
         trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
         (metrics,) = trainer.validate(run.module, datamodule=run.data.validating(count), verbose=False)
@@ -124,7 +124,7 @@ def errors_by_level(run: Run, count: int = 16) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Animation:
-    """A moving picture in a notebook: as HTML, for nbconvert leaves ``image/gif`` out."""
+    """An animated picture for notebooks, as HTML, because nbconvert drops ``image/gif``."""
 
     gif: bytes
 
@@ -135,14 +135,14 @@ class Animation:
 def play(
     medium: Medium, versions: Mapping[str, Tensor], corrupted: Corrupted, title: str = "", fps: float = 8.0
 ) -> Animation:
-    """Versions of one clip beside each other, as an animated picture; keyframes have an orange border.
+    """Versions of one clip side by side, as an animated picture; keyframes have an orange border.
 
     Args:
         medium: of the run's clips, ``run.medium``.
         versions: by name, each ``[1, c, t, *space]``; the first is the truth.
         corrupted: the same clip, for its keyframes.
-        title: above all.
-        fps: frames a second.
+        title: text at the top.
+        fps: frames per second.
     """
     shown = {name: value.detach().float().cpu() for name, value in versions.items()}
     film = medium.film(shown, corrupted.known[0].cpu(), corrupted.clip.select([0]).to("cpu"), title)
@@ -150,13 +150,13 @@ def play(
 
 
 def steered(show: Callable[..., tuple[Animation, str]], **controls: Widget) -> DOMWidget:
-    """Controls with a picture and its caption below, which follow them.
+    """Controls with a picture and a caption below that are updated with them.
 
-    ipywidgets' ``interact`` does the same through an ``Output`` widget. nbclient answers every change of one over the
-    socket on which it awaits the cell's end, and misses that end then: ``jupyter execute`` would hang.
+    ipywidgets' ``interact`` does the same through an ``Output`` widget. But nbclient answers every change of an
+    ``Output`` on the socket where it waits for the end of the cell, and misses the end: ``jupyter execute`` would hang.
 
     Args:
-        show: of the controls' values, by name; returns the picture and one line about it.
+        show: called with the controls' values by name; returns the picture and its caption.
         controls: by the name of the argument that they set.
     """
     picture, caption = Image(format="gif"), HTML()
@@ -168,7 +168,7 @@ def steered(show: Callable[..., tuple[Animation, str]], **controls: Widget) -> D
     def redraw(_: object) -> None:
         try:
             draw()
-        except Exception as error:  # of a callback nobody sees the stack trace
+        except Exception as error:  # the stack trace of a callback is not shown
             caption.value = html.escape(f"{type(error).__name__}: {error}")
 
     draw()

@@ -1,4 +1,4 @@
-"""What choosing between interpolations is worth, if somebody who knows the truth chooses at every latent position."""
+"""An upper bound for choosing between interpolations: an oracle that knows the truth chooses at every position."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,20 +20,20 @@ ORACLE = "the best at every position"
 
 
 class PatchOracle:
-    """The best of several interpolations at every position of every missing frame, against one of them.
+    """Compares the best of several interpolations, chosen at every position of every missing frame, with one of them.
 
-    An interpolator with hypotheses offers them all, numbered from 2. The figure is a bound for a refiner that chooses
-    between interpolations and does nothing else; a gate that mixes them can do better still.
+    All hypotheses of an interpolator take part, numbered from 2. The result is a bound for a refiner that only chooses
+    between interpolations; a gate that mixes them can be better.
 
     Args:
-        interpolators: by name. Learned ones without a checkpoint are left out and named; where the clips' decoder is
-            not at hand, those that work in pixels, too.
-        clips: that are judged.
+        interpolators: by name. Those that cannot run are left out and named: learned ones without a checkpoint, and
+            pixel-space ones if the clips have no decoder.
+        clips: the held-out clips.
         counts: K, evenly spaced keyframes.
         base: the interpolator that errors are relative to; None for the first.
 
     Raises:
-        BadValue: a base that is not among the interpolators or cannot take part, a count that leaves no frame missing.
+        BadValue: a base that is not among the interpolators or cannot run, or a count that leaves no frame missing.
     """
 
     def __init__(
@@ -55,8 +55,8 @@ class PatchOracle:
     def run(self, device: str) -> dict[str, Any]:
         """One row per K and interpolation, the oracle last.
 
-        ``ratio``: missing-frame MSE relative to the base's; ``pixels``: the same of decoded frames; ``chosen``: the
-        share of positions at which the oracle chooses it.
+        ``ratio``: missing-frame MSE relative to the base's; ``pixels``: the same on decoded frames; ``chosen``: the
+        share of positions at which the oracle chooses the interpolation.
         """
         clean, codec = self.clips.read()
         clean, codec = clean.to(device), codec.to(device)
@@ -100,7 +100,7 @@ def judge(
     count: int,
     codec: Codec,
 ) -> list[dict[str, Any]]:
-    """The rows of one number of keyframes."""
+    """The rows for one number of keyframes."""
     known = torch.zeros(clean.shape[0], clean.shape[2], dtype=torch.bool, device=clean.device)
     known[:, evenly_spaced(clean.shape[2], count)] = True
     latents, pixels, shares, names = [], [], [], []
@@ -134,7 +134,7 @@ def judge(
 def candidates(
     interpolators: Mapping[str, Interpolator], values: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]
 ) -> dict[str, Float[Tensor, "b c t h w"]]:
-    """What every interpolator offers: its interpolation, and its further hypotheses by their numbers."""
+    """The candidates: every interpolator's interpolation, and its further hypotheses by number."""
     offers = {}
     for name, interpolator in interpolators.items():
         filled = interpolator(values, known)
@@ -147,7 +147,7 @@ def candidates(
 def choose(
     offered: Float[Tensor, "b k c t h w"], truth: Float[Tensor, "b c t h w"]
 ) -> tuple[Float[Tensor, "b c t h w"], Int[Tensor, "b t h w"]]:
-    """At every position the offer of least squared error over the channels, the first of equals, and its number."""
+    """At every position the candidate with the least squared error over channels (the first on ties), and its index."""
     best = (offered - truth.unsqueeze(1)).square().mean(2).argmin(1)
     return offered.take_along_dim(best[:, None, None], 1).squeeze(1), best
 
@@ -155,5 +155,5 @@ def choose(
 def mse(
     video: Float[Tensor, "b c t h w"], truth: Float[Tensor, "b c t h w"], missing: Bool[Tensor, "b t"]
 ) -> Float[Tensor, " b"]:
-    """Of the missing frames of every clip."""
+    """The mean squared error over the missing frames of every clip."""
     return masked_mean((video - truth).square().mean((1, 3, 4)), missing)

@@ -1,4 +1,4 @@
-"""Frame interpolation by others, judged beside our interpolators on the same keyframes. They work in pixels."""
+"""Frame interpolation methods of others, for comparison on the same keyframes. They work in pixels."""
 
 import subprocess
 from collections import defaultdict
@@ -24,7 +24,7 @@ Gap = tuple[int, int, int]
 
 
 def gaps(near: Neighbours) -> dict[int, list[Gap]]:
-    """The gaps with missing frames, by the number of frames from one keyframe to the next."""
+    """The gaps with missing frames, by the distance between their keyframes."""
     found: dict[int, list[Gap]] = defaultdict(list)
     for row, known in enumerate(near.known.cpu()):
         frames = known.nonzero().flatten().tolist()
@@ -41,7 +41,7 @@ class Peer(Interpolator):
 
     @property
     def absent(self) -> str | None:
-        """Why it cannot be measured here; None where it can."""
+        """Why it cannot run here; None if it can."""
         return None
 
     def between(self, pairs: Float[Tensor, "n 2 3 H W"], gap: int) -> Float[Tensor, "n _m 3 H W"]:
@@ -50,7 +50,7 @@ class Peer(Interpolator):
 
     def fill(self, values: Float[Tensor, "b 3 t H W"], near: Neighbours) -> Interpolation:
         held = near.left.view(*near.left.shape[:1], 1, -1, 1, 1).expand_as(values)
-        filled = values.gather(2, held).clone()  # outside the outermost keyframes the nearest one
+        filled = values.gather(2, held).clone()  # outside the outermost keyframes, the nearest keyframe is held
         for gap, found in gaps(near).items():
             pairs = torch.stack([values[row, :, [left, right]].transpose(0, 1) for row, left, right in found])
             for (row, left, right), made in zip(found, self.between(pairs, gap), strict=True):
@@ -60,15 +60,15 @@ class Peer(Interpolator):
 
 @final
 class Minterpolate(Peer):
-    """ffmpeg's filter ``minterpolate``: overlapped blocks, motion in both directions, 8 bits a colour.
+    """ffmpeg's filter ``minterpolate``: overlapped blocks, bidirectional motion, 8 bits per colour.
 
     Args:
-        estimation: how ffmpeg searches motion, its ``me_mode``.
+        estimation: ffmpeg's ``me_mode``, the kind of motion search.
         block: side of its blocks in pixels, 4 to 16.
-        radius: of its search, in pixels.
+        radius: search radius in pixels.
 
     Raises:
-        BadValue: a value that ffmpeg would not take.
+        BadValue: a value that ffmpeg does not accept.
     """
 
     def __init__(self, estimation: Literal["bidir", "bilat"] = "bidir", block: int = 8, radius: int = 16):
@@ -85,7 +85,7 @@ class Minterpolate(Peer):
         return None if find_spec("imageio_ffmpeg") else "not measured: imageio-ffmpeg is not installed"
 
     def between(self, pairs: Float[Tensor, "n 2 3 H W"], gap: int) -> Float[Tensor, "n _m 3 H W"]:
-        """Each pair stands three times in a row, a b a b a b, so that what ffmpeg sees around it is the pair itself."""
+        """Sends each pair three times, a b a b a b, so that ffmpeg's neighbouring frames come from the same pair."""
         n, _, _, height, width = pairs.shape
         frames = (pairs.repeat(1, 3, 1, 1, 1).flatten(0, 1).clamp(0, 1) * 255).round().byte().cpu()
         sent = frames.permute(0, 2, 3, 1).contiguous().numpy().tobytes()
@@ -95,7 +95,7 @@ class Minterpolate(Peer):
         return chosen.permute(0, 1, 4, 2, 3).float() / 255
 
     def ffmpeg(self, frames: bytes, gap: int, height: int, width: int) -> bytes:
-        """``gap`` frames for every one that is sent; raises :class:`MissingExtra` where there is no ffmpeg."""
+        """Returns ``gap`` frames for every input frame; raises :class:`MissingExtra` if there is no ffmpeg."""
         if self.absent:
             raise MissingExtra("peer=minterpolate", "imageio-ffmpeg", "metrics")
         from imageio_ffmpeg import get_ffmpeg_exe
@@ -110,12 +110,12 @@ class Minterpolate(Peer):
 
 @final
 class TwoFrameNetwork(Peer):
-    """A learned interpolator that others have trained, as RIFE (Huang et al. 2022); no package has its weights.
+    """A pretrained interpolation network such as RIFE (Huang et al. 2022); its weights are not in any package.
 
     Args:
         folder: holds ``flownet.pt``, TorchScript of ``f(first, last, time) -> frame`` with frames ``[n, 3, H, W]`` in
-            0..1 and ``time`` ``[n, 1, 1, 1]`` in 0..1. None: it is not measured.
-        multiple: of which its sides have to be; frames are padded with their borders.
+            0..1 and ``time`` ``[n, 1, 1, 1]`` in 0..1. None: it is left out.
+        multiple: heights and widths must be multiples of it; frames are padded by replicating borders.
 
     Raises:
         BadValue: no such file in the folder.

@@ -1,4 +1,4 @@
-"""What of an evaluation there is to look at: plots, and the worst, median and best clips."""
+"""Pictures of an evaluation: plots, and the worst, median and best clips."""
 
 import json
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ from interp_refiner.evaluation.run import Run
 
 
 def write_outputs(evaluation: Evaluation, folder: Path, clips: Sequence[str] = ()) -> None:
-    """Writes ``evaluation.json``, the plots, ``evaluation.md`` that shows them, and ``table.md`` for the log book.
+    """Writes ``evaluation.json``, the plots, ``evaluation.md`` with the plots, and ``table.md`` for the log book.
 
     Args:
-        evaluation: the figures.
-        folder: where they are written.
-        clips: file names of pictures that are there already.
+        evaluation: the results.
+        folder: the output folder.
+        clips: file names of pictures that it already contains.
     """
     evaluation.save(folder / FILE)
     drawn = {f"{name}.png": figure for name, plot in PLOTS.items() if (figure := plot(evaluation)) is not None}
@@ -41,10 +41,9 @@ def examples(ranking: list[ClipError]) -> dict[str, ClipError]:
 
 @torch.no_grad()
 def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder: Path, fps: float) -> list[str]:
-    """Makes the chosen clips once more and writes each side by side as mp4, and all as contact sheets.
+    """Makes the chosen clips again; writes each as a side-by-side mp4, and all as contact sheets.
 
-    ``clips.json`` holds, for each of them, the error ratio and the contract of every keyframe. Returns the names of the
-    pictures.
+    ``clips.json`` holds the error ratio and the keyframe contract of each clip. Returns the names of the pictures.
     """
     report, sheets = {}, {}
     for _, level, batch in by_level(run, {error.key for error in chosen.values()}):
@@ -53,7 +52,7 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
         samples = methods.samples(batch)
         made = methods.estimates(batch, samples)
         clips = {"truth": batch.clean, **{name: made[name] for name in sorted(made, key=methods.is_estimate)}}
-        for name, error in chosen.items():  # of two clips, one is both the median and the worst
+        for name, error in chosen.items():  # with two clips, one is both the median and the worst
             if error.key not in batch.clip.keys:
                 continue
             row = batch.clip.keys.index(error.key)
@@ -67,7 +66,7 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
             film = side_by_side(rows, list(versions), keyframes, run.medium.titled(title))
             write_mp4(folder / f"{name}.mp4", film, fps)
             one = [x[row : row + 1] for x in (clips[methods.shown], batch.values, batch.known)]
-            beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # of <name>.mp4, for who cuts it up
+            beside = {"videos": list(clips), "frame_size": list(rows[0].shape[2:])}  # layout of <name>.mp4
             report[name] = {**asdict(error), **beside, "keyframes": keyframe_report(*one).records()[0]}
     stacked([sheets[name] for name in chosen]).save(folder / "clips.png")
     (folder / "clips.json").write_text(json.dumps({name: report[name] for name in chosen}, indent=1) + "\n")
@@ -75,5 +74,5 @@ def write_clips(run: Run, methods: Methods, chosen: dict[str, ClipError], folder
 
 
 def short(ratio: float) -> str:
-    """``0.552``, and ``over 100`` where the baseline is all but exact."""
+    """``0.552``; ``over 100`` if the baseline is almost exact."""
     return f"{ratio:.3g}" if ratio <= 100 else "over 100"

@@ -1,4 +1,4 @@
-"""An evaluation as pictures."""
+"""Plots of an evaluation."""
 
 from collections.abc import Sequence
 from itertools import cycle, pairwise
@@ -11,18 +11,19 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 from interp_refiner.core import Interval
 from interp_refiner.evaluation.records import Column, Evaluation
 
-# Okabe and Ito, then two of Tol: safe for colour blindness
+# colours of Okabe and Ito, and two of Tol: safe for colour blindness
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#882255")
 INK, FAINT = "#333333", "#999999"
 REAL = (0.85, 1.15)  # ratios to the truth that count as real
-FAR = 2.0  # ratios beyond are not worth room
+FAR = 2.0  # larger ratios are shown only as numbers
 AT_RIGHT: dict[str, Any] = {"ha": "right", "va": "center"}
 
 
 def by_gap(evaluation: Evaluation) -> Figure | None:
-    """Every measure that is known by gap, relative to the baseline, one panel each, with intervals.
+    """Every measure by gap, relative to the baseline, one panel each, with intervals.
 
-    Of ratios, controls that are worse than twice the baseline at every gap are left out, for the others to be legible.
+    Panels of ratios leave out controls that are more than twice as bad as the baseline at every gap, so that the others
+    stay legible.
     """
     base, gaps = evaluation.baseline, [gap for gap in evaluation.gaps if gap > 1]
     columns = [c for c in evaluation.columns if c.against == base and c.measure.neutral is not None]
@@ -69,7 +70,7 @@ def _against_gap(
 
 
 def perception_distortion(evaluation: Evaluation) -> Figure | None:
-    """The leading measures of realism against those of error, all relative to the baseline; one panel per level.
+    """The main measures of realism against those of error, all relative to the baseline; one panel per level.
 
     Down and left is better.
     """
@@ -94,7 +95,7 @@ def perception_distortion(evaluation: Evaluation) -> Figure | None:
         axes.margins(0.1)
         for floor in {r.method for r in evaluation.records} - {*evaluation.methods}:
             found = evaluation.figure(second, floor, level=level)
-            if found is not None and found.value <= axes.get_ylim()[1]:  # of few clips it says nothing
+            if found is not None and found.value <= axes.get_ylim()[1]:  # meaningless for few clips
                 axes.axhline(found.value, color=FAINT, linewidth=1, linestyle=":", label=floor)
         plain(axes, first.heading, second.heading if axes is panels[0] else "", titled(evaluation, level))
     legend_below(canvas, panels)
@@ -106,9 +107,9 @@ def _has(evaluation: Evaluation, column: Column, level: int) -> bool:
 
 
 def ratios_to_truth(evaluation: Evaluation) -> Figure | None:
-    """The measures of which 1 is best, method by method, one panel per level; between .85 and 1.15 counts as real.
+    """The measures whose best value is 1, by method, one panel per level; .85 to 1.15 counts as real.
 
-    A ratio beyond 2 stands as a number at the right edge.
+    A ratio above 2 is written as a number at the right edge.
     """
     columns = [c for c in evaluation.columns if c.measure.better == "one" and c.measure.neutral == 1.0]
     levels = [s for s in evaluation.levels if any(_has(evaluation, c, s) for c in columns)]
@@ -138,7 +139,7 @@ def ratios_to_truth(evaluation: Evaluation) -> Figure | None:
 
 
 def titled(evaluation: Evaluation, level: int | None = None) -> str:
-    """A level, and how many clips its figures are from."""
+    """A title with the level and the number of clips."""
     clips = max((r.clips or 0 for r in evaluation.records if level in (None, r.level)), default=0)
     return ", ".join([f"level {level}"] * (level is not None) + [f"{clips} clips"] * (clips > 0))
 
@@ -147,7 +148,7 @@ PLOTS = {"by_gap": by_gap, "perception_distortion": perception_distortion, "rati
 
 
 def plain(axes: Axes, x: str, y: str, title: str = "") -> None:
-    """Labels, and numbers on the axes without an offset or a common factor."""
+    """Sets labels, and formats the axes' numbers without an offset or a common factor."""
     axes.set(xlabel=x, ylabel=y, title=title)
     for axis in (axes.xaxis, axes.yaxis):
         if isinstance(formatter := axis.get_major_formatter(), ScalarFormatter):
@@ -156,7 +157,7 @@ def plain(axes: Axes, x: str, y: str, title: str = "") -> None:
 
 
 def canvas_of(panels: int, width: float, height: float = 4.0) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels beside each other, each ``width`` x ``height`` inches."""
+    """A figure with ``panels`` panels side by side, each ``width`` x ``height`` inches."""
     canvas = Figure(figsize=(width * max(panels, 1), height), layout="constrained")
     axes = list(canvas.subplots(1, max(panels, 1), squeeze=False)[0])
     for one in axes:
@@ -165,15 +166,15 @@ def canvas_of(panels: int, width: float, height: float = 4.0) -> tuple[Figure, l
 
 
 def legend_below(canvas: Figure, panels: Sequence[Axes]) -> None:
-    """One legend for all panels, which are of the same methods; as much as any of them shows."""
+    """One legend below for all panels, which show the same methods."""
     shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     longest = max(map(len, shown), default=1)
-    columns = max(1, min(len(shown), 5, int(canvas.get_figwidth() / (0.7 + 0.085 * longest))))  # inches a letter takes
+    columns = max(1, min(len(shown), 5, int(canvas.get_figwidth() / (0.7 + 0.085 * longest))))  # inches per letter
     canvas.legend(shown.values(), shown.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
 def reach(found: Interval) -> list[list[float]]:
-    """Lengths of an error bar to the left and to the right (or down and up)."""
+    """The lengths of an error bar to both sides."""
     return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
 
 
@@ -186,7 +187,7 @@ def reference(axes: Axes, axis: str, value: float, label: str = "") -> None:
 
 
 def styles(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
-    """Line and marker of every method but the baseline: estimates solid, interpolations dashed, controls grey."""
+    """Line and marker of every method except the baseline: estimates solid, interpolations dashed, controls grey."""
     styles: dict[str, dict[str, Any]] = {}
     lines = {"estimate": "-", "baseline": "--", "control": ":"}
     colours, markers = cycle(COLOURS), cycle("^vsDPX")

@@ -1,4 +1,4 @@
-"""How much of an embedded world's motion several keyframes tell, before any video is rendered."""
+"""Measures how well a few keyframe positions predict an embedded world's motion, without rendering video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from interp_refiner.forward.interpolator import Linear
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 CHUNK = 1000  # scenes drawn at a time
-TURN = 1e-2  # radians beyond a world's smooth curves: an abrupt turn
+TURN = 1e-2  # radians; a turn larger than a world's smooth curve plus this is abrupt
 WIDTH = 256  # of the network's hidden layers
 LEARNING_RATE = 2e-3  # at the start; falls to 0 along a cosine
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Where m objects go.
+    """The paths of m objects.
 
     Attributes:
-        position: from the frame's centre, in units of half its shorter side.
+        position: relative to the frame's centre, in units of half its shorter side.
         radius: in the first frame, in the same units.
-        in_view: frames in which an object's centre is in the frame.
+        in_view: whether an object's centre is inside the frame, for every frame.
     """
 
     position: Float[Tensor, "m t 2"]
@@ -40,7 +40,7 @@ class Paths:
 
     @classmethod
     def of(cls, scene: Scene) -> "Paths":
-        """Of all objects that a scene could have; they all follow the same law."""
+        """The paths of all possible objects of a scene; all have the same distribution."""
         unit = min(scene.height, scene.width) / 2
         middle = torch.tensor([scene.width - 1, scene.height - 1]) / 2
         position, radius = (scene.centre - middle) / unit, scene.radius[..., 0] / unit
@@ -48,11 +48,11 @@ class Paths:
 
     @classmethod
     def cat(cls, parts: Sequence["Paths"]) -> "Paths":
-        """All of them in a row."""
+        """The concatenation of several sets of paths."""
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in ("position", "radius", "in_view")))
 
     def augmented(self, number: int, generator: torch.Generator) -> "Paths":
-        """``number`` of them at random, mirrored and reversed in time at random."""
+        """``number`` random paths, randomly mirrored and reversed in time."""
         row = torch.randint(len(self.radius), (number,), generator=generator)
         mirror = torch.randint(2, (number, 1, 2), generator=generator) * 2 - 1
         backward = torch.randint(2, (number, 1), generator=generator).bool()
@@ -62,19 +62,19 @@ class Paths:
 
 
 class PositionOracle:
-    """A network that sees the K keyframe positions of one object, and nothing else, against straight lines.
+    """Compares straight lines with a network that sees only the K keyframe positions of one object.
 
-    Its squared error relative to theirs is about what perfect perception could reach: near 1 where motion between
-    keyframes is a matter of chance, 0 where keyframes tell all of it. Missing frames in which the object's centre is
-    in the frame are judged. The table also says how many gaps are free of abrupt turns, of any object of a clip.
+    The network's squared error relative to that of straight lines is about the best that perfect perception could
+    reach: near 1 if motion between keyframes is random, 0 if keyframes determine it. Only missing frames in which the
+    object's centre is inside the frame count. The table also shows the share of gaps in which no object turns abruptly.
 
     Args:
-        world: whose paths.
-        counts: K, evenly spaced keyframes; a network of its own is trained for each.
+        world: the world that draws the paths.
+        counts: K, evenly spaced keyframes; a separate network is trained for each.
         size: frames, height and width of a clip.
-        scenes: to train on, three paths each; a tenth as many are held out.
-        steps: of training.
-        batch_size: paths a step.
+        scenes: number of training scenes, three paths each; a tenth as many are held out.
+        steps: number of training steps.
+        batch_size: paths per step.
         seed: of paths and network.
 
     Raises:
@@ -101,7 +101,7 @@ class PositionOracle:
         self.scenes, self.steps, self.batch_size, self.seed = scenes, steps, batch_size, seed
 
     def run(self, device: str) -> dict[str, Any]:
-        """One row per K; everything is done on the CPU, whatever the device."""
+        """One row per K; always runs on the CPU, for any ``device``."""
         train = Paths.cat([Paths.of(scene) for scene in self.draw("train", self.scenes)])
         scenes = list(self.draw("val", self.scenes // 10))
         held_out = Paths.cat([Paths.of(scene) for scene in scenes])
@@ -127,7 +127,7 @@ class PositionOracle:
         return [self.world.draw(Draws(self.seed, stream, chunk), *self.size) for chunk in chunks]
 
     def fit(self, train: Paths, keyframes: Sequence[int]) -> nn.Module:
-        """A network trained on the squared error of judged frames."""
+        """A network trained on the squared error of the frames that count."""
         torch.manual_seed(self.seed)
         network = DeviationNetwork(keyframes, self.size[0])
         generator = torch.Generator().manual_seed(self.seed)
@@ -166,7 +166,7 @@ class PositionOracle:
 
 
 class DeviationNetwork(nn.Module):
-    """Positions in all frames: straight lines, and what an MLP makes of the keyframes' positions; 0 at the start."""
+    """Positions in all frames: straight lines plus an MLP of the keyframes' positions, whose output starts at 0."""
 
     def __init__(self, keyframes: Sequence[int], num_frames: int):
         super().__init__()
@@ -184,7 +184,7 @@ class DeviationNetwork(nn.Module):
 
 
 def straight_lines(paths: Paths, keyframes: Sequence[int]) -> Float[Tensor, "m t 2"]:
-    """Positions from one keyframe to the next at constant velocity."""
+    """Positions with constant velocity from one keyframe to the next."""
     values = paths.position.transpose(1, 2)
     known = torch.zeros(values.shape[0], values.shape[2], dtype=torch.bool)
     known[:, list(keyframes)] = True
@@ -192,7 +192,7 @@ def straight_lines(paths: Paths, keyframes: Sequence[int]) -> Float[Tensor, "m t
 
 
 def squared_error(position: Float[Tensor, "m t 2"], paths: Paths) -> Float[Tensor, " m"]:
-    """Summed over the frames of every path in which its object is in view."""
+    """The squared error of every path, summed over the frames in which its object is in view."""
     return ((position - paths.position).square().sum(-1) * paths.in_view).sum(-1)
 
 

@@ -1,4 +1,4 @@
-"""What an evaluation found: tidy records, which tables, plots, pages and cards are queries on."""
+"""The results of an evaluation as tidy records; tables, plots, pages and cards are queries on them."""
 
 import json
 import math
@@ -22,8 +22,8 @@ class Column:
     """A measure, of one method or of two.
 
     Attributes:
-        measure: what is measured.
-        against: the method that the others are compared with; None for a figure of one method.
+        measure: the measure.
+        against: the method that others are compared with; None for a value of one method.
     """
 
     measure: Measure
@@ -31,31 +31,32 @@ class Column:
 
     @property
     def key(self) -> tuple[str, str | None]:
-        """What tells columns apart, whatever version wrote their headings."""
+        """The column's identity, independent of the heading, which may differ between versions."""
         return self.measure.name, self.against
 
     @property
     def told(self) -> bool:
-        """Whether a table writes its interval: of comparisons and of ratios, not of plain figures in units."""
+        """Whether tables show its interval: for comparisons and ratios, not for plain values with units."""
         return self.measure.neutral is not None or self.against is not None
 
     @property
     def heading(self) -> str:
-        """For people."""
+        """The displayed heading."""
         return self.measure.heading.format(against=self.against)
 
 
 @dataclass
 class Evaluation:
-    """Figures of several methods on the same held-out clips.
+    """Results of several methods on the same held-out clips.
 
     Attributes:
-        about: what was evaluated and how, shown as it is: checkpoint, data, clips, sampler, seed, commit, command.
-        methods: name and role of every method, in the order to be shown: ``estimate`` for what the refiner made,
-            ``baseline`` for interpolations, ``control`` for clips of known quality.
-        baseline: the method that ratios are relative to, where one has to be chosen.
-        measures: of the records, in the order to be shown.
-        records: the figures; ``pandas.DataFrame(evaluation.records)`` is a tidy table.
+        about: description of the evaluation, displayed unchanged: checkpoint, data, clips, sampler, seed, commit,
+            command.
+        methods: name and role of every method, in display order: ``estimate`` for the refiner's clips, ``baseline`` for
+            interpolations, ``control`` for clips of known quality.
+        baseline: the default method that ratios are relative to.
+        measures: measures of the records, in display order.
+        records: the values; ``pandas.DataFrame(evaluation.records)`` is a tidy table.
     """
 
     about: dict[str, Any]
@@ -69,51 +70,51 @@ class Evaluation:
         return {(r.measure, r.method, r.against, r.level, r.gap, r.offset): r for r in self.records}
 
     def record(self, name: str, method: str, against: str | None = None, **at: int) -> Record | None:
-        """The record with exactly these keys among ``level``, ``gap`` and ``offset``; None where there is none."""
+        """The record with exactly these keys among ``level``, ``gap`` and ``offset``; None if there is none."""
         place = (at.get("level"), at.get("gap"), at.get("offset"))
         return self._index.get((name, method, against, *place))
 
     def figure(self, column: Column, method: str, **at: int) -> Interval | None:
-        """What a method has in a column."""
+        """The value of a method in a column."""
         found = self.record(column.measure.name, method, column.against, **at)
         return None if found is None else Interval(found.value, found.low, found.high)
 
     @property
     def scored(self) -> str:
-        """``4 of 64 clips``, where only a part of the clips was decoded; else empty."""
+        """``4 of 64 clips`` if only some of the clips were decoded; else empty."""
         decoded, clips = self.about.get("clips decoded"), self.about.get("clips")
         return f"{decoded} of {clips} clips" if decoded not in (None, clips) else ""
 
     @property
     def levels(self) -> list[int]:
-        """The levels with any figure, ascending."""
+        """The levels that have records, ascending."""
         return sorted({r.level for r in self.records if r.level is not None})
 
     @property
     def gaps(self) -> list[int]:
-        """The gaps with figures over all levels, ascending; 0 stands for frames outside the outermost keyframes."""
+        """The gaps that have records over all levels, ascending; 0 means frames outside the outermost keyframes."""
         return sorted({r.gap for r in self.records if r.gap is not None and r.level is None and r.offset is None})
 
     @property
     def baselines(self) -> list[str]:
-        """What the others are compared with: :attr:`baseline`, then the run's own interpolation if it is another."""
+        """The methods that others are compared with: :attr:`baseline`, and the run's own interpolation if different."""
         return sorted(self.named("baseline"), key=lambda method: method != self.baseline)
 
     @cached_property
     def columns(self) -> list[Column]:
-        """Every measure with a figure, beside each method that it is compared with; :attr:`baselines` first."""
+        """Every measure that has records, with each method that it is compared with; :attr:`baselines` first."""
         found = dict.fromkeys((r.measure, r.against) for r in self.records)
         order = dict.fromkeys([None, *self.baselines, *(against for _, against in found)])
         return [Column(m, against) for m in self.measures for against in order if (m.name, against) in found]
 
     def brief(self, base: str | None = None) -> list[Column]:
-        """The columns to show where room is short, comparisons with ``base`` (None: :attr:`baseline`) and estimates."""
+        """The columns for short tables, compared with ``base`` (None: :attr:`baseline`) and with estimates."""
         wanted = (None, base or self.baseline, *self.named("estimate"))
         return [column for column in self.columns if column.measure.brief and column.against in wanted]
 
     @property
     def sections(self) -> list[str]:
-        """What the columns belong to, in order."""
+        """The sections of the columns, in order."""
         return list(dict.fromkeys(column.measure.section for column in self.columns))
 
     def named(self, *roles: Role) -> list[str]:
@@ -121,7 +122,7 @@ class Evaluation:
         return [name for name, role in self.methods.items() if role in roles]
 
     def save(self, path: Path) -> None:
-        """Writes a file, one line a record; what is not a finite number becomes null."""
+        """Writes a JSON file with one line per record; numbers that are not finite become null."""
         head = {"about": self.about, "methods": self.methods, "baseline": self.baseline, "columns": Record._fields}
         head["measures"] = [changed(measure) for measure in self.measures]
         lines = ",\n".join(json.dumps(finite(rounded(record))) for record in self.records)
@@ -130,7 +131,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
-        """What :meth:`save` wrote; raises :class:`ValueError` for a file of an older version."""
+        """Reads a file of :meth:`save`; raises :class:`ValueError` for a file of an older version."""
         found = json.loads(path.read_text())
         if "columns" not in found:
             raise ValueError(f"{path}: an older version wrote it; evaluate again")
@@ -142,11 +143,11 @@ class Evaluation:
 
 
 def of_validation(metrics: Mapping[str, float | None], base: str) -> Evaluation:
-    """The figures of a run's last validation, ``val/level_<s>/<figure>``, which have no intervals.
+    """The results of a run's last validation, ``val/level_<s>/<figure>``, without intervals.
 
     Args:
         metrics: by name.
-        base: the run's own interpolation, which they are relative to.
+        base: name of the run's own interpolation, which ratios are relative to.
     """
     error, ratio, better, _ = SquaredError.measures[0].family
     names = {"refined_mse": (error, None), "ratio": (ratio, base), "improved_share": (better, base)}
@@ -160,10 +161,10 @@ def of_validation(metrics: Mapping[str, float | None], base: str) -> Evaluation:
 
 
 def evaluations_of(run: Path) -> list[Path]:
-    """The ``evaluation.json`` files about a run folder, the newest last.
+    """The ``evaluation.json`` files of a run, the newest last.
 
-    They lie in the run folder itself, at most two folders deep, or in the ``evaluate`` folder beside the ``train``
-    folder that it lies in (``logs/evaluate/runs/...``), where they name one of its checkpoints.
+    They are in the run folder, at most two folders deep, or in the folder ``evaluate`` beside the folder ``train``
+    (``logs/evaluate/runs/...``) if they name a checkpoint of the run.
     """
     run = run.resolve()
     inside = [path for depth in ("", "*/", "*/*/") for path in run.glob(depth + FILE)]
@@ -173,7 +174,7 @@ def evaluations_of(run: Path) -> list[Path]:
 
 
 def newest_evaluation(run: Path) -> tuple[Evaluation, Path] | None:
-    """The newest evaluation about a run folder that can be read, and its file."""
+    """The newest readable evaluation of a run, and its file."""
     for path in reversed(evaluations_of(run)):
         try:
             return Evaluation.load(path), path
@@ -183,7 +184,7 @@ def newest_evaluation(run: Path) -> tuple[Evaluation, Path] | None:
 
 
 def _is_about(path: Path, run: Path) -> bool:
-    """Whether an evaluation names a checkpoint of this run; a file that is being written names none."""
+    """Whether an evaluation names a checkpoint of this run; False for an unfinished file."""
     try:
         checkpoint = json.loads(path.read_text())["about"]["checkpoint"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -201,12 +202,12 @@ def finite(value: Any) -> Any:
 
 
 def number(value: float | None) -> float:
-    """A number of a file: NaN for null."""
+    """A number from a file; null becomes NaN."""
     return math.nan if value is None else value
 
 
 def rounded(record: Record) -> Record:
-    """With as many digits as float32 has."""
+    """The record rounded to the precision of float32."""
     value, low, high = (float(f"{x:.{DIGITS}g}") for x in (record.value, record.low, record.high))
     return record._replace(value=value, low=low, high=high)
 

@@ -1,4 +1,4 @@
-"""How many of the keyframes that an evaluation shows are proposals."""
+"""Counts the keyframes that are proposals in an evaluation."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from interp_refiner.core import Corrupted
 
 
 class ReplacedKeyframes:
-    """Counts keyframes that are not given, and those that were replaced by their proposals, level by level."""
+    """Counts, by level, keyframes that are not given, and those that were replaced by proposals."""
 
     def __init__(self) -> None:
         self.shown: Counter[int] = Counter()
@@ -18,11 +18,11 @@ class ReplacedKeyframes:
         self.replaced[level] += int(corrupted.replaced.sum())
 
     def shares(self) -> dict[int, float]:
-        """The replaced share by level, of levels with keyframes that are not given."""
+        """The replaced share by level; levels where all keyframes are given are left out."""
         return {level: self.replaced[level] / count for level, count in sorted(self.shown.items()) if count}
 
     def __str__(self) -> str:
-        """``"100% of the keyframes"``, or level by level where the shares differ."""
+        """``"100% of the keyframes"``, or the share by level if the shares differ."""
         shares = {level: f"{share:.1%}".replace(".0%", "%") for level, share in self.shares().items()}
         if len(set(shares.values())) <= 1:
             return f"{next(iter(shares.values()), 'none')} of the keyframes"

@@ -1,4 +1,4 @@
-"""An evaluation as Markdown tables."""
+"""Writes an evaluation as Markdown tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,16 +10,17 @@ from interp_refiner.evaluation.records import Column, Evaluation
 def markdown_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[bool] | None = None
 ) -> str:
-    """A table in which columns of numbers are right-aligned; unless it is told, all but the first are."""
+    """A Markdown table; columns of ``numbers`` (by default all but the first) are right-aligned."""
     right = numbers or [False, *[True] * (len(headings) - 1)]
     lines = [headings, ["---:" if aligned else "---" for aligned in right], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def level_table(evaluation: Evaluation, level: int, columns: Sequence[Column]) -> str:
-    """Every method with a figure at a level, by column; empty without any figure.
+    """The table of all methods with values at a level; empty without values.
 
-    Figures of a part of the clips have their intervals: of few clips a difference may have the wrong sign.
+    Values that are measured on a part of the clips are shown with intervals, because with few clips a difference may
+    have the wrong sign.
     """
     here = [r for r in evaluation.records if r.level == level and r.gap is None]
     figures = {(r.measure, r.against, r.method): Interval(r.value, r.low, r.high) for r in here}
@@ -38,7 +39,7 @@ def level_table(evaluation: Evaluation, level: int, columns: Sequence[Column]) -
 
 
 def counted(counts: Mapping[str, int]) -> str:
-    """How many clips the figures of a table are from; column by column where that differs."""
+    """The number of clips behind a table's values, by column if it differs."""
     numbers = sorted(set(counts.values()) - {0})
     if len(numbers) == 1:
         return f"\n{numbers[0]} clips.\n"
@@ -61,10 +62,10 @@ def gap_table(evaluation: Evaluation, column: Column) -> str:
 
 
 def markdown_report(evaluation: Evaluation, plots: Sequence[str] = ()) -> str:
-    """The whole evaluation: what was measured, one table per level and section, then gaps and notes.
+    """The whole evaluation: its description, one table per level and section, then gaps and notes.
 
     Args:
-        evaluation: the figures; tables without any are left out.
+        evaluation: the results; empty tables are left out.
         plots: file names of pictures to show at the end.
     """
     about = markdown_table(["", ""], [[name, _inline(value)] for name, value in evaluation.about.items()])
@@ -81,13 +82,13 @@ def markdown_report(evaluation: Evaluation, plots: Sequence[str] = ()) -> str:
 
 
 def brief_report(evaluation: Evaluation) -> str:
-    """The columns that matter most, level by level."""
+    """The most important columns, by level."""
     tables = {level: level_table(evaluation, level, evaluation.brief()) for level in evaluation.levels}
     return "\n".join(f"Level {level}:\n\n{table}" for level, table in tables.items())
 
 
 def notes(columns: Sequence[Column]) -> str:
-    """What a reader of these columns has to know, as a list."""
+    """Notes that explain these columns, as a list."""
     return "".join(f"- {note}.\n" for note in dict.fromkeys(c.measure.note for c in columns) if note)
 
 

@@ -1,4 +1,4 @@
-"""A trained model with everything it was trained with."""
+"""A trained model together with its config, data and codec."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,16 +19,16 @@ from interp_refiner.training import KeyframeGenerator, Refiner
 
 @dataclass
 class Run:
-    """A trained model, or one that is about to be trained, with everything that belongs to it.
+    """A model (trained or about to be trained) with everything that belongs to it.
 
     Attributes:
-        config: resolved; of an exported folder what ``model_index.json`` says.
-        module: what is trained, or was.
-        codec: between its latents and pixels.
+        config: resolved; for an exported folder, from ``model_index.json``.
+        module: the LightningModule.
+        codec: converts between its latents and pixels.
         spec: of its clips.
         loader: the data module; None for an exported folder, see :attr:`data`.
-        folder: where the run or the export lies; None for fresh weights, as ``checkpoint``.
-        checkpoint: the file that the weights came from, or the exported folder.
+        folder: the run folder or exported folder; None for new weights.
+        checkpoint: the file of the weights, or the exported folder; None for new weights.
     """
 
     config: DictConfig
@@ -44,7 +44,7 @@ class Run:
         """The data module: ``run.data.val_dataloader()`` gives held-out clips.
 
         Raises:
-            BadValue: of an exported folder, which has no data.
+            BadValue: an exported folder has no data.
         """
         if self.loader is None:
             raise BadValue("checkpoint", self.checkpoint, "a run folder: an exported folder has no data")
@@ -52,27 +52,27 @@ class Run:
 
     @property
     def medium(self) -> Medium:
-        """What its clips are to people; raises :class:`BadValue` where there are none to look at."""
+        """The medium of its clips; raises :class:`BadValue` if there is none."""
         if self.data.medium is None:
             raise BadValue("medium", None, "what the clips are: video | maze")
         return self.data.medium
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """What ``interp_refiner.evaluate`` last found out about it; None where it was not evaluated."""
+        """The newest result of ``interp_refiner.evaluate``; None if it was not evaluated."""
         found = newest_evaluation(self.folder) if self.folder is not None else None
         return None if found is None else found[0]
 
     @property
     def refiner(self) -> Refiner:
-        """The module, of a run that trained a refiner; raises :class:`BadValue` for any other."""
+        """The module, if the run trained a refiner; else raises :class:`BadValue`."""
         if not isinstance(self.module, Refiner):
             raise BadValue("checkpoint", self.checkpoint, f"a refiner's run, not {self._trained}")
         return self.module
 
     @property
     def generator(self) -> KeyframeGenerator:
-        """The module, of a run that trained a generator of keyframes; raises :class:`BadValue` for any other.
+        """The module, if the run trained a keyframe generator; else raises :class:`BadValue`.
 
         ``run.generator.source(sampler)`` makes keyframes.
         """
@@ -85,13 +85,13 @@ class Run:
         return f"one of {type(self.module).__name__}"
 
     def showing(self, clips: int | None, batch_size: int | None = None) -> "Run":
-        """The same run, validated on so many held-out clips; see :meth:`ShardedDataModule.validating`."""
+        """The same run with another number of validation clips; see :meth:`ShardedDataModule.validating`."""
         return replace(self, loader=self.data.validating(clips, batch_size))
 
     def in_batches(self, clips: int) -> "Run":
-        """The same run with at least so many clips, at all their levels, in every batch of validation.
+        """The same run with at least ``clips`` clips, at all their levels, in every validation batch.
 
-        None is left alone in the last one, where no keyframes could be shuffled among clips.
+        No batch has a single clip, because keyframes are shuffled among the clips of a batch.
 
         Raises:
             BadValue: fewer than 2 held-out clips.
@@ -110,7 +110,7 @@ class Run:
 
     @property
     def held_out_pairs(self) -> int:
-        """How many (clip, level) pairs validation takes."""
+        """The number of (clip, level) pairs in validation."""
         return sum(map(len, self.data.val_dataloader().batches))
 
     @property
@@ -120,13 +120,13 @@ class Run:
 
 
 def load_text_encoder(run: Run) -> TextEncoder:
-    """The encoder for prompts of this run's own kind: ``encoder.encode(["a cat"])`` is a ``Clip``'s ``text``.
+    """The run's prompt encoder: ``encoder.encode(["a cat"])`` gives a ``Clip``'s ``text``.
 
-    It is built when it is asked for, since training reads embeddings and Wan's umT5 is 11 GB. A run is told where the
-    weights are by ``load_run(path, overrides={"text": node})``.
+    It is built only on request, because training reads stored embeddings and Wan's umT5 is 11 GB. Set the folder of its
+    weights with ``load_run(path, overrides={"text": node})``.
 
     Raises:
-        BadValue: the data set has no prompts, its encoder needs a folder, or the embeddings would be of another kind.
+        BadValue: the data set has no prompts, its encoder needs a folder, or the encoder differs from the data set's.
     """
     if run.spec.text_shape is None:
         raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")
@@ -134,7 +134,7 @@ def load_text_encoder(run: Run) -> TextEncoder:
 
 
 def text_or_none(run: Run) -> TextEncoder | None:
-    """The encoder of the run's prompts; None without prompts, or where it needs weights and nobody chose it."""
+    """The encoder of the run's prompts; None without prompts, or if it needs weights and was not configured."""
     if run.spec.text_shape is None:
         return None
     try:

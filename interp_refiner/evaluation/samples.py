@@ -1,4 +1,4 @@
-"""Held-out clips as a refiner makes them, in files."""
+"""Writes refined held-out clips to files."""
 
 import json
 from pathlib import Path
@@ -20,10 +20,10 @@ def write_samples(run: Run, clips: int, level: int | None, folder: Path, fps: fl
     """Writes truth, interpolation and refinement of held-out clips: mp4, contact sheet, and ``samples.json``.
 
     Args:
-        run: on its device.
-        clips: how many.
-        level: of sparsity; None for the sparsest.
-        folder: where they are written.
+        run: the run, on its device.
+        clips: number of clips.
+        level: level of sparsity; None for the sparsest.
+        folder: the output folder.
         fps: of the videos.
     """
     chosen = tqdm(held_out(run, clips, level), total=clips, desc="clips")
@@ -37,7 +37,7 @@ def write_samples(run: Run, clips: int, level: int | None, folder: Path, fps: fl
 
 @torch.no_grad()
 def refine_one(run: Run, corrupted: Corrupted, folder: Path, fps: float) -> dict[str, object]:
-    """Refines one clip and writes its files; returns its line of the report."""
+    """Refines one clip and writes its files; returns its entry for the report."""
     key, level = corrupted.clip.keys[0], int(corrupted.level[0])
     refined = run.refiner.sample(corrupted)
     made = (v.float().cpu() for v in (corrupted.clean, corrupted.interpolation, refined))

@@ -1,4 +1,4 @@
-"""The values that ``interp_refiner.evaluate`` takes at the top of its config."""
+"""The top-level settings of ``interp_refiner.evaluate``."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,14 +14,14 @@ class EvaluateSettings(Settings):
     """Top-level values of ``conf/evaluate.yaml``.
 
     Attributes:
-        checkpoint: a run folder, a checkpoint file in one, or, with ``data``, an export or ``shipped``; or several.
-        overrides: values of the run's own config to replace.
+        checkpoint: a run folder, a checkpoint file in one, or (with ``data``) an export or ``shipped``; or several.
+        overrides: values that replace those of the run's own config.
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
-        clips: how many held-out clips; None for a quick look.
-        full: all held-out clips.
-        scores_clips: how many of them are measured beyond squared error, which may need decoding; None for all.
-        num_samples: samples a clip; with 2 or more of a stochastic sampler their energy score and spread are measured.
+        clips: number of held-out clips; None for a quick evaluation.
+        full: whether to use all held-out clips.
+        scores_clips: number of clips for measures other than squared error, which may need decoding; None for all.
+        num_samples: samples per clip; with 2 or more of a stochastic sampler, energy score and spread are measured.
         batch_size: clips at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
         fps: of the videos written.
@@ -41,10 +41,10 @@ class EvaluateSettings(Settings):
 
 
 def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
-    """What the config of a program that uses a run asks to differ from the run's own, for ``load_run``."""
+    """The overrides of a run's own config, for ``load_run``, from the config of a program that uses the run."""
     data = cfg.get("data")
     chosen = {
-        # its references are to this config: the run's own may be of another cache, or of a machine that is gone
+        # resolve references here: the run's own config may name a cache of another machine
         "data": data and OmegaConf.create(OmegaConf.to_container(data, resolve=True)),
         "sampler": cfg.get("sampler"),
         "codec": cfg.get("codec"),

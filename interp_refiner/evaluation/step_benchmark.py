@@ -1,4 +1,4 @@
-"""What a training step costs and where its time goes, measured on the training program's own path."""
+"""Measures the time of a training step and of its parts, with the real training program."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from lightning.pytorch.profilers import Profiler
 from interp_refiner.core import BadValue, Corrupted, Mark, forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.training import Refiner
 
-# What Lightning calls the actions of a step, in its profilers. An action may hold others.
+# Lightning's names for the actions of a step in its profilers. Actions can be nested.
 READING = ".train_dataloader_next"
 TO_DEVICE = ".batch_to_device"
 CORRUPTION = ".on_after_batch_transfer"
@@ -27,7 +27,7 @@ MakeTrainer = Callable[..., L.Trainer]
 
 @final
 class StepProfiler(Profiler):
-    """Lightning's actions by the device's own time: CUDA events on a GPU, which nothing waits for.
+    """Times Lightning's actions on the device, on a GPU by CUDA events and without a host sync.
 
     Args:
         device: of the run.
@@ -53,7 +53,7 @@ class StepProfiler(Profiler):
             self.steps[-1][1][action] = (self.begun.pop(action), Mark(self.device))
 
     def seconds(self, warmup: int) -> list[dict[str, float]]:
-        """Of each whole step after the first ``warmup``: the step and its parts, which do not overlap."""
+        """Seconds of every complete step after the first ``warmup``, and of its non-overlapping parts."""
         pairs = zip(self.steps[warmup:], self.steps[warmup + 1 :], strict=False)
         return [_parts(start, end, actions) for (start, actions), (end, _) in pairs]
 
@@ -70,7 +70,7 @@ def _parts(start: Mark, end: Mark, actions: dict[str, tuple[Mark, Mark]]) -> dic
         "corruption": spent[CORRUPTION],
         "forward": spent[FORWARD],
         "backward": spent[BACKWARD],
-        "optimizer": spent[OPTIMIZER] - spent[FORWARD] - spent[BACKWARD],  # it calls both
+        "optimizer": spent[OPTIMIZER] - spent[FORWARD] - spent[BACKWARD],  # it includes both
         "average": spent[AVERAGE],
     }
     step = start.seconds_until(end)
@@ -79,7 +79,7 @@ def _parts(start: Mark, end: Mark, actions: dict[str, tuple[Mark, Mark]]) -> dic
 
 @final
 class _Batch(L.Callback):
-    """Keeps what a batch comes to."""
+    """Keeps the size of a batch."""
 
     samples, tokens, flops = 0, 0, 0.0
 
@@ -94,15 +94,15 @@ class _Batch(L.Callback):
 
 @final
 class StepBenchmark:
-    """Median milliseconds of a training step and of its parts, in a fit of the run that the config describes.
+    """Measures median milliseconds of a training step and of its parts, by a fit of the run that the config describes.
 
-    Nothing is copied from training: Lightning's trainer runs the module, its optimizer, the callbacks and the data
-    module, and its profiler is asked when each of them begins and ends.
+    It uses the real training: Lightning's trainer runs the module, its optimizer, the callbacks and the data module,
+    and its profiler records when each of them begins and ends.
 
     Args:
-        steps: measured ones.
-        warmup: steps before them, which hold compilation.
-        peak_tflops: of the device, 10^12 operations a second; None looks its name up.
+        steps: number of measured steps.
+        warmup: number of steps before; they include compilation.
+        peak_tflops: peak of the device in 10^12 operations per second; None looks up the device's name.
 
     Raises:
         BadValue: fewer than one step.
@@ -115,12 +115,12 @@ class StepBenchmark:
         self.steps, self.warmup, self.peak_tflops = steps, warmup, peak_tflops
 
     def measure(self, module: Refiner, data: L.LightningDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:
-        """The figures of a fit; memory in 10^9 bytes, MFU as a share of the device's peak in bfloat16.
+        """The measurements of a fit; memory in 10^9 bytes, MFU relative to the device's bfloat16 peak.
 
         Raises:
-            BadValue: steps of several batches.
+            BadValue: gradient accumulation is on.
         """
-        trainer = make_trainer(max_steps=self.warmup + self.steps + 1)  # the last one closes the one before it
+        trainer = make_trainer(max_steps=self.warmup + self.steps + 1)  # one more: its start ends the last one
         if (batches := trainer.accumulate_grad_batches) != 1:
             raise BadValue("trainer.accumulate_grad_batches", batches, "1: a step is timed from one batch to the next")
         device, batch = trainer.strategy.root_device, _Batch()
@@ -154,7 +154,7 @@ class StepBenchmark:
 
 
 def generated_kernels() -> int:
-    """Kernels that the compiler has written in this process: norms, gates and rotary embeddings, fused."""
-    from torch._inductor import metrics  # seconds to import
+    """The number of kernels that the compiler has generated in this process (fused norms, gates and rotations)."""
+    from torch._inductor import metrics  # takes seconds to import
 
     return metrics.generated_kernel_count

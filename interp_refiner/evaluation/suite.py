@@ -1,4 +1,4 @@
-"""Programs run one after another within a budget of time, their results in one place."""
+"""Runs programs one after another within a time budget, and collects their results."""
 
 import json
 import os
@@ -30,10 +30,10 @@ class Part(ABC):
     """One program of a suite.
 
     Attributes:
-        seconds: it may take, and what those before it left over; less where less of the suite's own budget is left.
-        arguments: of its command line.
-        small: further ones, in miniature.
-        scaled: it runs at the size of the machine, so it is told the scale that fits.
+        seconds: time limit; time that earlier parts did not use is added. The suite's remaining budget limits it, too.
+        arguments: command-line arguments.
+        small: additional arguments in miniature mode.
+        scaled: whether it depends on the machine's size, so that it gets the fitting scale.
     """
 
     seconds: float
@@ -43,18 +43,18 @@ class Part(ABC):
 
     @abstractmethod
     def command(self, folder: Path, small: bool) -> list[str]:
-        """The program, which may write into ``folder``."""
+        """The command line; the program may write into ``folder``."""
 
     @abstractmethod
     def result(self, folder: Path, output: str) -> dict[str, Any]:
-        """What came out, from what it left in ``folder`` and printed; of a program that was cut off, what there is."""
+        """The result, from files in ``folder`` and the output; partial for a program that was cut off."""
 
     def fault(self, result: dict[str, Any]) -> str | None:
-        """What is wrong with the result of a program that ended well."""
+        """The fault in the result of a program that ended with exit code 0; None if there is none."""
         return None if result else "it left no result"
 
     def at(self, scale: str) -> "Part":
-        """The same part told a scale, where it runs at one."""
+        """The same part with a scale, if it is ``scaled``."""
         return replace(self, arguments=[*self.arguments, f"scale={scale}"]) if self.scaled else self
 
     def chosen(self, small: bool) -> list[str]:
@@ -74,7 +74,7 @@ class BenchmarkPart(Part):
         if not file.is_file():
             return {}
         found = json.loads(file.read_text())
-        if "command" in found:  # where it was run is nobody's business
+        if "command" in found:  # removes local paths
             found["command"] = shlex.join(without_folder(shlex.split(found["command"])))
         return found
 
@@ -82,9 +82,9 @@ class BenchmarkPart(Part):
 @final
 @dataclass(frozen=True)
 class PytestPart(Part):
-    """pytest on the files that hold tests with a mark; the result counts them by outcome and names those that failed.
+    """pytest on the files that have tests with a mark; the result counts tests by outcome and names failed ones.
 
-    In miniature its arguments are ``small`` and nothing else.
+    In miniature mode its only arguments are ``small``.
 
     Attributes:
         mark: of the tests.
@@ -93,7 +93,7 @@ class PytestPart(Part):
     mark: str = "gpu"
 
     def command(self, folder: Path, small: bool) -> list[str]:
-        # no options of the project's own: they ask for plugins that a bare machine may lack
+        # without the project's pytest options, which need plugins that a bare machine may lack
         bare = ["-o", "addopts=--import-mode=importlib", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
         chosen = self.small if small else ["-m", self.mark, *self.arguments, *marked_files(self.mark)]
         return [sys.executable, "-m", "pytest", "-v", "-rs", *bare, *chosen]
@@ -112,7 +112,7 @@ class PytestPart(Part):
 
 
 def marked_files(mark: str) -> list[str]:
-    """The test files, relative to the checkout, in which a mark stands; the others may need what a machine lacks."""
+    """The test files that contain a mark, relative to the checkout; other files may need packages that are missing."""
     files = sorted(TESTS.rglob("test_*.py"))
     return [str(file.relative_to(ROOT)) for file in files if f"mark.{mark}" in file.read_text()]
 
@@ -123,19 +123,19 @@ def _test_name(line: str) -> str:
 
 @final
 class Suite:
-    """Runs parts one after another, never longer than a budget; one that fails or runs out of time stops no other.
+    """Runs parts one after another within a time budget; a part that fails or is cut off does not stop the others.
 
     Args:
         parts: by name, in order.
-        folder: what is written: ``suite.json`` and ``suite.md``, after every part, and each part's output.
-        seconds: for all parts together; the parts' own have to fit. One that finds none left is not run and says so.
+        folder: output folder: ``suite.json`` and ``suite.md``, written after every part, and each part's output.
+        seconds: budget for all parts; their own limits must fit into it. A part is skipped if no time is left.
         device: ``cuda``, or ``cpu`` with ``small``.
-        small: in miniature: shows that the suite works, says nothing about speed.
+        small: miniature mode, which shows that the suite works but not how fast.
         only: parts to run; None for all of them.
-        scales: by name the GB of the GPU that each is for: parts run at the largest that fits the GPU here.
+        scales: GPU memory in GB that each scale needs, by name; parts run at the largest scale that fits.
 
     Raises:
-        BadValue: a part that there is not, parts that do not fit, or the CPU at full size.
+        BadValue: an unknown part, parts that do not fit into the budget, or the CPU at full size.
     """
 
     def __init__(
@@ -162,10 +162,10 @@ class Suite:
         self.scales = scales or {}
 
     def scale(self, gigabytes: float) -> str | None:
-        """The largest scale whose GPU has no more memory than that; None where none are named.
+        """The largest scale that fits a GPU with this memory; None if there are no scales.
 
         Raises:
-            BadValue: all of them are for larger GPUs.
+            BadValue: all scales need larger GPUs.
         """
         fitting = {name: needed for name, needed in self.scales.items() if needed <= gigabytes}
         if self.scales and not fitting:
@@ -200,7 +200,7 @@ class Suite:
         return found
 
     def markdown(self, found: dict[str, Any]) -> str:
-        """What ran and how it ended, then the figures of each kind."""
+        """A Markdown report: the parts with their outcome, then the results of each kind."""
         rows = [[name, f"{row['seconds']:.0f}", row.get("error", "done")] for name, row in found["parts"].items()]
         results = {name: row["result"] for name, row in found["parts"].items() if row.get("result")}
         steps = {name: result for name, result in results.items() if "step_ms" in result}
@@ -223,7 +223,7 @@ class Suite:
         row: dict[str, Any] = {"seconds": taken, "command": typed, "result": {}}
         try:
             row["result"] = part.result(folder, printed)
-        except Exception as error:  # what a failed program left may be anything
+        except Exception as error:  # a failed program may leave invalid files
             printed += f"\n{type(error).__name__}: {error}"
         if code is None:
             row["error"] = f"cut off after {seconds:.0f} s"
@@ -234,7 +234,7 @@ class Suite:
         return row
 
     def _environment(self) -> dict[str, str]:
-        """Of a CPU: no GPU is seen. In miniature: data of its own, which never meets that of the real size."""
+        """Environment variables: hide GPUs on a CPU; in miniature mode, use separate data and cache folders."""
         hidden = {"CUDA_VISIBLE_DEVICES": ""} if self.device == "cpu" else {}
         return hidden | ({"INTERP_REFINER_CACHE": str(self.folder / "cache")} if self.small else {})
 
@@ -244,7 +244,7 @@ class Suite:
 
 
 def run_within(command: list[str], seconds: float, output: Any, environment: dict[str, str]) -> int | None:
-    """The exit code of a program; None where it was stopped, with whatever it had started, after ``seconds``."""
+    """The exit code of a program; None if it was killed, with its child processes, after ``seconds``."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         command,
@@ -265,12 +265,12 @@ def run_within(command: list[str], seconds: float, output: Any, environment: dic
 
 
 def without_folder(words: list[str]) -> list[str]:
-    """A command line without the folder that it writes to."""
+    """A command line without its output folder."""
     return [word for word in words if not word.startswith("hydra.run.dir=")]
 
 
 def described(results: dict[str, dict[str, Any]]) -> str:
-    """Device, versions and commit, as the first part that says them does."""
+    """Device, versions and commit, from the first part that reports them."""
     about = next((result for result in results.values() if "device" in result), None)
     if about is None:
         return ""
@@ -280,12 +280,12 @@ def described(results: dict[str, dict[str, Any]]) -> str:
 
 
 def last_lines(text: str) -> str:
-    """The end of what a program printed, on one line."""
+    """The last lines of a program's output, joined into one line."""
     return " / ".join(line.strip() for line in text.splitlines()[-LAST_LINES:] if line.strip())
 
 
 def step_table(steps: dict[str, dict[str, Any]]) -> str:
-    """One row per measured step; times are compared with the first one's. Parts in milliseconds, shares in 0..1."""
+    """One row per measured step, with its time relative to the first. Parts in milliseconds, shares in 0..1."""
     parts = list(next(iter(steps.values()))["parts_ms"])
     first = next(iter(steps.values()))["step_ms"]
     rows = [
@@ -303,14 +303,14 @@ def step_table(steps: dict[str, dict[str, Any]]) -> str:
 
 
 def rows_table(result: dict[str, Any]) -> str:
-    """The rows of a result, or its figures where it has no rows."""
+    """The rows of a result as a table, or its values if it has no rows."""
     rows = result.get("rows") or [{k: v for k, v in result.items() if isinstance(v, int | float)}]
     headings = list(dict.fromkeys(key for row in rows for key in row))
     return markdown_table(headings, [[cell(row.get(key)) for key in headings] for row in rows])
 
 
 def cell(value: Any) -> str:
-    """Four digits of a number, anything else as it is."""
+    """A number with four digits; other values unchanged."""
     if value is None:
         return NOTHING
     return f"{value:.4g}" if isinstance(value, float) else str(value).replace("|", "/")

@@ -1,4 +1,4 @@
-"""The table of an evaluation on the terminal."""
+"""Prints the table of an evaluation."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ NARROWEST_NAME = 12  # letters
 
 
 def show(evaluation: Evaluation, folder: Path) -> None:
-    """Prints where the report is, then estimates and baselines at every level."""
+    """Prints the path of the report, then estimates and baselines at every level."""
     console = terminal()
     for label, name in (("report", "evaluation.md"), ("figures", "evaluation.json"), ("clips", "clips.png")):
         console.print(f"{label:<8} {folder / name}", soft_wrap=True)
@@ -31,7 +31,7 @@ def show(evaluation: Evaluation, folder: Path) -> None:
     }
     cells = {heading: texts for heading, texts in cells.items() if set(texts) != {NOTHING}}
     table = Table(title=f"{evaluation.about.get('clips', '')} held-out clips, missing frames".lstrip(), **COMPACT_STYLE)
-    # headings are wrapped, in a narrow terminal names are folded, figures never cut
+    # headings are wrapped, names are folded in a narrow terminal, numbers are never cut
     widths = {heading: max(map(len, [*heading.split(), *texts])) for heading, texts in cells.items()}
     console.width = max(console.width, len("level") + NARROWEST_NAME + sum(widths.values()) + 2 * (len(widths) + 1))
     table.add_column("level", justify="right", width=len("level"))

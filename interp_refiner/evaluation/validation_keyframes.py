@@ -1,4 +1,4 @@
-"""Held-out captions to look at: the keyframes of their clips, and those that the generator makes of them."""
+"""Shows true and generated keyframes of held-out captions after validation."""
 
 from typing import Any, final
 
@@ -16,13 +16,13 @@ from interp_refiner.training.keyframe_generator import keyframes_of, request_of
 class ValidationKeyframes(ValidationVideo):
     """Shows true and generated keyframes of the first held-out captions, at the sparsest level, after every validation.
 
-    A generated clip is another clip of the same caption, so that only what the caption says is to be compared.
+    A generated clip is a different clip with the same caption, so compare only what the caption says.
 
-    See :class:`ValidationVideo` for where the pictures are.
+    See :class:`ValidationVideo` for the location of the pictures.
 
     Args:
         output_dir: the run folder.
-        clips: how many.
+        clips: number of clips.
     """
 
     def __init__(self, output_dir: str, clips: int = 4):

@@ -1,4 +1,4 @@
-"""Held-out clips to look at: truth, interpolation, refinement and, where asked for, a sample, side by side."""
+"""Shows held-out clips after validation: truth, interpolation, refinement and optionally a sample, side by side."""
 
 import json
 from pathlib import Path
@@ -22,15 +22,15 @@ FPS = 8.0  # slower than life: differences between frames are what one looks for
 
 
 class ValidationVideo(L.Callback):
-    """Shows the first held-out clips of the sparsest level, as the data module's medium does, after every validation.
+    """Shows the first held-out clips at the sparsest level after every validation, with the data module's medium.
 
-    Writes ``samples/step_<n>.png`` (contact sheet), ``samples/step_<n>.mp4`` and ``samples/step_<n>.json`` (what became
-    of every keyframe) in the run folder, an animated picture per clip to TensorBoard, and film and sheet to wandb.
+    Writes ``samples/step_<n>.png`` (contact sheet), ``samples/step_<n>.mp4`` and ``samples/step_<n>.json`` (the
+    keyframe contract) in the run folder, an animated picture per clip to TensorBoard, and video and sheet to wandb.
 
     Args:
         output_dir: the run folder.
-        clips: how many.
-        sampler: makes one more version, ``sample``, beside the one of the module's own sampler; None: no more.
+        clips: number of clips.
+        sampler: makes an additional version, ``sample``, besides that of the module's own sampler; None for none.
     """
 
     def __init__(self, output_dir: str, clips: int = 4, sampler: Sampler | None = None):
@@ -69,7 +69,7 @@ class ValidationVideo(L.Callback):
     @staticmethod
     @torch.no_grad()
     def sample(refiner: Any, sampler: Sampler, batch: Corrupted) -> Tensor:
-        """What another sampler makes of the same network."""
+        """The clips that another sampler makes with the same network."""
         draws = Draws(refiner.corruption.seed, "sample", batch.clip.keys)
         return sampler(refiner.clean_estimate, batch, draws, refiner.corruption)
 

@@ -17,7 +17,7 @@ from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.plan import OF_CLIPS, VideoPlan, VideoSize
 
 OutputType = Literal["pil", "np", "pt", "latent"]
-Embedding = Float[Tensor, "... l d"]  # one of them; checked against what was trained on
+Embedding = Float[Tensor, "... l d"]  # of one prompt; checked against the shape in training
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +25,11 @@ class Request:
     """The request for one video.
 
     Attributes:
-        prompt: for the frames before the first keyframe with a prompt of its own, or its embedding; "" says nothing.
+        prompt: for the frames before the first keyframe that has a prompt; words or an embedding. "" means no prompt.
         keyframes: given by the caller.
         size: of the video.
-        keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
-            ``keyframes``, and without these for evenly spread ones.
+        keyframes_at: times at which the prompt generates a keyframe, unless there is one. None: evenly spread ones if
+            ``keyframes`` is empty, else none.
         negative_prompt: guidance leads away from it; words or an embedding.
         seed: of all random draws.
     """
@@ -48,13 +48,13 @@ class RefinerOutput:
 
     Attributes:
         frames: list of PIL images, ``[t, h, w, 3]`` array in 0..1, or ``[3, t, h, w]`` tensor; latents for ``latent``.
-        latents: of the video; hard keyframes are in it bit for bit.
+        latents: of the video; it contains the hard keyframes bit for bit.
         keyframes: those of the caller, and the generated ones.
         values: the encoded keyframes, 0 elsewhere.
-        interpolation: ``zbar``, where the refiner starts.
+        interpolation: ``zbar``, the refiner's start.
         known, given: latent frames that are keyframes, and those that are constraints.
-        plan: of the video.
-        disagreement: per joint between windows, see :class:`CrossFaded`.
+        plan: plan of the video.
+        disagreement: for every joint between windows, see :class:`CrossFaded`.
     """
 
     frames: Any
@@ -69,7 +69,7 @@ class RefinerOutput:
 
 
 def seed_of(generator: torch.Generator | int | None) -> int:
-    """The seed of a generator; a new one every time for None.
+    """The seed of a generator; for None, a random seed.
 
     Raises:
         BadValue: anything else.
@@ -86,12 +86,12 @@ def seed_of(generator: torch.Generator | int | None) -> int:
 def prompt_or_embedding(
     name: str, words: str | None, embedding: Embedding | None, trained: tuple[int, ...] | None
 ) -> str | Float[Tensor, "l d"]:
-    """A prompt's words, or its embedding where it was computed before.
+    """A prompt's words, or its precomputed embedding.
 
     Args:
-        name: of the prompt, for the error.
-        words: None and "" say nothing.
-        embedding: in place of the words.
+        name: name of the prompt, for the error.
+        words: None and "" mean no prompt.
+        embedding: used instead of the words.
         trained: ``(L, D)`` of the embeddings in training; None for a model without prompts.
 
     Raises:

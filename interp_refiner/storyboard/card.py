@@ -8,9 +8,9 @@ from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.methods import NOISE
 from interp_refiner.evaluation.report import markdown_table
 
-KINDS = {"Wan": "WanTransformer3DModel", "LTX": "LTXVideoTransformer3DModel"}  # what an export has of a backbone
+KINDS = {"Wan": "WanTransformer3DModel", "LTX": "LTXVideoTransformer3DModel"}  # diffusers class by backbone
 TERMS = ("license", "base_model")  # as the hub calls them
-FPS = 8.0  # pixel frames a second, where the data set does not declare them
+FPS = 8.0  # pixel frames per second, if the data set declares none
 CARD = """\
 ---
 library_name: interp_refiner
@@ -111,11 +111,11 @@ def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = N
 
 
 def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
-    """The figures of an evaluation for a model card, as plain values.
+    """The results of an evaluation for a model card, as plain values.
 
     Args:
         evaluation: of the model.
-        counts: of keyframes at levels 1, 2 and so on.
+        counts: number of keyframes at levels 1, 2 and so on.
     """
     own = evaluation.baselines[-1]
     methods = [*evaluation.named("estimate", "baseline"), *[NOISE] * (NOISE in evaluation.methods)]
@@ -135,13 +135,13 @@ def figures(evaluation: Evaluation, counts: Sequence[int]) -> dict[str, Any]:
 
 
 def anywhere(command: str) -> str:
-    """A command of ``evaluate`` without the folders of the machine that ran it."""
+    """A command of ``evaluate`` without local folders."""
     words = [word for word in shlex.split(command) if not word.startswith("hydra.")]
     return " ".join("checkpoint=<run>" if word.startswith("checkpoint=") else word for word in words)
 
 
 def evaluated(stored: Mapping[str, Any] | None) -> str:
-    """The card's section about :func:`figures`; empty where nothing was evaluated."""
+    """The card's section about :func:`figures`; empty without an evaluation."""
     if stored is None:
         return ""
     numbers = [True, False, *[True] * len(stored["headings"])]
@@ -151,17 +151,17 @@ def evaluated(stored: Mapping[str, Any] | None) -> str:
 
 
 def terms(trained: Mapping[str, Any]) -> str:
-    """The lines of a card's head that the hub reads: licence, and the model that training began from."""
+    """The card's header lines for the hub: licence and base model."""
     return "".join(f"{name}: {trained[name]}\n" for name in TERMS if trained.get(name) is not None)
 
 
 def _name(node: Mapping[str, Any]) -> str:
-    """What a data set declared it as, or its class."""
+    """The name that the data set declares, else the class."""
     return node.get("name") or _class(node)
 
 
 def _text_encoder(spec: Mapping[str, Any], node: Mapping[str, Any] | None) -> str:
-    """Of the prompts, as the data set declared it."""
+    """The text encoder of the prompts, as the data set declares it."""
     return spec["text"].get("name") or _name(node) if node else "none: prompt embeddings are zero"
 
 
@@ -199,6 +199,6 @@ def _clips(index: Mapping[str, Any]) -> str:
 
 
 def _class(node: Mapping[str, Any]) -> str:
-    """The class of a component, and what it works with inside: ``InPixels of MotionCompensated``."""
+    """The class of a component, with its inner component: ``InPixels of MotionCompensated``."""
     name = node["_target_"].rpartition(".")[2]
     return f"{name} of {_class(node['inner'])}" if isinstance(node.get("inner"), Mapping) else name

@@ -32,13 +32,13 @@ def with_keyframes(
     """A pipeline with the source of keyframes that a config chooses.
 
     Args:
-        pipeline: of a refiner; it may come with a generator of its own.
+        pipeline: a refiner's pipeline; it may have its own generator.
         chosen: ``keyframes`` names a trained generator, ``keyframe_sampler`` is its sampler, ``keyframe_source`` is
-            another source in its place.
-        load: gives a generator by its path.
+            another source to use instead.
+        load: loads a generator from its path.
 
     Raises:
-        BadValue: two sources, none where one is named, or one of other clips than the refiner's.
+        BadValue: two sources, a path without a generator, or a source whose clips differ from the refiner's.
     """
     names = ("keyframes", "keyframe_source", "keyframe_sampler")
     path, node, sampler = (chosen.get(name) if chosen is not None else None for name in names)

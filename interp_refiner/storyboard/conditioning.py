@@ -20,9 +20,9 @@ class Prompts:
     """The prompts of all frames of a video.
 
     Attributes:
-        texts: the embeddings of the prompts that occur; None for a model without text.
-        of_frame: which of them each latent frame has.
-        negative: the embedding that a source of keyframes leads away from; None for zeros.
+        texts: embeddings of all different prompts; None for a model without text.
+        of_frame: index of the prompt of each latent frame.
+        negative: the embedding that guides a keyframe source away; None for zeros.
     """
 
     texts: Float[Tensor, "p l d"] | None
@@ -33,7 +33,7 @@ class Prompts:
 def prompted(
     estimate: CleanEstimate, texts: Float[Tensor, "p l d"], prompt_of_frame: Int[Tensor, " t"]
 ) -> CleanEstimate:
-    """Every frame comes from the estimate under its own prompt; there is one estimate per prompt."""
+    """Makes one estimate per prompt, and takes every frame from the estimate with its own prompt."""
     occurring = sorted(set(prompt_of_frame.tolist()))
 
     def of_segments(corrupted: Corrupted) -> Tensor:
@@ -58,7 +58,7 @@ def with_proposals(
 
 
 def strengths(plan: VideoPlan, keyframes: Sequence[Keyframe], generated: float) -> Float[Tensor, " t"]:
-    """The strength of the proposal in every latent frame; ``generated`` that of generated ones which have none."""
+    """The strength of the proposal in every latent frame; ``generated`` is the default for generated keyframes."""
     strength = torch.zeros(plan.latent_shape[1])
     for placed in plan.placed:
         keyframe = keyframes[placed.index]
@@ -68,7 +68,7 @@ def strengths(plan: VideoPlan, keyframes: Sequence[Keyframe], generated: float) 
 
 
 def counted(estimate: CleanEstimate, on_step: OnStep) -> CleanEstimate:
-    """Calls ``on_step(step, state, z0_hat)`` after every estimate and goes on with what it returns."""
+    """Calls ``on_step(step, state, z0_hat)`` after every estimate and continues with the estimate that it returns."""
     step = -1
 
     def estimated(corrupted: Corrupted) -> Tensor:
@@ -88,11 +88,11 @@ def prompts_of(plan: VideoPlan, keyframes: Sequence[Keyframe], base: str | None)
 def prompt_segments(
     base: str | None, changes: Sequence[tuple[int, str]], num_frames: int
 ) -> tuple[list[str | None], list[int]]:
-    """The prompts that occur, and which of them each latent frame has.
+    """The different prompts, and the index of the prompt of each latent frame.
 
     Args:
-        base: until the first change; None for one that is no words.
-        changes: (latent frame, prompt) from that frame on.
+        base: prompt until the first change; None if it is given as an embedding.
+        changes: (latent frame, prompt): the prompt from that frame on.
         num_frames: of the clip.
     """
     prompts: list[str | None] = [base]

@@ -48,7 +48,7 @@ SLOTS: dict[str, type] = {
     "text": TextEncoder,
 }
 OF_GENERATOR: dict[str, type] = {"network": Backbone, "flow": KeyframeFlow, "sampler": KeyframeSampler}
-OF_CLIPS = ("objective", "codec", "text")  # made of a ClipSpec
+OF_CLIPS = ("objective", "codec", "text")  # their constructors take a ClipSpec
 PARTS: tuple[type, ...] = (
     Attention,
     Blocks,
@@ -90,15 +90,15 @@ ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
 
 
 def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
-    """The components of a pipeline, each of the kind that its name says.
+    """The components of a pipeline; each must be of the kind that its name stands for.
 
     Args:
         nodes: by name; None for no text encoder.
         spec: of the clips that the pipeline was trained on.
-        folder: that paths are relative to.
+        folder: base folder of relative paths.
 
     Raises:
-        BadValue: an unknown or missing name, something of another kind, or as :func:`construct`.
+        BadValue: an unknown or missing name, a component of another kind, or an error of :func:`construct`.
     """
     if unknown := sorted(set(nodes) - set(SLOTS)):
         raise BadValue("components", unknown[0], " | ".join(SLOTS), SLOTS)
@@ -136,11 +136,11 @@ def _of_kind(name: str, made: Any, base: type) -> Any:
 
 
 def construct(node: Any, folder: Path, **supplied: Any) -> Any:
-    """The object that a node of plain values describes, with arguments that no node holds.
+    """The object that a node of plain values describes; ``supplied`` are further constructor arguments.
 
     Raises:
-        BadValue: a ``_target_`` that is no component, which an untrusted folder could use to run any code; an argument
-            that the component of this version does not have.
+        BadValue: a ``_target_`` that is not a component (an untrusted folder could use it to run any code), or an
+            argument that the component of this version does not have.
     """
     if isinstance(node, str) and node.startswith(INSIDE):
         return str(folder / node)
@@ -161,10 +161,10 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
 
 
 def component(target: Any) -> Any:
-    """The class or function of a dotted name, looked up in one module and in nothing that it imports.
+    """The class or function with a dotted name; it must be defined in that module, not imported there.
 
     Raises:
-        BadValue: anything but a component that is defined in the module, or below the package, that the name says.
+        BadValue: the name is not a component defined in the named module, or below the named package.
     """
     if not isinstance(target, str) or not DOTTED.fullmatch(target):
         raise BadValue("_target_", target, ALLOWED)

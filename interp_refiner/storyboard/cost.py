@@ -25,9 +25,9 @@ from interp_refiner.storyboard.windows import Window
 
 KIB = 2**10
 DECODED = 3  # latent frames; a causal codec's first one is cheaper than the others
-DECODINGS = 2  # the refined video, and the interpolation beside it on the contact sheet
-RGB_BYTES = 12  # of a pixel: three floats
-COPIES = 8  # of the video's pixels at a time, when its report is made
+DECODINGS = 2  # the refined video, and the interpolation for the contact sheet
+RGB_BYTES = 12  # per pixel: three floats
+COPIES = 8  # of the video's pixels in memory at a time, while the report is made
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Cost:
     """The expected cost.
 
     Attributes:
-        generated: passes of the network that makes keyframes, over all steps and windows; 0 without generated
+        generated: passes of the keyframe generator's network, over all steps and windows; 0 without generated
             keyframes.
-        generating: seconds for them.
+        generating: seconds for these passes.
         estimates: passes of the refiner's network, over all steps, windows and prompts.
-        refining: seconds for them.
-        decoding: seconds for the video, and for the interpolation on its contact sheet.
+        refining: seconds for these passes.
+        decoding: seconds to decode the video, and the interpolation for its contact sheet.
         gigabytes: peak memory including the model, on the device or of the process.
     """
 
@@ -53,21 +53,21 @@ class Cost:
 
     @property
     def seconds(self) -> float:
-        """All but loading and writing."""
+        """The total, without loading and writing."""
         return self.generating + self.refining + self.decoding
 
 
 @torch.no_grad()
 def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
-    """Runs the networks once and decodes a few latent frames, at the size that the model was trained at or below.
+    """Estimates the cost from one run of the networks and a few decoded latent frames, at most at the training size.
 
-    The network's time grows with its operations, that of the codec with the pixels, and memory with both. Nothing of
-    the size of a larger video is computed.
+    The network's time is scaled by its operations, the codec's time by the pixels, and memory by both. Nothing is
+    computed at the size of a larger video.
 
     Args:
         pipeline: with the sampler that will be used.
         plan: of the video, without collisions.
-        keyframes: of the video; their pictures are not looked at.
+        keyframes: of the video; their pictures are not read.
     """
     longest = max(plan.parts, key=lambda part: part.length)
     probe = _probe(pipeline, plan, keyframes)
@@ -102,9 +102,9 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
 def _of_generating(
     pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe], probe: Corrupted
 ) -> tuple[int, float, float]:
-    """Passes of the network that makes keyframes, seconds for them at the size of ``probe``, and bytes held.
+    """Passes of the keyframe generator's network, seconds for them at the size of ``probe``, and bytes held.
 
-    What is timed is one step of the request with most keyframes.
+    One step of the request with the most keyframes is timed.
     """
     wanted = [placed.slots.start for placed in plan.placed if keyframes[placed.index].generated]
     if pipeline.phase1 is None or not wanted:
@@ -122,7 +122,7 @@ def _of_generating(
 
 
 def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Corrupted:
-    """A clip of zeros with the plan's frames and keyframes, no larger than those that the model was trained on."""
+    """A clip of zeros with the plan's frames and keyframes, no larger than the training clips."""
     c, t, *space = plan.latent_shape
     y, x = (min(side, trained) for side, trained in zip(space, pipeline.config.spec.latent_shape[2:], strict=True))
     known = torch.zeros(1, t, dtype=torch.bool, device=pipeline.device)
@@ -137,7 +137,7 @@ def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyfr
 
 
 def _operations(pipeline: RefinerPipeline, space: Sequence[int], window: Corrupted) -> float:
-    """Of a pass of the network over a window of another size; positions where it does not count them."""
+    """Operations of a network pass over a window of another size; the number of positions if it does not count."""
     text = window.clip.text
     counted = pipeline.backbone.flops(1, (*window.x.shape[1:3], *space), 1 if text is None else text.shape[1])
     return float(prod(space)) if counted is None else counted.total
@@ -147,7 +147,7 @@ class Held(TorchDispatchMode):
     """Counts the bytes of tensors that are allocated and not freed.
 
     Attributes:
-        most: bytes at a time.
+        most: the largest number of bytes at a time.
     """
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ class Held(TorchDispatchMode):
 
 
 def _measured(work: Callable[[], object], device: torch.device) -> tuple[float, float]:
-    """Seconds, and bytes held beyond those before."""
+    """Seconds, and additional bytes held."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -188,7 +188,7 @@ def _measured(work: Callable[[], object], device: torch.device) -> tuple[float, 
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds on the wall; on a GPU those of the second time, since the first one loads and compiles kernels."""
+    """Wall seconds; on a GPU of the second run, because the first run loads and compiles kernels."""
     if device.type == "cuda":
         work()
         torch.cuda.synchronize()
@@ -200,7 +200,7 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _prompts_in(plan: VideoPlan, keyframes: Sequence[Keyframe], part: Window) -> int:
-    """How many prompts occur in a window: the one it starts with, and every change inside."""
+    """The number of prompts in a window: the one at its start, and every change inside."""
     changes = [p.slots.start for p in plan.placed if keyframes[p.index].prompt is not None]
     return 1 + sum(part.start < change < part.stop for change in changes)
 

@@ -1,4 +1,4 @@
-"""Opens an exported folder by diffusers; it lies in the folder as ``pipeline.py``, and interp_refiner is installed.
+"""Opens an exported folder with diffusers. Copied into the folder as ``pipeline.py``; needs interp_refiner installed.
 
 pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", trust_remote_code=True)
 """
@@ -11,10 +11,10 @@ from interp_refiner.storyboard import RefinerOutput, RefinerPipeline
 
 
 class InterpRefiner(DiffusionPipeline):
-    """A :class:`RefinerPipeline` behind diffusers' own way of opening a pipeline.
+    """A :class:`RefinerPipeline` that diffusers can open.
 
     Attributes:
-        refiner: it, read when it is first asked for.
+        refiner: the pipeline, loaded on first access.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class InterpRefiner(DiffusionPipeline):
 
     @property
     def refiner(self) -> RefinerPipeline:
-        """The pipeline of the folder, or of the model of the hub, that diffusers was given."""
+        """The pipeline of the folder or hub model that was passed to diffusers."""
         if self._opened is None:
             self._opened = RefinerPipeline.from_pretrained(self.config._name_or_path)
         return self._opened

@@ -20,7 +20,7 @@ from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.plan import OF_CLIPS, Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.saved import PipelineConfig
 
-KEY, STREAM = "storyboard", "sample"  # what randomness is derived from, beside the seed
+KEY, STREAM = "storyboard", "sample"  # random draws are derived from these and the seed
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Draft:
         plan: of the video.
         keyframes: those of the caller, and the generated ones.
         prompts: of all frames.
-        draws: randomness of the video.
-        corrupted: interpolation of the keyframes, and noise.
+        draws: random draws of the video.
+        corrupted: interpolation of the keyframes, with noise.
     """
 
     plan: VideoPlan
@@ -43,15 +43,15 @@ class Draft:
 
 
 class Drafting:
-    """Keyframes from a storyboard and from a prompt, and their interpolation: all of a pipeline but its refiner.
+    """The part of a pipeline before the refiner: keyframes from a storyboard and a prompt, and their interpolation.
 
     Attributes:
-        config: the clips that the refiner was trained on.
-        codec, text: of pictures and prompts; no encoder where prompts come as embeddings.
-        corruption: interpolates, and draws noise.
-        levels: how many keyframes each level had in training.
+        config: describes the clips that the refiner was trained on.
+        codec, text: encode pictures and prompts; ``text`` is None if prompts come as embeddings.
+        corruption: interpolates and draws noise.
+        levels: number of keyframes at each level in training.
         phase1: generates keyframes from prompts; None if the caller gives all of them.
-        divisor: the sides of latents must be divisible by it.
+        divisor: heights and widths of latents must be divisible by it.
         device: of the networks.
     """
 
@@ -82,11 +82,11 @@ class Drafting:
         return 0.0 if self.corruption.scheduled_sampling.replaces else 1.0
 
     def planned(self, request: Request, collide: bool = False) -> tuple[list[Keyframe], VideoPlan]:
-        """The keyframes with those that the prompt is to make, and the plan of the video.
+        """The keyframes, including those to be generated, and the plan of the video.
 
         Args:
             request: the video.
-            collide: lets several keyframes want one slot, to look at the plan.
+            collide: whether to allow several keyframes in one slot, to show the plan.
 
         Raises:
             BadValue: as a call of the pipeline.
@@ -138,11 +138,11 @@ class Drafting:
     def decode(
         self, latents: Float[Tensor, "1 c t y x"], like: Float[Tensor, "1 c t y x"] | None = None
     ) -> Float[Tensor, "3 n h w"]:
-        """RGB in 0..1, on the host; a preview codec shows it in the colours of the video ``like``, None for its own."""
+        """RGB in 0..1, on the host; a preview codec uses the colours of the video ``like`` (None: its own)."""
         return self.codec.fitted_to(latents if like is None else like).decode(latents)[0].float().cpu()
 
     def embed(self, prompts: Sequence[str]) -> Float[Tensor, "p l d"] | None:
-        """Prompt embeddings; of empty prompts zeros where there is no encoder, None for a model without text."""
+        """Prompt embeddings; without an encoder, zeros for empty prompts; None for a model without text."""
         shape = self.config.spec.text_shape
         if self.text is not None:
             return self.text.encode(prompts).to(self.device, torch.float32)

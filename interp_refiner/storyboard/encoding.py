@@ -1,4 +1,4 @@
-"""Encodes keyframes as latents, at the latent slot of each."""
+"""Encodes keyframes as latents for their latent slots."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,10 +34,10 @@ class Encoded:
 def encode_keyframes(
     codec: Codec, plan: VideoPlan, keyframes: Sequence[Keyframe], device: torch.device
 ) -> tuple[Encoded, list[int]]:
-    """The keyframes of a plan on ``device``, and the latent frames of those that are to be generated.
+    """The encoded keyframes of a plan on ``device``, and the latent frames of those that must be generated.
 
     Raises:
-        BadValue: naming the keyframe, as :func:`encode_keyframe`.
+        BadValue: an error of :func:`encode_keyframe`; names the keyframe.
     """
     c, t, y, x = plan.latent_shape
     values = torch.zeros(1, c, t, y, x, device=device)
@@ -66,13 +66,13 @@ def encode_keyframe(
 ) -> Float[Tensor, "c n y x"]:
     """The latents of a keyframe's slots.
 
-    A picture is encoded as the codec's own :class:`Still` says. A video is preceded by its own first frame, since a
-    causal codec codes the first frame it sees alone.
+    A picture is encoded by the codec's :class:`Still`. A video that starts later than slot 0 gets a copy of its first
+    frame in front, whose latent is dropped, because a causal codec encodes the first frame alone.
 
     Args:
         codec: of the pipeline.
-        keyframe: of any size; its own ``fit`` says how it is fitted.
-        placed: where it stands.
+        keyframe: of any size; ``keyframe.fit`` says how it is fitted.
+        placed: its position on the grid.
         size: ``(c, y, x)`` of the video's latents.
         device: to encode on.
 
@@ -125,7 +125,7 @@ def _size(keyframe: Keyframe) -> tuple[int, int]:
 def _encode_video(codec: Codec, frames: Float[Tensor, "3 n h w"], placed: Placed) -> Float[Tensor, "c slots y x"]:
     slots, first = len(placed.slots), placed.slots.start
     alone = int(codec.first_frame_alone)
-    lead = alone if first > 0 else 0  # a frame in front that is coded alone and dropped
+    lead = alone if first > 0 else 0  # an extra first frame, encoded alone and dropped
     needed = slots * codec.temporal_factor - (alone * (codec.temporal_factor - 1) if first == 0 else 0)
     video = torch.cat([frames[:, :1].expand(-1, lead, -1, -1), frames[:, :needed]], 1)
     return codec.encode(video.unsqueeze(0))[0, :, lead:]

@@ -1,4 +1,4 @@
-"""Turns a run into a pipeline that needs no data set, and back."""
+"""Converts a run into a pipeline, which needs no data set, and back."""
 
 import warnings
 from dataclasses import asdict, replace
@@ -30,11 +30,11 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
     """A pipeline around a run's own networks.
 
     Args:
-        run: of a refiner of videos.
-        text: encodes prompts; None where the pipeline takes embeddings only.
+        run: the run of a video refiner.
+        text: encodes prompts; None if the pipeline takes only embeddings.
 
     Raises:
-        BadValue: the run's clips are no videos.
+        BadValue: the run's clips are not videos.
     """
     refiner, clips = run.refiner, list(run.spec.latent_shape)
     if len(clips) != 4:
@@ -54,7 +54,7 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
 
 
 def phase1_of(run: Run) -> Phase1:
-    """A run's generator of keyframes.
+    """A run's keyframe generator.
 
     Raises:
         BadValue: the run trained something else.
@@ -67,7 +67,7 @@ def phase1_of(run: Run) -> Phase1:
 
 
 def spec_of(run: Run) -> ClipSpec:
-    """The clips as the run's own codec has them."""
+    """The spec of the clips, with the run's own codec."""
     codec = run.codec
     if codec.caveat:
         return run.spec
@@ -77,11 +77,11 @@ def spec_of(run: Run) -> ClipSpec:
 
 
 def component_nodes(run: Run) -> dict[str, Any]:
-    """The run's config as nodes, each complete with the clips' :class:`ClipSpec`."""
+    """The run's config as one node per component; only the clips' :class:`ClipSpec` has to be added."""
     names = ("objective", "sampler", "corruption", "codec")
     nodes: dict[str, Any] = {name: OmegaConf.to_container(run.config[name], resolve=True) for name in names}
     nodes["backbone"] = network_node(run)
-    # a storyboard says what is known and given; of the schedule only the counts of its levels are left
+    # a storyboard determines known and given frames; only the level counts of the schedule are kept
     counts = run.refiner.corruption.schedule.counts_for(run.spec.num_frames)[1:]
     nodes["corruption"]["schedule"] = {"_target_": "interp_refiner.forward.schedule.Uniform", "counts": counts}
     nodes["corruption"]["drawn"]["given"] = None
@@ -109,10 +109,10 @@ def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
 
 
 def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
-    """An exported pipeline as a run without data; its config has the nodes that a run's has, and what was exported."""
+    """An exported pipeline as a run without data, with a config like that of a run."""
     trained = {name: weight.clone() for name, weight in pipe.backbone.state_dict().items()}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a new refiner silences the head of its backbone: it is trained
+        warnings.simplefilter("ignore")  # the warning about a zeroed head does not apply: trained weights follow
         module = Refiner(pipe.backbone, pipe.objective, AdamW(), pipe.sampler, pipe.corruption)
     module.backbone.load_state_dict(trained)
     stored = asdict(pipe.config)
@@ -123,7 +123,7 @@ def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
 
 
 def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
-    """An exported pipeline as a run: with another sampler, and on clips, where the overrides name them."""
+    """An exported pipeline as a run; the overrides may name another sampler and a data set."""
     node = overrides.get("data") and OmegaConf.create(OmegaConf.to_container(overrides["data"], resolve=True))
     for key, value in overrides.items():
         if node is not None and key.startswith("data."):

@@ -1,4 +1,4 @@
-"""How a pipeline's networks take less memory: precision, offloading, tiles and slices of the autoencoder, int8."""
+"""Options that reduce a pipeline's memory: precision, offloading, tiling and slicing of the autoencoder, int8."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -17,12 +17,12 @@ Made = TypeVar("Made", bound="LowMemory")
 
 
 class LowMemory:
-    """Methods of a pipeline, named as diffusers' own.
+    """Methods of a pipeline that save memory, with diffusers' names.
 
     Attributes:
         backbone, objective, codec, phase1: of the pipeline.
-        device: that the networks run on.
-        hooks: accelerate's, of networks that are on the device only while they run.
+        device: the device on which the networks run.
+        hooks: accelerate's hooks of offloaded networks.
     """
 
     backbone: Backbone
@@ -33,14 +33,14 @@ class LowMemory:
     hooks: tuple[Any, ...] = ()
 
     def to(self: Made, *place: torch.device | str | torch.dtype, **named: Any) -> Made:
-        """Moves the networks, and gives matrices another precision; returns itself.
+        """Moves the networks, or converts weight matrices to another precision; returns itself.
 
         Args:
             place: a device, a dtype, or both, in any order.
             named: ``device`` and ``dtype`` by name.
 
         Raises:
-            BadValue: half precision for a backbone that has none, or another device while networks are offloaded.
+            BadValue: a precision that the backbone does not support, or another device while networks are offloaded.
         """
         kinds = [part for part in (*place, named.get("dtype")) if isinstance(part, torch.dtype)]
         places = [part for part in (*place, named.get("device")) if isinstance(part, torch.device | str)]
@@ -57,8 +57,8 @@ class LowMemory:
     def enable_model_cpu_offload(self: Made, device: torch.device | str = "cuda") -> Made:
         """Keeps autoencoder and backbone on the device only while they run, by accelerate's hooks; returns itself.
 
-        In the order of a video: the autoencoder encodes keyframes, the backbone refines, the autoencoder decodes. The
-        text encoder stays where it is (``text.device``).
+        The order for a video is: the autoencoder encodes keyframes, the backbone refines, the autoencoder decodes. The
+        text encoder stays on its device (``text.device``).
         """
         from accelerate import cpu_offload_with_hook
 
@@ -77,12 +77,12 @@ class LowMemory:
         return self
 
     def free_hooks(self) -> None:
-        """Takes offloaded networks off the device."""
+        """Moves offloaded networks off the device."""
         for hook in self.hooks:
             hook.offload()
 
     def before_decoding(self) -> None:
-        """Takes the backbone off the device: accelerate's chain of hooks goes one way, the autoencoder runs twice."""
+        """Moves the backbone off the device: accelerate's chain of hooks runs once, but the autoencoder runs twice."""
         if self.hooks:
             self.hooks[-1].offload()
 
@@ -97,10 +97,10 @@ class LowMemory:
         return self
 
     def quantize(self: Made, kind: Quantised) -> Made:
-        """Keeps the matrices of the backbone's blocks as int8 with a scale a row, by torchao; returns itself.
+        """Keeps the weight matrices of the backbone's blocks in int8 with a scale per row (torchao); returns itself.
 
         Raises:
-            BadValue: another kind, or a backbone that has no blocks.
+            BadValue: an unknown kind, or a backbone without blocks.
             MissingExtra: torchao is not installed.
         """
         choice("quantised", kind, get_args(Quantised))
@@ -132,13 +132,13 @@ class LowMemory:
 
 @dataclass(frozen=True)
 class Inference:
-    """What a program asks of a pipeline beside its device.
+    """A program's memory settings for a pipeline.
 
     Attributes:
         torch_dtype: of the backbone's matrices and of the autoencoder; clips and keyframes stay in float32.
-        offload: networks are on the GPU only while they run.
-        vae_tiling, vae_slicing: the autoencoder works tile by tile, clip by clip.
-        quantised: how the matrices of the backbone's blocks are kept: ``int8``; None for ``torch_dtype``.
+        offload: whether networks are on the GPU only while they run.
+        vae_tiling, vae_slicing: whether the autoencoder works tile by tile, clip by clip.
+        quantised: format of the block matrices: ``int8``; None for ``torch_dtype``.
     """
 
     torch_dtype: Precision = "float32"
@@ -153,7 +153,7 @@ class Inference:
             choice("quantised", self.quantised, get_args(Quantised))
 
     def apply(self, pipeline: Made, device: torch.device | str) -> Made:
-        """The pipeline on its device, as asked; raises as the methods of :class:`LowMemory`."""
+        """Applies the settings and moves the pipeline to its device; raises as the methods of :class:`LowMemory`."""
         if self.torch_dtype != "float32":
             pipeline.to(getattr(torch, self.torch_dtype))
         if self.quantised is not None:

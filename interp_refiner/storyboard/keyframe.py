@@ -41,20 +41,20 @@ class Keyframe:
         video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
             ``[3, n, h, w]``.
         latents: latents of about unit variance, one or more slots, the first of them at ``time``.
-        generated: made from the prompt by the pipeline's source of keyframes. It is a proposal. Its default strength
-            depends on the refiner's training: 0 if keyframes were replaced by proposals, so that it can correct them;
-            else 1, because its estimate at keyframes was never part of the loss.
+        generated: whether the pipeline's keyframe source makes it from the prompt. Then it is a proposal. Its default
+            strength depends on the refiner's training: 0 if keyframes were replaced by proposals, so that the refiner
+            can correct them; else 1, because estimates at keyframes were never part of the loss.
         time: a pixel frame (12), seconds (``"1.5s"``), minutes and seconds (``"1:30"``, ``"0:01:30"``)
             or percent of the way from first to last frame (``"50%"``).
-        hard: a constraint. Defaults to true where no strength is given.
+        hard: whether it is a constraint; by default, if no strength is given.
         strength: ``w`` of a proposal, 0 to 1.
-        prompt: for the frames from here to the next keyframe with a prompt; None keeps the one before.
+        prompt: for the frames from here to the next keyframe with a prompt; None keeps the previous prompt.
         name: for messages and reports.
         fit: how pictures of another size than the video's are fitted, see :func:`fitted`.
 
     Raises:
-        BadValue: not exactly one of image, video, latents and generated; a strength outside 0..1 or beside
-            ``hard=True``; a generated keyframe that is hard; a time that is none.
+        BadValue: not exactly one of image, video, latents and generated; a strength outside 0..1 or together with
+            ``hard=True``; a generated keyframe that is hard; an invalid time.
     """
 
     image: Picture | None = None
@@ -88,7 +88,7 @@ class Keyframe:
 
     @property
     def pictures(self) -> bool:
-        """Whether it brings pictures that it can be compared with."""
+        """Whether it has pictures that the video can be compared with."""
         return self.latents is None and not self.generated
 
     def at(self, num_frames: int, fps: float) -> int:
@@ -97,7 +97,7 @@ class Keyframe:
 
 
 def check_strength(hard: bool | None, strength: float | None) -> None:
-    """Refuses a strength outside 0..1, one beside ``hard=True``, and ``hard=False`` without one."""
+    """Refuses a strength outside 0..1, a strength with ``hard=True``, and ``hard=False`` without a strength."""
     if strength is not None and not 0 <= strength <= 1:
         raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is kept)")
     if strength is not None and hard:
@@ -138,7 +138,7 @@ def frame_at(time: Time, num_frames: int, fps: float) -> int:
 
 
 def frame_shown_at(time: Time, times: Sequence[float]) -> int:
-    """The frame nearest to ``time`` of a video whose frames are shown at ``times``, in seconds, the first one at 0.
+    """The frame nearest to ``time`` in a video whose frames are shown at ``times`` (seconds after the first frame).
 
     Raises:
         BadValue: outside the video.

@@ -1,4 +1,4 @@
-"""Maps a storyboard's keyframes to a plan and to a level of the model's training."""
+"""Maps a storyboard's keyframes to a plan and to one of the levels of training."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from interp_refiner.forward.schedule.splitting import rank_by_splitting
 
 @dataclass(frozen=True)
 class Levels:
-    """How many keyframes each level had in training.
+    """The number of keyframes at each level in training.
 
     Attributes:
         counts: ``K_0 = T > K_1 > ... > K_S``.
@@ -27,9 +27,9 @@ class Levels:
         return len(self.counts) - 1
 
     def level(self, keyframes: int, num_frames: int) -> int:
-        """The finest level, 1 at least, whose share ``K_s / T`` of keyframes is not above that of a clip; S below all.
+        """The finest level (at least 1) whose share ``K_s / T`` of keyframes is not above the clip's; S if none is.
 
-        In training a clip at level s has ``K_s`` keyframes or more of T, given ones among them.
+        In training, a clip at level s has at least ``K_s`` keyframes of T, including given ones.
         """
         total = self.counts[0]
         finest = (s for s in range(1, self.sparsest) if self.counts[s] * num_frames <= keyframes * total)
@@ -48,7 +48,7 @@ class Levels:
         return KeyframePlan.from_ranks(rank_by_splitting(known, known), counts, given, known)
 
     def of_density(self, corrupted: Corrupted) -> Corrupted:
-        """A part of a clip at the level of its own share of keyframes."""
+        """A part of a clip, at the level that fits its own share of keyframes."""
         known = corrupted.known
         level = [self.level(count, known.shape[1]) for count in known.sum(1).tolist()]
         return replace(corrupted, level=torch.tensor(level, device=known.device))
@@ -57,13 +57,13 @@ class Levels:
 def with_keyframes_at(
     corrupted: Corrupted, corruption: Corruption, frames: Iterable[int], stream: str = "sample"
 ) -> Corrupted:
-    """The first clip of a batch, corrupted anew with other keyframes, all of them given.
+    """The first clip of a batch, corrupted again with other keyframes, all of them given.
 
     Args:
-        corrupted: the clip; its true frames are read at the new keyframes only.
-        corruption: the forward process, whose schedule has no say.
-        frames: the keyframes; their number says the level, as in :meth:`Levels.level`.
-        stream: what the noise is drawn under.
+        corrupted: the clip; its true frames are read only at the new keyframes.
+        corruption: the forward process; its schedule is not used.
+        frames: the keyframes; their number determines the level, as in :meth:`Levels.level`.
+        stream: stream of the random draws.
     """
     clip = corrupted.clip.select([0])
     known = torch.zeros(1, clip.num_frames, dtype=torch.bool, device=clip.latents.device)

@@ -20,7 +20,7 @@ from interp_refiner.data.codec.video_read import Film, at_rate, opened
 Fit = Literal["crop", "pad", "stretch"]
 Picture = Image.Image | np.ndarray | Tensor
 Footage = np.ndarray | Tensor | Sequence[Picture]
-INDEXED = ("mp4", "matroska")  # formats whose seeking is exact; in mpeg the times of frames are guessed anew
+INDEXED = ("mp4", "matroska")  # formats with exact seeking; in mpeg, frame times are estimated again after a seek
 SLACK = 0.02  # resampling overshoots a little
 
 
@@ -30,8 +30,8 @@ class Shown:
 
     Attributes:
         pictures: in time order, of one size.
-        remarks: one phrase each about conversions, unused parts and missing parts.
-        rate: frames a second of a video, 0 where it does not say.
+        remarks: phrases about conversions, unused parts and missing parts.
+        rate: frames per second of a video; 0 if unknown.
     """
 
     pictures: list[Image.Image]
@@ -43,13 +43,13 @@ def read_clip(key: str, path: Path, fps: float, limit: int) -> Shown:
     """The first frames of a video file at another rate.
 
     Args:
-        key: of the entry that names the file, for the error.
+        key: key of the storyboard entry with the file, for the error.
         path: the file.
-        fps: frames a second that are wanted: some are repeated or left out, as :func:`at_rate` does.
-        limit: how many frames at most; no more of the file is decoded.
+        fps: wanted frames per second; frames are repeated or left out, see :func:`at_rate`.
+        limit: largest number of frames; decoding stops there.
 
     Raises:
-        BadValue: no such file, or no video in it.
+        BadValue: no such file, or not a video.
     """
     with _film(key, path) as film:
         frames = at_rate(film.frames(), fps if film.rate else None, limit)
@@ -61,15 +61,15 @@ def read_clip(key: str, path: Path, fps: float, limit: int) -> Shown:
 
 
 def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) -> Shown:
-    """One frame of a video file; from the last intra-coded frame before it on, if the file has an index of them.
+    """One frame of a video file; with an index, decoding starts at the last intra-coded frame before it.
 
     Args:
-        key: of the entry that names the file, for the error.
+        key: key of the storyboard entry with the file, for the error.
         path: the file.
-        which: the number of the frame, from the seconds at which all of them are shown, the first one at 0.
+        which: returns the number of the frame, given the display times of all frames (seconds after the first).
 
     Raises:
-        BadValue: no such file, no video in it, or a damaged one.
+        BadValue: no such file, not a video, or a damaged one.
     """
     with _film(key, path) as film:
         stamps = film.stamps()  # nothing is decoded here
@@ -90,7 +90,7 @@ def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) ->
 
 
 def frame_start(key: str, path: Path, which: Callable[[Sequence[float]], int]) -> float:
-    """Seconds from the first frame of a video to the one that is chosen as :func:`read_frame` chooses it."""
+    """Seconds from the first frame of a video to the frame that ``which`` chooses, see :func:`read_frame`."""
     with _film(key, path) as film:
         times = _from_first(key, path, film.stamps())
     return times[which(times)]
@@ -114,10 +114,10 @@ def _film(key: str, path: Path) -> Iterator[Film]:
 
 
 def fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image:
-    """The picture at another size; itself where it has it.
+    """The picture at another size; unchanged if it has that size.
 
-    ``crop`` fills the frame and cuts off what stands out on two sides, ``pad`` shows the whole picture between black
-    bars, ``stretch`` changes its aspect. Lanczos in all.
+    ``crop`` fills the frame and cuts off two sides, ``pad`` shows the whole picture with black bars, ``stretch``
+    changes the aspect. All use Lanczos.
     """
     size = (width, height)
     if image.size == size:
@@ -132,7 +132,7 @@ def fitted(image: Image.Image, width: int, height: int, fit: Fit) -> Image.Image
 def fitted_frames(
     frames: Float[Tensor, "3 n h w"], width: int, height: int, fit: Fit
 ) -> Float[Tensor, "3 n height width"]:
-    """Frames at another size, as :func:`fitted` does it, without rounding to bytes; themselves where they have it."""
+    """Frames at another size, like :func:`fitted` but without rounding to bytes; unchanged if they have that size."""
     if frames.shape[2:] == (height, width):
         return frames
     planes = [Image.fromarray(plane.numpy()) for plane in frames.float().cpu().flatten(0, 1)]
@@ -144,7 +144,7 @@ def as_tensor(image: Picture) -> Float[Tensor, "3 h w"]:
     """RGB in 0..1.
 
     Raises:
-        BadValue: something of another shape, or numbers outside 0..1 that are no bytes.
+        BadValue: another shape, or floating-point numbers outside 0..1.
     """
     if isinstance(image, Image.Image):
         image = np.array(image.convert("RGB"))

@@ -63,7 +63,7 @@ CSS = """
 #sheet * { justify-content: flex-start }
 #sheet img { min-width: 760px; margin-top: 34px }
 """
-# of a file that is no picture: nothing, where a browser would draw a torn one
+# for files that are not pictures: an empty image instead of the browser's broken-image icon
 BLANK = "data:image/svg+xml,%3Csvg%20xmlns='http://www.w3.org/2000/svg'/%3E"
 
 
@@ -93,7 +93,7 @@ def open_page(studio: Studio, host: str, port: int | None, seed: int = 0) -> tup
 
 
 def build_page(studio: Studio, seed: int = 0) -> gr.Blocks:
-    """Pictures and settings on the left, videos on the right, figures below."""
+    """Pictures and settings on the left, videos on the right, results below."""
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(3600, 86400)) as page:
         gr.Markdown(f"# {TITLE}\n{INTRO}{' ' + GENERATES if studio.generates else ''}")
         pins, dropped = gr.State([]), gr.State([])
@@ -141,7 +141,7 @@ def _video(label: str) -> gr.Video:
 
 
 def _settings(studio: Studio, seed: int) -> tuple[list[Any], list[Any]]:
-    """Length, frames a second and prompt; sampler, steps and seed."""
+    """Length, frames per second and prompt; sampler, steps and seed."""
     with gr.Row():
         frames = gr.Number(studio.num_frames, label="frames", precision=0, minimum=1, min_width=90, elem_id="frames")
         fps = gr.Number(studio.pipeline.config.fps, label="frames a second", minimum=0.1, min_width=90)
@@ -155,7 +155,7 @@ def _settings(studio: Studio, seed: int) -> tuple[list[Any], list[Any]]:
 
 
 def _controls(pins: gr.State, dropped: gr.State) -> None:
-    """Time and strength of every picture; drawn anew when pictures come or go."""
+    """Time and strength of every picture; redrawn when pictures are added or removed."""
 
     @gr.render(inputs=[pins], triggers=[dropped.change])
     def controls(there: list[Pinned]) -> None:
@@ -176,19 +176,19 @@ def _controls(pins: gr.State, dropped: gr.State) -> None:
                 [percent, hard, strength, pins],
                 [pins, strength],
                 show_progress="hidden",
-                concurrency_id="timeline",  # one change after the other, so that none is lost
+                concurrency_id="timeline",  # one change at a time, so that none is lost
                 concurrency_limit=1,
             )
 
 
 def drop(files: list[str] | None, pins: list[Pinned]) -> tuple[list[Pinned], list[str]]:
-    """The timeline after pictures came or went, and which pictures it has."""
+    """The timeline after pictures were added or removed, and the list of its pictures."""
     there = pinned(files or [], pins)
     return there, [pin.image for pin in there]
 
 
 def pinning(index: int) -> Callable[[Number, bool, Number, list[Pinned]], tuple[list[Pinned], Any]]:
-    """What the controls of one picture do."""
+    """The event handler of one picture's controls."""
 
     def pin(percent: Number, hard: bool, strength: Number, pins: list[Pinned]) -> tuple[list[Pinned], Any]:
         moved = replace(pins[index], percent=percent, strength=None if hard else strength)
@@ -198,7 +198,7 @@ def pinning(index: int) -> Callable[[Number, bool, Number, list[Pinned]], tuple[
 
 
 def previewing(studio: Studio) -> Callable:
-    """Shows the interpolation and the timeline, or one line that says what is wrong."""
+    """Shows the interpolation and the timeline, or a one-line error."""
 
     def preview(pins: list[Pinned], frames: int | None, fps: Number | None, prompt: str, request: gr.Request) -> tuple:
         if not pins:
@@ -213,7 +213,7 @@ def previewing(studio: Studio) -> Callable:
 
 
 def refining(studio: Studio) -> Callable:
-    """Shows the refined video, its contact sheet and the keyframe contract, or one line that says what is wrong."""
+    """Shows the refined video, its contact sheet and the keyframe contract, or a one-line error."""
 
     def refine(
         pins: list[Pinned], frames: int | None, fps: Number | None, prompt: str, sampler: str, steps: int | None,
@@ -247,12 +247,12 @@ def hint(studio: Studio) -> str:
 
 
 def message(text: str, refused: bool = False) -> str:
-    """The page's one line."""
+    """The page's message line."""
     return f'<div id="said" class="said{" refused" if refused else ""}">{html.escape(text)}</div>'
 
 
 def refusal(error: BadValue, pins: list[Pinned]) -> str:
-    """The one line for a mistake, in which pictures have the names that they were dropped with."""
+    """The message for a mistake, with the original names of the dropped pictures."""
     text = str(error)
     for pin in pins:
         text = text.replace(pin.image, Path(pin.image).name)
@@ -260,7 +260,7 @@ def refusal(error: BadValue, pins: list[Pinned]) -> str:
 
 
 def timeline_html(pins: list[Pinned], plan: VideoPlan | None) -> str:
-    """The pictures where the video shows them: frame and second below each, proposals dashed."""
+    """The pictures at their times, with frame and second below each; proposals are dashed."""
     figures = []
     for placed in plan.placed if plan else []:
         pin, last = pins[placed.index], max(1, plan.grid.num_frames - 1) if plan else 1
@@ -274,13 +274,13 @@ def timeline_html(pins: list[Pinned], plan: VideoPlan | None) -> str:
 
 
 def thumbnail(pin: Pinned) -> str:
-    """The picture beside its controls, with its name."""
+    """The small picture beside its controls, with its name."""
     name = html.escape(Path(pin.image).name)
     return f'<figure><img src="{picture_uri(pin.image)}" alt=""><figcaption>{name}</figcaption></figure>'
 
 
 def picture_uri(file: str, side: int = 160) -> str:
-    """A small version of an image file, as a data URI; an empty one for what is no image."""
+    """A small version of an image file as a data URI; an empty image if the file is not an image."""
     try:
         small, _ = read_image(Path(file))
     except BadValue:

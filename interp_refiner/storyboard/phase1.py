@@ -22,22 +22,22 @@ from interp_refiner.storyboard.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.timeline import Grid, place
 from interp_refiner.storyboard.windows import Window
 
-STREAM, KEY = "keyframes", "window"  # what their noise is drawn under
+STREAM, KEY = "keyframes", "window"  # stream and key of their noise
 DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
 
 @dataclass(frozen=True)
 class Phase1:
-    """A source of keyframes, and the clips that it was trained on.
+    """A keyframe source, with the spec of its training clips.
 
     Attributes:
         source: makes keyframes of clips of ``spec``.
         spec: of the clips.
-        count: K, the fewest keyframes of a clip that the source was trained with; None for any.
-        components: how to build network, flow and sampler of a trained source again, as in :class:`PipelineConfig`;
-            empty for any other.
+        count: K, the smallest number of keyframes per clip in the source's training; None for any.
+        components: nodes that rebuild network, flow and sampler of a trained source, as in :class:`PipelineConfig`;
+            empty for other sources.
         trained: its origin, for the model card.
-        asked: the source that is called: ``source``, or :class:`Rescaled` around it; None for ``source``.
+        asked: the source that is called: :class:`Rescaled` around ``source``; None for ``source`` itself.
     """
 
     source: KeyframeSource
@@ -48,7 +48,7 @@ class Phase1:
     asked: KeyframeSource | None = None
 
     def of_clips(self, spec: ClipSpec) -> "Phase1":
-        """The same source for a refiner of such clips; raises :class:`BadValue` as :func:`check_fit`."""
+        """The same source, adapted to a refiner of these clips; raises :class:`BadValue` as :func:`check_fit`."""
         check_fit(self.spec, spec)
         return replace(self, asked=Rescaled.between(self.source, self.spec, spec))
 
@@ -56,7 +56,7 @@ class Phase1:
         """The same trained network with another sampler, which ``node`` describes.
 
         Raises:
-            BadValue: the source has a scheduler of its own.
+            BadValue: the source has its own scheduler.
         """
         if not isinstance(self.source, GeneratedKeyframes):
             raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
@@ -70,12 +70,12 @@ class Phase1:
         at: Sequence[Time] | None,
         size: VideoSize,
     ) -> list[Keyframe]:
-        """The keyframes of a storyboard, and generated ones at those of the times ``at`` whose latent slot is free.
+        """The keyframes of a storyboard, plus generated ones at all times ``at`` whose latent slot is free.
 
-        Without times none are generated beside others, and evenly spread ones where there are no others.
+        If ``at`` is None, evenly spread keyframes are generated if the storyboard has none; else none are generated.
 
         Raises:
-            BadValue: a time outside the clip, naming its place in ``keyframes_at``.
+            BadValue: a time outside the clip; names its index in ``keyframes_at``.
         """
         grid, rate = planner.grid(size.num_frames), planner.rate(size.fps)
         if at is None:
@@ -94,7 +94,7 @@ class Phase1:
         return made
 
     def check(self, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> None:
-        """Refuses, with :class:`BadValue`, keyframes that the source would have to keep and cannot."""
+        """Raises :class:`BadValue` if there are given keyframes and the source cannot keep them."""
         if self.source.takes_given or not any(keyframe.generated for keyframe in keyframes):
             return
         if own := [keyframe for keyframe in keyframes if not keyframe.generated]:
@@ -107,10 +107,11 @@ class Phase1:
     def __call__(
         self, plan: VideoPlan, wanted: Iterable[int], encoded: Encoded, prompts: Prompts, draws: Draws
     ) -> Encoded:
-        """The keyframes of a storyboard together with those in the latent frames ``wanted``, which the source makes.
+        """The keyframes of a storyboard, plus those in the latent frames ``wanted``, which the source generates.
 
-        What is known of a window when it is asked for, from the storyboard and from the windows before it, is given: so
-        a window goes on from the last keyframes of the one before. See :func:`requests`.
+        In the request for a window, all keyframes known so far are given: those of the storyboard and of earlier
+            windows.
+        So a window continues from the last keyframes of the window before. See :func:`requests`.
         """
         source, values, known = self.asked or self.source, encoded.values, encoded.known
         there = set(known[0].nonzero().flatten().tolist())
@@ -135,8 +136,8 @@ class Asked:
 
     Attributes:
         part: the window.
-        prompt: number of the prompt.
-        slots: latent frames of the keyframes, those that are known by then among them.
+        prompt: index of the prompt.
+        slots: latent frames of the keyframes, including those already known.
     """
 
     part: Window
@@ -145,10 +146,10 @@ class Asked:
 
 
 def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], prompt_of: Sequence[int]) -> list[Asked]:
-    """What is asked one after the other for the keyframes in the latent frames ``wanted``.
+    """The calls of the source, in order, that make the keyframes in the latent frames ``wanted``.
 
-    Every window of the plan is asked for on its own, in time; under several prompts once for each, in the order in
-    which they begin.
+    There is one call per window of the plan, in time order. A window with several prompts has one call per prompt, in
+    the order of their starts.
     """
     there, made = set(known), []
     for part in plan.parts:
@@ -162,12 +163,12 @@ def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], promp
 
 
 def spread(planner: Planner, grid: Grid, count: int | None) -> list[Time]:
-    """Times of evenly spread keyframes, first and last frame among them: as dense as ``count`` in a clip of the model.
+    """Times of evenly spread keyframes, including first and last frame, as dense as ``count`` in a training clip.
 
     Args:
         planner: of the refiner.
         grid: of the video.
-        count: K; None for that of the refiner's sparsest level.
+        count: K; None for the number of the refiner's sparsest level.
     """
     last, of_clip = grid.latent_frames - 1, planner.latent_shape[1] - 1
     gaps = max(1, (planner.levels.counts[-1] if count is None else count) - 1)
@@ -176,9 +177,9 @@ def spread(planner: Planner, grid: Grid, count: int | None) -> list[Time]:
 
 
 def check_fit(own: ClipSpec, wanted: ClipSpec) -> None:
-    """Refuses, with :class:`BadValue`, a source whose clips are ``own`` for a refiner of clips that are ``wanted``.
+    """Raises :class:`BadValue` if a source with clips ``own`` does not fit a refiner with clips ``wanted``.
 
-    Other statistics are allowed, see :class:`Rescaled`.
+    The statistics may differ, see :class:`Rescaled`.
     """
     if own.latent_shape != wanted.latent_shape:
         allowed = f"a source of clips {list(wanted.latent_shape)}, which the refiner was trained on"

@@ -1,4 +1,4 @@
-"""A refiner as a pipeline in the style of diffusers: from keyframes to a video."""
+"""A diffusers-style pipeline of a refiner: from keyframes to a video."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ class RefinerPipeline(LowMemory, Drafting):
 
     Args:
         components: backbone, objective, sampler, corruption, codec and text encoder.
-        config: the clips that the model was trained on, and how to build its components again.
+        config: describes the training clips, and how to rebuild the components.
     """
 
     def __init__(self, components: Components, config: PipelineConfig):
@@ -87,10 +87,10 @@ class RefinerPipeline(LowMemory, Drafting):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, torch_dtype: torch.dtype = torch.float32) -> "RefinerPipeline":
-        """The pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` where there is none.
+        """Loads a pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` if there is none.
 
         Args:
-            folder: a path, a model of the hub, or ``shipped``: the one that comes with the package.
+            folder: a path, a model of the hub, or ``shipped`` for the model in the package.
             torch_dtype: see :meth:`to`.
         """
         pipeline = cls(*load_components(located(folder)))
@@ -99,7 +99,7 @@ class RefinerPipeline(LowMemory, Drafting):
     def save_pretrained(self, folder: str | Path) -> Path:
         """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers.
 
-        A generator of keyframes lies in ``keyframes/``.
+        A keyframe generator is written to ``keyframes/``.
         """
         own = (self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text, self.phase1)
         return save_components(Components(*own), self.config, Path(folder).expanduser())
@@ -108,9 +108,9 @@ class RefinerPipeline(LowMemory, Drafting):
         """The same pipeline with another sampler, codec or text encoder.
 
         Args:
-            name: which of them.
+            name: name of the component.
             component: the new one, made for the pipeline's clips.
-            node: how to build it again.
+            node: the config node that rebuilds it.
         """
         other = copy.copy(self)
         setattr(other, name, component)
@@ -121,7 +121,7 @@ class RefinerPipeline(LowMemory, Drafting):
         return other
 
     def with_keyframes(self, phase1: Phase1) -> "RefinerPipeline":
-        """The same pipeline with a source of keyframes; raises :class:`BadValue` for one of other clips."""
+        """The same pipeline with a keyframe source; raises :class:`BadValue` for a source of other clips."""
         other = copy.copy(self)
         other.phase1 = phase1.of_clips(self.config.spec)
         return other
@@ -131,7 +131,7 @@ class RefinerPipeline(LowMemory, Drafting):
         self.progress = settings
 
     def clean_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t y x"]:
-        """``z0_hat`` of the model itself."""
+        """``z0_hat`` of the model, without guidance."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
 
     def __call__(
@@ -155,27 +155,27 @@ class RefinerPipeline(LowMemory, Drafting):
         """Makes a video that keeps its hard keyframes. The arguments are named as in diffusers; see :meth:`make`.
 
         Args:
-            prompt: for the frames before the first keyframe with a prompt of its own; None and "" say nothing.
-            keyframes: pictures of another size are fitted, see :class:`Keyframe`. Without any, and where a source of
-                keyframes is loaded, the prompt makes them.
-            num_frames, height, width, fps: pixels and frames of the video; None for those of the model's clips.
-            keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
-                ``keyframes``, and without these for evenly spread ones.
-            num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge; of a distilled model 1
-                is a sample, too. None for the sampler that the model comes with.
-            negative_prompt: what guidance leads away from.
+            prompt: for the frames before the first keyframe that has a prompt; None and "" mean no prompt.
+            keyframes: pictures of another size are fitted, see :class:`Keyframe`. If there are none and a keyframe
+                source is loaded, they are generated from the prompt.
+            num_frames, height, width, fps: size and rate of the video; None for those of the model's clips.
+            keyframes_at: times at which the prompt generates a keyframe, unless there is one. None: evenly spread ones
+                if ``keyframes`` is empty, else none.
+            num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge. For a distilled model, 1
+                gives a sample, too. None for the model's own sampler.
+            negative_prompt: guidance leads away from it.
             guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
             generator: only its seed is used: the same seed gives the same video. None: a new video every time.
-            prompt_embeds, negative_prompt_embeds: ``[L, D]`` or ``[1, L, D]`` as trained on, in place of the prompts;
-                no text encoder is needed then.
-            output_type: of the frames.
+            prompt_embeds, negative_prompt_embeds: ``[L, D]`` or ``[1, L, D]`` as in training, instead of the prompts;
+                then no text encoder is needed.
+            output_type: type of the returned frames.
             callback_on_step_end: called as ``f(pipe, step, tau, {"latents": x, "clean_estimate": z0_hat})`` after every
-                clean estimate; an estimate that it returns takes the place of ``z0_hat``.
+                clean estimate; an estimate that it returns replaces ``z0_hat``.
 
         Raises:
-            BadValue: for keyframes that do not fit, sizes that codec and backbone cannot divide, steps that the
-                corruption does not allow, prompts without a text encoder, both a prompt and its embedding, or neither
-                keyframes nor a prompt.
+            BadValue: keyframes that do not fit, sizes that codec and backbone do not support, steps that the corruption
+                does not allow, prompts without a text encoder, both a prompt and its embedding, or neither keyframes
+                nor a prompt.
         """
         trained = self.config.spec.text_shape
         request = Request(
@@ -227,9 +227,9 @@ class RefinerPipeline(LowMemory, Drafting):
         )
 
     def guidance(self, scale: float | None, negative_prompt: str | Embedding = "") -> Guidance:
-        """That of the sampler, or classifier-free with another scale, away from the negative prompt or its embedding.
+        """The sampler's guidance, or classifier-free guidance with another scale or negative prompt (or embedding).
 
-        A negative prompt counts before the sampler's file of one; without either it is the empty prompt.
+        A negative prompt takes precedence over the sampler's own file; without both it is the empty prompt.
         """
         if scale is not None and not 0 <= scale < inf:
             raise BadValue("guidance_scale", scale, "a number >= 0; 1 is no guidance")
@@ -259,7 +259,7 @@ class RefinerPipeline(LowMemory, Drafting):
         return on_step
 
     def _estimates(self, plan: VideoPlan, prompts: Prompts, guidance: Guidance) -> list[CleanEstimate]:
-        """The clean estimate of every window, under the prompts of its frames."""
+        """The clean estimate of every window, with the prompts of its frames."""
         model = guidance(self.clean_estimate)
         if prompts.texts is None:
             return [model for _ in plan.parts]
@@ -269,7 +269,7 @@ class RefinerPipeline(LowMemory, Drafting):
         sampler = copy.copy(self.sampler)
         if steps is not None:
             sampler = self._of_steps(sampler, steps)
-        sampler.guidance = NoGuidance()  # every window and prompt is guided on its own, before they are joined
+        sampler.guidance = NoGuidance()  # guidance is applied per window and prompt, before they are joined
         check_method(self.corruption, self.objective, sampler)
         return sampler
 

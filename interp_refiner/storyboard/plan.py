@@ -14,12 +14,12 @@ from interp_refiner.storyboard.windows import Window, windows
 
 @dataclass(frozen=True)
 class VideoSize:
-    """The requested size; None for that of the clips that the model was trained on.
+    """The requested size; None for that of the model's training clips.
 
     Attributes:
         num_frames: pixel frames.
         height, width: pixels.
-        fps: frames a second.
+        fps: frames per second.
     """
 
     num_frames: int | None = None
@@ -28,7 +28,7 @@ class VideoSize:
     fps: float | None = None
 
 
-OF_CLIPS = VideoSize()  # that of the model's clips
+OF_CLIPS = VideoSize()  # the size of the model's clips
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,9 @@ class VideoPlan:
         fps: frames a second.
         grid: pixel frames and latent slots.
         placed: the keyframes on the grid.
-        level: at which the clip stands, 1 finest.
-        parts: windows of the model's length, one where the clip is no longer than it.
-        notes: what differs from training, one line each.
+        level: level of the clip; 1 is the finest.
+        parts: windows of the model's length; one window if the clip is not longer.
+        notes: differences from training, one line each.
     """
 
     latent_shape: tuple[int, int, int, int]
@@ -65,11 +65,11 @@ class Planner:
 
     Attributes:
         codec: of the model's latents.
-        latent_shape: ``(c, t, y, x)`` of the clips it was trained on.
-        levels: how many keyframes each level had in training.
+        latent_shape: ``(c, t, y, x)`` of its training clips.
+        levels: number of keyframes at each level in training.
         fps: of its data.
-        divisor: what the sides of latents must be divisible by, from the backbone's patches.
-        replaces: whether keyframes were replaced by proposals in training.
+        divisor: heights and widths of latents must be divisible by it (the backbone's patches).
+        replaces: whether training replaced keyframes by proposals.
     """
 
     codec: Codec
@@ -80,7 +80,7 @@ class Planner:
     replaces: bool
 
     def length(self, frames: int | None, seconds: float | None, fps: float | None) -> int:
-        """Pixel frames of a video: asked for, nearest to ``seconds``, or those of the model's clips."""
+        """Pixel frames of a video: ``frames``, else nearest to ``seconds``, else those of the model's clips."""
         if frames is not None:
             return frames
         if seconds is None:
@@ -91,17 +91,17 @@ class Planner:
         )  # fmt: skip
 
     def grid(self, frames: int | None) -> Grid:
-        """Pixel frames and latent slots of a video of so many frames; None for those of the model's clips."""
+        """The grid of a video of this length; None for the length of the model's clips."""
         return Grid.of(self.codec, self.length(frames, None, None))
 
     def rate(self, fps: float | None) -> float:
-        """Frames a second, those of the data for None; raises :class:`BadValue` for what is no rate."""
+        """Frames per second; None for those of the data; raises :class:`BadValue` for an invalid rate."""
         if fps is not None and not 0 < fps < inf:
             raise BadValue("fps", fps, "a positive number")
         return self.fps if fps is None else fps
 
     def size(self, height: int | None, width: int | None) -> tuple[int, int]:
-        """Pixel rows and columns; raises :class:`BadValue` for what codec and backbone cannot divide."""
+        """Pixel rows and columns; raises :class:`BadValue` if codec and backbone do not divide them."""
         factor, sizes = self.codec.spatial_factor, []
         for name, asked, latents, patch in zip(
             ("height", "width"), (height, width), self.latent_shape[2:], self.divisor, strict=True
@@ -123,10 +123,10 @@ class Planner:
         Args:
             keyframes: at least one.
             size: of the video.
-            collide: lets several keyframes want one slot, to look at the plan.
+            collide: whether to allow several keyframes in one slot, to show the plan.
 
         Raises:
-            BadValue: naming the setting or the keyframe.
+            BadValue: names the setting or the keyframe.
         """
         if not keyframes:
             raise BadValue("keyframes", [], "at least one keyframe")

@@ -32,10 +32,10 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
 
     Args:
         cfg: of ``interp_refiner.prepare keyframes``.
-        load: gives the pipeline on its device, once the storyboard and the output are right.
+        load: loads the pipeline to its device; called after the storyboard and the output are checked.
 
     Raises:
-        BadValue: no keyframe to be made, an output that is there already, or as :func:`sample_video`.
+        BadValue: no keyframe to generate, an output that exists already, or an error of :func:`sample_video`.
     """
     board, output = board_of(cfg), writable("output", Path(cfg.output).expanduser())
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -54,7 +54,7 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
 def write_pictures(pipeline: RefinerPipeline, board: Storyboard, draft: Draft, output: Path) -> dict[str, Any]:
     """Writes the generated keyframes and the sheet; returns the content of the storyboard.
 
-    Entries that were in the storyboard before stay, with the place of their file.
+    Entries that were in the storyboard before are kept, with the path of their file.
     """
     video = pipeline.decode(draft.corrupted.interpolation)
     frames, entries = as_frames(video).numpy(), []
@@ -77,7 +77,7 @@ def write_pictures(pipeline: RefinerPipeline, board: Storyboard, draft: Draft, o
 
 
 def as_yaml(content: dict[str, Any]) -> str:
-    """A storyboard file: one line a setting and a keyframe, texts as JSON writes them."""
+    """A storyboard file: one line per setting and per keyframe; strings are written as in JSON."""
 
     def line(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""What an exported folder is given for others: a licence, the model it came from, a LoRA file, a place on the hub."""
+"""Prepares an exported folder for publication: licence, base model, LoRA file, upload to the hub."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,14 +12,14 @@ from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 
 LORA_FILES: dict[Naming, str] = {
-    "diffusers": "pytorch_lora_weights.safetensors",  # by which diffusers' load_lora_weights finds it
+    "diffusers": "pytorch_lora_weights.safetensors",  # the name that diffusers' load_lora_weights expects
     "comfyui": "lora_comfyui.safetensors",
     "kohya": "lora_kohya.safetensors",
 }
 
 
 def with_terms(made: RefinerPipeline | Phase1, terms: dict[str, str | None]) -> RefinerPipeline | Phase1:
-    """The same with ``license`` and ``base_model`` for its card; None keeps what is known."""
+    """The same with ``license`` and ``base_model`` for its card; None keeps the current value."""
     told = {name: value for name, value in terms.items() if value is not None}
     if isinstance(made, Phase1):
         return replace(made, trained={**made.trained, **told})
@@ -42,19 +42,19 @@ def adapters_of(made: RefinerPipeline | Phase1, naming: Naming) -> Mapping[str, 
 def save_lora(adapters: Mapping[str, Adapter], folder: Path, naming: Naming) -> Path:
     """Writes a LoRA file into an exported folder; returns it.
 
-    What the refiner adds to the transformer is not in it, but in ``refiner.safetensors``.
+    The layers that the refiner adds to the transformer are not in it, but in ``refiner.safetensors``.
     """
     return write_adapters(adapters, folder / LORA_FILES[naming], naming)
 
 
 def reserve(repo: str, private: bool) -> None:
-    """Makes the place on the hub, unless it is there: so a token that may not write is found before the work."""
+    """Creates the model on the hub, unless it exists; so a token without write access is detected before the work."""
     with refused("push", repo, "owner/name, a model of the hub that HF_TOKEN may write to"):
         HfApi().create_repo(repo, private=private, exist_ok=True)
 
 
 def push(folder: Path, repo: str) -> str:
-    """Sends a folder to the hub; returns its address."""
+    """Uploads a folder to the hub; returns its URL."""
     with refused("push", repo, "owner/name, a model of the hub that HF_TOKEN may write to"):
         return (
             HfApi().upload_folder(repo_id=repo, folder_path=folder, commit_message="interp_refiner export").commit_url

@@ -16,19 +16,19 @@ from interp_refiner.storyboard.keyframe import Keyframe
 from interp_refiner.storyboard.timeline import Placed
 
 Video = Float[Tensor, "3 t h w"]
-EMPTY = 0.93  # grey of a frame that the storyboard leaves open
+EMPTY = 0.93  # grey of frames without a keyframe
 COLUMNS, ROWS = 21, 6  # of a contact sheet; longer videos are shown in part
 
 
 def keyframe_records(result: RefinerOutput, video: Video) -> list[dict[str, Any]]:
-    """The contract of every keyframe, in time.
+    """The keyframe contract of every keyframe, in time order.
 
-    ``exact``: its latents are equal bit for bit; ``latent_rmse`` from what was asked. In pixels, at the frame that its
-    time means: ``psnr`` in decibels and ``colour_shift`` from the picture (codec losses included), ``seam_flicker`` as
-    in :class:`KeyframeReport`.
+    ``exact``: its latents are equal bit for bit; ``latent_rmse``: distance from the requested latents. In pixels, at
+    the keyframe's frame: ``psnr`` in decibels and ``colour_shift`` relative to the picture (including codec losses),
+    and ``seam_flicker`` as in :class:`KeyframeReport`.
 
     Args:
-        result: of the pipeline.
+        result: output of the pipeline.
         video: the decoded frames.
     """
     latents = keyframe_report(result.latents, result.values, result.known)
@@ -68,11 +68,11 @@ def _where(keyframe: Keyframe, placed: Placed) -> dict[str, Any]:
 
 
 def joint_records(result: RefinerOutput) -> list[dict[str, Any]]:
-    """The joints between windows: the difference of their estimates of the overlap, and the flicker there.
+    """The joints between windows: how much the windows' estimates of the overlap differ, and the flicker there.
 
-    ``disagreement`` is the root mean square difference over the frames of the overlap that are not known, in the last
-    clean estimate; None where there is none. ``seam_flicker`` (see :class:`KeyframeReport`) is the mean over the
-    overlap: about 1 where the joint is like the rest of the video.
+    ``disagreement`` is the RMS difference of the last clean estimates over the missing frames of the overlap; None if
+    it has none. ``seam_flicker`` (see :class:`KeyframeReport`) is the mean over the overlap: about 1 if the joint looks
+    like the rest of the video.
     """
     parts, records = result.plan.parts, []
     for left, right, differ in zip(parts, parts[1:], result.disagreement, strict=False):
@@ -92,9 +92,9 @@ def joint_records(result: RefinerOutput) -> list[dict[str, Any]]:
 def storyboard_row(
     result: RefinerOutput | Draft, video: Video, interpolation: Video | None = None
 ) -> tuple[Video, Bool[Tensor, " t"]]:
-    """The storyboard as a video: its pictures where they are shown, grey elsewhere; and which frames have one.
+    """The storyboard as a video: its pictures at their times, grey elsewhere; and which frames have one.
 
-    Keyframes that are latents or were generated are seen in ``interpolation``, which shows them as they are.
+    Keyframes that are latents or were generated are taken from ``interpolation``, which contains them unchanged.
     """
     row, shown = torch.full_like(video, EMPTY), torch.zeros(video.shape[1], dtype=torch.bool)
     for placed in result.plan.placed:
@@ -117,7 +117,7 @@ def storyboard_sheet(
     title: str = "",
     columns: int = COLUMNS,
 ) -> Image.Image:
-    """Keyframes, interpolation and refined video below each other, keyframes bordered.
+    """Keyframes, interpolation and refined video, one above the other, with borders around keyframes.
 
     Videos longer than ``columns`` frames take several rows; of very long ones some frames are shown.
     """

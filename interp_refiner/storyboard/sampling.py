@@ -31,7 +31,7 @@ from interp_refiner.storyboard.terminal import show_cost, show_plan, show_result
 from interp_refiner.storyboard.timeline import refuse_collisions
 from interp_refiner.training.checkpoint import is_exported, located
 
-OF_PROMPT = ("prompt", "frames", "keyframes_at")  # settings that a storyboard has, too
+OF_PROMPT = ("prompt", "frames", "keyframes_at")  # settings that a storyboard may also contain
 EXTRAS = ("gif", "frames", "latents")
 ALWAYS = ("video", "sheet", "report")
 SUFFIXES = {
@@ -48,14 +48,14 @@ Timings = dict[str, float]
 def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
     """Makes a video of ``cfg.storyboard`` or of ``cfg.prompt``, or prints its plan.
 
-    Nothing is written before everything is checked.
+    Everything is checked before anything is written.
 
     Args:
         cfg: of ``interp_refiner.sample``.
-        load: gives the pipeline on its device, once the storyboard and the output are right.
+        load: loads the pipeline to its device; called after the storyboard and the output are checked.
 
     Raises:
-        BadValue: naming the entry of the storyboard, or the setting.
+        BadValue: names the entry of the storyboard, or the setting.
     """
     board = board_of(cfg)
     output = checked_output(cfg, board)
@@ -96,10 +96,10 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
 
 
 def board_of(cfg: DictConfig) -> Storyboard:
-    """The storyboard that a program is asked for: a file, or a prompt that makes its keyframes.
+    """The storyboard from the settings: a file, or a prompt that generates its keyframes.
 
     Raises:
-        BadValue: neither; a prompt, a length or times beside a file, which has its own; or as :func:`load_storyboard`.
+        BadValue: neither; a prompt, length or times together with a file; or an error of :func:`load_storyboard`.
     """
     own = {name: plain(cfg[name]) for name in OF_PROMPT if cfg[name] is not None}
     if cfg.storyboard is not None:
@@ -112,19 +112,19 @@ def board_of(cfg: DictConfig) -> Storyboard:
 
 
 def plain(value: Any) -> Any:
-    """A setting's value, lists as Python's own."""
+    """A setting's value, with lists as Python lists."""
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def read_board(
     pipeline: RefinerPipeline, board: Storyboard, seed: int = 0, only_looks: bool = False
 ) -> tuple[Request, list[str]]:
-    """A storyboard's settings, its keyframes at the size of the video, and a line for every fitted picture.
+    """The request for a storyboard, with keyframes at the size of the video, and a line for every fitted picture.
 
-    With ``only_looks`` the files are read, but no picture is kept, which is enough for a plan.
+    With ``only_looks`` the files are read but no picture is kept, which is enough for a plan.
 
     Raises:
-        BadValue: naming the entry or the setting.
+        BadValue: names the entry or the setting.
     """
     planner = pipeline.planner
     height, width = planner.size(board.height, board.width)
@@ -136,16 +136,15 @@ def read_board(
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
-    """The files that will be written; none of them is one that the video is made of.
+    """The files that will be written; they must not be inputs of the video.
 
     Args:
-        cfg: ``output`` names the mp4, the others are beside it; ``also`` says which of them are wanted.
+        cfg: ``output`` names the mp4, the other files are written beside it; ``also`` lists optional ones.
         board: the storyboard.
 
     Raises:
-        BadValue: another name than an mp4's, or none unless nothing will be written; a name that belongs to the
-            storyboard, one of its files or an exported folder; a frames folder that holds files already; a folder that
-            cannot be written to.
+        BadValue: no mp4 name (unless nothing will be written); a name that belongs to the storyboard, one of its files
+            or an exported folder; a frames folder that is not empty; a folder that cannot be written to.
     """
     for extra in cfg.also:
         choice("also", extra, EXTRAS)
@@ -172,14 +171,14 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
 
 
 def unguided(board: Storyboard, pipeline: RefinerPipeline) -> list[str]:
-    """A line for a negative prompt without guidance."""
+    """A warning if there is a negative prompt but no guidance."""
     if not board.negative_prompt or isinstance(pipeline.sampler.guidance, ClassifierFree):
         return []
     return ["negative_prompt has no effect without guidance: sampler=<name> sampler/guidance=classifier_free"]
 
 
 def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan: VideoPlan) -> dict[str, Any]:
-    """What decides the video, beside the weights and the pictures."""
+    """The settings that determine the video, apart from weights and pictures."""
     factor = pipeline.codec.spatial_factor
     return {
         "seed": cfg.seed,
@@ -208,7 +207,7 @@ def write(
     prompt: str,
     output: dict[str, Path],
 ) -> None:
-    """The contact sheet and the extras asked for."""
+    """Writes the contact sheet and the requested extra files."""
     video, fps, scale = result.frames, result.plan.fps, cfg.upscale
     if "gif" in output:
         output["gif"].write_bytes(gif_bytes(video, fps, scale))
@@ -226,7 +225,7 @@ def write(
 
 @contextmanager
 def timed(seconds: Timings, name: str) -> Iterator[None]:
-    """Notes how long the block took."""
+    """Records the duration of the block."""
     start = time.perf_counter()
     yield
     seconds[name] = time.perf_counter() - start

@@ -2,11 +2,11 @@
 
 model_index.json          what the model was trained on, and how to build every component
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
-refiner.safetensors       the backbone's weights beside it: keyframe channels, numbers per frame
-interpolator.safetensors  of a learned interpolator
-vae/                      of a codec with weights
-keyframes/                the generator of keyframes, a folder of its own kind, see :mod:`saved_generator`
-pipeline.py               by which diffusers' DiffusionPipeline opens the folder
+refiner.safetensors       the backbone's other weights: keyframe channels, numbers per frame
+interpolator.safetensors  weights of a learned interpolator
+vae/                      weights of a codec that has some
+keyframes/                the keyframe generator's own folder, see :mod:`saved_generator`
+pipeline.py               lets diffusers' DiffusionPipeline open the folder
 README.md                 the model card
 """
 
@@ -48,7 +48,7 @@ WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
 VAE, OPENED_BY = "vae", "pipeline.py"
 
 CLASS = "RefinerPipeline"
-OBJECTIVE = "objective."  # before the names of an objective's own parameters
+OBJECTIVE = "objective."  # prefix of the objective's own parameters
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class Components:
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """The settings that are stored beside the weights.
+    """The settings that are stored with the weights.
 
     Attributes:
         spec: of the clips that the model was trained on, with the statistics of its codec.
-        components: by name, a mapping with ``_target_`` (a component of this package) and its arguments, which
-            may be such mappings again; strings that start with ``./`` are paths in the folder.
-        trained: where the model came from, for the card.
-        evaluation: what an evaluation found, see :func:`card.figures`; None where there was none.
+        components: for each name a mapping with ``_target_`` (a component of this package) and its arguments, which may
+            be such mappings, too; strings that start with ``./`` are paths in the folder.
+        trained: origin of the model, for the card.
+        evaluation: results of an evaluation, see :func:`card.figures`; None if there was none.
     """
 
     spec: ClipSpec
@@ -88,7 +88,7 @@ class PipelineConfig:
 
 
 def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
-    """Reads what :func:`save_components` wrote; raises :class:`BadValue` where there is no pipeline."""
+    """Reads a folder of :func:`save_components`; raises :class:`BadValue` if there is no pipeline."""
     if not is_exported(folder):
         raise BadValue("checkpoint", folder, f"a folder with {INDEX}, as save_pretrained or the export writes it")
     stored = json.loads((folder / INDEX).read_text())
@@ -136,7 +136,7 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
 
 
 def _stored(name: str, node: Any) -> Any:
-    """A component's node as it is stored: weights of interpolators come from the folder, not from where they were."""
+    """A component's node for storage: the weights of interpolators are then read from the folder."""
     if not isinstance(node, Mapping):
         return node
     node = dict(node)
@@ -152,6 +152,6 @@ def _without_checkpoints(node: Any) -> Any:
 
 
 def _own(parts: Components) -> dict[str, Tensor]:
-    """The weights that do not lie in ``transformer/``: of the backbone, and what the objective has learned."""
+    """The weights outside of ``transformer/``: of the backbone, and parameters of the objective."""
     learned = {OBJECTIVE + name: weight for name, weight in parts.objective.named_parameters()}
     return beside_transformer(parts.backbone) | learned

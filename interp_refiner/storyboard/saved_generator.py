@@ -2,7 +2,7 @@
 
 model_index.json          what the generator was trained on, and how to build network, flow and sampler
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
-generator.safetensors     the weights beside it: of the network, and what the flow has measured
+generator.safetensors     other weights of the network, and the statistics measured by the flow
 README.md                 the model card
 """
 
@@ -31,10 +31,10 @@ CLASS, GENERATOR, WEIGHTS = "KeyframeGenerator", "keyframes", "generator.safeten
 
 
 def generator_folder(folder: Path) -> Path:
-    """The generator in an exported folder: that folder itself, or the one inside a pipeline's.
+    """The generator's folder: the exported folder itself, or ``keyframes/`` inside a pipeline's folder.
 
     Raises:
-        BadValue: a refiner without one.
+        BadValue: a refiner without a generator.
     """
     for place in (folder, folder / GENERATOR):
         if is_generator(place):
@@ -57,7 +57,7 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
     """Writes a generator's folder; returns it.
 
     Raises:
-        BadValue: a source that was not trained here.
+        BadValue: a source that was not trained by this project.
     """
     source = phase1.source
     if not isinstance(source, GeneratedKeyframes):
@@ -71,7 +71,7 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
 
 
 def load_generator(folder: Path) -> Phase1:
-    """Reads what :func:`save_generator` wrote, or a pipeline with one; raises :class:`BadValue` where there is none."""
+    """Loads the generator of a folder (:func:`generator_folder`); raises :class:`BadValue` if there is none."""
     folder = generator_folder(folder)
     stored = json.loads((folder / INDEX).read_text())
     spec = ClipSpec.from_plain(stored["spec"])
@@ -82,6 +82,6 @@ def load_generator(folder: Path) -> Phase1:
 
 
 def _own(source: GeneratedKeyframes) -> dict[str, Tensor]:
-    """The weights that do not lie in ``transformer/``."""
+    """The weights outside of ``transformer/``."""
     network = {f"network.{name}": weight for name, weight in beside_transformer(source.network).items()}
     return network | {f"flow.{name}": weight for name, weight in source.flow.state_dict().items()}

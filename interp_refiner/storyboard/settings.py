@@ -8,17 +8,17 @@ from interp_refiner.config import Settings
 
 @dataclass
 class KeyframesSettings(Settings):
-    """Top-level values of ``conf/prepare/keyframes.yaml``, and what ``conf/sample.yaml`` has of them.
+    """Top-level values of ``conf/prepare/keyframes.yaml``, shared with ``conf/sample.yaml``.
 
     Attributes:
-        checkpoint: a run folder, a checkpoint file inside one, an exported one or ``shipped``: of the refiner.
+        checkpoint: the refiner: a run folder, a checkpoint file inside one, an exported folder or ``shipped``.
         device: ``auto``, ``cpu`` or ``cuda``.
-        storyboard: a YAML or JSON file of the video; None for a prompt.
-        prompt: what the video shows, without a storyboard.
-        keyframes: the generator of keyframes: its run, a file in it, an exported folder that has one, or ``shipped``.
-        keyframes_at: times of the keyframes of a prompt; None for evenly spread ones.
+        storyboard: a YAML or JSON file; None for a prompt.
+        prompt: describes the video, without a storyboard.
+        keyframes: the keyframe generator: its run, a file in it, an exported folder that has one, or ``shipped``.
+        keyframes_at: times of the keyframes generated from a prompt; None for evenly spread ones.
         frames: pixel frames of the video of a prompt; None for those of the model's clips.
-        output: what is written.
+        output: the output path.
     """
 
     checkpoint: str = ""
@@ -33,19 +33,19 @@ class KeyframesSettings(Settings):
 
 @dataclass
 class SampleSettings(KeyframesSettings):
-    """Top-level values of ``conf/sample.yaml``: those above, of a video, and more. Held-out clips without one.
+    """Top-level values of ``conf/sample.yaml``. Without storyboard and prompt, held-out clips are refined.
 
     Attributes:
-        dry_run: prints the plan of the video and writes nothing.
-        also: what else is written of the video: ``gif``, ``frames``, ``latents``.
-        upscale: every pixel of mp4 and gif so many pixels wide and high.
-        clips: how many held-out clips.
-        level: of sparsity; None for the sparsest.
-        overrides: values of the run's own config to replace.
+        dry_run: whether to print the plan of the video and write nothing.
+        also: additional files: ``gif``, ``frames``, ``latents``.
+        upscale: enlargement factor of mp4 and gif.
+        clips: number of held-out clips.
+        level: level of sparsity of held-out clips; None for the sparsest.
+        overrides: values that replace those of the run's own config.
         split: the folder of held-out clips below the data's root; None for the run's own.
         anchors: the folder of anchor shards; None for the run's own.
         fps: of held-out clips; a storyboard has its own.
-        inference: precision, offloading and more of a video, see :class:`Inference`.
+        inference: precision, offloading and more, see :class:`Inference`.
     """
 
     dry_run: bool = False

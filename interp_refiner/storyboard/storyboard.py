@@ -10,7 +10,7 @@
       - {image: sketch.webp, time: 50%, strength: 0.6, prompt: the circle turns}
       - {video: take_3.mp4, frame: 37, time: 2s, fit: pad}
       - {clip: ending.mp4, time: 16, sound: true}
-    keyframes_at: [25%, 75%]   # the prompt makes these; without any keyframes it makes all
+    keyframes_at: [25%, 75%]   # generated from the prompt; without any keyframes all are generated
 
 Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
 """
@@ -32,7 +32,7 @@ from interp_refiner.storyboard.media import Fit, Shown, as_tensor, fitted, frame
 from interp_refiner.storyboard.plain_yaml import read_json, read_yaml
 
 KEYFRAMES = "a list of at least one keyframe, such as - {image: first.png, time: 0}"
-PLAIN = {  # what pydantic says less well
+PLAIN = {  # clearer messages than pydantic's
     "time": TIMES,
     "frame": TIMES,
     "keyframes_at": "a list of times, such as [0, 50%, 100%]",
@@ -44,14 +44,14 @@ class Entry(BaseModel):
 
     Attributes:
         image: a picture: png, jpg or webp.
-        clip: a short video; its frames are keyframes, from ``time`` on, at the rate of the storyboard.
-        video: a video of which one ``frame`` is the keyframe, in frames, seconds or percent of that video.
+        clip: a short video; all its frames are keyframes, from ``time`` on, at the storyboard's frame rate.
+        video: a video with one keyframe, its ``frame`` (in frames, seconds or percent of that video).
         time: when it is shown: a frame (12), seconds (``1.5s``), minutes and seconds (``1:30``) or percent (``50%``).
-        hard: kept bit for bit; the default unless there is a strength.
+        hard: whether it is kept bit for bit; by default, if it has no strength.
         strength: of a proposal that the model may change, see :class:`Keyframe`.
-        fit: ``crop``, ``pad`` or ``stretch`` where the size differs; None for the storyboard's.
-        prompt: from here to the next keyframe that has one.
-        sound: the video has the sound of this clip or video from here on, until one of them ends.
+        fit: ``crop``, ``pad`` or ``stretch`` for pictures of another size; None for the storyboard's setting.
+        prompt: for the frames from here to the next keyframe with a prompt.
+        sound: whether to copy the sound of this clip or video from here on, until one of them ends.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -69,23 +69,23 @@ class Entry(BaseModel):
 
     @property
     def source(self) -> str:
-        """The file it names."""
+        """The entry's file."""
         return self.image or self.clip or self.video or ""
 
 
 class Storyboard(BaseModel):
-    """What :func:`load_storyboard` reads.
+    """The content of a storyboard file.
 
     Attributes:
-        width, height: pixels; None for the size that the model was trained at.
-        frames: length in pixel frames; None for the model's own, unless there are ``seconds``.
-        seconds: length, rounded to one that the codec can code.
-        fps: frames a second; None for that of the model's data.
-        prompt, negative_prompt: what the video should show, and what guidance leads away from.
+        width, height: in pixels; None for the model's training size.
+        frames: length in pixel frames; None for ``seconds``, else the model's own length.
+        seconds: length in seconds, rounded to a length that the codec supports.
+        fps: frames per second; None for that of the model's data.
+        prompt, negative_prompt: description of the video, and what guidance leads away from.
         fit: how pictures of another size are fitted.
-        keyframes: in any order; none where the prompt makes them.
-        keyframes_at: times at which the prompt makes a keyframe, unless one is there; None for none beside
-            ``keyframes``, and without these for evenly spread ones.
+        keyframes: in any order; empty if all are generated.
+        keyframes_at: times at which the prompt generates a keyframe, unless there is one. None: evenly spread ones if
+            ``keyframes`` is empty, else none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -100,11 +100,11 @@ class Storyboard(BaseModel):
     fit: Fit = "crop"
     keyframes: list[Entry] = Field(default_factory=list)
     keyframes_at: list[int | str] | None = None
-    _folder: Path = PrivateAttr(Path("."))  # that paths are relative to
+    _folder: Path = PrivateAttr(Path("."))  # base folder of relative paths
 
     @property
     def files(self) -> list[Path]:
-        """What the entries name, in their order."""
+        """The entries' files, in order."""
         return [self._path(entry) for entry in self.keyframes]
 
     def read(
@@ -113,13 +113,13 @@ class Storyboard(BaseModel):
         """The keyframes at the size of the video, and a line for everything that had to be fitted or converted.
 
         Args:
-            width, height: pixels of the video.
-            fps: of the video, at which clips are read.
-            longest: frames that are read of a clip at most; that of the video and a latent frame more says enough.
-            only_looks: the files are read, but every picture is replaced by one pixel: enough for a plan.
+            width, height: size of the video in pixels.
+            fps: frame rate of the video, at which clips are read.
+            longest: largest number of frames read of a clip; the video's length plus one latent frame is enough.
+            only_looks: whether to replace every picture by one pixel after reading, which is enough for a plan.
 
         Raises:
-            BadValue: naming the entry whose file is missing or cannot be read.
+            BadValue: a file is missing or cannot be read; names the entry.
         """
         keyframes, notes = [], []
         for index, entry in enumerate(self.keyframes):
@@ -148,13 +148,13 @@ class Storyboard(BaseModel):
         return keyframes, notes
 
     def sound(self, seconds: Sequence[float]) -> Sound | None:
-        """The sound that the video has, of the entry that asks for its own to be carried over.
+        """The sound to copy into the video, from the entry with ``sound: true``.
 
         Args:
-            seconds: when the video shows every keyframe.
+            seconds: the time of every keyframe in the video.
 
         Raises:
-            BadValue: naming the entry whose file has no sound.
+            BadValue: the file has no sound; names the entry.
         """
         for index, entry in enumerate(self.keyframes):
             if entry.sound:
@@ -172,7 +172,7 @@ class Storyboard(BaseModel):
         return self._folder / Path(entry.source).expanduser()
 
     def _shown(self, entry: Entry, fps: float, longest: int) -> Shown:
-        """What an entry shows."""
+        """The content of an entry's file."""
         path = self._path(entry)
         if entry.image is not None:
             image, remarks = read_image(path)
@@ -189,7 +189,7 @@ def _numbered(frame: Time | None, times: Sequence[float]) -> int:
 
 
 class naming:
-    """Puts an entry's name in front of the setting that an error names, or in its place where that is ``instead``."""
+    """Prefixes the setting's name in an error with the entry's name; replaces it if the setting is ``instead``."""
 
     def __init__(self, prefix: str, instead: str | None = None):
         self.prefix, self.instead = prefix, instead
@@ -204,10 +204,10 @@ class naming:
 
 
 def load_storyboard(path: str | Path) -> Storyboard:
-    """Reads a storyboard and checks everything that can be checked without the files it names.
+    """Reads a storyboard and checks everything except the files that it names.
 
     Raises:
-        BadValue: no such file, no YAML or JSON, an unknown key, or a value that is not allowed.
+        BadValue: no such file, invalid YAML or JSON, an unknown key, or a value that is not allowed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -227,7 +227,7 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
         board = Storyboard.model_validate(content)
     except ValidationError as error:
         found = error.errors()
-        # a key with a typo is missing as well: the typo says more
+        # a key with a typo also counts as missing; the error about the typo is more helpful
         raise _told(next((e for e in found if e["type"] == "extra_forbidden"), found[0])) from None
     board._folder = folder
     if board.frames is not None and board.seconds is not None:
@@ -264,7 +264,7 @@ def _check(entry: Entry) -> None:
 def _told(error: Any) -> BadValue:
     """An error of pydantic as one line: the entry, its value, what is allowed."""
     kind, loc, value = error["type"], error["loc"], error["input"]
-    if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # which member of a union it was held against
+    if loc[-1] in ("int", "str") and kind != "extra_forbidden":  # the member of a union that was tried
         loc = loc[:-1]
     name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
     if kind == "extra_forbidden":
@@ -278,5 +278,5 @@ def _told(error: Any) -> BadValue:
     if kind == "missing":
         return BadValue(name, None, PLAIN.get(loc[-1], "a value"))
     allowed = error["msg"].removeprefix("Input should be ")
-    shown = repr(value) if isinstance(value, str) else value  # "41" is no number, 41 is one
+    shown = repr(value) if isinstance(value, str) else value  # quotes distinguish "41" from 41
     return BadValue(name, shown, PLAIN.get(loc[-1], allowed))

@@ -1,4 +1,4 @@
-"""The functions of the demo page, without its layout."""
+"""The functions behind the demo page, without its layout."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +15,9 @@ from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.sampling import read_board
 from interp_refiner.storyboard.terminal import CONTRACT, contract_row
 
-SHOWN_WIDTH = 448  # pixels of a video on the page, about
+SHOWN_WIDTH = 448  # approximate width of a video on the page, in pixels
 SHEET_COLUMNS = 11  # frames in a row of the contact sheet, which is as wide as the page
-FAST = "fast (one step)"  # the choice of a distilled model
+FAST = "fast (one step)"  # the label of a distilled model
 Progress = Callable[[int, int], None]
 Number = int | float
 
@@ -37,14 +37,14 @@ class Pinned:
     strength: Number | None = None
 
     def entry(self) -> dict[str, Any]:
-        """As a storyboard has it."""
+        """Its storyboard entry."""
         hard = {} if self.strength is None else {"strength": float(self.strength)}
         return {"image": self.image, "time": f"{self.percent:g}%", **hard}
 
 
 @dataclass(frozen=True)
 class Interpolated:
-    """What :meth:`Studio.interpolate` returns: the file of the video, its plan, and what to know about it."""
+    """The result of :meth:`Studio.interpolate`: the video file, its plan, and notes."""
 
     video: Path
     plan: VideoPlan
@@ -53,13 +53,13 @@ class Interpolated:
 
 @dataclass(frozen=True)
 class Refined:
-    """What :meth:`Studio.refine` returns.
+    """The result of :meth:`Studio.refine`.
 
     Attributes:
-        video: its file.
-        interpolation: what it was refined from.
-        sheet: keyframes, interpolation and refinement below each other.
-        contract: one row a keyframe, columns as in ``CONTRACT``.
+        video: the video file.
+        interpolation: the file of the interpolation.
+        sheet: contact sheet of keyframes, interpolation and refinement.
+        contract: one row per keyframe, columns as in ``CONTRACT``.
     """
 
     video: Path
@@ -69,9 +69,9 @@ class Refined:
 
 
 def pinned(images: Sequence[str], before: Sequence[Pinned] = ()) -> list[Pinned]:
-    """Pictures on the timeline: those that were there stay as they were if no new one came.
+    """The pictures on the timeline. Without new pictures, the others keep their settings.
 
-    New pictures are spread evenly, and the others with them, in the order of the files.
+    With new pictures, all are spread evenly, in the order of the files.
     """
     there = {pin.image: pin for pin in before}
     if all(image in there for image in images):
@@ -92,10 +92,10 @@ class Studio:
 
     Args:
         pipeline: on its device.
-        samplers: by the names that the page shows.
-        folder: where videos are written.
-        upscale: every pixel of a video so many pixels wide and high; None for about ``SHOWN_WIDTH`` in a row.
-        fast: a distilled model of the same clips, one more choice, with its own sampler; None for none.
+        samplers: by the names shown on the page.
+        folder: output folder of videos.
+        upscale: enlargement factor of videos; None for a width of about ``SHOWN_WIDTH``.
+        fast: a distilled model of the same clips with its own sampler, as a further choice; None for none.
     """
 
     def __init__(
@@ -113,13 +113,13 @@ class Studio:
 
     @property
     def own_sampler(self) -> str:
-        """The name of the sampler that the model comes with, or the first."""
+        """The name of the model's own sampler, else the first one."""
         same = [name for name, sampler in self.samplers.items() if type(sampler) is type(self.pipeline.sampler)]
         return [*same, *self.samplers][0]
 
     @property
     def generates(self) -> bool:
-        """Whether a prompt alone becomes a video."""
+        """Whether a prompt alone is enough for a video."""
         return self.pipeline.phase1 is not None
 
     @property
@@ -128,7 +128,7 @@ class Studio:
         return self.pipeline.planner.length(None, None, None)
 
     def interpolate(self, board: Storyboard, session: str) -> Interpolated:
-        """The video that the refiner starts from; the network is not run."""
+        """The interpolation, without running the refiner's network."""
         request, fitted = read_board(self.pipeline, board)
         plan = self.pipeline.planner.plan(request.keyframes, request.size)
         video = self.pipeline.interpolate(request.keyframes, request.size)

@@ -51,7 +51,7 @@ def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyfra
 
 
 def show_result(report: dict[str, Any], file: Path) -> None:
-    """Prints the keyframe contract and where everything is."""
+    """Prints the keyframe contract and the paths of all files."""
     console = terminal(wide=True)
     table = Table(*CONTRACT, box=SIMPLE_HEAD)
     for row in report["keyframes"]:
@@ -66,7 +66,7 @@ def show_result(report: dict[str, Any], file: Path) -> None:
 
 
 def contract_row(record: dict[str, Any]) -> list[str]:
-    """A keyframe's record in words, in the columns of ``CONTRACT``."""
+    """A keyframe's record as text, with the columns of ``CONTRACT``."""
     numbers = (record.get("psnr"), record.get("colour_shift"), record.get("seam_flicker"))
     shown = ["" if value is None else f"{value:.3g}" for value in numbers]
     kind = kind_of(record["hard"], record["generated"], record["strength"])

@@ -48,9 +48,9 @@ class Placed:
     """A keyframe on the grid.
 
     Attributes:
-        index: of the keyframe.
-        frame: the pixel frame that its time means.
-        slots: the latent slots it takes.
+        index: index of the keyframe.
+        frame: the pixel frame of its time.
+        slots: the latent slots that it occupies.
         shown: the pixel frames that these slots code.
     """
 
@@ -77,12 +77,12 @@ def nearest_lengths(codec: Codec, num_frames: int) -> tuple[int, int]:
 def place(keyframes: Sequence[Keyframe], grid: Grid, fps: float, codec: Codec) -> list[Placed]:
     """Snaps every keyframe to the grid.
 
-    A still takes the slot that codes its frame. A video takes the slots from there on, as many as it fills: with
-    several pixel frames a slot, frames that fill none are left out.
+    A still takes the slot that codes its frame. A video takes the slots from there on that it fills completely;
+    left-over frames are dropped.
 
     Raises:
-        BadValue: naming the keyframe, for a time outside the clip, or a video that reaches beyond its end or fills no
-            slot.
+        BadValue: a time outside the clip, or a video that is longer than the rest of the clip or too short for a slot;
+            names the keyframe.
     """
     placed = []
     for index, keyframe in enumerate(keyframes):
@@ -115,7 +115,7 @@ def _slots_taken(keyframe: Keyframe, first: int, codec: Codec) -> int:
 
 
 def collisions(placed: Sequence[Placed]) -> list[tuple[Placed, Placed]]:
-    """Pairs of keyframes that want one slot, the earlier entry first."""
+    """Pairs of keyframes that need the same slot, the earlier entry first."""
     return [
         (a, b)
         for n, b in enumerate(placed)
@@ -125,7 +125,7 @@ def collisions(placed: Sequence[Placed]) -> list[tuple[Placed, Placed]]:
 
 
 def refuse_collisions(placed: Sequence[Placed], keyframes: Sequence[Keyframe]) -> None:
-    """Raises :class:`BadValue` for the first two keyframes that want one latent slot."""
+    """Raises :class:`BadValue` for the first two keyframes that need the same latent slot."""
     for first, second in collisions(placed):
         frames = f"frames {second.shown.start} to {second.shown.stop - 1}"
         if len(second.shown) == 1:

@@ -1,4 +1,4 @@
-"""A user's own storyboards as videos while a refiner is trained."""
+"""Renders a user's own storyboards as videos during training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,21 +22,23 @@ KEY = "validation.storyboards"
 
 @final
 class ValidationStoryboards(L.Callback):
-    """Makes the videos of storyboards at validations, with the weights that validation uses and always the same noise.
+    """Makes the videos of storyboards at validations, with validation's (averaged) weights and always the same noise.
 
     Each is written to ``samples/`` in the run folder as ``<name>_step_<n>.mp4`` and as a contact sheet (``.png``), and
-    shown in TensorBoard and wandb as ``storyboard/<name>`` and ``storyboard/<name>_sheet``. All processes make them,
-    since the weights may be sharded; the first one writes.
+    shown in TensorBoard and wandb as ``storyboard/<name>`` and ``storyboard/<name>_sheet``. All processes compute them,
+    because the weights may be sharded; only the first one writes.
 
     Args:
         output_dir: the run folder.
-        storyboards: their files, see :mod:`interp_refiner.storyboard.storyboard`; none: nothing is done.
-        steps: of training; each shows them at the first validation at or after it. Empty: at every validation.
+        storyboards: their files, see :mod:`interp_refiner.storyboard.storyboard`; may be empty.
+        steps: for each of these training steps, the videos are made at the first validation at or after it. Empty: at
+            every validation.
         seed: of their noise.
-        text: encodes their prompts; None for what the data set declares, where that needs no weights.
+        text: encodes their prompts; None for the encoder that the data set declares, if it needs no weights.
 
     Raises:
-        BadValue: a file that is no storyboard, or two of one name; at the start of training, one that does not fit.
+        BadValue: a file that is not a storyboard, or two with one name; at the start of training, one that does not
+            fit.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class ValidationStoryboards(L.Callback):
         self.shown: int | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuses a storyboard that the model cannot make, before the work."""
+        """Refuses a storyboard that does not fit the model, before training."""
         if not self.boards:
             return
         self.due = [step for step in self.due if step > trainer.global_step]
@@ -73,7 +75,7 @@ class ValidationStoryboards(L.Callback):
                 pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in request.keyframes)])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Between the epoch's start and its end the module has its averaged weights."""
+        """Makes the videos; at this point the module still has its averaged weights."""
         if not self.boards or trainer.sanity_checking or not self._is_due(trainer.global_step):
             return
         pipeline = self.pipeline(trainer, pl_module)
@@ -101,7 +103,7 @@ class ValidationStoryboards(L.Callback):
         return due and not again
 
     def pipeline(self, trainer: L.Trainer, pl_module: L.LightningModule) -> RefinerPipeline:
-        """The module's own networks as a pipeline; raises :class:`BadValue` where no refiner of videos is trained."""
+        """The module's own networks as a pipeline; raises :class:`BadValue` if it is not a video refiner."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         if not isinstance(pl_module, Refiner) or len(data.spec.latent_shape) != 4:
             raise BadValue(KEY, list(self.boards), "none: no refiner of videos is trained")
@@ -122,7 +124,7 @@ class ValidationStoryboards(L.Callback):
 
 
 def _declared(spec: Any) -> TextEncoder | None:
-    """The encoder that the data set declares; None where it has no prompts or needs weights."""
+    """The encoder that the data set declares; None if there are no prompts or it needs weights."""
     try:
         return declared_text_encoder(spec)
     except BadValue:

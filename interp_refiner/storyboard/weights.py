@@ -1,4 +1,4 @@
-"""Weights in a saved folder: a transformer in diffusers' format, and the other weights beside it."""
+"""Weights in a saved folder: a transformer in diffusers' format, and the other weights."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ TRANSFORMER, CARD = "transformer", "README.md"
 
 
 def save_transformer(backbone: Backbone, folder: Path) -> bool:
-    """Writes exactly the weights that diffusers' own class has, whatever was added to its blocks.
+    """Writes exactly the weights of diffusers' own class, without anything added to its blocks.
 
     Returns:
         Whether the backbone has such a transformer.
@@ -42,12 +42,12 @@ def beside_transformer(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def load_strictly(name: str, own: Mapping[str, Tensor], file: Path) -> None:
-    """Fills tensors from a file; one that came neither with the transformer nor in the file would be left at random.
+    """Fills tensors from a file that must have exactly these names, so that none keeps random values.
 
     Args:
-        name: of the setting that names the folder, for the error.
-        own: by name; a module's state shares its memory.
-        file: a ``.safetensors`` file with exactly these.
+        name: name of the folder's setting, for the error.
+        own: tensors by name, which share the module's memory.
+        file: a ``.safetensors`` file with exactly these tensors.
 
     Raises:
         BadValue: no such file, a damaged one, or weights of other names or sizes.
@@ -64,7 +64,7 @@ def load_strictly(name: str, own: Mapping[str, Tensor], file: Path) -> None:
 
 
 def write_index(index: Mapping[str, Any], card: str, folder: Path) -> Path:
-    """Writes index and card, and gives all weights the permissions of any new file: diffusers leaves them at 0600."""
+    """Writes index and card, and gives all weights the default permissions, because diffusers leaves them at 0600."""
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     (folder / CARD).write_text(card)
     mode = (folder / INDEX).stat().st_mode & 0o777
@@ -74,7 +74,7 @@ def write_index(index: Mapping[str, Any], card: str, folder: Path) -> Path:
 
 
 def store_as(dtype: str, folder: Path) -> None:
-    """Rounds every floating-point weight of a saved folder to ``dtype``, the name of one of torch's."""
+    """Rounds every floating-point weight of a saved folder to ``dtype``, given by its name in torch."""
     kind = getattr(torch, dtype)
     for file in folder.rglob("*.safetensors"):
         mode = file.stat().st_mode
@@ -84,6 +84,6 @@ def store_as(dtype: str, folder: Path) -> None:
 
 
 def _plain(transformer: Any) -> Any:
-    """A transformer of the same size as diffusers builds it, without weights."""
+    """A transformer of the same size as built by diffusers, without weights."""
     with torch.device("meta"):
         return type(transformer).from_config(transformer.config)

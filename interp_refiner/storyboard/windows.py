@@ -1,4 +1,4 @@
-"""Videos longer than the model's: overlapping windows that share keyframes, cross-faded in every clean estimate."""
+"""Videos longer than the model's clips: overlapping windows share keyframes; clean estimates are cross-faded."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,18 +28,19 @@ class Window:
 def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Window]:
     """Overlapping windows of at most ``length`` frames that meet at keyframes and cover the clip.
 
-    Every window starts and ends at a keyframe, where the model has one in training too, except that the first starts
-    and the last ends with the clip. A window reaches as far as it can; the next one starts at the last keyframe from
-    which it gets further, the one before the joint if possible, so that the gap before the joint is seen by both. What
-    is left at the end would be short, so that windows are then drawn out to the front, see :func:`_drawn_out`.
+    Every window starts and ends at a keyframe, as training clips do; only the start of the first and the end of the
+    last window are those of the clip. A window is as long as possible. The next one starts at the last keyframe from
+    which it reaches further; if possible that is the keyframe before the joint, so that both windows contain the gap
+    before the joint. Because the last window would be short, windows are then extended to the front, see
+    :func:`_drawn_out`.
 
     Args:
         keyframes: latent frames that are known, at least one.
-        num_frames: of the clip.
-        length: of the model's clips.
+        num_frames: length of the clip in latent frames.
+        length: length of the model's clips.
 
     Raises:
-        BadValue: two neighbouring keyframes, or an end of the clip and its keyframe, lie too far apart for one window.
+        BadValue: two neighbouring keyframes, or an end of the clip and its keyframe, are too far apart for one window.
     """
     if num_frames <= length:
         return [Window(0, num_frames)]
@@ -55,14 +56,14 @@ def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Wind
         if end == num_frames - 1:
             return _drawn_out(found, keyframes, length)
         beyond = min(stop for stop in stops if stop > end)
-        # the joint's keyframe itself always gets further, unless the gap behind it is too long
+        # a window from the joint's keyframe always reaches further, unless the gap after it is too long
         shared = [key for key in inside if start < key and beyond < key + length]
         before = [key for key in shared if key < end]
         start = before[-1] if before else end
 
 
 def _drawn_out(parts: Sequence[Window], keyframes: Sequence[int], length: int) -> list[Window]:
-    """Every window but the first starts as early as its length allows, but no more than two see any inner frame."""
+    """Lets every window but the first start as early as its length allows; at most two contain an inner frame."""
     made = list(parts)
     for n in range(len(made) - 1, 0, -1):
         stop, beyond = made[n].stop, made[n - 2].stop - 1 if n > 1 else 0
@@ -81,8 +82,8 @@ def _refuse_gap(keyframes: Sequence[int], num_frames: int, length: int) -> None:
 def fade_weights(parts: Sequence[Window], num_frames: int) -> Float[Tensor, "n t"]:
     """A partition of unity over time: each window's weight in every frame.
 
-    Inside an overlap the earlier window's weight falls and the later one's rises in a straight line, from keyframe to
-    keyframe; where windows share one frame only, both weigh 1/2 there.
+    Inside an overlap the earlier window's weight decreases linearly, and the later one's increases, from keyframe to
+    keyframe. If windows share only one frame, both have the weight 1/2 there.
     """
     frame = torch.arange(num_frames, dtype=torch.float32)
     weights = torch.zeros(len(parts), num_frames)
@@ -102,18 +103,17 @@ class CrossFaded:
 
         z0_hat = sum_i w_i z0_hat_i,    sum_i w_i = 1 in every frame
 
-    as MultiDiffusion joins crops of a panorama (Bar-Tal et al. 2023, equation 5). The state and its noise are those
-    of one long clip, so whatever a sampler does with the estimate, it does to a clip without joints; and where all
-    windows agree, the estimate is theirs.
+    as MultiDiffusion joins crops of a panorama (Bar-Tal et al. 2023, equation 5). State and noise are those of one long
+    clip, so a sampler works on a clip without joints. If all windows agree, the estimate equals theirs.
 
     Args:
-        estimates: one a window.
+        estimates: one per window.
         parts: the windows, see :func:`windows`.
         levels: finds the level of each window, whose keyframes may be denser or sparser than the clip's.
 
     Attributes:
-        disagreement: of the last call, per joint: root mean square difference of the two windows over their overlap,
-            frames known to both left out; None where that leaves nothing.
+        disagreement: from the last call, for every joint: RMS difference of the two windows over the missing frames of
+            their overlap; None if it has none.
     """
 
     def __init__(self, estimates: Sequence[CleanEstimate], parts: Sequence[Window], levels: Levels):

@@ -126,7 +126,7 @@ def test_saved_positions_of_other_buckets_are_spread_and_told(
 ) -> None:
     loader = TrainLoader(reader, 2)
     loader.load_state_dict({"position": 42, "num_samples": 21, "seed": 0})
-    assert "the clips have 3 sizes and had 1" in caplog.text
+    assert "3 clip sizes, not 1 as before" in caplog.text
     assert loader.state_dict()["position"] == [2 * len(rows) for rows in reader.clips.buckets]
 
 

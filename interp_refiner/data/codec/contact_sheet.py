@@ -124,9 +124,9 @@ def _panels(
         raise BadValue("videos", sizes, "at least one video, all of the same frames, height and width")
     num_frames, height, width = sizes[0]
     if len(labels) != len(frames):
-        raise BadValue("labels", list(labels), f"{len(frames)} labels, one a video")
+        raise BadValue("labels", list(labels), f"{len(frames)} labels, one per video")
     if keyframes is not None and len(keyframes) != num_frames:
-        raise BadValue("keyframes", len(keyframes), f"{num_frames} values, one a frame")
+        raise BadValue("keyframes", len(keyframes), f"{num_frames} values, one per frame")
     scale = scale or _legible_scale(min(height, width), legible)
     return [_bordered(as_frames(f, scale), keyframes) for f in frames]
 

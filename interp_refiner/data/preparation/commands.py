@@ -131,7 +131,7 @@ def encode_videos(cfg: DictConfig) -> None:
     try:
         encoded = encoder.write(videos, output, process)
     except KeyboardInterrupt:
-        raise Stopped(f"interrupted: the same command goes on in {output}.partial", EXIT_INTERRUPTED) from None
+        raise Stopped(f"interrupted: the same command continues in {output}.partial", EXIT_INTERRUPTED) from None
     console = terminal()
     if encoded.missing:
         said = f"{process} is done; unfinished chunks of others: {encoded.missing}; the last process completes {output}"

@@ -1,4 +1,4 @@
-"""Compares several runs: their settings, their figures, which is best and by how much."""
+"""Compares several runs: settings, results, the best run and its lead."""
 
 from interp_refiner.evaluation.comparison.compare import Comparison, Row, Verdict
 from interp_refiner.evaluation.comparison.page import write_report

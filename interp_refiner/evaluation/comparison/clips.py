@@ -16,7 +16,7 @@ from PIL import Image
 from interp_refiner.data.codec import HEAD, panel_size, write_mp4
 from interp_refiner.evaluation.comparison.run_folder import RunFolder
 
-CRF = 24  # small enough for a page that holds dozens
+CRF = 24  # small enough for a page with dozens of videos
 SHEET_WIDTH, SHEET_COLOURS = 1600, 128  # of pictures beside the Markdown
 
 
@@ -25,10 +25,10 @@ class ClipVideo:
     """A side-by-side video.
 
     Attributes:
-        title: ``best``, ``median``, ``worst``; or where it is from.
+        title: ``best``, ``median``, ``worst``; or its origin.
         caption: the clip and its error.
         mp4: the file's bytes.
-        videos: what stands beside each other, from the left; empty where the video itself says it.
+        videos: names of the videos from left to right; empty if the video has labels itself.
     """
 
     title: str
@@ -43,7 +43,7 @@ class ClipVideo:
 
 
 def clips_of(run: RunFolder) -> list[ClipVideo]:
-    """What there is to look at; nothing of a run that has shown nothing yet."""
+    """The videos of a run; empty if it has none yet."""
     if run.evaluated_in is not None and (evaluated := list(_evaluated(run.evaluated_in))):
         return evaluated
     for path in sorted((run.path / "samples").glob("step_*.mp4"), reverse=True):
@@ -87,7 +87,7 @@ def _evaluated(folder: Path) -> Iterator[ClipVideo]:
 
 
 def frames_of(path: Path) -> tuple[np.ndarray, float] | None:
-    """A video's frames ``[t, h, w, 3]`` and how many there are a second; None for a file that is not whole."""
+    """A video's frames ``[t, h, w, 3]`` and its frame rate; None for an incomplete file."""
     try:
         with av.open(str(path)) as container:
             frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]

@@ -10,8 +10,8 @@ from interp_refiner.core import BadValue, Interval
 from interp_refiner.evaluation.comparison.run_folder import SIGMA, RunFolder
 from interp_refiner.evaluation.records import REFINED, Column
 
-BASELINE = "linear"  # of figures from validation, whose base is the run's own interpolation
-TELLING = 3  # keys that a run may be called after
+BASELINE = "linear"  # for results from validation, whose base is the run's own interpolation
+TELLING = 3  # largest number of keys in a run's label
 PLACES = ("hydra", "paths", "ckpt_path", "resume", "logger", "callback", "evaluation")  # where and how, not what
 
 
@@ -21,10 +21,10 @@ class Row:
 
     Attributes:
         run: the run.
-        method: the estimate of its evaluation; None where there is none yet.
-        label: distinguishes it from the others, ``dist, sigma=0.3``.
-        series: the same without the value of ``against``.
-        x: the value of ``against``, where it is a number.
+        method: the estimate in its evaluation; None if there is none yet.
+        label: distinguishes it from the others, for example ``dist, sigma=0.3``.
+        series: the label without the value of ``against``.
+        x: the value of ``against``, if it is a number.
     """
 
     run: RunFolder
@@ -34,7 +34,7 @@ class Row:
     x: float | None = None
 
     def figure(self, column: Column, level: int) -> Interval | None:
-        """The figure at a level: of the evaluation, else of the last validation where the two mean the same."""
+        """The value at a level: from the evaluation, else from the last validation if it has the same meaning."""
         found = self.run.figures.figure(column, self.method or REFINED, level=level)
         return found if found is not None and math.isfinite(found.value) else None
 
@@ -44,11 +44,11 @@ class Verdict:
     """The best row in one column at one level.
 
     Attributes:
-        column, level: by what.
-        best, value: the row and its figure.
-        second, second_value: the next best of another run; None where there is no other.
+        column, level: what is compared.
+        best, value: the best row and its value.
+        second, second_value: the next best row of another run; None if there is no other run.
         overlapping: the other rows whose intervals overlap with the best one's.
-        compared: rows with a figure, the best among them.
+        compared: number of rows with a value, including the best.
     """
 
     column: Column
@@ -62,7 +62,7 @@ class Verdict:
 
     @property
     def overlap(self) -> bool | None:
-        """Whether the intervals of the two best overlap; None where one of them has none."""
+        """Whether the intervals of the two best overlap; None if one of them has no interval."""
         return None if self.second_value is None else overlap(self.value, self.second_value)
 
     @property
@@ -72,27 +72,27 @@ class Verdict:
 
     @property
     def margin(self) -> float | None:
-        """By how much the two best differ."""
+        """The difference between the two best."""
         return None if self.second_value is None else abs(self.second_value.value - self.value.value)
 
 
 def overlap(a: Interval, b: Interval) -> bool | None:
-    """Whether two intervals have a point in common; None where one of the figures has no interval."""
+    """Whether two intervals have a point in common; None if one value has no interval."""
     if not (a.bounded and b.bounded):
         return None
     return a.low <= b.high and b.low <= a.high
 
 
 class Comparison:
-    """Runs, the settings in which they differ, and their figures.
+    """Runs, the settings in which they differ, and their results.
 
     Args:
-        runs: in the order to be shown.
-        against: the key that figures are plotted against; None for ``corruption.sigma`` where the runs differ in it,
-            else the first key of the method of which every value is a number.
+        runs: in display order.
+        against: the key on the plots' x axis; None for ``corruption.sigma`` if the runs differ in it, else the first
+            differing key whose values are all numbers.
 
     Raises:
-        BadValue: an ``against`` that the runs do not differ in.
+        BadValue: the runs do not differ in ``against``.
     """
 
     def __init__(self, runs: Sequence[RunFolder], against: str | None = None):
@@ -108,7 +108,7 @@ class Comparison:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """One a run and estimate; duplicates, whose figures are their twins', have one without."""
+        """One row per run and estimate; a duplicate, whose results are its twin's, has one row without results."""
         return [row for run in self.runs for row in self._rows_of(run)]
 
     def _rows_of(self, run: RunFolder) -> list[Row]:
@@ -135,13 +135,13 @@ class Comparison:
 
     @cached_property
     def levels(self) -> list[int]:
-        """The levels at which any row has a figure to be judged by, ascending."""
+        """The levels at which any row has a value to compare, ascending."""
         found = {level for run in self.runs for level in run.figures.levels}
         return sorted(s for s in found if any(row.figure(c, s) is not None for c in self.leads for row in self.rows))
 
     @cached_property
     def columns(self) -> list[Column]:
-        """What runs are compared in: the columns to show in short, of all of them."""
+        """The columns in which runs are compared: the short tables' columns of all runs."""
         found: dict[tuple[str, str | None], Column] = {}
         for run in self.runs:
             found = {column.key: column for column in run.figures.brief(self.base)} | found
@@ -150,11 +150,11 @@ class Comparison:
 
     @property
     def leads(self) -> list[Column]:
-        """The columns that rank runs first: error alone rewards blur, and realism alone rewards any video."""
+        """The main columns for ranking: error and realism, because error alone rewards blur and realism any video."""
         return [column for column in self.columns if column.measure.lead]
 
     def records(self) -> list[dict[str, Any]]:
-        """Every figure as a flat record, one a row, measure and level, as pandas takes them.
+        """All values as flat records for pandas, one per row, measure and level.
 
         ``run``, the swept keys, ``status``, ``sampler``, ``measure``, ``level``, ``value``, ``low`` and ``high``.
         """
@@ -180,7 +180,7 @@ class Comparison:
         return next((run.evaluation.baseline for run in self.runs if run.evaluation is not None), BASELINE)
 
     def verdict(self, column: Column, level: int) -> Verdict | None:
-        """The best row at a level; None where none has the figure."""
+        """The best row at a level; None if no row has the value."""
         found = [(row, figure) for row in self.rows if (figure := row.figure(column, level)) is not None]
         if not found:
             return None

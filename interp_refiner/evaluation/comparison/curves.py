@@ -11,14 +11,14 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 Curves: TypeAlias = dict[str, tuple[list[int], list[float]]]
 """Steps and values by name, steps ascending."""
 
-logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it tells of every file that it opens
+logging.getLogger("tensorboard").setLevel(logging.WARNING)  # else it logs every file that it opens
 
 EVERYTHING, ONE = 0, 1
-SIZES = {"scalars": EVERYTHING, "images": ONE, "tensors": ONE}  # pictures are of no use here and large
+SIZES = {"scalars": EVERYTHING, "images": ONE, "tensors": ONE}  # skip pictures, which are large and not needed
 
 
 def read_curves(run: Path) -> Curves:
-    """All scalars of a run folder; a file that is being written counts as far as it goes, a resumed run overwrites."""
+    """All scalars of a run folder; unfinished files are read as far as possible; a resumed run's values win."""
     points: dict[str, dict[int, float]] = {}
     for folder in sorted({path.parent for path in run.glob("*/events.out.tfevents.*")}):
         events = EventAccumulator(str(folder), size_guidance=SIZES)
@@ -32,7 +32,7 @@ def read_curves(run: Path) -> Curves:
 
 
 def _csv(path: Path) -> dict[str, dict[int, float]]:
-    """Lightning's table: one row a step, most cells empty; a row that breaks off is left out."""
+    """Reads Lightning's table: one row per step, most cells empty; an incomplete row is left out."""
     found: dict[str, dict[int, float]] = {}
     with path.open(newline="") as file:
         for row in csv.DictReader(file):

@@ -38,7 +38,7 @@ class Headline:
 
     @property
     def sentence(self) -> str:
-        """All of it."""
+        """The whole sentence."""
         return f"{self.title}: {self.winner}, {self.detail}"
 
 
@@ -89,7 +89,7 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
 
 
 def portable(command: str) -> str:
-    """A command without where its output went, and with the last name only of every other place on its machine."""
+    """A command without its output folder, and with other paths shortened to their last part."""
     kept = [part for part in shlex.split(command) if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part)]
     return shlex.join(without_folders(part) for part in kept)
 
@@ -112,7 +112,7 @@ def headlines(comparison: Comparison) -> list[Headline]:
 
 
 def html_page(comparison: Comparison, about: dict[str, Any], plots: Sequence[Plot]) -> str:
-    """The page; everything that came from a run is escaped."""
+    """The HTML page; all text from runs is escaped."""
     loader = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     shown = [(plot, [_svg_uri(figure) for figure in plot.figures()], plot_legend(plot)) for plot in plots]
@@ -123,7 +123,7 @@ def html_page(comparison: Comparison, about: dict[str, Any], plots: Sequence[Plo
 
 
 def plot_legend(plot: Plot) -> list[dict[str, Any]]:
-    """Names, colours and dashes; nothing where there is one name only."""
+    """Names, colours and dashes of the legend; empty if there is only one name."""
     entries = [
         {"label": label, "colour": colour, "dash": DASHES.get(line, ""), "square": line == SQUARE}
         for label, colour, line in plot.legend()
@@ -132,7 +132,7 @@ def plot_legend(plot: Plot) -> list[dict[str, Any]]:
 
 
 def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    """What stands above neighbouring columns, and above how many."""
+    """The headings above groups of neighbouring columns, with the number of columns of each."""
     groups: list[tuple[str, int]] = []
     for column in columns:
         if groups and groups[-1][0] == column.group:
@@ -143,7 +143,7 @@ def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
 
 
 def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence[Plot], folder: Path) -> str:
-    """The same as Markdown; writes the pictures that it shows."""
+    """The Markdown page; also writes its pictures."""
     headings = [f"{column.group}, {column.heading}" if column.group else column.heading for column in about["columns"]]
     rows = zip(*([markdown_text(str(cell)) for cell in column.cells] for column in about["columns"]), strict=True)
     parts = [f"# {markdown_text(about['title'])}\n"]
@@ -173,7 +173,7 @@ def markdown_page(comparison: Comparison, about: dict[str, Any], plots: Sequence
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown and the HTML in it leave as it is; the bold of best cells stays."""
+    """Text escaped for Markdown and HTML; the bold of best cells stays."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("\n", " ")
 
 

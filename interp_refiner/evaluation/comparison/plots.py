@@ -1,4 +1,4 @@
-"""Several runs as pictures, drawn panel by panel: beside each other in a file, or one below the other on a phone."""
+"""Plots of several runs, drawn panel by panel: side by side in a file, or one below the other on a narrow screen."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from interp_refiner.evaluation.comparison.compare import Comparison, Row, leaf
 from interp_refiner.evaluation.plots import COLOURS, FAINT, INK, canvas_of, legend_below, plain, reach, reference
 from interp_refiner.evaluation.records import Column
 
-WIDTH, HEIGHT = 3.4, 2.9  # inches a panel
+WIDTH, HEIGHT = 3.4, 2.9  # inches per panel
 SQUARE = "s"
 LINES = ("-", "--", "-.", ":")
-SMOOTH = 12  # windows that a loss curve is averaged into
-SHORT = 14  # letters of a name that has room below an axis
-MANY = 12  # runs; more do not get names of their own in a legend
+SMOOTH = 12  # number of windows in which a loss curve is averaged
+SHORT = 14  # largest number of letters of a name below an axis
+MANY = 12  # runs; with more, a legend does not name them
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Plot:
     """Panels that belong together.
 
     Attributes:
-        name: of the file.
-        title, caption: what is seen.
-        panels: each draws itself on its axes.
+        name: name of the file.
+        title, caption: describe the plot.
+        panels: functions that each draw one panel on its axes.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Plot:
     panels: list[Callable[[Axes], None]]
 
     def figure(self) -> Figure:
-        """All panels beside each other, with one legend below."""
+        """All panels side by side, with one legend below."""
         canvas, axes = canvas_of(len(self.panels), WIDTH, HEIGHT + 0.4)
         for draw, one in zip(self.panels, axes, strict=True):
             draw(one)
@@ -50,7 +50,7 @@ class Plot:
         return canvas
 
     def figures(self) -> list[Figure]:
-        """Every panel as a figure of its own, without a legend."""
+        """Every panel as a separate figure, without a legend."""
         made = []
         for draw in self.panels:
             canvas, (axes,) = canvas_of(1, WIDTH, HEIGHT)
@@ -59,7 +59,7 @@ class Plot:
         return made
 
     def legend(self) -> list[tuple[str, str, str]]:
-        """Names, colours and line styles of what is in any panel; :data:`SQUARE` stands for a marker without a line."""
+        """Names, colours and line styles over all panels; :data:`SQUARE` means a marker without a line."""
         found: dict[str, tuple[str, str]] = {}
         for canvas in self.figures():
             handles, labels = canvas.axes[0].get_legend_handles_labels()
@@ -74,21 +74,21 @@ def _style(line: Line2D) -> str:
 
 
 def plots_of(comparison: Comparison) -> list[Plot]:
-    """Every plot that the runs have figures for."""
+    """All plots for which the runs have results."""
     plots = [against(comparison, column) for column in comparison.leads]
     return [plot for plot in [*plots, frontier(comparison), learning_curves(comparison)] if plot.panels]
 
 
 def series_colours(comparison: Comparison) -> dict[str, str]:
-    """One colour a series, the same in all plots."""
+    """One colour per series, the same in all plots."""
     names = dict.fromkeys(row.series for row in comparison.rows)
     return dict(zip(names, cycle(COLOURS), strict=False))
 
 
 def against(comparison: Comparison, column: Column) -> Plot:
-    """A column against the key of the comparison, one panel a level, one line a series, with intervals.
+    """A column against the key of the comparison, one panel per level, one line per series, with intervals.
 
-    Without a key whose values are numbers, the rows stand beside each other.
+    Without a key whose values are numbers, the rows are drawn side by side.
     """
     label, key = column.heading, comparison.against
     levels = [s for s in comparison.levels if any(row.figure(column, s) is not None for row in comparison.rows)]
@@ -113,7 +113,7 @@ def _panel_against(comparison: Comparison, column: Column, level: int) -> Callab
         plain(axes, comparison.against or "", column.heading, f"level {level}")
         if comparison.against is None:
             names = [row.label for row, _ in found]
-            short = max(map(len, names), default=0) <= SHORT  # the legend has longer ones
+            short = max(map(len, names), default=0) <= SHORT  # longer names are in the legend
             axes.set_xticks(range(len(names)), names if short else [""] * len(names), rotation=30, ha="right")
         axes.margins(x=0.12, y=0.15)
 
@@ -125,7 +125,7 @@ def _place(row: Row, found: list[tuple[Row, Interval]]) -> float:
 
 
 def _errorbars(axes: Axes, places: list[float], figures: list[Interval], label: str, colour: str) -> None:
-    """Points in the order of their places, joined; those without an interval have no bar."""
+    """Points sorted by place and joined by a line, with error bars where there are intervals."""
     order = np.argsort(places)
     low, high = (
         zip(*([side[0] for side in reach(_bounded(figures[i]))] for i in order), strict=True) if places else ((), ())
@@ -140,7 +140,7 @@ def _bounded(found: Interval) -> Interval:
 
 
 def frontier(comparison: Comparison) -> Plot:
-    """Realism against error, one panel a level: down and left is better, the line joins what nothing beats."""
+    """Realism against error, one panel per level: down and left is better; a line joins the Pareto-optimal rows."""
     pairs = list(pairwise(comparison.leads))
     panels = [
         _panel_frontier(comparison, pair, level)
@@ -188,7 +188,7 @@ def _panel_frontier(comparison: Comparison, pair: tuple[Column, Column], level: 
 
 
 def undominated(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points of which no other is lower in one coordinate and not higher in the other, from left to right."""
+    """The Pareto-optimal points (lower is better in both coordinates), from left to right."""
     ordered = sorted(points)
     lowest = accumulate((y for _, y in ordered), min)
     before = [float("inf"), *lowest]
@@ -196,7 +196,7 @@ def undominated(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def learning_curves(comparison: Comparison) -> Plot:
-    """Training loss, averaged over stretches, and the error ratio of validation, against optimizer steps."""
+    """Training loss, averaged over windows, and the validation error ratio, against optimizer steps."""
     wanted = {"train/loss": "training loss", "val/mean/ratio": "validation: error / interpolation's"}
     logged = {name for run in comparison.runs for name in run.curves}
     panels = [_panel_curves(comparison, name, label) for name, label in wanted.items() if name in logged]
@@ -240,7 +240,7 @@ def _panel_curves(comparison: Comparison, name: str, label: str) -> Callable[[Ax
 
 
 def averaged(steps: list[int], values: list[float], windows: int = SMOOTH) -> tuple[list[float], list[float]]:
-    """Means of consecutive stretches of equally many points: a curve without its noise, and without a lag."""
+    """Means over consecutive windows of equally many points: a smoothed curve without lag."""
     parts = min(windows, len(steps))
     chunks = zip(np.array_split(np.array(steps, float), parts), np.array_split(np.array(values), parts), strict=True)
     means = [(float(x.mean()), float(y.mean())) for x, y in chunks]

@@ -17,10 +17,10 @@ from interp_refiner.evaluation.comparison.curves import Curves, read_curves
 from interp_refiner.evaluation.records import Evaluation, newest_evaluation, of_validation
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
 
-MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # one of them makes a folder a run's
+MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # a folder with one of these is a run folder
 EXPECTED = "a run folder, or a folder with runs in it such as a multirun's"
 SIGMA = "corruption.sigma"
-DEEPEST = 3  # logs/train/multiruns/<date>_<time>/<job>: all sweeps of a program
+DEEPEST = 3  # levels below a given folder: logs/train/multiruns/<date>_<time>/<job> covers all sweeps of a program
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class RunFolder:
     Attributes:
         path: its folder.
         name: short, unique among the runs that are read together.
-        record: its record file.
-        config: resolved; for a run that never started, without references that can no longer be resolved.
-        choices: the option chosen of every config group.
-        curves: what it logged, by name: steps and values.
-        evaluation: its newest one.
-        evaluated_in: the folder of that evaluation, where its clips are.
+        record: its record.
+        config: resolved; for a run that never started, without unresolvable interpolations.
+        choices: the chosen option of every config group.
+        curves: its logged scalars by name: steps and values.
+        evaluation: its newest evaluation.
+        evaluated_in: the folder of that evaluation, with its clips.
     """
 
     path: Path
@@ -54,11 +54,11 @@ class RunFolder:
         return {key.partition("@")[0]: value for key, _, value in pairs}
 
     def value(self, key: str) -> Any:
-        """What ``key`` is in this run: the option of a group, else the resolved value, else as it was overridden."""
+        """The value of ``key`` in this run: the option of a group, else the resolved value, else the override."""
         if key in self.choices:
             return self.choices[key]
         if key == SIGMA and self.choices.get("corruption") == "none":
-            return 0.0  # whatever the sweep said: this corruption has no noise
+            return 0.0  # this corruption has no noise, so the swept sigma does not apply
         try:
             found = OmegaConf.select(self.config, key)
         except OmegaConfBaseException:
@@ -69,24 +69,24 @@ class RunFolder:
 
     @cached_property
     def figures(self) -> Evaluation:
-        """Of the evaluation, else of the last validation."""
+        """The results of the evaluation, else of the last validation."""
         return self.evaluation or of_validation(self.record.metrics, self.choices.get("interpolator", "linear"))
 
     @property
     def steps(self) -> int:
-        """Optimizer steps done; while it goes on, as last logged: training logs a step by its number from 0."""
+        """Optimizer steps done; for a running run, from the last log entry (training numbers steps from 0)."""
         logged, _ = self.curves.get("train/loss", ([], []))
         return self.record.steps or (logged[-1] + 1 if logged else 0)
 
     @property
     def samples_per_second(self) -> float | None:
-        """Of training, over the whole run; while it goes on, as last logged."""
+        """Training speed over the whole run; for a running run, from the last log entry."""
         _, logged = self.curves.get("samples_per_s", ([], []))
         return self.record.samples_per_second or (logged[-1] if logged else None)
 
     @property
     def status(self) -> str:
-        """For people: ``finished``, ``failed: <why>``, ``running: step 120 of 800``, ``duplicate of 0``."""
+        """The displayed status: ``finished``, ``failed: <why>``, ``running: step 120 of 800``, ``duplicate of 0``."""
         record, name = self.record, self.record.status
         if record.duplicate_of is not None:
             return f"duplicate of {Path(record.duplicate_of).name}"
@@ -96,12 +96,12 @@ class RunFolder:
             return f"running: step {self.steps}{end}"
         if not record.error or name == "finished":
             return name
-        why = record.error.partition("; ")[0] if name == "interrupted" else record.error  # not how it could go on
+        why = record.error.partition("; ")[0] if name == "interrupted" else record.error  # no hint on resuming
         return f"{name}: {without_folders(why)}"
 
 
 def find_runs(paths: Sequence[Path]) -> list[Path]:
-    """The run folders that paths mean, numbered jobs in the order of their numbers, each folder once.
+    """The run folders at or below the paths, numbered jobs in numerical order, each folder once.
 
     Raises:
         BadValue: no paths, no such folder, or no run in it.
@@ -135,7 +135,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _natural(path: Path) -> list[Any]:
-    """``job 9`` before ``job 10``."""
+    """Sort key that puts ``job 9`` before ``job 10``."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
 
 
@@ -164,7 +164,7 @@ def read_run(folder: Path, name: str | None = None) -> RunFolder:
 
 
 def _as_twin(run: RunFolder, folders: Sequence[Path]) -> RunFolder:
-    """A duplicate with the figures of its twin, unless the twin is in the report itself."""
+    """A duplicate with the results of its twin, unless the twin is also in the report."""
     folder = twin_folder(run.path, run.record)
     if folder in folders or not folder.is_dir():
         return run
@@ -175,7 +175,7 @@ def _as_twin(run: RunFolder, folders: Sequence[Path]) -> RunFolder:
 
 
 def _record(folder: Path) -> RunRecord:
-    """The run's record; of a folder without one, from before there were records, what its files tell."""
+    """The run's record; for an old folder without one, reconstructed from its other files."""
     try:
         record = read_record(folder)
     except BadValue:

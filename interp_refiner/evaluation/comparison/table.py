@@ -1,4 +1,4 @@
-"""The table of a comparison: settings and figures of every run."""
+"""The table of a comparison: settings and results of every run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,10 +15,10 @@ class Cell:
     """One entry.
 
     Attributes:
-        text: the figure or the words.
-        interval: ``0.771..0.808`` where it has one.
-        mark: ``best``, ``near`` (one of several that these clips do not tell apart), or nothing.
-        number: whether it is a figure.
+        text: the displayed text.
+        interval: ``0.771..0.808``, if there is one.
+        mark: ``best``, ``near`` (not distinguishable from the best on these clips), or nothing.
+        number: whether it is a number.
     """
 
     text: str
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it stands under, and one cell a row."""
+    """A heading, the heading of its group, and one cell per row."""
 
     heading: str
     group: str
@@ -41,7 +41,7 @@ class Column:
 
 
 def columns_of(comparison: Comparison) -> list[Column]:
-    """Names, swept keys, status, the first lead at every level, the rest at the sparsest, throughput; none empty."""
+    """Names, swept keys, status, the first lead at every level, others at the sparsest, throughput; none empty."""
     rows, levels = comparison.rows, comparison.levels
     columns = [_words("run", [row.run.name for row in rows])]
     columns += [_words(key, [_value(row.run.value(key)) for row in rows]) for key in comparison.swept]
@@ -78,7 +78,7 @@ def _figure(row: Row, column: records.Column, level: int, verdict: Verdict | Non
 
 
 def interval_text(found: Interval, measure: Measure) -> str:
-    """``0.771..0.808``, or nothing for a figure without an interval."""
+    """``0.771..0.808``, or nothing without an interval."""
     unit = "%" if measure.percent else ""
     return f"{measure.number(found.low)}{unit}..{measure.number(found.high)}{unit}" if found.bounded else ""
 
@@ -88,7 +88,7 @@ def _value(value: Any) -> str:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """The best figure, its lead, and whether the intervals overlap."""
+    """The best value, its lead, and whether the intervals overlap."""
     measure, value, second = verdict.column.measure, verdict.value, verdict.second_value
     text = f"{measure.text(value)}."
     if verdict.second is None or second is None or verdict.margin is None:

@@ -1,4 +1,4 @@
-"""Metrics: pure functions, the metrics built from them, and the tables that collect figures.
+"""Metrics: pure functions, the metrics built from them, and the tables that collect their values.
 
 The metrics in :data:`STANDARD` are always measured if the clips allow it, those of ``conf/metric`` on request.
 """
@@ -37,7 +37,7 @@ STANDARD: tuple[type[Metric], ...] = (SquaredError, PSNR, SSIM, MazePaths, Frech
 
 
 def standard(domains: Container[str]) -> list[Metric]:
-    """The metrics that are always measured on clips of these domains, in the order to be shown."""
+    """The metrics that are always measured on clips of these domains, in display order."""
     return [metric for metric in (make() for make in STANDARD) if metric.domain in domains]
 
 

@@ -19,9 +19,9 @@ class Bootstrap:
     """Settings of the bootstrap.
 
     Args:
-        num_resamples: how often n clips are redrawn with replacement.
-        confidence: share of the resampled figures inside an interval.
-        seed: of the resampling; equal seeds resample equally, whatever is measured.
+        num_resamples: number of resamples of n clips, drawn with replacement.
+        confidence: share of the resampled values inside an interval.
+        seed: of the resampling; equal seeds give equal resamples for all measures.
 
     Raises:
         BadValue: no resamples, or a confidence outside 0..1.
@@ -38,14 +38,14 @@ class Bootstrap:
             raise BadValue("confidence", self.confidence, "a number between 0 and 1")
 
     def weights(self, num_clips: int) -> Float[Tensor, "r n"]:
-        """How often each of n clips occurs in each of r resamples; float64, on the host."""
+        """The number of times that each of n clips occurs in each of r resamples; float64, on the host."""
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randint(num_clips, (self.num_resamples, num_clips), generator=generator)
         ones = torch.ones(drawn.shape, dtype=torch.float64)
         return torch.zeros_like(ones).scatter_add_(1, drawn, ones)
 
     def interval(self, resampled: Float[Tensor, "r *n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
-        """The central share ``confidence`` of the resampled figures, without those that are undefined."""
+        """The central interval with a share ``confidence`` of the resampled values; undefined values are ignored."""
         tail = (1 - self.confidence) / 2
         low, high = resampled.nanquantile(torch.tensor([tail, 1 - tail], dtype=resampled.dtype), dim=0)
         return low, high
@@ -60,7 +60,7 @@ def paired_bootstrap(
     """The ratio of means ``mean(numerator) / mean(denominator)`` over n clips, with its bootstrap interval.
 
     Args:
-        numerator, denominator: one number per clip, the same clip at the same place.
+        numerator, denominator: one number per clip, in the same order of clips.
         bootstrap: how the clips are resampled.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Feature vectors of clips, whose distributions are compared."""
+"""Feature vectors of clips, for comparing distributions."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -27,26 +27,26 @@ class ClipFeatures(nn.Module, ABC):
 
 @final
 class RandomConvFeatures(ClipFeatures):
-    """Appearance and motion of clips from fixed random filters; it needs no weights and is the same everywhere.
+    """Appearance and motion of clips from fixed random filters; needs no weights, and is equal on every machine.
 
     With ``*`` a 3x3x3 convolution in space and time (borders replicated) and ``down`` the mean over 2x2x2 blocks,
 
         y_1 = |W_1 * x|,    y_i = |W_i * down(y_{i-1})|      i = 2..num_scales
 
     is computed twice. For *appearance*, x is the clip and every filter has mean zero, so it measures structure, not
-    brightness. For *motion*, x is the difference of successive frames with unconstrained filters; a still gives 0.
-    Features are the means of ``y_i`` over space and over each of ``num_windows`` windows in time, and those of the clip
-    itself, for its colour: ``channels + 2 num_scales width`` numbers, ``num_windows`` vectors a clip.
+    brightness. For *motion*, x is the difference of successive frames, with unconstrained filters; a still gives 0.
+    Features are the means of ``y_i`` over space and over each of ``num_windows`` windows in time, plus the means of the
+    clip itself (colour): ``channels + 2 num_scales width`` numbers, ``num_windows`` vectors per clip.
 
-    Filters are normal numbers of variance 1 / fan-in from one seed. Without the motion half, copies of the nearest
-    keyframe, true frames all of them, would be as good as the truth.
+    Filters are normal numbers of variance 1 / fan-in from one seed. Without the motion features, copies of the nearest
+    keyframe would score like the truth, because they are true frames.
 
     Args:
         channels: c of the clips.
         width: filters per scale.
-        num_scales: how often the resolution is halved, plus one.
-        num_windows: windows in time.
-        seed: of the filters; figures compare only at the same seed and sizes.
+        num_scales: number of halvings of the resolution, plus one.
+        num_windows: number of windows in time.
+        seed: of the filters; results are comparable only for the same seed and sizes.
 
     Raises:
         BadValue: a size below 1, or clips of fewer than 2 frames.

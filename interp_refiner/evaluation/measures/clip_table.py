@@ -1,4 +1,4 @@
-"""Figures that are functions of means over clips, by group of frames, each with its bootstrap interval."""
+"""Computes values that are functions of means over clips, by group of frames, with bootstrap intervals."""
 
 from abc import abstractmethod
 from typing import Any, ClassVar, final
@@ -17,11 +17,11 @@ KEYS = ("level", "gap", "offset")
 
 
 class RowMetric(Metric):
-    """A metric whose figures are functions of means over clips.
+    """A metric whose results are functions of means over clips.
 
     Attributes:
-        tolerance: relative difference up to which two figures of a clip are equal.
-        groupings: the groups of frames that figures are made for.
+        tolerance: relative difference below which two results of a clip count as equal.
+        groupings: the groups of frames for which results are computed.
     """
 
     tolerance: ClassVar[float] = ROUNDING
@@ -29,7 +29,7 @@ class RowMetric(Metric):
 
     @property
     def values(self) -> tuple[str, ...]:
-        """The names of what :meth:`rows` returns."""
+        """The names of the values that :meth:`rows` returns."""
         return tuple(measure.name for measure in self.measures)
 
     @abstractmethod
@@ -37,7 +37,7 @@ class RowMetric(Metric):
         """The values of one method's clips, ``[b, n]`` or ``[b]``, by name."""
 
     def figures(self, means: dict[str, Tensor]) -> dict[str, Tensor]:
-        """From means of the values, elementwise, the figure of every measure."""
+        """The result of every measure, computed elementwise from means of the values."""
         return means
 
     def table(self, design: Design) -> Table:
@@ -45,7 +45,7 @@ class RowMetric(Metric):
 
 
 class FrameMetric(RowMetric):
-    """One figure, measured frame by frame, of missing frames: by level, by gap and by offset in the gap."""
+    """A metric with one number per frame, averaged over missing frames by level, gap, and offset in the gap."""
 
     groupings = (("level",), ("gap",), ("gap", "offset"), ("level", "gap", "offset"))
 
@@ -53,14 +53,14 @@ class FrameMetric(RowMetric):
     def forward(
         self, estimate: Float[Tensor, "b c n *space"], clean: Float[Tensor, "b c n *space"]
     ) -> Float[Tensor, "b n"]:
-        """One number a frame; pixels are RGB in 0..1."""
+        """One number per frame; pixels are RGB in 0..1."""
 
     def rows(self, estimate: Float[Tensor, "b c n *space"], batch: Batch) -> dict[str, Tensor]:
         return {self.measures[0].name: self(estimate, batch.clean)}
 
 
 class ClipMetric(RowMetric):
-    """Figures of whole clips, by level."""
+    """A metric of whole clips, by level."""
 
     groupings = (("level",),)
 
@@ -74,23 +74,23 @@ class ClipTable(torchmetrics.Metric):
         x_ig(m)   = mean of the clip's rows in the group       (a clip without such a row is absent from the group)
         figure(m) = figures(mean_i x_ig(m))
 
-    A measure that is compared by the ratio has, for a baseline n,
+    A measure with ``compared="ratio"`` has, for a baseline n,
 
         ratio(m, n)         = figure(m) / figure(n)                                   (1 where both are 0)
         better, worse(m, n) = share of clips whose own figure is better, worse than n's by more than ``tolerance``
 
-    and one that is compared by the difference ``gain(m, n) = figure(m) - figure(n)``. Intervals are those of the same
-    formulas over resampled clips: all figures share one set of resamples. Comparisons are not made by offset.
+    and one with ``compared="difference"`` has ``gain(m, n) = figure(m) - figure(n)``. Intervals come from the same
+    formulas over resampled clips; all results share one set of resamples. There are no comparisons by offset.
 
-    A gap is the distance between the two keyframes of a missing frame, its offset the distance from the left one
-    (1..gap-1). Outside the outermost keyframes there is no gap: it counts as 0, and the offset is the distance from the
-    only keyframe. A metric of whole clips has a row a clip with a missing frame.
+    A gap is the distance between the two keyframes around a missing frame; the offset is the distance from the left one
+    (1..gap-1). Outside the outermost keyframes the gap counts as 0, and the offset is the distance from the nearest
+    keyframe. A metric of whole clips has one row per clip that has a missing frame.
 
-    Rows are kept (float32, sample indices up to 2^24), since a mean over resampled clips needs them; ``compute`` sees
-    the rows of all processes, each clip on one of them.
+    All rows are kept (float32, sample indices up to 2^24), because means over resampled clips need them. ``compute``
+    gathers the rows of all processes; each clip is on one of them.
 
     Args:
-        metric: what is measured.
+        metric: the metric.
         design: methods, baselines and resampling.
     """
 
@@ -104,7 +104,7 @@ class ClipTable(torchmetrics.Metric):
         self.metric, self.design = metric, design
         self.methods = metric.judged(design.methods)
         self.pairs = design.pairs(self.methods)
-        # flat, since a process without rows contributes torch.tensor([]), which must gather with everyone else's
+        # flat, because a process without rows contributes torch.tensor([]), which must gather with the others
         self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(self, batch: Batch) -> None:
@@ -138,7 +138,7 @@ class ClipTable(torchmetrics.Metric):
         return "frame" if isinstance(self.metric, FrameMetric) else "clip"
 
     def compute(self) -> list[Record]:
-        """Grouping by grouping, groups in ascending order of their keys."""
+        """The records, one grouping after the other, with groups in ascending order."""
         rows = dim_zero_cat(self.rows).cpu().double() if len(self.rows) else torch.zeros(0, dtype=torch.float64)
         rows = rows.view(-1, 2 + len(KEYS) + len(self.methods) * len(self.metric.values))
         rows = rows[rows[:, 1] > 0]
@@ -200,7 +200,7 @@ class ClipTable(torchmetrics.Metric):
         ]
 
     def _own(self, means: Float[Tensor, "*n m v"]) -> dict[tuple[str, str], Float[Tensor, "*n"]]:
-        """Every method's figures from its means."""
+        """The results of every method, from its means."""
         return {
             (name, method): figure
             for i, method in enumerate(self.methods)
@@ -210,6 +210,6 @@ class ClipTable(torchmetrics.Metric):
         }
 
     def _beats(self, measure: Measure, x: Tensor, y: Tensor) -> Tensor:
-        """Whether a figure of a clip is better than another one by more than the tolerance."""
+        """Whether a clip's result x is better than y by more than the tolerance."""
         low, high = (y, x) if measure.better == "higher" else (x, y)
         return low < (1 - self.metric.tolerance) * high

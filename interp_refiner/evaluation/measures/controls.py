@@ -1,4 +1,4 @@
-"""Controls: clips of known quality. Their figures show what a metric measures."""
+"""Controls: clips of known quality. Their results show what a metric measures."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,16 +21,16 @@ def noise_of_its_size(
     interpolation: Float[Tensor, "b c t *space"],
     noise: Float[Tensor, "b c t *space"],
 ) -> Float[Tensor, "b c t *space"]:
-    """The interpolation with noise as large as what a sample adds to it: right energy, and no structure.
+    """The interpolation plus noise as large as a sample's correction: the right energy, but no structure.
 
-    With ``d = sample - interpolation`` and the mean over 3x3 positions (of a path: over none),
+    With ``d = sample - interpolation`` and the mean over 3x3 positions (for a path: no mean),
 
         interpolation + mean(d^2)^1/2 noise
 
-    channel by channel and frame by frame. Realism that a sampler shares with this control is that of noise.
+    for every channel and frame. If a sampler is no more realistic than this control, it has added only energy.
 
     Args:
-        noise: standard normal, drawn apart from the sample's.
+        noise: standard normal, independent of the sample's noise.
     """
     energy = (sample - interpolation).square()
     return interpolation + (local_mean(energy) if energy.ndim == 5 else energy).sqrt() * noise

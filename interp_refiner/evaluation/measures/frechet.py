@@ -31,8 +31,8 @@ def frechet_distance(
 
         |mu_p - mu_q|^2 + tr(C_p + C_q - 2 (C_p^1/2 C_q C_p^1/2)^1/2)
 
-    The roots are taken by eigen-decomposition of symmetric matrices, eigenvalues below 0 counting as 0, so covariances
-    of fewer samples than features are fine. NaN where a covariance is not finite: an estimate that diverged.
+    Square roots use the eigen-decomposition of symmetric matrices; negative eigenvalues count as 0. So there may be
+    fewer samples than features. The result is NaN if a covariance is not finite, because an estimate has diverged.
     """
     finite = (cov_p + cov_q).isfinite().all(-1).all(-1)
     cov_p, cov_q = (cov.where(finite[..., None, None], 0.0) for cov in (cov_p, cov_q))
@@ -45,34 +45,35 @@ def frechet_distance(
 
 
 class FrechetDistance(torchmetrics.Metric):
-    """Frechet distance of several methods to the truth, for the realism of appearance and motion.
+    """Frechet distance of several methods to the truth, a measure of realistic appearance and motion.
 
-    Features are in units of their standard deviation over the true clips and the distance is divided by their number,
-    so that no scale matters and 1 means, for example, every feature off by one deviation:
+    Features are divided by their standard deviation over the true clips, and the distance by the number of features. So
+    the result does not depend on scale; 1 means, for example, that every feature is off by one standard deviation:
 
         frechet(m)          = frechet_distance(truth, m) / d
         frechet_ratio(m, n) = frechet(m) / frechet(n)        (1 where both are 0)
 
-    and as a method of its own "halves of the truth": the mean distance between random halves of the true clips, with
-    its extremes as an interval.
+    The additional method "halves of the truth" is the mean distance between random halves of the true clips, with the
+    extremes as an interval.
 
-    Estimates are compared with the truth of the same clips, so the truth itself has distance 0. The halves give the
-    distance of other true clips, half as many. Whole clips are compared, keyframes included; use one object per level.
+    Estimates are compared with the truth of the same clips, so the truth itself has distance 0. The halves show the
+    distance between different true clips (with half as many clips). Whole clips are compared, including keyframes; use
+    one object per level.
 
-    Clips fall into folds by their index. The state is the sum of the features and of their products in every fold, in
-    float64: the same on any number of processes. Intervals are those of the delete-one-fold jackknife, all methods
-    paired (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11).
+    The index of a clip determines its fold. The state has the sums of features and of their products in every fold, in
+    float64: the same on any number of processes. Intervals come from the delete-one-fold jackknife, paired over methods
+    (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11).
 
     Args:
-        methods: the estimates that every update brings.
-        baselines: those among them that the others are compared with.
+        methods: the methods in every update.
+        baselines: those of them that the others are compared with.
         features: see :class:`RandomConvFeatures`.
-        standardise: False leaves features and distance as they are, as the published FID and FVD do.
+        standardise: False skips both divisions, as in the published FID and FVD.
         num_folds: at least 2; the state holds ``num_folds (methods + 1) d^2`` numbers.
         confidence: of the intervals.
 
     Raises:
-        BadValue: fewer than 2 folds, a confidence outside 0..1, or a baseline that is no method.
+        BadValue: fewer than 2 folds, a confidence outside 0..1, or a baseline that is not a method.
     """
 
     is_differentiable = False
@@ -111,7 +112,7 @@ class FrechetDistance(torchmetrics.Metric):
         clean: Float[Tensor, "b c t h w"],
         sample: Int[Tensor, " b"],
     ) -> None:
-        """Adds one batch, without waiting for the device.
+        """Adds one batch, without a host sync.
 
         Args:
             estimates: one batch of clips per method.
@@ -127,7 +128,7 @@ class FrechetDistance(torchmetrics.Metric):
         self.count += member.sum(1) * f.shape[1]
 
     def compute(self) -> list[Record]:
-        """Records of ``frechet``; none with less than 2 folds of clips, without a floor with less than 4."""
+        """Records of ``frechet``; none with fewer than 2 folds of clips, no "halves of the truth" with fewer than 4."""
         folds = (self.count > 0).nonzero().flatten()
         if len(folds) < 2:
             return []
@@ -156,7 +157,7 @@ class FrechetDistance(torchmetrics.Metric):
     def _gaussian(
         self, weights: Float[Tensor, "r k"], source: int, scale: Float[Tensor, "1 d"] | None = None
     ) -> tuple[Float[Tensor, "r d"], Float[Tensor, "r d d"]]:
-        """Mean and covariance over the folds that each row of ``weights`` takes, features divided by ``scale``."""
+        """Mean and covariance over folds weighted by each row of ``weights``; features are divided by ``scale``."""
         count = (weights @ self.count).unsqueeze(1)
         mean = weights @ self.sums[:, source] / count
         product = torch.einsum("rk,kde->rde", weights, self.products[:, source])
@@ -164,7 +165,7 @@ class FrechetDistance(torchmetrics.Metric):
         cov = (product - count * mean.unsqueeze(1) * mean.unsqueeze(2)) / (count - 1)
         if scale is None:
             return mean, cov
-        scale = scale.where(scale > 0, 1.0)  # a feature that is constant over the truth stays in its own units
+        scale = scale.where(scale > 0, 1.0)  # a feature that is constant over the truth is not scaled
         return mean / scale, cov / (scale.unsqueeze(1) * scale.unsqueeze(2))
 
     def _mean_distance(self, p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> Float[Tensor, " r"]:
@@ -184,7 +185,7 @@ class FrechetDistance(torchmetrics.Metric):
 
 
 def jackknife_interval(value: Float[Tensor, ""], left_out: Float[Tensor, " k"], confidence: float) -> Interval:
-    """Normal interval of a figure that cannot be negative, from its values with one of k folds left out.
+    """Normal interval of a non-negative value, from its values with one of k folds left out.
 
     The standard error is ``((k - 1) / k sum_i (x_i - mean x)^2)^1/2``.
     """
@@ -199,13 +200,13 @@ def distance_measure(name: str, heading: str, domain: Literal["pixels", "videos"
 
 
 class Frechet(Metric):
-    """The :class:`FrechetDistance` of every level.
+    """The :class:`FrechetDistance` at every level.
 
     Attributes:
-        settings: of every :class:`FrechetDistance`.
+        settings: arguments of every :class:`FrechetDistance`.
 
     Args:
-        features: None for :class:`RandomConvFeatures` of as many channels as the clips have.
+        features: None for :class:`RandomConvFeatures` with the clips' number of channels.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (distance_measure("frechet", "Frechet", "videos", lead=True),)
@@ -220,9 +221,9 @@ class Frechet(Metric):
 
 
 class FrechetTable(nn.Module):
-    """A :class:`FrechetDistance` a level, made when the level is first seen.
+    """One :class:`FrechetDistance` per level, created when the level is first seen.
 
-    Under several processes all of them call ``compute``, which agrees on the levels first, so no rank waits for ever.
+    With several processes, all must call ``compute``. It first agrees on the levels, so that no rank waits for ever.
 
     Args:
         metric: features and settings.
@@ -238,13 +239,13 @@ class FrechetTable(nn.Module):
         self.clips: dict[int, int] = {}
 
     def update(self, batch: Batch) -> None:
-        """Adds a batch of one level; whole clips are compared, keyframes included."""
+        """Adds a batch of one level; whole clips are compared, including keyframes."""
         level, clean = int(batch.level[0]), checked(batch, self.methods).clean
         self.clips[level] = self.clips.get(level, 0) + len(clean)
         self._at(level, clean.shape[1]).to(clean.device).update(batch.estimates, clean, batch.sample)
 
     def compute(self) -> list[Record]:
-        """Of every level, ascending."""
+        """The records of every level, ascending."""
         for level, channels in sorted(self._seen_anywhere().items()):
             self._at(level, channels)
         name = self.metric.measures[0].name
@@ -257,7 +258,7 @@ class FrechetTable(nn.Module):
         ]
 
     def _at(self, level: int, channels: int) -> FrechetDistance:
-        """The distance of a level, a new one where there is none yet."""
+        """The :class:`FrechetDistance` of a level; created if there is none yet."""
         self.channels[level] = channels
         if str(level) not in self.levels:
             features = self.metric.features or RandomConvFeatures(channels)

@@ -13,7 +13,7 @@ WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels
 PSNR_NOTE = """\
 PSNR is a mean of decibels of pixels, MSE a mean of squared errors of latents: a few bad clips weigh much in MSE and \
 little in PSNR, so the two can disagree"""
-PSNR_CAP = 100.0  # decibels; a perfect frame would have an infinite one, which has no mean
+PSNR_CAP = 100.0  # decibels; the PSNR of a perfect frame is infinite, which cannot be averaged
 
 
 def psnr(
@@ -43,7 +43,7 @@ def ssim(
     if min(h, w) < WINDOW:
         raise BadValue("video size", f"{h}x{w}", f"at least {WINDOW}x{WINDOW} pixels for SSIM")
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    # variances do not change with the level, and without it they are no small differences of large squares
+    # subtract the mean: variances stay the same, but are no longer small differences of large squares
     level = clean.float().mean((3, 4), keepdim=True)
     x, y = estimate.float() - level, clean.float() - level
     rows, columns = _gaussian_windows(h, x), _gaussian_windows(w, x)
@@ -61,7 +61,7 @@ def ssim(
 
 
 def _gaussian_windows(size: int, like: Tensor) -> Float[Tensor, "{size}-10 {size}"]:
-    """Row i holds the window's weights at positions i..i+10: one matmul takes all Gaussian-weighted means of a line."""
+    """Row i has the window's weights at positions i..i+10; one matmul gives all Gaussian-weighted means of a line."""
     offset = torch.arange(size, device=like.device) - torch.arange(size - WINDOW + 1, device=like.device).unsqueeze(1)
     gaussian = torch.exp(-((offset - WINDOW // 2) ** 2) / (2 * SIGMA**2)).to(like.dtype)
     inside = gaussian.where((offset >= 0) & (offset < WINDOW), 0.0)

@@ -22,15 +22,15 @@ class KeyframeReport:
     """The checks of every keyframe of a batch; they need no truth, so they work for any output.
 
     Attributes:
-        keyframes: which frames these are; elsewhere the other fields mean nothing.
-        exact: the frame equals its keyframe bit for bit, as a number of the output's dtype (0 and -0 differ).
-        colour_shift: distance of the frame's mean colour from the keyframe's, the root mean square over channels of the
-            difference of spatial means.
-        inner: frames with a neighbour on either side; the fields below are defined for these only.
-        seam_colour: distance of the frame's mean colour from the mean of its two neighbours', likewise.
+        keyframes: which frames are keyframes; on other frames the other fields are undefined.
+        exact: whether the frame equals its keyframe bit for bit in the output's dtype (0 and -0 differ).
+        colour_shift: distance of the frame's mean colour from the keyframe's: RMS over channels of the difference of
+            spatial means.
+        inner: frames with neighbours on both sides; the fields below are defined only for these.
+        seam_colour: distance of the frame's mean colour from the mean of its two neighbours' mean colours.
         seam_flicker: energy of ``x_{t+1} - 2 x_t + x_{t-1}`` at the frame, relative to its mean over all inner frames
-            of the clip: about 1 in a real video, the number of inner frames per inner keyframe after linear
-            interpolation, which bends nowhere else.
+            of the clip: about 1 in a real video. For linear interpolation, which bends only at keyframes, it is the
+            number of inner frames per inner keyframe.
     """
 
     keyframes: Bool[Tensor, "b t"]
@@ -75,7 +75,7 @@ def keyframe_report(
     Args:
         output: the finished clips.
         values: the keyframes' values; never read elsewhere.
-        keyframes: which frames to judge.
+        keyframes: which frames to check.
     """
     wanted = torch.where(per_frame(keyframes, values), values.to(output.dtype), output)
     colour = spatial_mean(output)
@@ -96,7 +96,7 @@ def keyframe_report(
 
 
 def same_bits(a: Float[Tensor, "b c t *space"], b: Float[Tensor, "b c t *space"]) -> Bool[Tensor, "b t"]:
-    """Whether every number of a frame has the same bits in both clips, which are of one dtype."""
+    """Whether every number of a frame has the same bits in both clips, which must have one dtype."""
     bits = BITS[a.element_size()]
     return (a.contiguous().view(bits) == b.contiguous().view(bits)).transpose(1, 2).flatten(2).all(2)
 
@@ -107,7 +107,7 @@ def spatial_mean(clips: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t"]
 
 
 def root_mean_square(colour: Float[Tensor, "b c t"]) -> Float[Tensor, "b t"]:
-    """Over channels."""
+    """The root mean square over channels."""
     return colour.square().mean(1).sqrt()
 
 
@@ -115,16 +115,16 @@ EXACT = "exact: latents equal bit for bit; in pixels a keyframe differs from its
 
 
 def of_keyframes(name: str, heading: str, **settings: Any) -> Measure:
-    """A measure of what became of keyframes."""
+    """A measure of the keyframe contract."""
     return Measure(name, heading, domain="latents", section="keyframes", brief=False, **settings)
 
 
 @final
 class KeyframeContract(ClipMetric):
-    """The keyframe contract over many clips; see :class:`KeyframeReport` for what is measured at each keyframe.
+    """The keyframe contract over many clips; see :class:`KeyframeReport` for the checks of each keyframe.
 
-    Figures are means over all keyframes, those of seams over keyframes between the first and the last frame (NaN
-    without one); ``colour_shift_max`` is the largest shift in a clip, mean over clips.
+    Results are means over all keyframes; those of seams exclude the first and the last frame (NaN if no keyframe is
+    left). ``colour_shift_max`` is the largest shift in a clip, averaged over clips.
     """
 
     measures = (
@@ -140,7 +140,7 @@ class KeyframeContract(ClipMetric):
         return (*super().values, "keyframes", "inner keyframes")
 
     def judged(self, methods: Mapping[str, Role]) -> list[str]:
-        """Estimates and interpolations, and beside them the truth."""
+        """Estimates, interpolations and the truth."""
         return [method for method, role in methods.items() if role != "control" or method == TRUTH]
 
     def rows(self, estimate: Float[Tensor, "b c t *space"], batch: Batch) -> dict[str, Tensor]:

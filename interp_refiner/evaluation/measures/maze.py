@@ -12,17 +12,17 @@ from interp_refiner.evaluation.measures.clip_table import ClipMetric
 from interp_refiner.evaluation.measures.metric import Batch
 from interp_refiner.training.missing_frame import missing_frame_mse
 
-TOUCH = 1e-4  # of an edge: less than this inside a wall counts as grazing it
+TOUCH = 1e-4  # share of an edge: if less of it is inside a wall, it only touches the wall
 SKIN = 1e-6  # of the map: so near to its border a wall is not yet there; float32 rounds coordinates by 6e-8
 
 
 def edge_collisions(walls: Bool[Tensor, "b g g"], path: Float[Tensor, "b 2 t"]) -> Bool[Tensor, "b e"]:
     """Whether each edge of a path, the segment between successive points, runs through a wall or leaves the map.
 
-    Exact, not sampled: an edge ``p + u (q - p)``, u in 0..1, is inside row i of cells for an interval of u, inside
-    column j for another, and so inside cell (i, j) where the two overlap. Touching a wall's border or corner is no
-    collision, nor is running along it: walls begin ``SKIN`` behind their borders, so rounding decides nothing. An edge
-    with a coordinate that is no finite number is a collision.
+    Exact, not sampled: an edge ``p + u (q - p)``, u in 0..1, is inside row i of cells for one interval of u and inside
+    column j for another; it is inside cell (i, j) where both overlap. Touching a wall's border or corner, or running
+    along it, is not a collision. Walls begin ``SKIN`` behind their borders, so rounding errors do not matter. An edge
+    with a coordinate that is not finite is a collision.
 
     Args:
         walls: the map; cell (i, j) covers ``[i/g, (i+1)/g] x [j/g, (j+1)/g]``.
@@ -85,7 +85,7 @@ class MazePaths(ClipMetric):
         length          = mean_i length_i / mean_i length_i(truth)
         endpoint_error  = mean_i distance of start and end from the true ones
 
-    A path is better or worse than another one by more than 1% of the error, else it is unchanged.
+    A path is better or worse than another one if the errors differ by more than 1%, else they count as equal.
     """
 
     tolerance = 0.01

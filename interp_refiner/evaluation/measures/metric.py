@@ -1,4 +1,4 @@
-"""The base classes of metrics, which compute figures of clips."""
+"""The interfaces of metrics, which measure clips."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ TRUTH, SHUFFLED = "truth", "shuffled keyframes"
 
 
 class Record(NamedTuple):
-    """One figure.
+    """One measured value.
 
     Attributes:
-        measure: its name.
-        method: whose it is.
-        value, low, high: the figure and its interval; NaN where there is none.
+        measure: name of the measure.
+        method: the measured method.
+        value, low, high: the value and its interval; NaN if there is none.
         against: the method that it is compared with.
-        level, gap, offset: of the frames that it is from; None: of all.
-        clips: how many it is from.
+        level, gap, offset: of the measured frames; None: over all.
+        clips: number of clips behind the value.
     """
 
     measure: str
@@ -45,12 +45,12 @@ class Design:
     """The methods, baselines and intervals of an evaluation.
 
     Attributes:
-        methods: names and roles, in the order to be shown.
-        baselines: those that the others are compared with.
-        bootstrap: of the intervals.
+        methods: names and roles, in display order.
+        baselines: methods that the others are compared with.
+        bootstrap: settings of the intervals.
 
     Raises:
-        BadValue: a baseline that is no method.
+        BadValue: a baseline that is not a method.
     """
 
     methods: Mapping[str, Role]
@@ -68,7 +68,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of one batch as every method has them, on the domain of a metric.
+    """The clips of one batch from every method, on the domain of a metric.
 
     Attributes:
         estimates: by method.
@@ -77,9 +77,9 @@ class Batch:
         level: of each clip.
         sample: index of each clip in its data set.
         latent_frame: the latent frame that each of the n frames belongs to; None where n = t.
-        values: the keyframes' values; elsewhere they mean nothing.
+        values: the keyframes' values; undefined on other frames.
         clip: the batch as it was read, for its context.
-        samples: several of each clip.
+        samples: several samples of each clip.
     """
 
     estimates: Mapping[str, Float[Tensor, "b c n *space"]]
@@ -94,11 +94,11 @@ class Batch:
 
     @property
     def keyframes(self) -> Bool[Tensor, "b n"]:
-        """The known frames, counted in the clips' own frames."""
+        """Which of the n frames are known."""
         return self.in_frames(self.known)
 
     def in_frames(self, by_latent: Tensor) -> Tensor:
-        """``[b, t]`` -> ``[b, n]``."""
+        """Values per latent frame ``[b, t]`` as values per frame ``[b, n]``."""
         return by_latent if self.latent_frame is None else by_latent[:, self.latent_frame]
 
 
@@ -107,7 +107,7 @@ class Table(Protocol):
     """Collects the values of a metric, batch by batch."""
 
     def to(self, device: torch.device) -> "Table":
-        """Moves what it computes with."""
+        """Moves its tensors and networks to a device."""
 
     def update(self, batch: Batch) -> None:
         """Adds a batch.
@@ -117,30 +117,30 @@ class Table(Protocol):
         """
 
     def compute(self) -> list[Record]:
-        """The figures of all batches."""
+        """The records of all batches."""
 
 
 class Metric(nn.Module, ABC):
-    """Computes figures of clips; a YAML in ``conf/metric`` configures one.
+    """Measures clips; a YAML in ``conf/metric`` configures one.
 
     Attributes:
-        measures: the figures, all on one domain.
+        measures: its measures, all on one domain.
     """
 
     measures: ClassVar[tuple[Measure, ...]]
 
     @property
     def domain(self) -> str:
-        """The clips that it is measured on."""
+        """The domain of the clips that it takes."""
         return self.measures[0].domain
 
     def judged(self, methods: Mapping[str, Role]) -> list[str]:
-        """The methods that it looks at: not estimates from shuffled keyframes, good clips of another kind."""
+        """The methods that it measures; by default without estimates from shuffled keyframes, which are other clips."""
         return [method for method in methods if method != SHUFFLED]
 
     @abstractmethod
     def table(self, design: Design) -> Table:
-        """A new table for the figures."""
+        """A new table for its values."""
 
 
 def checked(batch: Batch, methods: Sequence[str]) -> Batch:

@@ -17,10 +17,10 @@ from interp_refiner.evaluation.measures.frechet import Frechet, distance_measure
 def load_network(weights: str | Path | None, what: str) -> nn.Module:
     """A TorchScript network from a local file, in evaluation mode.
 
-    TorchScript files carry code; load only files whose origin you trust.
+    TorchScript files contain code; load only files from a source that you trust.
 
     Raises:
-        BadValue: no file, or not a TorchScript archive; says what is needed.
+        BadValue: no file, or not a TorchScript archive; the message says what is needed.
     """
     needed = f"the path of {what}, which is not part of this package and is never downloaded"
     if weights is None or not Path(weights).is_file():
@@ -132,7 +132,7 @@ class LPIPS(FrameMetric):
 class FID(Frechet):
     """FID of all frames; raises :class:`BadValue` without the file that :class:`InceptionFeatures` names.
 
-    Its intervals are the jackknife's; ``2 (methods + 1) 2048^2`` numbers are kept for every level.
+    Intervals come from the jackknife; ``2 (methods + 1) 2048^2`` numbers are kept for every level.
     """
 
     measures = (distance_measure("fid", "FID", "pixels"),)

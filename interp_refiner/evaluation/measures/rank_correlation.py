@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def rank_correlation(x: Float[Tensor, "*n"], y: Float[Tensor, "*n"]) -> float | None:
-    """Pearson's correlation of the ranks of all numbers in ``x`` and ``y``; None where either is constant."""
+    """Pearson's correlation of the ranks of all numbers in ``x`` and ``y``; None if one of them is constant."""
     a, b = ranks(x.flatten()), ranks(y.flatten())
     a, b = a - a.mean(), b - b.mean()
     norm = (a.square().sum() * b.square().sum()).sqrt().item()
@@ -14,6 +14,6 @@ def rank_correlation(x: Float[Tensor, "*n"], y: Float[Tensor, "*n"]) -> float | 
 
 
 def ranks(x: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """From 1, in float64; equal numbers share the mean of their ranks."""
+    """Ranks from 1 on, in float64; equal numbers get the mean of their ranks."""
     _, inverse, count = torch.unique(x, return_inverse=True, return_counts=True)
     return (count.cumsum(0) - (count - 1) / 2).double()[inverse]

@@ -35,7 +35,7 @@ def difference_energy(clips: Float[Tensor, "b c t *space"], order: int = 1) -> F
 
 
 def energies(clips: Float[Tensor, "b c t h w"], known: Bool[Tensor, "b t"]) -> dict[str, Float[Tensor, " b"]]:
-    """The energies that :class:`Realism` compares, one number per clip; 0 where a clip has no frame of the kind.
+    """The energies that :class:`Realism` compares, one number per clip; 0 if a clip has no such frames.
 
     - ``high_frequency``: Laplacian energy, mean over missing frames;
     - ``boundary_motion``: energy of the step between a keyframe and its missing neighbour, mean over such steps;
@@ -60,12 +60,11 @@ def of_truth(name: str, heading: str, note: str = "") -> Measure:
 class Realism(ClipMetric):
     """Energies relative to the truth's. For each quantity q of :func:`energies` and method m
 
-        q(m) = mean_i q_i(m) / mean_i q_i(truth)         (NaN where the truth has none)
+        q(m) = mean_i q_i(m) / mean_i q_i(truth)         (NaN if the truth has none)
 
-    with i running over clips. 1 is the truth. Linear interpolation scores low on all of them: it blurs, moves by
-    ``1 / gap^2`` of the energy between its keyframes in every step, boundary and inside alike, and bends only at
-    keyframes. A boundary ratio below the inside ratio means frames that stick to their keyframes; an inside ratio or
-    flicker above 1 means jitter.
+    with i over clips. 1 is right. Linear interpolation scores low on all of them: it blurs, every step has
+    ``1 / gap^2`` of the energy between its keyframes, and it bends only at keyframes. If the boundary ratio is below
+    the inside ratio, frames stick to their keyframes. An inside ratio or flicker above 1 means jitter.
 
     Designed for decoded pixels; in latents, "high frequency" refers to latent positions.
     """

@@ -14,7 +14,7 @@ from interp_refiner.training.missing_frame import frame_squared_error
 
 @final
 class SquaredError(FrameMetric):
-    """Mean squared error in latents, of every method: estimates from shuffled keyframes must have more of it."""
+    """Mean squared error in latents of every method; estimates from shuffled keyframes must have a larger error."""
 
     measures = (Measure("mse", "MSE", digits=4, domain="latents", compared="ratio", lead=True),)
 

@@ -27,12 +27,12 @@ class STLPIPS(FrameMetric):
 
         d(x, y) = sum_k mean_position sum_channel w_k (f_k(x) - f_k(y))^2
 
-    It is not LPIPS: every subsampling is preceded by a blur, the first convolution has stride 1, and the numbers of the
-    two do not compare. The network is written here in full, since the package's own module needs torchvision; only the
+    It is not LPIPS: a blur precedes every subsampling, and the first convolution has stride 1. The numbers of the two
+    are not comparable. The network is implemented here, because the package's own module needs torchvision; only the
     weights come from the package, without running its code.
 
     Args:
-        frames_at_once: how many pairs of frames go through the network together.
+        frames_at_once: pairs of frames per network pass.
 
     Raises:
         MissingExtra: the package with the weights is not installed.

@@ -31,9 +31,9 @@ def energy_score(
 
         mean_m |x_m - y| - 1 / (2 M (M - 1)) sum_{m != l} |x_m - x_l|
 
-    where ``|.|`` is the root mean square over all numbers of the missing frames. The second term runs over pairs of
-    different samples, so the score is unbiased for any M: its expectation is smallest, and only smallest, where the
-    samples are distributed like the truth.
+    where ``|.|`` is the RMS over all numbers of the missing frames. The second term uses pairs of different samples, so
+    the score is unbiased for any M. It is strictly proper: its expectation is smallest only if the samples are
+    distributed like the truth.
 
     Raises:
         BadValue: fewer than 2 samples.
@@ -50,7 +50,7 @@ def energy_score_of(error: Float[Tensor, "b m n"]) -> Float[Tensor, " b"]:
 
 
 def check_samples(samples: Tensor) -> None:
-    """Raises :class:`BadValue` for a single sample: it says nothing about spread."""
+    """Raises :class:`BadValue` for a single sample, which has no spread."""
     if len(samples) < 2:
         raise BadValue("samples", len(samples), "at least 2 samples per clip")
 
@@ -66,7 +66,7 @@ class SeveralSamples(ClipMetric):
 
     With ``xbar`` the mean of the samples and means over clips outside the roots,
 
-        sample_mse   = mean |x_m - y|^2              one sample on its own
+        sample_mse   = mean |x_m - y|^2              a single sample
         mean_mse     = mean |xbar - y|^2             the mean of M samples
         energy_score = see :func:`energy_score`
         spread       = (mean of the unbiased variance of the samples)^1/2
@@ -79,10 +79,10 @@ class SeveralSamples(ClipMetric):
 
     Args:
         num_samples: M, at least 2.
-        sampler: the method that the samples are of.
+        sampler: the method that makes the samples.
 
     Raises:
-        BadValue: fewer than 2 samples, or, when updated, another number of them.
+        BadValue: fewer than 2 samples, or an update with another number of samples.
     """
 
     measures = (

@@ -15,19 +15,19 @@ from torch import Tensor
 from interp_refiner.core import BadValue, Measure, MissingExtra
 from interp_refiner.evaluation.measures.clip_table import FrameMetric
 
-OTHER_FFMPEG = "IMAGEIO_FFMPEG_EXE"  # the variable by which imageio-ffmpeg is told of another ffmpeg than its own
+OTHER_FFMPEG = "IMAGEIO_FFMPEG_EXE"  # environment variable that gives imageio-ffmpeg another ffmpeg
 
 
 def vmaf(estimate: Float[Tensor, "b 3 t h w"], clean: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t"]:
     """Video Multimethod Assessment Fusion of every frame, 0 to 100, by libvmaf's default model (Netflix, 2016).
 
-    The model was trained on television of 1080 lines and takes the motion of the *true* video into account: figures of
-    other sizes rank methods, but do not compare across sizes, and the first frame, without a motion before it, may be a
-    few points below 100 even where it is perfect. Runs on the host, clip by clip, on RGB in 0..1 rounded to 8 bits.
+    The model was trained on 1080-line television and uses the motion of the *true* video. At other sizes, results rank
+    methods but are not comparable across sizes. The first frame has no motion before it and may score a few points
+    below 100 even if it is perfect. Runs on the host, clip by clip, on RGB in 0..1 rounded to 8 bits.
 
     Raises:
         MissingExtra, BadValue: see :func:`vmaf_ffmpeg`.
-        RuntimeError: ffmpeg's own words.
+        RuntimeError: ffmpeg failed; contains its output.
     """
     ffmpeg = vmaf_ffmpeg()
     scores = [_clip_vmaf(x, y, ffmpeg) for x, y in zip(estimate.cpu(), clean.cpu(), strict=True)]
@@ -35,11 +35,11 @@ def vmaf(estimate: Float[Tensor, "b 3 t h w"], clean: Float[Tensor, "b 3 t h w"]
 
 
 def vmaf_ffmpeg() -> str:
-    """The path of an ffmpeg with libvmaf, such as imageio-ffmpeg carries for Linux.
+    """The path of an ffmpeg with libvmaf, such as imageio-ffmpeg's for Linux.
 
     Raises:
-        MissingExtra: the package that carries ffmpeg is not installed.
-        BadValue: it has none for this machine, or the one that it was told of is no ffmpeg or lacks libvmaf.
+        MissingExtra: imageio-ffmpeg is not installed.
+        BadValue: it has no ffmpeg for this machine, or the configured one is not an ffmpeg or lacks libvmaf.
     """
     if find_spec("imageio_ffmpeg") is None:
         raise MissingExtra("VMAF", "imageio-ffmpeg", "metrics")

@@ -65,7 +65,7 @@ class LawOfMotion(ABC):
 
 
 class Forward(LawOfMotion):
-    """The left keyframe goes on with the velocity that it had in the gap before: ``p + v (t - l)``."""
+    """The left keyframe moves on with the velocity that it had in the gap before: ``p + v (t - l)``."""
 
     def __call__(self, gap: Gap) -> Guess:
         way = gap.to_before.way * (-gap.since / gap.before)

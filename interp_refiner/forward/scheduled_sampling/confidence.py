@@ -1,4 +1,4 @@
-"""How far the model is told to trust a keyframe that may be a proposal: an input, never a weight of the loss."""
+"""The confidence input for keyframes that may be proposals; it is never a weight of the loss."""
 
 import math
 from abc import ABC, abstractmethod

@@ -9,7 +9,7 @@ from interp_refiner.core import BadValue
 class Probability:
     """p at an optimizer step: a straight line from ``start`` to ``end``, then constant (Bengio et al. 2015).
 
-    A function of the step alone, so a resumed run goes on with the p that it stopped at.
+    A function of the step alone, so a resumed run continues with the same p.
 
     Args:
         start: p at step 0.

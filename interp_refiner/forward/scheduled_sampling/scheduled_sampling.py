@@ -49,7 +49,7 @@ class ScheduledSampling(ABC):
 
     @abstractmethod
     def confidence(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """What the model is told of a keyframe that is not given, at ``s / S``; whatever the draw."""
+        """The confidence input of a keyframe that is not given, at ``s / S``; it does not depend on the draw."""
 
     def check_shown(self, corrupted: Corrupted) -> None:  # noqa: B027 (few have anything to refuse)
         """Refuses, on the host, a batch of evaluation whose keyframes are not what they are said to be.
