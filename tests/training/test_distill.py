@@ -12,8 +12,9 @@ from interp_refiner.model.objective import Preconditioned
 from interp_refiner.model.sampler import Consistency, OneJump
 from interp_refiner.training import Discrete, Distill, Refiner
 from interp_refiner.training.checkpoint import FAKE
-from interp_refiner.training.distill import check_bridge, matched
+from interp_refiner.training.distill import matched
 from interp_refiner.training.optimizer import AdamW
+from interp_refiner.training.teacher import check_bridge
 from tests.config.small import small_config
 from tests.factories import make_corruption, make_objective, random_clip, spec_of
 from tests.model.backbone.small_wan import small_wan

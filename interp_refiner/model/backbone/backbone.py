@@ -84,8 +84,15 @@ class Backbone(nn.Module, ABC):
         """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None where they are not counted."""
         return None
 
-    def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int | None:
-        """What a training step keeps for its backward pass under bfloat16 autocast; None where it is not known."""
+    def activation_bytes(
+        self, batch: int, latent_shape: Sequence[int], text_tokens: int, passes: int = 1
+    ) -> int | None:
+        """What a training step keeps for its backward pass under bfloat16 autocast; None where it is not known.
+
+        Args:
+            batch, latent_shape, text_tokens: of one forward pass.
+            passes: forward passes before one backward pass.
+        """
         return None
 
     def kernels(self) -> dict[str, str]:

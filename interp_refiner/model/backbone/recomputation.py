@@ -119,17 +119,20 @@ def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int
 GRAPH, GRAPH_FFN, AROUND = 102, 4, 42
 
 
-def activation_bytes(runners: Sequence[Runner], tokens: int, dim: int, ffn_dim: int, products: int) -> int:
+def activation_bytes(
+    runners: Sequence[Runner], tokens: int, dim: int, ffn_dim: int, products: int, passes: int = 1
+) -> int:
     """What a training step of a Wan keeps for its backward pass, at its most, under bfloat16 autocast.
 
     Every block that is run again keeps its input, and what its runner says; one of them at a time has its whole graph.
 
     Args:
-        runners: of the blocks.
+        runners: of the blocks of all passes.
         tokens: of all clips together.
         dim, ffn_dim: of a block.
         products: what :func:`keep_products` keeps in one block.
+        passes: forward passes before the backward pass.
     """
     graph, again = tokens * (GRAPH * dim + GRAPH_FFN * ffn_dim), len(runners) - runners.count(keep_all)
     kept = again * 2 * tokens * dim + runners.count(keep_products) * products + runners.count(keep_all) * graph
-    return kept + (graph if again else 0) + AROUND * tokens * dim
+    return kept + (graph if again else 0) + passes * AROUND * tokens * dim
