@@ -169,9 +169,9 @@ def check_bridge(corruption: Corruption, taught: Corruption) -> None:
         told = ", ".join(f"{name}={value}" for name, value in vars(other).items())
         raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
     check_alike("interpolator", corruption.interpolator, taught.interpolator)
-    law, other = (getattr(c.scheduled_sampling, "proposal_confidence", None) for c in (corruption, taught))
-    if law is not None and other is not None:  # keyframes may be replaced in both
-        check_alike("scheduled_sampling.confidence", law, other)
+    law, wanted = (getattr(c.scheduled_sampling, "proposal_confidence", None) for c in (corruption, taught))
+    if law is not None and wanted is not None:  # keyframes may be replaced in both
+        check_alike("scheduled_sampling.confidence", law, wanted)
 
 
 def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
