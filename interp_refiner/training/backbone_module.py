@@ -1,17 +1,22 @@
 """The base class of LightningModules that train a backbone: strategies, checkpoints, the optimizer."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_refiner.core import Corrupted
 from interp_refiner.model.attention import Flops
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.training.optimizer import OptimizerRecipe
+
+
+def shards(trainer: L.Trainer | None) -> bool:
+    """Whether a trainer's strategy shards networks over processes, or their tokens."""
+    return trainer is not None and hasattr(trainer.strategy, "parallelize")
 
 
 class BackboneModule(L.LightningModule, ABC):
@@ -45,11 +50,21 @@ class BackboneModule(L.LightningModule, ABC):
         text, shape = corrupted.clip.text, self.seen_shape(corrupted)
         return self.backbone.flops(shape[0], shape[1:], text.shape[1] if text is not None else 1)
 
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The backbone, and other modules with weights, that training and validation run."""
+        return [self.backbone]
+
+    @property
+    def beside(self) -> Sequence[nn.Module]:
+        """Networks that only training runs, whether or not checkpoints hold them."""
+        return []
+
     def configure_model(self) -> None:
-        """Lets the strategy distribute the backbone; Lightning calls this after the process group is initialised."""
+        """Lets the strategy shard all networks; Lightning calls this after the process group is initialised."""
         strategy: Any = self.trainer.strategy
-        if hasattr(strategy, "parallelize"):
-            strategy.parallelize(self.backbone)
+        if shards(self.trainer):
+            strategy.parallelize(*self.networks, beside=self.beside)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name in () if self.saves_frozen else self.backbone.unchanged:

@@ -1,7 +1,7 @@
 """The LightningModule that trains a student to make in one step what its teacher makes in many."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,44 +9,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_sample, state_faults
+from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_sample
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
-from interp_refiner.model.backbone import Backbone, is_adapter, name_without
-from interp_refiner.model.objective import Consistency, Objective, Preconditioned
+from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.objective import Consistency, Objective
 from interp_refiner.model.sampler import Sampler
+from interp_refiner.training.backbone_module import shards
 from interp_refiner.training.optimizer import OptimizerRecipe
 from interp_refiner.training.refiner import Refiner, check_distilled
 from interp_refiner.training.tangent import Tangent
-
-GAIN = "gain"  # the parameter of a consistency function that its teacher lacks
-
-
-class Teacher(nn.Module):
-    """A trained bridge, frozen: ``z0_T``, guided as its own sampler is.
-
-    Args:
-        refiner: that was trained.
-
-    Raises:
-        BadValue: its objective is not the bridge's own, in units of the residual.
-    """
-
-    def __init__(self, refiner: Refiner):
-        super().__init__()
-        if not isinstance(refiner.objective, Preconditioned) or refiner.objective.distilled:
-            allowed = "one with objective=preconditioned, whose head the student goes on with"
-            raise BadValue("teacher", type(refiner.objective).__name__, allowed)
-        self.backbone, self.objective = refiner.backbone, refiner.objective
-        self.guidance = refiner.sampler.guidance
-        self.requires_grad_(False)
-
-    @torch.no_grad()
-    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        return self.guidance(self.estimate)(corrupted)
-
-    def estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """``z0_T`` without guidance."""
-        return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
+from interp_refiner.training.teacher import SharedBase, Teacher, begin_as, check_student
 
 
 class Distill(Refiner):
@@ -82,14 +54,15 @@ class Distill(Refiner):
         if objective.matching is not None and corruption.bridge_time.fully_corrupted:
             allowed = "uniform | logit_normal: a fake network learns at every bridge time (or objective=consistency)"
             raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
-        check_bridge(corruption, teacher.corruption)
+        check_student(objective, backbone, corruption, teacher)
         tangent.check(backbone)
         super().__init__(backbone, objective, optimizer, sampler, corruption, saves_frozen=True)
         self.tangent, self.resting = tangent, False
-        self.taught_by = [Teacher(teacher)]  # a list hides it: it is no part of checkpoints, averages and the optimizer
         for name in ("backbone", "objective"):
-            begin_as(getattr(self, name), getattr(self.teacher, name), name)
-        self.fake = copy.deepcopy(self.teacher.backbone).requires_grad_(True) if objective.matching else None
+            begin_as(getattr(self, name), getattr(teacher, name), name)
+        self.fake = copy.deepcopy(teacher.backbone).requires_grad_(True) if objective.matching else None
+        # a list hides it: it is no part of checkpoints, averages and the optimizer
+        self.taught_by = [Teacher(teacher, backbone)]
 
     @property
     def learns(self) -> Consistency:
@@ -106,13 +79,20 @@ class Distill(Refiner):
         self.teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def configure_model(self) -> None:
-        """Raises :class:`BadValue` for a fake network that would have to be sharded."""
-        super().configure_model()
-        strategy = self.trainer.strategy
-        if self.fake is not None and hasattr(strategy, "parallelize"):
-            allowed = "ddp or auto beside a fake network, or objective=consistency"
-            raise BadValue("trainer.strategy", type(strategy).__name__, allowed)
+    def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **named: Any) -> Any:
+        """Refuses, with :class:`BadValue`, frozen weights that are not those of a teacher who shares them."""
+        if isinstance(shared := self.teacher.backbone, SharedBase):
+            shared.check(state_dict, "backbone.")
+        return super().load_state_dict(state_dict, *arguments, **named)
+
+    @property
+    def beside(self) -> Sequence[nn.Module]:
+        return [self.teacher.backbone, *([self.fake] if self.fake is not None else [])]
+
+    @property
+    def passes(self) -> int:
+        """That of consistency, the fake network's, and that of the student's own clips."""
+        return int(self.learns.consistency > 0) + 2 * int(self.fake is not None)
 
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
         if self.corruption.scheduled_sampling.from_model:
@@ -124,9 +104,9 @@ class Distill(Refiner):
             terms |= self.matching(corrupted)
         self.objective.observe(corrupted)
         size, total = corrupted.clip.batch_size, torch.stack(list(terms.values())).sum()
-        if not self.students_turn(corrupted.clip.step) and torch.distributed.is_initialized():
-            total = total + 0 * sum(weight.sum() for weight in self.own_weights())  # DDP waits for every gradient
         self.resting = not self.students_turn(corrupted.clip.step)
+        if self.resting and torch.distributed.is_initialized() and not shards(self.trainer):
+            total = total + 0 * sum(weight.sum() for weight in self.own_weights())  # DDP waits for every gradient
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
         return total
@@ -209,36 +189,3 @@ def matched(
     """
     size = masked_mean(frame_mean((clips - teacher).abs()), free).clamp(min=1e-6)
     return clips - (fake - teacher) / per_sample(size, clips)
-
-
-def check_bridge(corruption: Corruption, taught: Corruption) -> None:
-    """Refuses a student on another bridge than its teacher's.
-
-    Raises:
-        BadValue: naming the setting.
-    """
-    for name in ("sigma", "keyframe_fraction"):
-        if getattr(corruption, name) != getattr(taught, name):
-            raise BadValue(f"corruption.{name}", getattr(corruption, name), f"{getattr(taught, name)}, the teacher's")
-    noise, other = corruption.noise, taught.noise
-    for length in filter(None, [vars(profile).get("num_frames") for profile in (noise, other)]):
-        noise, other = noise.of_clips(length), other.of_clips(length)  # clips of both have the same length
-    if type(noise) is not type(other) or vars(noise) != vars(other):
-        told = ", ".join(f"{name}={value}" for name, value in vars(other).items())
-        raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
-
-
-def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
-    """Gives a student its teacher's weights. Adapters that the teacher lacks keep their initial zeros.
-
-    Raises:
-        BadValue: a network of another size or kind.
-    """
-    own, weights = student.state_dict(), teacher.state_dict()
-    added = {n for n in own if n not in weights and (is_adapter(n) or n == GAIN)}
-    taken = {n: weights.get(n, weights.get(name_without(n))) for n in own.keys() - added}
-    found = {n: weight for n, weight in taken.items() if weight is not None}
-    found |= {n: weights[n] for n in weights.keys() - found.keys() - {name_without(n) for n in found}}
-    if faults := state_faults(own, found, optional=added):
-        raise BadValue(name, type(student).__name__, f"as the teacher has it: {faults}")
-    student.load_state_dict(found, strict=False)

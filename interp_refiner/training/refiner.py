@@ -1,8 +1,10 @@
 """The LightningModule of the refiner: combines backbone, objective and sampler."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Corrupted, Draws
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
@@ -10,7 +12,7 @@ from interp_refiner.forward.scheduled_sampling import Proposals
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
-from interp_refiner.training.backbone_module import BackboneModule
+from interp_refiner.training.backbone_module import BackboneModule, shards
 from interp_refiner.training.missing_frame import MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe, steps
 
@@ -85,9 +87,17 @@ class Refiner(BackboneModule):
 
     def configure_model(self) -> None:
         super().configure_model()
-        strategy = self.trainer.strategy
-        if hasattr(strategy, "parallelize"):
-            self.objective.level_error.copies = strategy.sharing  # type: ignore[attr-defined]
+        if shards(self.trainer):
+            self.objective.level_error.copies = self.trainer.strategy.sharing  # type: ignore[attr-defined]
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        return [self.backbone, self.objective]
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of a training step whose activations are kept at once: one for every sample of the loss."""
+        return self.objective.samples
 
     def seen_shape(self, corrupted: Corrupted) -> torch.Size:
         return corrupted.x.shape

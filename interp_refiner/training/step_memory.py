@@ -15,11 +15,11 @@ class StepMemory:
     """Bytes of one process, before a strategy shards anything.
 
     Attributes:
-        weights: in the precision in which they are kept.
+        weights: in the precision in which they are kept; of a teacher and a fake network, too.
         gradients, moments: of what is trained, float32; two moments, the most that an optimizer here keeps.
         averages: of what is trained, float32.
-        casts: bfloat16 copies of float32 weights, which autocast keeps for a step.
-        activations: see :func:`activation_bytes`.
+        casts: bfloat16 copies of the float32 weights that are trained, which autocast keeps for a step.
+        activations: of all forward passes whose graphs live at once, see :func:`activation_bytes`.
     """
 
     weights: int
@@ -48,12 +48,12 @@ def step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, averaged: boo
         averaged: whether averages of the weights are kept.
     """
     text_tokens = spec.text_shape[0] if spec.text_shape is not None else 1
-    activations = refiner.backbone.activation_bytes(batch_size, spec.latent_shape, text_tokens)
+    activations = refiner.backbone.activation_bytes(batch_size, spec.latent_shape, text_tokens, refiner.passes)
     if activations is None:
         return None
-    weights = list(refiner.parameters())
+    weights = {weight for network in (refiner, *refiner.beside) for weight in network.parameters()}  # each one once
     trained = 4 * sum(weight.numel() for weight in weights if weight.requires_grad)
-    casts = 2 * sum(weight.numel() for weight in weights if weight.itemsize == 4)
+    casts = 2 * sum(weight.numel() for weight in weights if weight.requires_grad and weight.itemsize == 4)
     kept = sum(weight.nbytes for weight in weights)
     return StepMemory(kept, trained, 2 * trained, trained * averaged, casts, activations)
 

@@ -85,8 +85,15 @@ class Backbone(nn.Module, ABC):
         """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None if unknown."""
         return None
 
-    def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int | None:
-        """Bytes that a training step keeps for its backward pass under bfloat16 autocast; None if unknown."""
+    def activation_bytes(
+        self, batch: int, latent_shape: Sequence[int], text_tokens: int, passes: int = 1
+    ) -> int | None:
+        """Bytes that a training step keeps for its backward pass under bfloat16 autocast; None if unknown.
+
+        Args:
+            batch, latent_shape, text_tokens: of one forward pass.
+            passes: forward passes before one backward pass.
+        """
         return None
 
     def kernels(self) -> dict[str, str]:

@@ -95,6 +95,11 @@ def is_adapter(name: str) -> bool:
     return ".lora_" in name
 
 
+def bases(module: nn.Module) -> dict[str, nn.Module]:
+    """The layers beside which adapters are, by their names in a module without any; nothing without adapters."""
+    return {name: layer.get_base_layer() for name, layer in _adapted(module)}
+
+
 def merge(module: nn.Module) -> dict[str, Adapter]:
     """Merges adapters into their base matrices, in place, and removes them.
 

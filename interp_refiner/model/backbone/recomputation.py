@@ -120,18 +120,21 @@ def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int
 GRAPH, GRAPH_FFN, AROUND = 102, 4, 42
 
 
-def activation_bytes(runners: Sequence[Runner], tokens: int, dim: int, ffn_dim: int, products: int) -> int:
+def activation_bytes(
+    runners: Sequence[Runner], tokens: int, dim: int, ffn_dim: int, products: int, passes: int = 1
+) -> int:
     """Peak bytes that a Wan training step keeps for its backward pass under bfloat16 autocast.
 
     A block with recomputation keeps its input and, depending on the runner, its products. During the backward pass one
     block at a time has its whole graph.
 
     Args:
-        runners: runners of the blocks.
+        runners: runners of the blocks of all passes.
         tokens: number of tokens of all clips together.
         dim, ffn_dim: of a block.
         products: bytes that :func:`keep_products` keeps in one block.
+        passes: forward passes before the backward pass.
     """
     graph, again = tokens * (GRAPH * dim + GRAPH_FFN * ffn_dim), len(runners) - runners.count(keep_all)
     kept = again * 2 * tokens * dim + runners.count(keep_products) * products + runners.count(keep_all) * graph
-    return kept + (graph if again else 0) + AROUND * tokens * dim
+    return kept + (graph if again else 0) + passes * AROUND * tokens * dim

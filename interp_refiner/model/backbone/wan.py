@@ -252,15 +252,15 @@ class Wan(Backbone):
             beside += self.words.flops(batch * text_tokens)
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times) + beside
 
-    def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> int:
+    def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int, passes: int = 1) -> int:
         """See :func:`activation_bytes`."""
         size, tokens = self.wan.config, self.tokens(latent_shape)
         sizes = (batch, size.num_attention_heads, tokens, size.attention_head_dim)
         dim, itemsize = size.num_attention_heads * size.attention_head_dim, torch.bfloat16.itemsize
         products = kept_bytes(batch, tokens, text_tokens, dim, size.ffn_dim, itemsize)
         products += self.attention.kept_bytes(*sizes, itemsize)
-        runners = self.recomputation.runners(size.num_layers, products)
-        return activation_bytes(runners, batch * tokens, dim, size.ffn_dim, products)
+        runners = passes * self.recomputation.runners(size.num_layers, products)
+        return activation_bytes(runners, batch * tokens, dim, size.ffn_dim, products, passes)
 
     def kernels(self) -> dict[str, str]:
         return {"self_attention": self.self_layers[0].chosen, "cross_attention": self.cross_layers[0].chosen}

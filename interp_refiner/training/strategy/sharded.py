@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, final
@@ -9,7 +10,7 @@ from typing import Any, final
 import lightning as L
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint import load as load_shards
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -41,12 +42,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Sharded(ModelParallelStrategy, ABC):
-    """Every process keeps a shard of the backbone's weights, gradients and moments, in float32, and its own samples.
+    """Every process keeps a shard of all weights, gradients and moments, in float32, and its own samples.
 
-    For a LightningModule whose ``configure_model`` hands its backbone to :meth:`parallelize`. The other weights (there
-    are none in a refiner) would be copies. During validation the backbone is whole on every process, so that processes
-    may have different numbers of batches. A checkpoint is a folder; it can be resumed, and read, under any strategy
-    and number of processes, and this one resumes files.
+    For a LightningModule whose ``configure_model`` hands all that has weights to :meth:`parallelize`. During validation
+    what it runs is whole on every process, so that processes may have different numbers of batches. A checkpoint is a
+    folder; it can be resumed, and read, under any strategy and number of processes, and this one resumes files.
 
     Args:
         gathered_dtype: ``float32``, or ``bfloat16`` for half the traffic: of the weights that blocks compute with.
@@ -59,7 +59,7 @@ class Sharded(ModelParallelStrategy, ABC):
     def __init__(self, gathered_dtype: str = "float32", timeout: timedelta = timedelta(minutes=30)):
         super().__init__(timeout=timeout)
         self.gathered_dtype = DTYPES[choice("gathered_dtype", gathered_dtype, tuple(DTYPES))]
-        self.backbone: Backbone | None = None
+        self.networks: dict[nn.Module, bool] = {}  # that validation runs, and whether they keep their outer weights
 
     @property
     def sharing(self) -> int:
@@ -70,13 +70,22 @@ class Sharded(ModelParallelStrategy, ABC):
     def mesh(self, device_type: str) -> DeviceMesh:
         """The processes: one dimension of shards, or replicas by shards."""
 
-    def parallelize(self, backbone: Backbone) -> None:
-        """Shards what is trained, once; called by its LightningModule whenever the processes have met."""
-        if backbone is self.backbone:
+    def parallelize(self, backbone: Backbone, *others: nn.Module, beside: Sequence[nn.Module] = ()) -> None:
+        """Shards everything, once; called by a LightningModule whenever the processes have met.
+
+        Args:
+            backbone: that is trained.
+            others: with weights that training and validation run.
+            beside: networks that only training runs, frozen ones or trained ones. They are never gathered as a whole.
+        """
+        if backbone in self.networks:
             return
-        self.backbone, mesh = backbone, self.mesh(self.root_device.type)
-        self.spread(backbone, mesh)
-        parallelize(backbone, mesh, self.gathered_dtype)
+        mesh = self.mesh(self.root_device.type)
+        self.networks = {backbone: not beside, **dict.fromkeys(others, False)}
+        for network in (*self.networks, *beside):
+            if isinstance(network, Backbone):
+                self.spread(network, mesh)
+            parallelize(network, mesh, self.gathered_dtype, self.networks.get(network, False))
 
     def spread(self, backbone: Backbone, mesh: DeviceMesh) -> None:
         """Has the clips shared too, where a strategy does that."""
@@ -86,7 +95,7 @@ class Sharded(ModelParallelStrategy, ABC):
         super().setup_environment()
 
     def setup(self, trainer: L.Trainer) -> None:
-        if self.backbone is None:
+        if not self.networks:
             name = type(self.lightning_module).__name__
             raise BadValue("trainer.strategy", type(self).__name__, f"strategy=ddp or auto with {name}")
         if self.gathered_dtype != torch.float32 and not self.precision_plugin.precision.startswith("bf16"):
@@ -97,16 +106,16 @@ class Sharded(ModelParallelStrategy, ABC):
         super().setup(trainer)
 
     def on_validation_start(self) -> None:
-        gather(self._backbone)
+        self._gather()
 
     def on_validation_end(self) -> None:
-        release(self._backbone)
+        self._release()
 
     def on_predict_start(self) -> None:
-        gather(self._backbone)
+        self._gather()
 
     def on_predict_end(self) -> None:
-        release(self._backbone)
+        self._release()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None) -> None:
         path = Path(self.broadcast(filepath))
@@ -159,12 +168,17 @@ class Sharded(ModelParallelStrategy, ABC):
 
     def _left_out(self) -> set[str]:
         """The names of the weights that checkpoints need not hold."""
-        return {f"backbone.{name}" for name in self._backbone.unchanged}
+        backbone = next(iter(self.networks))
+        assert isinstance(backbone, Backbone)
+        return {f"backbone.{name}" for name in backbone.unchanged}
 
-    @property
-    def _backbone(self) -> Backbone:
-        assert self.backbone is not None, "before configure_model"
-        return self.backbone
+    def _gather(self) -> None:
+        for network in self.networks:
+            gather(network)
+
+    def _release(self) -> None:
+        for network, keeps in self.networks.items():
+            release(network, keeps)
 
 
 def _shard_like(weight: Tensor, value: Tensor) -> Tensor:

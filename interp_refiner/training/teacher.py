@@ -1,0 +1,190 @@
+"""A student's teacher: the trained bridge, how its weights are kept, and how a student begins as it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from interp_refiner.core import BadValue, Corrupted, state_faults
+from interp_refiner.forward.corruption import Corruption
+from interp_refiner.model.backbone import Backbone, Shown, bases, is_adapter, name_without
+from interp_refiner.model.objective import Preconditioned
+from interp_refiner.training.compare import check_alike
+from interp_refiner.training.refiner import Refiner
+
+GAIN = "gain"  # the parameter of a consistency function that its teacher lacks
+BACKENDS = ("backend", "cross_backend")  # kernels of attention, which compute the same
+
+
+class SharedBase(nn.Module):
+    """The teacher of a student with adapters: the student's own network, adapters off. The base is kept once.
+
+    What the student trains beside its adapters (small layers at the ends of the network) is the teacher's own.
+
+    Args:
+        student: with adapters; its frozen weights are the teacher's.
+        teacher: the same network without adapters. Only the layers that the student trains are kept of it.
+    """
+
+    def __init__(self, student: Backbone, teacher: Backbone):
+        super().__init__()
+        self.of_student = (student,)  # a tuple hides it: the student is no part of its teacher
+        shown = bases(student)
+        for name, module in student.named_modules():
+            inside = any(name.startswith(f"{other}.") for other in shown)
+            if not inside and any(weight.requires_grad for weight in module.parameters(recurse=False)):
+                shown[name] = teacher.get_submodule(name)
+        adapted = bases(student).keys()
+        self.own = nn.ModuleList(module for name, module in shown.items() if name not in adapted)
+        self.places = []
+        for name, module in shown.items():
+            parent, _, child = name.rpartition(".")
+            self.places.append((student.get_submodule(parent), child, student.get_submodule(name), module))
+
+    def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t *space"]:
+        with self.swapped():
+            return self.of_student[0](seen)
+
+    @contextmanager
+    def swapped(self) -> Iterator[None]:
+        """The student's network is the teacher's for the length of a block."""
+        try:
+            for parent, child, _, module in self.places:
+                setattr(parent, child, module)
+            yield
+        finally:
+            for parent, child, module, _ in self.places:
+                setattr(parent, child, module)
+
+    def check(self, state: Mapping[str, Any], prefix: str) -> None:
+        """Refuses weights for the student whose frozen ones are not the teacher's.
+
+        Args:
+            state: that is to be loaded.
+            prefix: of the student's names in it.
+
+        Raises:
+            BadValue: naming the first weight that differs.
+        """
+        for name, weight in self.of_student[0].named_parameters():
+            value = state.get(prefix + name)
+            if value is None or weight.requires_grad or isinstance(value, DTensor) or isinstance(weight, DTensor):
+                continue  # shards are read into the very weights
+            if not torch.equal(weight.detach(), value.to(weight)):
+                allowed = "the one whose frozen weights are loaded, because a student with adapters shares them with it"
+                raise BadValue("training.teacher", f"a network with another {name_without(name)}", allowed)
+
+
+class Teacher(nn.Module):
+    """A trained bridge, frozen: ``z0_T``, guided as its own sampler is.
+
+    Args:
+        refiner: that was trained.
+        student: that learns from it. Where it has adapters and the refiner has none, its base is the teacher's network,
+            see :class:`SharedBase`; it has to begin as the refiner does, see :func:`begin_as`.
+
+    Raises:
+        BadValue: the refiner's objective is not the bridge's own, in units of the residual.
+    """
+
+    def __init__(self, refiner: Refiner, student: Backbone):
+        super().__init__()
+        shared = shares_base(student, refiner.backbone)
+        self.backbone = SharedBase(student, refiner.backbone) if shared else refiner.backbone
+        self.objective, self.guidance = bridge_of(refiner), refiner.sampler.guidance
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        return self.guidance(self.estimate)(corrupted)
+
+    def estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
+        """``z0_T`` without guidance."""
+        return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
+
+
+def shares_base(student: Backbone, teacher: Backbone) -> bool:
+    """Whether a student's network without its adapters is its teacher's, once it has begun as it."""
+    if not bases(student) or bases(teacher):
+        return False
+    try:
+        check_alike("attention", student.attention, teacher.attention, leave_out=BACKENDS)
+    except BadValue:
+        return False
+    return True
+
+
+def bridge_of(refiner: Refiner) -> Preconditioned:
+    """The objective of a trained bridge; raises :class:`BadValue` for another one."""
+    objective = refiner.objective
+    if not isinstance(objective, Preconditioned) or objective.distilled:
+        allowed = "one with objective=preconditioned, whose head the student goes on with"
+        raise BadValue("teacher", type(objective).__name__, allowed)
+    return objective
+
+
+def check_student(objective: Preconditioned, backbone: Backbone, corruption: Corruption, teacher: Refiner) -> None:
+    """Refuses a student for whom the teacher's head, its input or its bridge mean something else than for the teacher.
+
+    Args:
+        objective, backbone, corruption: of the student.
+        teacher: the trained bridge.
+
+    Raises:
+        BadValue: naming the setting.
+    """
+    check_bridge(corruption, teacher.corruption)
+    taught = bridge_of(teacher)
+    check_alike("objective.variance", objective.arc.variance, taught.arc.variance)
+    check_alike("objective.gate", objective.gate, taught.gate)
+    own, other = (getattr(network, "conditioning", None) for network in (backbone, teacher.backbone))
+    check_alike("backbone.conditioning", own, other, leave_out=["seed"])
+    own, other = (sorted(heads(network)) for network in (backbone, teacher.backbone))
+    if own != other:  # the weights have the same shapes
+        raise BadValue("backbone.size", f"attention with {own} heads", f"{other}, the teacher's")
+
+
+def heads(network: nn.Module) -> set[int]:
+    """The numbers of heads that attention has in a network."""
+    counts = {getattr(module, name, None) for module in network.modules() for name in ("heads", "num_heads")}
+    return {count for count in counts if isinstance(count, int)}
+
+
+def check_bridge(corruption: Corruption, taught: Corruption) -> None:
+    """Refuses a student on another bridge than its teacher's.
+
+    Raises:
+        BadValue: naming the setting.
+    """
+    for name in ("sigma", "keyframe_fraction"):
+        check_alike(f"corruption.{name}", getattr(corruption, name), getattr(taught, name))
+    noise, other = corruption.noise, taught.noise
+    for length in filter(None, [vars(profile).get("num_frames") for profile in (noise, other)]):
+        noise, other = noise.of_clips(length), other.of_clips(length)  # clips of both have the same length
+    if type(noise) is not type(other) or vars(noise) != vars(other):
+        told = ", ".join(f"{name}={value}" for name, value in vars(other).items())
+        raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
+    check_alike("interpolator", corruption.interpolator, taught.interpolator)
+    law, wanted = (getattr(c.scheduled_sampling, "proposal_confidence", None) for c in (corruption, taught))
+    if law is not None and wanted is not None:  # keyframes may be replaced in both
+        check_alike("scheduled_sampling.confidence", law, wanted)
+
+
+def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
+    """Gives a student its teacher's weights. Adapters that the teacher lacks keep their initial zeros.
+
+    Raises:
+        BadValue: a network of another size or kind.
+    """
+    own, weights = student.state_dict(), teacher.state_dict()
+    added = {n for n in own if n not in weights and (is_adapter(n) or n == GAIN)}
+    taken = {n: weights.get(n, weights.get(name_without(n))) for n in own.keys() - added}
+    found = {n: weight for n, weight in taken.items() if weight is not None}
+    found |= {n: weights[n] for n in weights.keys() - found.keys() - {name_without(n) for n in found}}
+    if faults := state_faults(own, found, optional=added):
+        raise BadValue(name, type(student).__name__, f"as the teacher has it: {faults}")
+    student.load_state_dict(found, strict=False)
