@@ -26,7 +26,8 @@ from interp_refiner.model.backbone.run_block import Blocks
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread
 from interp_refiner.model.backbone.trajectory import MapView, Trajectory, TrajectorySize
-from interp_refiner.model.backbone.wan import Wan, WanSize
+from interp_refiner.model.backbone.wan import Wan
+from interp_refiner.model.backbone.wan_size import WanSize
 
 __all__ = [
     "LTX",

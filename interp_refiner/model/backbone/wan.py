@@ -2,12 +2,11 @@
 
 import warnings
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import prod
 
 import torch
-from diffusers import WanTransformer3DModel
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from interp_refiner.model.backbone.conditioning import (
     MaskedKeyframes,
     frames_to_tokens,
 )
-from interp_refiner.model.backbone.convolutions import ConvolutionalHead, Convolutions, WordConvolution
+from interp_refiner.model.backbone.convolutions import ConvolutionalHead, WordConvolution
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
 from interp_refiner.model.backbone.pretrained import load_pretrained
@@ -36,43 +35,7 @@ from interp_refiner.model.backbone.rotary import rotary_at
 from interp_refiner.model.backbone.run_block import Blocks
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread, Together
-
-
-@dataclass(frozen=True)
-class WanSize:
-    """The size of a ``WanTransformer3DModel``, by default Wan2.1 1.3B's.
-
-    Attributes:
-        num_layers, num_attention_heads, attention_head_dim, ffn_dim, freq_dim: as in diffusers.
-        patch_size: frames, rows and columns of a token.
-        convolutions: convolutions after the transformer, for small networks; they start at zero. None for none.
-        word_reach: reach of a :class:`WordConvolution`, for captions without a language model; 0 for none.
-
-    Raises:
-        BadValue: a head dimension that rotary embeddings do not support, or a negative reach.
-    """
-
-    num_layers: int = 30
-    num_attention_heads: int = 12
-    attention_head_dim: int = 128
-    ffn_dim: int = 8960
-    freq_dim: int = 256
-    patch_size: Sequence[int] = (1, 2, 2)
-    convolutions: Convolutions | None = None
-    word_reach: int = 0
-
-    def __post_init__(self) -> None:
-        if self.word_reach < 0:
-            raise BadValue("word_reach", self.word_reach, "a number of words >= 0")
-        if self.attention_head_dim < 6 or self.attention_head_dim % 2:
-            allowed = "an even number >= 6, for rotary embeddings"
-            raise BadValue("attention_head_dim", self.attention_head_dim, allowed)
-
-    def transformer(self, **shape: int) -> WanTransformer3DModel:
-        """A new transformer; ``shape``: ``in_channels``, ``out_channels`` and ``text_dim``."""
-        named = {name: value for name, value in vars(self).items() if name not in ("convolutions", "word_reach")}
-        return WanTransformer3DModel(**{**named, "patch_size": tuple(self.patch_size)}, **shape)
-
+from interp_refiner.model.backbone.wan_size import WanSize
 
 # Weights that stay in float32 in a half-precision network, as in diffusers: rounding a modulation would shift all
 # tokens of a frame in the same way.
@@ -96,7 +59,7 @@ class Wan(Backbone):
 
     Args:
         interface: channels in and out. Without an interpolation nothing is added to the transformer.
-        size: of the transformer.
+        size: of the transformer; None for Wan2.1 1.3B's.
         conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
             frame.
         pretrained: weights of a Wan model, see :func:`load_pretrained`; its size replaces ``size`` except for the
@@ -113,7 +76,7 @@ class Wan(Backbone):
     def __init__(
         self,
         interface: Interface,
-        size: WanSize = WanSize(),
+        size: WanSize | None = None,
         conditioning: Conditioning | None = None,
         pretrained: str | None = None,
         attention: Attention | None = None,
@@ -121,7 +84,7 @@ class Wan(Backbone):
         lora: LoRA | None = None,
     ):
         super().__init__()
-        spec, self.interface = interface.spec, interface
+        spec, self.interface, size = interface.spec, interface, size or WanSize()
         self.conditioning = conditioning or Conditioning(keyframe_channels=MaskedKeyframes())
         blocks = blocks or Blocks()
         shape = {"in_channels": spec.channels, "out_channels": spec.channels, "text_dim": spec.text_dim}
