@@ -12,7 +12,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests.quick_compose import install as compose_quickly
+
 torch.set_num_threads(1)
+compose_quickly()
 os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_")  # the log book is for real runs
 
 # Here and not in pytest_configure, which runs after the conftest files of the folders that pytest was given: what these
