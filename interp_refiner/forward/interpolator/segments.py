@@ -101,7 +101,7 @@ class Keyframes:
 
 
 def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
-    """Numbers the keyframes of every sample; on a GPU the table has a row per frame, so nothing waits for the device."""
+    """Numbers the keyframes of every sample; on a GPU the table has a row per frame, to not wait for the device."""
     num_frames = known.shape[1]
     rows = most(known, num_frames)
     rank = known.cumsum(1) - 1
