@@ -27,10 +27,10 @@ class AppSettings(Settings):
     Attributes:
         checkpoint: a run folder, a checkpoint file inside one, an exported folder, or ``shipped``.
         keyframes: the generator of keyframes, as of ``interp_refiner.sample``; None for pictures only.
-        fast: a distilled model of the same clips, one more choice; None for that of ``shipped``, beside it.
+        fast: a distilled model of the same clips, offered as well; None for that of ``shipped`` if that is loaded.
         device: ``auto``, ``cpu`` or ``cuda``.
-        host: where the page is served; ``0.0.0.0`` for every network that the machine is in.
-        port: of the page; None for a free one from 7860 on.
+        host: the address that serves the page; ``0.0.0.0`` for all networks of the machine.
+        port: of the page; None for the first free one from 7860 on.
         upscale: integer factor by which shown videos are enlarged; None: to about 448 pixels in width.
     """
 
@@ -47,7 +47,7 @@ class AppSettings(Settings):
 def app(cfg: DictConfig) -> None:
     """Serves the page until it is interrupted."""
     quiet_libraries()
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio asks its own server whether it is there
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # gradio polls its own server at the start
     if cfg.upscale is not None and cfg.upscale < 1:
         raise BadValue("upscale", cfg.upscale, "at least 1, or null")
     folder = Path(cfg.paths.output_dir)
@@ -63,7 +63,7 @@ def app(cfg: DictConfig) -> None:
         upscale=cfg.upscale,
         fast=None if fast is None else load_pipeline(fast, cfg).to(device(cfg.device)),
     )
-    from interp_refiner.storyboard.page import open_page  # here, since gradio takes seconds to import
+    from interp_refiner.storyboard.page import open_page  # here, because gradio takes seconds to import
 
     page, url = open_page(studio, cfg.host, cfg.port, cfg.seed)
     terminal().print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)

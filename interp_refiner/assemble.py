@@ -45,12 +45,12 @@ from interp_refiner.training.checkpoint import (
 
 
 def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
-    """Builds data, codec, forward process and what is trained from a checked config.
+    """Builds data, codec, forward process and the module to train from a checked config.
 
     Args:
         cfg: the config.
-        device: where a backbone's first weights are drawn. A GPU draws a large one's in a moment, but other numbers.
-        trains: False where the module is only used: a distilled refiner is then one like any other.
+        device: where a backbone's initial weights are drawn. A GPU is much faster, but draws other numbers.
+        trains: False if the module is only used: then a distilled refiner is an ordinary refiner.
 
     Raises:
         BadValue: with the config path of the wrong value.
@@ -73,7 +73,7 @@ def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
 
 
 def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
-    """The corruption of a config, for the clips of a codec; ``others`` replace what the config says."""
+    """The corruption of a config, for the clips of a codec; ``others`` replace parts of the config."""
     interpolator = build(cfg.interpolator).with_codec(codec)
     return build(cfg, interpolator=interpolator, **others)
 
@@ -83,7 +83,7 @@ def refiner(
 ) -> Refiner:
     """The module of ``training=refiner`` and of ``training=distill``.
 
-    The backbone comes last: it is the slowest, and the others may be refused.
+    The backbone is built last, because it takes longest and the other parts may be refused.
     """
     optimizer, sampler = build(cfg.optimizer), build(cfg.sampler)
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
@@ -131,10 +131,10 @@ def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: s
 
 
 def network(cfg: DictConfig, interface: Interface, device: str = "cpu") -> Backbone:
-    """The backbone of a config, its first weights drawn on a device.
+    """The backbone of a config, its initial weights drawn on a device.
 
     Raises:
-        BadValue: weights that the machine has no memory for, or clips of a size that the backbone cannot take.
+        BadValue: weights that do not fit into the machine's memory, or clips of a size that the backbone cannot take.
     """
 
     def made(where: str) -> Backbone:
@@ -168,15 +168,15 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
             ``interp_refiner.export`` wrote, or ``"shipped"``.
         ema: the averaged weights, which validation used; False for the raw ones. An exported folder has one kind.
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
-            ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` where those have been moved. Of an
-            exported folder the ``data`` to judge it on, and its ``sampler``.
+            ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` if those have been moved. For an
+            exported folder: the ``data`` to evaluate it on, and its ``sampler``.
 
     Returns:
-        The run, its module in evaluation mode on the CPU, its adapters (LoRA) merged.
+        The run, with its module in evaluation mode on the CPU and its adapters (LoRA) merged.
 
     Raises:
-        BadValue: nothing of that kind there; a run of an older version; or a value of its config that is not right any
-            more, with its key.
+        BadValue: there is no such run; it is of an older version; or a value of its config is no longer valid (with its
+            key).
     """
     place = located(path)
     if is_exported(place):
@@ -192,14 +192,14 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         raise BadValue(found.name, found.value, allowed, found.options) from error
     load_weights(file, run.module, ema)
     if isinstance(run.module, BackboneModule) and run.module.backbone.merge_adapters():
-        del run.config.backbone.lora  # the run is that of a model without any now
+        del run.config.backbone.lora  # the adapters are merged, so the model has none now
     run.module.eval()
     run.folder, run.checkpoint = folder, file
     return run
 
 
 def located_weights(cfg: DictConfig) -> Path:
-    """The exported folder, or the checkpoint of a run, that a config's ``initial_weights`` means.
+    """The exported folder, or the checkpoint of a run, that a config's ``initial_weights`` names.
 
     ``shipped`` is the refiner in the package, or with ``training=keyframe_generator`` the generator.
 
@@ -213,7 +213,7 @@ def located_weights(cfg: DictConfig) -> Path:
 
 
 def start(module: L.LightningModule, cfg: DictConfig) -> None:
-    """Gives a fresh module the averaged weights that ``initial_weights`` means; raises as :func:`take_weights`."""
+    """Gives a new module the averaged weights that ``initial_weights`` names; raises as :func:`take_weights`."""
     place = located_weights(cfg)
     if not is_exported(place):
         start_from(module, place)
@@ -234,12 +234,12 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
 
     Args:
         path: one of them.
-        chosen: its nodes ``sampler``, ``codec`` and ``text`` take the place of the model's own, and what
-            :func:`with_keyframes` reads that of its source of keyframes; None leaves them.
-        ema: the averaged weights of a checkpoint.
+        chosen: a config. Its nodes ``sampler``, ``codec`` and ``text`` replace the model's own, and the nodes that
+            :func:`with_keyframes` reads replace its source of keyframes; None keeps the model's own.
+        ema: whether to use the averaged weights of a checkpoint.
 
     Raises:
-        BadValue: there is none of them, the run did not train a refiner of videos, or a component does not fit.
+        BadValue: there is no model, the run did not train a refiner of videos, or a component does not fit.
     """
     pipeline = load_exportable(path, chosen, ema=ema)
     if isinstance(pipeline, Phase1):
@@ -252,7 +252,7 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
 def load_exportable(
     path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True
 ) -> RefinerPipeline | Phase1:
-    """As :func:`load_pipeline`, or a run's generator of keyframes."""
+    """Like :func:`load_pipeline`; for a run that trained a generator of keyframes, the generator."""
     if is_exported(located(path)):
         pipeline = with_components(RefinerPipeline.from_pretrained(path), chosen)
     else:

@@ -29,7 +29,7 @@ def measure_run(measure: OfARun, cfg: DictConfig) -> dict[str, Any]:
     """The figures of the run that ``cfg`` describes.
 
     Raises:
-        BadValue: it is for a GPU, and there is none.
+        BadValue: the benchmark needs a GPU, and there is none.
     """
     on_gpu = torch.cuda.is_available()
     if cfg.trainer.accelerator == "gpu" and not on_gpu:

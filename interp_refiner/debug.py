@@ -32,7 +32,7 @@ class DebugSettings(Settings):
 
 @main("debug", DebugSettings)
 def debug(cfg: DictConfig) -> None:
-    """Trains an interpolator and a refiner, evaluates, samples; the same from a prompt; and writes a report."""
+    """Trains an interpolator and a refiner, evaluates and samples, does the same from a prompt, and writes a report."""
     if cfg.steps < 1 or cfg.clips < 8:
         raise BadValue("steps" if cfg.steps < 1 else "clips", min(cfg.steps, cfg.clips), "at least 1 step and 8 clips")
     folder, overrides = Path(cfg.paths.output_dir), [*tiny(cfg), *cfg.overrides]

@@ -61,7 +61,7 @@ def load_for_evaluation(cfg: DictConfig) -> dict[str, Run]:
         check(cfg, checkpoint)
         run = load_run(checkpoint, overrides=overrides).to(device(cfg.device))
         runs[label] = run.in_batches(cfg.batch_size) if isinstance(run.module, Refiner) else run
-        overrides.setdefault("data", run.config.get("data"))  # the clips of the first
+        overrides.setdefault("data", run.config.get("data"))  # all runs use the clips of the first
     return runs
 
 

@@ -31,9 +31,9 @@ class ExportSettings(Settings):
         output: a new or empty folder.
         dtype: of the stored weights; computation is in float32.
         ema: the averaged weights; false for the raw ones.
-        lora: the naming of a file of the adapters, beside the merged weights: ``diffusers``, ``comfyui`` or ``kohya``.
+        lora: also writes the adapters as a file, with names as in ``diffusers``, ``comfyui`` or ``kohya``.
         license: of the weights, for the card.
-        base_model: where training started, for the model card; None for ``backbone.pretrained``, if the hub has it.
+        base_model: the initial weights, for the model card; None for ``backbone.pretrained``, if the hub has it.
         push: owner/name of a model on the hub to which the folder is uploaded.
         private: whether a new model is private.
     """

@@ -23,7 +23,7 @@ class ReportSettings(Settings):
 
     Attributes:
         runs: folders of runs, of sweeps, or of many of either; none for the table of the log book.
-        log_book: the folder of its entries.
+        log_book: the folder of the log book's entries.
         output: the folder of the report.
         title: of the report; None: named after the folders.
         against: the key on the x axis of plots; None: ``corruption.sigma``, or another swept numeric key.
@@ -61,10 +61,10 @@ def report(cfg: DictConfig) -> None:
 
 
 def with_runs(arguments: Sequence[str]) -> list[str]:
-    """The command line in Hydra's grammar: arguments that are neither overrides nor flags are folders and go to
-    ``runs``.
+    """The command line in Hydra's grammar, with all folders in ``runs``.
 
-    A folder's name may contain ``=`` and other signs; an argument that names an existing folder is a folder.
+    Folders are the arguments that are neither overrides nor flags, and those that name an existing folder: its name may
+    contain ``=`` and other signs.
     """
     folders = [item for item in arguments if not item.startswith("-") and ("=" not in item or Path(item).exists())]
     others = [item for item in arguments if item not in folders]

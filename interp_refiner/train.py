@@ -21,8 +21,8 @@ def train(cfg: DictConfig) -> float | None:
     """Fits ``cfg.training``, validates it on all held-out clips, and leaves a run folder with ``summary.json``.
 
     Returns:
-        The ``optimized_metric``, if there is one. If another run has done or is doing the same job of a sweep, it ends
-        at once as a duplicate.
+        The ``optimized_metric``, if there is one. If another run has done or is doing the same job of a sweep, this run
+        ends at once as a duplicate.
     """
     quiet_libraries()
     keep_freed_memory()
@@ -41,7 +41,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     folder = Path(cfg.paths.output_dir)
     checkpoint = resume_path(cfg.ckpt_path, folder)
     if cfg.initial_weights is not None:
-        located_weights(cfg)  # refused before the work
+        located_weights(cfg)  # refuses a wrong value before the work
     if cfg.print_config:
         print_config(cfg)
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
@@ -62,7 +62,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     if trainer.fast_dev_run:
         return {}
     final = validate_fully(trainer, run)
-    again = [f"optimizer.lr={cfg.optimizer.lr}"]  # a longer run may want another one
+    again = [f"optimizer.lr={cfg.optimizer.lr}"]  # a longer run may need another one
     write_summary(trainer, folder, {"experiment": cfg.experiment_name}, final, cfg.next_command, again)
     if cfg.evaluation is not None and trainer.is_global_zero:
         chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]

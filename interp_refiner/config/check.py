@@ -35,7 +35,7 @@ class Settings:
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
-        """Refuses what no signature tells, before a run has a folder; nothing is built. Raises as the config check."""
+        """Refuses mistakes that no signature shows, before a run has a folder. Raises like :func:`check_config`."""
 
 
 def check_config(
@@ -50,7 +50,7 @@ def check_config(
     Args:
         cfg: the composed config; a ``hydra`` node in it is left out.
         settings: the dataclass whose fields are the top-level values.
-        choices: the option chosen of every config group.
+        choices: the chosen option of every config group.
 
     Raises:
         BadValue, Refused: the first mistake found.
@@ -102,14 +102,14 @@ def _check_scale(scales: list[str] | None, choices: Mapping[str, str | None]) ->
 
 
 def parameters(target: Callable) -> dict[str, inspect.Parameter]:
-    """The parameters of ``target`` that have a name of their own."""
+    """The named parameters of ``target``: neither ``*args`` nor ``**kwargs``."""
     return {name: p for name, p in _signature(target).items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
 def _signature(target: Callable) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(target).parameters
-    except ValueError:  # a builtin that does not tell takes anything
+    except ValueError:  # a builtin without a signature may take any argument
         return {"kwargs": inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)}
 
 
@@ -137,7 +137,7 @@ def _check_complete(target: Callable, names: Collection[str], key: str, position
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    """Defaults are right whatever the hint says (``size: int = None``)."""
+    """A default is allowed even if it contradicts the hint (``size: int = None``)."""
     return value is default or (type(value) is type(default) and value == default)
 
 

@@ -27,9 +27,9 @@ class CommandLine:
         config_name: another primary config than the program's own, or None.
         config_dir: a folder with more config groups, or None.
         only_shown: nothing is run: help, a look at the config, shell completion.
-        asks_for_help: of which this is ``--help``.
-        unread: not to be composed: shell completion, or the config of a saved run (``--config-path``), which Lightning
-            hands to the processes that it starts.
+        asks_for_help: whether this is ``--help``.
+        unread: the config is not composed: for shell completion, or for the config of a saved run (``--config-path``),
+            which Lightning passes to the processes that it starts.
     """
 
     arguments: list[str]
@@ -127,7 +127,7 @@ def fixed(overrides: Sequence[str]) -> list[str]:
 
 
 def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
-    """The overrides of every job of a grid; an open interval stands at its start."""
+    """The overrides of every job of a grid; a continuous interval is represented by its start."""
     choices = {}
     for text in overrides:
         override = parsed(text)
@@ -144,5 +144,5 @@ def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
 def _exists(value: str) -> bool:
     try:
         return Path(value).exists()
-    except OSError:  # longer than names may be
+    except OSError:  # too long for a file name
         return False

@@ -30,7 +30,7 @@ PLUGINS = {  # options that other packages bring, and the extra that installs th
 
 
 def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
-    """A config with Hydra's own part; a program that runs in this process is not affected.
+    """Composes a config with Hydra's own part, without affecting a program that runs in this process.
 
     Raises:
         BadValue, MissingExtra, Refused: naming the first wrong override and what is allowed.

@@ -17,14 +17,14 @@ from interp_refiner.core import BadValue, MissingExtra
 def build(node: DictConfig, **arguments: Any) -> Any:
     """The object that a node describes: ``_target_`` called with the node's values and ``arguments``.
 
-    Values arrive as plain Python lists and dicts. ``arguments`` are handed over as they are (Hydra would take a
-    dataclass among them for a config), in place of what the node says under their names, which is not built. A
-    ``_partial_`` node is returned as a callable where there are no ``arguments``.
+    Values are passed as plain Python lists and dicts. ``arguments`` are passed unchanged (Hydra would treat a dataclass
+    among them as a config). They replace the node's entries of the same names, and these entries are not built. A
+    ``_partial_`` node is returned as a callable if there are no ``arguments``.
 
     Raises:
         BadValue: with the config path in front of the argument's name.
-        Refused: after the config path a missing extra, a path that cannot be read, or what the constructor of another
-            package has against its arguments.
+        Refused: with the config path: a missing extra, an unreadable path, or arguments that the constructor of another
+            package refuses.
     """
     key = node._get_full_key(None)
     try:
@@ -53,13 +53,13 @@ def without(node: DictConfig, names: Collection[str]) -> DictConfig:
 
 
 def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig, given: Collection[str] = ()) -> NoReturn:
-    """Raises ``error`` again: as the user's mistake with its config key where it is one, else as it is.
+    """Raises ``error`` again; a mistake of the user gets its config key, any other error stays unchanged.
 
     Args:
-        error: that the constructor raised.
-        omegaconf_key: of the node, as OmegaConf says it.
+        error: the error that the constructor raised.
+        omegaconf_key: the key of the node, as OmegaConf writes it.
         node: a node of the config.
-        given: arguments that are not the node's.
+        given: arguments that do not come from the node.
     """
     root = node._get_root()
     by_key = {n._get_full_key(None): (key, n) for key, n in target_nodes(root)}  # OmegaConf says "a.b0" for "a.b.0"

@@ -44,7 +44,7 @@ PACKAGE = __name__.partition(".")[0]
 FULL_ERROR = "HYDRA_FULL_ERROR"  # Hydra's switch: errors leave hydra.main as they are, and users keep stack traces
 EXIT_SWEEP = 4
 ENDS_A_SWEEP = (0, 75, 130)
-# What Hydra itself may object to: the arguments, files of a folder of the user's own.
+# Mistakes that Hydra itself may report: in the arguments, or in files of the user's own config folder.
 OBJECTIONS = (*MISTAKES, HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError)
 
 OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
@@ -144,8 +144,8 @@ def main(config_name: str, settings: type[Settings] = Settings, conf: Path | Non
         conf: another folder of config groups than the project's own.
 
     Returns:
-        A decorator. The decorated function called without arguments reads the command line; called with a config it is
-        the function itself. Its ``program`` tells what it was made from.
+        A decorator. Called without arguments, the decorated function reads the command line; called with a config, it
+        is the function itself. Its attribute ``program`` is its :class:`Program`.
     """
     program = Program(config_name, settings, conf or conf_dir())
 
@@ -218,8 +218,8 @@ class Job:
     def rest_of_sweep(self, hydra_cfg: Any) -> Iterator[None]:
         """In a sweep, reports a failed job at once and lets the other jobs run.
 
-        Hydra's launchers take any Exception as the result of the job, but end at a SystemExit. So does this where the
-        whole program is to end: after Ctrl-C and at preemption.
+        Hydra's launchers treat an Exception as the result of the job, but a SystemExit ends the sweep. So an exit code
+        that has to end the whole program (Ctrl-C, preemption) is raised again as it is.
         """
         try:
             yield
@@ -257,7 +257,7 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
 
 @contextmanager
 def hydra_config(cfg: DictConfig) -> Iterator[None]:
-    """What ``HydraConfig`` and ``${hydra:...}`` tell, for the length of a block."""
+    """Makes ``HydraConfig`` and ``${hydra:...}`` read from ``cfg`` inside a block."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(cfg)
     try:
@@ -268,7 +268,7 @@ def hydra_config(cfg: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def environment(name: str, value: str | None) -> Iterator[None]:
-    """The environment with one variable set, or unset where ``value`` is None."""
+    """Sets an environment variable inside a block, or unsets it if ``value`` is None."""
     with patch.dict(os.environ, {name: value} if value is not None else {}):
         if value is None:
             os.environ.pop(name, None)

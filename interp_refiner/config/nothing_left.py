@@ -16,7 +16,7 @@ def nothing_left(folder: Path, root: Path, only_looks: bool) -> Iterator[None]:
 
     Args:
         folder: of the run.
-        root: of all logs; folders from there on that are empty then are removed too.
+        root: the folder of all logs; folders between it and ``folder`` that are empty then are removed too.
         only_looks: whether the block writes nothing.
     """
     try:

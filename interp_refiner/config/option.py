@@ -12,8 +12,8 @@ from interp_refiner.config.nodes import target_nodes
 def option_name(group: str, node: DictConfig) -> str:
     """The option of a config group that a node comes from: ``dp`` for :class:`DynamicProgramming`.
 
-    It is the file all of whose ``_target_`` lines, nested ones included, are in the node; of several files, the one
-    with most. A node of a class without a file has the name of its class.
+    It is the file whose ``_target_`` lines, nested ones included, are all in the node. Of several such files, it is the
+    one with the most lines. A node of a class without a file is named after its class.
     """
     found = targets(node)
     said = {path.stem: targets(cast(DictConfig, OmegaConf.load(path))) for path in (conf_dir() / group).glob("*.yaml")}
@@ -24,6 +24,6 @@ def option_name(group: str, node: DictConfig) -> str:
 
 
 def targets(node: DictConfig) -> set[tuple[str, str]]:
-    """What a node builds, by the place below it."""
+    """The targets of a node and of all nodes below it, as (key below the node, target)."""
     own = {("", str(node._target_))} if "_target_" in node else set()
     return own | {(key, str(inner._target_)) for key, inner in target_nodes(OmegaConf.masked_copy(node, list(node)))}

@@ -3,15 +3,15 @@
 import logging
 import warnings
 
-# Data comes as a stream, so that "batches in an epoch" mean nothing; DDP's replacement argument is not in torch 2.11; a
-# run that goes on does so in its own folder.
+# Data comes as a stream, so "batches in an epoch" mean nothing. The argument that replaces DDP's deprecated one is not
+# in torch 2.11. A resumed run continues in its own folder.
 STALE = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r"The number of training batches .* is smaller than the logging interval.*",
     r"`broadcast_buffers` is deprecated.*",
     r"Checkpoint directory .* exists and is not empty.*",
 )
-NO_NEWS = ("💡 Tip", "GPU available: ", "TPU available: ", "`Trainer.fit` stopped: ")  # the run says its device itself
+NO_NEWS = ("💡 Tip", "GPU available: ", "TPU available: ", "`Trainer.fit` stopped: ")  # the run says its own device
 
 
 def quiet_libraries() -> None:

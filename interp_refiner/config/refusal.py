@@ -55,7 +55,7 @@ def one_line(text: object) -> str:
 
 
 def later_process() -> str:
-    """``"RANK=3: "`` in a process of a run that is not its first, as its launcher's variables tell; else nothing."""
+    """``"RANK=3: "`` in all processes of a run except the first, from the launcher's variables; empty in the first."""
     ranks = {name: os.environ.get(name, "0") for name in ("RANK", "SLURM_PROCID", "NODE_RANK", "LOCAL_RANK")}
     return next((f"{name}={rank}: " for name, rank in ranks.items() if rank != "0"), "")
 
@@ -63,8 +63,8 @@ def later_process() -> str:
 def stopped(error: Stopped) -> SystemExit:
     """Prints why a run stopped and returns the exit to raise.
 
-    A process that Lightning's launcher started beside the first one, and that stops together with it, reports success:
-    the launcher kills everything, the first process too, as soon as one of its own fails.
+    A process that Lightning's launcher started, and that stops together with the first process, reports success.
+    Otherwise the launcher would kill all processes, the first one too.
     """
     print(one_line(f"{later_process()}{error}"), file=sys.stderr, flush=True)
     launched = HydraConfig.initialized() and HydraConfig.get().job.name.startswith(_LAUNCHED)
@@ -72,9 +72,9 @@ def stopped(error: Stopped) -> SystemExit:
 
 
 def refuse(error: Exception, message: str | None = None, keep_trace: bool = False) -> SystemExit:
-    """Prints one line on stderr and returns the exit to raise; the stack trace stands above it where it was asked for.
+    """Prints one line on stderr, below the stack trace if that was asked for, and returns the exit to raise.
 
-    Processes of one run say who they are, except the first.
+    All processes of a run except the first put their rank in front.
     """
     if keep_trace:
         traceback.print_exception(error)

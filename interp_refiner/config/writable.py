@@ -8,14 +8,14 @@ from interp_refiner.core import BadValue
 
 
 def writable(name: str, path: Path) -> Path:
-    """``path`` itself, after a look whether it, or a file or folder of that name, can be written. Nothing is left.
+    """Returns ``path`` if a file or folder of that name can be written; leaves nothing behind.
 
     Args:
         name: of the setting, for the error.
-        path: that will be written, with the folders above it.
+        path: will be written, with the folders above it.
 
     Raises:
-        BadValue: a file stands where a folder has to be, or the folder refuses.
+        BadValue: there is a file where a folder has to be, or the folder is not writable.
     """
     try:
         folder = path if path.is_dir() else next(above for above in path.absolute().parents if os.path.lexists(above))

@@ -18,7 +18,7 @@ class Alternatives:
 
     Attributes:
         offsets: ``h_j - zbar`` for j = 2..k; 0 on known frames.
-        present: 0 where ``h_j`` is ``zbar``, up to 1 where it says something of its own.
+        present: 0 where ``h_j`` is undefined and equals ``zbar``, up to 1 where it is defined.
     """
 
     offsets: Float[Tensor, "b n c t *space"]
@@ -38,21 +38,23 @@ class Corrupted:
         x: the state the model sees.
         values: keyframe values; only known frames are ever read.
         interpolation: ``zbar``, equal to ``values`` on known frames.
-        confidence: 1 given, about 0.5 where a keyframe may be replaced, 0 or the interpolator's own where missing.
+        confidence: 1 on given frames, about 0.5 on keyframes that may be replaced, and on missing frames the
+            interpolator's own estimate, or 0 if it has none.
         known: keyframes at each sample's level.
-        given: those among them that nothing may change.
+        given: the known frames that nothing may change.
         replaced: keyframes whose value is a proposal instead of the truth.
         level: ``s``, 1..S.
         tau: bridge time, 0 clean to 1 fully corrupted.
         noise_profile: ``m``, 0 on given frames.
         sigma: noise amplitude in units of latent standard deviation.
-        noise: the numbers drawn for ``eps``, which the noise profile makes of them; None without noise.
+        noise: the numbers from which the noise profile makes ``eps``; None without noise.
         plan: the keyframes of every level.
-        clip: what was corrupted; its latents are ``z0`` in training and validation, and only keyframes when sampling.
+        clip: the clip before corruption. Its latents are ``z0`` in training and validation; in sampling they hold only
+            keyframes.
         finer: ``x`` one level finer from the same draws, for objectives whose target it is; None for the others.
         hypotheses: the sequence by k laws of motion, the first of which is ``interpolation``; None where the
             interpolator offers only one.
-        present: 0 where a hypothesis is ``interpolation``, up to 1 where it says something of its own.
+        present: 0 where a hypothesis is undefined and equals ``interpolation``, up to 1 where it is defined.
         local_scale: ``g``, the noise amplitude of every position relative to its frame's ``m``; None where it is 1.
     """
 

@@ -4,8 +4,8 @@ import torch
 
 from interp_refiner.core.errors import BadValue
 
-# Dense bfloat16 matrix products with float32 sums, operations a second, as the makers state them. The first name that
-# is part of the device's own counts, so that longer ones stand before shorter ones.
+# Operations per second of dense bfloat16 matrix products with float32 sums, as stated by the manufacturers. The first
+# entry whose name is part of the device's name is used, so longer names come before shorter ones.
 PEAK_FLOPS = {
     "GB200": 2.5e15,
     "B200": 2.25e15,
@@ -28,12 +28,12 @@ def device(name: str) -> str:
 
 
 def peak_flops(device: torch.device | str) -> float | None:
-    """Operations a second of a device's peak in bfloat16; None for a CPU and for devices not in :data:`PEAK_FLOPS`."""
+    """Peak bfloat16 operations per second; None for a CPU and for devices that are not in :data:`PEAK_FLOPS`."""
     if torch.device(device).type != "cuda":
         return None
     return named_peak(torch.cuda.get_device_name(device))
 
 
 def named_peak(name: str) -> float | None:
-    """:func:`peak_flops` of the device that calls itself ``name``, for example ``"NVIDIA H200"``."""
+    """:func:`peak_flops` of the device with this name, for example ``"NVIDIA H200"``."""
     return next((peak for part, peak in PEAK_FLOPS.items() if part.lower() in name.lower()), None)

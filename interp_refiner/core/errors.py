@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-EXIT_PREEMPTED, EXIT_INTERRUPTED = 75, 130  # EX_TEMPFAIL of sysexits.h; 128 + SIGINT, as a shell says it
+EXIT_PREEMPTED, EXIT_INTERRUPTED = 75, 130  # EX_TEMPFAIL of sysexits.h; 128 + SIGINT, as shells report it
 
 
 class BadValue(ValueError):

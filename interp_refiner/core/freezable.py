@@ -10,31 +10,31 @@ from torch import Tensor, nn
 from interp_refiner.core.errors import BadValue
 from interp_refiner.core.weights import save_tensors, state_faults
 
-AVERAGED = "ema_state_dict"  # where a fit's checkpoint keeps the averaged weights, which its validation used
+AVERAGED = "ema_state_dict"  # the key of the averaged weights in a checkpoint; validation uses these weights
 RUN_CHECKPOINT = "checkpoints/last.ckpt"
 
 
 class Freezable(nn.Module):
     """A module that can load its weights from a checkpoint and then stays frozen.
 
-    Loaded from one it is frozen: no weight requires a gradient, and since what uses it (a corruption) is no module that
-    a trainer would move, the weights follow the device of the batch by themselves, see :meth:`follow`.
+    Once loaded, it is frozen: no weight requires a gradient. A corruption that uses it is no module, so no trainer
+    moves its weights. Instead they follow the device of the batch, see :meth:`follow`.
 
     Attributes:
-        prefix: of its weights' names in the checkpoint of its training.
+        prefix: the prefix of its weights' names in the checkpoint of its training run.
     """
 
     prefix: ClassVar[str]
     frozen: bool = False
 
     def freeze(self, checkpoint: str | None) -> None:
-        """Loads the weights of ``checkpoint`` for good; None leaves the module as it is, to be trained.
+        """Loads the weights of ``checkpoint`` and freezes the module; None leaves it as it is, to be trained.
 
         Args:
             checkpoint: the run folder of a fit, a ``.ckpt`` of it (its averaged weights), or a ``.safetensors`` file.
 
         Raises:
-            BadValue: no such file, none with weights in it, the weights of another module, or NaN among them.
+            BadValue: no such file, no weights in it, the weights of another module, or NaN among them.
         """
         if checkpoint is None:
             return
@@ -50,7 +50,7 @@ class Freezable(nn.Module):
         return super().train(mode and not self.frozen)
 
     def follow(self, device: torch.device) -> None:
-        """Moves to ``device`` if frozen; what is being trained is moved by its trainer."""
+        """Moves a frozen module to ``device``; a module in training is moved by its trainer."""
         if self.frozen:
             move(self, device)
 
@@ -68,7 +68,7 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
 
     Args:
         checkpoint: where the weights are.
-        prefix: of the names to take from a run's checkpoint; it is taken off.
+        prefix: only weights with this prefix are read from a run's checkpoint, and the prefix is removed.
 
     Raises:
         BadValue: no such file, a damaged one, one without such weights, or weights that are not finite.
@@ -81,7 +81,7 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
         weights = load_file(file) if file.suffix == ".safetensors" else of_run(file, prefix)
     except NoWeights as error:
         raise BadValue("checkpoint", checkpoint, f"a run folder or a weights file: {error}") from error
-    except Exception as error:  # an unpickler of junk raises anything
+    except Exception as error:  # unpickling a damaged file can raise any exception
         reason = str(error).splitlines()[:1] or [type(error).__name__]
         raise BadValue("checkpoint", checkpoint, f"a whole {file.suffix} file: {reason[0][:120]}") from error
     damaged = next((name for name, value in weights.items() if not value.isfinite().all()), None)
@@ -95,7 +95,7 @@ class NoWeights(Exception):
 
 
 def of_run(file: Path, prefix: str) -> dict[str, Tensor]:
-    """The weights in a fit's checkpoint whose names begin with ``prefix``, which is taken off; averaged ones first."""
+    """A checkpoint's weights with this ``prefix``, which is removed; the averaged ones where there are any."""
     stored = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
         raise NoWeights("no state_dict in it")

@@ -12,7 +12,7 @@ from interp_refiner.core.errors import BadValue
 # owner/name, owner/name@revision, owner/name/file.safetensors, owner/name@revision/file.safetensors
 HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?(?:/(.+\.safetensors))?")
 INDICES = ("model_index.json", "config.json")
-# The first that fits: some are sub-classes of later ones.
+# The first match counts: some classes are sub-classes of later ones.
 REASONS: dict[type[Exception], str] = {
     errors.GatedRepoError: "its licence has to be accepted on its page, and HF_TOKEN has to be set",
     errors.RepositoryNotFoundError: "the hub has no such model, or it is private and HF_TOKEN is not set",
@@ -25,27 +25,26 @@ REASONS: dict[type[Exception], str] = {
 
 
 def on_hub(value: object) -> str | None:
-    """``owner/name`` of a value that :func:`fetch` takes for a model of the hub; None for a path."""
+    """``owner/name`` of a value that :func:`fetch` treats as a model of the hub; None for a path."""
     found = HUB.fullmatch(str(value))
     return None if found is None or Path(str(value).partition("/")[0]).exists() else found[1]
 
 
 def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequence[str] = ()) -> Path:
-    """Where weights lie: a path as it is, a model of the hub in the local cache.
+    """The path of weights: a local path itself, or a hub model's path in the local cache, after its download.
 
-    What is on this machine goes before what is on the hub: where a folder ``owner`` is here, ``owner/name`` is a path.
-    ``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT`` and
-    ``HF_HUB_OFFLINE`` mean what they mean to huggingface_hub; what is in the cache is not loaded again.
+    Local files come first: if a folder ``owner`` exists here, ``owner/name`` is a path. ``HF_HOME``, ``HF_TOKEN``,
+    ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE`` work as in huggingface_hub. Cached files are not downloaded again.
 
     Args:
         name: of the setting, for errors.
         value: a path, ``owner/name``, ``owner/name@revision``, or either with ``/<file>.safetensors`` behind it.
-        parts: the folders of a pipeline that are wanted, such as ``transformer``; of a model that is no pipeline,
-            its configuration and weights. Neither these nor ``files``: everything.
-        files: other files that are wanted, by patterns.
+        parts: the folders of a pipeline to download, such as ``transformer``. A model that is no pipeline gives its
+            configuration and weights instead. Without ``parts`` and ``files``, everything is downloaded.
+        files: patterns of other files to download.
 
     Raises:
-        BadValue: the hub has no such model or file, does not let it be read, or cannot be reached.
+        BadValue: the hub has no such model or file, denies access to it, or cannot be reached.
     """
     if (found := HUB.fullmatch(str(value))) is None or on_hub(value) is None:
         return Path(value).expanduser()
@@ -67,7 +66,7 @@ def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequen
 
 @contextmanager
 def refused(name: str, value: object, wanted: str = "a path, or a model of the hub (owner/name)") -> Iterator[None]:
-    """Makes one line of what the hub's client raises."""
+    """Turns an error of the hub's client into a :class:`BadValue` of one line."""
     try:
         yield
     except Exception as error:

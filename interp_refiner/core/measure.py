@@ -5,7 +5,7 @@ from math import isfinite, isnan, nan
 from typing import Literal
 
 NOTHING = "–"  # a figure that was not measured
-MISSING = "missing frames"  # the section of a measure that does not say another one
+MISSING = "missing frames"  # the default section of a measure
 SHARES: tuple[tuple[str, Literal["higher", "lower"]], ...] = (("better", "higher"), ("worse", "lower"))
 SUPERLATIVES = {"lower": "Lowest", "higher": "Highest", "one": "Nearest to 1:"}
 
@@ -70,7 +70,7 @@ class Measure:
     def family(self) -> tuple["Measure", ...]:
         """The measure, and the measures that compare two methods by it.
 
-        - ``<name>_ratio``: of the two figures; ``<name>_better`` and ``<name>_worse``: shares of clips;
+        - ``<name>_ratio``: the ratio of the two figures; ``<name>_better`` and ``<name>_worse``: shares of clips;
         - or ``<name>_gain``: the difference of the two figures.
         """
         if self.compared is None:

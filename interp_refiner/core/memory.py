@@ -1,4 +1,4 @@
-"""Memory: keeps freed heap, measures the peak of a process or a GPU, and what is free."""
+"""Memory: keeps freed heap, and measures the free memory and the peak of a process or a GPU."""
 
 import ctypes
 import platform
@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
 
 
 def forget_peak_memory(device: torch.device | str) -> None:
-    """Starts :func:`peak_memory` anew: several runs of a sweep may share a process."""
+    """Resets :func:`peak_memory`, because several runs of a sweep may share a process."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -43,9 +43,9 @@ def forget_peak_memory(device: torch.device | str) -> None:
 
 
 def peak_memory(device: torch.device | str) -> int:
-    """Bytes: the most that tensors took on a GPU, or that the process took, since :func:`forget_peak_memory`.
+    """Peak memory in bytes since :func:`forget_peak_memory`: that of tensors on a GPU, or that of the process.
 
-    A system without ``/proc`` tells the most of the process since it began.
+    On a system without ``/proc`` it is the peak since the process began.
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -56,7 +56,7 @@ def peak_memory(device: torch.device | str) -> int:
 
 
 def free_memory() -> int | None:
-    """Bytes that new processes can have without swapping; None on a system without ``/proc``."""
+    """Bytes that new processes can allocate without swapping; None on a system without ``/proc``."""
     free = _kilobytes(_MEMORY, "MemAvailable")
     return None if free is None else 1024 * free
 

@@ -11,8 +11,8 @@ from torch import Tensor
 class Neighbours:
     """For every frame the nearest keyframe at or before it and at or after it.
 
-    A known frame is its own neighbour on both sides. Outside the outermost keyframes the only neighbour stands on both
-    sides, so that an interpolator holds it and never extrapolates.
+    A known frame is its own neighbour on both sides. Outside the outermost keyframes, the nearest keyframe is the
+    neighbour on both sides, so an interpolator repeats it and never extrapolates.
 
     Attributes:
         left, right: frame indices.

@@ -37,7 +37,7 @@ class Draws:
     epochs: Sequence[int] | None = None
 
     def seeds(self, name: str) -> list[int]:
-        """One 63-bit seed a sample for the draw called ``name``."""
+        """One 63-bit seed per sample for the draw called ``name``."""
         epochs = self.epochs if self.epochs is not None else [""] * len(self.keys)
         return [derived_seed(self.seed, self.stream, e, k, name) for e, k in zip(epochs, self.keys, strict=True)]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 SUPPLIED = "supplied by the program"
 NumLevels = Annotated[int, SUPPLIED]
-"""S, the sparsest level: the schedule and the length of the clips decide it, so no config says it."""
+"""S, the sparsest level: the schedule and the length of the clips determine it, so no config sets it."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class ClipSpec:
     """The clips of a data set, read once from its metadata. Other parts get nothing else about the data.
 
     Attributes:
-        latent_shape: ``(c, t, *space)`` of a clip, of the largest ones where there are several sizes.
+        latent_shape: ``(c, t, *space)`` of a clip; of the largest clips where there are several sizes.
         text_shape: ``(L, D)`` of a prompt embedding; None where there are none.
         context_shape: ``(k, *grid)`` of the maps that come with a clip; None where there are none.
         latents_mean, latents_std: per channel, of the codec's own output; None where they are not declared.
@@ -22,7 +22,7 @@ class ClipSpec:
         codec: the codec that made the latents: its name, its factors and its other settings.
         text: the encoder that made the prompt embeddings, as it describes itself.
         made_by: how the data set was made.
-        other_shapes: of the smaller clips, where there are several sizes.
+        other_shapes: the latent shapes of the smaller clips, where there are several sizes.
     """
 
     latent_shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class ClipSpec:
 
     @property
     def latent_shapes(self) -> list[tuple[int, ...]]:
-        """Of the clips of every size, the largest first."""
+        """The latent shapes of all sizes of clips, the largest first."""
         return [self.latent_shape, *self.other_shapes]
 
     @property

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from interp_refiner.core.errors import BadValue
 
-NAMED = 3  # tensors that a message names
-COMPILED = "_orig_mod."  # before the names of what torch.compile has wrapped
+NAMED = 3  # how many tensors a message names
+COMPILED = "_orig_mod."  # in the names of weights that torch.compile has wrapped
 # Tensors and files of Wan2.1's own checkpoints (github.com/Wan-Video/Wan2.1), under names that diffusers has changed.
 ORIGINAL = {
     "transformer": ("blocks.0.self_attn.q.weight", "head.modulation", "time_projection.1.weight"),
@@ -71,7 +71,7 @@ def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], option
 
 @contextmanager
 def unreported(library: str) -> Iterator[None]:
-    """Keeps a library from logging what :func:`check_folder` refuses in one line."""
+    """Keeps a library from logging faults that :func:`check_folder` reports in one line."""
     logger = logging.getLogger(library)
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -87,11 +87,11 @@ def check_folder(name: str, value: object, allowed: str, folder: Path, told: Map
     Args:
         name, value: of the setting that names the folder.
         allowed: what it should have been.
-        folder: that was loaded.
-        told: what ``from_pretrained(..., output_loading_info=True)`` says.
+        folder: the folder that was loaded.
+        told: the loading information of ``from_pretrained(..., output_loading_info=True)``.
 
     Raises:
-        BadValue: tensors are missing, left over, of another size, or stored as no plain floats.
+        BadValue: tensors are missing, left over, of another size, or not stored as plain floats.
     """
     misfits = [f"{entry[0]} has another size" for entry in told.get("mismatched_keys", ())]
     misfits += [f"{tensor} is stored as {kind}" for tensor, kind in stored_kinds(folder).items() if kind not in FLOATS]
@@ -100,7 +100,7 @@ def check_folder(name: str, value: object, allowed: str, folder: Path, told: Map
 
 
 def check_not_original(name: str, value: object, folder: Path) -> None:
-    """Refuses a folder with one of Wan's own checkpoints, which diffusers and transformers take in part or not at all.
+    """Refuses a folder with one of Wan's own checkpoints: diffusers and transformers load them in part or not at all.
 
     Raises:
         BadValue: naming the folder to use instead.
@@ -111,29 +111,29 @@ def check_not_original(name: str, value: object, folder: Path) -> None:
         raise BadValue(name, value, allowed)
 
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # as safetensors calls them; in others (F8_E4M3, I8) a scale is kept elsewhere
+FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names; other kinds (F8_E4M3, I8) have a scale stored elsewhere
 
 
 def stored_kinds(path: Path) -> dict[str, str]:
-    """The kind of every tensor in a ``.safetensors`` file or in those of a folder, by headers; none of damaged ones."""
+    """The kind of every tensor in a ``.safetensors`` file or a folder of them, from headers; skips damaged files."""
     kinds: dict[str, str] = {}
     for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
         try:
             with safe_open(file, "pt") as content:
                 kinds |= {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
-        except Exception:  # whoever loads it says what is wrong
+        except Exception:  # loading the file reports the fault
             continue
     return kinds
 
 
 def original(names: Iterable[str]) -> str | None:
     """Which part of Wan's own checkpoints has these names; None for none."""
-    found = {name.removeprefix("model.").removeprefix("diffusion_model.") for name in names}  # as repackaged files do
+    found = {name.removeprefix("model.").removeprefix("diffusion_model.") for name in names}  # repackaged files
     return next((part for part, own in ORIGINAL.items() if any(name in found for name in own)), None)
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
-    """Writes a ``.safetensors`` file with the permissions of any new file; safetensors' own are 0600."""
+    """Writes a ``.safetensors`` file with the permissions of any new file; safetensors itself would use 0600."""
     path = Path(path)
     path.unlink(missing_ok=True)
     path.touch()

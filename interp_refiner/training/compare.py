@@ -42,9 +42,9 @@ def check_alike(key: str, own: Any, other: Any, leave_out: Sequence[str] = ()) -
 
 
 def _settings(part: Any, name: str, shown: str, leave_out: Sequence[str] = ()) -> Iterator[tuple[str, tuple[str, Any]]]:
-    """Every setting below a part as (its name, (its key, its value)); a part itself has the name of its class as value.
+    """Every setting below a part as (its name, (its key, its value)); the value of a part itself is its class name.
 
-    Settings are public attributes. Keys go through caches, names do not. Both begin with a dot.
+    Settings are public attributes. Keys include the caches around an interpolator, names do not. Both begin with a dot.
     """
     if isinstance(part, Remembered):
         yield from _settings(part.inner, name, f"{shown}.inner", leave_out)

@@ -1,4 +1,4 @@
-"""The LightningModule that trains a student to make in one step what its teacher makes in many."""
+"""The LightningModule that trains a student to do in one step what its teacher does in many."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +24,13 @@ from interp_refiner.training.teacher import SharedBase, Teacher, begin_as, check
 class Distill(Refiner):
     """Trains a consistency function from a teacher (docs/method.md, One step).
 
-    The student starts as the teacher. Checkpoints hold the student and the fake network; the teacher is read where it
-    lies. A trained student is loaded as a refiner, without either.
+    The student starts with the teacher's weights. Checkpoints hold the student and the fake network; the teacher is
+    always read from its own run. A trained student is loaded as a refiner, without teacher and fake network.
 
     Args:
-        backbone, optimizer, corruption: as of :class:`Refiner`; backbone and corruption as the teacher has them.
+        backbone, optimizer, corruption: as in :class:`Refiner`; backbone and corruption like the teacher's.
         objective: what the student learns.
-        sampler: how validation makes a clip, ``consistency`` or the one jump.
+        sampler: how validation makes a clip, ``consistency`` or ``one_jump``.
         teacher: a trained bridge; it is frozen.
         tangent: how the student is made constant along the teacher's ODE.
 
@@ -75,12 +75,12 @@ class Distill(Refiner):
         return self.taught_by[0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """The teacher goes with the module to another device and precision."""
+        """Moves the teacher, too, to the module's new device and precision."""
         self.teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **named: Any) -> Any:
-        """Refuses, with :class:`BadValue`, frozen weights that are not those of a teacher who shares them."""
+        """Refuses, with :class:`BadValue`, frozen weights that a teacher shares and that differ from its own."""
         if isinstance(shared := self.teacher.backbone, SharedBase):
             shared.check(state_dict, "backbone.")
         return super().load_state_dict(state_dict, *arguments, **named)
@@ -91,7 +91,7 @@ class Distill(Refiner):
 
     @property
     def passes(self) -> int:
-        """That of consistency, the fake network's, and that of the student's own clips."""
+        """One for consistency; with a fake network, one for it and one for the student's own clips."""
         return int(self.learns.consistency > 0) + 2 * int(self.fake is not None)
 
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
@@ -112,12 +112,12 @@ class Distill(Refiner):
         return total
 
     def students_turn(self, step: int | None) -> bool:
-        """Whether the student learns in an optimizer step, beside a fake network that learns in every one."""
+        """Whether the student learns in an optimizer step; a fake network learns in every step."""
         every = self.learns.matching.student_every if self.learns.matching is not None else 1
         return (step or 0) % every == 0
 
     def own_weights(self) -> list[nn.Parameter]:
-        """What is trained of the student."""
+        """The student's trained weights."""
         weights = [*self.backbone.parameters(), *self.objective.parameters()]
         return [weight for weight in weights if weight.requires_grad]
 
@@ -128,7 +128,7 @@ class Distill(Refiner):
         super().on_before_optimizer_step(optimizer)
 
     def consistency(self, corrupted: Corrupted) -> Float[Tensor, ""]:
-        """``L_CM``: f against what the tangent says, along the teacher's ODE."""
+        """``L_CM``: f against the tangent's target, along the teacher's ODE."""
         estimate = self.clean_estimate(corrupted)
         target = self.tangent.target(self.clean_estimate, self.teacher, corrupted, estimate.detach())
         return self.objective.against(estimate, target, corrupted).total
@@ -136,7 +136,7 @@ class Distill(Refiner):
     def matching(self, corrupted: Corrupted) -> dict[str, Float[Tensor, ""]]:
         """The fake network's loss on the student's clips and, in the student's turn, ``L_DMD``.
 
-        Clips start from noise of their own, and are noised by another draw at the batch's bridge times.
+        The clips are made from separate noise. Another draw then noises them at the batch's bridge times.
         """
         turn = self.students_turn(corrupted.clip.step)
         start = replace(corrupted, tau=torch.ones_like(corrupted.tau))
@@ -154,7 +154,7 @@ class Distill(Refiner):
         return terms
 
     def fake_estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """The clean estimate of the fake network, by the teacher's head."""
+        """The clean estimate of the fake network, computed with the teacher's objective."""
         assert self.fake is not None
         return self.teacher.objective.clean_estimate(self.fake(corrupted), corrupted)
 

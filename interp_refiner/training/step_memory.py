@@ -7,7 +7,7 @@ import lightning as L
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.training.refiner import Refiner
 
-SPARE = 0.06  # of a GPU's memory: CUDA's own, buckets of gradients, what fragments
+SPARE = 0.06  # share of a GPU's memory for CUDA itself, gradient buckets and fragmentation
 
 
 @dataclass(frozen=True)
@@ -15,10 +15,10 @@ class StepMemory:
     """Bytes of one process, before a strategy shards anything.
 
     Attributes:
-        weights: in the precision in which they are kept; of a teacher and a fake network, too.
-        gradients, moments: of what is trained, float32; two moments, the most that an optimizer here keeps.
-        averages: of what is trained, float32.
-        casts: bfloat16 copies of the float32 weights that are trained, which autocast keeps for a step.
+        weights: all weights in their own precision, those of a teacher and a fake network included.
+        gradients, moments: of trained weights, float32; two moments, the most that an optimizer here keeps.
+        averages: of trained weights, float32.
+        casts: bfloat16 copies of trained float32 weights, which autocast keeps for a step.
         activations: of all forward passes whose graphs live at once, see :func:`activation_bytes`.
     """
 
@@ -39,12 +39,12 @@ class StepMemory:
 
 
 def step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, averaged: bool = True) -> StepMemory | None:
-    """Of a step under bfloat16 autocast; the weights may be on the meta device. None where a backbone does not say.
+    """The memory of a step under bfloat16 autocast; None for a backbone that does not know its activations.
 
     Args:
-        refiner: that is trained.
+        refiner: the module that is trained; its weights may be on the meta device.
         spec: of the clips.
-        batch_size: of a process.
+        batch_size: of one process.
         averaged: whether averages of the weights are kept.
     """
     text_tokens = spec.text_shape[0] if spec.text_shape is not None else 1
@@ -61,12 +61,12 @@ def step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, averaged: boo
 def check_step_memory(
     module: L.LightningModule, spec: ClipSpec, batch_size: int, gpu_gb: float | None, trainer: L.Trainer | None = None
 ) -> None:
-    """Refuses a step of a refiner that does not fit a GPU. Nothing is said of strategies that shard what they keep.
+    """Refuses a step of a refiner that does not fit a GPU. Strategies that shard weights are not checked.
 
     Args:
         module, spec, batch_size: see :func:`step_memory`.
-        gpu_gb: memory of the GPU, 10^9 bytes; None: not looked at.
-        trainer: whose strategy and averages count; None for one process that keeps averages.
+        gpu_gb: memory of the GPU in 10^9 bytes; None for no check.
+        trainer: gives the strategy and whether averages are kept; None for one process that keeps averages.
 
     Raises:
         BadValue: with the numbers, and what to do.

@@ -1,4 +1,4 @@
-"""A student's teacher: the trained bridge, how its weights are kept, and how a student begins as it."""
+"""A student's teacher: the trained bridge, how its weights are kept, and how a student gets them at its start."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,13 +21,13 @@ BACKENDS = ("backend", "cross_backend")  # kernels of attention, which compute t
 
 
 class SharedBase(nn.Module):
-    """The teacher of a student with adapters: the student's own network, adapters off. The base is kept once.
+    """The teacher of a student with adapters: the student's network with its adapters off. The base is kept once.
 
-    What the student trains beside its adapters (small layers at the ends of the network) is the teacher's own.
+    Other layers that the student trains (small ones at the ends of the network) are kept twice.
 
     Args:
         student: with adapters; its frozen weights are the teacher's.
-        teacher: the same network without adapters. Only the layers that the student trains are kept of it.
+        teacher: the same network without adapters. Only its layers that the student trains are kept.
     """
 
     def __init__(self, student: Backbone, teacher: Backbone):
@@ -51,7 +51,7 @@ class SharedBase(nn.Module):
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """The student's network is the teacher's for the length of a block."""
+        """Makes the student's network compute as the teacher's inside a block."""
         try:
             for parent, child, _, module in self.places:
                 setattr(parent, child, module)
@@ -64,7 +64,7 @@ class SharedBase(nn.Module):
         """Refuses weights for the student whose frozen ones are not the teacher's.
 
         Args:
-            state: that is to be loaded.
+            state: the state dict to load.
             prefix: of the student's names in it.
 
         Raises:
@@ -73,7 +73,7 @@ class SharedBase(nn.Module):
         for name, weight in self.of_student[0].named_parameters():
             value = state.get(prefix + name)
             if value is None or weight.requires_grad or isinstance(value, DTensor) or isinstance(weight, DTensor):
-                continue  # shards are read into the very weights
+                continue  # shards are read into the shared weights themselves
             if not torch.equal(weight.detach(), value.to(weight)):
                 allowed = "the one whose frozen weights are loaded, because a student with adapters shares them with it"
                 raise BadValue("training.teacher", f"a network with another {name_without(name)}", allowed)
@@ -83,9 +83,9 @@ class Teacher(nn.Module):
     """A trained bridge, frozen: ``z0_T``, guided as its own sampler is.
 
     Args:
-        refiner: that was trained.
-        student: that learns from it. Where it has adapters and the refiner has none, its base is the teacher's network,
-            see :class:`SharedBase`; it has to begin as the refiner does, see :func:`begin_as`.
+        refiner: the trained refiner.
+        student: the network that learns from it. If it has adapters and the refiner has none, its base is the teacher's
+            network, see :class:`SharedBase`; its weights then have to be the refiner's, see :func:`begin_as`.
 
     Raises:
         BadValue: the refiner's objective is not the bridge's own, in units of the residual.
@@ -108,7 +108,7 @@ class Teacher(nn.Module):
 
 
 def shares_base(student: Backbone, teacher: Backbone) -> bool:
-    """Whether a student's network without its adapters is its teacher's, once it has begun as it."""
+    """Whether a student without its adapters is the same network as its teacher, after :func:`begin_as`."""
     if not bases(student) or bases(teacher):
         return False
     try:
@@ -128,7 +128,7 @@ def bridge_of(refiner: Refiner) -> Preconditioned:
 
 
 def check_student(objective: Preconditioned, backbone: Backbone, corruption: Corruption, teacher: Refiner) -> None:
-    """Refuses a student for whom the teacher's head, its input or its bridge mean something else than for the teacher.
+    """Refuses a student whose objective, input or bridge differs in meaning from the teacher's.
 
     Args:
         objective, backbone, corruption: of the student.
@@ -170,7 +170,7 @@ def check_bridge(corruption: Corruption, taught: Corruption) -> None:
         raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
     check_alike("interpolator", corruption.interpolator, taught.interpolator)
     law, wanted = (getattr(c.scheduled_sampling, "proposal_confidence", None) for c in (corruption, taught))
-    if law is not None and wanted is not None:  # keyframes may be replaced in both
+    if law is not None and wanted is not None:  # both may replace keyframes
         check_alike("scheduled_sampling.confidence", law, wanted)
 
 

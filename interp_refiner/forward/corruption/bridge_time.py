@@ -21,7 +21,7 @@ class BridgeTime(ABC):
 
     @abstractmethod
     def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
-        """One ``tau`` in (0, 1] a sample."""
+        """One ``tau`` in (0, 1] per sample."""
 
 
 class FullyCorrupted(BridgeTime):

@@ -55,7 +55,7 @@ class Blank(Content):
 
     Args:
         latent_shape: ``[c, t, *space]``.
-        interpolator: that the costs would come from.
+        interpolator: the one whose errors are the segment costs.
     """
 
     latent_shape: Sequence[int]

@@ -95,7 +95,7 @@ class Corruption:
         self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
         self.level, self.seed = drawn.level, drawn.seed
         if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
-            # a replaced keyframe would hold (1 - tau) z0 + tau value, of which value and tau are shown to the model
+            # a replaced keyframe is x = (1 - tau) z0 + tau value; the model sees x, tau and value, so it could get z0
             allowed = "a number > 0 if keyframes are replaced and tau is drawn, or x would reveal the truth"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
@@ -125,8 +125,8 @@ class Corruption:
         """Corrupts a batch of mixed levels on its own device; ``clip`` is not changed.
 
         Args:
-            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` missing frames are read by schedules that see
-                the clean clip only (``schedule.sees``): dp, and learned from ``preview=clip``.
+            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` missing frames are read only by schedules that
+                see the clean clip (``schedule.sees``): dp, and learned from ``preview=clip``.
             stream: the name to draw under; :data:`TRAIN_STREAM` in training.
         """
         draws = Draws(self.seed, stream, clip.keys, clip.epochs)
@@ -148,14 +148,14 @@ class Corruption:
     def of_keyframes(self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], draws: Draws) -> Corrupted:
         """The corruption at ``tau = 1`` of a clip that consists of keyframes alone, where sampling starts.
 
-        Known are the keyframes of ``plan`` at ``level``, given those of ``plan.given``; the other known ones are
-        proposals, with the confidence that this corruption gives to keyframes it may replace. Only noise is drawn.
+        Known frames are the keyframes of ``plan`` at ``level``; those of ``plan.given`` are given. The other known
+        frames are proposals, with the confidence of keyframes that this corruption may replace. Only noise is drawn.
 
         Args:
             clip: latents ``[b, c, t, *space]``; only known frames are read.
-            plan: from outside, such as a storyboard's; the schedule has no say.
-            level: at which the clip stands.
-            draws: where the noise comes from.
+            plan: such as a storyboard's; the schedule is not used.
+            level: the level of every clip.
+            draws: the random numbers, for the noise.
         """
         tau = torch.ones(clip.batch_size, device=clip.latents.device)
         return self._render(self._bare(clip, plan, level, tau, draws), bridged=False)
@@ -163,7 +163,7 @@ class Corruption:
     def _bare(
         self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], tau: Float[Tensor, " b"], draws: Draws
     ) -> Corrupted:
-        """Everything that is drawn, with the clip itself in place of what is rendered."""
+        """All draws; in the fields that are rendered later, the clip itself."""
         known = plan.mask_at(level)
         return Corrupted(
             x=clip.latents,
@@ -184,7 +184,7 @@ class Corruption:
 
     @torch.no_grad()
     def recorrupt(self, corrupted: Corrupted, proposals: Proposals, stream: str = TRAIN_STREAM) -> Corrupted:
-        """The same plan, level, bridge time, noise and replacement draw, with proposals made since.
+        """The same plan, level, bridge time, noise and replacement draw, with new proposals.
 
         Pure: ``corrupted`` is not changed, and calling it twice gives the same.
         """
@@ -256,7 +256,7 @@ class Corruption:
     def _replace(self, corrupted: Corrupted, proposals: Proposals | None, draws: Draws) -> Corrupted:
         """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do.
 
-        So do frames that are missing here and keyframes at a finer level, which reads them from the same ``values``.
+        Frames that become keyframes at a finer level take theirs, too, because that level reads the same ``values``.
         """
         if proposals is None:
             return corrupted

@@ -37,7 +37,7 @@ class GivenFrames(Given):
         frames: indices, 0 for the first frame.
 
     Raises:
-        BadValue: no frame, a negative index or one that is there twice.
+        BadValue: no frame, a negative index or a repeated one.
     """
 
     def __init__(self, frames: list[int]):

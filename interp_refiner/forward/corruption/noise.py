@@ -60,19 +60,19 @@ class NoiseProfile(ABC):
         return self.white(draws, name, like)
 
     def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """``eps``, of unit variance, from the numbers that :meth:`draw` drew and from what is interpolated."""
+        """``eps``, of unit variance, from the numbers that :meth:`draw` drew and from the interpolation."""
         return drawn
 
     def amplitude(self, sigma: float) -> float:
-        """The amplitude that goes with this profile, ``sigma`` itself unless there is nothing to scale."""
+        """The amplitude that this profile uses: ``sigma``, or 0 for a profile without noise."""
         return sigma
 
     def of_clips(self, num_frames: int) -> "NoiseProfile":
-        """The profile that clips of ``num_frames`` frames have, for use on others; itself where equal."""
+        """The profile of clips with ``num_frames`` frames, for use on clips of any length."""
         return self
 
     def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"] | None:
-        """``g``, the amplitude of every position relative to ``m``, from what is interpolated; None for 1."""
+        """``g``, the amplitude of every position relative to ``m``, from the interpolation; None for 1."""
         return None
 
     @abstractmethod
@@ -179,14 +179,14 @@ class Disagreement(NoiseProfile):
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
     ) -> Float[Tensor, "b n t *space"]:
-        """``xi`` and the fields ``a_j`` before they are smoothed, ``n = c + k - 1``; of keyframes there are two."""
+        """``xi`` and the unsmoothed fields ``a_j``, ``n = c + k - 1``; without hypotheses, one per keyframe: c + 2."""
         b, c = like.shape[:2]
         more = like.new_empty(1).expand(b, c + (num_hypotheses - 1 or 2), *like.shape[2:])
         return self.white(draws, name, more)
 
     @staticmethod
     def differences(corrupted: Corrupted) -> Float[Tensor, "b n c t *space"]:
-        """``h_j - zbar``, of the keyframes left and right where the interpolator offers no hypotheses."""
+        """``h_j - zbar``; if the interpolator has no hypotheses, ``h_j`` are the left and the right keyframe."""
         if (offered := corrupted.alternatives) is not None:
             return offered.offsets
         near = corrupted.neighbours
@@ -202,7 +202,7 @@ class Disagreement(NoiseProfile):
         assert g is not None
         white, fields = drawn.tensor_split([g.shape[1]], 1)
         if fields.ndim == 5:
-            fields = 3 * local_mean(fields, "circular")  # 3: of unit variance again
+            fields = 3 * local_mean(fields, "circular")  # 3 restores unit variance
         share = ((1 - self.white_share**2) / differences.shape[1]) ** 0.5
         along = share * (fields.unsqueeze(2) * differences).sum(1)
         return torch.where(per_frame(corrupted.known, g), white, along / g + self.white_share * white)
@@ -212,7 +212,7 @@ class Disagreement(NoiseProfile):
 
 
 def local_mean(values: Float[Tensor, "b c t *space"], edge: str) -> Float[Tensor, "b c t *space"]:
-    """Over the 3 x 3 positions around every position of a frame; ``edge`` as in :func:`torch.nn.functional.pad`.
+    """Mean over the 3 x 3 positions around every position; ``edge`` as in :func:`torch.nn.functional.pad`.
 
     Frames of a path have one position, and stay as they are.
     """

@@ -14,12 +14,12 @@ def segment_cost(
     """``C[i, j] = sum over i < t < j of e_t(i, j)``: the error of the frames between keyframes i and j.
 
     ``e_t`` is the squared error of frame t, mean over channels and space. A sum and not a mean over t: only sums add up
-    to the error of the clip. Costs ``O(T^3)`` interpolated frames a sample, ``O(T)`` calls of the interpolator.
+    to the error of the clip. It takes ``O(T^3)`` interpolated frames per sample, in ``O(T)`` calls of the interpolator.
 
     Args:
         latents: the clean clip.
         interpolator: any whose segments depend on their own two keyframes only.
-        max_elements: interpolated at once, or one segment of every sample if that is more; small enough for a cache.
+        max_elements: numbers interpolated at once (one segment of every sample at least); small enough for a cache.
 
     Returns:
         The cost in float32 (float64 for such latents), 0 where there is no frame between i and j.
@@ -42,7 +42,7 @@ def segment_cost(
 
 
 def check_segment_local(interpolator: Interpolator) -> None:
-    """Refuses, with :class:`BadValue`, an interpolator whose segments depend on other than their own keyframes."""
+    """Refuses, with :class:`BadValue`, an interpolator whose segments depend on more than their own two keyframes."""
     if not interpolator.segment_local:
         name = type(interpolator).__name__.lower()
         raise BadValue("interpolator", name, "a segment-local one; this one also depends on outer keyframes")

@@ -22,7 +22,7 @@ class BlockFields(Fields):
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
         block: side of a block in positions; it is matched together with the 8 blocks around it.
-        pooling: matches means of so many positions squared; it divides radius and block.
+        pooling: means over ``pooling^2`` positions are matched; it divides radius and block.
         smoothness: cost of a displacement by one position, in units of the keyframes' variance.
         tolerance: see :class:`Fields`.
 
@@ -68,7 +68,7 @@ class BlockFields(Fields):
     def fitting(
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"], vectors: Float[Tensor, "n 2 rows cols"]
     ) -> Float[Tensor, "n 2 h w"]:
-        """Of the vectors of the blocks around every position the one that fits it best, its own block's on ties."""
+        """For every position, the best-fitting vector of the blocks around it; on ties, that of its own block."""
         rows, cols = vectors.shape[2:]
         around = F.pad(vectors, (1, 1, 1, 1), mode="replicate")
         shifts = sorted(((y, x) for y in range(3) for x in range(3)), key=lambda shift: shift != (1, 1))

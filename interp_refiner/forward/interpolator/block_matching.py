@@ -24,7 +24,7 @@ def matching_cost(
     channels, height, width = left.shape[1:]
     shifted = F.pad(right, (radius,) * 4, mode="replicate").unfold(2, height, 1).unfold(3, width, 1)
     cost = []
-    for dy in range(2 * radius + 1):  # a row of the window and a channel at a time: no more than fits a cache
+    for dy in range(2 * radius + 1):  # one row of the window and one channel at a time, which fits a cache
         squares = left.new_zeros(())
         for channel in range(channels):
             difference = left[:, channel, None] - shifted[:, channel, dy]
@@ -51,7 +51,7 @@ def regret(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "2 v"]) -> 
 
 
 def read_at(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "*n 2 v"]) -> Float[Tensor, "n v rows cols"]:
-    """``cost(x + step_v, v)``, of the nearest block; beyond the edge that of the edge."""
+    """``cost(x + step_v, v)`` at the nearest block; beyond the edge, the cost at the edge."""
     rows, cols = cost.shape[2:]
     x = torch.arange(cols, device=cost.device) + step[..., 0, :, None]
     y = torch.arange(rows, device=cost.device) + step[..., 1, :, None]
@@ -63,7 +63,7 @@ def read_at(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "*n 2 v"])
 def cheapest(cost: Float[Tensor, "n v rows cols"], radius: int) -> Float[Tensor, "n 2 rows cols"]:
     """The displacement (x, y) of least cost, at the minimum of the parabola through it and its neighbours.
 
-    Standing still stays exactly that, and nothing leaves the window.
+    A displacement of 0 stays exactly 0, and no displacement leaves the window.
     """
     side, middle = 2 * radius + 1, cost.shape[1] // 2
     index = cost.argmin(1, keepdim=True)

@@ -15,7 +15,7 @@ from interp_refiner.forward.interpolator.linear import lerp_frames
 NUM_FIELDS = 6  # displacement (2), bend (2), visibility, confidence
 SLOPE = 0.1  # of leaky ReLUs
 SHARPNESS = 20.0  # of the softmax over displacements at the start; cosines of neighbours differ by about 0.1
-GAIN = 10.0  # one step of the optimizer changes this many times its learning rate of how far the match is followed
+GAIN = 10.0  # an optimizer step changes the weight of the best match by about this many learning rates
 
 
 class FlowWarp(Learned):
@@ -31,8 +31,8 @@ class FlowWarp(Learned):
 
     With ``d = e = 0`` and ``c0 = c1`` this is linear interpolation. All three are zero-initialised residuals, so an
     untrained network is linear interpolation bit for bit. On a coarse grid, the appearance of both keyframes and their
-    features are matched over all displacements (cost volume). ``d`` is the best match times a weight that starts at 0,
-    corrected there and on a fine grid.
+    features are matched over all displacements (cost volume). ``d`` is the best match times a weight that starts at 0;
+    the network corrects it there and on a fine grid.
 
     The confidence is the network's estimate of ``1 / (1 + |zbar - z0|^2)``, the mean over channels at every position.
 
@@ -83,7 +83,7 @@ class FlowWarp(Learned):
         b, _, t = values.shape[:3]
         inside = (~near.known & ~near.one_sided).flatten().view(-1, 1, 1, 1)
         alpha = near.alpha.flatten().view(-1, 1, 1, 1).to(values.dtype)
-        alpha = torch.where(inside, alpha, 0.5)  # frames that are not inside a gap are computed and left out
+        alpha = torch.where(inside, alpha, 0.5)  # frames that are not inside a gap are computed and discarded
         left, right = (take_frames(values, side).transpose(1, 2).flatten(0, 1) for side in (near.left, near.right))
         fields = self.fields(left, near.right, alpha, near.gap.flatten().view(-1, 1, 1, 1))
         # the difference to the same blend of unmoved keyframes: exactly 0 where the fields are
@@ -107,7 +107,8 @@ class FlowWarp(Learned):
     ) -> Float[Tensor, "n 6 h w"]:
         """Displacement and bend (x, y), logits of visibility and confidence, for all ``n = b t`` frames.
 
-        ``left`` holds every frame's left keyframe, so that the left keyframe of frame ``right_frame`` is the right one.
+        ``left`` holds every frame's left keyframe. A keyframe is its own left one, so ``left`` at ``right_frame`` is
+        the right keyframe.
         """
         h, w = left.shape[2:]
         multiple = 2 * self.stride
@@ -154,7 +155,7 @@ def blend(
 
 
 def warp(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 k w"]) -> Float[Tensor, "n c k w"]:
-    """``image(x + flow)``, bilinear, the edge beyond the edge; ``k = m h`` samples m flows of the grid at once."""
+    """``image(x + flow)``, bilinear, edges replicated; with ``k = m h``, m flows of the grid are sampled at once."""
     h, w = image.shape[2:]
     y = torch.arange(h, device=image.device, dtype=image.dtype).repeat(flow.shape[2] // h).unsqueeze(1)
     x = torch.arange(w, device=image.device, dtype=image.dtype)
@@ -183,26 +184,26 @@ def best_match(scores: Float[Tensor, "n k h w"], sharpness: Float[Tensor, ""], r
 
 
 def appearance(image: Float[Tensor, "n c h w"], grid: Float[Tensor, "n _ y x"]) -> Float[Tensor, "n d y x"]:
-    """Unit vectors that tell how the 3 x 3 cells around every cell of the coarse grid look: untrained, they match."""
+    """Unit vectors of the 3 x 3 cells around every cell of the coarse grid. They can be matched without training."""
     cells = centred(F.adaptive_avg_pool2d(image, (grid.shape[2], grid.shape[3])))
     around = F.unfold(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3)
     return F.normalize(around.unflatten(2, cells.shape[2:]))
 
 
 def centred(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Without their mean over space, which would make all of them alike."""
+    """The features minus their mean over space, which would make all of them similar."""
     return features - features.mean((2, 3), keepdim=True)
 
 
 def enlarge(fields: Float[Tensor, "n 6 h w"], factor: int) -> Float[Tensor, "n 6 y x"]:
-    """The fields on a grid ``factor`` times as fine, lengths in its positions."""
+    """The fields on a grid ``factor`` times as fine, with lengths in positions of that grid."""
     scale = torch.ones(NUM_FIELDS, device=fields.device, dtype=fields.dtype)
     scale[:4] = factor
     return F.interpolate(fields, scale_factor=factor, mode="bilinear", align_corners=False) * scale.view(-1, 1, 1)
 
 
 def planes(numbers: Float[Tensor, "n k 1 1"], like: Float[Tensor, "n _ h w"]) -> Float[Tensor, "n k h w"]:
-    """One constant plane a number."""
+    """One constant plane per number."""
     return numbers.expand(-1, -1, *like.shape[2:])
 
 

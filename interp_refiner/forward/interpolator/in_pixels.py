@@ -20,8 +20,7 @@ class InPixels(Learned):
         zbar = linear(z) + E(inner(D z)) - E(linear(D z))
 
     with ``D, E`` the codec. When a picture moves, its pixels shift, but block-transform latents do not. The codec's
-    loss
-    cancels: wherever ``inner`` is linear interpolation, this is too, bit for bit.
+    error cancels: wherever ``inner`` is linear interpolation, this is too, bit for bit.
 
     Args:
         inner: the interpolator in pixels, ``[b, 3, t, H, W]`` in 0..1.
@@ -40,14 +39,14 @@ class InPixels(Learned):
         self.segment_local = inner.segment_local  # type: ignore[misc]
         self.num_hypotheses = inner.num_hypotheses
         self.penalised = inner.penalised if isinstance(inner, Learned) else ()
-        self._codec: list[PixelCodec] = []  # in a list, since a codec's weights are none of an interpolator's
+        self._codec: list[PixelCodec] = []  # in a list, so that its weights are not the interpolator's
         if codec is not None:
             self.take_codec(codec)
         self.has_own_codec = codec is not None
         self.freeze(checkpoint)
 
     def take_codec(self, codec: PixelCodec) -> None:
-        """Takes a copy, which follows the device of the batch; a codec that the constructor was given stays."""
+        """Takes a copy, which follows the device of the batch. A codec given to the constructor is not replaced."""
         if getattr(self, "has_own_codec", False):
             return
         if codec.temporal_factor != 1 or codec.caveat:

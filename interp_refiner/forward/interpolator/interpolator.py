@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Neighbours, neighbours, per_frame
 
-PART = "interpolator."  # before the names under which parts of an interpolator appear in a profile
+PART = "interpolator."  # prefix of the names of an interpolator's parts in a profile
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Interpolation:
 
 @runtime_checkable
 class PixelCodec(Protocol):
-    """What is needed of a codec: a differentiable way to pixels and back, one pixel frame per latent frame."""
+    """A codec as interpolators need it: a differentiable way to pixels and back, one pixel frame per latent frame."""
 
     temporal_factor: int
     caveat: str
@@ -109,7 +109,7 @@ class Interpolator(nn.Module, ABC):
             raise BadValue(f"{name}.fill confidence", list(found), allowed)
 
     def with_codec(self, codec: PixelCodec) -> "Interpolator":
-        """The same interpolator for the clips of a codec, which its parts that work in pixels take."""
+        """A copy of this interpolator whose parts that work in pixels use the codec of the clips."""
         made = deepcopy(self)
         for part in made.modules():
             if isinstance(part, Interpolator):

@@ -11,7 +11,7 @@ from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.motion_fields import Motion
 from interp_refiner.forward.interpolator.splatting import splat
 
-FAINT = 0.1  # of the weight of one standing position: a place that gets less of it is a hole
+FAINT = 0.1  # in weights of one standing position: a place that gets less is a hole
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Gap:
         left, right: the keyframes l and r.
         since, until: ``t - l`` and ``r - t``.
         before, after: ``l - l'`` and ``r' - r``; 1 where there is none.
-        has_before, has_after: whether there is, and anything moves at all.
+        has_before, has_after: whether l' or r' exists, and anything moves at all.
         to_right, to_left: from l to r, and from r to l.
         to_before, to_after: from l to l', and from r to r'.
     """
@@ -73,7 +73,7 @@ class Forward(LawOfMotion):
 
 
 class Backward(LawOfMotion):
-    """The right keyframe came with the velocity that it has in the gap after: ``p - v (r - t)``."""
+    """The right keyframe moved before with its velocity in the gap after it: ``p - v (r - t)``."""
 
     def __call__(self, gap: Gap) -> Guess:
         way = gap.to_after.way * (-gap.until / gap.after)
@@ -123,6 +123,6 @@ class Nearest(LawOfMotion):
 def carried(
     total: tuple[Float[Tensor, "f c h w"], Float[Tensor, "f 1 h w"]], has_side: Bool[Tensor, "f 1 1 1"]
 ) -> Guess:
-    """A splat after its division. It is absent in holes, and everywhere if a side is missing."""
+    """The guess from a splat, after its division. It is undefined in holes, and everywhere if its side is missing."""
     values, weight = total
     return Guess(values / weight.clamp(min=FAINT * 1e-3), torch.where(has_side, weight / (weight + FAINT), 0.0))

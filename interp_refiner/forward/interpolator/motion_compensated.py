@@ -15,7 +15,7 @@ from interp_refiner.forward.interpolator.interpolator import PART, Interpolation
 from interp_refiner.forward.interpolator.linear import lerp_frames
 from interp_refiner.forward.interpolator.segments import rows_inside, segments
 
-TINY = 1e-6  # beside variances and squared differences that are divided by
+TINY = 1e-6  # added to variances and squared differences before a division
 
 
 class MotionCompensated(Interpolator):
@@ -35,7 +35,7 @@ class MotionCompensated(Interpolator):
     Args:
         radius: of the search window, in positions; motion that goes further within a gap is not found.
         block: side of a block in positions; it is matched together with the 8 blocks around it.
-        pooling: matches means of so many positions squared, which is faster; it divides radius and block.
+        pooling: means over ``pooling^2`` positions are matched, which is faster; it divides radius and block.
         smoothness: cost of a displacement by one position, in units of the keyframes' variance.
 
     Raises:
@@ -99,7 +99,7 @@ class MotionCompensated(Interpolator):
 
 
 def variance(left: Float[Tensor, "n c h w"], right: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
-    """Of two frames over space, mean over channels."""
+    """Variance of two frames over space, mean over channels."""
     both = torch.cat([left, right], 2)
     return (both - both.mean((2, 3), keepdim=True)).square().mean((1, 2, 3), keepdim=True) + TINY
 
@@ -128,7 +128,7 @@ def compensate(
 
 
 def windows(size: int, block: int, like: Tensor) -> list[tuple[Int[Tensor, " size"], Float[Tensor, " size"]]]:
-    """For all positions of an axis the block before theirs, theirs, and the one after; with their weights."""
+    """For every position of an axis: its block, the block before and the one after, with their weights."""
     centre = (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / block - 0.5
     nearest, last = centre.round(), -(-size // block) - 1
     u = centre - nearest
@@ -137,7 +137,7 @@ def windows(size: int, block: int, like: Tensor) -> list[tuple[Int[Tensor, " siz
 
 
 def local_mean(error: Float[Tensor, "f c h w"], block: int) -> Float[Tensor, "f 1 h w"]:
-    """Mean over channels and about two blocks either way."""
+    """Mean over channels and over about two blocks around every position."""
     side = block // 2 * 2 + 1
     error = error.mean(1, keepdim=True)
     for _ in range(2):

@@ -12,11 +12,11 @@ from interp_refiner.core import BadValue
 from interp_refiner.forward.interpolator.block_matching import cheapest, displacements, matching_cost
 from interp_refiner.forward.interpolator.flow_warp import warp
 
-TINY = 1e-6  # beside variances that are divided by
+TINY = 1e-6  # added to variances before a division
 DAMPING = 0.02  # of Gauss-Newton, relative to the mean square of the gradient: flat windows stay where they are
-REACH = 2.0  # positions that Gauss-Newton may go from where it starts
-COVERING = 2.0  # e to this times a velocity in positions a frame: what is faster covers what is slower
-FASTEST = 2.0  # beyond so many positions a frame everything covers alike
+REACH = 2.0  # how far Gauss-Newton may go from its start, in positions
+COVERING = 2.0  # weight = exp(COVERING * speed in positions per frame), so faster positions cover slower ones
+FASTEST = 2.0  # positions per frame; a higher speed does not add weight
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Motion:
 
 
 class Fields(ABC):
-    """Finds the motion between two keyframes, either way.
+    """Finds the motion between two keyframes, in both directions.
 
     With f from one keyframe to the other and b back (forward-backward check, Sundaram et al. 2010),
 
@@ -63,7 +63,7 @@ class Fields(ABC):
     def __call__(
         self, earlier: Float[Tensor, "n c h w"], later: Float[Tensor, "n c h w"], frames: Float[Tensor, "n 1 1 1"]
     ) -> tuple[Motion, Motion]:
-        """From the earlier keyframe to the later one, ``frames`` away, and back."""
+        """The motion from the earlier keyframe to the later one, which is ``frames`` frames away, and back."""
         way = self.way(torch.cat([earlier, later]), torch.cat([later, earlier]))
         weight = covering(way / frames.repeat(2, 1, 1, 1))
         if self.tolerance is not None:
@@ -161,18 +161,18 @@ class MotionFields(Fields):
 
 
 def local_mean(values: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c h w"]:
-    """Over the ``side`` x ``side`` positions around every position."""
+    """Mean over the ``side`` x ``side`` positions around every position."""
     return F.avg_pool2d(F.pad(values, (side // 2,) * 4, mode="replicate"), side, stride=1)
 
 
 def covering(velocity: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Weights of a splat in which moving positions cover standing ones; most of the picture counts as standing."""
+    """Weights of a splat in which moving positions cover standing ones. Speed is relative to the median velocity."""
     ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
     x, y = (velocity - ground).split(1, 1)
     return (COVERING * (x * x + y * y).sqrt().clamp(max=FASTEST)).exp()
 
 
 def spatial_gradient(z: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n c h w"], Float[Tensor, "n c h w"]]:
-    """Central differences along x and y, the edge beyond the edge."""
+    """Central differences along x and y, edges replicated."""
     wide = F.pad(z, (1, 1, 1, 1), mode="replicate")
     return (wide[:, :, 1:-1, 2:] - wide[:, :, 1:-1, :-2]) / 2, (wide[:, :, 2:, 1:-1] - wide[:, :, :-2, 1:-1]) / 2

@@ -68,7 +68,7 @@ class Remembered(Interpolator):
 
 
 def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) -> bytes:
-    """Of the keyframes and of where they are."""
+    """A digest of the keyframes and their places."""
     keyframes = values[:, known].contiguous()
     content = str(values.shape).encode() + keyframes.numpy().tobytes() + known.numpy().tobytes()
     return blake2b(content, digest_size=16).digest()
@@ -84,7 +84,7 @@ def sample(filled: Interpolation, row: int) -> Kept:
 
 
 def batch(samples: list[Kept]) -> Interpolation:
-    """Samples side by side, of one interpolator."""
+    """One batch from samples of one interpolator."""
     latents = torch.stack([one.latents for one in samples])
     confidence = torch.stack([one.confidence for one in samples])
     offsets = [one.offsets for one in samples if one.offsets is not None]

@@ -13,10 +13,10 @@ from interp_refiner.core import Neighbours, take_frames
 class Segments:
     """Pairs of neighbouring keyframes with missing frames between them, in a table of fixed size.
 
-    The number of such pairs differs from sample to sample, and on a GPU it is known to the device only. But each holds
-    a missing frame and the last frame of one may only be the first of the next, so T frames have room for
-    ``(T - 1) // 2`` of them: a bound from the shape alone. On the CPU the table is as long as the sample with the most
-    needs. Rows are filled from the front; unused ones hold a keyframe twice.
+    The number of such pairs differs between samples, and on a GPU reading it would wait for the device. But a segment
+    spans at least three frames and shares only its ends with others, so T frames hold at most ``(T - 1) // 2`` of them.
+    This bound follows from the shape alone. On the CPU the table is as long as the sample with the most segments needs.
+    Rows are filled from the front; unused ones hold a keyframe twice.
 
     Attributes:
         left, right: the keyframes of every segment.
@@ -40,7 +40,7 @@ class Segments:
 
     @property
     def row_of_frame(self) -> Int[Tensor, " f"]:
-        """The row of every one of all ``f = b t`` frames in what :meth:`keyframes` returns."""
+        """For all ``f = b t`` frames, the row of their segment in the result of :meth:`keyframes`."""
         first = torch.arange(self.left.shape[0], device=self.left.device) * self.left.shape[1]
         return (first.unsqueeze(1) + self.of_frame).flatten()
 
@@ -64,12 +64,12 @@ def segments(near: Neighbours) -> Segments:
 
 
 def most(marked: Bool[Tensor, "b t"], bound: int) -> int:
-    """The most marked frames of a sample; ``bound`` on a GPU, to avoid waiting for the device."""
+    """The largest number of marked frames in a sample; ``bound`` on a GPU, to avoid waiting for the device."""
     return int(marked.numpy().sum(1).max()) if marked.device.type == "cpu" else bound
 
 
 def rows_inside(near: Neighbours) -> Int[Tensor, " f"]:
-    """Of all ``b t`` frames those inside gaps; all frames where only the device knows."""
+    """The rows, of all ``b t`` frames, that are inside gaps; on a GPU all rows, to avoid waiting for the device."""
     inside = (~near.known & ~near.one_sided).flatten()
     if inside.device.type == "cpu":
         return torch.from_numpy(inside.numpy().nonzero()[0])
@@ -91,9 +91,9 @@ class Keyframes:
     count: Int[Tensor, "b 1"]
 
     def pair(self, offset: int) -> Int[Tensor, " f"]:
-        """Of all ``b (k - 1)`` pairs of neighbours the one around every frame, or ``offset`` further to the right.
+        """The pair of neighbours around every frame, or ``offset`` further right, as an index into all ``b (k - 1)``.
 
-        Beyond the outermost pair, that.
+        Beyond the outermost pair it is the outermost pair.
         """
         pairs = self.frame.shape[1] - 1
         first = torch.arange(self.frame.shape[0], device=self.frame.device).unsqueeze(1) * pairs
@@ -101,7 +101,7 @@ class Keyframes:
 
 
 def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
-    """Numbers the keyframes of every sample; the table has a row for every frame where only the device knows more."""
+    """Numbers the keyframes of every sample; on a GPU the table has a row per frame, to not wait for the device."""
     num_frames = known.shape[1]
     rows = most(known, num_frames)
     rank = known.cumsum(1) - 1

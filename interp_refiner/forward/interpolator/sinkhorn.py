@@ -15,7 +15,7 @@ from interp_refiner.forward.interpolator.linear import lerp_frames
 from interp_refiner.forward.interpolator.segments import segments
 from interp_refiner.forward.interpolator.transport import transport_plan
 
-TINY = 1e-4  # beside deviations, lengths and masses of the order of 1 that are divided by
+TINY = 1e-4  # lower bound of deviations, lengths and masses (of the order of 1) before a division
 
 
 class Sinkhorn(Interpolator):
@@ -167,7 +167,7 @@ def patches(frame: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n rows
 
 
 def from_patches(tokens: Float[Tensor, "n rows cols d"], size: int) -> Float[Tensor, "n c h w"]:
-    """The frame that :func:`patches` cut up, its completed edge included."""
+    """The inverse of :func:`patches`; the completed edge stays."""
     return rearrange(tokens, "n y x (c i j) -> n c (y i) (x j)", i=size, j=size)
 
 
@@ -178,7 +178,7 @@ def standardised(frame: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
 
 
 def unit(features: Float[Tensor, "n k d"]) -> Float[Tensor, "n k d"]:
-    """At length 1; a blank patch, which resembles nothing, stays at 0."""
+    """Features at length 1; a blank patch, which resembles nothing, stays at 0."""
     return features / (features.square().sum(-1, keepdim=True) + TINY**2).sqrt()
 
 

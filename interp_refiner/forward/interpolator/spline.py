@@ -23,7 +23,7 @@ class Spline(Interpolator):
         m_l = (h- d0 + h d-) / (h- + h)       d0 = (z_r - z_l) / h,  d- = (z_l - z_l') / h-
         m_r = (h+ d0 + h d+) / (h+ + h)       d+ = (z_r' - z_r) / h+
 
-    and ``d0`` at the outermost keyframes. A segment so depends on up to four keyframes.
+    and ``d0`` at the outermost keyframes. So a segment depends on up to four keyframes.
     """
 
     segment_local: ClassVar[bool] = False
@@ -54,7 +54,7 @@ def outer_neighbours(near: Neighbours) -> tuple[Int[Tensor, "b t"], Int[Tensor, 
 def spline_weights(
     near: Neighbours, before: Int[Tensor, "b t"], after: Int[Tensor, "b t"]
 ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t"], Float[Tensor, "b t"]]:
-    """Weights of ``z_r - z_l``, ``z_l - z_l'`` and ``z_r' - z_r`` beside ``z_l``; all 0 where there is no gap."""
+    """Weights of ``z_r - z_l``, ``z_l - z_l'`` and ``z_r' - z_r``, to be added to ``z_l``; all 0 without a gap."""
     a, h = near.alpha, near.gap
     tangent_left, tangent_right = a * (1 - a) ** 2, -(a**2) * (1 - a)
     left_own, left_outer = _tangent_weights(h, near.left - before)

@@ -13,16 +13,16 @@ from interp_refiner.forward.interpolator.interpolator import Interpolation, Inte
 from interp_refiner.forward.interpolator.learned import Conv2d, Learned
 from interp_refiner.forward.interpolator.linear import lerp_frames
 
-TINY = 1e-6  # beside variances that are divided by
+TINY = 1e-6  # added to variances before a division
 
 
 class FrameMap(nn.Module):
-    """``A z + f(z)`` of every frame by itself: a linear map of channels and a small convolutional network.
+    """``A z + f(z)`` of every frame separately: a linear map of channels plus a small convolutional network.
 
     At first A keeps channels, dropping the last ones or adding zeros, and f is 0 on those that were kept.
 
     Args:
-        channels, mapped: of z and of what it is mapped to.
+        channels, mapped: channels of z and of the result.
         width: features of the network per position.
     """
 
@@ -45,10 +45,10 @@ class Straightened(Learned):
 
         zbar = linear(z) + R(inner(S z)) - linear(R S z)
 
-    The loss of ``R S z`` cancels on keyframes, so keyframes are exact, and so are stills if ``inner`` keeps them. S and
-    R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the keyframes
-    around it, where every interpolator is right (perceptual straightening, Henaff et al. 2019). Initially S keeps z and
-    adds random features of it, which R drops. A point between two lifted frames is not a lifted frame; R can detect
+    The error of ``R S z`` cancels on keyframes, so keyframes are exact, and so are stills if ``inner`` keeps them. S
+    and R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the
+    keyframes around it, where every interpolator is right (perceptual straightening, Henaff et al. 2019). Initially S
+    keeps z and adds random features of it, which R drops. A point between two lifted frames is not a lifted frame; R can detect
     this and learn from it.
 
     Args:
@@ -103,7 +103,7 @@ class Straightened(Learned):
     ) -> dict[str, Tensor]:
         """``|R S z - z|^2`` and the squared distance of missing ``S z`` to the straight line between keyframes.
 
-        Both in units of variance, of z and of every channel of ``S z``: S gains nothing by making itself small.
+        Both are in units of variance, of z and of every channel of ``S z``, so S cannot lower them by scaling down.
         """
         straight = self.straighten(clean)
         reconstruction = (self.restore(straight) - clean).square().mean() / (variance(clean).mean() + TINY)
@@ -113,5 +113,5 @@ class Straightened(Learned):
 
 
 def variance(z: Float[Tensor, "b c t h w"]) -> Float[Tensor, "1 c 1 1 1"]:
-    """Of every channel over a batch."""
+    """Variance of every channel over a batch."""
     return z.var((0, 2, 3, 4), keepdim=True)

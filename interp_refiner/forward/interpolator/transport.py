@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 # Iterations between two exponentials of the whole plan. Each changes a scaling by a factor of 2 n at most (see
-# `transport_plan`), so that eight stay below float32's e^88 up to n = 29,000.
+# `transport_plan`), so eight of them stay below float32's limit e^88 up to n = 29,000.
 ABSORB_EVERY = 8
-# In units of epsilon below the dustbin: a pair with such a score has e^-40 of the dustbin's mass. Cut off there, since
-# the exponential of what lies far below is a denormal number, and those are slow.
+# In units of epsilon below the dustbin: a pair with such a score has e^-40 of the dustbin's mass. Lower scores are
+# raised to it, because their exponentials could be denormal numbers, which are slow.
 LOWEST = -40.0
 
 

@@ -20,7 +20,7 @@ class CheapestSegments(Schedule):
     """The keyframes of least total segment cost (docs/method.md, Keyframe selection).
 
     Best sets of different sizes are not nested, so the sparsest level is solved first and each finer level is the best
-    superset of the next coarser one: ``O(K T^2)`` a level, all samples at once, after the costs.
+    superset of the next coarser one. Given the costs, a level takes ``O(K T^2)``, for all samples at once.
 
     Args:
         endpoints: must be true, because frames outside the outermost keyframes belong to no segment and have no cost.
@@ -46,7 +46,7 @@ class CheapestSegments(Schedule):
 
     @final
     def max_gap(self, num_frames: int, sparsest: int) -> int | None:
-        """Frames from one keyframe to the next, at most, where ``sparsest`` keyframes are left; None for no limit."""
+        """The largest gap in frames, if the sparsest level has ``sparsest`` keyframes; None for no limit."""
         return None if self.gap_ratio is None else math.ceil(self.gap_ratio * (num_frames - 1) / (sparsest - 1))
 
     @abstractmethod
@@ -65,7 +65,7 @@ class CheapestSegments(Schedule):
 
 
 def capped(cost: Float[Tensor, "b t t"], max_gap: int) -> Float[Tensor, "b t t"]:
-    """The cost with segments longer than ``max_gap`` above any set of keyframes without them, by their excess."""
+    """Penalises segments longer than ``max_gap`` by their excess, so that any set without them costs less."""
     frame = torch.arange(cost.shape[1], device=cost.device)
     gap = frame - frame.unsqueeze(1)
     cost = finite_cost(cost)

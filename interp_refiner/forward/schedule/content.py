@@ -22,7 +22,7 @@ class Content(ABC):
 
     @abstractmethod
     def coarse_candidates(self, grid: int) -> Float[Tensor, "b c n t"]:
-        """The same of phase-1 candidates, with straight lines over frames that have none.
+        """The same of phase-1 candidates, interpolated linearly over frames that have none.
 
         A path has no space to average over: it is one cell.
         """

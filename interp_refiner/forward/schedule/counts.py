@@ -67,7 +67,7 @@ def explicit_counts(num_frames: int, counts: Sequence[int]) -> list[int]:
 
 
 def check_law(k_min: int, num_levels: int, law: str) -> None:
-    """Raises :class:`BadValue` for what no clip length could make right."""
+    """Raises :class:`BadValue` for values that are wrong for clips of any length."""
     choice("law", law, get_args(Law))
     if k_min < 2:
         raise BadValue("k_min", k_min, "at least 2")
@@ -76,7 +76,7 @@ def check_law(k_min: int, num_levels: int, law: str) -> None:
 
 
 def check_counts(counts: Sequence[int]) -> None:
-    """Raises :class:`BadValue` for explicit counts that no clip length could make right."""
+    """Raises :class:`BadValue` for explicit counts that are wrong for clips of any length."""
     falling = all(denser > sparser for denser, sparser in pairwise(counts))
     if not counts or not falling or counts[-1] < 2:
         raise BadValue("counts", list(counts), "strictly decreasing numbers of keyframes, at least 2")

@@ -15,7 +15,7 @@ from interp_refiner.forward.schedule.content import Content
 class DynamicProgramming(CheapestSegments):
     """The keyframes of least interpolation error. It needs the clean clip, so it is a bound for other schedules.
 
-    The cost matrix takes ``O(T^3)`` interpolated frames a clip, far more than the keyframes found from it.
+    The cost matrix takes ``O(T^3)`` interpolated frames per clip, far more time than finding the keyframes from it.
 
     See :class:`CheapestSegments` for the arguments.
     """

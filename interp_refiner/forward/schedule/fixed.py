@@ -17,7 +17,7 @@ from interp_refiner.forward.schedule.splitting import frame_mask, rank_by_splitt
 class Fixed(Schedule):
     """A list of keyframes at the sparsest level; each finer level splits the largest gap at its midpoint.
 
-    Given frames count towards the length of the list: they take the place of those frames of the list that lie nearest.
+    Given frames count towards the length of the list: they replace the frames of the list that are nearest to them.
 
     Args:
         frames: keyframes of the sparsest level, such as ``[0, 3, 12, 20]``; their number is ``K_min``.

@@ -21,8 +21,8 @@ class Learned(CheapestSegments):
     Args:
         preview: the input of the selector, in training and in use.
         selector: the network.
-        checkpoint: its weights, to load and freeze, see :meth:`Freezable.freeze`; None for an untrained one, which goes
-            by how well the preview itself interpolates.
+        checkpoint: its weights, to load and freeze, see :meth:`Freezable.freeze`; None for an untrained one, which uses
+            the interpolation error of the preview itself.
 
     See :class:`CheapestSegments` for the others.
     """

@@ -38,7 +38,7 @@ class AnchorPreview(Preview):
 
 @final
 class ClipPreview(Preview):
-    """The clean clip itself, for training or to measure the gain of a better preview; not there at sampling time."""
+    """The clean clip itself, for training or to measure the gain of a better preview; not available in sampling."""
 
     sees = "the clean clip"
 

@@ -21,7 +21,7 @@ class Request:
         given: keyframes that are constraints.
         forced: frames that are keyframes at every level: given ones and endpoints.
         counts: ``K_0 = T > K_1 > ... > K_S``.
-        draws: where random schedules take their numbers from.
+        draws: the random numbers, for random schedules.
         content: what the clips show, for schedules that look at it.
     """
 
@@ -44,7 +44,7 @@ class Schedule(ABC):
     the ranking. Forced frames (given ones and endpoints) rank lowest and are keyframes at every level; where they are
     more than ``K_s``, level s keeps exactly them.
 
-    A subclass is a dataclass too: it names the arguments that it adds, and these stay its own.
+    A subclass is a dataclass, too, and lists only the arguments that it adds.
 
     Args:
         k_min: keyframes of the sparsest level.
@@ -55,7 +55,7 @@ class Schedule(ABC):
             given frames, and changes nothing for the others.
 
     Raises:
-        BadValue: for counts no clip could have; for those that do not fit T, once T is known.
+        BadValue: for counts that no clip could have; once T is known, for counts that do not fit T.
     """
 
     k_min: int = 4
@@ -93,11 +93,11 @@ class Schedule(ABC):
 
         Args:
             given: keyframes that are constraints; keyframes at every level, counted in ``K_s``.
-            draws: where random schedules take their numbers from.
-            content: what the clips show; None where the schedule does not look.
+            draws: the random numbers, for random schedules.
+            content: what the clips show; None if the schedule does not look at it.
 
         Raises:
-            BadValue: where the schedule looks at what is not there, or the counts do not fit T.
+            BadValue: the schedule needs content that is missing, or the counts do not fit T.
         """
         counts, forced = self.counts_for(given.shape[1]), self._forced(given)
         rank = self.rank(Request(given, forced, counts, draws, content or Unseen()))

@@ -13,7 +13,7 @@ NATS = 1e3  # exp(-NATS) = 0
 
 
 def beyond(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b 1 1"]:
-    """A number that stands for infinity where gradients are needed: any path without it costs less by :data:`NATS`.
+    """A finite number instead of infinity, to keep gradients: any path without it costs less by :data:`NATS`.
 
     Paths have fewer than T segments, so two of them differ by less than ``2 T`` times the largest finite cost.
     """
@@ -22,7 +22,7 @@ def beyond(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b 1 1"]:
 
 
 def finite_cost(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b t t"]:
-    """The cost with what is not finite (of clips that hold NaN) above any path that can do without it."""
+    """Replaces costs that are not finite (of clips with NaN) by one so large that any path without them costs less."""
     return torch.where(cost.isfinite(), cost, beyond(cost))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from interp_refiner.core import BadValue, Freezable
 
 KERNEL = 3  # frames
-NATS = 10.0  # of a squared error of 1 at the start: errors of two plans differ by about 0.1
+NATS = 10.0  # initial cost of a squared error of 1; errors of two plans differ by about 0.1
 
 
 @final
@@ -27,7 +27,7 @@ class Selector(Freezable):
 
     Args:
         channels: of the latents.
-        grid: the preview has ``grid x grid`` cells, at most half the height and width of the clips; of no matter for
+        grid: the preview has ``grid x grid`` cells, at most half the height and width of the clips; ignored for
             paths, which have no space.
         width: features per frame.
 
@@ -63,7 +63,7 @@ class Selector(Freezable):
             return torch.einsum("c,bcij->bij", self.log_scale.exp(), error) + self.residual(e)
 
     def residual(self, e: Float[Tensor, "b c n t"]) -> Float[Tensor, "b t t"]:
-        """``r``: what the error of the preview does not tell; 0 where there is no frame between i and j."""
+        """``r``, a correction of the preview's error; 0 where there is no frame between i and j."""
         moved = e.diff(dim=3).square().mean(2)
         since, until = F.pad(moved, (1, 0)), F.pad(moved, (0, 1))
         h = self.features(torch.cat([since, until], 1).log1p()).mT
@@ -81,7 +81,7 @@ class Selector(Freezable):
 def line_cost(e: Float[Tensor, "b d t"]) -> Float[Tensor, "b t t"]:
     """``sum over i < k < j of |e_k - (1-a) e_i - a e_j|^2`` with ``a = (k - i) / (j - i)``, for all i < j; else 0.
 
-    Through the inner products of frames: ``O(d T^2 + T^3)`` where interpolating every segment takes ``O(d T^3)``.
+    Inner products of frames give it in ``O(d T^2 + T^3)``; interpolating every segment would take ``O(d T^3)``.
     """
     e = e - e.mean(2, keepdim=True)  # changes nothing but the rounding
     inner = e.mT @ e

@@ -29,7 +29,7 @@ def split_gap(
     jitter: float = 0.0,
     noise: Float[Tensor, "b n"] | None = None,
 ) -> Int[Tensor, "b t"]:
-    """The length of the gap that each missing frame splits when the largest gap, leftmost on ties, is always next.
+    """The length of the gap that each missing frame splits, if the largest gap (leftmost on ties) is split next.
 
     A gap ``(l, r)`` is split at ``l + floor((r - l) (1/2 + jitter (w - 1/2)))``; what lies outside the outermost
     keyframes is a gap that reaches to frame -1 or T. Both parts of a gap are smaller than it, so "largest first" is the

@@ -19,7 +19,7 @@ class Uniform(Schedule):
     Samples with given frames start from those (and the endpoints) and split from there on.
 
     Args:
-        jitter: moves each split at random, 0 not at all, 1 anywhere inside its gap; the sparsest level stays.
+        jitter: moves each split at random, 0 not at all, 1 anywhere inside its gap; the sparsest level does not move.
 
     See :class:`Schedule` for the others.
     """

@@ -13,7 +13,7 @@ from interp_refiner.core import BadValue
 
 
 class ProposalConfidence(ABC):
-    """One value for every keyframe that may be replaced. It knows the level and not the draw, so it cannot leak it."""
+    """One value for every keyframe that may be replaced. It depends on the level only, so it cannot reveal the draw."""
 
     @abstractmethod
     def __call__(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

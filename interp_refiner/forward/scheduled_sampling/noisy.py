@@ -10,7 +10,7 @@ from interp_refiner.forward.scheduled_sampling.scheduled_sampling import Proposa
 
 @final
 class Noisy(Replacing):
-    """Every frame has a proposal, ``z0 + sigma eps``, with noise of its own (not the corruption's).
+    """Every frame has a proposal, ``z0 + sigma eps``. This noise is separate from the corruption's.
 
     Args:
         probability, exempt_endpoints, confidence: as in :class:`Replacing`.

@@ -16,8 +16,8 @@ class Phase1(Replacing):
 
     Args:
         probability, exempt_endpoints, confidence: as in :class:`Replacing`.
-        uncovered: outside training at ``probability.evaluation = 1``, where keyframes are said to be proposals only:
-            ``"error"`` refuses keyframes without one, ``"truth"`` shows the truth there. Training always shows it.
+        uncovered: for keyframes without a proposal in an evaluation of proposals only (``probability.evaluation = 1``):
+            ``"error"`` refuses them, ``"truth"`` shows the truth there. Training always shows the truth there.
 
     Raises:
         BadValue: another ``uncovered``.

@@ -32,7 +32,7 @@ class ScheduledSampling(ABC):
     Attributes:
         replaces: proposals may occur, so only explicitly given keyframes are constraints.
         needs_anchors: proposals come with the clips, read from anchor shards.
-        from_model: proposals are the model's own predictions, made in the training step; :meth:`propose` has none.
+        from_model: proposals are the model's own predictions, made in the training step; :meth:`propose` returns none.
     """
 
     replaces: ClassVar[bool] = True
@@ -52,7 +52,7 @@ class ScheduledSampling(ABC):
         """The confidence input of a keyframe that is not given, at ``s / S``; it does not depend on the draw."""
 
     def check_shown(self, corrupted: Corrupted) -> None:  # noqa: B027 (few have anything to refuse)
-        """Refuses, on the host, a batch of evaluation whose keyframes are not what they are said to be.
+        """Refuses, on the host, a batch of evaluation in which requested proposals are missing.
 
         Raises:
             BadValue: proposals were asked for on every keyframe, and some have none.

@@ -10,8 +10,8 @@ from interp_refiner.forward.scheduled_sampling.scheduled_sampling import Proposa
 class Self(Replacing):
     """The model's own prediction from one level coarser, as in one step of ``hierarchical`` sampling.
 
-    Only frames that the coarser level lacks have a proposal: the others the model has seen. The sparsest level has no
-    coarser one and keeps the truth. Predictions are made without gradient in the training step, where the model is.
+    Only frames that are missing at the coarser level have a proposal; the model sees the others. The sparsest level has
+    no coarser one and keeps the truth. Predictions are made without gradient in the training step, where the model is.
     """
 
     from_model = True

@@ -10,7 +10,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from interp_refiner.model.backbone import Backbone
 
-METHODS = ("clean_estimate",)  # by which modules run that are no backbones, besides ``forward``
+METHODS = ("clean_estimate",)  # methods besides ``forward`` by which modules other than backbones are called
 
 
 def parallelize(
@@ -18,18 +18,18 @@ def parallelize(
 ) -> None:
     """Shards weights, gradients and moments over processes (Zhao et al. 2023, PyTorch FSDP; ZeRO-3), in place.
 
-    A block's weights are gathered before its forward and its backward pass and let go after it. The shards, the
-    gradients that are summed into them and the optimizer stay in the precision of the weights, float32; so do, wherever
-    they are gathered, the weights outside the blocks, since timesteps and modulations are computed in theirs.
+    A block's weights are gathered before its forward and its backward pass and freed after it. Shards, summed gradients
+    and the optimizer keep the precision of the weights, float32. Weights outside the blocks are gathered in float32,
+    too, because timesteps and modulations are computed in it.
 
     Args:
-        network: on any device; its shards are on the mesh's. Once sharded it is left as it is, as is one without
-            weights.
-        mesh: of one dimension to shard over; of two, the first of which are replicas and the second shards.
+        network: on any device; its shards are on the mesh's. A network without weights, or one that is already
+            sharded, does not change.
+        mesh: one dimension of shards, or two: replicas by shards.
         gathered_dtype: of the weights that blocks compute with; None for their own.
-        keeps: the weights outside the blocks stay whole from the forward pass to the backward pass. False for a network
-            whose forward passes may have no backward pass: its weights would stay whole, and would be out of date
-            after the next step.
+        keeps: whether weights outside the blocks stay gathered from the forward to the backward pass. False for a
+            network whose forward pass may have no backward pass: gathered weights would be out of date after the next
+            step.
     """
     if isinstance(network, FSDPModule) or not any(True for _ in network.parameters()):
         return
@@ -44,18 +44,18 @@ def parallelize(
 
 
 def gather(network: nn.Module) -> None:
-    """Makes all of a sharded network whole until :func:`release`, so that forward passes need no collective."""
+    """Gathers all weights of a sharded network until :func:`release`, so that forward passes need no collective."""
     for module in _sharded(network):
         module.set_reshard_after_forward(False, recurse=False)
         module.unshard()
 
 
 def release(network: nn.Module, keeps: bool = True) -> None:
-    """Undoes :func:`gather`; weights that were written in between are those of the shards.
+    """Undoes :func:`gather`; weights that were written in between are kept in the shards.
 
     Args:
-        network: that was gathered.
-        keeps: as it was sharded with, see :func:`parallelize`.
+        network: the gathered network.
+        keeps: the same as for :func:`parallelize`.
     """
     for module in _sharded(network):
         module.set_reshard_after_forward(not keeps or module is not network, recurse=False)

@@ -1,4 +1,4 @@
-"""Strategies that shard the backbone over processes: over all of them, inside each node, and clips with it."""
+"""Strategies that shard the backbone: over all processes, inside each node, and together with the clips."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -44,12 +44,12 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 class Sharded(ModelParallelStrategy, ABC):
     """Every process keeps a shard of all weights, gradients and moments, in float32, and its own samples.
 
-    For a LightningModule whose ``configure_model`` hands all that has weights to :meth:`parallelize`. During validation
-    what it runs is whole on every process, so that processes may have different numbers of batches. A checkpoint is a
-    folder; it can be resumed, and read, under any strategy and number of processes, and this one resumes files.
+    For a LightningModule whose ``configure_model`` passes all networks to :meth:`parallelize`. During validation the
+    networks are whole on every process, so processes may have different numbers of batches. A checkpoint is a folder.
+    It can be read and resumed under any strategy and number of processes. This strategy also resumes checkpoint files.
 
     Args:
-        gathered_dtype: ``float32``, or ``bfloat16`` for half the traffic: of the weights that blocks compute with.
+        gathered_dtype: of the weights that blocks compute with: ``float32``, or ``bfloat16`` for half the traffic.
         timeout: of a collective.
 
     Raises:
@@ -59,7 +59,7 @@ class Sharded(ModelParallelStrategy, ABC):
     def __init__(self, gathered_dtype: str = "float32", timeout: timedelta = timedelta(minutes=30)):
         super().__init__(timeout=timeout)
         self.gathered_dtype = DTYPES[choice("gathered_dtype", gathered_dtype, tuple(DTYPES))]
-        self.networks: dict[nn.Module, bool] = {}  # that validation runs, and whether they keep their outer weights
+        self.networks: dict[nn.Module, bool] = {}  # networks used in validation; whether outer weights are kept
 
     @property
     def sharing(self) -> int:
@@ -71,12 +71,12 @@ class Sharded(ModelParallelStrategy, ABC):
         """The processes: one dimension of shards, or replicas by shards."""
 
     def parallelize(self, backbone: Backbone, *others: nn.Module, beside: Sequence[nn.Module] = ()) -> None:
-        """Shards everything, once; called by a LightningModule whenever the processes have met.
+        """Shards all networks, once; a LightningModule calls it whenever its processes are connected.
 
         Args:
-            backbone: that is trained.
-            others: with weights that training and validation run.
-            beside: networks that only training runs, frozen ones or trained ones. They are never gathered as a whole.
+            backbone: the network that is trained.
+            others: other networks with weights that training and validation use.
+            beside: networks, frozen or trained, that only training uses. They are never gathered as a whole.
         """
         if backbone in self.networks:
             return
@@ -88,7 +88,7 @@ class Sharded(ModelParallelStrategy, ABC):
             parallelize(network, mesh, self.gathered_dtype, self.networks.get(network, False))
 
     def spread(self, backbone: Backbone, mesh: DeviceMesh) -> None:
-        """Has the clips shared too, where a strategy does that."""
+        """Distributes the clips, too, if the strategy does that."""
 
     def setup_environment(self) -> None:
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
@@ -134,7 +134,7 @@ class Sharded(ModelParallelStrategy, ABC):
         return self._load_shards(path) if path.is_dir() else self._load_whole(path)
 
     def _load_shards(self, path: Path) -> dict[str, Any]:
-        """From a sharded checkpoint of any number of processes: each reads what its own shards need."""
+        """Loads a sharded checkpoint of any number of processes: each process reads what its own shards need."""
         assert self.model is not None
         weights = dict(self.model.named_parameters())
         average = {name: torch.empty_like(weights[name]).detach() for name in stored_names(path, AVERAGED)}
@@ -152,7 +152,7 @@ class Sharded(ModelParallelStrategy, ABC):
         return {**rest, AVERAGED: average, "optimizer_states": [parts[name] for name in stored]}
 
     def _load_whole(self, path: Path) -> dict[str, Any]:
-        """From a file of another strategy: each process reads it and takes its shards."""
+        """Loads a checkpoint file of another strategy: each process reads it and takes its shards."""
         assert self.model is not None
         checkpoint, whole = read_checkpoint(path), StateDictOptions(full_state_dict=True, strict=False)
         weights = dict(self.model.named_parameters())
@@ -188,7 +188,7 @@ def _shard_like(weight: Tensor, value: Tensor) -> Tensor:
 
 @final
 class FSDP2(Sharded):
-    """Shards over all processes: the least memory, and every node takes part in every gathering.
+    """Shards over all processes. This needs the least memory, but every gathering involves all nodes.
 
     Args:
         gathered_dtype, timeout: see :class:`Sharded`.
