@@ -23,7 +23,8 @@ BACKENDS = ("backend", "cross_backend")  # kernels of attention, which compute t
 class SharedBase(nn.Module):
     """The teacher of a student with adapters: the student's own network, adapters off. The base is kept once.
 
-    What the student trains beside its adapters (small layers at the ends of the network) is the teacher's own.
+    What the student trains beside its adapters (small layers at the ends of the network) is the teacher's own. The base
+    has the precision in which the student keeps it.
 
     Args:
         student: with adapters; its frozen weights are the teacher's.
