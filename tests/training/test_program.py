@@ -27,6 +27,7 @@ SHORT = [
     "trainer.max_steps=6",
     "trainer.val_check_interval=3",
     "data.val_samples=4",
+    "callback.validation_video.clips=2",
 ]
 FIGURES = {"interpolation_mse", "refined_mse", "ratio", "improved_share"}
 

@@ -29,8 +29,8 @@ def apart(folder: Path, call: Callable[..., object], *arguments: Any) -> tuple[i
 
     def work() -> None:
         torch.set_num_threads(1)
-        with open(folder / "out", "w") as sys.stdout, open(folder / "err", "w", buffering=1) as sys.stderr:
-            call(*arguments)
+        sys.stdout, sys.stderr = (open(folder / name, "w", buffering=1) for name in ("out", "err"))  # noqa: SIM115
+        call(*arguments)
 
     process = clean_processes.start(work)
     process.join(1700)
