@@ -48,8 +48,8 @@ class Straightened(Learned):
     The error of ``R S z`` cancels on keyframes, so keyframes are exact, and so are stills if ``inner`` keeps them. S
     and R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the
     keyframes around it, where every interpolator is right (perceptual straightening, Henaff et al. 2019). Initially S
-    keeps z and adds random features of it, which R drops. A point between two lifted frames is not a lifted frame; R can detect
-    this and learn from it.
+    keeps z and adds random features of it, which R drops. A point between two lifted frames is not a lifted frame; R
+    can detect this and learn from it.
 
     Args:
         inner: the interpolator in the straightened space; with its own weights, if it has any, for ``width`` channels.
