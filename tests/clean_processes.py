@@ -1,4 +1,4 @@
-"""Processes for tests that train or kill: forks of a server that has imported everything and computed nothing.
+"""Processes for tests that train or kill: forks of a server that has imported and composed all and computed nothing.
 
 A fork of the test process itself would inherit the locks and thread pools of all tests before: it hangs or crashes.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import cloudpickle
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tests.training.checkpoint.runs", "tests.training.strategy.groups"])
+SERVER.set_forkserver_preload(["tests.training.strategy.groups", "tests.training.checkpoint.composed"])
 
 
 def start(target: Callable[..., None], *args: Any) -> Any:

@@ -1,5 +1,6 @@
 """Set up before any test module is imported: shapes in signatures are checked, except under ``-m gpu``."""
 
+import gc
 import importlib.util
 import logging
 import os
@@ -12,7 +13,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
+from tests.quick_compose import install as compose_quickly
+
 torch.set_num_threads(1)
+compose_quickly()
 os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_")  # the log book is for real runs
 
 # Here and not in pytest_configure, which runs after the conftest files of the folders that pytest was given: what these
@@ -25,6 +29,22 @@ if importlib.util.find_spec("hypothesis"):  # not on every machine that runs the
 
     settings.register_profile("unhurried", deadline=None)  # examples are judged by what they show, not by the clock
     settings.load_profile("unhurried")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Under ``--dist loadgroup``: those that share a fixture of a module or of a folder run in one worker."""
+    for item in items:
+        fixtures = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
+        places = [fixture.baseid for fixture in fixtures if fixture.scope != "function" and fixture.baseid]
+        if places and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(min(places, key=len)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: the garbage collector, which took a second for it again and again, lets it be."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass

@@ -14,6 +14,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.quick_compose import install as compose_quickly
+
+compose_quickly()  # here, too: the processes of tests have no conftest
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 

@@ -8,6 +8,7 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner.config.check import parameters
 from interp_refiner.config.nodes import home, target_nodes
 from interp_refiner.config.refusal import Refused, with_key
 from interp_refiner.core import BadValue, MissingExtra
@@ -38,7 +39,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     try:
         return factory(**arguments)
     except Exception as error:
-        _raise_with_key(error, key, node)
+        _raise_with_key(error, key, node, arguments)
 
 
 def without(node: DictConfig, names: Collection[str]) -> DictConfig:
@@ -51,14 +52,20 @@ def without(node: DictConfig, names: Collection[str]) -> DictConfig:
     return rest
 
 
-def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> NoReturn:
-    """Raises ``error`` again; a mistake of the user gets its config key, any other error stays unchanged."""
+def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig, given: Collection[str] = ()) -> NoReturn:
+    """Raises ``error`` again; a mistake of the user gets its config key, any other error stays unchanged.
+
+    Args:
+        error: the error that the constructor raised.
+        omegaconf_key: the key of the node, as OmegaConf writes it.
+        node: a node of the config.
+        given: arguments that do not come from the node.
+    """
     root = node._get_root()
     by_key = {n._get_full_key(None): (key, n) for key, n in target_nodes(root)}  # OmegaConf says "a.b0" for "a.b.0"
     key, failed = by_key.get(home(root, omegaconf_key), (omegaconf_key, node))
     if isinstance(error, BadValue):
-        whole = "." in error.name and OmegaConf.select(root, error.name) is not None  # a key of the config already
-        raise error if whole else with_key(error, key) from error
+        raise error if _is_whole(error.name, key, failed, given) else with_key(error, key) from error
     if isinstance(error, MissingExtra | ModuleNotFoundError) or type(error) is ImportError:
         target, what = str(failed.get("_target_")), str(error).splitlines()[0].rstrip(":")
         if not isinstance(error, MissingExtra) and not _is_ours(target):
@@ -71,6 +78,24 @@ def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig) -> N
     if (isinstance(error, ValueError) or of_lightning) and not _is_ours(str(failed.get("_target_"))):
         raise Refused(f"{key}: {error}") from error
     raise error
+
+
+def _is_whole(name: str, key: str, node: DictConfig, given: Collection[str]) -> bool:
+    """Whether what an error names is a key of the config already, or begins with one: of another part than the node.
+
+    Args:
+        name: of the setting.
+        key: of the node whose constructor raised it.
+        node: the node.
+        given: arguments that are not the node's.
+    """
+    root, (first, dot, _) = node._get_root(), name.partition(".")
+    if first not in root or name == key.rpartition(".")[2]:
+        return False
+    if first in given:
+        return True
+    own = first in node or first in parameters(hydra.utils.get_object(str(node.get("_target_"))))
+    return not own or (bool(dot) and OmegaConf.select(root, name) is not None)
 
 
 def _is_ours(target: str) -> bool:

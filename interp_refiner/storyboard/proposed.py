@@ -17,7 +17,7 @@ from interp_refiner.storyboard.drafting import Draft
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.report import EMPTY
 from interp_refiner.storyboard.sampling import board_of, read_board
-from interp_refiner.storyboard.storyboard import Storyboard, naming
+from interp_refiner.storyboard.storyboard import ENTRIES, Storyboard, naming
 
 BOARD, SHEET = "board.yaml", "sheet.png"
 HEAD = """\
@@ -41,7 +41,7 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise BadValue("output", output, "a new or empty folder; this one is not empty")
     pipeline = load()
-    with naming("storyboard") if cfg.storyboard is not None else nullcontext():
+    with naming("storyboard", only=ENTRIES) if cfg.storyboard is not None else nullcontext():
         draft = pipeline.draft(read_board(pipeline, board, cfg.seed)[0])
         if not any(keyframe.generated for keyframe in draft.keyframes):
             raise BadValue("keyframes_at", board.keyframes_at, "times at which a keyframe is to be made")

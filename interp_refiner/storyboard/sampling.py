@@ -26,7 +26,7 @@ from interp_refiner.storyboard import (
     parse_storyboard,
 )
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
-from interp_refiner.storyboard.storyboard import naming
+from interp_refiner.storyboard.storyboard import ENTRIES, naming
 from interp_refiner.storyboard.terminal import show_cost, show_plan, show_result
 from interp_refiner.storyboard.timeline import refuse_collisions
 from interp_refiner.training.checkpoint import is_exported, located
@@ -63,7 +63,7 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
     with timed(seconds, "loading"):
         pipeline = load()
         pipeline.sampler.check(pipeline.corruption)
-    with naming("storyboard") if cfg.storyboard is not None else nullcontext():
+    with naming("storyboard", only=ENTRIES) if cfg.storyboard is not None else nullcontext():
         request, notes = read_board(pipeline, board, cfg.seed, only_looks=cfg.dry_run)
         notes += unguided(board, pipeline)
         keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)

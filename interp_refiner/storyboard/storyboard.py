@@ -15,7 +15,8 @@
 Paths are relative to the file. Every mistake is a :class:`BadValue` that names its entry.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -189,18 +190,33 @@ def _numbered(frame: Time | None, times: Sequence[float]) -> int:
 
 
 class naming:
-    """Prefixes the setting's name in an error with the entry's name; replaces it if the setting is ``instead``."""
+    """Puts the name of an entry in front of the setting that an error names.
 
-    def __init__(self, prefix: str, instead: str | None = None):
-        self.prefix, self.instead = prefix, instead
+    Args:
+        prefix: the entry's name. ``storyboard``, for example, stands before the entries of a storyboard.
+        instead: the name in whose place it stands.
+        only: the names before which it stands; None for all. Others are settings that have their whole key.
+    """
+
+    def __init__(self, prefix: str, instead: str | None = None, only: Collection[str] | None = None):
+        self.prefix, self.instead, self.only = prefix, instead, only
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, BadValue):
-            name = self.prefix if error.name == self.instead else f"{self.prefix}.{error.name}"
-            raise BadValue(name, error.value, error.allowed, error.options) from None
+            raise BadValue(self.whole(error.name), error.value, error.allowed, error.options) from None
+
+    def whole(self, name: str) -> str:
+        """The name with the prefix."""
+        first = re.split(r"[.\[]", name)[0]
+        if first == self.instead:
+            return self.prefix + name.removeprefix(first)
+        return f"{self.prefix}.{name}" if self.only is None or first in self.only else name
+
+
+ENTRIES = frozenset(Storyboard.model_fields)
 
 
 def load_storyboard(path: str | Path) -> Storyboard:

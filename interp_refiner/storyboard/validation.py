@@ -14,7 +14,7 @@ from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.report import storyboard_sheet
 from interp_refiner.storyboard.sampling import read_board
 from interp_refiner.storyboard.saved import Components, PipelineConfig
-from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, naming
+from interp_refiner.storyboard.storyboard import ENTRIES, Storyboard, load_storyboard, naming
 from interp_refiner.training import Refiner
 
 KEY = "validation.storyboards"
@@ -69,7 +69,7 @@ class ValidationStoryboards(L.Callback):
         self.due = [step for step in self.due if step > trainer.global_step]
         pipeline = self.pipeline(trainer, pl_module)
         for name, board in self.boards.items():
-            with naming(f"{KEY}.{name}"):
+            with naming(f"{KEY}.{name}", only=ENTRIES):
                 request, _ = read_board(pipeline, board, self.seed, only_looks=True)
                 pipeline.planned(request)
                 pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in request.keyframes)])

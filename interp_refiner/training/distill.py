@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_sample
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
-from interp_refiner.model.backbone import Backbone
+from interp_refiner.model.backbone import Backbone, Wan
 from interp_refiner.model.objective import Consistency, Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.training.backbone_module import shards
@@ -60,7 +60,7 @@ class Distill(Refiner):
         self.tangent, self.resting = tangent, False
         for name in ("backbone", "objective"):
             begin_as(getattr(self, name), getattr(teacher, name), name)
-        self.fake = copy.deepcopy(teacher.backbone).requires_grad_(True) if objective.matching else None
+        self.fake = fake_network(teacher.backbone, backbone) if objective.matching is not None else None
         # a list hides it: it is no part of checkpoints, averages and the optimizer
         self.taught_by = [Teacher(teacher, backbone)]
 
@@ -170,6 +170,14 @@ class Distill(Refiner):
         if self.fake is not None:  # the fake network learns; the student makes clips, in its turn with a gradient
             passes, trainings = passes + 1, trainings + 1 + turn
         return trainings * forward.training.total + passes * forward.total
+
+
+def fake_network(teacher: Backbone, student: Backbone) -> Backbone:
+    """A copy of the teacher's network that is trained; it keeps as much for its backward pass as the student does."""
+    fake = copy.deepcopy(teacher).requires_grad_(True)
+    if isinstance(fake, Wan) and isinstance(student, Wan):
+        fake.recomputation = student.recomputation
+    return fake
 
 
 def matched(

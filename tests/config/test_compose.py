@@ -1,10 +1,10 @@
 """Every option of every config group composes, passes the check of its program and can be built; so does every
-experiment at every scale that it does not refuse."""
+experiment at a scale that it does not refuse. ``make soak`` has every experiment at every scale."""
 
 import importlib
 from contextlib import nullcontext
 from functools import cache
-from itertools import cycle
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +27,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
+AT_A_SCALE = list(zip(EXPERIMENTS, cycle(SCALES)))  # every experiment, every scale
 
 # Groups of primary configs: `prepare clip` is a program with a config of its own.
 PRIMARY_GROUPS = {"prepare"}
@@ -116,12 +117,12 @@ def groups_of(program: str) -> set[str]:
     return {str(key).removeprefix("/") for entry in entries if isinstance(entry, DictConfig) for key in entry}
 
 
-def with_option(option: str, *overrides: str) -> tuple[str, DictConfig]:
+def with_option(option: str) -> tuple[str, DictConfig]:
     """A program that has the option's group, and its config with that option; ``+`` adds a group that none has."""
     group = option.split("=")[0]
     program = next((name for name in ["train", *PROGRAMS] if group.split("/")[0] in groups_of(name)), "train")
     sign = "" if group.split("/")[0] in groups_of(program) else "+"
-    return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []), *overrides)
+    return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []))
 
 
 def file_of(option: str) -> Path:
@@ -144,7 +145,8 @@ def components() -> list[str]:
 @pytest.mark.parametrize("option", options())
 def test_every_option_composes_passes_the_check_and_is_built(option: str, tmp_path: Path) -> None:
     group, _, name = option.partition("=")
-    program, cfg = with_option(option, f"paths.output_dir={tmp_path}", f"paths.cache={tmp_path}")
+    program, cfg = with_option(option)
+    cfg.paths.output_dir = cfg.paths.cache = str(tmp_path)
     assert cfg.hydra.runtime.choices[group] == name
     check(program, cfg, tmp_path)
     if option in NOT_BUILT:
@@ -199,9 +201,18 @@ def test_every_program_composes_with_its_defaults(program: str, tmp_path: Path) 
     check(program, composed(program, *[f"{key}=somewhere" for key in holes]), tmp_path)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_experiment_at_every_scale(experiment: str, scale: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("experiment", "scale"), AT_A_SCALE)
+def test_every_experiment_at_a_scale(experiment: str, scale: str, tmp_path: Path) -> None:
+    check_experiment_at_scale(experiment, scale, tmp_path)
+
+
+@pytest.mark.soak
+def test_every_experiment_at_every_other_scale(tmp_path: Path) -> None:
+    for experiment, scale in sorted(set(product(EXPERIMENTS, SCALES)) - set(AT_A_SCALE)):
+        check_experiment_at_scale(experiment, scale, tmp_path)
+
+
+def check_experiment_at_scale(experiment: str, scale: str, tmp_path: Path) -> None:
     cfg = composed("train", f"+experiment={experiment}", f"scale={scale}")
     if cfg.scales is not None and scale not in cfg.scales:
         with pytest.raises(BadValue) as caught:
@@ -270,12 +281,22 @@ def test_large_scales_hold_with_every_recomputation(kind: str, tmp_path: Path) -
     assert cfg.backbone.blocks.recomputation.get("memory_gb", 50) == 50
 
 
-@pytest.mark.parametrize("debug", DEBUG)
-def test_debug_holds_beside_every_experiment_and_scale(debug: str) -> None:
-    for others in zip((f"+experiment={name}" for name in EXPERIMENTS), cycle(f"scale={name}" for name in SCALES)):
-        raw = OmegaConf.to_container(composed("train", f"debug={debug}", *others), resolve=False)
-        for key, value in own_values("debug", debug).items():
-            assert at(raw, key) == value, f"{key} with {others}"
+@pytest.mark.parametrize(("debug", "experiment", "scale"), [(d, *pair) for d, pair in zip(cycle(DEBUG), AT_A_SCALE)])
+def test_debug_holds_beside_every_experiment_and_scale(debug: str, experiment: str, scale: str) -> None:
+    check_debug(debug, experiment, scale)
+
+
+@pytest.mark.soak
+def test_every_debug_holds_beside_every_experiment() -> None:
+    for debug, pair in product(DEBUG, AT_A_SCALE):
+        check_debug(debug, *pair)
+
+
+def check_debug(debug: str, experiment: str, scale: str) -> None:
+    cfg = composed("train", f"debug={debug}", f"+experiment={experiment}", f"scale={scale}")
+    raw = OmegaConf.to_container(cfg, resolve=False)
+    for key, value in own_values("debug", debug).items():
+        assert at(raw, key) == value, key
 
 
 def at(tree: Any, key: str) -> Any:

@@ -89,6 +89,31 @@ def test_a_key_of_the_config_stays_as_it_is() -> None:
         build(cfg.part)
 
 
+def of_others(setting: str, box: Any = None, empty: Any = None) -> None:
+    raise BadValue(setting, 3, "a smaller number")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("box", "box"),  # an argument that the program hands over is a part of its own
+        ("box.width", "box.width"),
+        ("lid", "lid"),  # no argument of this part
+        ("lid.weight", "lid.weight"),
+        ("lid.of.many[2]", "lid.of.many[2]"),
+        ("empty", "part.empty"),  # its own argument
+        ("setting", "part.setting"),
+        ("elsewhere", "part.elsewhere"),
+        ("part", "part"),
+    ],
+)
+def test_a_setting_of_another_part_keeps_its_key(name: str, told: str) -> None:
+    cfg = config(box={"size": 3}, lid=None, empty=4, setting="x", part=node("of_others", setting=name))
+    with pytest.raises(BadValue) as caught:
+        build(cfg.part, box=Box(1))
+    assert str(caught.value) == f"{told}=3: expected a smaller number"
+
+
 def test_a_bug_comes_out_as_it_is() -> None:
     for cfg in (config(a=node("buggy", size=0)), config(a=node("Box", size=1, inner=node("buggy", size=0)))):
         with pytest.raises(ZeroDivisionError) as caught:

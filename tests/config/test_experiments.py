@@ -17,8 +17,6 @@ NEEDED = {  # of latents 4 x 6
     "selector": ["training.schedule.selector.grid=2"],
     "learned_schedule": ["schedule.checkpoint=null"],
 }
-
-
 STUDENTS = ["consistency", "distribution_matching", "rcm", "trajectory_pairs"]
 
 
@@ -30,7 +28,12 @@ def teacher(tmp_path_factory):
     return f"training.teacher={as_pipeline(run).save_pretrained(folder / 'exported')}"
 
 
-@pytest.mark.parametrize("experiment", group_members("experiment"))
+GROUPS = {name: [pytest.mark.xdist_group("students")] for name in STUDENTS}  # one worker makes the teacher
+
+
+@pytest.mark.parametrize(
+    "experiment", [pytest.param(name, marks=GROUPS.get(name, [])) for name in group_members("experiment")]
+)
 def test_experiment_survives_a_fast_dev_run(experiment, tmp_path, request):
     overrides = [
         *([request.getfixturevalue("teacher")] if experiment in STUDENTS else []),

@@ -131,19 +131,31 @@ def test_paths_that_are_none(program: str, tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_values_of_a_wrong_type_are_named(program: str, tmp_path: Path):
-    """Of every setting, and of every number below the top level."""
-    wrong = {name: [{"wrong": "type"}] for name in settings(program, is_checked)}
-    with config(program, tmp_path) as (cfg, _):
-        wrong |= {
-            f"{top}.{key}": "many" for top, node in cfg.items()
-            if isinstance(node, DictConfig) and "_target_" in node
-            for key in node
-            if not OmegaConf.is_missing(node, key) and type(node[key]) in (int, float) and is_judged(top, node, key)
-        }  # fmt: skip
+    """Of every setting, and of a number of every component."""
+    check_wrong_types(program, tmp_path, numbers=1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_number_of_a_wrong_type_is_named(program: str, tmp_path: Path):
+    check_wrong_types(program, tmp_path, numbers=None)
+
+
+def check_wrong_types(program: str, folder: Path, numbers: int | None):
+    wrong: dict[str, Any] = {name: [{"wrong": "type"}] for name in settings(program, is_checked)}
+    with config(program, folder) as (cfg, _):
+        for top, node in cfg.items():
+            if isinstance(node, DictConfig) and "_target_" in node:
+                found = [key for key in node if is_number(node, key) and is_judged(top, node, key)]
+                wrong |= {f"{top}.{key}": "many" for key in found[:numbers]}
     for name, value in wrong.items():
-        with config(program, tmp_path, **{name: value}) as (cfg, choices):
+        with config(program, folder, **{name: value}) as (cfg, choices):
             line = told(cfg, lambda cfg=cfg: PROGRAMS[program].program.check(cfg, choices))
         assert line.startswith(f"{name}="), (name, line)
+
+
+def is_number(node: DictConfig, key: str) -> bool:
+    return not OmegaConf.is_missing(node, key) and type(node[key]) in (int, float)
 
 
 @pytest.mark.parametrize("program", [name for name, task in PROGRAMS.items() if has(task, "device")])

@@ -20,6 +20,7 @@ from tests.config.small import SMALL, small_config
 from tests.evaluation.comparison.synthetic import sigma_sweep
 
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "notebooks").glob("*.ipynb"))
+BEFORE = "%reset -f\nfrom tests.quick_compose import install\ninstall()\ndel install"
 SHOWN = {  # what each makes at least: tables, animated and still pictures
     "corruption": {"image/gif": 4, "image/png": 2, "text/html": 1},
     "inspect_checkpoint": {"image/gif": 2, "image/png": 1, "text/html": 1},
@@ -67,7 +68,7 @@ def widgets(notebook):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path, kernel):
     notebook = nbformat.read(path, as_version=4)
-    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(BEFORE))
     NotebookClient(notebook, km=kernel, timeout=240).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [output for output in outputs if output["output_type"] == "error"]

@@ -157,6 +157,15 @@ def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_fo
     assert sorted(place.rglob("*")) == before
 
 
+def test_a_setting_is_no_entry_of_the_storyboard(place, run_folder, monkeypatch):
+    def refuse(*_, **__):
+        raise BadValue("sampler.guidance", "classifier_free", "none")
+
+    monkeypatch.setattr("interp_refiner.storyboard.sampling.read_board", refuse)
+    with pytest.raises(BadValue, match=r"^sampler\.guidance=classifier_free: "):
+        sample(config(place, run_folder, f"output={place / 'out' / 'out.mp4'}"))
+
+
 def test_a_place_that_cannot_be_written_to_is_refused_before_the_work(place, run_folder):
     before = sorted(place.rglob("*"))
     with pytest.raises(BadValue, match=r"output=.*a writable place: Not a directory"):

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from interp_refiner.assemble import assemble
+from interp_refiner.config import build
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation import ValidationVideo
 from interp_refiner.storyboard import ValidationStoryboards
@@ -132,4 +133,28 @@ def test_what_cannot_be_shown_is_refused_before_the_work(run, board, tmp_path):
         ValidationStoryboards("somewhere", steps=[-1])
     board.write_text("width: 25\n" + board.read_text())
     with pytest.raises(BadValue, match=r"validation\.storyboards\.mine.*width=25"):
+        fit(run, tmp_path, ValidationStoryboards("somewhere", [str(board)]))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("1.png", "1.png, clip: 1.mp4", r"^validation\.storyboards\.keyframes\[1\]\.image=image and clip: "),
+        ("frames: 9", "frames: 9\nseconds: 2.0", r"^validation\.storyboards\.seconds=2\.0: "),
+        ("frames", "frmes", r"^validation\.storyboards\.frmes=9: "),
+    ],
+)
+def test_a_mistake_in_a_storyboard_is_named_once(board, tmp_path, old, new, said):
+    board.write_text(board.read_text().replace(old, new))
+    cfg = program_config("train", tmp_path, f"validation.storyboards=[{board}]")
+    with pytest.raises(BadValue, match=said):
+        build(cfg.callback.validation_storyboards)
+
+
+def test_a_setting_of_the_model_keeps_its_key(run, board, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise BadValue("sampler.steps", 3, "fewer steps")
+
+    monkeypatch.setattr("interp_refiner.storyboard.validation.read_board", refuse)
+    with pytest.raises(BadValue, match=r"^sampler\.steps=3: "):
         fit(run, tmp_path, ValidationStoryboards("somewhere", [str(board)]))

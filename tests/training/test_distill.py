@@ -6,6 +6,7 @@ import torch
 from interp_refiner.assemble import assemble
 from interp_refiner.core import BadValue
 from interp_refiner.model.attention import Flops
+from interp_refiner.model.backbone import FullRecomputation, NoRecomputation
 from interp_refiner.training import Discrete
 from interp_refiner.training.checkpoint import FAKE
 from interp_refiner.training.distill import matched
@@ -143,6 +144,12 @@ class TestFakeNetwork:
 
     def test_at_the_start_it_agrees_with_the_teacher_so_nothing_is_led_anywhere(self, made):
         assert made.matching(self.at(made, 0))["matching"] < 1e-12
+
+    def test_it_keeps_as_much_for_its_backward_pass_as_the_student(self):
+        full = FullRecomputation()
+        made = student(teacher(), objective="rcm", recomputation=full)
+        assert made.fake.recomputation is full
+        assert type(made.teacher.backbone.recomputation) is NoRecomputation
 
     def test_it_is_saved_with_the_student_and_needs_bridge_times(self, made):
         assert any(name.startswith(FAKE) for name in made.state_dict())

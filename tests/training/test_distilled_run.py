@@ -5,6 +5,7 @@ import torch
 
 from interp_refiner import load_run
 from interp_refiner.assemble import assemble
+from interp_refiner.core import BadValue
 from interp_refiner.model.sampler import Consistency
 from interp_refiner.storyboard import as_pipeline
 from interp_refiner.storyboard.saved import INDEX
@@ -35,12 +36,18 @@ SHORT = [
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def common(tmp_path_factory):
+    """The overrides of a student, with a teacher."""
+    folder = tmp_path_factory.mktemp("teacher")
+    teacher = as_pipeline(assemble(small_config(folder, "+experiment=gt_keyframes", *SIZES)))
+    told = f"training.teacher={teacher.save_pretrained(folder / 'exported')}"
+    return ["+experiment=rcm", *SIZES, *SHORT, told]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, common):
     """The folders of a run of three steps, and of one that was stopped after the first and went on."""
     folder = tmp_path_factory.mktemp("distilled")
-    teacher = as_pipeline(assemble(small_config(folder, "+experiment=gt_keyframes", *SIZES)))
-    told = f"training.teacher={teacher.save_pretrained(folder / 'teacher')}"
-    common = ["+experiment=rcm", *SIZES, *SHORT, told]
 
     def run(name, *overrides):
         train(small_config(folder / name, *common, *overrides))
@@ -65,6 +72,23 @@ def test_a_resumed_run_repeats_student_fake_network_and_optimizer_bit_for_bit(ru
     moments = [state["optimizer_states"][0]["state"] for state in (whole, rest)]
     for number, values in moments[0].items():
         assert all(torch.equal(torch.as_tensor(v), torch.as_tensor(moments[1][number][n])) for n, v in values.items())
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("backbone.size.num_layers=2", r"^backbone=Factorised: expected as the teacher has it: "),
+        ("backbone.size.num_heads=2", r"^backbone\.size=attention with \[2\] heads: expected \[1\], the teacher's$"),
+        ("backbone/timestep=global", r"^backbone\.conditioning\.timestep=Global: expected PerFrame, the teacher's$"),
+        ("objective.variance=3.0", r"^objective\.variance=3\.0: expected 0\.25, the teacher's$"),
+        ("objective.gate.bias=1.0", r"^objective\.gate\.bias=1\.0: expected 2\.0, the teacher's$"),
+        ("corruption.sigma=0.5", r"^corruption\.sigma=0\.5: expected 0\.8, the teacher's$"),
+        ("interpolator=slerp", r"^interpolator=Slerp: expected Linear, the teacher's$"),
+    ],
+)
+def test_a_setting_that_differs_from_the_teachers_is_named_by_its_key(common, tmp_path, override, said):
+    with pytest.raises(BadValue, match=said):
+        assemble(small_config(tmp_path, *common, override))
 
 
 def test_it_is_loaded_exported_and_sampled_as_a_refiner(runs, tmp_path):

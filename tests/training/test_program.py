@@ -1,12 +1,16 @@
 """The whole line as users run it: train, resume, sample, two processes."""
 
 import json
+import logging
 import os
 import re
 import shlex
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+from runpy import run_module
 
 import pytest
 import torch
@@ -15,9 +19,10 @@ from interp_refiner.assemble import load_run
 from interp_refiner.training.callback import CHECKPOINT_KEY
 from interp_refiner.training.checkpoint import find_checkpoint
 
-pytestmark = pytest.mark.xdist_group("program")  # one worker trains the run
 SHORT = [
     "+experiment=toy_video",
+    "data.writer.num_train=16",
+    "data.writer.num_val=8",
     "trainer.log_every_n_steps=2",
     "trainer.max_steps=6",
     "trainer.val_check_interval=3",
@@ -43,7 +48,12 @@ def run(command: list[str], folder: Path) -> str:
 def train(folder: Path, *overrides: str) -> tuple[Path, str]:
     """Trains; returns the run folder and what was printed."""
     printed = run([sys.executable, "-m", "interp_refiner.train", *SHORT, *overrides], folder)
-    return Path(re.search(r"^summary +(.+)/summary\.json$", printed, re.MULTILINE).group(1)), printed
+    return summarised(printed), printed
+
+
+def summarised(printed: str) -> Path:
+    """The run folder that a program names at its end."""
+    return Path(re.search(r"^summary +(.+)/summary\.json$", printed, re.MULTILINE).group(1))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +63,16 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(place):
-    return train(place)
+    """In this process, as its command line would."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as out:
+        for name, value in places(place).items():
+            patch.setenv(name, value)
+        patch.chdir(place)
+        patch.setattr(sys, "argv", ["train", *SHORT])
+        logging.root.handlers.clear()  # Hydra's last handlers write to the stdout of the test before
+        run_module("interp_refiner.train", run_name="__main__")
+    logging.root.handlers.clear()
+    return summarised(out.getvalue()), out.getvalue()
 
 
 def test_the_summary_says_what_was_run_and_what_came_out(trained):

@@ -8,13 +8,25 @@ from interp_refiner.assemble import forward_process, refiner
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.model.attention import Dense
+from interp_refiner.model.backbone import Blocks, Interface, Wan, WanSize
 from interp_refiner.model.backbone.lora import LoRA
-from interp_refiner.model.backbone.recomputation import AROUND, FullRecomputation, NoRecomputation
+from interp_refiner.model.backbone.recomputation import (
+    AROUND,
+    FullRecomputation,
+    NoRecomputation,
+    SelectiveRecomputation,
+)
+from interp_refiner.model.objective import EnergyScore, PatchScore, Preconditioned
+from interp_refiner.model.sampler import Consistency, OneJump
+from interp_refiner.training import Discrete, Distill, Refiner
+from interp_refiner.training.optimizer import AdamW
 from interp_refiner.training.settings import TrainSettings
 from interp_refiner.training.step_memory import check_step_memory, step_memory
 from tests.config.test_compose import composed
-from tests.factories import corrupted_clip
+from tests.factories import corrupted_clip, make_corruption
+from tests.helpers import build
 from tests.model.backbone.small_wan import small_wan
+from tests.training.students import BRIDGE
 
 SPEC = ClipSpec((16, 21, 60, 104), (512, 4096))
 FRAMES, SPACE = 5, (8, 16)
@@ -97,6 +109,98 @@ def test_what_does_not_fit_is_refused_with_the_numbers(overrides, parts):
     said = rf"^gpu_gb={cfg.gpu_gb}: expected room for \d+\.\d GB \(.*{parts}.*activation_gb"
     with pytest.raises(BadValue, match=said):
         check_step_memory(made, SPEC, cfg.data.batch_size, cfg.gpu_gb)
+
+
+def numel(*networks):
+    return sum(weight.numel() for network in networks for weight in network.parameters())
+
+
+class TestDistillation:
+    """Of networks without numbers: 21 x 60 x 104 latents are 21 * 30 * 52 = 32760 tokens of 2 heads x 32."""
+
+    WIDTH, FFN, LAYERS, TOKENS = 64, 128, 3, 32760
+
+    @staticmethod
+    def network(**sizes):
+        with torch.device("meta"):
+            size = WanSize(num_layers=3, num_attention_heads=2, attention_head_dim=32, ffn_dim=128, freq_dim=32)
+            blocks = Blocks(sizes.pop("recomputation", FullRecomputation()))
+            return Wan(Interface(SPEC), size, blocks=blocks, **sizes)
+
+    def student(self, objective="consistency", **sizes):
+        corruption = make_corruption(*BRIDGE)
+        bridge = Preconditioned(SPEC, 2, 1.0, 10.0)
+        taught_by = Refiner(self.network(), bridge, AdamW(), OneJump(), corruption)
+        learns = build("objective", objective, spec=SPEC, num_levels=2)
+        parts = self.network(**sizes), learns, AdamW(), Consistency(), corruption
+        return Distill(*parts, teacher=taught_by, tangent=Discrete())
+
+    def one_pass(self, clips):
+        """Inputs of the blocks, and modulation around them; the graph of one block comes once, whatever the passes."""
+        inputs, around = 2 * self.LAYERS * self.WIDTH, 42 * self.WIDTH
+        return clips * self.TOKENS * (inputs + around), clips * self.TOKENS * (102 * self.WIDTH + 4 * self.FFN)
+
+    def check(self, made, kept, trained, passes, clips=2):
+        memory = step_memory(made, SPEC, clips)
+        kept_by_pass, graph = self.one_pass(clips)
+        assert memory.weights == 4 * kept
+        assert memory.gradients == memory.averages == 4 * trained
+        assert memory.moments == 8 * trained
+        assert memory.casts == 2 * trained
+        assert memory.activations == passes * kept_by_pass + graph
+
+    def test_of_consistency_the_teacher_counts(self):
+        made = self.student()
+        n = numel(made.backbone)
+        self.check(made, kept=2 * n + 2 * 16, trained=n + 16, passes=1)  # 16: gain and, frozen, variance of a channel
+
+    @pytest.mark.parametrize(("objective", "passes"), [("distribution_matching", 2), ("rcm", 3)])
+    def test_a_fake_network_counts_like_the_student_and_its_passes_live_at_once(self, objective, passes):
+        made = self.student(objective)
+        n = numel(made.backbone)
+        self.check(made, kept=3 * n + 2 * 16, trained=2 * n + 16, passes=passes)
+
+    def test_a_base_that_a_student_with_adapters_shares_counts_once(self):
+        made = self.student(lora=LoRA(4))
+        d, f = self.WIDTH, self.FFN
+        adapters = self.LAYERS * 4 * (8 * 2 * d + 2 * (d + f))  # 8 square matrices of attention, 2 of feed-forward
+        network = made.backbone
+        beside = numel(network.keyframe_embedding, network.frame_numbers, network.wan.proj_out)
+        base = numel(self.network())
+        self.check(made, kept=base + adapters + 2 * 16 + beside, trained=adapters + beside + 16, passes=1)
+
+    def test_a_fake_network_beside_a_student_with_adapters_is_a_whole_one(self):
+        made = self.student("rcm", lora=LoRA(4))
+        alone = step_memory(self.student(lora=LoRA(4)), SPEC, 2)
+        memory, base = step_memory(made, SPEC, 2), numel(self.network())
+        assert memory.weights - alone.weights == 4 * base
+        assert memory.moments - alone.moments == 8 * base
+
+    def test_what_selective_recomputation_keeps_is_kept_by_every_pass(self):
+        selective = SelectiveRecomputation()
+        found = [
+            step_memory(self.student(name, recomputation=selective), SPEC, 1).activations
+            for name in ("consistency", "distribution_matching", "rcm")
+        ]
+        assert found[2] - found[1] == found[1] - found[0]
+        per_token = (4 + 3 + 1) * self.WIDTH + self.FFN + self.WIDTH  # of products, of attention, in bfloat16
+        kept = self.LAYERS * (2 * self.TOKENS * per_token + 2 * 512 * 2 * self.WIDTH + 4 * 2 * self.TOKENS)
+        assert found[1] - found[0] == kept + self.one_pass(1)[0]
+
+    def test_every_sample_of_an_energy_score_has_a_pass(self):
+        corruption = make_corruption(*BRIDGE[1:])
+        for samples in (2, 3):
+            score = EnergyScore(SPEC, 2, score=PatchScore(samples))
+            made = Refiner(self.network(), score, AdamW(), OneJump(), corruption)
+            n = numel(made)
+            self.check(made, kept=n, trained=n, passes=samples)
+
+    def test_what_fits_without_a_fake_network_may_not_fit_with_one(self):
+        alone, beside = (step_memory(self.student(name), SPEC, 2).total for name in ("consistency", "rcm"))
+        gigabytes = (alone + beside) / 2e9
+        check_step_memory(self.student(), SPEC, 2, gigabytes)
+        with pytest.raises(BadValue, match=r"^gpu_gb=.*weights.*activations"):
+            check_step_memory(self.student("rcm"), SPEC, 2, gigabytes)
 
 
 def test_frozen_matrices_in_bfloat16_train_beside_adapters_and_merge_into_float32():

@@ -11,7 +11,7 @@ from tests.model.backbone.small_wan import save_base
 from tests.training.strategy.groups import Fit, dealt, difference, fits_together
 
 pytest.importorskip("peft")
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("lora")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("processes")]
 STEPS, RESUMED = 4, 2
 MIDDLE = f"run/checkpoints/step_{RESUMED:06d}.ckpt"
 

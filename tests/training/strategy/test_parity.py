@@ -9,8 +9,8 @@ from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training.checkpoint import resume_path
 from tests.training.strategy.groups import Fit, dealt, difference, fits_together
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("parity")]  # one worker makes the fits
-STEPS, RESUMED, PATIENCE = 6, 3, 1000.0  # seconds: half a minute where there is nothing else to do
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("processes")]
+STEPS, RESUMED, PATIENCE = 4, 2, 1000.0  # seconds: half a minute where there is nothing else to do
 
 
 def pair(strategy, *extra, batch=2, micro=1):
