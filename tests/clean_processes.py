@@ -1,6 +1,6 @@
 """Processes for tests that train or kill: forks of a server that has imported and composed all and computed nothing.
 
-A fork of the test process itself would inherit the locks and thread pools of all tests before: it hangs or crashes.
+A fork of the test process itself would inherit the locks and thread pools of all earlier tests: it hangs or crashes.
 """
 
 import multiprocessing

@@ -1,7 +1,7 @@
-"""Hydra composes configs faster, with the same results: the suite composes more than a thousand.
+"""Makes Hydra compose configs faster, with the same results: the suite composes more than a thousand.
 
-What was composed before of the same files is a copy. Every file is parsed once in a process, again only when it has
-changed; and what interpolations in defaults lists are resolved by is made only for lists that have one.
+A config that was composed before from the same files is copied. A process parses every file once, and again only after
+a change. The map that resolves interpolations in defaults lists is made only for lists that have one.
 """
 
 import copy

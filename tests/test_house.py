@@ -1,4 +1,4 @@
-"""The house keeps its order: imports go to rooms above, config groups mirror folders, links lead somewhere."""
+"""The structure of the project: imports go to rooms above, config groups mirror folders, links are valid."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""A run's encoder of prompts, and its codec, held against what its data set was made with."""
+"""A run's prompt encoder and codec must be those that its data set was made with."""
 
 from dataclasses import replace
 

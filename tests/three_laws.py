@@ -1,4 +1,4 @@
-"""A small interpolator of three hypotheses and clips corrupted with it, for tests of what is made of hypotheses."""
+"""A small interpolator with three hypotheses, and corrupted clips with it, for tests that need hypotheses."""
 
 from typing import Any
 

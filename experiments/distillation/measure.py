@@ -1,4 +1,4 @@
-"""The figures of README.md: ``python experiments/distillation/measure.py <student> <clips> <data root>``.
+"""Measures the figures of README.md: ``python experiments/distillation/measure.py <student> <clips> <data root>``.
 
 Student and teacher start from the same noise, on the first held-out clips at both levels. Writes ``figures.json``.
 """
@@ -31,7 +31,7 @@ from interp_refiner.training import Refiner
 from interp_refiner.training.missing_frame import missing_frame_mse
 
 HERE = Path(__file__).parent
-STREAMS = ("val", "val_1")  # two samples a clip
+STREAMS = ("val", "val_1")  # two samples per clip
 LONG = 8  # clips with the teacher's 64 steps
 TEACHER = "bridge, 16 steps"
 SAMPLES = {
@@ -44,20 +44,20 @@ SAMPLES = {
 
 
 def sample(refiner: Refiner, sampler: Sampler, start: Corrupted, stream: str) -> Tensor:
-    """A clip of every start."""
+    """One sample for every start."""
     draws = Draws(0, stream, start.clip.keys)
     return sampler(refiner.clean_estimate, start, draws, refiner.corruption)
 
 
 def carried(teacher: Refiner, student: Refiner, start: Corrupted) -> Tensor:
-    """The teacher's mean and the noise, scaled by the student's gain per channel: nothing else is learned."""
+    """The control: the teacher's mean plus its noise, scaled by the student's gain per channel."""
     on = teacher.objective.arc(start)
     gain = (FASTER * student.objective.gain).view(1, -1, 1, 1, 1)
     return start.keep_given(teacher.clean_estimate(start) + gain * on.deviation * on.point)
 
 
 def all_samples(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[str, list[Tensor]]:
-    """Two samples of every method, each of another noise."""
+    """Two samples of every method, each with other noise."""
     starts = [start, teacher.corruption.renoised(start, STREAMS[1])]
     made = {
         name: [
@@ -70,7 +70,7 @@ def all_samples(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[st
 
 
 def seconds(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[str, float]:
-    """CPU seconds of one clip, without its interpolation; the best of three."""
+    """CPU seconds per clip, without its interpolation; the best of three."""
     found = {}
     samplers = {"student, 1 step": Consistency(1)} | {f"bridge, {n} steps": Bridge(n, order=1) for n in (1, 4, 16)}
     for name, sampler in samplers.items():
@@ -85,7 +85,7 @@ def seconds(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[str, f
 
 @torch.no_grad()
 def main(student_at: str, clips: int, root: str) -> None:
-    """Measures and writes; what is slow is said as it goes."""
+    """Measures, writes the figures, and prints its progress."""
     held_out = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
     run = load_run(student_at, overrides={"data": config().data, **held_out})
     student, teacher, medium = run.refiner, load_run("shipped").refiner, run.medium

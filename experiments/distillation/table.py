@@ -23,7 +23,7 @@ def row(level: str, found: dict, method: str) -> list[str]:
         return f"{r['value']:.3f}" + (f" ({r['low']:.2f}..{r['high']:.2f})" if against else "")
 
     end = found["endpoint error"].get(method)
-    jumps = method in ("student, 2 steps", "student, 4 steps") or end is None  # of other noise: they end elsewhere
+    jumps = method in ("student, 2 steps", "student, 4 steps") or end is None  # they draw new noise
     endpoint = "–" if jumps else f"{end[0]:.4f} ({end[1]:.4f}..{end[2]:.4f})"
     return [
         KEYFRAMES[level],

@@ -1,11 +1,11 @@
-"""Does sinkhorn follow shifts on Wan's grid, and what does that cost on real frames?
+"""Does sinkhorn follow shifts on Wan's grid, and how does this change its error on real frames?
 
     python experiments/interpolators/shifts.py <test_latents_wan.pth>
 
-Noise and smooth noise of 60 x 104 latents, 15 x 26 tokens, moved by whole tokens: the share of mass that finds a
-partner among the tokens whose partner is in the picture, and the largest error of their mean displacement. Unrelated
-noise: the share that finds a partner all the same. The real clip: missing-frame error relative to linear, and the rank
-correlation of confidence and error, at gaps 2, 4 and 8.
+It prints, for noise and smooth noise of 60 x 104 latents (15 x 26 tokens) moved by whole tokens: the share of mass that
+finds a partner, among the tokens whose partner is in the picture, and the largest error of their mean displacement. For
+unrelated noise: the share that finds a partner nevertheless. For the real clip: missing-frame error relative to linear,
+and the rank correlation of confidence and error, at gaps 2, 4 and 8.
 """
 
 import sys
@@ -21,7 +21,7 @@ from interp_refiner.forward.interpolator import Linear, Sinkhorn
 ROWS, COLUMNS, SIDE = 15, 26, 4
 SHIFTS = ((0, 1), (0, 2), (2, 2), (0, 4), (3, 3), (0, 6), (-3, 6))  # tokens, rows and columns
 SETTINGS = (
-    {"epsilon": 0.05, "distance_limit": inf},  # the default before
+    {"epsilon": 0.05, "distance_limit": inf},  # the earlier default
     {"epsilon": 0.05, "distance_limit": inf, "distance_weight": 0.01},
     {"epsilon": 0.05},
     {"epsilon": 0.04},
@@ -39,13 +39,13 @@ def worlds() -> list[Tensor]:
 
 
 def window(world: Tensor, dy: int = 0, dx: int = 0) -> Tensor:
-    """The picture whose content has moved by so many tokens."""
+    """The picture with its content moved by ``dy`` and ``dx`` tokens."""
     top, left = 32 - SIDE * dy, 64 - SIDE * dx
     return world[..., top : top + ROWS * SIDE, left : left + COLUMNS * SIDE]
 
 
 def followed(sinkhorn: Sinkhorn, world: Tensor, dy: int, dx: int) -> tuple[float, float]:
-    """Mass that is matched, and the largest error of a token's displacement."""
+    """The matched mass, and the largest error of a token's displacement."""
     plan = sinkhorn.plan(window(world), window(world, dy, dx))[0, :-1, :-1]
     mass = plan.sum(1)
     position = torch.cartesian_prod(torch.arange(float(ROWS)), torch.arange(float(COLUMNS)))

@@ -1,4 +1,4 @@
-"""What each part of the motion fields is worth: ``python experiments/motion_hypotheses/table.py table.json``.
+"""How much each part of the motion estimation gains: ``python experiments/motion_hypotheses/table.py table.json``.
 
 One row per variant of ``interpolator=motion_hypotheses_pixels`` and number of keyframes, by ``benchmark=patch_oracle``.
 """
@@ -19,7 +19,7 @@ from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 CLIPS, SEEDS = 128, (0, 1, 2)
 FIELDS = "benchmark.interpolators.hypotheses.inner.fields"
-VARIANTS: dict[str, list[str]] = {  # beside the default: what is changed
+VARIANTS: dict[str, list[str]] = {  # changes to the default
     "as it is": [],
     "no forward-backward check": [f"{FIELDS}.tolerance=null"],
     "a strict check": [f"{FIELDS}.tolerance=1.0"],
@@ -41,7 +41,7 @@ def variant(overrides: list[str], seed: int) -> Any:
                 "~benchmark.interpolators.spline",
                 f"benchmark.clips.count={CLIPS}",
                 f"benchmark.clips.writer.seed={seed}",
-                "benchmark.clips.writer.num_train=512",  # of which the latents' statistics are made
+                "benchmark.clips.writer.num_train=512",  # for the latents' statistics
                 f"benchmark.clips.root=cache/motion_hypotheses_{seed}",
                 *overrides,
             ],
@@ -50,7 +50,7 @@ def variant(overrides: list[str], seed: int) -> Any:
 
 
 def milliseconds(oracle: Any, count: int) -> float:
-    """Of the CPU's own time, a clip, of the median of three batches of eight."""
+    """CPU milliseconds per clip: the median of three batches of eight."""
     clean, codec = held_out_clips(oracle.root, oracle.split, 8, None)
     interpolator = oracle.interpolators["hypotheses"].with_codec(codec)
     known = torch.zeros(8, clean.shape[2], dtype=torch.bool)

@@ -1,10 +1,10 @@
-"""Compiles a block of the recipe for one H200 where there is none: its kernels, shared memory, seconds to compile.
+"""Compiles a block of the recipe for one H200 without having one: its kernels, shared memory, seconds to compile.
 
     python experiments/performance/compile_without_gpu.py
 
-Needs a build of torch for CUDA (with the Triton that comes with it), but neither GPU nor driver: tensors are fake,
-Triton is told its target, and what would run the graph stops. The forward pass only: autograd asks for a
-device. Whether kernels fit and what compiling costs can be seen so; no speed can. It replaces internals of torch 2.11.
+It needs a build of torch for CUDA (with its Triton), but neither GPU nor driver: tensors are fake, Triton gets its
+target explicitly, and the graph is not run. It compiles the forward pass only, because autograd needs a device. It
+shows whether kernels fit and how long compilation takes, but no speed. It replaces internals of torch 2.11.
 """
 
 import json
@@ -52,11 +52,11 @@ FIRST = torch.device("cuda", 0)
 
 
 class Compiled(Exception):
-    """All kernels of a graph are, and it is about to run."""
+    """Raised when all kernels of a graph are compiled, instead of running it."""
 
 
 def pretend_a_gpu() -> None:
-    """torch and Triton see one H200, as far as compiling asks."""
+    """Makes torch and Triton see one H200, as far as compilation needs it."""
     torch._C._ensureCUDADeviceGuardSet()
     random = torch.zeros(16, dtype=torch.uint8)
     for name, answer in {
@@ -93,7 +93,7 @@ def pretend_a_gpu() -> None:
 
 
 def record_kernels() -> list[dict[str, Any]]:
-    """Kernels are compiled in this process, recorded, and none is loaded or run."""
+    """Compiles kernels in this process and records them; loads and runs none."""
     kernels: list[dict[str, Any]] = []
     fake_tensor.init_gpu_context = lambda *_: None
     triton_helpers.set_driver_to_gpu = lambda: None

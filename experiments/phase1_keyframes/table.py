@@ -1,4 +1,4 @@
-"""Runs judged from true keyframes and from proposals: python table.py <run folder> [<run folder> ...]."""
+"""Evaluates runs from true keyframes and from proposals: python table.py <run folder> [<run folder> ...]."""
 
 import sys
 

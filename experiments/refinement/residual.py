@@ -1,4 +1,4 @@
-"""Scales for the noise, judged by how well a Gaussian of each explains what the interpolation gets wrong.
+"""Compares scales for the noise by how well a Gaussian of each scale fits the interpolation's residual.
 
 ``python experiments/refinement/residual.py [config overrides of the data]`` prints a Markdown table.
 """
@@ -21,7 +21,7 @@ CLIPS = 128
 
 
 def explained(residual: Float[Tensor, "n c h w"], scale: Float[Tensor, "n c h w"]) -> tuple[float, float, float]:
-    """Nats a value under ``N(0, (a scale)^2)`` at the best ``a``, that ``a``, and the kurtosis that is left."""
+    """Nats per value under ``N(0, (a scale)^2)`` at the best ``a``, that ``a``, and the kurtosis of the ratio."""
     ratio = residual / scale
     square = ratio.square().mean()
     nats = scale.log().mean() + 0.5 * (square.log() + 1 + torch.tensor(2 * torch.pi).log())

@@ -1,8 +1,8 @@
-"""What samplers keep of residuals whose clean estimate is exact, as three tables in Markdown: python residuals.py
+"""Three Markdown tables of how well samplers reproduce residuals with exact clean estimates: python residuals.py
 
-What is missing in them is the steps' doing alone. The first is the variance of a Gaussian residual, by the recursion of
-the state, so without chance. The others are by 20,000 states each: the distance to laws that are no Gaussian, and which
-of two motions a sample takes.
+With exact estimates, every error is due to the steps. The first table has the variance of a Gaussian residual, which
+follows from a deterministic recursion. The others use 20,000 states each: the distance to distributions that are not
+Gaussian, and which of two motions a sample chooses.
 """
 
 import math
@@ -44,7 +44,7 @@ def by_log_snr(spacing: Spacing, evaluations: int, eta: float, sigma: float) -> 
 
 
 def second_order(spacing: Spacing, evaluations: int, eta: float, sigma: float) -> list[Step]:
-    """The project's own."""
+    """The project's own steps."""
     return Bridge(evaluations, 2, eta, spacing).along(sigma)
 
 
@@ -111,7 +111,7 @@ def sampled(steps: Sequence[Step], sigma: float, law: Sequence[Sequence[float]])
 
 
 def distance(steps: Sequence[Step], sigma: float, law: Sequence[Sequence[float]]) -> float:
-    """Squared 2-Wasserstein distance between what is sampled and the law, in its variances."""
+    """Squared 2-Wasserstein distance between the samples and the law, in units of the law's variance."""
     mean, deviation, weight = (torch.tensor(part, dtype=torch.float64) for part in law)
     grid = torch.linspace(-4, 4, 400_001, dtype=torch.float64)
     below = (weight * torch.special.ndtr((grid.unsqueeze(1) - mean) / deviation)).sum(1)
@@ -120,7 +120,7 @@ def distance(steps: Sequence[Step], sigma: float, law: Sequence[Sequence[float]]
 
 
 def choice(steps: Sequence[Step], sigma: float, apart: float) -> str:
-    """Of two motions with probabilities .6 and .4: shares of the rarer one, of ghosts in between, and beyond both."""
+    """For two motions with probabilities .6 and .4: shares of the rarer one, of ghosts in between, and beyond both."""
     near, far, detail = -0.4 * apart, 0.6 * apart, 0.1
     y = sampled(steps, sigma, ([near, far], [detail, detail], [0.6, 0.4]))
     beyond = (y < near - 3 * detail) | (y > far + 3 * detail)

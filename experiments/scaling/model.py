@@ -1,6 +1,6 @@
-"""A model on paper of memory and of a step's time on nodes of 8 GPUs: ``python experiments/scaling/model.py``.
+"""Computes memory and step time on nodes of 8 GPUs from assumptions: ``python experiments/scaling/model.py``.
 
-Nothing here is measured by it; every assumption is a field below.
+Nothing is measured; every assumption is a field below.
 """
 
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from statistics import NormalDist
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the tables rest on.
+    """The assumptions of the tables.
 
     Attributes:
-        parameters: of Wan2.1 1.3B with what is added.
-        compute_seconds: of a step of 2 clips on one GPU, communication apart.
-        nvlink, network: bytes a second that a collective moves per GPU inside a node and between nodes.
-        hidden: share of the compute time beside which communication can run: the backward pass.
+        parameters: of Wan2.1 1.3B with the refiner's additions.
+        compute_seconds: of a step of 2 clips on one GPU, without communication.
+        nvlink, network: bytes per second that a collective moves per GPU inside a node and between nodes.
+        hidden: share of the compute time that communication can overlap with: the backward pass.
         latency: seconds of one hop of a collective.
         jitter: relative standard deviation of a process's compute time from step to step; the slowest one sets it.
         blocks: collectives of one kind in a step.
@@ -48,7 +48,7 @@ def state_gigabytes(a: Assumptions, shards: int) -> float:
 def traffic(a: Assumptions, strategy: str, nodes: int, itemsize: int) -> tuple[float, float]:
     """Bytes that a GPU sends in a step inside its node and between nodes.
 
-    A ring over n sends (n - 1) / n of a tensor to gather or to reduce-scatter it, twice that to all-reduce it. Weights
+    A ring of n GPUs sends (n - 1) / n of a tensor to gather or reduce-scatter it, twice that to all-reduce it. Weights
     are gathered in ``itemsize`` bytes for the forward and again for the backward pass; gradients are float32.
     """
     gradients, weights, world = 4 * a.parameters, itemsize * a.parameters, GPUS * nodes
@@ -66,10 +66,10 @@ def traffic(a: Assumptions, strategy: str, nodes: int, itemsize: int) -> tuple[f
 
 
 def exchanged(a: Assumptions, strategy: str) -> float:
-    """Bytes of tokens that a GPU sends in a step, which nothing can hide: only ``sequence`` has them.
+    """Bytes of tokens that a GPU sends in a step and that cannot overlap with compute: only ``sequence`` has them.
 
-    Queries, keys, values and outputs of 2 clips' worth of tokens, bfloat16, all but its own share of the heads;
-    forward, once more where blocks are recomputed, and backward.
+    Queries, keys, values and outputs of 2 clips, in bfloat16, except the GPU's own share of the heads. They are sent
+    forward, again where blocks are recomputed, and backward.
     """
     sent = 4 * 2 * 2 * a.tokens * a.width * (a.sharing - 1) / a.sharing
     return 3 * a.layers * sent if strategy == "sequence" else 0.0
@@ -87,7 +87,7 @@ def step_seconds(a: Assumptions, strategy: str, nodes: int, itemsize: int) -> tu
 
 
 def expected_maximum(n: int) -> float:
-    """Of n standard normal numbers (Blom 1958)."""
+    """The expected maximum of n standard normal numbers (Blom 1958)."""
     return NormalDist().inv_cdf((n - 0.375) / (n + 0.25))
 
 

@@ -19,19 +19,19 @@ PLAIN = ["psnr", "ssim", "frechet", "boundary_motion", "inside_motion", "flicker
 
 
 class Figures:
-    """An evaluation and its own interpolation."""
+    """The figures of an evaluation, and the name of its interpolation."""
 
     def __init__(self, path: Path):
         self.found = Evaluation.load(path)
         self.base = next(name for name in self.found.baselines if name != "linear")
 
     def value(self, name: str, method: str, level: int, against: bool = False) -> float:
-        """NaN where there is none."""
+        """A figure; NaN if there is none."""
         record = self.found.record(name, method, self.base if against else None, level=level)
         return record.value if record is not None else float("nan")
 
     def interval(self, name: str, method: str, level: int) -> str:
-        """Relative to the interpolation, with its interval."""
+        """A figure relative to the interpolation, with its interval."""
         record = self.found.record(name, method, self.base, level=level)
         if record is None:
             return "–"

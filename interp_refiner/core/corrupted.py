@@ -125,7 +125,7 @@ class Corrupted:
 
     @property
     def alternatives(self) -> Alternatives | None:
-        """What the interpolator offers beside ``zbar``; None where it offers nothing else."""
+        """The interpolator's hypotheses other than ``zbar``; None if there are none."""
         if self.hypotheses is None or self.present is None:
             return None
         return Alternatives(self.hypotheses[:, 1:] - self.interpolation.unsqueeze(1), self.present[:, 1:])
@@ -135,7 +135,7 @@ class Corrupted:
         return torch.where(per_frame(self.given, latents), self.values, latents.to(self.values.dtype))
 
     def frames(self, start: int, stop: int) -> "Corrupted":
-        """Frames ``start`` to ``stop - 1``, as they are: nothing is interpolated or drawn anew."""
+        """Frames ``start`` to ``stop - 1`` unchanged: nothing is interpolated or drawn again."""
         along_time = {
             3: ("hypotheses",),
             2: ("x", "values", "interpolation", "noise", "finer", "present", "local_scale"),

@@ -90,7 +90,7 @@ ALLOWED = f"a component of {PACKAGE}, by the name of its own module or package"
 
 
 def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
-    """The components of a pipeline; each must be of the kind that its name stands for.
+    """The components of a pipeline; each must be of the kind that its name says.
 
     Args:
         nodes: by name; None for no text encoder.

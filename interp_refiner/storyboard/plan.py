@@ -37,7 +37,7 @@ class VideoPlan:
 
     Attributes:
         latent_shape: ``(c, t, y, x)``.
-        fps: frames a second.
+        fps: frames per second.
         grid: pixel frames and latent slots.
         placed: the keyframes on the grid.
         level: level of the clip; 1 is the finest.

@@ -83,7 +83,7 @@ class PipelineConfig:
 
     @property
     def fps(self) -> float:
-        """Pixel frames a second."""
+        """Pixel frames per second."""
         return self.spec.fps or FPS
 
 

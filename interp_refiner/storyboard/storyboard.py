@@ -193,9 +193,9 @@ class naming:
     """Puts the name of an entry in front of the setting that an error names.
 
     Args:
-        prefix: the entry's name. ``storyboard``, for example, stands before the entries of a storyboard.
-        instead: the name in whose place it stands.
-        only: the names before which it stands; None for all. Others are settings that have their whole key.
+        prefix: the entry's name, such as ``storyboard`` for the entries of a storyboard.
+        instead: a name that the prefix replaces.
+        only: the names that get the prefix; None for all. Other names are settings with their whole key.
     """
 
     def __init__(self, prefix: str, instead: str | None = None, only: Collection[str] | None = None):

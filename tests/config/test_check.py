@@ -1,4 +1,4 @@
-"""The check of a resolved config against the signatures it names: what it refuses, and above all what it lets pass."""
+"""Checks of a resolved config against the signatures of its targets: what is refused, and what has to be allowed."""
 
 import enum
 from collections.abc import Callable, Iterable, Mapping, Sequence

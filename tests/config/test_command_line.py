@@ -1,4 +1,4 @@
-"""What arguments mean: values with Hydra's own signs in them, folders of options, grids."""
+"""Parsing of arguments: values that contain Hydra's own signs, folders of options, grids."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Objects from config nodes: what arrives, and what is said when a constructor refuses."""
+"""Objects from config nodes: the values that arrive, and the message when a constructor refuses."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run says about itself: the tree, the saved config, where it came from."""
+"""A run's description of itself: the printed config, the saved config, its origin."""
 
 import json
 import subprocess

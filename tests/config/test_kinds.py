@@ -1,7 +1,7 @@
 """Every program and every kind of mistake: one line that names the setting, before any work.
 
-The cases are made of the programs' own settings: a new setting or program is tested unlisted. A program's config is
-composed once; then its function is called in this process, as ``main`` calls it.
+The cases are generated from the programs' settings, so a new setting or program needs no new case. A program's config
+is composed once; then its function is called in this process, as ``main`` calls it.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""A bad value found late gets back the key that it was written under."""
+"""A bad value that is found late is reported with its config key."""
 
 import pytest
 from omegaconf import OmegaConf

@@ -1,4 +1,4 @@
-"""Walking through a config: every entry once, at its home."""
+"""Walking through a config: every entry once, where it is written."""
 
 from omegaconf import OmegaConf
 

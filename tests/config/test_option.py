@@ -1,4 +1,4 @@
-"""Nodes are called what the command line calls them."""
+"""Nodes get the names that options have on the command line."""
 
 import pytest
 from omegaconf import OmegaConf

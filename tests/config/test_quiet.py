@@ -1,4 +1,4 @@
-"""Only what is no news is dropped."""
+"""Only messages that do not help a user are dropped."""
 
 import logging
 import warnings

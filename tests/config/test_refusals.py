@@ -1,4 +1,4 @@
-"""Every mistake of a user is told in one line on stderr, with exit code 2; a bug keeps its stack trace."""
+"""Every mistake of a user is reported in one line on stderr, with exit code 2; a bug keeps its stack trace."""
 
 import logging
 import os

@@ -1,4 +1,4 @@
-"""The options of long runs reach what they are for."""
+"""The options of long runs reach the objects that use them."""
 
 import signal
 

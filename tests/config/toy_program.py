@@ -1,4 +1,4 @@
-"""A program as small as they come: ``python -m tests.config.toy_program``."""
+"""A minimal program: ``python -m tests.config.toy_program``."""
 
 import sys
 from dataclasses import dataclass

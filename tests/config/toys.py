@@ -1,4 +1,4 @@
-"""What the toy configs in tests/config/conf build."""
+"""The classes that the toy configs in tests/config/conf build."""
 
 from collections.abc import Callable
 from pathlib import Path

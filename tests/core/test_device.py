@@ -1,4 +1,4 @@
-"""What devices are told to reach, and marks in their time."""
+"""The stated peak speed of devices, and times between marks."""
 
 import time
 

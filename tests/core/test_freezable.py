@@ -1,4 +1,4 @@
-"""Weights that are loaded for good: what is no such file is refused in one line."""
+"""Frozen weights: a path that is no such file is refused in one line."""
 
 import argparse
 

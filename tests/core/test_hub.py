@@ -1,4 +1,4 @@
-"""Names of the hub, with a stand-in of it on this machine: what is loaded, the cache, and what is refused."""
+"""Models by their names on the hub, with a local stand-in: downloads, the cache, and refusals."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Freed tensors leave their pages to the next ones; peaks are measured, and what is free is known."""
+"""Freed memory is used again; the peak and the free memory are measured."""
 
 import platform
 import subprocess

@@ -1,4 +1,4 @@
-"""A local HTTP server of a folder that answers range requests, and fails as often and in such ways as it is told to."""
+"""A local HTTP server of a folder. It answers range requests and fails as often, and in the ways, that a test sets."""
 
 import json
 import random

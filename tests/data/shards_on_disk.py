@@ -1,4 +1,4 @@
-"""Small data sets for tests, whole and broken."""
+"""Small data sets for tests, intact and damaged."""
 
 import io
 import tarfile

@@ -1,4 +1,4 @@
-"""Anchor shards: written, indexed and joined by key; what is wrong with them is named."""
+"""Anchor shards: written, indexed and joined by key; faults are named."""
 
 import logging
 import shutil

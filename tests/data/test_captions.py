@@ -1,4 +1,4 @@
-"""Captions: where they come from, and which of several a clip is shown with."""
+"""Captions: their sources, and which of several a clip gets."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Datasets: numbers of unit variance, bad samples named, declarations held against what is stored."""
+"""Datasets: unit variance, bad samples are named, declarations are compared with the stored data."""
 
 import json
 import re

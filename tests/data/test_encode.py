@@ -1,4 +1,4 @@
-"""Videos to shards: what is written, what is left out, and how it goes on."""
+"""Videos to shards: what is written, what is left out, and how a stopped run continues."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Flipped bits and cut files anywhere in a shard: always a report, the same by every way of reading."""
+"""Flipped bits and truncated shards: always reported, and in the same way by every reader."""
 
 import logging
 import random

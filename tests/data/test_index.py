@@ -1,4 +1,4 @@
-"""The index: every member where tarfile says it is, kept until a shard changes, never silent about damage."""
+"""The index: every member at the place that tarfile finds, kept until a shard changes, damage is always reported."""
 
 import os
 import tarfile

@@ -1,4 +1,4 @@
-"""Loaders: every sample once an epoch over any number of ranks, and a position that is exact under read-ahead."""
+"""Loaders: every sample once per epoch over any number of ranks, and an exact position despite reading ahead."""
 
 import itertools
 import threading

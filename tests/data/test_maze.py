@@ -1,4 +1,4 @@
-"""Mazes: what is drawn obeys its laws, paths are shortest, and all of it arrives in a batch as it was written."""
+"""Mazes obey their laws, paths are shortest, and a batch holds what was written."""
 
 from collections import deque
 from dataclasses import replace

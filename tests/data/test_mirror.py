@@ -1,4 +1,4 @@
-"""Training clips in mirror (docs/method.md, Conditioning)."""
+"""Mirrored training clips (docs/method.md, Conditioning)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Clips of several sizes: what is read, in which order, and how it goes on."""
+"""Clips of several sizes: what is read, in which order, and how a stopped run continues."""
 
 import itertools
 import json

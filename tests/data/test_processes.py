@@ -1,4 +1,4 @@
-"""Any number of processes makes the same data set, whatever becomes of single ones."""
+"""Any number of processes makes the same data set, even if some of them fail."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""What clips look like in numbers, which are left out, and what the report says."""
+"""Quality measures of clips, the clips that they leave out, and the report."""
 
 import csv
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Reading tensors: what torch.load would give, straight from the bytes, and never anybody's code."""
+"""Reading tensors: the same values as torch.load, straight from the bytes, without running stored code."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Remote stores: every sample arrives once whatever the store does, or the error says which one did not and why."""
+"""Remote stores: every sample arrives once despite faults, or the error names the sample and the reason."""
 
 import itertools
 import logging

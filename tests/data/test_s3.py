@@ -1,4 +1,4 @@
-"""Shards in S3, by its own protocol: a local server of it and the real client, ``pip install s3fs 'moto[server]'``."""
+"""Shards in S3: the real client and a local server, ``pip install s3fs 'moto[server]'``."""
 
 import itertools
 import logging

@@ -1,4 +1,4 @@
-"""Keyframes from stills: only known frames, only their values, drawn like everything else."""
+"""Keyframes from stills: they change only known frames and only their values, and are drawn like all else."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Damage of every kind: found and named by verify, and never a partial sample for a reader."""
+"""Every kind of damage: verify finds and names it, and no reader returns a partial sample."""
 
 import json
 import re

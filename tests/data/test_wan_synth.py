@@ -1,4 +1,4 @@
-"""Wan2.1 latents: the declaration is the autoencoder's own, and windows of one clip cover it without mixing splits."""
+"""Wan2.1 latents: the declared statistics are the autoencoder's, and windows of one clip do not mix splits."""
 
 from pathlib import Path
 

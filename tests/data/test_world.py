@@ -1,4 +1,4 @@
-"""Laws of the embedded worlds, and of what is rendered of them."""
+"""Laws of the embedded worlds and of their rendering."""
 
 from dataclasses import replace
 from math import pi

@@ -1,4 +1,4 @@
-"""The writer: whole data sets or none, tensors cut from their batch, declarations that come back as they went."""
+"""The writer: whole data sets or none, tensors without the rest of their batch, declarations that are read back."""
 
 import io
 import json

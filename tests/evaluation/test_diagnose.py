@@ -1,4 +1,4 @@
-"""What the forward process does, against direct computation."""
+"""The effect of a forward process, against direct computation."""
 
 import json
 

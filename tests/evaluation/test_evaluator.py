@@ -1,4 +1,4 @@
-"""What an evaluation says of clips and models whose quality is known."""
+"""Evaluations of clips and models whose quality is known."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Maps of corrections show the numbers that they were given."""
+"""Maps of corrections show the numbers that they get."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What others have, judged beside our interpolators: it moves what moves, and reads keyframes only."""
+"""Methods of others: they follow motion, and read keyframes only."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What keyframe positions tell: nearly all of a smooth world, nothing of a world of chance."""
+"""Keyframe positions determine nearly all motion of a smooth world, and none of a random one."""
 
 from dataclasses import replace
 

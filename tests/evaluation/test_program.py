@@ -1,4 +1,4 @@
-"""The program: a run folder in, an evaluation with pictures out."""
+"""The program: from a run folder to an evaluation with pictures."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Tables and plots show the figures they were given."""
+"""Tables and plots show the figures that they get."""
 
 import json
 import math

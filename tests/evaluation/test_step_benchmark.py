@@ -1,4 +1,4 @@
-"""Benchmarks of a run: the training path itself, timed by its parts; samplers beside one another; noise as data."""
+"""Benchmarks of a run: the real training path timed by parts, samplers, and noise as data."""
 
 import io
 import time

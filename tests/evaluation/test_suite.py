@@ -1,4 +1,4 @@
-"""The suite: within its budget, and no part stops another."""
+"""The suite stays within its budget, and no part stops another."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Pictures of validation show, where asked for, what another sampler makes of the same network."""
+"""Validation videos show another sampler's result with the same network, if requested."""
 
 import lightning as L
 import torch

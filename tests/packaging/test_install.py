@@ -1,4 +1,4 @@
-"""``.ci/install`` on machines that lack something, played by small scripts in a PATH of their own."""
+"""``.ci/install`` on machines that lack something, simulated by small scripts in a PATH of their own."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Run folders with a tiny untrained refiner, and a generator of keyframes, that add something of their own."""
+"""Run folders of tiny untrained models, a refiner and a keyframe generator, whose output is not 0."""
 
 import pytest
 import torch

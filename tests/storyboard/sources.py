@@ -1,4 +1,4 @@
-"""A source of keyframes without a network, for tests of what a pipeline does with one."""
+"""A source of keyframes without a network, for tests of pipelines."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The model card says what an evaluation found, and nothing where there was none."""
+"""The model card reports an evaluation's figures, or none if there was no evaluation."""
 
 from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.measures import Frechet, Record, SquaredError

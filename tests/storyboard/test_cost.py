@@ -1,4 +1,4 @@
-"""What a dry run says of time: by a clock that only the work that is timed moves on."""
+"""A dry run's estimate of time, with a clock that only the timed work moves."""
 
 from types import SimpleNamespace
 

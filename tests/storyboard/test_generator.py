@@ -1,4 +1,4 @@
-"""A generator of keyframes: found where it lies, stored alone and beside a refiner, refused where it does not fit."""
+"""A keyframe generator: found, stored alone and inside a refiner's folder, refused if it does not fit."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Tiny models of Wan2.1, Wan2.2 TI2V and LTX go the whole way: videos, shards, a step, a video, an export."""
+"""Tiny models of Wan2.1, Wan2.2 TI2V and LTX pass all stages: videos, shards, a step, a video, an export."""
 
 import lightning as L
 import pytest

@@ -1,4 +1,4 @@
-"""A clip with keyframes that somebody moved."""
+"""A clip whose keyframes have been moved."""
 
 from dataclasses import replace
 

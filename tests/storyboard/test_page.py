@@ -1,4 +1,4 @@
-"""The demo page: its functions, its one line for every mistake, and the whole of it in a browser."""
+"""The demo page: its functions, one line for every mistake, and the whole page in a browser."""
 
 import base64
 import copy

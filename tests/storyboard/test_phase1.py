@@ -1,4 +1,4 @@
-"""Keyframes that a prompt makes: where they stand, what is kept, and how a long video goes on."""
+"""Keyframes from a prompt: their positions, which ones are kept, and how a long video continues."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The pipeline: what it keeps, what it may change, and that it survives its own folder."""
+"""The pipeline: what it keeps, what it may change, and that saving and loading does not change it."""
 
 from contextlib import nullcontext
 

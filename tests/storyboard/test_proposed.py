@@ -1,4 +1,4 @@
-"""Keyframes of a prompt as a storyboard: pictures to look at, which the refiner goes on from."""
+"""Keyframes of a prompt as a storyboard with pictures, from which the refiner can continue."""
 
 import json
 from pathlib import Path

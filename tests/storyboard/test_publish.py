@@ -1,4 +1,4 @@
-"""What others get of an export: a LoRA file, the terms on its card, a model of the hub, and diffusers' own door."""
+"""Publishing an export: a LoRA file, the licence on its card, a model of the hub, and loading by diffusers."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A pipeline's folder from a stranger, or with something missing."""
+"""Loading a pipeline's folder that is not trusted, or incomplete."""
 
 import json
 import os

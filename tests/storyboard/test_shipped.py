@@ -1,4 +1,4 @@
-"""The weights in the package: found by their name, small, and better than their interpolation at once."""
+"""The weights in the package: found by name, small, and better than their interpolation."""
 
 import pytest
 import torch

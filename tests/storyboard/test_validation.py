@@ -1,4 +1,4 @@
-"""Storyboards of the user in validation: when they are shown, where, and that they always have the same noise."""
+"""A user's storyboards in validation: when and where they are shown, always with the same noise."""
 
 import lightning as L
 import pytest

@@ -1,4 +1,4 @@
-"""Long clips: windows that share keyframes, joints without a seam."""
+"""Long clips: windows that share keyframes, without seams where they join."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""A student of a trained bridge: how it starts, what it learns from, and how it is loaded."""
+"""A student of a trained bridge: its start, its targets, and how it is loaded."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A run of distillation from its command line: it resumes exactly, and is a refiner afterwards."""
+"""A distillation run from its command line: it resumes exactly, and its result is a refiner."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The training of phase 1: which keyframes it sees, what its checkpoints hold, what its anchors are."""
+"""Training of phase 1: the keyframes in a batch, the content of checkpoints, and its anchors."""
 
 import pytest
 import torch

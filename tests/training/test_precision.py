@@ -1,4 +1,4 @@
-"""The real optimizer steps in every precision, and what must stay exact stays exact."""
+"""The real optimizer steps in every precision; exact quantities stay exact."""
 
 from contextlib import nullcontext
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""The whole line as users run it: train, resume, sample, two processes."""
+"""The whole program as users run it: train, resume, sample, two processes."""
 
 import json
 import logging

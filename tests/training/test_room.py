@@ -1,4 +1,4 @@
-"""A network that the machine has no memory for is refused before its weights are drawn."""
+"""A network that does not fit into memory is refused before its weights are drawn."""
 
 import pytest
 

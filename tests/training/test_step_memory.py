@@ -1,4 +1,4 @@
-"""The memory of a step on paper: against what autograd saves, and against the GPUs that scales are for."""
+"""The computed memory of a step: against what autograd saves, and against the GPUs of the scales."""
 
 import pytest
 import torch

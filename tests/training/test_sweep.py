@@ -1,4 +1,4 @@
-"""Sweeps of training runs: what is run once, what is run again, and what is left behind."""
+"""Sweeps of training runs: which jobs run once, which run again, and which files remain."""
 
 import json
 import logging

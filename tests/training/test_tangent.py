@@ -1,4 +1,4 @@
-"""Tangents along a teacher's ODE: known values in float64, and one against the other."""
+"""Tangents along a teacher's ODE: known values in float64, and agreement of the kinds."""
 
 import math
 from dataclasses import fields, replace

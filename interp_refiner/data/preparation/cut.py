@@ -46,7 +46,7 @@ class Cut:
         frame_size: (height, width) that frames are scaled to cover and cropped to.
         size: (frames, height, width) of a clip, in pixels.
         stride: (frames, height, width) from training clip to training clip, in pixels.
-        fps: frames a second; None takes every frame.
+        fps: frames per second; None takes every frame.
         shot_change: a new shot begins where the mean absolute difference of two frames (0..1) is larger; None: never.
         held_out_videos: share of the videos that are held out, chosen by their keys.
         held_out_end: share of every other video's frames that is held out, at its end.

@@ -35,7 +35,7 @@ class Storage(ABC):
     """The folder, for messages and for naming what is derived from it."""
 
     granule: int = 512
-    """Bytes that are worth reading at once: where asking takes longer than reading, more than a tar header."""
+    """How many bytes are worth reading in one request: more than a tar header where requests are slow."""
 
     @abstractmethod
     def holds_shards(self) -> bool:

@@ -55,7 +55,7 @@ class GivenFrames(Given):
 
 
 class GivenAtRandom(Given):
-    """Frames drawn anew for every clip and epoch, with their true values.
+    """Frames drawn separately for every clip and epoch, with their true values.
 
     Args:
         least, most: how many frames are given; the number is uniform between them.

@@ -56,7 +56,7 @@ class NoiseProfile(ABC):
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
     ) -> Float[Tensor, "b n t *space"]:
-        """The standard normal numbers that :meth:`eps` is made of."""
+        """The standard normal numbers from which :meth:`eps` is computed."""
         return self.white(draws, name, like)
 
     def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -110,7 +110,7 @@ class BrownianBridge(NoiseProfile):
     1 in the middle of a gap as long as the clip. One-sided, the limit of a gap whose far end goes to infinity.
 
     Args:
-        num_frames: T; None for that of the clip at hand.
+        num_frames: T; None for the length of each clip.
         temporal_correlation: see :class:`NoiseProfile`.
 
     Raises:
@@ -155,7 +155,7 @@ class Disagreement(NoiseProfile):
     The local mean is over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals are
     about half as large (experiments/refinement).
 
-    If an interpolator has no hypotheses beside ``zbar``, the two keyframes around a frame take their place.
+    If an interpolator has no hypotheses other than ``zbar``, the two keyframes around a frame take their place.
 
     Args:
         white: ``w``, amplitude of the white part, in 0..1; at 1 there is no other part.

@@ -58,7 +58,7 @@ class Interpolator(nn.Module, ABC):
         segment_local: whether a missing frame of ``latents`` depends on its two bracketing keyframes only.
         keeps_known: whether :meth:`fill` itself returns known frames bit for bit, which saves a pass over memory.
         title: its name in tables; empty: the name of the class.
-        num_hypotheses: k, the number of hypotheses; with 1 there are none beside ``latents``.
+        num_hypotheses: k, the number of hypotheses; with 1, ``latents`` is the only one.
     """
 
     segment_local: ClassVar[bool]

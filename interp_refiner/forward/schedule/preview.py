@@ -13,8 +13,8 @@ class Preview(ABC):
     """A coarse look at every frame of a batch of clips.
 
     Attributes:
-        sees: what it is made of, for reports.
-        needs_anchors: it is made of phase-1 candidates, which the data module has to read.
+        sees: its source, for reports.
+        needs_anchors: whether it is made from phase-1 candidates, which the data module has to read.
     """
 
     sees: ClassVar[str]

@@ -96,7 +96,7 @@ def is_adapter(name: str) -> bool:
 
 
 def bases(module: nn.Module) -> dict[str, nn.Module]:
-    """The layers beside which adapters are, by their names in a module without any; nothing without adapters."""
+    """The base layers of all adapters, by their names in a module without adapters; empty without adapters."""
     return {name: layer.get_base_layer() for name, layer in _adapted(module)}
 
 

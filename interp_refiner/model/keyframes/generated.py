@@ -50,7 +50,7 @@ class GeneratedKeyframes(KeyframeSource):
         return self
 
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        """All keyframes at once; in every further round anew, beside the first one of the round before."""
+        """Samples all keyframes together; every further round keeps one more of them and samples the others again."""
         start = torch.ones(len(request.positions))
         for number in range(1, self.sampler.rounds):
             made, free = self.from_time(request, start, draws, f"{NOISE}_{number}"), ~request.given

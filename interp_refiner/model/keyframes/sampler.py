@@ -44,7 +44,7 @@ class KeyframeSampler(ABC):
             no guidance and half the cost.
         shift: shift of the steps' times, see :class:`FlowTime`; above 1, steps are smaller at high noise.
         rounds: how often the keyframes of a clip are made. Every round after the first keeps one more keyframe, in the
-            order of time, and makes the others anew beside those that are kept: they show the same objects.
+            order of time, and samples the others again, given those: so all show the same objects.
 
     Raises:
         BadValue: no step, no round, a guidance below 0, or a shift that is not above 0.

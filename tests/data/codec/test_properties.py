@@ -1,4 +1,4 @@
-"""What happens with every property of a file, as the table in docs/data.md says; each file is made here."""
+"""How videos with special properties are read, as the table in docs/data.md says; each file is made here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stills and the latents of the video they were taken from."""
+"""Latents of stills against those of the video they were taken from."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Videos come out as a player shows them."""
+"""Videos are read as a player shows them."""
 
 import struct
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Paths on maps: what is drawn, measured and refused."""
+"""Paths on maps: drawings, measures and refusals."""
 
 import pytest
 import torch

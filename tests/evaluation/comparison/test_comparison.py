@@ -1,4 +1,4 @@
-"""What several run folders tell together, from folders with known numbers."""
+"""Comparison of several runs, on folders with known numbers."""
 
 import math
 

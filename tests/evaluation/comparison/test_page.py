@@ -1,4 +1,4 @@
-"""The report as files: one HTML page with nothing beside it, and Markdown with pictures."""
+"""The report as files: one self-contained HTML page, and Markdown with pictures."""
 
 import base64
 import re

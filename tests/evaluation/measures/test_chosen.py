@@ -1,4 +1,4 @@
-"""Metrics that are asked for by name: built from their configs, or refused with what they need."""
+"""Metrics chosen by name: built from their configs, or refused with what they need."""
 
 import pytest
 import torch

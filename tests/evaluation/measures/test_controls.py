@@ -1,4 +1,4 @@
-"""Controls: what they are made of, and what they leave alone."""
+"""Controls: how they are made, and what they do not change."""
 
 import pytest
 import torch

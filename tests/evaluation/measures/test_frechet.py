@@ -1,4 +1,4 @@
-"""Frechet distance: scipy's matrix root, known Gaussians, and that it ranks clips as one should."""
+"""Frechet distance: scipy's matrix root, known Gaussians, and the right ranking of clips."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The keyframe contract: bits, colours and seams."""
+"""The keyframe contract: equal bits, colour shift and seam flicker."""
 
 import json
 import math

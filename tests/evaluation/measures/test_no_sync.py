@@ -1,4 +1,4 @@
-"""Updates never wait for the device: no value read back, no result whose size depends on values."""
+"""Updates never wait for the device: they read no value back, and no size depends on values."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every metric gives on two processes, with unequal shares of the samples, what it gives on one."""
+"""Every metric is the same on two processes, with unequal shares of the samples, as on one."""
 
 import pytest
 import torch

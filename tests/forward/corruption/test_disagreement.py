@@ -1,4 +1,4 @@
-"""Noise where the hypotheses of an interpolator differ (docs/method.md, Corruption)."""
+"""Noise where the interpolator's hypotheses differ (docs/method.md, Corruption)."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Given keyframes: which, with what values, and that nothing ever changes them."""
+"""Given keyframes: which frames, which values, and that nothing ever changes them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Hypotheses are carried by what is corrupted, and made anew wherever the interpolation is."""
+"""A corrupted clip carries the hypotheses, and they are computed again with every interpolation."""
 
 from dataclasses import replace
 

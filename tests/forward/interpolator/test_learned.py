@@ -1,4 +1,4 @@
-"""Learned interpolators, loaded to stay as they are."""
+"""Learned interpolators: loaded weights stay frozen."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Motion compensation follows what moves and leaves the rest to linear interpolation."""
+"""Motion compensation follows motion and is linear elsewhere."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Every hypothesis keeps the laws of interpolators, and finds the motion that its law tells of."""
+"""Every hypothesis keeps the laws of interpolators, and follows the motion of its law."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""What transport does to frames: it follows shifts and leaves the rest to linear interpolation."""
+"""Optimal transport of frames: it follows shifts and is linear elsewhere."""
 
 import pytest
 import torch

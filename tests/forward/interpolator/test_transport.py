@@ -1,4 +1,4 @@
-"""Sinkhorn's algorithm: its marginals, its optimum, its numerics."""
+"""Sinkhorn's algorithm: its marginals, its optimum and its numerical stability."""
 
 import numpy as np
 import ot

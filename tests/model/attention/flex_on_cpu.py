@@ -1,6 +1,6 @@
 """Compares FlexAttention on a CPU with the exact reference; prints the largest error as JSON.
 
-A process of its own: the shape checks of the tests' import hook are no part of compiled code.
+It is a process of its own, because compiled code cannot contain the shape checks of the tests' import hook.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Attention as its equations read, one query at a time."""
+"""Attention written as its equations, one query at a time."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Backends of dense attention: which is taken, and which is refused with its name."""
+"""Backends of dense attention: which one is chosen, and which one is refused by name."""
 
 import logging
 import re

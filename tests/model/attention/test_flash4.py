@@ -1,4 +1,4 @@
-"""The operator over flash-attn-4: what the package is handed, against a stand-in that computes from those lists."""
+"""The operator over flash-attn-4: the lists that the package gets, checked with a stand-in that computes from them."""
 
 import os
 import subprocess

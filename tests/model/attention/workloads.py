@@ -1,4 +1,4 @@
-"""Pieces of work for layers of attention."""
+"""Workloads for layers of attention."""
 
 import torch
 

@@ -1,8 +1,8 @@
 """Captures a training step of a Wan with FlexAttention and selective recomputation, and prints its graphs as JSON.
 
-On a CPU FlexAttention has no kernels with gradients, so the graphs are captured and differentiated as for a GPU and
-then run by torch, which attends densely there: what is shown is the graphs, not their results. A process of its own,
-since the shape checks of the tests' import hook are no part of compiled code.
+On a CPU FlexAttention has no kernels with gradients. So the graphs are captured and differentiated as for a GPU and
+then run by torch, whose attention is dense there: the test is about the graphs, not their results. It is a process of
+its own, because compiled code cannot contain the shape checks of the tests' import hook.
 """
 
 import functools

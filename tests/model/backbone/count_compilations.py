@@ -1,7 +1,7 @@
 """Trains a compiled Wan for a few steps and prints what was compiled, as JSON.
 
-A process of its own: the shape checks of the tests' import hook are no part of compiled code. Graphs are captured and
-differentiated as always and then run by torch, since generating C++ for them would take minutes.
+It is a process of its own, because compiled code cannot contain the shape checks of the tests' import hook. Graphs are
+captured and differentiated as always and then run by torch, because generating C++ for them would take minutes.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Trains a Wan with compiled blocks under bfloat16 autocast on a GPU, beside an uncompiled one; prints JSON."""
+"""Trains a Wan with and without compiled blocks under bfloat16 autocast on a GPU; prints JSON."""
 
 import json
 import sys

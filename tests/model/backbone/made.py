@@ -1,4 +1,4 @@
-"""Backbones for tests, from settings of all their parts by the parts' own names."""
+"""Backbones for tests; all settings of their parts are arguments."""
 
 from dataclasses import fields
 from typing import Any

@@ -1,4 +1,4 @@
-"""Convolutions behind a small Wan, within a frame, and over its words: both add nothing at first."""
+"""Convolutions after a small Wan, within a frame and over words: at first, both add nothing."""
 
 from dataclasses import replace
 

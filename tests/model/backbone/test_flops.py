@@ -1,4 +1,4 @@
-"""Operations counted analytically, against DESIGN's figures and torch's own counter."""
+"""Operations counted analytically, against stated figures and torch's own counter."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Backbones that are shown hypotheses and have logits to say which."""
+"""Backbones that get hypotheses as input and return gate logits."""
 
 from dataclasses import replace
 

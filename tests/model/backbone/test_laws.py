@@ -1,4 +1,4 @@
-"""Laws of every backbone: sees every condition and never the truth, keeps samples apart, starts silent and learns."""
+"""Laws of every backbone: it sees every condition, never the truth, keeps samples apart, starts at 0 and learns."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

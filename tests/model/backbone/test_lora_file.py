@@ -1,4 +1,4 @@
-"""LoRA files in every naming: diffusers' own reader agrees, what is written is read, and what is refused."""
+"""LoRA files in every naming: diffusers' reader agrees, written files are read back, others are refused."""
 
 import copy
 import json

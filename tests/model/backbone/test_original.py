@@ -1,4 +1,4 @@
-"""Wan's own transformer files, made here by taking diffusers' names back: what loads, and what is refused."""
+"""Wan's own transformer files, made here by renaming diffusers' tensors: what loads, and what is refused."""
 
 import copy
 import json

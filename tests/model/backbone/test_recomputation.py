@@ -1,4 +1,4 @@
-"""Recomputation changes what is kept, and nothing else."""
+"""Recomputation changes what is saved for the backward pass, and nothing else."""
 
 import pytest
 import torch

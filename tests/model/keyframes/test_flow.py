@@ -1,4 +1,4 @@
-"""Flow matching on keyframes: the base model's head, positions, given keyframes, the picture's metric."""
+"""Flow matching on keyframes: the base model's head, positions, given keyframes, channel scales."""
 
 import copy
 from dataclasses import replace

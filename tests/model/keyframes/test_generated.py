@@ -1,4 +1,4 @@
-"""Samplers of keyframes and what a network makes with them."""
+"""Samplers of keyframes, alone and with a network."""
 
 from math import exp, sqrt
 

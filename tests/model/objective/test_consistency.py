@@ -1,4 +1,4 @@
-"""The consistency function: its start, its boundary, and what it is for a Gaussian residual."""
+"""The consistency function: its start, its boundary, and its value for a Gaussian residual."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The score that a one-step sampler is trained with: known values, and that it is proper."""
+"""The energy score that trains a one-step sampler: known values, and that it is proper."""
 
 import pytest
 import torch

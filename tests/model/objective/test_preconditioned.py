@@ -1,4 +1,4 @@
-"""The bridge in units of the residual: where states stand on the arc, and what an estimate is made of."""
+"""The bridge in units of the residual: the place of states on the arc, and the parts of an estimate."""
 
 import math
 from dataclasses import replace

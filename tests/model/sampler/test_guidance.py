@@ -1,4 +1,4 @@
-"""Classifier-free guidance: exact at both ends, a line in between, and no hand on given frames."""
+"""Classifier-free guidance: exact at both ends, linear in between, and given frames stay unchanged."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Imported by the server of clean processes: the config of their runs is composed, and its files are read."""
+"""Imported by the server of clean processes, so that the config of their runs is composed and its files are read."""
 
 from pathlib import Path
 

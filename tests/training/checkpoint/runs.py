@@ -1,4 +1,4 @@
-"""Short runs of the whole line in processes of their own, which cost no imports and can be killed."""
+"""Short runs of the whole program in separate processes, which start without imports and can be killed."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint: as the same run or not at all, and a run folder that is left as it was."""
+"""Resuming from a checkpoint: as the same run or not at all; a refused run leaves the folder unchanged."""
 
 import hashlib
 from pathlib import Path

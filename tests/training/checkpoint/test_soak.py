@@ -1,4 +1,4 @@
-"""Every combination, killed again and again: ``make soak`` prints how many kills were survived."""
+"""Every combination, killed repeatedly: ``make soak`` prints how many resumed runs are equal."""
 
 import pytest
 

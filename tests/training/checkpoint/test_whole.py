@@ -1,4 +1,4 @@
-"""Checkpoint files: whole or absent, and never used when they are not whole."""
+"""Checkpoint files are whole or absent, and damaged ones are never used."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""One run of an identity at a time, whatever becomes of the process that makes it."""
+"""One run of an identity at a time, whatever happens to its process."""
 
 import multiprocessing
 import os

@@ -1,4 +1,4 @@
-"""Entries of the log book: one for every run, none lost, nothing of the machine in them."""
+"""Entries of the log book: one per run, none lost, and nothing about the machine in them."""
 
 import multiprocessing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What makes two runs the same run."""
+"""When two runs count as the same run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The record of a run: written whole, read back, and honest about processes that are gone."""
+"""The record of a run: written atomically, read back, and correct about processes that have ended."""
 
 import errno
 import json

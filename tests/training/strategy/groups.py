@@ -1,4 +1,4 @@
-"""Short fits, several after one another in one group of processes: starting processes is what costs."""
+"""Several short fits in one group of processes, because starting processes takes most of the time."""
 
 import logging
 import os

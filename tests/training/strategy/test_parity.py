@@ -1,4 +1,4 @@
-"""Every strategy trains as one process does on the same global batch, and goes on where another one stopped."""
+"""Every strategy trains as one process does on the same global batch, and resumes another strategy's run."""
 
 import pytest
 from diffusers import WanTransformer3DModel

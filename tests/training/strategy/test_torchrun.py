@@ -1,4 +1,4 @@
-"""The README's launch lines for several processes, on this machine: torchrun, stopped and started again; submitit."""
+"""The README's launch commands for several processes on one machine: torchrun, with a stop and a resume; submitit."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Fits of 20 steps; run as a program, those with compiled blocks, two processes each, left in ``<folder>/compiled.pt``.
+"""Fits of 20 steps. The program fits with compiled blocks on two processes and writes ``<folder>/compiled.pt``.
 
 Graphs are captured and differentiated by the compiler and run by torch's own kernels, which needs no C++ compiler.
 """
