@@ -145,8 +145,8 @@ def update(tables: dict, level: int, shown: dict, made: dict, start: Corrupted, 
             table.update(latents if key is SquaredError else decoded)
 
 
-def write(figures: dict, endpoint: dict, tables: dict) -> None:
-    """``figures.json``: endpoint errors relative to the mean's, and every record of every table."""
+def write(figures: dict, endpoint: dict, tables: dict, file: str = "figures.json") -> None:
+    """Writes the figures: endpoint errors relative to the mean's, and every record of every table."""
     for level in tables:
         error = {name: torch.cat(e) for (at, name), e in endpoint.items() if at == level}
         pairs = {name: (e, error["mean"]) for name, e in error.items() if not name.startswith("64")}
@@ -166,7 +166,7 @@ def write(figures: dict, endpoint: dict, tables: dict) -> None:
             if r.gap is None and r.offset is None
         ]
         figures["levels"][level] = {"endpoint error": ratios, "records": records}
-    (HERE / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (HERE / file).write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

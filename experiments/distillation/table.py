@@ -1,6 +1,7 @@
-"""The tables of README.md: ``python experiments/distillation/table.py`` reads ``figures.json``, prints Markdown."""
+"""The tables of README.md: ``python experiments/distillation/table.py [figures.json]`` prints them as Markdown."""
 
 import json
+import sys
 from pathlib import Path
 
 from interp_refiner.evaluation.report import markdown_table
@@ -36,8 +37,10 @@ def row(level: str, found: dict, method: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    figures = json.loads(Path(__file__).with_name("figures.json").read_text())
+    file = sys.argv[1] if len(sys.argv) > 1 else "figures.json"
+    figures = json.loads(Path(__file__).with_name(file).read_text())
     headings = ["keyframes", "", "endpoint error / mean's", "MSE / base", "Frechet / teacher's", "energy score"]
     headings += ["spread / skill", "motion in gaps", "flicker", "high frequencies"]
-    print(figures["clips measured"], "clips")
-    print(markdown_table(headings, [row(n, found, m) for n, found in figures["levels"].items() for m in METHODS]))
+    print(figures.get("clips measured", figures["clips"]), "clips")
+    methods = [TEACHER, *figures["students"], "mean"] if "students" in figures else METHODS
+    print(markdown_table(headings, [row(n, found, m) for n, found in figures["levels"].items() for m in methods]))

@@ -1,0 +1,55 @@
+"""Compares students: ``python experiments/distillation/students.py <clips> <data root> <run> ...``.
+
+One step of every student and 16 steps of the teacher start from the same noise, with two samples per held-out clip.
+Writes ``students.json``, which ``table.py students.json`` prints.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from measure import STREAMS, TEACHER, sample, update, write
+
+from interp_refiner import load_run
+from interp_refiner.evaluation.notebook import config
+from interp_refiner.model.sampler import Bridge, Consistency
+from interp_refiner.training.missing_frame import missing_frame_mse
+
+FILE = "students.json"
+
+
+@torch.no_grad()
+def main(clips: int, root: str, paths: list[str]) -> None:
+    """Measures all students on the same clips."""
+    held_out = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
+    run = load_run(paths[0], overrides={"data": config().data, **held_out})
+    teacher = load_run("shipped").refiner
+    students = {Path(path).name: load_run(path).refiner for path in paths}
+    figures: dict = {"clips": clips, "students": list(students), "levels": {}}
+    tables: dict = {}
+    endpoint: dict = {}
+    counted = dict.fromkeys((1, 2), 0)
+    for batch in run.data.validating(clips, 8).val_dataloader():
+        whole = replace(batch, latents=batch.latents.float(), text=batch.text.float())
+        for level in (1, 2):
+            clip = whole.select((whole.level == level).nonzero().flatten().tolist())
+            start = teacher.corruption(clip, "val")
+            index = counted[level] + torch.arange(clip.batch_size)
+            counted[level] += clip.batch_size
+            starts = list(zip([start, teacher.corruption.renoised(start, STREAMS[1])], STREAMS, strict=True))
+            made = {TEACHER: [sample(teacher, Bridge(16, order=1), s, stream) for s, stream in starts]}
+            for name, student in students.items():
+                made[name] = [sample(student, Consistency(1), s, stream) for s, stream in starts]
+            firsts = {name: both[0] for name, both in made.items()}
+            mean = start.keep_given(teacher.clean_estimate(start))
+            shown = firsts | {"mean": mean, "interpolation": start.interpolation}
+            for name, x in shown.items():
+                error = missing_frame_mse(x, firsts[TEACHER], start.missing)
+                endpoint.setdefault((level, name), []).append(error)
+            update(tables, level, shown, made, start, index, run.medium)
+    write(figures, endpoint, tables, FILE)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
