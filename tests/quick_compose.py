@@ -20,6 +20,14 @@ from hydra.core.utils import JobRuntime
 KEPT = 16  # compositions
 
 
+PLAIN: list[tuple[Any, str, Any]] = []  # what Hydra has itself: where, name, function
+
+
+def _replace(place: Any, name: str, function: Any) -> None:
+    PLAIN.append((place, name, getattr(place, name)))
+    setattr(place, name, function)
+
+
 @cache
 def install() -> None:
     """Until this process ends; again changes nothing."""
@@ -47,7 +55,7 @@ def _parse_once() -> None:
             parsed[key] = parse(self, config_path)
         return copy.deepcopy(parsed[key])  # a composition changes what it is given
 
-    source.load_config = load_config
+    _replace(source, "load_config", load_config)
 
 
 def _resolve_where_needed() -> None:
@@ -57,7 +65,7 @@ def _resolve_where_needed() -> None:
         needed = any(default.is_interpolation() for default in defaults)
         return create(overrides, defaults, self_added) if needed else None
 
-    defaults_list._create_interpolation_map = create_where_needed
+    _replace(defaults_list, "_create_interpolation_map", create_where_needed)
 
 
 def _files(folder: str) -> Iterator[os.DirEntry]:
@@ -89,4 +97,4 @@ def _compose_once() -> None:
         found.hydra.runtime.cwd = os.getcwd()
         return found
 
-    ConfigLoaderImpl.load_configuration = load_configuration
+    _replace(ConfigLoaderImpl, "load_configuration", load_configuration)

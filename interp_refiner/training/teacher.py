@@ -23,7 +23,8 @@ BACKENDS = ("backend", "cross_backend")  # kernels of attention, which compute t
 class SharedBase(nn.Module):
     """The teacher of a student with adapters: the student's network with its adapters off. The base is kept once.
 
-    Other layers that the student trains (small ones at the ends of the network) are kept twice.
+    Other layers that the student trains (small ones at the ends of the network) are kept twice. The base has the
+    precision in which the student keeps it.
 
     Args:
         student: with adapters; its frozen weights are the teacher's.

@@ -18,6 +18,7 @@ from interp_refiner.data.shards import ShardWriter
 from interp_refiner.data.text import CaptionEncoder
 from tests import clean_processes
 
+pytestmark = pytest.mark.xdist_group("processes")  # one worker has their server
 CUT = Cut(frame_size=(16, 16), size=(1, 16, 16), stride=(1, 16, 16), held_out_videos=0.3)
 TEXT = CaptionEncoder(4, 8)
 

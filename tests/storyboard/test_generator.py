@@ -180,12 +180,12 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
     assert [row["frame"] for row in report["keyframes"]] == [0, 10, 20]
     assert all(row["generated"] and not row["hard"] for row in report["keyframes"])
     assert report["storyboard"] is None
-    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4, rounds=1))"
+    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4, rounds=2))"
     assert report["settings"]["prompt"] == PROMPT
     code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told
     assert "31 frames at 8 a second" in printed
-    assert "12 passes of the generator" in printed  # two windows, 2 steps of Heun's are 3 velocities, guidance doubles
+    assert "24 passes of the generator" in printed  # two windows and rounds, 3 velocities of Heun's, guidance doubles
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,12 @@ class TestAdapters:
         ):
             made.load_state_dict(state)
 
+    def test_a_base_in_bfloat16_is_the_same_teacher_in_a_run_in_bfloat16(self, taught_by):
+        made = student(taught_by, lora=LoRA(4, frozen_dtype="bfloat16"))
+        state = corrupted(made.corruption)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(made.teacher(state), taught_by.clean_estimate(state))
+
     def test_sparse_attention_of_another_ratio_takes_a_teacher_of_its_own(self):
         def sparse(ratio):
             return {"attention": SparseLinear(ratio, block_q=16, block_k=16, tile=None)}

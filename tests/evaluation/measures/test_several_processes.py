@@ -85,6 +85,7 @@ def same(a: object, b: object) -> bool:
     return a == (pytest.approx(b, rel=1e-6, nan_ok=True) if isinstance(b, float) else b)
 
 
+@pytest.mark.xdist_group("processes")
 def test_two_processes_equal_one():
     alone = results([slice(0, B)])
     assert all(alone.values())

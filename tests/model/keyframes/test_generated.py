@@ -85,7 +85,7 @@ def test_guidance_goes_on_from_without_through_with():
 def test_without_guidance_or_prompts_the_network_runs_once_an_evaluation():
     calls = []
     for text, scale, expected in ((True, 1.0, 3), (True, 2.0, 6), (False, 2.0, 3)):
-        made = source(Euler(steps=3, guidance=scale))
+        made = source(Euler(steps=3, guidance=scale, rounds=1))
         made.network.register_forward_hook(lambda *_: calls.append(1))
         asked = request()
         prompted = KeyframeRequest(asked.positions, 21, asked.latents, asked.given, asked.text if text else None)

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.training.checkpoint.runs import At, finish, kill, processes, record
+
+pytestmark = pytest.mark.xdist_group("processes")  # one worker has their server
 
 
 def killed_run(folder: Path, kills: list[tuple[int, str]], overrides: list[str], world: int) -> int:

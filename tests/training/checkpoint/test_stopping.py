@@ -14,6 +14,8 @@ from interp_refiner.training.callback import Preemption, SkipNonFinite, Watchdog
 from interp_refiner.training.callback.preemption import requeue_job
 from tests.training.checkpoint.runs import At, finish, processes, record
 
+pytestmark = pytest.mark.xdist_group("processes")  # one worker has their server
+
 
 def printed(folder, rank=0):
     return (folder / f"printed_{rank}.txt").read_text()

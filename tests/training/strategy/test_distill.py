@@ -8,6 +8,7 @@ from torch.distributed.tensor import DTensor
 from interp_refiner.assemble import assemble, load_run
 from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training import Refiner
+from interp_refiner.training.backbone_module import shards
 from interp_refiner.training.checkpoint import resume_path, stored_names
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
@@ -19,7 +20,7 @@ MIDDLE = f"run/checkpoints/step_{RESUMED:06d}.ckpt"
 BRIDGE = ["corruption/bridge_time=uniform", "corruption.keyframe_fraction=0.3"]
 EVERY_SECOND = "objective.matching.student_every=2"
 STUDENTS = {
-    "consistency": ["objective=consistency", "training/tangent=difference", "training.tangent.warmup_steps=0"],
+    "consistency": ["objective=consistency"],
     "matching": ["objective=distribution_matching", EVERY_SECOND],
     "rcm": ["objective=rcm", EVERY_SECOND],
     "lora": ["objective=rcm", EVERY_SECOND, "backbone.lora.rank=4", "optimizer.lr=0.01"],
@@ -32,6 +33,7 @@ SHARDED = {
     "fsdp2": ["consistency", "rcm", "lora", "bridge", "score"],
     "hsdp": ["consistency", "matching"],
     "sequence": ["rcm", "lora"],
+    "ddp": ["lora"],
 }
 
 
@@ -55,6 +57,8 @@ class Sharded(L.Callback):
     """Holds everything to be in shards between training steps: nothing was left whole."""
 
     def on_train_batch_end(self, trainer, pl_module, *_):
+        if not shards(trainer):
+            return
         networks = [*pl_module.networks, *pl_module.beside]
         kinds = {type(weight) for network in networks for weight in network.parameters()}
         assert issubclass(kinds.pop(), DTensor)
@@ -62,11 +66,11 @@ class Sharded(L.Callback):
 
 
 def fit(name, strategy, told, world=2, resume=None, called=None):
-    batch = 4 if strategy in ("auto", "sequence") else 2
+    batch, micro = {"auto": (4, 1), "sequence": (4, 1), "hsdp": (1, 2)}.get(strategy, (2, 1))
     extra = ["trainer.strategy.replicas=2"] if strategy == "hsdp" else []
     method = [*told, *STUDENTS[name]] if name in STUDENTS else [*BRIDGE, *BRIDGES[name]]
-    overrides = [*dealt(strategy, batch, 1, world, STEPS, RESUMED), *method, *extra]
-    return Fit(called or f"{strategy} {name}", overrides, resume, [] if strategy == "auto" else [Sharded()])
+    overrides = [*dealt(strategy, batch, micro, world, STEPS, RESUMED), *method, *extra]
+    return Fit(called or f"{strategy} {name}", overrides, resume, [Sharded()])
 
 
 @pytest.fixture(scope="module")

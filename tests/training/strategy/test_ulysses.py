@@ -11,6 +11,7 @@ from interp_refiner.training.strategy import SequenceParallel, Ulysses
 from tests.model.backbone.small_wan import clip, loss_and_gradients, small_wan
 from tests.training.strategy.groups import difference, together
 
+pytestmark = pytest.mark.xdist_group("processes")  # one worker has their server
 CASES = {
     "dense": {},
     "recomputed": {"recomputation": FullRecomputation()},
