@@ -1,8 +1,8 @@
-"""What the words of a caption are worth: ``python experiments/text_to_video/words.py <generator> [<generator> ...]``.
+"""How much a generator uses a caption's words: ``python experiments/text_to_video/words.py <generator> [...]``.
 
 Prints how much the loss of held-out clips grows if all words of one kind (brightness, shape, direction) are replaced by
-their opposites, and if there is no caption at all. A generator that ignores these words loses nothing. It does so
-twice: for keyframes of which none is given, and for the others beside the first one.
+their opposites, and if there is no caption at all. A generator that ignores these words loses nothing. There are two
+cases: no keyframe is given, or the first one is.
 """
 
 import sys

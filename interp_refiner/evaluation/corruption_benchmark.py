@@ -28,7 +28,7 @@ class CorruptionBenchmark:
     """Times the forward process for every mode, interpolator and dtype on random latents of mixed levels.
 
     The lower bound ("floor") is the time to draw the noise once plus one read and one write of the batch. It is timed
-    in turn with the corruption, so that the ratio does not depend on drifts of the machine's speed. On a CPU the
+    alternately with the corruption, so that the ratio does not depend on drifts of the machine's speed. On a CPU the
     process's own time is measured, not wall time. Learned interpolators are timed untrained.
 
     Args:

@@ -32,9 +32,8 @@ class Keyframe:
 
     This is the mean of the two if the proposal has ``w / (1 - w)`` times the precision of the estimate. At ``w = 0``
     the model gets the proposal and is free to ignore it; at ``w = 1`` the slot is ``v``. The strength has no other
-    effect on
-    the model: its confidence input is that of keyframes which training may replace (0.5), or 1 for a model trained with
-    ``scheduled_sampling=never``, which has no other value.
+    effect on the model: its confidence input is that of keyframes which training may replace (0.5), or 1 for a model
+    trained with ``scheduled_sampling=never``, which has no other value.
 
     Args:
         image: one picture: PIL, an array ``[h, w, 3]`` or a tensor ``[3, h, w]``, RGB in 0..1 or bytes.

@@ -110,8 +110,7 @@ class Phase1:
         """The keyframes of a storyboard, plus those in the latent frames ``wanted``, which the source generates.
 
         In the request for a window, all keyframes known so far are given: those of the storyboard and of earlier
-            windows.
-        So a window continues from the last keyframes of the window before. See :func:`requests`.
+        windows. So a window continues from the last keyframes of the window before. See :func:`requests`.
         """
         source, values, known = self.asked or self.source, encoded.values, encoded.known
         there = set(known[0].nonzero().flatten().tolist())

@@ -59,9 +59,8 @@ def trajectories(
 ) -> Float[Tensor, "b n t 2"]:
     """Centres of objects that keep their speed, turn at random, and bounce so that they stay inside the frame.
 
-    ``p_{t+1} = p_t +
-    v_t``. First ``v`` turns with probability :data:`TURN_PROBABILITY`; then every component that would leave the frame
-    changes sign. No step is shortened.
+    ``p_{t+1} = p_t + v_t``. First ``v`` turns with probability :data:`TURN_PROBABILITY`; then every component that
+    would leave the frame changes sign. No step is shortened.
 
     Args:
         u: numbers in 0..1 for the first x, y, direction and speed.
