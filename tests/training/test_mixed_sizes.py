@@ -143,7 +143,8 @@ def test_lengths_with_other_numbers_of_levels_are_refused(folder: Path) -> None:
         "schedule.num_levels=4",
     )
     with pytest.raises(
-        BadValue, match=r"num_levels=.* for 5 frames, .* for 7 frames: expected a schedule with as many"
+        BadValue,
+        match=r"num_levels=.* for 5 frames, .* for 7 frames: expected a schedule with the same number of levels",
     ):
         assemble(cfg)
 
