@@ -1,5 +1,6 @@
 """Builds all objects from a config, in the order of the data flow, and loads them from a run's folder."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -142,7 +143,8 @@ def network(cfg: DictConfig, interface: Interface, device: str = "cpu") -> Backb
             return build(cfg.backbone, interface=interface, attention=build(cfg.attention))
 
     free = free_memory() if device == "cpu" and cfg.backbone.get("pretrained") is None else None
-    if free is not None and (needed := sum(weight.nbytes for weight in made("meta").parameters())) > free:
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of this machine: each of them draws the weights
+    if free is not None and (needed := processes * sum(w.nbytes for w in made("meta").parameters())) > free:
         allowed = f"at most the {free / 1e9:.1f} GB of memory that are free here"
         raise BadValue("backbone", f"{needed / 1e9:.1f} GB of weights", allowed)
     backbone = made(device)

@@ -37,7 +37,7 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
     assert "skipped broken.mp4: " in printed
     assert "2 videos, 1 skipped, 0 of the others without a caption" in printed
     assert "still as frame_zero: 0.000 from its video's latents" in printed
-    assert f"data=wan_synth data.root={tmp_path / 'set'} schedule.counts=[2]" in printed  # clips of 4 frames
+    assert f"data=wan_synth data.root={tmp_path / 'set'} 'schedule.counts=[2]'" in printed  # clips of 4 frames
     metadata = DatasetMetadata.load(tmp_path / "set" / "train")
     assert (metadata.latent_shape, metadata.num_samples) == ((16, 4, 4, 4), 2)
     assert metadata.made_by["settings"]["cut"]["held_out_end"] == 0.4

@@ -94,10 +94,11 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
         a_list = f"a list is written {key}=[{values}], " if item.is_choice_sweep() and "(" not in values else ""
         return Refused(f"{text}: {a_list}a sweep needs --multirun")
     there = OmegaConf.select(before, key, default=None) is not None
+    if options and isinstance(item.value(), int | float | None) and not item.is_delete():
+        none = "" if there else f"; for none, leave {key} out"
+        return Refused(f"{text}: expected {' | '.join(sorted(options))}{none}")
     if item.is_add() and (there or options):
         return Refused(f"{text}: there already, and can be replaced; use {text.lstrip('+')}")
-    if options and isinstance(item.value(), int | float | None) and not item.is_delete():
-        return Refused(f"{text}: expected {' | '.join(sorted(options))}; ~{key} chooses none of them")
     if options and isinstance(item.value(), str) and not item.is_delete():
         return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
     if not options and not there:

@@ -182,7 +182,7 @@ def _measured(work: Callable[[], object], device: torch.device) -> tuple[float, 
         seconds = _timed(work, device)
         return seconds, float(torch.cuda.max_memory_allocated(device) - before)
     seconds = _timed(work, device)
-    with Held() as held:
+    with torch.compiler.set_stance("force_eager"), Held() as held:  # compiled blocks cannot be watched
         work()
     return seconds, float(held.most)
 

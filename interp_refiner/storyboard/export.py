@@ -16,7 +16,7 @@ from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
 from interp_refiner.storyboard.card import figures
-from interp_refiner.storyboard.chosen import with_components
+from interp_refiner.storyboard.chosen import plain, with_components
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved import Components, PipelineConfig
@@ -89,9 +89,11 @@ def component_nodes(run: Run) -> dict[str, Any]:
 
 
 def network_node(run: Run) -> dict[str, Any]:
-    """The backbone with its attention."""
-    node, attention = (OmegaConf.to_container(run.config[name], resolve=True) for name in ("backbone", "attention"))
-    return {**cast(dict, node), "attention": attention}
+    """The backbone with its attention; not compiled, which is up to the machine that uses it."""
+    node, attention = (plain(run.config[name]) for name in ("backbone", "attention"))
+    if "compile" in node.get("blocks", {}):
+        node["blocks"]["compile"] = False
+    return {**node, "attention": attention}
 
 
 def provenance(run: Run, network: nn.Module) -> dict[str, Any]:

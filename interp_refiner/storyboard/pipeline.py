@@ -233,7 +233,7 @@ class RefinerPipeline(LowMemory, Drafting):
         """
         if scale is not None and not 0 <= scale < inf:
             raise BadValue("guidance_scale", scale, "a number >= 0; 1 is no guidance")
-        if scale not in (None, 1) and self.objective.distilled:
+        if scale is not None and scale != 1 and self.objective.distilled:
             raise BadValue(
                 "guidance_scale", scale, "1 or none with a distilled model: it learned its teacher's guidance"
             )

@@ -46,7 +46,7 @@ REFUSED = {
     "plus on a key that is there": ("+seed=1", "+seed=1: there already, and can be replaced; use seed=1"),
     "group set to null": (
         "corruption=null",
-        "corruption=null: expected dist | dist_linear | gauss | needs_extra | none; ~corruption chooses none of them",
+        "corruption=null: expected dist | dist_linear | gauss | needs_extra | none",
     ),
     "sweep without multirun": ("seed=1,2", "seed=1,2: a list is written seed=[1,2], a sweep needs --multirun"),
     "range without multirun": (
@@ -59,7 +59,7 @@ REFUSED = {
     ),
     "group set to a number": (
         "corruption=3",
-        "corruption=3: expected dist | dist_linear | gauss | needs_extra | none; ~corruption chooses none of them",
+        "corruption=3: expected dist | dist_linear | gauss | needs_extra | none",
     ),
     "string for a number": ("corruption.sigma=abc", "corruption.sigma=abc: expected a number"),
     "quoted number": ("corruption.sigma='0.3'", "corruption.sigma=0.3: expected a number"),

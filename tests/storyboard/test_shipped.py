@@ -121,3 +121,8 @@ def test_a_distilled_pipeline_takes_any_number_of_steps():
     assert not torch.equal(videos[0].latents, videos[2].latents)
     with pytest.raises(BadValue, match=r"guidance_scale=3.0: expected 1 or none.*distilled"):
         pipe(keyframes=board, guidance_scale=3.0)
+
+
+def test_no_weights_in_the_package_ask_for_a_compiler():
+    for index in SHIPPED_FOLDER.parent.rglob("model_index.json"):
+        assert '"compile": true' not in index.read_text(), index

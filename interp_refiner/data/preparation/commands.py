@@ -242,9 +242,10 @@ def tell(root: Path) -> None:
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
         shortest = min(metadata.latent_shape[1], shortest)
-    counts = "" if shortest > 8 else f" schedule.counts={fewer_keyframes(shortest)}"
-    command = f"python -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root={root}{counts}"
-    console.print(f"next: {command}", soft_wrap=True)
+    overrides = ["+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
+    if shortest <= 8:
+        overrides.append(f"schedule.counts={fewer_keyframes(shortest)}")
+    console.print(f"next: python -m interp_refiner.train {shlex.join(overrides)}", soft_wrap=True)
 
 
 def fewer_keyframes(num_frames: int) -> str:

@@ -90,7 +90,7 @@ def read_adapters(name: str, value: str, transformer: nn.Module) -> dict[str, Ad
     file = fetch(name, value, files=[*FILES, CONFIG])
     if file.is_dir():
         file = next((file / own for own in FILES if (file / own).is_file()), file / FILES[0])
-    allowed = "a LoRA of this Wan, in the naming of diffusers, ComfyUI or kohya"
+    allowed = "a LoRA of this Wan, in the naming of diffusers, peft, ComfyUI or kohya"
     with one_fault(name, value, f"a .safetensors file, {allowed}"):
         stored = load_file(file)
         with safe_open(file, "pt") as content:
@@ -164,8 +164,21 @@ def _declared_scale(metadata: Mapping[str, str], config: Path) -> float:
     """``alpha / r`` (rsLoRA: ``alpha / sqrt(r)``) of all layers, from diffusers' metadata or peft's config; else 1."""
     stored = json.loads(metadata.get(METADATA, "{}"))
     if not stored and config.is_file():
-        stored = {f"peft.{key}": value for key, value in json.loads(config.read_text()).items()}
-    alpha, rank, rooted = (
-        next((v for k, v in stored.items() if k.endswith(name)), None) for name in ("lora_alpha", ".r", "use_rslora")
-    )
-    return alpha / (rank**0.5 if rooted else rank) if alpha and rank else 1.0
+        return _peft_scale(config)
+    alpha, rank = (next((v for k, v in stored.items() if k.endswith(name)), None) for name in ("lora_alpha", ".r"))
+    return alpha / rank if alpha is not None and rank else 1.0
+
+
+def _peft_scale(file: Path) -> float:
+    """``alpha / r``, or ``alpha / sqrt(r)``, of peft's config.
+
+    Raises:
+        BadValue: a config that cannot be read, or one with scales of single layers.
+    """
+    allowed = "peft's config with r and lora_alpha, the same for all layers"
+    with one_fault("weights", str(file), allowed):
+        stored = json.loads(file.read_text())
+        rank, scale = stored["r"], float(stored["lora_alpha"])
+    if own := [name for name in ("alpha_pattern", "rank_pattern") if stored.get(name)]:
+        raise BadValue("weights", str(file), f"{allowed}: it has {own[0]}={stored[own[0]]}")
+    return scale / (rank**0.5 if stored.get("use_rslora") else rank)

@@ -62,8 +62,8 @@ class Wan(Backbone):
         size: of the transformer; None for Wan2.1 1.3B's.
         conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
             frame.
-        pretrained: weights of a Wan model, see :func:`load_pretrained`; its size replaces ``size`` except for the
-            convolutions.
+        pretrained: weights of a Wan model, see :func:`load_pretrained`; its size replaces ``size`` except for
+            ``convolutions`` and ``word_reach``.
         attention: the kind of self-attention; None for :class:`Dense`.
         blocks: how the blocks are computed; None for :class:`Blocks`' defaults.
         lora: adapters of the transformer, whose own weights are then frozen; None for full fine-tuning. The added

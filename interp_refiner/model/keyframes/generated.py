@@ -53,8 +53,11 @@ class GeneratedKeyframes(KeyframeSource):
         """Samples all keyframes together; every further round keeps one more of them and samples the others again."""
         start = torch.ones(len(request.positions))
         for number in range(1, self.sampler.rounds):
-            made, free = self.from_time(request, start, draws, f"{NOISE}_{number}"), ~request.given
-            first = free & (free.cumsum(1) == 1)
+            free = ~request.given
+            first = free & (free.cumsum(1) == 1) & (free.sum(1, keepdim=True) > 1)  # the last one is made at the end
+            if not first.any():
+                break
+            made = self.from_time(request, start, draws, f"{NOISE}_{number}")
             request = replace(request, latents=made, given=request.given | first)
         return self.from_time(request, start, draws)
 

@@ -52,7 +52,7 @@ class KeyframeSampler(ABC):
 
     of_step: ClassVar[int]
 
-    def __init__(self, steps: int = 20, guidance: float = 2.0, shift: float = 4.0, rounds: int = 2):
+    def __init__(self, steps: int = 20, guidance: float = 2.0, shift: float = 4.0, rounds: int = 1):
         for name, count in (("steps", steps), ("rounds", rounds)):
             if count < 1:
                 raise BadValue(name, count, "at least 1")

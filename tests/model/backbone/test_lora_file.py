@@ -72,6 +72,11 @@ def test_a_folder_of_peft_has_its_scale_in_its_config(transformer, tmp_path, roo
         read = read_adapters("weights", str(place), transformer)
         assert [adapter.scale for adapter in read.values()] == pytest.approx([scale] * len(read))
         assert read.keys() == {name for name in IN_BLOCKS if name.endswith("to_q")}
+    described = json.loads((tmp_path / "adapter_config.json").read_text())
+    for wrong in ({"alpha_pattern": {"to_q": 16}}, {"lora_alpha": None}):
+        (tmp_path / "adapter_config.json").write_text(json.dumps(described | wrong))
+        with pytest.raises(BadValue, match=r"^weights=.*adapter_config.json: expected .* the same for all layers: "):
+            read_adapters("weights", str(tmp_path), transformer)
 
 
 @pytest.mark.parametrize("naming", NAMINGS)

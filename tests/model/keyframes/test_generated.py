@@ -54,13 +54,22 @@ def test_a_round_keeps_the_first_free_keyframe_and_makes_the_others_beside_it():
     asked, draws = request(GIVEN), Draws(0, "sample", KEYS)
     once, twice = (source(Heun(steps=2, rounds=rounds)) for rounds in (1, 2))
     before = once.from_time(asked, torch.ones(3), draws, "keyframe_noise_1")
-    kept = torch.tensor([[True, True, False], [True, True, True], [True, False, False]])
+    kept = torch.tensor([[True, True, False], [False, True, True], [True, False, False]])
     beside = KeyframeRequest(asked.positions, 21, before, kept, asked.text)
     assert torch.equal(twice(asked, draws), once(beside, draws))
     given = asked.given[:, None, :, None, None]
     assert torch.equal(twice(asked, draws).masked_fill(~given, 0), asked.latents.masked_fill(~given, 0))
     assert twice.evaluations == 2 * once.evaluations
     assert torch.equal(source(Heun(steps=2, rounds=4))(asked, draws), source(Heun(steps=2, rounds=9))(asked, draws))
+
+
+def test_rounds_end_when_one_keyframe_is_left():
+    calls, made = [], source(Euler(steps=2, guidance=1.0, rounds=9))
+    made.network.register_forward_hook(lambda *_: calls.append(1))
+    for given, passes in ((GIVEN, 3 * 2), ([[True, False, True]] * 3, 2)):
+        calls.clear()
+        made(request(given), Draws(0, "sample", KEYS))
+        assert len(calls) == passes
 
 
 def test_a_sample_is_a_function_of_its_own_draws():
