@@ -90,7 +90,7 @@ def combined(choice: dict[str, str], space: tuple[int, ...], frames: int) -> tup
     forward.scheduled_sampling = REPLACING[choice["scheduled_sampling"]]
     forward.schedule = schedule_of(choice["schedule"], frames, choice["interpolator"])
     forward.given = GIVEN[choice["given"]](space)
-    pointless = choice["mode"] == "none" and choice["sampler"] == "bridge"
+    pointless = choice["mode"] == "none" and choice["sampler"] in ("bridge", "euler")
     return forward, SAMPLERS["one_jump" if pointless else choice["sampler"]]
 
 
