@@ -116,6 +116,7 @@ KINDS = {"missing": "missing", "garbage": "garbage", "a folder": "folder", "belo
 def test_paths_that_are_none(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Missing, unreadable, a folder for a file and the other way round, in place of every string that is no text."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INTERP_REFINER_EXPERIMENTS", str(tmp_path / "experiments"))  # other tests leave a log book
     (tmp_path / "garbage").write_bytes(bytes(range(256)) * 4)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "file").write_text("mine")
