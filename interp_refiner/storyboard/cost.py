@@ -117,8 +117,8 @@ def _of_generating(
     request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text)
     once, draws = source.of_steps(1), Draws(0, STREAM, [KEY])
     seconds, held = _measured(lambda: once(request, draws), pipeline.device)
-    passes = source.evaluations * len(made)
-    return passes, seconds / once.evaluations * passes, held
+    passes = sum(source.evaluations(asked.free) for asked in made)
+    return passes, seconds / once.evaluations(len(most.slots)) * passes, held
 
 
 def _probe(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Corrupted:

@@ -137,11 +137,13 @@ class Asked:
         part: the window.
         prompt: index of the prompt.
         slots: latent frames of the keyframes, including those already known.
+        free: number of keyframes that are not known yet.
     """
 
     part: Window
     prompt: int
     slots: list[int]
+    free: int
 
 
 def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], prompt_of: Sequence[int]) -> list[Asked]:
@@ -157,7 +159,7 @@ def requests(plan: VideoPlan, wanted: Iterable[int], known: Iterable[int], promp
         for prompt in dict.fromkeys(prompt_of[slot] for slot in todo):
             new = [slot for slot in todo if prompt_of[slot] == prompt]
             there |= set(new)
-            made.append(Asked(part, prompt, [slot for slot in inside if slot in there]))
+            made.append(Asked(part, prompt, [slot for slot in inside if slot in there], len(new)))
     return made
 
 

@@ -33,9 +33,9 @@ class GeneratedKeyframes(KeyframeSource):
     def __repr__(self) -> str:
         return f"generated({self.sampler!r})"
 
-    @property
-    def evaluations(self) -> int:
-        return self.sampler.rounds * self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
+    def evaluations(self, free: int) -> int:
+        rounds = max(1, min(self.sampler.rounds, free))
+        return rounds * self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
 
     def of_steps(self, steps: int) -> "GeneratedKeyframes":
         if steps < 1:

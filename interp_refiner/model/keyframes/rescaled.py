@@ -40,9 +40,8 @@ class Rescaled(KeyframeSource):
     def __repr__(self) -> str:
         return repr(self.source)
 
-    @property
-    def evaluations(self) -> int:
-        return self.source.evaluations
+    def evaluations(self, free: int) -> int:
+        return self.source.evaluations(free)
 
     def of_steps(self, steps: int) -> "Rescaled":
         made = object.__new__(Rescaled)

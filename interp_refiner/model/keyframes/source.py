@@ -64,10 +64,13 @@ class KeyframeSource(ABC):
             draws: random numbers per sample. The same draws give the same keyframes, in any batch.
         """
 
-    @property
     @abstractmethod
-    def evaluations(self) -> int:
-        """The number of network evaluations per request, including guidance."""
+    def evaluations(self, free: int) -> int:
+        """The number of network evaluations of a request, including guidance.
+
+        Args:
+            free: number of its keyframes that are not given.
+        """
 
     @abstractmethod
     def of_steps(self, steps: int) -> "KeyframeSource":

@@ -70,9 +70,9 @@ def test_it_keeps_frames_of_whole_clips_that_the_scheduler_samples(folder):
     keyframes = made(asked, draws("a", "b"))
     for row in range(2):
         torch.testing.assert_close(keyframes[row : row + 1], by_hand(made, asked, row, 5.0), atol=1e-4, rtol=1e-4)
-    assert made.evaluations == 6
-    assert source(folder, "guidance=1.0").evaluations == 3
-    assert made.of_steps(1).evaluations == 2
+    assert made.evaluations(5) == 6
+    assert source(folder, "guidance=1.0").evaluations(5) == 3
+    assert made.of_steps(1).evaluations(5) == 2
     assert made.steps == 3
 
 
@@ -157,6 +157,6 @@ def test_other_statistics_are_the_same_raw_latents(folder):
     own, other = made(request(), draws("a", "b")), fitted(request(), draws("a", "b"))
     mean, std = (torch.tensor(values).view(1, -1, 1, 1, 1) for values in STATISTICS.values())
     torch.testing.assert_close(other, own * std + mean)
-    assert fitted.evaluations == 6
-    assert fitted.of_steps(1).evaluations == 2
+    assert fitted.evaluations(5) == 6
+    assert fitted.of_steps(1).evaluations(5) == 2
     assert Rescaled.between(made, made.spec, made.spec) is made
