@@ -78,15 +78,17 @@ class CaptionProbe(nn.Module):
 
     For every cell of 4 x 4 pixels, convolutions give a logit that an object's centre is there, for each brightness, and
     logits of its shape. The clip's logit of a brightness is the maximum over cells. The shape is read at the likeliest
-    cells. The direction is that from the mean position in the first frame where the object is seen to the position in
-    the next frame, as logits ``s cos(angle)`` of the eight directions.
+    cells. The direction is that from the mean position in the first keyframe where the object is seen to the position in
+    the next one, or in the last one where it is seen, as logits ``s cos(angle)`` of the eight directions.
 
     Args:
         width: channels of the convolutions.
+        net: whether captions name the direction of the whole path (:class:`NetDirection`).
     """
 
-    def __init__(self, width: int = 32):
+    def __init__(self, width: int = 32, net: bool = False):
         super().__init__()
+        self.net = net
         sizes = [(3, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2), *[(2 * width, 2 * width, 1)] * 2]
         layers = [
             layer
@@ -112,12 +114,20 @@ class CaptionProbe(nn.Module):
         mass = places.flatten(3).softmax(3).unflatten(3, places.shape[3:])
         centre = torch.stack([(mass.sum(3) * x).sum(3), (mass.sum(4) * y).sum(3)], -1)  # [b, 4, k, 2]
         seen = places.flatten(3).amax(3).sigmoid()
-        before = torch.cat([torch.ones_like(seen[..., :1]), (1 - seen).cumprod(2)[..., :-1]], 2)
-        first = (seen * before)[..., :-1] * seen[..., 1:]  # seen first here, and in the next frame, too
-        way = (first.unsqueeze(-1) * centre.diff(dim=2)).sum(2)
+        first = _first(seen)
+        if self.net:
+            way = ((_first(seen.flip(2)).flip(2) - first).unsqueeze(-1) * centre).sum(2)
+        else:
+            both = first[..., :-1] * seen[..., 1:]  # seen first here, and in the next frame, too
+            way = (both.unsqueeze(-1) * centre.diff(dim=2)).sum(2)
         angles = torch.arange(len(DIRECTIONS), device=places.device) * (pi / 4)
         unit = torch.stack([angles.cos(), angles.sin()])
         return self.sharpness * (way / (way.norm(dim=-1, keepdim=True) + 1e-3)) @ unit
+
+
+def _first(seen: Float[Tensor, "b 4 k"]) -> Float[Tensor, "b 4 k"]:
+    """The probability that an object is seen in this keyframe and in none before it."""
+    return seen * torch.cat([torch.ones_like(seen[..., :1]), (1 - seen).cumprod(2)[..., :-1]], 2)
 
 
 def probe_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> Float[Tensor, ""]:
@@ -151,10 +161,12 @@ Drawn = Callable[[int], tuple[Scene, list[str], Tensor]]
 """The clips of a step: their scenes, their captions and their keyframes as pictures ``[b, 3, k, h, w]``."""
 
 
-def train_probe(draw: Drawn, frames: Sequence[int], steps: int, seed: int = 0, lr: float = 3e-3) -> CaptionProbe:
+def train_probe(
+    draw: Drawn, frames: Sequence[int], steps: int, seed: int = 0, lr: float = 3e-3, net: bool = False
+) -> CaptionProbe:
     """A probe trained on clips that no generator has seen; every step draws a new batch."""
     torch.manual_seed(seed)
-    probe = CaptionProbe()
+    probe = CaptionProbe(net=net)
     optimizer = torch.optim.AdamW(probe.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps + 1, pct_start=0.1)
     for step in trange(steps, desc="probe", mininterval=5.0):

@@ -106,11 +106,12 @@ class KeyframeQuality:
 
     def probe(self, file: Path) -> CaptionProbe:
         """The probe, loaded from a file if it was trained before."""
-        probe = CaptionProbe()
+        net = self.world.world.captions.net
+        probe = CaptionProbe(net=net)
         if file.is_file():
             probe.load_state_dict(torch.load(file, weights_only=True))
             return probe.eval().requires_grad_(False)
-        probe = train_probe(self._new_clips, self.frames, self.probe_steps)
+        probe = train_probe(self._new_clips, self.frames, self.probe_steps, net=net)
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.save(probe.state_dict(), file)
         return probe

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, final
 
-from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
+from jaxtyping import Int
+from torch import Tensor
+
+from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene, octant
 
 
 class Captions(ABC):
@@ -13,30 +16,24 @@ class Captions(ABC):
 
     Attributes:
         words: number of words that a caption's embedding can hold.
+        net: whether a direction is that of an object's whole path, not of a part of it.
     """
 
-    words: ClassVar[int]
+    words: ClassVar[int] = 16
+    net: ClassVar[bool] = False
 
     @abstractmethod
-    def motion(self, directions: list[int], seen: int) -> str:
-        """Describes how an object moves.
-
-        Args:
-            directions: an index into ``DIRECTIONS`` for each of its ``t - 1`` steps.
-            seen: the first step that starts inside the frame.
-        """
+    def motions(self, scene: Scene) -> list[list[str]]:
+        """How every object of every scene moves."""
 
     def __call__(self, scene: Scene) -> list[str]:
         """One caption per scene."""
-        seen = scene.in_view[..., :-1].int().argmax(-1)
-        columns = (scene.present, scene.brightness, scene.shape, scene.directions, seen)
+        columns = (scene.present.tolist(), scene.brightness.tolist(), scene.shape.tolist(), self.motions(scene))
         return [
             " and ".join(
-                f"{BRIGHTNESS[b]} {SHAPES[s]} moving {self.motion(d, first)}"
-                for p, b, s, d, first in zip(*row, strict=True)
-                if p
+                f"{BRIGHTNESS[b]} {SHAPES[s]} moving {motion}" for p, b, s, motion in zip(*row, strict=True) if p
             )
-            for row in zip(*(column.tolist() for column in columns), strict=True)
+            for row in zip(*columns, strict=True)
         ]
 
 
@@ -45,10 +42,27 @@ class Captions(ABC):
 class FirstDirection(Captions):
     """The direction of every object when first seen: ``"bright circle moving left and dark square moving up"``."""
 
-    words: ClassVar[int] = 16
+    def motions(self, scene: Scene) -> list[list[str]]:
+        first = scene.in_view[..., :-1].int().argmax(-1, keepdim=True)
+        return _words(scene.directions.gather(-1, first).squeeze(-1))
 
-    def motion(self, directions: list[int], seen: int) -> str:
-        return DIRECTIONS[directions[seen]]
+
+@final
+@dataclass(frozen=True)
+class NetDirection(Captions):
+    """The direction of every object's path as a whole, from where it is first seen to where it is last seen.
+
+    On a curve the first direction says little about where the object is later. The net direction says on which side of
+    the frame the object is in the first and in the last keyframe, so a generator of keyframes can use it.
+    """
+
+    net: ClassVar[bool] = True
+
+    def motions(self, scene: Scene) -> list[list[str]]:
+        seen = scene.in_view.int()
+        first, last = seen.argmax(-1), seen.shape[-1] - 1 - seen.flip(-1).argmax(-1)
+        start, end = (scene.centre.take_along_dim(frame[..., None, None], 2).squeeze(2) for frame in (first, last))
+        return _words(octant(end - start))
 
 
 @final
@@ -63,10 +77,18 @@ class Turns(Captions):
 
     words: ClassVar[int] = 64
 
-    def motion(self, directions: list[int], seen: int) -> str:
+    def motions(self, scene: Scene) -> list[list[str]]:
+        return [[self._path(directions) for directions in row] for row in scene.directions.tolist()]
+
+    @staticmethod
+    def _path(directions: list[int]) -> str:
         turns = [
             f"turning {DIRECTIONS[after]} at {frame}"
             for frame, (before, after) in enumerate(pairwise(directions), 1)
             if after != before
         ]
         return " ".join([DIRECTIONS[directions[0]], *turns])
+
+
+def _words(directions: Int[Tensor, "b n"]) -> list[list[str]]:
+    return [[DIRECTIONS[index] for index in row] for row in directions.tolist()]

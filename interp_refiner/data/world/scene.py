@@ -61,14 +61,19 @@ class Scene:
     @property
     def directions(self) -> Int[Tensor, "b n steps"]:
         """The direction of every object's steps, as indices into :data:`DIRECTIONS`."""
-        x, y = self.centre.diff(dim=2).unbind(-1)
-        return (torch.atan2(y, x) / (pi / 4)).round().long() % len(DIRECTIONS)
+        return octant(self.centre.diff(dim=2))
 
     @property
     def in_view(self) -> Bool[Tensor, "b n t"]:
         """Whether an object's centre lies in the frame."""
         border = torch.tensor([self.width, self.height]) - 1
         return ((self.centre >= 0) & (self.centre <= border)).all(-1)
+
+
+def octant(way: Float[Tensor, "*shape 2"]) -> Int[Tensor, "*shape"]:
+    """The nearest of the eight :data:`DIRECTIONS`, as an index."""
+    x, y = way.unbind(-1)
+    return (torch.atan2(y, x) / (pi / 4)).round().long() % len(DIRECTIONS)
 
 
 def looks(u: Float[Tensor, "b n 10"]) -> dict[str, Tensor]:
