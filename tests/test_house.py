@@ -3,6 +3,7 @@
 import ast
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TypeGuard
 
@@ -164,6 +165,15 @@ def test_links_of_documents_lead_somewhere():
             continue
         wrong.append(f"{document.relative_to(root)}: {link}")
     assert not wrong
+
+
+@pytest.mark.parametrize("script", sorted((PACKAGE.parent / "experiments").rglob("*.py")), ids=lambda file: file.stem)
+def test_scripts_of_experiments_import_what_exists(script):
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == PACKAGE.name:
+            module = import_module(node.module)
+            for name in node.names:
+                assert hasattr(module, name.name) or import_module(f"{node.module}.{name.name}"), name.name
 
 
 def anchors_of(document):

@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from interp_refiner.config import build, conf_dir
-from interp_refiner.evaluation.interpolator_table import held_out_clips
+from interp_refiner.evaluation.interpolator_table import HeldOutClips
 from interp_refiner.evaluation.patch_oracle import ORACLE
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
@@ -51,7 +51,7 @@ def variant(overrides: list[str], seed: int) -> Any:
 
 def milliseconds(oracle: Any, count: int) -> float:
     """CPU milliseconds per clip: the median of three batches of eight."""
-    clean, codec = held_out_clips(oracle.root, oracle.split, 8, None)
+    clean, codec = HeldOutClips(oracle.root, oracle.split, 8).read()
     interpolator = oracle.interpolators["hypotheses"].with_codec(codec)
     known = torch.zeros(8, clean.shape[2], dtype=torch.bool)
     known[:, evenly_spaced(clean.shape[2], count)] = True

@@ -4,7 +4,6 @@
 """
 
 import sys
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -14,7 +13,7 @@ from interp_refiner.assemble import forward_process
 from interp_refiner.config import build
 from interp_refiner.core import Clip
 from interp_refiner.data.codec import declared_codec
-from interp_refiner.evaluation.interpolator_table import held_out_clips
+from interp_refiner.evaluation.interpolator_table import HeldOutClips
 from interp_refiner.evaluation.notebook import config
 
 CLIPS = 128
@@ -34,7 +33,7 @@ def main() -> None:
     cfg = config("+experiment=gt_keyframes", *sys.argv[1:])
     codec = declared_codec(build(cfg.data).open().spec)
     corruption = forward_process(cfg.corruption, codec)
-    clean, _ = held_out_clips(Path(cfg.data.root), "val", CLIPS, None)
+    clean, _ = HeldOutClips(cfg.data.root, "val", CLIPS).read()
     keys = [str(number) for number in range(len(clean))]
     print("| noise | keyframes | nats a value | residual / scale | kurtosis |\n|---|---|---|---|---|")
     for level in range(1, corruption.num_levels(clean.shape[2]) + 1):
