@@ -1,5 +1,6 @@
 import io
 import json
+import math
 import tarfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import DatasetMetadata
 from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.data.world import BRIGHTNESS, DIRECTIONS, SHAPES, Bouncing, Gliding, World
-from interp_refiner.data.world.captions import FirstDirection, Turns
+from interp_refiner.data.world.captions import FirstDirection, NetDirection, Turns
 
 SMALL = {"num_train": 20, "num_val": 6, "num_frames": 5, "height": 16, "width": 24}
 
@@ -96,6 +97,20 @@ def test_captions_name_every_object(world: World):
             seen = next(frame for frame in range(20) if scene.in_view[i, n, frame])
             assert (moving, direction) == ("moving", DIRECTIONS[scene.directions[i, n, seen]])
         assert len(text.split()) <= CaptionEncoder().length
+
+
+@pytest.mark.parametrize("world", [Bouncing(), Gliding()], ids=lambda world: world.name)
+def test_the_net_direction_leads_from_the_first_to_the_last_place_in_view(world: World):
+    scene = world.draw(Draws(0, "val", [f"k{i}" for i in range(40)]), 21, 32, 56)
+    differ = 0
+    for i, (text, first) in enumerate(zip(NetDirection()(scene), FirstDirection()(scene), strict=True)):
+        for n, part in enumerate(text.split(" and ")):
+            seen = [frame for frame in range(21) if scene.in_view[i, n, frame]]
+            x, y = (scene.centre[i, n, seen[-1]] - scene.centre[i, n, seen[0]]).tolist()
+            angle = DIRECTIONS.index(part.split(" ")[3]) * math.pi / 4
+            assert x * math.cos(angle) + y * math.sin(angle) >= math.hypot(x, y) * math.cos(math.pi / 8) - 1e-4
+        differ += text != first
+    assert differ > 20  # objects turn
 
 
 @pytest.mark.parametrize("world", [Bouncing(), Gliding(max_objects=1)], ids=lambda world: world.name)

@@ -17,7 +17,8 @@ MEMBERS = group_members("interpolator")
 # match positions, so paths [b, c, t] are not for them
 NEEDS_SPACE = {
     "sinkhorn", "flow_warp", "flow_warp_pixels", "motion_compensated", "motion_compensated_pixels", "straightened",
-    "motion_hypotheses", "motion_hypotheses_pixels", "two_fields_pixels", "two_fields_linear_pixels", "quadratic_pixels", "remembered",
+    "motion_hypotheses", "motion_hypotheses_pixels", "two_fields_pixels", "two_fields_linear_pixels",
+    "quadratic_pixels", "remembered",
 }  # fmt: skip
 STILL_TOLERANCE = {"sinkhorn": 0.02}  # relative to the clip's deviation; other members return stills exactly
 STRAIGHT = {"linear", "spline"}  # exact for z(t) = a + b t
