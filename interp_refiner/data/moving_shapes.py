@@ -67,7 +67,8 @@ class MovingShapes(Generated):
         self.settings |= self.world.settings()
         self.size = num_frames, height, width
         self.codec = PatchDCT()
-        self.text = CaptionEncoder(length=self.world.captions.words)
+        captions = self.world.captions
+        self.text = CaptionEncoder(length=captions.words, vocabulary=captions.vocabulary)
         self.latent_shape = self.codec.latent_size(*self.size)
 
     def clips(self, split: str, count: int) -> Iterator[tuple[list[str], list[str], Float[Tensor, "b 3 t h w"]]]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,7 @@ class CaptionEncoder(TextEncoder):
         length: number of words; a caption is padded or cut to it.
         dim: width of a word's vector.
         spec: of the clips whose prompts it will encode; None when a data set is made.
+        vocabulary: the words of the data set's captions; empty if not known. By default that of ``spec``.
 
     Raises:
         BadValue: a size below 1, or clips with embeddings of another kind.
@@ -34,25 +35,43 @@ class CaptionEncoder(TextEncoder):
 
     name = "caption"
 
-    def __init__(self, length: int = 16, dim: int = 32, spec: ClipSpec | None = None):
+    def __init__(self, length: int = 16, dim: int = 32, spec: ClipSpec | None = None, vocabulary: Sequence[str] = ()):
         for name, size in (("length", length), ("dim", dim)):
             if size < 1:
                 raise BadValue(name, size, "at least 1")
         self.length = length
         self.dim = dim
         self._vectors: dict[tuple[str, object], Float[Tensor, " d"]] = {}
+        self.vocabulary = tuple(vocabulary)
         if spec is not None:
             self.hold_against(spec)
+            self.vocabulary = self.vocabulary or tuple(spec.text.get("vocabulary", ()))
 
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
         embeddings = torch.zeros(len(prompts), self.length, self.dim)
         for row, prompt in zip(embeddings, prompts, strict=True):
-            for place, word in enumerate(WORD.findall(prompt.lower())[: self.length]):
+            for place, word in enumerate(words_of(prompt)[: self.length]):
                 row[place] = (self._vector("word", word) + self._vector("place", place)) / 2**0.5
         return embeddings
+
+    def unread(self, prompt: str) -> list[str]:
+        words, known, notes = words_of(prompt), self.vocabulary, []
+        if strange := [word for word in dict.fromkeys(words) if known and word not in known and not word.isdigit()]:
+            notes.append(f"prompt: no training caption has {', '.join(strange)}; the model knows {', '.join(known)}")
+        if cut := words[self.length :]:
+            notes.append(f"prompt: the model reads {self.length} words; cut: {' '.join(cut)}")
+        return notes
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | ({"vocabulary": list(self.vocabulary)} if self.vocabulary else {})
 
     def _vector(self, kind: str, value: object) -> Float[Tensor, " d"]:
         if (kind, value) not in self._vectors:
             generator = torch.Generator().manual_seed(derived_seed("caption", kind, value))
             self._vectors[kind, value] = torch.randn(self.dim, generator=generator)
         return self._vectors[kind, value]
+
+
+def words_of(prompt: str) -> list[str]:
+    """The words of a prompt in lower case: ``up-left`` is one."""
+    return WORD.findall(prompt.lower())

@@ -20,7 +20,7 @@ def declared_text_encoder(spec: ClipSpec) -> TextEncoder:
         raise BadValue("text", "declared", "no prompt, because the data set has no prompt embeddings")
     name = spec.text.get("name", "")
     if name in WITHOUT_WEIGHTS:
-        return WITHOUT_WEIGHTS[name](*spec.text_shape)
+        return WITHOUT_WEIGHTS[name](*spec.text_shape, spec=spec)
     made_by = f"made by {name}, which needs weights" if name else "of an encoder that it does not declare"
     allowed = f"text=umt5 text.folder=<folder> or text=caption: the data set's prompt embeddings are {made_by}"
     raise BadValue("text", "declared", allowed)

@@ -27,6 +27,10 @@ class TextEncoder(ABC):
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
         """The embeddings of ``prompts``, one row each."""
 
+    def unread(self, prompt: str) -> list[str]:
+        """What the network cannot understand of a prompt, as notes; none for an encoder of a whole language."""
+        return []
+
     def hold_against(self, spec: ClipSpec) -> None:
         """Raises :class:`BadValue` if the clips' prompt embeddings were made by another encoder."""
         if (made_with := spec.text.get("name", self.name)) != self.name:

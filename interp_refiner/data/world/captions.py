@@ -17,10 +17,12 @@ class Captions(ABC):
     Attributes:
         words: number of words that a caption's embedding can hold.
         net: whether a direction is that of an object's whole path, not of a part of it.
+        vocabulary: all words that occur, apart from numbers.
     """
 
     words: ClassVar[int] = 16
     net: ClassVar[bool] = False
+    vocabulary: ClassVar[tuple[str, ...]] = (*BRIGHTNESS, *SHAPES, "moving", *DIRECTIONS, "and")
 
     @abstractmethod
     def motions(self, scene: Scene) -> list[list[str]]:
@@ -76,6 +78,7 @@ class Turns(Captions):
     """
 
     words: ClassVar[int] = 64
+    vocabulary: ClassVar[tuple[str, ...]] = (*Captions.vocabulary, "turning", "at")
 
     def motions(self, scene: Scene) -> list[list[str]]:
         return [[self._path(directions) for directions in row] for row in scene.directions.tolist()]

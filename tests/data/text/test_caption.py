@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.text import CaptionEncoder
 
 
@@ -42,6 +42,21 @@ def test_words_and_places_matter_case_and_punctuation_do_not():
 def test_long_prompts_are_cut():
     encoder = CaptionEncoder(length=3)
     assert torch.equal(*encoder.encode(["a b c", "a b c d e"]))
+
+
+def test_what_a_prompt_says_in_vain_is_noted():
+    encoder = CaptionEncoder(length=5, vocabulary=["dark", "ring", "moving", "left"])
+    assert encoder.unread("Dark ring, moving left") == encoder.unread("dark ring 14") == []
+    assert CaptionEncoder().unread("any word") == []  # no vocabulary is declared
+    strange, cut = encoder.unread("a dark dog moving left a ring")
+    assert "no training caption has a, dog; the model knows dark, ring, moving, left" in strange
+    assert cut.endswith("5 words; cut: a ring")
+
+
+def test_the_vocabulary_is_declared_with_the_clips():
+    described = CaptionEncoder(6, 12, vocabulary=["dark"]).describe()
+    assert CaptionEncoder(6, 12, ClipSpec((4, 5, 4, 6), (6, 12), text=described)).vocabulary == ("dark",)
+    assert "vocabulary" not in CaptionEncoder().describe()
 
 
 def test_the_same_in_another_process():
