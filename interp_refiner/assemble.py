@@ -40,6 +40,7 @@ from interp_refiner.training.checkpoint import (
     load_weights,
     located,
     read_config,
+    size_options,
     start_from,
     take_weights,
 )
@@ -217,8 +218,9 @@ def located_weights(cfg: DictConfig) -> Path:
 def start(module: L.LightningModule, cfg: DictConfig) -> None:
     """Gives a new module the averaged weights that ``initial_weights`` names; raises as :func:`take_weights`."""
     place = located_weights(cfg)
+    fitting = size_options(cfg.backbone, place) if isinstance(module, BackboneModule) else ""
     if not is_exported(place):
-        start_from(module, place)
+        start_from(module, place, fitting)
         return
     if isinstance(module, KeyframeGenerator):
         with naming("initial_weights", "keyframes"):
@@ -228,7 +230,7 @@ def start(module: L.LightningModule, cfg: DictConfig) -> None:
     else:
         with naming("initial_weights", "checkpoint"):
             weights = exported_run(place, {}).module.state_dict()
-    take_weights(module, weights, cfg.initial_weights)
+    take_weights(module, weights, cfg.initial_weights, fitting)
 
 
 def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True) -> RefinerPipeline:
