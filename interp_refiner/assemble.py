@@ -43,6 +43,7 @@ from interp_refiner.training.checkpoint import (
     size_options,
     start_from,
     take_weights,
+    with_stored_adapters,
 )
 from interp_refiner.training.weight_memory import beside_student, check_weight_memory
 
@@ -192,7 +193,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     if is_exported(place):
         return exported_run(place.resolve(), overrides or {})
     folder, file = find_checkpoint(place)
-    config = read_config(folder, overrides or {})
+    config = with_stored_adapters(read_config(folder, overrides or {}), file)
     try:
         run = assemble(config, trains=False)
     except BadValue as error:

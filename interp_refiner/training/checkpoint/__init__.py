@@ -35,6 +35,7 @@ from interp_refiner.training.checkpoint.sharded import (
     write_sharded,
 )
 from interp_refiner.training.checkpoint.size_options import size_options
+from interp_refiner.training.checkpoint.stored_adapters import with_stored_adapters
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, resume_path
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "start_from",
     "stored_names",
     "take_weights",
+    "with_stored_adapters",
     "write_sharded",
     "write_whole",
 ]
