@@ -1,6 +1,6 @@
 """Builds all objects from a config, in the order of the data flow, and loads them from a run's folder."""
 
-import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build
 from interp_refiner.config.refusal import locate
-from interp_refiner.core import BadValue, ClipSpec, free_memory
+from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation import Run
@@ -40,9 +40,12 @@ from interp_refiner.training.checkpoint import (
     load_weights,
     located,
     read_config,
+    size_options,
     start_from,
     take_weights,
+    with_stored_adapters,
 )
+from interp_refiner.training.weight_memory import beside_student, check_weight_memory
 
 
 def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
@@ -91,9 +94,12 @@ def refiner(
     check_method(corruption, objective, sampler)
     distilled = issubclass(get_class(cfg.training._target_), Distill)
     check_distilled(objective, distilled)
-    taught = {"teacher": teacher(cfg, spec)} if distilled and trains else {}
     offered = corruption.interpolator.num_hypotheses
     interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
+    taught = {}
+    if distilled and trains:
+        check_memory(cfg, interface, device, beside=beside_student(objective))
+        taught["teacher"] = teacher(cfg, spec)
     backbone = network(cfg, interface, device)
     parts = {"optimizer": optimizer, "sampler": sampler, "corruption": corruption}
     if taught:
@@ -135,22 +141,25 @@ def network(cfg: DictConfig, interface: Interface, device: str = "cpu") -> Backb
     """The backbone of a config, its initial weights drawn on a device.
 
     Raises:
-        BadValue: weights that do not fit into the machine's memory, or clips of a size that the backbone cannot take.
+        BadValue: as :func:`check_memory`, or clips of a size that the backbone cannot take.
     """
-
-    def made(where: str) -> Backbone:
-        with torch.device(where):
-            return build(cfg.backbone, interface=interface, attention=build(cfg.attention))
-
-    free = free_memory() if device == "cpu" and cfg.backbone.get("pretrained") is None else None
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # of this machine: each of them draws the weights
-    if free is not None and (needed := processes * sum(w.nbytes for w in made("meta").parameters())) > free:
-        allowed = f"at most the {free / 1e9:.1f} GB of memory that are free here"
-        raise BadValue("backbone", f"{needed / 1e9:.1f} GB of weights", allowed)
-    backbone = made(device)
+    check_memory(cfg, interface, device)
+    backbone = drawn(cfg, interface, device)
     for shape in interface.spec.latent_shapes:
         backbone.check(shape)
     return backbone
+
+
+def drawn(cfg: DictConfig, interface: Interface, device: str) -> Backbone:
+    """The backbone of a config; on the device ``meta`` it has no values and needs no memory."""
+    with torch.device(device):
+        return build(cfg.backbone, interface=interface, attention=build(cfg.attention))
+
+
+def check_memory(cfg: DictConfig, interface: Interface, device: str, beside: Sequence[str] = ()) -> None:
+    """:func:`check_weight_memory` of a config's network; not of pretrained weights, nor of a network on a GPU."""
+    if device == "cpu" and cfg.backbone.get("pretrained") is None:
+        check_weight_memory(drawn(cfg, interface, "meta"), beside)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
@@ -184,7 +193,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     if is_exported(place):
         return exported_run(place.resolve(), overrides or {})
     folder, file = find_checkpoint(place)
-    config = read_config(folder, overrides or {})
+    config = with_stored_adapters(read_config(folder, overrides or {}), file)
     try:
         run = assemble(config, trains=False)
     except BadValue as error:
@@ -217,8 +226,9 @@ def located_weights(cfg: DictConfig) -> Path:
 def start(module: L.LightningModule, cfg: DictConfig) -> None:
     """Gives a new module the averaged weights that ``initial_weights`` names; raises as :func:`take_weights`."""
     place = located_weights(cfg)
+    fitting = size_options(cfg.backbone, place) if isinstance(module, BackboneModule) else ""
     if not is_exported(place):
-        start_from(module, place)
+        start_from(module, place, fitting)
         return
     if isinstance(module, KeyframeGenerator):
         with naming("initial_weights", "keyframes"):
@@ -228,7 +238,7 @@ def start(module: L.LightningModule, cfg: DictConfig) -> None:
     else:
         with naming("initial_weights", "checkpoint"):
             weights = exported_run(place, {}).module.state_dict()
-    take_weights(module, weights, cfg.initial_weights)
+    take_weights(module, weights, cfg.initial_weights, fitting)
 
 
 def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True) -> RefinerPipeline:

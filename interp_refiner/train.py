@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import Run, assemble, located_weights, start
 from interp_refiner.config import build, call, main, print_config, quiet_libraries, save_config
 from interp_refiner.core import BadValue, keep_freed_memory
-from interp_refiner.training.checkpoint import check_state, resume_path
+from interp_refiner.training.checkpoint import check_state, resume_path, with_stored_adapters
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 from interp_refiner.training.record.summary import print_start, write_summary
@@ -47,7 +47,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
-    run = assemble(cfg)
+    run = assemble(cfg if checkpoint is None else with_stored_adapters(cfg, checkpoint))
     check_step_memory(run.module, run.spec, cfg.data.batch_size, cfg.gpu_gb, trainer)
     if checkpoint is not None:
         check_state(checkpoint, run.module)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
@@ -35,6 +35,8 @@ def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
     Raises:
         BadValue, MissingExtra, Refused: naming the first wrong override and what is allowed.
     """
+    for text in overrides:
+        check_one_option(folder, text)
     running, job = GlobalHydra.instance(), JobRuntime.instance().get("name")
     before, running.hydra = running.hydra, None
     try:
@@ -50,6 +52,23 @@ def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
     finally:
         running.hydra = before
         JobRuntime.instance().set("name", job)
+
+
+def check_one_option(folder: Path, text: str) -> None:
+    """Refuses a list for a group whose options each build one object; others, such as loggers, can be combined.
+
+    Args:
+        folder: of the config groups.
+        text: an override.
+
+    Raises:
+        BadValue: naming the options of the group.
+    """
+    key, _, value = text.partition("=")
+    files = sorted((folder / key.lstrip("+").partition("@")[0]).glob("*.yaml")) if value.startswith("[") else []
+    if any("_target_" in cast(DictConfig, OmegaConf.load(file)) for file in files):
+        options = [file.stem for file in files]
+        raise BadValue(key, value, f"one of {' | '.join(options)}, not a list", options)
 
 
 def explained(
@@ -94,7 +113,7 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
         a_list = f"a list is written {key}=[{values}], " if item.is_choice_sweep() and "(" not in values else ""
         return Refused(f"{text}: {a_list}a sweep needs --multirun")
     there = OmegaConf.select(before, key, default=None) is not None
-    if options and isinstance(item.value(), int | float | None) and not item.is_delete():
+    if options and isinstance(item.value(), int | float | dict | None) and not item.is_delete():
         none = "" if there else f"; for none, leave {key} out"
         return Refused(f"{text}: expected {' | '.join(sorted(options))}{none}")
     if item.is_add() and (there or options):

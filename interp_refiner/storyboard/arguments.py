@@ -13,6 +13,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames
+from interp_refiner.model.sampler import ClassifierFree, Guidance
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.plan import OF_CLIPS, VideoPlan, VideoSize
 
@@ -40,6 +41,11 @@ class Request:
     keyframes_at: Sequence[Time] | None = None
     negative_prompt: str | Embedding = ""
     seed: int = 0
+
+    @property
+    def has_negative(self) -> bool:
+        """Whether there is a negative prompt."""
+        return isinstance(self.negative_prompt, Tensor) or bool(self.negative_prompt)
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,22 @@ def seed_of(generator: torch.Generator | int | None) -> int:
     return generator if isinstance(generator, int) else generator.initial_seed()
 
 
+def at_least_one(name: str, number: int | None, without: str) -> int | None:
+    """Returns the number if it is None or a whole number >= 1.
+
+    Args:
+        name: of the argument.
+        number: the argument.
+        without: what None stands for.
+
+    Raises:
+        BadValue: any other number.
+    """
+    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+        raise BadValue(name, number, f"a whole number >= 1, or None for {without}")
+    return number
+
+
 def prompt_or_embedding(
     name: str, words: str | None, embedding: Embedding | None, trained: tuple[int, ...] | None
 ) -> str | Float[Tensor, "l d"]:
@@ -106,6 +128,23 @@ def prompt_or_embedding(
         allowed = "none: the model knows no prompts" if trained is None else f"{list(trained)} as trained on"
         raise BadValue(f"{name}_embeds", list(embedding.shape), allowed)
     return row.float()
+
+
+def unheard(request: Request, keyframes: Sequence[Keyframe], guidance: Guidance, distilled: bool) -> str | None:
+    """The reason why a request's negative prompt has no effect; None if it has one, or if there is none.
+
+    Args:
+        request: with or without a negative prompt.
+        keyframes: of the video; the source of generated ones gets the negative prompt, too.
+        guidance: of the refiner.
+        distilled: whether the refiner is a distilled model.
+    """
+    guided = isinstance(guidance, ClassifierFree) or any(keyframe.generated for keyframe in keyframes)
+    if not request.has_negative or guided:
+        return None
+    if distilled:
+        return "negative_prompt has no effect with a distilled model: it learned its teacher's guidance"
+    return "negative_prompt has no effect without guidance"
 
 
 def as_output(video: Float[Tensor, "3 t h w"], output_type: OutputType) -> Any:

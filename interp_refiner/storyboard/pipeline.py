@@ -1,6 +1,7 @@
 """A diffusers-style pipeline of a refiner: from keyframes to a video."""
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
@@ -34,8 +35,10 @@ from interp_refiner.storyboard.arguments import (
     RefinerOutput,
     Request,
     as_output,
+    at_least_one,
     prompt_or_embedding,
     seed_of,
+    unheard,
 )
 from interp_refiner.storyboard.conditioning import (
     OnStep,
@@ -52,6 +55,7 @@ from interp_refiner.storyboard.levels import Levels
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.plan import VideoPlan, VideoSize
 from interp_refiner.storyboard.saved import Components, PipelineConfig, load_components, save_components
+from interp_refiner.storyboard.storyboard import naming
 from interp_refiner.storyboard.windows import CrossFaded
 from interp_refiner.training import check_method
 from interp_refiner.training.checkpoint import located
@@ -163,7 +167,7 @@ class RefinerPipeline(LowMemory, Drafting):
                 if ``keyframes`` is empty, else none.
             num_inference_steps: 1 for the mean (one jump), more for a sample along the bridge. For a distilled model, 1
                 gives a sample, too. None for the model's own sampler.
-            negative_prompt: guidance leads away from it.
+            negative_prompt: guidance leads away from it; a warning says if it has no effect.
             guidance_scale: ``w`` of :func:`classifier_free`, 1 for none; None for the guidance of the model's sampler.
             generator: only its seed is used: the same seed gives the same video. None: a new video every time.
             prompt_embeds, negative_prompt_embeds: ``[L, D]`` or ``[1, L, D]`` as in training, instead of the prompts;
@@ -181,12 +185,17 @@ class RefinerPipeline(LowMemory, Drafting):
         request = Request(
             prompt=prompt_or_embedding("prompt", prompt, prompt_embeds, trained),
             keyframes=keyframes,
-            size=VideoSize(num_frames, height, width, fps),
+            size=VideoSize(at_least_one("num_frames", num_frames, "that of the model's clips"), height, width, fps),
             keyframes_at=keyframes_at,
             negative_prompt=prompt_or_embedding("negative_prompt", negative_prompt, negative_prompt_embeds, trained),
             seed=seed_of(generator),
         )
-        return self.make(request, num_inference_steps, guidance_scale, output_type, callback_on_step_end)
+        if request.has_negative:
+            guidance, distilled = self.guidance(guidance_scale, request.negative_prompt), self.objective.distilled
+            if reason := unheard(request, self.planned(request)[0], guidance, distilled):
+                warnings.warn(reason if distilled else f"{reason}: guidance_scale=2.0", stacklevel=2)
+        with naming("num_frames", "frames", only=["frames"]):
+            return self.make(request, num_inference_steps, guidance_scale, output_type, callback_on_step_end)
 
     @torch.no_grad()
     def make(
@@ -199,7 +208,7 @@ class RefinerPipeline(LowMemory, Drafting):
     ) -> RefinerOutput:
         """Makes the video of a request; arguments and errors are those of a call."""
         choice("output_type", output_type, get_args(OutputType))
-        sampler = self._sampler(num_inference_steps)
+        sampler = self._sampler(at_least_one("num_inference_steps", num_inference_steps, "the model's own sampler"))
         guidance = self.guidance(guidance_scale, request.negative_prompt)
         draft = self.draft(request)
         plan, keyframes, corrupted = draft.plan, draft.keyframes, draft.corrupted

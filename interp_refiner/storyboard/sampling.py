@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +14,8 @@ from PIL import Image
 from interp_refiner.config import run_metadata, writable
 from interp_refiner.core import BadValue, choice, forget_peak_memory, peak_memory, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
-from interp_refiner.model.sampler import ClassifierFree
 from interp_refiner.storyboard import (
+    Keyframe,
     RefinerOutput,
     RefinerPipeline,
     Request,
@@ -25,6 +25,7 @@ from interp_refiner.storyboard import (
     load_storyboard,
     parse_storyboard,
 )
+from interp_refiner.storyboard.arguments import unheard
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.storyboard import ENTRIES, naming
 from interp_refiner.storyboard.terminal import show_cost, show_plan, show_result
@@ -65,8 +66,8 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         pipeline.sampler.check(pipeline.corruption)
     with naming("storyboard", only=ENTRIES) if cfg.storyboard is not None else nullcontext():
         request, notes = read_board(pipeline, board, cfg.seed, only_looks=cfg.dry_run)
-        notes += unguided(board, pipeline)
         keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)
+        notes += unguided(request, keyframes, pipeline)
         sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
@@ -170,11 +171,12 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     return files
 
 
-def unguided(board: Storyboard, pipeline: RefinerPipeline) -> list[str]:
-    """A warning if there is a negative prompt but no guidance."""
-    if not board.negative_prompt or isinstance(pipeline.sampler.guidance, ClassifierFree):
-        return []
-    return ["negative_prompt has no effect without guidance: sampler=<name> sampler/guidance=classifier_free"]
+def unguided(request: Request, keyframes: Sequence[Keyframe], pipeline: RefinerPipeline) -> list[str]:
+    """A note if there is a negative prompt that has no effect."""
+    distilled = pipeline.objective.distilled
+    reason = unheard(request, keyframes, pipeline.sampler.guidance, distilled)
+    advice = "" if distilled else ": sampler=<name> sampler/guidance=classifier_free"
+    return [] if reason is None else [reason + advice]
 
 
 def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan: VideoPlan) -> dict[str, Any]:

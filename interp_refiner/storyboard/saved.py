@@ -7,6 +7,7 @@ interpolator.safetensors  weights of a learned interpolator
 vae/                      weights of a codec that has some
 keyframes/                the keyframe generator's own folder, see :mod:`saved_generator`
 pipeline.py               lets diffusers' DiffusionPipeline open the folder
+precision/                a component that tells pipeline.py the torch_dtype that diffusers was asked for
 README.md                 the model card
 """
 
@@ -45,7 +46,8 @@ from interp_refiner.storyboard.weights import (
 from interp_refiner.training.checkpoint import INDEX, is_exported
 
 WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
-VAE, OPENED_BY = "vae", "pipeline.py"
+VAE, PRECISION, COMPONENT = "vae", "precision", "component"
+OF_DIFFUSERS = {"pipeline.py": "diffusers_pipeline.py", f"{PRECISION}/{COMPONENT}.py": "diffusers_precision.py"}
 
 CLASS = "RefinerPipeline"
 OBJECTIVE = "objective."  # prefix of the objective's own parameters
@@ -126,8 +128,10 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if vae is not None:
         vae.save_pretrained(folder / VAE)
         components["codec"]["folder"] = INSIDE + VAE
-    (folder / OPENED_BY).write_bytes(Path(__file__).with_name("diffusers_pipeline.py").read_bytes())
-    index = {"_class_name": CLASS, **asdict(config), "components": components}
+    for name, source in OF_DIFFUSERS.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(Path(__file__).with_name(source).read_bytes())
+    index = {"_class_name": CLASS, PRECISION: [COMPONENT, "Precision"], **asdict(config), "components": components}
     generator = None if parts.phase1 is None else generator_index(parts.phase1)
     if parts.phase1 is not None:
         save_generator(parts.phase1, folder / GENERATOR)

@@ -27,8 +27,9 @@ class RenoisedKeyframes(AnchorSource):
         generator: a trained generator, on its device.
         schedule: selects the keyframes; those of the finest level get an anchor.
         sampler: samples back from the noise.
-        lowest, highest: range from which u is drawn uniformly. 1 and 1 give free samples, which are meant only for
-            evaluating whole pipelines.
+        lowest, highest: range from which u is drawn uniformly. 1 and 1 give free samples, made in the sampler's rounds,
+            which are meant only for evaluating whole pipelines. Below 1 there is one round, which starts from
+            the noised truth.
         batch_size: clips at a time.
         seed: times and noise are functions of (seed, key).
 
@@ -55,9 +56,15 @@ class RenoisedKeyframes(AnchorSource):
         self.lowest, self.highest, self.batch_size, self.seed = lowest, highest, batch_size, seed
 
     @property
+    def free(self) -> bool:
+        """Whether nothing of the true keyframes is left, because all times are 1."""
+        return self.lowest == 1
+
+    @property
     def made_by(self) -> dict[str, Any]:
         sampler, counts = repr(self.keyframes.sampler), self.schedule.counts
         times = {"lowest": self.lowest, "highest": self.highest}
+        times |= {"rounds": self.keyframes.sampler.rounds} if self.free else {}
         about = {"weights": self.weights, "sampler": sampler, "schedule": type(self.schedule).__name__}
         return {"generator": "renoised_keyframes", **about, "counts": counts, **times, "seed": self.seed}
 
@@ -78,8 +85,8 @@ class RenoisedKeyframes(AnchorSource):
             torch.zeros_like(positions, dtype=torch.bool),
             text.to(device) if len(text) == len(clips) else None,
         )
-        made = self.keyframes.from_time(request, u, draws).cpu()
-        return [Anchor(key, found, frames) for key, found in zip(keys, made, strict=True)]
+        made = self.keyframes(request, draws) if self.free else self.keyframes.from_time(request, u, draws)
+        return [Anchor(key, found, frames) for key, found in zip(keys, made.cpu(), strict=True)]
 
     def frames(self, num_frames: int) -> torch.Tensor:
         """The keyframes of the finest level, the same for all clips."""

@@ -1,5 +1,6 @@
 """The pipeline: what it keeps, what it may change, and that saving and loading does not change it."""
 
+import warnings
 from contextlib import nullcontext
 
 import pytest
@@ -118,6 +119,17 @@ def test_guidance_leads_away_from_the_negative_prompt(pipe):
     torch.testing.assert_close(one(2.5), away + 2.5 * (plain - away), atol=1e-4, rtol=1e-4)
 
 
+def test_a_negative_prompt_without_guidance_gets_a_warning(pipe):
+    with pytest.warns(UserWarning, match="^negative_prompt has no effect without guidance: guidance_scale="):
+        pipe(PROMPT, board(), num_inference_steps=1, negative_prompt="dim circle")
+    with pytest.warns(UserWarning, match="no effect"):
+        pipe(PROMPT, board(), num_inference_steps=1, negative_prompt_embeds=pipe.embed(["dim circle"])[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipe(PROMPT, board(), num_inference_steps=1, negative_prompt="")
+        pipe(PROMPT, board(), num_inference_steps=1, negative_prompt="dim circle", guidance_scale=2.0)
+
+
 def test_the_callback_sees_every_step_and_may_replace_the_estimate(pipe):
     seen = []
 
@@ -220,7 +232,12 @@ def test_embeddings_stand_in_for_prompts(pipe, monkeypatch):
         ({"width": 0}, "width=0: expected a multiple of 8"),
         ({"fps": 0.0}, "fps=0.0: expected a positive number"),
         ({"fps": float("nan")}, "fps=nan: expected a positive number"),
-        ({"num_frames": -3}, "frames=-3: expected a multiple of 1 frames"),
+        ({"num_frames": -3}, "^num_frames=-3: expected a whole number >= 1, or None for that of the model's clips"),
+        (
+            {"num_inference_steps": 0},
+            "^num_inference_steps=0: expected a whole number >= 1, or None for the model's own",
+        ),
+        ({"num_inference_steps": True}, "^num_inference_steps=True: expected a whole number"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan: expected a number >= 0"),
         ({"prompt": "a", "prompt_embeds": torch.zeros(16, 32)}, "prompt_embeds=.*: expected prompt or prompt_embeds"),
         (
@@ -233,6 +250,12 @@ def test_bad_arguments_are_one_line(pipe, settings, said):
     with pytest.raises(BadValue, match=said) as error:
         pipe(keyframes=board(), **settings)
     assert "\n" not in str(error.value)
+
+
+def test_a_length_that_the_codec_cannot_code_has_the_name_of_the_argument(pipe, monkeypatch):
+    monkeypatch.setattr(pipe.codec, "temporal_factor", 4)
+    with pytest.raises(BadValue, match=r"^num_frames=7: expected a multiple of 4 frames, such as 4 or 8"):
+        pipe(keyframes=board(), num_frames=7)
 
 
 def test_no_generator_is_another_video_every_time(pipe):

@@ -1,5 +1,7 @@
 """Publishing an export: a LoRA file, the licence on its card, a model of the hub, and loading by diffusers."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from interp_refiner.assemble import load_run
 from interp_refiner.core import BadValue
 from interp_refiner.export import export
 from interp_refiner.model.backbone.lora_file import read_adapters
-from interp_refiner.storyboard import Keyframe, RefinerPipeline
+from interp_refiner.storyboard import INDEX, Keyframe, RefinerPipeline
 from tests.hub_server import files, hub
 from tests.storyboard.conftest import program_config, random_run
 
@@ -84,6 +86,38 @@ def test_diffusers_opens_the_folder_and_makes_the_same_video(run_folder, tmp_pat
     refiner = RefinerPipeline.from_pretrained(folder)
     size = [own.codec["spatial_factor"] * n for n in own.latent_shape[2:]]
     assert torch.equal(video(pipe.to("cpu"), size), video(refiner, size))
+
+
+def test_diffusers_opens_the_folder_in_the_precision_asked_for(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, own = exported(run_folder, tmp_path), load_run(run_folder).spec
+    how = {"custom_pipeline": "pipeline", "trust_remote_code": True}
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16, **how)
+    weights, size = pipe.refiner.backbone.state_dict(), [own.codec["spatial_factor"] * n for n in own.latent_shape[2:]]
+    assert weights["wan.blocks.0.attn1.to_q.weight"].dtype == torch.bfloat16
+    assert weights["wan.blocks.0.scale_shift_table"].dtype == torch.float32  # kept, as by RefinerPipeline
+    assert torch.equal(video(pipe, size), video(RefinerPipeline.from_pretrained(folder, torch.bfloat16), size))
+    plain = DiffusionPipeline.from_pretrained(folder, **how).refiner
+    assert all(weight.dtype == torch.float32 for weight in plain.backbone.parameters())
+
+
+def test_a_precision_that_the_network_does_not_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = RefinerPipeline.from_pretrained("shipped").save_pretrained(tmp_path / "factorised")
+    how = {"custom_pipeline": "pipeline", "trust_remote_code": True}
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float16, **how)
+    with pytest.raises(BadValue, match=r"torch_dtype=.*float16: expected .*float32"):
+        _ = pipe.refiner
+
+
+def test_a_folder_of_an_older_version_opens_in_float32(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder = exported(run_folder, tmp_path)
+    index = json.loads((folder / INDEX).read_text())
+    del index["precision"]
+    (folder / INDEX).write_text(json.dumps(index))
+    pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", trust_remote_code=True)
+    assert next(pipe.refiner.backbone.parameters()).dtype == torch.float32
 
 
 def test_a_folder_goes_to_the_hub_and_comes_back(run_folder, tmp_path, monkeypatch):

@@ -123,6 +123,16 @@ def test_a_distilled_pipeline_takes_any_number_of_steps():
         pipe(keyframes=board, guidance_scale=3.0)
 
 
+def test_a_negative_prompt_to_a_distilled_model_has_no_effect_and_a_warning():
+    pipe = RefinerPipeline.from_pretrained(SHIPPED_ONE_STEP)
+    pipe.set_progress_bar_config(disable=True)
+    frame = torch.rand(3, 32, 56, generator=torch.Generator().manual_seed(0))
+    board = [Keyframe(image=frame, time=0), Keyframe(image=1 - frame, time="100%")]
+    without = pipe("bright ring moving up", board).latents
+    with pytest.warns(UserWarning, match="^negative_prompt has no effect with a distilled model: it learned its teach"):
+        assert torch.equal(pipe("bright ring moving up", board, negative_prompt="dim circle").latents, without)
+
+
 def test_no_weights_in_the_package_ask_for_a_compiler():
     for index in SHIPPED_FOLDER.parent.rglob("model_index.json"):
         assert '"compile": true' not in index.read_text(), index

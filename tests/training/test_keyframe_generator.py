@@ -1,5 +1,7 @@
 """Training of phase 1: the keyframes in a batch, the content of checkpoints, and its anchors."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
@@ -125,6 +127,25 @@ class TestRenoisedKeyframes:
             anchors = self.source(clips, lowest=u, highest=u).propose(samples)
             errors.append((torch.stack([a.latents for a in anchors]) - truth).square().mean().item())
         assert errors[0] < 0.02 < errors[1] < errors[2]
+
+    @pytest.mark.parametrize(("u", "passes"), [(1.0, 4), (0.8, 2)])
+    def test_only_free_keyframes_are_made_in_the_rounds_of_the_sampler(self, clips, u, passes, monkeypatch):
+        sampler = Euler(steps=2, guidance=1.0, rounds=2)
+        source = RenoisedKeyframes(
+            generator(Preconditioned, clips.metadata.spec), Uniform(counts=[3, 2]), sampler, u, u
+        )
+        told, velocity = [], type(source.keyframes.flow).velocity
+        monkeypatch.setattr(
+            type(source.keyframes.flow), "velocity", lambda *told_of: told.append(1) or velocity(*told_of)
+        )
+        source.propose([clips[0]])
+        assert len(told) == passes
+        assert source.made_by.get("rounds") == (2 if u == 1 else None)
+
+    def test_free_keyframes_hold_nothing_of_the_truth(self, clips):
+        source, clip = self.source(clips, lowest=1.0, highest=1.0), clips[0]
+        (one,), (other,) = (source.propose([replace(clip, latents=x)]) for x in (clip.latents, -clip.latents))
+        assert torch.equal(one.latents, other.latents)
 
     @pytest.mark.parametrize("times", [(0.0, 0.5), (0.6, 0.4), (0.5, 1.1)])
     def test_times_that_the_flow_does_not_have_are_refused(self, clips, times):

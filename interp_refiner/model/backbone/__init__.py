@@ -13,7 +13,7 @@ from interp_refiner.model.backbone.conditioning import (
 from interp_refiner.model.backbone.convolutions import Convolutions
 from interp_refiner.model.backbone.dropout import DroppedKeyframes
 from interp_refiner.model.backbone.factorised import Factorised, FactorisedSize
-from interp_refiner.model.backbone.lora import LoRA, bases, is_adapter, name_without
+from interp_refiner.model.backbone.lora import LoRA, adapted_layers, bases, is_adapter, name_without
 from interp_refiner.model.backbone.lora_file import Adapter, Naming, write_adapters
 from interp_refiner.model.backbone.ltx import LTX, LTXSize
 from interp_refiner.model.backbone.recomputation import (
@@ -60,6 +60,7 @@ __all__ = [
     "TrajectorySize",
     "Wan",
     "WanSize",
+    "adapted_layers",
     "bases",
     "is_adapter",
     "name_without",

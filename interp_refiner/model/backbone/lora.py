@@ -1,10 +1,10 @@
 """Fine-tuning with low-rank adapters on frozen weights (Hu et al. 2022, arXiv 2106.09685), through peft."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, MissingExtra, choice
 from interp_refiner.model.backbone.lora_file import Adapter, read_adapters
@@ -12,6 +12,7 @@ from interp_refiner.model.backbone.lora_file import Adapter, read_adapters
 # In a block of Wan: projections of self-attention and cross-attention, and both layers of the feed-forward network.
 TARGETS = r"blocks\.\d+\.(attn[12]\.(to_[qkv]|to_out\.0)|ffn\.net\.(0\.proj|2))"
 ADAPTER = "default"  # peft's name of an adapter
+DOWN = f".lora_A.{ADAPTER}.weight"
 
 
 @final
@@ -24,6 +25,8 @@ class LoRA:
         alpha: scale; None for ``rank``, which gives a factor of 1.
         weights: a LoRA file with the adapters' initial values, see :func:`read_adapters`. Only layers in the file get
             adapters; ``rank`` is the file's; its scale is multiplied into B. None: B starts at zero.
+        layers: names of the layers that get adapters, without ``weights``; None for all matrices of attention and
+            feed-forward layers.
         frozen_dtype: dtype of the matrices that have adapters; ``bfloat16`` halves their memory and needs a bfloat16
             run.
 
@@ -38,6 +41,7 @@ class LoRA:
         alpha: float | None = None,
         frozen_dtype: Literal["float32", "bfloat16"] = "float32",
         weights: str | None = None,
+        layers: Sequence[str] | None = None,
     ):
         if rank is not None and rank < 1:
             raise BadValue("rank", rank, "a rank >= 1, such as 8 or 32, or null for full fine-tuning")
@@ -45,7 +49,7 @@ class LoRA:
             raise BadValue("alpha", alpha, "a scale > 0, or null for rank")
         choice("frozen_dtype", frozen_dtype, ("float32", "bfloat16"))
         self.rank, self.alpha, self.frozen_dtype = rank, alpha, getattr(torch, frozen_dtype)
-        self.weights = weights
+        self.weights, self.layers = weights, layers
         if rank is None and weights is None:
             return
         try:
@@ -58,7 +62,7 @@ class LoRA:
         """Adds the adapters and freezes everything else, in place.
 
         Raises:
-            BadValue: ``weights`` is not a LoRA of this transformer, or has another rank.
+            BadValue: ``weights`` is not a LoRA of this transformer, or has another rank; or it has no such layers.
         """
         if self.rank is None and self.weights is None:
             return
@@ -67,7 +71,10 @@ class LoRA:
         start = read_adapters("weights", self.weights, transformer) if self.weights is not None else {}
         rank = self._rank(start)
         alpha = rank if self.alpha is None else self.alpha
-        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(start) or TARGETS, lora_dropout=0.0)  # type: ignore[arg-type]
+        layers = list(start) or list(self.layers or [])
+        if unknown := sorted(set(layers) - {name for name, _ in transformer.named_modules()}):
+            raise BadValue("layers", unknown, "layers of the transformer")
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers or TARGETS, lora_dropout=0.0)  # type: ignore[arg-type]
         inject_adapter_in_model(config, transformer)
         for name, layer in _adapted(transformer):
             layer.get_base_layer().to(self.frozen_dtype)
@@ -93,6 +100,16 @@ def name_without(name: str) -> str:
 def is_adapter(name: str) -> bool:
     """Whether a weight belongs to an adapter, by its name."""
     return ".lora_" in name
+
+
+def adapted_layers(weights: Mapping[str, Tensor]) -> dict[str, int]:
+    """The layers with adapters in a module's state, and the adapters' ranks.
+
+    Args:
+        weights: of a transformer inside another module: ``<attribute>.<layer>.lora_A.default.weight``.
+    """
+    downs = {name.removesuffix(DOWN): len(value) for name, value in weights.items() if name.endswith(DOWN)}
+    return {name.partition(".")[2]: rank for name, rank in downs.items()}
 
 
 def bases(module: nn.Module) -> dict[str, nn.Module]:

@@ -34,6 +34,8 @@ from interp_refiner.training.checkpoint.sharded import (
     stored_names,
     write_sharded,
 )
+from interp_refiner.training.checkpoint.size_options import size_options
+from interp_refiner.training.checkpoint.stored_adapters import with_stored_adapters
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole, resume_path
 
 __all__ = [
@@ -65,9 +67,11 @@ __all__ = [
     "read_weights",
     "resume_path",
     "size_of",
+    "size_options",
     "start_from",
     "stored_names",
     "take_weights",
+    "with_stored_adapters",
     "write_sharded",
     "write_whole",
 ]

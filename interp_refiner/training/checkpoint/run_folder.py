@@ -92,18 +92,18 @@ def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = T
     module.load_state_dict(weights)
 
 
-def start_from(module: L.LightningModule, path: str | Path) -> Path:
+def start_from(module: L.LightningModule, path: str | Path, fitting: str = "") -> Path:
     """:func:`take_weights` with the averaged weights of a run; returns their file.
 
     Raises:
         BadValue: no checkpoint there, or one of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path, "initial_weights")
-    take_weights(module, read_weights(checkpoint_file, module), path)
+    take_weights(module, read_weights(checkpoint_file, module), path, fitting)
     return checkpoint_file
 
 
-def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path: str | Path) -> None:
+def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path: str | Path, fitting: str = "") -> None:
     """Loads the weights of another run into a new module; the objective may differ.
 
     If only the new module has adapters, they keep their initial values. So do additional parts of the backbone that
@@ -113,11 +113,12 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
         module: the new module.
         weights: of the other run, by name.
         path: their path, for the error.
+        fitting: the options with which the module has the size of these weights, for the error.
 
     Raises:
         BadValue: the weights belong to another backbone.
     """
-    own = module.state_dict()
+    own, advice = module.state_dict(), f"; its size is {fitting}" if fitting else ""
     found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
     shared = {name: value for name, value in found.items() if value is not None and own[name].shape == value.shape}
     fresh = set() if any(map(is_adapter, weights)) else set(filter(is_adapter, own))
@@ -129,8 +130,8 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
         here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))
         which = f"such as {lacking[0]}: {here} here, {there} there"
         allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
-        raise BadValue("initial_weights", path, allowed)
+        raise BadValue("initial_weights", path, allowed + advice)
     taken = {name_without(name) for name in shared} | shared.keys()
     if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
-        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}")
+        raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}{advice}")
     module.load_state_dict(shared, strict=False)

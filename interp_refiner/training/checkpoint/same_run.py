@@ -67,7 +67,7 @@ def check_state(checkpoint: Path, module: nn.Module) -> None:
     Raises:
         BadValue: names the first tensors that are missing, left over or of another size.
     """
-    stored, groups = _stored(checkpoint)
+    stored, groups = stored_state(checkpoint)
     own = module.state_dict()
     left_out = {f"backbone.{name}" for name in getattr(getattr(module, "backbone", None), "unchanged", ())}
     if faults := state_faults(own, stored, optional=left_out):
@@ -97,7 +97,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{key}.{name}", value[name])
 
 
-def _stored(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
+def stored_state(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
     """The weights of a checkpoint (only names and shapes for a sharded one), and its optimizer's groups."""
     if not checkpoint.is_dir():
         content = read_checkpoint(checkpoint)

@@ -7,7 +7,7 @@ from diffusers import WanTransformer3DModel
 from interp_refiner.assemble import load_run
 from interp_refiner.core import BadValue
 from interp_refiner.model.attention import SparseLinear
-from interp_refiner.model.backbone import LoRA
+from interp_refiner.model.backbone import Adapter, LoRA, bases, write_adapters
 from interp_refiner.model.backbone.lora import merge
 from interp_refiner.storyboard import as_pipeline
 from tests.model.backbone.small_wan import SIZE, clip, loss_and_gradients, save_base, small_wan
@@ -119,6 +119,32 @@ def test_adapters_start_beside_the_weights_of_a_full_run_which_their_checkpoints
     torch.testing.assert_close(merged[name.format("")], full[name.format("")] + low[0] @ low[1])
     pretrained = WanTransformer3DModel.from_pretrained(base).state_dict()
     assert not torch.equal(full[name.format("")], pretrained["blocks.1.ffn.net.0.proj.weight"])
+
+
+def test_adapters_that_started_from_a_file_are_loaded_and_resumed_without_it(tmp_path):
+    """With adapters in some layers only, and with a scale."""
+    base = save_base(tmp_path / "base")
+    shapes = {n: w.shape for n, w in WanTransformer3DModel.from_pretrained(tmp_path / "base").state_dict().items()}
+    names = ["blocks.0.attn1.to_q", "blocks.1.ffn.net.2"]
+    made = {n: Adapter(torch.ones(3, shapes[f"{n}.weight"][1]), torch.ones(shapes[f"{n}.weight"][0], 3)) for n in names}
+    file = write_adapters(made, tmp_path / "lora.safetensors", "diffusers")
+    options = [*base, f"backbone.lora.weights={file}", "backbone.lora.alpha=1.5", "trainer.val_check_interval=100"]
+    fit(tmp_path / "run", [*options, "trainer.max_steps=1"])
+    before = load_run(tmp_path / "run/run").module.state_dict()
+    file.unlink()
+    after = load_run(tmp_path / "run/run").module.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    resumed = fit(tmp_path / "run", [*options, "trainer.max_steps=2"])
+    assert resumed.global_step == 2
+    assert bases(resumed.lightning_module.backbone.wan).keys() == set(names)
+    with pytest.raises(BadValue, match=r"weights=.*lora\.safetensors"):  # a new run needs the file
+        fit(tmp_path / "new", [*options, "trainer.max_steps=1"])
+
+
+def test_layers_that_the_transformer_does_not_have_are_refused():
+    with pytest.raises(BadValue, match=r"^layers=\['blocks\.9\.to_q'\]: expected layers of the transformer"):
+        small_wan(lora=LoRA(rank=2, layers=["blocks.0.attn1.to_q", "blocks.9.to_q"]))
 
 
 @pytest.mark.parametrize("setting", [{"rank": 0}, {"alpha": 0.0}], ids=str)

@@ -22,7 +22,7 @@ from interp_refiner.config import build, save_config
 from interp_refiner.core import Stopped
 from interp_refiner.training import Refiner
 from interp_refiner.training.callback import EMA
-from interp_refiner.training.checkpoint import check_state, resume_path, start_from
+from interp_refiner.training.checkpoint import check_state, resume_path, start_from, with_stored_adapters
 from tests.clean_processes import start
 from tests.config.small import small_config
 
@@ -114,8 +114,8 @@ def fit(folder: Path, overrides: Sequence[str] = (), extra: Sequence[L.Callback]
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
     callbacks += [Recorder(folder / f"record_{rank}.jsonl"), *extra]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=False)
-    run = assemble(cfg)
     checkpoint = resume_path("last", folder / "run")
+    run = assemble(cfg if checkpoint is None else with_stored_adapters(cfg, checkpoint))
     if checkpoint is not None:
         check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:

@@ -112,6 +112,29 @@ def test_a_shallower_network_does_not_take_the_shipped_weights(tmp_path):
         start(shallow.module, shallow.config)
 
 
+@pytest.mark.parametrize("network", [[], ["backbone=wan_tiny"]])
+def test_a_refusal_of_another_size_names_the_options_that_fit(network, tmp_path):
+    """With them the same command starts."""
+    options = ["+experiment=gt_keyframes", "initial_weights=shipped", "data.writer.num_train=4", *network]
+    small = assemble(small_config(tmp_path, *options))
+    with pytest.raises(BadValue, match=r"; its size is (backbone=factorised )?backbone\.size\.dim=96 .*") as refused:
+        start(small.module, small.config)
+    assert "\n" not in str(refused.value)
+    fitting = str(refused.value).partition("its size is ")[2].split()
+    if not network:
+        assert fitting == ["backbone.size.dim=96", "backbone.size.num_heads=3"]
+    whole = assemble(small_config(tmp_path, *options, *fitting))
+    start(whole.module, whole.config)
+    assert torch.equal(whole.module.backbone.embed.bias, load_run("shipped").module.backbone.embed.bias)
+
+
+def test_a_run_of_another_size_is_refused_with_its_options(run_folder, tmp_path):
+    options = [*TINY, f"data.root={run_folder.parent / 'moved'}", f"initial_weights={run_folder}"]
+    wider = assemble(small_config(tmp_path, *options, "backbone.size.ffn_dim=48"))
+    with pytest.raises(BadValue, match=r"; its size is backbone\.size\.ffn_dim=32$"):
+        start(wider.module, wider.config)
+
+
 @pytest.mark.parametrize("experiment", ["gt_keyframes", "keyframes"])
 def test_initial_weights_that_are_nowhere_are_refused(tmp_path, experiment):
     cfg = small_config(tmp_path, f"+experiment={experiment}", "initial_weights=shiped")

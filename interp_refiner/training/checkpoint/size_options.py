@@ -1,0 +1,49 @@
+"""The options that give a network the size of a stored one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from interp_refiner.config import option_name
+from interp_refiner.config.nodes import dotted
+from interp_refiner.training.checkpoint.exported import INDEX, is_exported
+from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE, find_checkpoint
+
+
+def size_options(own: DictConfig, place: Path) -> str:
+    """``"backbone.size.dim=96 backbone.size.num_heads=3"``: the options with which a network has the stored size.
+
+    Args:
+        own: the backbone's node of the new run.
+        place: an exported folder, a run folder, or a checkpoint inside one.
+
+    Returns:
+        The options, or "" if the sizes are equal or one of the networks has the size of pretrained weights.
+    """
+    stored = stored_backbone(place)
+    if stored is None or any(node.get("pretrained") is not None or "size" not in node for node in (own, stored)):
+        return ""
+    kind = option_name("backbone", stored)
+    same = kind == option_name("backbone", own)
+    here = dotted(own.size) if same else {}
+    wanted = {name: value for name, value in dotted(stored.size).items() if not name.endswith("_target_")}
+    options = [
+        f"backbone.size.{name}={_written(v)}" for name, v in wanted.items() if name not in here or here[name] != v
+    ]
+    return " ".join(options if same else [f"backbone={kind}", *options])
+
+
+def stored_backbone(place: Path) -> DictConfig | None:
+    """The backbone's node of an exported folder or of a run's config; None if there is none."""
+    if is_exported(place):
+        parts = json.loads((place / INDEX).read_text())["components"]
+        node = parts.get("backbone", parts.get("network"))
+        return OmegaConf.create(node) if node is not None else None
+    folder, _ = find_checkpoint(place, "initial_weights")
+    return OmegaConf.select(OmegaConf.load(folder / CONFIG_FILE), "backbone")
+
+
+def _written(value: Any) -> str:
+    return "null" if value is None else str(value).replace(" ", "")

@@ -1,0 +1,37 @@
+"""Rebuilds adapters (LoRA) as a checkpoint has them, without the file that they started from."""
+
+import copy
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from interp_refiner.model.backbone import adapted_layers
+from interp_refiner.training.checkpoint.run_folder import BACKBONE
+from interp_refiner.training.checkpoint.same_run import stored_state
+
+LORA = "backbone.lora"
+
+
+def with_stored_adapters(cfg: DictConfig, checkpoint: Path) -> DictConfig:
+    """The config whose adapters have the layers and the rank of a checkpoint, and start at zero.
+
+    The checkpoint has their values. So the file ``backbone.lora.weights`` is not read and may be gone.
+
+    Args:
+        cfg: the config of the checkpoint's run.
+        checkpoint: a file, or the folder of a sharded one.
+
+    Returns:
+        A changed copy, or the config itself if its adapters did not start from a file.
+    """
+    if OmegaConf.select(cfg, f"{LORA}.weights") is None:
+        return cfg
+    state = stored_state(checkpoint)[0]
+    own = {name.removeprefix(BACKBONE): value for name, value in state.items() if name.startswith(BACKBONE)}
+    if not (layers := adapted_layers(own)):
+        return cfg
+    changed = copy.deepcopy(cfg)
+    found = {"weights": None, "rank": max(layers.values()), "layers": list(layers)}
+    for name, value in found.items():
+        OmegaConf.update(changed, f"{LORA}.{name}", value, force_add=True)
+    return changed

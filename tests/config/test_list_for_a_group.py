@@ -1,0 +1,34 @@
+"""A list for a group: refused where one option builds one object, allowed where options are combined."""
+
+import pytest
+
+from interp_refiner.config import Refused, conf_dir
+from interp_refiner.config.composition import composed
+from interp_refiner.core import BadValue
+
+SCHEDULES = "dp | fixed | learned | random | uniform"
+
+
+@pytest.mark.parametrize("value", ["[uniform]", "[uniform,random]", "[]"])
+def test_a_list_for_one_object_is_refused_with_its_options(value):
+    with pytest.raises(BadValue) as refused:
+        composed(conf_dir(), "train", f"schedule={value}")
+    message = str(refused.value)
+    assert message.startswith(f"schedule={value}: expected one of {SCHEDULES}, not a list")
+    assert "\n" not in message
+
+
+def test_the_nearest_option_is_suggested():
+    with pytest.raises(BadValue, match=r"^corruption/bridge_time=\[unifrm\]: .*; did you mean 'uniform'\?$"):
+        composed(conf_dir(), "train", "corruption/bridge_time=[unifrm]")
+
+
+def test_a_dict_for_a_group_is_refused_with_its_options():
+    with pytest.raises(Refused, match=r"^schedule=\{a:1\}: expected dp \| fixed \| "):
+        composed(conf_dir(), "train", "schedule={a:1}")
+
+
+def test_groups_whose_options_are_combined_take_lists():
+    assert set(composed(conf_dir(), "train", "logger=[tensorboard,csv]").logger) == {"tensorboard", "csv"}
+    assert composed(conf_dir(), "train", "+experiment=[gt_keyframes]").experiment_name == "gt_keyframes"
+    assert composed(conf_dir(), "train", "schedule.counts=[8,5]").schedule.counts == [8, 5]
