@@ -151,6 +151,12 @@ class Drafting:
             raise BadValue("prompt", next(filter(None, prompts)), allowed)
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
+    def unread(self, prompts: Sequence[str]) -> list[str]:
+        """Notes on what the model cannot understand of prompts, see :meth:`TextEncoder.unread`."""
+        if self.text is None:
+            return []
+        return list(dict.fromkeys(note for prompt in prompts for note in self.text.unread(prompt)))
+
     def _negative(self, prompt: str | Embedding) -> Float[Tensor, "l d"] | None:
         """The embedding of a negative prompt; None for a model without text."""
         if isinstance(prompt, Tensor):

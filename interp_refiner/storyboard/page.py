@@ -235,7 +235,7 @@ def refining(studio: Studio) -> Callable:
             str(made.video),
             gr.update(value=made.sheet, visible=True),
             gr.update(value=rows, visible=True),
-            message(""),
+            message("; ".join(made.notes)),
         )
 
     return refine

@@ -159,7 +159,8 @@ class RefinerPipeline(LowMemory, Drafting):
         """Makes a video that keeps its hard keyframes. The arguments are named as in diffusers; see :meth:`make`.
 
         Args:
-            prompt: for the frames before the first keyframe that has a prompt; None and "" mean no prompt.
+            prompt: for the frames before the first keyframe that has a prompt; None and "" mean no prompt. A warning names
+                the words that the model does not know.
             keyframes: pictures of another size are fitted, see :class:`Keyframe`. If there are none and a keyframe
                 source is loaded, they are generated from the prompt.
             num_frames, height, width, fps: size and rate of the video; None for those of the model's clips.
@@ -190,6 +191,9 @@ class RefinerPipeline(LowMemory, Drafting):
             negative_prompt=prompt_or_embedding("negative_prompt", negative_prompt, negative_prompt_embeds, trained),
             seed=seed_of(generator),
         )
+        told = [prompt, negative_prompt, *(keyframe.prompt for keyframe in keyframes)]
+        for note in self.unread([text for text in told if text]):
+            warnings.warn(note, stacklevel=2)
         if request.has_negative:
             guidance, distilled = self.guidance(guidance_scale, request.negative_prompt), self.objective.distilled
             if reason := unheard(request, self.planned(request)[0], guidance, distilled):

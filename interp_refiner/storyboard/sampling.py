@@ -120,7 +120,9 @@ def plain(value: Any) -> Any:
 def read_board(
     pipeline: RefinerPipeline, board: Storyboard, seed: int = 0, only_looks: bool = False
 ) -> tuple[Request, list[str]]:
-    """The request for a storyboard, with keyframes at the size of the video, and a line for every fitted picture.
+    """The request for a storyboard, with keyframes at the size of the video, and notes.
+
+    There is a note for every fitted picture, and for what the model cannot understand of a prompt.
 
     With ``only_looks`` the files are read but no picture is kept, which is enough for a plan.
 
@@ -133,7 +135,9 @@ def read_board(
     longest = frames + pipeline.codec.temporal_factor
     keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
     size = VideoSize(frames, height, width, board.fps)
-    return Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed), fitted
+    prompts = [board.prompt, board.negative_prompt, *(keyframe.prompt or "" for keyframe in keyframes)]
+    request = Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed)
+    return request, [*fitted, *pipeline.unread(prompts)]
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:

@@ -60,12 +60,14 @@ class Refined:
         interpolation: the file of the interpolation.
         sheet: contact sheet of keyframes, interpolation and refinement.
         contract: one row per keyframe, columns as in ``CONTRACT``.
+        notes: differences from what was asked, one line each.
     """
 
     video: Path
     interpolation: Path
     sheet: Image.Image
     contract: list[list[str]]
+    notes: list[str]
 
 
 def pinned(images: Sequence[str], before: Sequence[Pinned] = ()) -> list[Pinned]:
@@ -139,7 +141,7 @@ class Studio:
         self, board: Storyboard, sampler: str, steps: int, seed: int, session: str, progress: Progress
     ) -> Refined:
         """The refined video; ``progress(done, of)`` is called after every clean estimate and after decoding."""
-        request, _ = read_board(self.pipeline, board, seed)
+        request, notes = read_board(self.pipeline, board, seed)
         pipeline = copy.copy(self.models.get(sampler, self.pipeline))
         pipeline.progress = self.pipeline.progress
         pipeline.sampler = self._sampler(sampler, steps)
@@ -158,7 +160,7 @@ class Studio:
         sheet = storyboard_sheet(result, video, interpolation, columns=SHEET_COLUMNS)
         progress(total, total)
         contract = [contract_row(record) for record in keyframe_records(result, video)]
-        return Refined(file, start, sheet, contract)
+        return Refined(file, start, sheet, contract, notes)
 
     def _sampler(self, name: str, steps: int) -> Sampler:
         return self.samplers[name] if name in self.models else self.samplers[name].of_steps(steps)

@@ -259,13 +259,15 @@ def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
     assert [any(ineffective in note for note in notes[name]) for name in ("none", "segment", "guided")] == [0, 1, 0]
 
 
-def test_a_negative_prompt_for_a_distilled_model_is_noted(place, capsys):
+def test_prompts_that_a_distilled_model_does_not_understand_are_noted(place, capsys):
     """Not with the advice to add guidance, which a distilled model does not take."""
-    (place / "board.yaml").write_text("negative_prompt: dim circle\n" + (place / "board.yaml").read_text())
+    prompts = "prompt: a red ring moving up\nnegative_prompt: dim circle\n"
+    (place / "board.yaml").write_text(prompts + (place / "board.yaml").read_text())
     sample(config(place, "shipped_one_step", "dry_run=true"))
     printed = " ".join(capsys.readouterr().out.split())
     assert "note: negative_prompt has no effect with a distilled model: it learned its teacher's guidance" in printed
     assert "classifier_free" not in printed
+    assert "note: prompt: no training caption has a, red; the model knows dark," in printed
 
 
 @pytest.mark.parametrize(

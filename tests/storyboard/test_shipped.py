@@ -36,7 +36,10 @@ def test_python_and_programs_take_it_by_name():
     frame = torch.rand(3, 32, 56, generator=torch.Generator().manual_seed(0))
     pipe = RefinerPipeline.from_pretrained(SHIPPED)
     pipe.set_progress_bar_config(disable=True)
-    made = pipe(keyframes=[Keyframe(image=frame, time=0), Keyframe(image=frame, time="100%")])
+    board = [Keyframe(image=frame, time=0), Keyframe(image=frame, time="100%")]
+    made = pipe(keyframes=board)
+    with pytest.warns(UserWarning, match="^prompt: no training caption has a, dog; the model knows dark, dim, "):
+        pipe("a dog moving left", board)
     assert torch.equal(made.latents[:, :, 0], made.values[:, :, 0])
     named = load_pipeline(SHIPPED)
     for name, weight in pipe.backbone.state_dict().items():
