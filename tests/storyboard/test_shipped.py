@@ -1,8 +1,12 @@
 """The weights in the package: found by name, small, and better than their interpolation."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from interp_refiner import Keyframe, RefinerPipeline
 from interp_refiner.assemble import load_pipeline, load_run
@@ -14,6 +18,7 @@ from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_FOLDER, SHIPPED_
 from tests.storyboard.conftest import program_config
 
 MEGABYTES = 4
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_shipped_is_a_name_and_all_else_a_path(tmp_path):
@@ -44,6 +49,14 @@ def test_python_and_programs_take_it_by_name():
     named = load_pipeline(SHIPPED)
     for name, weight in pipe.backbone.state_dict().items():
         assert torch.equal(weight, named.backbone.state_dict()[name])
+
+
+def test_the_python_example_of_the_readme_makes_a_video(tmp_path, monkeypatch):
+    (tmp_path / "experiments").symlink_to(ROOT / "experiments")
+    monkeypatch.chdir(tmp_path)
+    exec(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0], {})
+    with Image.open("out.gif") as made:
+        assert (made.n_frames, made.size) == (21, (56, 32))
 
 
 @pytest.fixture(scope="module")
