@@ -36,7 +36,8 @@ from interp_refiner.config.command_line import CommandLine, fixed, jobs, text_se
 from interp_refiner.config.composition import composed
 from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
-from interp_refiner.config.refusal import MISTAKES, locate, refuse, stopped
+from interp_refiner.config.new_folder import NewFolder
+from interp_refiner.config.refusal import MISTAKES, later_process, locate, refuse, stopped
 from interp_refiner.config.terminal import print_any_name
 from interp_refiner.core import Stopped
 
@@ -89,8 +90,11 @@ class Program:
             self.check(config, config.hydra.runtime.choices)
             check_output(config, output_dir)
 
-    def check_line(self, line: CommandLine) -> None:
+    def check_line(self, line: CommandLine) -> NewFolder | None:
         """Composes and checks everything that a command line asks for.
+
+        Returns:
+            For a single run, what stands before its folder is made.
 
         Raises:
             BadValue, MissingExtra, Refused: the first mistake.
@@ -99,10 +103,10 @@ class Program:
         overrides = line.composable
         cfg = compose(*(fixed(overrides) if line.multirun else overrides))
         if line.only_shown:
-            return
+            return None
         if not line.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
             self.check_before(cfg, cfg.hydra.run.dir)
-            return
+            return NewFolder(cfg.hydra.run.dir)
         of_hydra = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
         swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
         grid = jobs([*swept, *(text for text in overrides if text not in of_hydra)])
@@ -110,6 +114,7 @@ class Program:
         for job in islice(grid, 1) if searches else grid:
             cfg = compose(*of_hydra, *job)
             self.check_before(cfg, cfg.hydra.sweep.dir)
+        return None
 
 
 class JobFailed(Exception):
@@ -168,7 +173,7 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
     try:
         line = CommandLine.read(sys.argv[1:], text_settings(program.settings))
         if not line.unread:
-            program.check_line(line)
+            job.new_folder = program.check_line(line)
         with patch.object(sys, "argv", [sys.argv[0], *line.arguments]), environment(FULL_ERROR, "1"):
             if line.asks_for_help:
                 print_help(run, program.compose(*line.composable), program.config_name, program.folders(line))
@@ -191,7 +196,10 @@ class Job:
     Attributes:
         bug: the exception of the task, if it is not a mistake of the user.
         trace: its stack trace.
+        new_folder: removes the folder of a refused run; None in a sweep.
     """
+
+    new_folder: NewFolder | None = None
 
     def __init__(self, program: Program, task: Callable[[DictConfig], Any], asked: str | None):
         functools.update_wrapper(self, task)  # Hydra names the job after the function's module
@@ -207,6 +215,8 @@ class Job:
                 self.program.check(cfg, hydra_cfg.runtime.choices)
                 return self.task(cfg)
             except MISTAKES as error:
+                if self.new_folder is not None and not later_process():
+                    self.new_folder.remove(hydra_cfg.runtime.output_dir)
                 raise refuse(error, str(locate(error, cfg)), keep_trace=full_error == "1") from None
             except Stopped as error:
                 raise stopped(error) from None

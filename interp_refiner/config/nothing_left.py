@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from interp_refiner.config.new_folder import holds_only_logs
 from interp_refiner.config.refusal import MISTAKES
 
 
@@ -29,7 +30,7 @@ def nothing_left(folder: Path, root: Path, only_looks: bool) -> Iterator[None]:
 
 
 def _remove(folder: Path, root: Path) -> None:
-    if not folder.is_dir() or any(file.name != ".hydra" and file.suffix != ".log" for file in folder.iterdir()):
+    if not folder.is_dir() or not holds_only_logs(folder):
         return
     shutil.rmtree(folder)
     for above in folder.parents:

@@ -45,9 +45,14 @@ def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits
 
 
 def weights_digest(module: nn.Module) -> str:
-    """16 hexadecimal digits that change with any bit of a module's weights and buffers."""
+    """:func:`tensors_digest` of a module's weights and buffers."""
+    return tensors_digest(module.state_dict())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits that change with any bit of the tensors and with their names."""
     digest = hashlib.blake2b(digest_size=8)
-    for name, value in sorted(module.state_dict().items()):
+    for name, value in sorted(tensors.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -20,6 +20,8 @@ from interp_refiner.training.refiner import Refiner, check_distilled
 from interp_refiner.training.tangent import Tangent
 from interp_refiner.training.teacher import SharedBase, Teacher, begin_as, check_student
 
+BASE = "teacher_base"  # in checkpoints: the digest of the weights that a student with adapters shares with its teacher
+
 
 class Distill(Refiner):
     """Trains a consistency function from a teacher (docs/method.md, One step).
@@ -84,6 +86,17 @@ class Distill(Refiner):
         if isinstance(shared := self.teacher.backbone, SharedBase):
             shared.check(state_dict, "backbone.")
         return super().load_state_dict(state_dict, *arguments, **named)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if isinstance(shared := self.teacher.backbone, SharedBase):
+            checkpoint[BASE] = shared.digest
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses, with :class:`BadValue`, the checkpoint of a student that shares the base of another teacher."""
+        if isinstance(shared := self.teacher.backbone, SharedBase):
+            shared.check_digest(checkpoint.get(BASE))
+        super().on_load_checkpoint(checkpoint)
 
     @property
     def beside(self) -> Sequence[nn.Module]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from interp_refiner.core import BadValue, Corrupted, state_faults
+from interp_refiner.core import BadValue, Corrupted, state_faults, tensors_digest
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Backbone, Shown, bases, is_adapter, name_without
 from interp_refiner.model.objective import Preconditioned
@@ -17,6 +17,7 @@ from interp_refiner.training.compare import check_alike
 from interp_refiner.training.refiner import Refiner
 
 GAIN = "gain"  # the parameter of a consistency function that its teacher lacks
+ALLOWED = "the one whose frozen weights are loaded, because a student with adapters shares them with it"
 BACKENDS = ("backend", "cross_backend")  # kernels of attention, which compute the same
 
 
@@ -34,6 +35,8 @@ class SharedBase(nn.Module):
     def __init__(self, student: Backbone, teacher: Backbone):
         super().__init__()
         self.of_student = (student,)  # a tuple hides it: the student is no part of its teacher
+        frozen = {name: weight for name, weight in student.named_parameters() if not weight.requires_grad}
+        self.digest = tensors_digest({name_without(name): weight for name, weight in frozen.items()})
         shown = bases(student)
         for name, module in student.named_modules():
             inside = any(name.startswith(f"{other}.") for other in shown)
@@ -76,8 +79,19 @@ class SharedBase(nn.Module):
             if value is None or weight.requires_grad or isinstance(value, DTensor) or isinstance(weight, DTensor):
                 continue  # shards are read into the shared weights themselves
             if not torch.equal(weight.detach(), value.to(weight)):
-                allowed = "the one whose frozen weights are loaded, because a student with adapters shares them with it"
-                raise BadValue("training.teacher", f"a network with another {name_without(name)}", allowed)
+                raise BadValue("training.teacher", f"a network with another {name_without(name)}", ALLOWED)
+
+    def check_digest(self, stored: str | None) -> None:
+        """Refuses the checkpoint of a student with another base; also works where its weights are sharded.
+
+        Args:
+            stored: the :attr:`digest` in the checkpoint; None in older ones, which are not checked.
+
+        Raises:
+            BadValue: another base.
+        """
+        if stored is not None and stored != self.digest:
+            raise BadValue("training.teacher", "a network with other frozen weights", ALLOWED)
 
 
 class Teacher(nn.Module):

@@ -44,6 +44,16 @@ def launch(monkeypatch, tmp_path):
     return start
 
 
+def test_a_run_that_is_refused_after_its_start_leaves_no_folder(launch, tmp_path, capfd):
+    refused = ["+experiment=toy_video", "initial_weights=shipped"]
+    assert launch(*refused) == 2
+    assert "initial_weights=shipped: expected a run of the same backbone" in capfd.readouterr().err
+    assert not (tmp_path / "logs/train").exists()
+    (mine := tmp_path / "mine").mkdir()
+    assert launch(*refused, f"hydra.run.dir={mine}", f"paths.output_dir={mine}") == 2
+    assert {file.name for file in mine.iterdir()} == {".hydra", "train.log"}
+
+
 def records(folder: Path) -> list[RunRecord]:
     return [read_record(folder / str(number)) for number in range(len(list(folder.glob("[0-9]*"))))]
 
@@ -101,17 +111,16 @@ def test_a_duplicate_returns_the_figure_of_its_twin(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "reason", "entries"),
+    ("error", "status", "reason"),
     [
-        (Stopped("SIGTERM: stopped", 75), "interrupted", "SIGTERM: stopped", 1),
-        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt: ", 1),
-        (Stopped("no space", 3), "failed", "no space", 1),
-        (RuntimeError("two\nlines"), "failed", "RuntimeError: two lines", 1),
-        (BadValue("keyframe_fraction", -1, "0"), "failed", "corruption.keyframe_fraction=-1: expected 0", 0),
+        (Stopped("SIGTERM: stopped", 75), "interrupted", "SIGTERM: stopped"),
+        (KeyboardInterrupt(), "interrupted", "KeyboardInterrupt: "),
+        (Stopped("no space", 3), "failed", "no space"),
+        (RuntimeError("two\nlines"), "failed", "RuntimeError: two lines"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_how_a_run_ends_is_recorded_and_entered(error, status, reason, entries, tmp_path):
+def test_how_a_run_ends_is_recorded_and_entered(error, status, reason, tmp_path):
     cfg = small_config(tmp_path, f"log_book={tmp_path / 'log'}")
     seen = []
 
@@ -126,7 +135,20 @@ def test_how_a_run_ends_is_recorded_and_entered(error, status, reason, entries, 
     assert (found.status, found.error.strip()) == (status, reason.strip())
     assert found.ended >= found.started
     assert recording.record == found
-    assert [facts(path)["status"] for path in (tmp_path / "log").glob("*.md")] == [status] * entries
+    assert [facts(path)["status"] for path in (tmp_path / "log").glob("*.md")] == [status]
+
+
+@pytest.mark.parametrize("stood", [True, False])
+def test_a_refused_run_is_recorded_only_where_a_record_stood_before(stood, tmp_path):
+    cfg = small_config(tmp_path, f"log_book={tmp_path / 'log'}")
+    if stood:
+        write_record(tmp_path / "run", RunRecord("0", status="interrupted"))
+    with pytest.raises(BadValue), recorded(cfg, train.program):
+        raise BadValue("keyframe_fraction", -1, "0")
+    found = read_record(tmp_path / "run")
+    reason = "corruption.keyframe_fraction=-1: expected 0"
+    assert (found and (found.status, found.error)) == (("failed", reason) if stood else None)
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_run_is_evaluated_and_entered_at_its_end(tmp_path):

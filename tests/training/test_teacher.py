@@ -191,6 +191,26 @@ class TestAdapters:
         ):
             made.load_state_dict(state)
 
+    def test_a_checkpoint_names_its_base_so_that_another_teacher_is_refused_where_weights_are_sharded(self, made):
+        checkpoint = {"state_dict": made.state_dict()}
+        made.on_save_checkpoint(checkpoint)
+        del checkpoint["state_dict"]  # each process reads its shards itself
+        made.on_load_checkpoint(dict(checkpoint))
+        other_teacher = teacher()
+        torch.nn.init.normal_(other_teacher.backbone.wan.blocks[0].attn1.to_q.weight)
+        other = student(other_teacher, made.corruption, lora=LoRA(4))
+        with pytest.raises(BadValue, match=r"^training\.teacher=a network with other frozen weights: expected the one"):
+            other.on_load_checkpoint(dict(checkpoint))
+        other.on_load_checkpoint({})  # an older checkpoint
+
+    def test_training_does_not_change_the_name_of_the_base(self, made, taught_by):
+        with torch.no_grad():
+            for weight in made.parameters():
+                if weight.requires_grad:
+                    weight.add_(1)
+        again = student(taught_by, lora=LoRA(4))
+        assert again.teacher.backbone.digest == made.teacher.backbone.digest
+
     def test_a_base_in_bfloat16_is_the_same_teacher_in_a_run_in_bfloat16(self, taught_by):
         made = student(taught_by, lora=LoRA(4, frozen_dtype="bfloat16"))
         state = corrupted(made.corruption)

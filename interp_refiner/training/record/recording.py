@@ -24,6 +24,7 @@ from interp_refiner.core import Stopped, device, forget_peak_memory, peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.training.callback import EXIT_INTERRUPTED, EXIT_PREEMPTED, Throughput
 from interp_refiner.training.record import (
+    STATUS_FILE,
     Claimed,
     LogBook,
     RunRecord,
@@ -111,6 +112,7 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
         return
     recording = Recording(folder, new_record(cfg, program), LogBook.at(cfg.log_book, dict(cfg.paths)))
     repeat = not sweeping() or cfg.duplicates == "run"
+    withdraws = not sweeping() and not (folder / STATUS_FILE).exists()
     with claim(Path(cfg.paths.log_dir) / "claims", recording.record.identity, folder, repeat):
         recording.write()
         forget_peak_memory(device("auto"))
@@ -118,8 +120,11 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
             yield recording
         except BaseException as error:
             status, reason = ending(error, cfg, recording.trainer)
-            if recording.trainer is None and isinstance(error, MISTAKES):
-                recording.book = None  # a mistake in the config: nothing has run
+            if recording.trainer is None and isinstance(error, MISTAKES):  # a mistake in the config: nothing has run
+                recording.book = None
+                if withdraws:  # so that the folder holds nothing and is removed
+                    (folder / STATUS_FILE).unlink(missing_ok=True)
+                    raise
             recording.end(status, reason)
             raise
         recording.end("finished")
