@@ -16,6 +16,8 @@ from jaxtyping import install_import_hook
 
 from tests.quick_compose import install as compose_quickly
 
+ROOMS = ("core", "data", "evaluation", "forward", "model", "storyboard", "training")  # config has no shapes
+
 torch.set_num_threads(1)
 compose_quickly()
 os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_")  # the log book is for real runs
@@ -23,7 +25,7 @@ os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_
 # Here and not in pytest_configure, which runs after the conftest files of the folders that pytest was given: what these
 # import of the package would go unchecked. Compiled kernels cannot hold the checks.
 if "-m gpu" not in " ".join(sys.argv):
-    install_import_hook("interp_refiner", "beartype.beartype")
+    install_import_hook([f"interp_refiner.{room}" for room in ROOMS], "beartype.beartype")
 
 if importlib.util.find_spec("hypothesis"):  # not on every machine that runs the GPU suite
     from hypothesis import settings

@@ -1,13 +1,14 @@
 """Makes Hydra compose configs faster, with the same results: the suite composes more than a thousand.
 
 A config that was composed before from the same files is copied. A process parses every file once, and again only after
-a change. The map that resolves interpolations in defaults lists is made only for lists that have one.
+a change, and the text of every interpolation once. The map that resolves interpolations in defaults lists is made only
+for lists that have one. Values are copied without going through the protocol of ``pickle``.
 """
 
 import copy
 import os
 from collections.abc import Hashable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
+from omegaconf import AnyNode, _utils, base
+from omegaconf.base import Metadata
 
 KEPT = 16  # compositions
 
@@ -33,8 +36,20 @@ def install() -> None:
     """Until this process ends; again changes nothing."""
     Plugins.instance()  # finds the sources
     _parse_once()
+    for place in (base, _utils):
+        _replace(place, "parse", lru_cache(maxsize=4096)(place.parse))  # nothing changes a tree once it is parsed
+    _replace(AnyNode, "__deepcopy__", _copy_of)
     _resolve_where_needed()
     _compose_once()
+
+
+def _copy_of(node: AnyNode, memo: dict[int, Any]) -> AnyNode:
+    """A value's node of its own: the value itself is not copied, nor is it by omegaconf."""
+    copied, metadata = object.__new__(AnyNode), object.__new__(Metadata)
+    metadata.__dict__.update(node._metadata.__dict__)
+    metadata.flags = dict(metadata.flags or {})
+    copied.__dict__.update(node.__dict__, _metadata=metadata, _flags_cache=None)
+    return copied
 
 
 def _stamp(file: os.DirEntry | Path) -> tuple[str, int, int]:
@@ -56,6 +71,16 @@ def _parse_once() -> None:
         return copy.deepcopy(parsed[key])  # a composition changes what it is given
 
     _replace(source, "load_config", load_config)
+    source_of_packages = SourcesRegistry.instance().resolve("pkg")
+    parse_of_package, parsed_of_package = source_of_packages.load_config, {}
+
+    def load_config_of_package(self: Any, config_path: str) -> Any:
+        key = (self.path, self.provider, config_path)
+        if key not in parsed_of_package:
+            parsed_of_package[key] = parse_of_package(self, config_path)
+        return copy.deepcopy(parsed_of_package[key])
+
+    _replace(source_of_packages, "load_config", load_config_of_package)
 
 
 def _resolve_where_needed() -> None:

@@ -159,8 +159,8 @@ class RefinerPipeline(LowMemory, Drafting):
         """Makes a video that keeps its hard keyframes. The arguments are named as in diffusers; see :meth:`make`.
 
         Args:
-            prompt: for the frames before the first keyframe that has a prompt; None and "" mean no prompt. A warning names
-                the words that the model does not know.
+            prompt: for the frames before the first keyframe that has a prompt; None and "" mean no prompt. A warning
+                names the words that the model does not know.
             keyframes: pictures of another size are fitted, see :class:`Keyframe`. If there are none and a keyframe
                 source is loaded, they are generated from the prompt.
             num_frames, height, width, fps: size and rate of the video; None for those of the model's clips.

@@ -111,6 +111,7 @@ def check(program: str, cfg: DictConfig, folder: Path) -> None:
         getattr(module, program).program.check_before(cfg, str(folder))
 
 
+@cache
 def groups_of(program: str) -> set[str]:
     """The groups in a primary config's defaults list."""
     entries = OmegaConf.load(CONF / f"{program}.yaml").get("defaults", [])

@@ -112,19 +112,21 @@ def test_mistakes_name_their_key(place, override, said):
         load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", override))
 
 
-def test_several_checkpoints_are_judged_on_the_same_clips(place, cfg, capsys):
+def test_several_checkpoints_are_judged_on_the_same_two_clips(place, cfg, capsys):
     shutil.copytree(place / "train", place / "other")
     cfg = copy.deepcopy(cfg)
-    cfg.checkpoint = [str(place / "train"), str(place / "other")]
+    cfg.checkpoint, cfg.clips = [str(place / "train"), str(place / "other")], 2
     cfg.paths.output_dir = str(place / "both")
     (place / "both").mkdir()
     evaluate(cfg)
     evaluation = Evaluation.load(place / "both" / "evaluation.json")
     assert evaluation.named("estimate") == ["train: one_jump", "other: one_jump"]
     assert evaluation.record("mse_ratio", "other: one_jump", "train: one_jump", level=4).value == 1  # the same weights
-    assert json.loads((place / "both" / "clips.json").read_text())["best"]["videos"][-2:] == evaluation.named(
-        "estimate"
-    )
+    shown = json.loads((place / "both" / "clips.json").read_text())
+    assert list(shown) == ["best", "median", "worst"]
+    assert shown["median"] == shown["worst"] != shown["best"]  # of two clips
+    assert all((place / "both" / f"{name}.mp4").is_file() for name in shown)
+    assert shown["best"]["videos"][-2:] == evaluation.named("estimate")
     assert evaluations_of(place / "train") == []  # of two runs, it is not the evaluation of either
     cfg.checkpoint = [str(place / "train")] * 2
     with pytest.raises(BadValue, match=r"checkpoint=.*: expected different runs"):
@@ -161,18 +163,6 @@ def test_an_interrupted_evaluation_has_the_clips_so_far(cfg, monkeypatch, capsys
     monkeypatch.setattr(nothing, "update", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         judging.judge(run, nothing)
-
-
-def test_of_two_clips_the_worst_is_shown_as_the_median_too(place):
-    cfg = config("evaluate", place, f"checkpoint={place / 'train'}", "device=cpu", "clips=2")
-    folder = place / "two"
-    folder.mkdir()
-    cfg.paths.output_dir = str(folder)
-    evaluate(cfg)
-    shown = json.loads((folder / "clips.json").read_text())
-    assert list(shown) == ["best", "median", "worst"]
-    assert shown["median"] == shown["worst"] != shown["best"]
-    assert all((folder / f"{name}.mp4").is_file() for name in shown)
 
 
 def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):

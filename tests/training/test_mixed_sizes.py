@@ -126,7 +126,7 @@ def test_a_resumed_run_sees_what_was_left(trained, folder: Path) -> None:
 
 def test_evaluation_covers_every_size(trained, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "evaluate").mkdir()
-    evaluate(config("evaluate", folder, f"checkpoint={folder / 'train'}", "batch_size=2", "device=cpu", "clips=null"))
+    evaluate(config("evaluate", folder, f"checkpoint={folder / 'train'}", "batch_size=6", "device=cpu", "clips=null"))
     assert "14 of 14 held-out clips at 2 levels" in capsys.readouterr().out
     assert (folder / "evaluate" / "evaluation.json").is_file()
 
