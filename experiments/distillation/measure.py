@@ -6,15 +6,18 @@ Student and teacher start from the same noise, on the first held-out clips at bo
 import json
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from interp_refiner import load_run
 from interp_refiner.core import Corrupted, Draws
+from interp_refiner.evaluation import Run
 from interp_refiner.evaluation.measures import (
     Batch,
     Design,
@@ -25,6 +28,7 @@ from interp_refiner.evaluation.measures import (
     paired_bootstrap,
 )
 from interp_refiner.evaluation.notebook import config
+from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.objective.preconditioned import FASTER
 from interp_refiner.model.sampler import Bridge, Consistency, Sampler
 from interp_refiner.training import Refiner
@@ -41,6 +45,14 @@ SAMPLES = {
     "student, 2 steps": Consistency(2),
     "student, 4 steps": Consistency(4),
 }
+
+
+class Starts(NamedTuple):
+    """Corrupted clips of one level, and their indices among the clips of that level."""
+
+    level: int
+    start: Corrupted
+    index: Tensor
 
 
 def sample(refiner: Refiner, sampler: Sampler, start: Corrupted, stream: str) -> Tensor:
@@ -83,25 +95,38 @@ def seconds(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[str, f
     return found
 
 
+def held_out(path: str, root: str) -> Run:
+    """A run on the held-out clips of this experiment, which are below a root."""
+    clips = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
+    return load_run(path, overrides={"data": config().data, **clips})
+
+
+def batches_of(run: Run, clips: int, corruption: Corruption) -> Iterator[list[Starts]]:
+    """The starts of every batch, one entry per level."""
+    counted = dict.fromkeys((1, 2), 0)
+    for batch in run.data.validating(clips, 8).val_dataloader():
+        whole = replace(batch, latents=batch.latents.float(), text=batch.text.float())
+        starts = []
+        for level in counted:
+            clip = whole.select((whole.level == level).nonzero().flatten().tolist())
+            index = counted[level] + torch.arange(clip.batch_size)
+            counted[level] += clip.batch_size
+            starts.append(Starts(level, corruption(clip, "val"), index))
+        yield starts
+
+
 @torch.no_grad()
 def main(student_at: str, clips: int, root: str) -> None:
     """Measures, writes the figures, and prints its progress."""
-    held_out = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
-    run = load_run(student_at, overrides={"data": config().data, **held_out})
+    run = held_out(student_at, root)
     student, teacher, medium = run.refiner, load_run("shipped").refiner, run.medium
     figures: dict = {"clips": clips, "student": student_at, "levels": {}}
     tables: dict = {}
     endpoint: dict = {}
-    batches = iter(run.data.validating(clips, 8).val_dataloader())
-    counted = dict.fromkeys((1, 2), 0)
-    for number, batch in enumerate(batches):
-        whole = replace(batch, latents=batch.latents.float(), text=batch.text.float())
-        for level in (1, 2):
-            chosen = (whole.level == level).nonzero().flatten().tolist()
-            clip = whole.select(chosen)
-            start = teacher.corruption(clip, "val")
-            index = counted[level] + torch.arange(len(chosen))
-            counted[level] += len(chosen)
+    measured = 0
+    for number, batch in enumerate(batches_of(run, clips, teacher.corruption)):
+        for level, start, index in batch:
+            measured += start.clip.batch_size if level == 1 else 0
             made = all_samples(teacher, student, start)
             firsts = {name: both[0] for name, both in made.items()}
             mean = start.keep_given(teacher.clean_estimate(start))
@@ -117,8 +142,8 @@ def main(student_at: str, clips: int, root: str) -> None:
             update(tables, level, shown, made, start, index, medium)
         if number == 0:
             figures["seconds a clip"] = seconds(teacher, student, start)
-        print(number, counted, flush=True)
-        figures["clips measured"] = counted[1]
+        print(number, measured, flush=True)
+        figures["clips measured"] = measured
         if number % 2 == 1:
             write(figures, endpoint, tables)
     write(figures, endpoint, tables)

@@ -5,14 +5,12 @@ Writes ``students.json``, which ``table.py students.json`` prints.
 """
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measure import STREAMS, TEACHER, sample, update, write
+from measure import STREAMS, TEACHER, batches_of, held_out, sample, update, write
 
 from interp_refiner import load_run
-from interp_refiner.evaluation.notebook import config
 from interp_refiner.model.sampler import Bridge, Consistency
 from interp_refiner.training.missing_frame import missing_frame_mse
 
@@ -22,21 +20,14 @@ FILE = "students.json"
 @torch.no_grad()
 def main(clips: int, root: str, paths: list[str]) -> None:
     """Measures all students on the same clips."""
-    held_out = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
-    run = load_run(paths[0], overrides={"data": config().data, **held_out})
+    run = held_out(paths[0], root)
     teacher = load_run("shipped").refiner
     students = {Path(path).name: load_run(path).refiner for path in paths}
     figures: dict = {"clips": clips, "students": list(students), "levels": {}}
     tables: dict = {}
     endpoint: dict = {}
-    counted = dict.fromkeys((1, 2), 0)
-    for batch in run.data.validating(clips, 8).val_dataloader():
-        whole = replace(batch, latents=batch.latents.float(), text=batch.text.float())
-        for level in (1, 2):
-            clip = whole.select((whole.level == level).nonzero().flatten().tolist())
-            start = teacher.corruption(clip, "val")
-            index = counted[level] + torch.arange(clip.batch_size)
-            counted[level] += clip.batch_size
+    for batch in batches_of(run, clips, teacher.corruption):
+        for level, start, index in batch:
             starts = list(zip([start, teacher.corruption.renoised(start, STREAMS[1])], STREAMS, strict=True))
             made = {TEACHER: [sample(teacher, Bridge(16, order=1), s, stream) for s, stream in starts]}
             for name, student in students.items():
