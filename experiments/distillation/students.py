@@ -1,7 +1,7 @@
-"""Compares students: ``python experiments/distillation/students.py <clips> <data root> <run> ...``.
+"""Compares students: ``python experiments/distillation/students.py <file> <clips> <data root> <run> ...``.
 
 One step of every student and 16 steps of the teacher start from the same noise, with two samples per held-out clip.
-Writes ``students.json``, which ``table.py students.json`` prints.
+Writes ``<file>``, such as ``students.json``, which ``table.py <file>`` prints.
 """
 
 import sys
@@ -14,11 +14,9 @@ from interp_refiner import load_run
 from interp_refiner.model.sampler import Bridge, Consistency
 from interp_refiner.training.missing_frame import missing_frame_mse
 
-FILE = "students.json"
-
 
 @torch.no_grad()
-def main(clips: int, root: str, paths: list[str]) -> None:
+def main(file: str, clips: int, root: str, paths: list[str]) -> None:
     """Measures all students on the same clips."""
     run = held_out(paths[0], root)
     teacher = load_run("shipped").refiner
@@ -39,8 +37,8 @@ def main(clips: int, root: str, paths: list[str]) -> None:
                 error = missing_frame_mse(x, firsts[TEACHER], start.missing)
                 endpoint.setdefault((level, name), []).append(error)
             update(tables, level, shown, made, start, index, run.medium)
-    write(figures, endpoint, tables, FILE)
+    write(figures, endpoint, tables, file)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:])
