@@ -188,7 +188,7 @@ def test_the_folder_gives_the_same_video_bit_for_bit(pipe, tmp_path):
         ({"keyframes": []}, r"keyframes=\[\]: expected at least one keyframe"),
         ({"width": 20}, r"width=20: expected a multiple of 8 \(codec 4 x patch 2\), such as 16 or 24"),
         ({"height": 4}, r"height=4: expected a multiple of 8"),
-        ({"num_inference_steps": 0}, "steps=0: expected a number of steps >= 1"),
+        ({"num_inference_steps": 0}, "num_inference_steps=0: expected a whole number >= 1"),
         ({"num_frames": 20}, r"keyframes\[1\].*"),
     ],
 )
