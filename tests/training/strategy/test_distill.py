@@ -29,10 +29,11 @@ BRIDGES = {  # no students: their objectives have weights, too
     "bridge": ["objective=preconditioned"],
     "score": ["objective=energy_score", "corruption/bridge_time=fully_corrupted"],
 }
-SHARDED = {
-    "fsdp2": ["consistency", "rcm", "lora", "bridge", "score"],
-    "hsdp": ["consistency", "matching"],
-    "sequence": ["rcm", "lora"],
+SHARDED = {"fsdp2": ["rcm", "lora", "score"], "hsdp": ["consistency"], "sequence": ["lora"]}
+IN_SOAK = {
+    "fsdp2": ["consistency", "lora", "bridge"],
+    "hsdp": ["matching"],
+    "sequence": ["rcm"],
     "ddp": ["lora"],
 }
 
@@ -73,29 +74,53 @@ def fit(name, strategy, told, world=2, resume=None, called=None):
     return Fit(called or f"{strategy} {name}", overrides, resume, [Sharded()])
 
 
+def of(table):
+    return [(strategy, name) for strategy, names in table.items() for name in names]
+
+
+def alone(table, folder, told):
+    """One process for every method of the table."""
+    names = sorted({name for _, name in of(table)})
+    return fits_together([fit(name, "auto", told, world=1) for name in names], folder, 1, PATIENCE)
+
+
 @pytest.fixture(scope="module")
 def single(folder, told):
-    return fits_together([fit(name, "auto", told, world=1) for name in [*STUDENTS, *BRIDGES]], folder, 1, PATIENCE)
+    return alone(SHARDED, folder, told)
 
 
 @pytest.fixture(scope="module")
 def two(folder, told, single):
-    fits = [fit(name, strategy, told) for strategy, names in SHARDED.items() for name in names]
+    fits = [fit(name, strategy, told) for strategy, name in of(SHARDED)]
     fits += [
         fit("rcm", "fsdp2", told, resume=f"fsdp2_rcm/{MIDDLE}", called="again"),
         fit("rcm", "hsdp", told, resume=f"auto_rcm/{MIDDLE}", called="from one"),
-        fit("lora", "fsdp2", told, resume=f"fsdp2_lora/{MIDDLE}", called="lora again"),
     ]
     return fits_together(fits, folder, 2, PATIENCE)
 
 
-CASES = [(f"{strategy} {name}", name, 1) for strategy, names in SHARDED.items() for name in names]
-RESUMES = [("again", "rcm", RESUMED + 1), ("from one", "rcm", RESUMED + 1), ("lora again", "lora", RESUMED + 1)]
+CASES = [(f"{strategy} {name}", name, 1) for strategy, name in of(SHARDED)]
+RESUMES = [("again", "rcm", RESUMED + 1), ("from one", "rcm", RESUMED + 1)]
 
 
 @pytest.mark.parametrize(("found", "name", "first"), [*CASES, *RESUMES])
 def test_two_processes_distill_as_one(single, two, found, name, first):
-    one, two = single[f"auto {name}"], two[found]
+    check(found, two[found], single[f"auto {name}"], first)
+
+
+@pytest.mark.soak
+def test_every_other_student_distills_as_one(folder, told):
+    single = alone(IN_SOAK, folder / "more", told)
+    fits = [fit(name, strategy, told) for strategy, name in of(IN_SOAK)]
+    fits += [fit("lora", "fsdp2", told, resume=f"fsdp2_lora/{MIDDLE}", called="lora again")]
+    two = fits_together(fits, folder / "more", 2, PATIENCE)
+    for strategy, name in of(IN_SOAK):
+        check(f"{strategy} {name}", two[f"{strategy} {name}"], single[f"auto {name}"])
+    check("lora again", two["lora again"], single["auto lora"], RESUMED + 1)
+
+
+def check(found, two, one, first=1):
+    """Against one process; ``-s`` shows the largest differences as a row of a table."""
     assert list(two["losses"]) == list(range(first, STEPS + 1))
     apart = {part: difference(two[part], one[part]) for part in ("losses", "figures", "ema", "weights")}
     assert len(set(one["losses"].values())) == STEPS
