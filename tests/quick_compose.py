@@ -36,6 +36,7 @@ def install() -> None:
     """Until this process ends; again changes nothing."""
     Plugins.instance()  # finds the sources
     _parse_once()
+    _parse_packages_once()
     for place in (base, _utils):
         _replace(place, "parse", lru_cache(maxsize=4096)(place.parse))  # nothing changes a tree once it is parsed
     _replace(AnyNode, "__deepcopy__", _copy_of)
@@ -71,16 +72,20 @@ def _parse_once() -> None:
         return copy.deepcopy(parsed[key])  # a composition changes what it is given
 
     _replace(source, "load_config", load_config)
-    source_of_packages = SourcesRegistry.instance().resolve("pkg")
-    parse_of_package, parsed_of_package = source_of_packages.load_config, {}
 
-    def load_config_of_package(self: Any, config_path: str) -> Any:
+
+def _parse_packages_once() -> None:
+    """The configs of installed packages, Hydra's own, do not change."""
+    source = SourcesRegistry.instance().resolve("pkg")
+    parse, parsed = source.load_config, {}
+
+    def load_config(self: Any, config_path: str) -> Any:
         key = (self.path, self.provider, config_path)
-        if key not in parsed_of_package:
-            parsed_of_package[key] = parse_of_package(self, config_path)
-        return copy.deepcopy(parsed_of_package[key])
+        if key not in parsed:
+            parsed[key] = parse(self, config_path)
+        return copy.deepcopy(parsed[key])
 
-    _replace(source_of_packages, "load_config", load_config_of_package)
+    _replace(source, "load_config", load_config)
 
 
 def _resolve_where_needed() -> None:
