@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import load_pipeline, load_run
-from interp_refiner.config import build, main, nothing_left
+from interp_refiner.config import build, main
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation.samples import write_samples
 from interp_refiner.evaluation.settings import inference_overrides
@@ -24,17 +24,16 @@ ASK_FOR_A_VIDEO = ("storyboard", "prompt", "keyframes", "keyframe_source")
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
     """Makes the video of a storyboard or a prompt, or refines held-out clips."""
-    place, folder = device(cfg.device), Path(cfg.paths.output_dir)
+    place = device(cfg.device)
     if any(cfg.get(name) is not None for name in ASK_FOR_A_VIDEO):
-        with nothing_left(folder, Path(cfg.paths.log_dir), only_looks=cfg.dry_run):
-            sample_video(cfg, lambda: build(cfg.inference).apply(load_pipeline(cfg.checkpoint, cfg), place))
+        sample_video(cfg, lambda: build(cfg.inference).apply(load_pipeline(cfg.checkpoint, cfg), place))
     elif cfg.output is not None or cfg.dry_run:
         raise BadValue("storyboard", None, "a YAML or JSON file with output and dry_run, or prompt=<what it shows>")
     elif is_exported(located(cfg.checkpoint)):
         raise BadValue("storyboard", None, "a YAML or JSON file: an exported folder has no held-out clips")
     else:
         run = load_run(cfg.checkpoint, overrides=inference_overrides(cfg)).to(place)
-        write_samples(run, cfg.clips, cfg.level, folder, cfg.fps)
+        write_samples(run, cfg.clips, cfg.level, Path(cfg.paths.output_dir), cfg.fps)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.construct import build
 from interp_refiner.config.describe import print_config, run_metadata, save_config
 from interp_refiner.config.launch import Program, call, conf_dir, main
-from interp_refiner.config.nothing_left import nothing_left
 from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
 from interp_refiner.config.refusal import Refused
@@ -32,7 +31,6 @@ __all__ = [
     "check_config",
     "conf_dir",
     "main",
-    "nothing_left",
     "option_name",
     "print_config",
     "quiet_libraries",

@@ -1,12 +1,13 @@
-"""Removes the folder of a refused run, if the run itself made it and wrote nothing but Hydra's config and log."""
+"""Removes the folder of a run that wrote nothing, if the run itself made it."""
 
 import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from omegaconf import OmegaConf
 
-def holds_only_logs(folder: Path) -> bool:
-    """Whether a folder holds nothing but Hydra's config and log files."""
-    return all(file.name == ".hydra" or file.suffix == ".log" for file in folder.iterdir())
+OVERRIDES = ".hydra/overrides.yaml"
 
 
 class NewFolder:
@@ -23,16 +24,26 @@ class NewFolder:
         self.stood = set(self.parent.iterdir()) if self.parent.is_dir() else set()
         self.stood |= {folder for folder in (self.parent, *self.parent.parents) if folder.exists()}
 
-    def remove(self, folder: str | Path) -> None:
+    def remove(self, folder: str | Path, overrides: Sequence[str]) -> None:
         """Removes the run's folder, and the folders above it that are empty then; only those that did not stand before.
 
-        A folder that holds more than Hydra's own config and log stays. So does one in another place than expected.
+        A folder stays if it holds more than Hydra's config and log, if it is in another place than expected, or if
+        another run wrote its overrides there: two runs that start in the same second share a folder.
         """
         folder = Path(folder).absolute()
-        if folder.parent != self.parent or folder in self.stood or not folder.is_dir() or not holds_only_logs(folder):
+        if folder.parent != self.parent or folder in self.stood or not holds_only_logs(folder):
             return
-        shutil.rmtree(folder)
-        for above in folder.parents:
-            if above in self.stood or any(above.iterdir()):
-                return
-            above.rmdir()
+        if list(OmegaConf.load(folder / OVERRIDES)) != list(overrides):
+            return
+        with suppress(OSError):  # a file system may keep files that are open
+            shutil.rmtree(folder)
+            for above in folder.parents:
+                if above in self.stood or any(above.iterdir()):
+                    return
+                above.rmdir()
+
+
+def holds_only_logs(folder: Path) -> bool:
+    """Whether a folder holds Hydra's config, and nothing else but log files."""
+    others = [file for file in folder.iterdir() if file.suffix != ".log"] if folder.is_dir() else []
+    return [file.name for file in others] == [".hydra"] and (folder / OVERRIDES).is_file()

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,21 @@ def test_folders_that_stood_before_stay(refused, tmp_path):
     assert (refused() / ".hydra/config.yaml").is_file()
 
 
+@pytest.mark.parametrize("mode", ["run", "bad_data"])
+def test_a_dry_run_and_a_refused_one_leave_no_folder_and_remove_no_other(monkeypatch, tmp_path, mode):
+    monkeypatch.chdir(tmp_path)
+    logging.root.handlers.clear()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.log").write_text("keep me")
+    for folder in ("runs/new", "mine"):
+        arguments = [f"mode={mode}", "+dry_run=true", f"hydra.run.dir={folder}"]
+        monkeypatch.setattr(sys, "argv", ["toy", *arguments])
+        with pytest.raises(SystemExit) if mode == "bad_data" else nullcontext():
+            toy()
+    assert os.listdir(tmp_path) == ["mine"]
+    assert (tmp_path / "mine/notes.log").read_text() == "keep me"
+
+
 def test_a_later_process_removes_nothing(refused, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert refused().is_dir()
@@ -48,17 +64,21 @@ def test_a_folder_with_more_than_logs_stays(tmp_path):
     new = NewFolder(tmp_path / "runs/12-00-00")
     made = tmp_path / "runs/12-00-01"  # the clock went on
     (made / ".hydra").mkdir(parents=True)
+    (made / ".hydra/overrides.yaml").write_text("- seed=1\n")
     (made / "train.log").touch()
     (made / "status.json").touch()
-    new.remove(made)
+    new.remove(made, ["seed=1"])
     assert made.is_dir()
     (made / "status.json").unlink()
-    new.remove(made)
+    new.remove(made, ["seed=2"])  # another run, started in the same second
+    assert made.is_dir()
+    new.remove(made, ["seed=1"])
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_in_another_place_stays(tmp_path):
     new = NewFolder(tmp_path / "runs/one")
-    (tmp_path / "elsewhere/one").mkdir(parents=True)
-    new.remove(tmp_path / "elsewhere/one")
+    (tmp_path / "elsewhere/one/.hydra").mkdir(parents=True)
+    (tmp_path / "elsewhere/one/.hydra/overrides.yaml").write_text("[]")
+    new.remove(tmp_path / "elsewhere/one", [])
     assert (tmp_path / "elsewhere/one").is_dir()

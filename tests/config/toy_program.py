@@ -16,6 +16,7 @@ FAULTS = {"bad_data": BadSample, "no_answer": Unavailable}
 @dataclass
 class ToySettings(Settings):
     mode: Literal["run", "crash", "late", "exit75", "bad_data", "no_answer"] = "run"
+    dry_run: bool = False
 
 
 @main("toy", ToySettings, conf=Path(__file__).parent / "conf")

@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from interp_refiner.assemble import load_pipeline
-from interp_refiner.config import nothing_left
 from interp_refiner.core import BadValue
 from interp_refiner.export import export
 from interp_refiner.forward.interpolator import InPixels, Linear
@@ -213,27 +212,6 @@ def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing(plac
     assert code == 0, told
     assert "passes of the network" in printed
     assert sorted(place.rglob("*")) == before
-
-
-def test_folders_with_more_in_them_than_a_log_stay(tmp_path):
-    logs = tmp_path / "logs"
-    for run, file in (("empty", "sample.log"), ("full", "samples.json")):
-        (logs / run / ".hydra").mkdir(parents=True)
-        (logs / run / file).write_text("")
-    for run in ("full", "empty", "absent"):
-        with pytest.raises(BadValue), nothing_left(logs / run, logs, only_looks=False):
-            raise BadValue("a", 1, "another")
-    assert [path.name for path in logs.iterdir()] == ["full"]
-    with pytest.raises(RuntimeError), nothing_left(logs / "full", logs, only_looks=True):
-        raise RuntimeError
-    (logs / "full" / "samples.json").unlink()
-    with nothing_left(logs / "full", logs, only_looks=False):
-        pass
-    assert logs.is_dir()
-    with nothing_left(logs / "full", logs, only_looks=True):
-        pass
-    assert not logs.exists()
-    assert tmp_path.is_dir()
 
 
 def test_prompts_of_a_storyboard_count_on_the_command_line(place, run_folder):
