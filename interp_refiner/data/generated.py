@@ -80,7 +80,9 @@ class Generated(ABC):
         made_by = DatasetMetadata.load(folder).made_by
         if (found := made_by.get("fingerprint")) != self.fingerprint:
             wanted = self.settings | {"version": self.version}
-            other = ", ".join(f"{k}={made_by.get(k)} instead of {v}" for k, v in wanted.items() if made_by.get(k) != v)
+            names = [name for name in {**wanted, **made_by} if name not in ("generator", "split", "fingerprint")]
+            there, asked = ({name: source.get(name, "default") for name in names} for source in (made_by, wanted))
+            other = ", ".join(f"{k}={there[k]} instead of {asked[k]}" for k in names if there[k] != asked[k])
             allowed = f"an empty folder or {self.name.replace('_', ' ')} of fingerprint {self.fingerprint}"
             raise BadValue("root", folder, f"{allowed}, it holds fingerprint {found} ({other})")
         return True

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 import numpy as np
@@ -100,9 +101,9 @@ def at_least_one(name: str, number: int | None, without: str) -> int | None:
     Raises:
         BadValue: any other number.
     """
-    if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
+    if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
         raise BadValue(name, number, f"a whole number >= 1, or None for {without}")
-    return number
+    return None if number is None else int(number)
 
 
 def prompt_or_embedding(
@@ -128,6 +129,11 @@ def prompt_or_embedding(
         allowed = "none: the model knows no prompts" if trained is None else f"{list(trained)} as trained on"
         raise BadValue(f"{name}_embeds", list(embedding.shape), allowed)
     return row.float()
+
+
+def keyframe_prompts(keyframes: Sequence[Keyframe]) -> dict[str, str | None]:
+    """The prompts of keyframes, by name."""
+    return {f"keyframes[{number}].prompt": keyframe.prompt for number, keyframe in enumerate(keyframes)}
 
 
 def unheard(request: Request, keyframes: Sequence[Keyframe], guidance: Guidance, distilled: bool) -> str | None:

@@ -1,6 +1,6 @@
 """The part of a pipeline before its refiner: from keyframes to an interpolation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -151,11 +151,18 @@ class Drafting:
             raise BadValue("prompt", next(filter(None, prompts)), allowed)
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
-    def unread(self, prompts: Sequence[str]) -> list[str]:
-        """Notes on what the model cannot understand of prompts, see :meth:`TextEncoder.unread`."""
+    def prompt_notes(self, prompts: Mapping[str, str | None]) -> list[str]:
+        """What the model cannot understand of prompts, see :meth:`TextEncoder.notes`; each note begins with a name.
+
+        Args:
+            prompts: by name.
+        """
         if self.text is None:
             return []
-        return list(dict.fromkeys(note for prompt in prompts for note in self.text.unread(prompt)))
+        notes = [f"{name}: {note}" for name, prompt in prompts.items() for note in self.text.notes(prompt or "")]
+        if any("no training caption" in note for note in notes):
+            notes.append(f"the model knows the words {', '.join(self.text.vocabulary)}")
+        return notes
 
     def _negative(self, prompt: str | Embedding) -> Float[Tensor, "l d"] | None:
         """The embedding of a negative prompt; None for a model without text."""

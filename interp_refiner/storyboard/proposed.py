@@ -42,12 +42,15 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
         raise BadValue("output", output, "a new or empty folder; this one is not empty")
     pipeline = load()
     with naming("storyboard", only=ENTRIES) if cfg.storyboard is not None else nullcontext():
-        draft = pipeline.draft(read_board(pipeline, board, cfg.seed)[0])
+        request, notes = read_board(pipeline, board, cfg.seed)
+        draft = pipeline.draft(request)
         if not any(keyframe.generated for keyframe in draft.keyframes):
             raise BadValue("keyframes_at", board.keyframes_at, "times at which a keyframe is to be made")
     command = f"python -m interp_refiner.sample checkpoint={cfg.checkpoint} storyboard={output / BOARD} output=out.mp4"
     output.mkdir(parents=True, exist_ok=True)
     (output / BOARD).write_text(HEAD.format(command=command) + as_yaml(write_pictures(pipeline, board, draft, output)))
+    for note in notes:
+        terminal().print(f"note: {note}", soft_wrap=True)
     terminal().print(f"{output}: {len(draft.keyframes)} keyframes, {SHEET} shows them\nnext: {command}", soft_wrap=True)
 
 

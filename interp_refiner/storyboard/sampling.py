@@ -25,7 +25,7 @@ from interp_refiner.storyboard import (
     load_storyboard,
     parse_storyboard,
 )
-from interp_refiner.storyboard.arguments import unheard
+from interp_refiner.storyboard.arguments import keyframe_prompts, unheard
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.storyboard import ENTRIES, naming
 from interp_refiner.storyboard.terminal import show_cost, show_plan, show_result
@@ -135,9 +135,9 @@ def read_board(
     longest = frames + pipeline.codec.temporal_factor
     keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
     size = VideoSize(frames, height, width, board.fps)
-    prompts = [board.prompt, board.negative_prompt, *(keyframe.prompt or "" for keyframe in keyframes)]
+    prompts = {"prompt": board.prompt, "negative_prompt": board.negative_prompt, **keyframe_prompts(keyframes)}
     request = Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed)
-    return request, [*fitted, *pipeline.unread(prompts)]
+    return request, [*fitted, *pipeline.prompt_notes(prompts)]
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
@@ -179,7 +179,7 @@ def unguided(request: Request, keyframes: Sequence[Keyframe], pipeline: RefinerP
     """A note if there is a negative prompt that has no effect."""
     distilled = pipeline.objective.distilled
     reason = unheard(request, keyframes, pipeline.sampler.guidance, distilled)
-    advice = "" if distilled else ": sampler=<name> sampler/guidance=classifier_free"
+    advice = "" if distilled else "; add sampler=<name> sampler/guidance=classifier_free"
     return [] if reason is None else [reason + advice]
 
 

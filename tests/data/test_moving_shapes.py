@@ -96,7 +96,7 @@ def test_captions_name_every_object(world: World):
             assert shape == SHAPES[scene.shape[i, n]]
             seen = next(frame for frame in range(20) if scene.in_view[i, n, frame])
             assert (moving, direction) == ("moving", DIRECTIONS[scene.directions[i, n, seen]])
-        assert not CaptionEncoder(vocabulary=FirstDirection.vocabulary).unread(text)
+        assert not CaptionEncoder(vocabulary=FirstDirection.vocabulary).notes(text)
 
 
 @pytest.mark.parametrize("world", [Bouncing(), Gliding()], ids=lambda world: world.name)
@@ -118,7 +118,7 @@ def test_captions_of_turns_tell_the_whole_way(world: World):
     scene = world.draw(Draws(0, "val", [f"k{i}" for i in range(40)]), 21, 32, 56)
     turns = 0
     for i, text in enumerate(Turns()(scene)):
-        assert not CaptionEncoder(Turns.words, vocabulary=Turns.vocabulary).unread(text)
+        assert not CaptionEncoder(Turns.words, vocabulary=Turns.vocabulary).notes(text)
         assert len(text.split()) <= Turns.words
         for n, part in enumerate(text.split(" and ")):
             first, *changes = part.partition(" moving ")[2].split(" turning ")

@@ -245,7 +245,7 @@ def test_prompts_that_a_distilled_model_does_not_understand_are_noted(place, cap
     printed = " ".join(capsys.readouterr().out.split())
     assert "note: negative_prompt has no effect with a distilled model: it learned its teacher's guidance" in printed
     assert "classifier_free" not in printed
-    assert "note: prompt: no training caption has a, red; the model knows dark," in printed
+    assert "note: prompt: no training caption has a, red note: the model knows the words dark," in printed
 
 
 @pytest.mark.parametrize(

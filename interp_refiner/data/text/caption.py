@@ -54,12 +54,14 @@ class CaptionEncoder(TextEncoder):
                 row[place] = (self._vector("word", word) + self._vector("place", place)) / 2**0.5
         return embeddings
 
-    def unread(self, prompt: str) -> list[str]:
+    def notes(self, prompt: str) -> list[str]:
         words, known, notes = words_of(prompt), self.vocabulary, []
-        if strange := [word for word in dict.fromkeys(words) if known and word not in known and not word.isdigit()]:
-            notes.append(f"prompt: no training caption has {', '.join(strange)}; the model knows {', '.join(known)}")
+        if prompt.strip() and not words:
+            notes.append("no word in it, so it counts as no prompt")
+        if strange := [word for word in dict.fromkeys(words) if known and word not in known]:
+            notes.append(f"no training caption has {', '.join(strange)}")
         if cut := words[self.length :]:
-            notes.append(f"prompt: the model reads {self.length} words; cut: {' '.join(cut)}")
+            notes.append(f"the model reads {self.length} words; cut: {' '.join(cut)}")
         return notes
 
     def describe(self) -> dict[str, Any]:

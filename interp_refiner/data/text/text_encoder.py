@@ -17,18 +17,20 @@ class TextEncoder(ABC):
         name: name of the encoder's config.
         length: L, the number of embeddings per prompt; prompts are padded or cut to it.
         dim: D.
+        vocabulary: the words of the data set's captions; empty for an encoder of a whole language, or if not known.
     """
 
     name: str
     length: int
     dim: int
+    vocabulary: tuple[str, ...] = ()
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
         """The embeddings of ``prompts``, one row each."""
 
-    def unread(self, prompt: str) -> list[str]:
-        """What the network cannot understand of a prompt, as notes; none for an encoder of a whole language."""
+    def notes(self, prompt: str) -> list[str]:
+        """What the network cannot understand of a prompt; nothing for an encoder of a whole language."""
         return []
 
     def hold_against(self, spec: ClipSpec) -> None:

@@ -17,7 +17,7 @@ class Captions(ABC):
     Attributes:
         words: number of words that a caption's embedding can hold.
         net: whether a direction is that of an object's whole path, not of a part of it.
-        vocabulary: all words that occur, apart from numbers.
+        vocabulary: all words that occur.
     """
 
     words: ClassVar[int] = 16
@@ -54,8 +54,9 @@ class FirstDirection(Captions):
 class NetDirection(Captions):
     """The direction of every object's path as a whole, from where it is first seen to where it is last seen.
 
-    On a curve the first direction says little about where the object is later. The net direction says on which side of
-    the frame the object is in the first and in the last keyframe, so a generator of keyframes can use it.
+    On a curve the first direction says little about where the object is later. The net direction makes likely on which
+    side of the frame the object is in the first and in the last keyframe, so a generator of keyframes can use it. On a
+    path that ends near its start it says nothing; a path of length 0 gives "right".
     """
 
     net: ClassVar[bool] = True
@@ -78,7 +79,7 @@ class Turns(Captions):
     """
 
     words: ClassVar[int] = 64
-    vocabulary: ClassVar[tuple[str, ...]] = (*Captions.vocabulary, "turning", "at")
+    vocabulary: ClassVar[tuple[str, ...]] = (*Captions.vocabulary, "turning", "at", *map(str, range(1, 100)))
 
     def motions(self, scene: Scene) -> list[list[str]]:
         return [[self._path(directions) for directions in row] for row in scene.directions.tolist()]

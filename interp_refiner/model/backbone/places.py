@@ -12,9 +12,9 @@ class AbsolutePositions(nn.Module):
 
         sum over axes of  W_axis [sin p, cos p, sin p/2, cos p/2, ..., sin p/2^(F-1), cos p/2^(F-1)]
 
-    Rotary embeddings give attention the *differences* of positions only. So a network with nothing else cannot know
-    that an object stands on the left, or that a keyframe is the first one: a caption that says "moving right" then
-    tells it nothing about where the object is.
+    Rotary embeddings give attention the *differences* of positions only. A network with nothing else finds out where a
+    token stands only indirectly, from the borders of the grid. With absolute positions it can learn more easily that an
+    object that is "moving right" is likely on the left in the first keyframe.
 
     Args:
         dim: channels of a token.

@@ -44,11 +44,13 @@ def test_long_prompts_are_cut():
 
 def test_what_a_prompt_says_in_vain_is_noted():
     encoder = CaptionEncoder(length=5, vocabulary=["dark", "ring", "moving", "left"])
-    assert encoder.unread("Dark ring, moving left") == encoder.unread("dark ring 14") == []
-    assert CaptionEncoder().unread("any word") == []  # no vocabulary is declared
-    strange, cut = encoder.unread("a dark dog moving left a ring")
-    assert "no training caption has a, dog; the model knows dark, ring, moving, left" in strange
-    assert cut.endswith("5 words; cut: a ring")
+    assert encoder.notes("Dark ring, moving left") == encoder.notes("") == encoder.notes(" ") == []
+    assert CaptionEncoder().notes("any word") == []  # no vocabulary is declared
+    assert encoder.notes("a dark dog moving left a ring 14") == [
+        "no training caption has a, dog, 14",
+        "the model reads 5 words; cut: a ring 14",
+    ]
+    assert encoder.notes("?!") == ["no word in it, so it counts as no prompt"]
 
 
 def test_the_vocabulary_is_declared_with_the_clips():

@@ -44,8 +44,8 @@ def test_every_place_has_an_embedding_of_its_own():
 
 
 @pytest.mark.parametrize(("frequencies", "tells"), [(0, False), (4, True)])
-def test_only_they_tell_an_early_keyframe_from_a_late_one(frequencies: int, tells: bool):
-    """Rotary embeddings know differences of positions only."""
+def test_only_they_see_a_shift_of_all_keyframes(frequencies: int, tells: bool):
+    """Rotary embeddings see differences of positions only."""
     model = stirred(made(Wan, spec_of(16, text_dim=32), **SETTINGS, place_frequencies=frequencies))
     state, times, text = torch.randn(1, 16, 2, 4, 4), torch.full((1, 2), 500.0), torch.randn(1, 5, 32)
     early, late = (model(Shown(state, times, text, positions=torch.tensor([at]))) for at in ([0, 4], [9, 13]))
