@@ -120,7 +120,7 @@ def test_guidance_leads_away_from_the_negative_prompt(pipe):
 
 
 def test_a_negative_prompt_without_guidance_gets_a_warning(pipe):
-    with pytest.warns(UserWarning, match="^negative_prompt has no effect without guidance; set guidance_scale, such as "):
+    with pytest.warns(UserWarning, match="^negative_prompt has no effect without guidance; set guidance_scale"):
         pipe(PROMPT, board(), num_inference_steps=1, negative_prompt="dim circle")
     with pytest.warns(UserWarning, match="no effect"):
         pipe(PROMPT, board(), num_inference_steps=1, negative_prompt_embeds=pipe.embed(["dim circle"])[0])
