@@ -36,7 +36,8 @@ class SharedBase(nn.Module):
         super().__init__()
         self.of_student = (student,)  # a tuple hides it: the student is no part of its teacher
         frozen = {name: weight for name, weight in student.named_parameters() if not weight.requires_grad}
-        self.digest = tensors_digest({name_without(name): weight for name, weight in frozen.items()})
+        on_meta = any(weight.is_meta for weight in frozen.values())  # a plan of memory has no weights
+        self.digest = "" if on_meta else tensors_digest({name_without(name): w for name, w in frozen.items()})
         shown = bases(student)
         for name, module in student.named_modules():
             inside = any(name.startswith(f"{other}.") for other in shown)

@@ -13,8 +13,7 @@ class AbsolutePositions(nn.Module):
         sum over axes of  W_axis [sin p, cos p, sin p/2, cos p/2, ..., sin p/2^(F-1), cos p/2^(F-1)]
 
     Rotary embeddings give attention the *differences* of positions only. A network with nothing else finds out where a
-    token stands only indirectly, from the borders of the grid. With absolute positions it can learn more easily that an
-    object that is "moving right" is likely on the left in the first keyframe.
+    token stands only indirectly, from the borders of the grid.
 
     Args:
         dim: channels of a token.
