@@ -52,7 +52,8 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 	$(python) experiments/city/others.py data/city
 	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
 		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 schedule.counts=[14,9,6,4] \
-		optimizer.lr=1e-3 trainer.max_steps=400 trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
+		interpolator@interpolator.inner=two_fields_linear_pixels corruption.sigma=1.0 \
+		optimizer.lr=2e-3 trainer.max_steps=600 trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge sampler.order=1 clips=40 hydra.run.dir=logs/city/evaluation
 	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge sampler.order=1 clips=60 data=wan_synth \
 		data.root=data/city/others hydra.run.dir=logs/city/others
