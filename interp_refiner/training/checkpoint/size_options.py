@@ -1,6 +1,7 @@
 """The options that give a network the size of a stored one."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,21 @@ def size_options(own: DictConfig, place: Path) -> str:
         return ""
     kind = option_name("backbone", stored)
     same = kind == option_name("backbone", own)
-    here = dotted(own.size) if same else {}
-    wanted = {name: value for name, value in dotted(stored.size).items() if not name.endswith("_target_")}
-    options = [
-        f"backbone.size.{name}={_written(v)}" for name, v in wanted.items() if name not in here or here[name] != v
-    ]
-    return " ".join(options if same else [f"backbone={kind}", *options])
+    options = [] if same else [f"backbone={kind}"]
+    for name, value in stored.size.items():
+        there = own.size.get(name) if same else None
+        if same and isinstance(value, DictConfig) and not isinstance(there, DictConfig):  # a part that is not there
+            options.append(f"{'+' * (name not in own.size)}backbone.size.{name}={_written(value)}")
+            continue
+        leaves = dotted(OmegaConf.create({name: value}))
+        known = dotted(OmegaConf.create({name: there})) if same and name in own.size else {}
+        leaves = {key: leaf for key, leaf in leaves.items() if not key.endswith("_target_")}
+        options += [
+            f"{'+' * (same and key not in known)}backbone.size.{key}={_written(leaf)}"
+            for key, leaf in leaves.items()
+            if not same or key not in known or known[key] != leaf
+        ]
+    return " ".join(map(shlex.quote, options))
 
 
 def stored_backbone(place: Path) -> DictConfig | None:
@@ -40,10 +50,14 @@ def stored_backbone(place: Path) -> DictConfig | None:
     if is_exported(place):
         parts = json.loads((place / INDEX).read_text())["components"]
         node = parts.get("backbone", parts.get("network"))
-        return OmegaConf.create(node) if node is not None else None
+        # the transformer's weights lie in the folder itself; the size is theirs
+        return OmegaConf.create({**node, "pretrained": None}) if node is not None else None
     folder, _ = find_checkpoint(place, "initial_weights")
     return OmegaConf.select(OmegaConf.load(folder / CONFIG_FILE), "backbone")
 
 
 def _written(value: Any) -> str:
+    """In Hydra's grammar, without blanks."""
+    if isinstance(value, DictConfig):
+        return "{" + ",".join(f"{name!s}:{_written(part)}" for name, part in value.items()) + "}"
     return "null" if value is None else str(value).replace(" ", "")

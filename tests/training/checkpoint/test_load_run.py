@@ -1,5 +1,6 @@
 """A run folder whose data or weights have moved, or that an older version wrote."""
 
+import shlex
 import shutil
 
 import pytest
@@ -10,7 +11,14 @@ from interp_refiner.assemble import assemble, load_phase1, load_run, located_wei
 from interp_refiner.config import save_config
 from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue
-from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, start_from
+from interp_refiner.train import train
+from interp_refiner.training.checkpoint import (
+    LAST_CHECKPOINT,
+    SHIPPED_FOLDER,
+    AtomicCheckpointIO,
+    size_options,
+    start_from,
+)
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
@@ -150,3 +158,16 @@ def test_a_generator_starts_from_the_shipped_one(tmp_path):
     for part, trained in ((fresh.module.backbone, shipped.network), (fresh.module.flow, shipped.flow)):
         own = part.state_dict()
         assert all(torch.equal(own[name], value) for name, value in trained.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "other", ["generator=wan_small", "backbone.size.convolutions=null", "backbone.size.num_layers=2"]
+)
+def test_the_options_that_fit_the_shipped_generator_can_be_typed_as_they_are(other):
+    def backbone(*overrides):
+        return train.program.compose("+experiment=keyframes", *overrides).backbone
+
+    folder = SHIPPED_FOLDER.parent / "moving_shapes_keyframes"
+    advice = shlex.split(size_options(backbone(other), folder))
+    assert advice
+    assert size_options(backbone(other, *advice), folder) == ""
