@@ -39,7 +39,8 @@ def claim(folder: Path, identity: str, run: Path, repeat: bool = False) -> Itera
     Args:
         folder: folder of the claims; shared by all launchers, on a file system with locks.
         identity: of the run.
-        run: its folder; it must contain the run's record before the claim is released.
+        run: its folder; it must contain the run's record before the claim is released, unless the run was refused. A
+            claim of a folder that does not exist counts as free.
         repeat: run even if there is another such run; if that one is still running, without a claim.
 
     Raises:
