@@ -24,7 +24,6 @@ from interp_refiner.model.backbone.conditioning import (
 from interp_refiner.model.backbone.convolutions import ConvolutionalHead, WordConvolution
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
-from interp_refiner.model.backbone.places import AbsolutePositions
 from interp_refiner.model.backbone.pretrained import load_pretrained
 from interp_refiner.model.backbone.recomputation import (
     Runner,
@@ -64,7 +63,7 @@ class Wan(Backbone):
         conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
             frame.
         pretrained: weights of a Wan model, see :func:`load_pretrained`; its size replaces ``size`` except for
-            what Wan does not have.
+            ``convolutions`` and ``word_reach``.
         attention: the kind of self-attention; None for :class:`Dense`.
         blocks: how the blocks are computed; None for :class:`Blocks`' defaults.
         lora: adapters of the transformer, whose own weights are then frozen; None for full fine-tuning. The added
@@ -115,8 +114,6 @@ class Wan(Backbone):
             # a sum with 0 is exact, whereas a matrix product of another size may round differently.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
         self.words = WordConvolution(patch.out_channels, size.word_reach) if size.word_reach else None
-        frequencies = size.place_frequencies
-        self.places = AbsolutePositions(patch.out_channels, frequencies) if frequencies else None
         behind = size.convolutions
         features = behind.dim if behind else 0
         more = prod(patch.kernel_size) * (interface.out_channels + features - spec.channels)
@@ -149,8 +146,8 @@ class Wan(Backbone):
             zeroed(self.convolutions.out)
 
     def identity_parts(self, stored: Collection[str]) -> set[str]:
-        new = [part for part in ("words.", "places.") if not any(name.startswith(part) for name in stored)]
-        return {name for name in self.state_dict() if name.startswith(tuple(new))}
+        stands = any(name.startswith("words.") for name in stored)
+        return set() if stands else {name for name in self.state_dict() if name.startswith("words.")}
 
     def spread_tokens(self, spread: Spread) -> None:
         self.spread = spread
@@ -182,8 +179,6 @@ class Wan(Backbone):
             patches = patches + self.keyframe_embedding(seen.channels.to(kind))
         _, _, t, h, w = patches.shape
         tokens = rearrange(patches, "b d t h w -> b (t h w) d").contiguous()
-        if self.places is not None:
-            tokens = tokens + self.places(seen.positions, (t, h, w)).to(tokens)
         embedded, projected = self._embed_time(seen)
         time, modulation = (frames_to_tokens(v, h * w) for v in (embedded, projected))
         text = self._text(seen, tokens.dtype)
@@ -218,8 +213,6 @@ class Wan(Backbone):
             beside += self.convolutions.flops(batch * prod(latent_shape[1:]), batch * times)
         if self.words is not None:
             beside += self.words.flops(batch * text_tokens)
-        if self.places is not None:
-            beside += self.places.flops((grid[0], grid[1], grid[2]))
         return wan_flops(self.wan, self.attention, batch, grid, text_tokens, channels, times) + beside
 
     def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int, passes: int = 1) -> int:

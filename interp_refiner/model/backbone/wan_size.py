@@ -8,8 +8,6 @@ from diffusers import WanTransformer3DModel
 from interp_refiner.core import BadValue
 from interp_refiner.model.backbone.convolutions import Convolutions
 
-ADDED = ("convolutions", "word_reach", "place_frequencies")  # what Wan itself does not have
-
 
 @dataclass(frozen=True)
 class WanSize:
@@ -20,10 +18,9 @@ class WanSize:
         patch_size: frames, rows and columns of a token.
         convolutions: convolutions after the transformer, for small networks; they start at zero. None for none.
         word_reach: reach of a :class:`WordConvolution`, for captions without a language model; 0 for none.
-        place_frequencies: frequencies of :class:`AbsolutePositions`, for captions that name directions; 0 for none.
 
     Raises:
-        BadValue: a head dimension that rotary embeddings do not support, or a negative reach or number.
+        BadValue: a head dimension that rotary embeddings do not support, or a negative reach.
     """
 
     num_layers: int = 30
@@ -34,17 +31,15 @@ class WanSize:
     patch_size: Sequence[int] = (1, 2, 2)
     convolutions: Convolutions | None = None
     word_reach: int = 0
-    place_frequencies: int = 0
 
     def __post_init__(self) -> None:
-        for name, unit in (("word_reach", "words"), ("place_frequencies", "frequencies")):
-            if getattr(self, name) < 0:
-                raise BadValue(name, getattr(self, name), f"a number of {unit} >= 0")
+        if self.word_reach < 0:
+            raise BadValue("word_reach", self.word_reach, "a number of words >= 0")
         if self.attention_head_dim < 6 or self.attention_head_dim % 2:
             allowed = "an even number >= 6, for rotary embeddings"
             raise BadValue("attention_head_dim", self.attention_head_dim, allowed)
 
     def transformer(self, **shape: int) -> WanTransformer3DModel:
         """A new transformer; ``shape``: ``in_channels``, ``out_channels`` and ``text_dim``."""
-        named = {name: value for name, value in vars(self).items() if name not in ADDED}
+        named = {name: value for name, value in vars(self).items() if name not in ("convolutions", "word_reach")}
         return WanTransformer3DModel(**{**named, "patch_size": tuple(self.patch_size)}, **shape)

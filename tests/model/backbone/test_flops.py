@@ -34,14 +34,8 @@ def test_sparse_attention_costs_its_share_and_a_small_linear_branch():
 
 @pytest.mark.parametrize(
     "part",
-    [
-        {"timestep": Global()},
-        {"timestep": PerFrame()},
-        {"convolutions": Convolutions(dim=8)},
-        {"word_reach": 2},
-        {"place_frequencies": 2},
-    ],
-    ids=["global", "per_frame", "convolutions", "words", "places"],
+    [{"timestep": Global()}, {"timestep": PerFrame()}, {"convolutions": Convolutions(dim=8)}, {"word_reach": 2}],
+    ids=["global", "per_frame", "convolutions", "words"],
 )
 def test_a_forward_pass_costs_what_torch_counts(part):
     corrupted, model = clip(), small_wan(**part)
