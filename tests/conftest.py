@@ -16,7 +16,15 @@ from jaxtyping import install_import_hook
 
 from tests.quick_compose import install as compose_quickly
 
-ROOMS = ("core", "data", "evaluation", "forward", "model", "storyboard", "training")  # config has no shapes
+ROOMS = (
+    "core",
+    "data",
+    "evaluation",
+    "forward",
+    "model",
+    "storyboard",
+    "training",
+)  # config and the programs have hardly any shapes
 
 torch.set_num_threads(1)
 compose_quickly()

@@ -78,8 +78,8 @@ class CaptionProbe(nn.Module):
 
     For every cell of 4 x 4 pixels, convolutions give a logit that an object's centre is there, for each brightness, and
     logits of its shape. The clip's logit of a brightness is the maximum over cells. The shape is read at the likeliest
-    cells. The direction is that from the mean position in the first keyframe where the object is seen to that in the
-    next one, or in the last one where it is seen, as logits ``s cos(angle)`` of the eight directions.
+    cells. The direction leads from the mean position in the first keyframe where the object is seen to that in the next
+    one; with ``net``, to that in the last one where it is seen. Its logits are ``s cos(angle)``.
 
     Args:
         width: channels of the convolutions.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames
-from interp_refiner.model.sampler import ClassifierFree, Guidance
 from interp_refiner.storyboard.keyframe import Keyframe, Time
 from interp_refiner.storyboard.plan import OF_CLIPS, VideoPlan, VideoSize
 
@@ -47,6 +46,13 @@ class Request:
     def has_negative(self) -> bool:
         """Whether there is a negative prompt."""
         return isinstance(self.negative_prompt, Tensor) or bool(self.negative_prompt)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """All prompts that are words, by the names of their arguments."""
+        of_keyframes = {f"keyframes[{number}].prompt": key.prompt for number, key in enumerate(self.keyframes)}
+        prompts = {"prompt": self.prompt, "negative_prompt": self.negative_prompt, **of_keyframes}
+        return {name: prompt for name, prompt in prompts.items() if isinstance(prompt, str)}
 
 
 @dataclass(frozen=True)
@@ -129,28 +135,6 @@ def prompt_or_embedding(
         allowed = "none: the model knows no prompts" if trained is None else f"{list(trained)} as trained on"
         raise BadValue(f"{name}_embeds", list(embedding.shape), allowed)
     return row.float()
-
-
-def keyframe_prompts(keyframes: Sequence[Keyframe]) -> dict[str, str | None]:
-    """The prompts of keyframes, by name."""
-    return {f"keyframes[{number}].prompt": keyframe.prompt for number, keyframe in enumerate(keyframes)}
-
-
-def unheard(request: Request, keyframes: Sequence[Keyframe], guidance: Guidance, distilled: bool) -> str | None:
-    """The reason why a request's negative prompt has no effect; None if it has one, or if there is none.
-
-    Args:
-        request: with or without a negative prompt.
-        keyframes: of the video; the source of generated ones gets the negative prompt, too.
-        guidance: of the refiner.
-        distilled: whether the refiner is a distilled model.
-    """
-    guided = isinstance(guidance, ClassifierFree) or any(keyframe.generated for keyframe in keyframes)
-    if not request.has_negative or guided:
-        return None
-    if distilled:
-        return "negative_prompt has no effect with a distilled model: it learned its teacher's guidance"
-    return "negative_prompt has no effect without guidance"
 
 
 def as_output(video: Float[Tensor, "3 t h w"], output_type: OutputType) -> Any:

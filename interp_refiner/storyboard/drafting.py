@@ -1,6 +1,6 @@
 """The part of a pipeline before its refiner: from keyframes to an interpolation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +11,7 @@ from interp_refiner.core import BadValue, Clip, Corrupted, Draws
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
+from interp_refiner.model.sampler import ClassifierFree, Guidance
 from interp_refiner.storyboard.arguments import Embedding, Request
 from interp_refiner.storyboard.conditioning import Prompts, prompts_of
 from interp_refiner.storyboard.encoding import encode_keyframes, fit_notes
@@ -151,18 +152,33 @@ class Drafting:
             raise BadValue("prompt", next(filter(None, prompts)), allowed)
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
-    def prompt_notes(self, prompts: Mapping[str, str | None]) -> list[str]:
-        """What the model cannot understand of prompts, see :meth:`TextEncoder.notes`; each note begins with a name.
-
-        Args:
-            prompts: by name.
-        """
+    def prompt_notes(self, request: Request) -> list[str]:
+        """What the model cannot understand of a request's prompts; a note begins with the prompt's name."""
         if self.text is None:
             return []
-        notes = [f"{name}: {note}" for name, prompt in prompts.items() for note in self.text.notes(prompt or "")]
-        if any("no training caption" in note for note in notes):
+        notes = [f"{name}: {note}" for name, prompt in request.words.items() for note in self.text.notes(prompt)]
+        if any(map(self.text.unknown, request.words.values())):
             notes.append(f"the model knows the words {', '.join(self.text.vocabulary)}")
         return notes
+
+    def negative_notes(self, request: Request, guidance: Guidance, distilled: bool, advice: str) -> list[str]:
+        """A note if a request's negative prompt has no effect.
+
+        Args:
+            request: with or without a negative prompt.
+            guidance: of the refiner.
+            distilled: whether the refiner is a distilled model.
+            advice: how to turn guidance on.
+        """
+        if not request.has_negative or isinstance(guidance, ClassifierFree):
+            return []
+        if self.phase1 is not None and self.phase1.source.guided:  # the prompt guides generated keyframes, too
+            keyframes, _ = self.planned(request)
+            if any(keyframe.generated for keyframe in keyframes):
+                return []
+        if distilled:
+            return ["negative_prompt has no effect with a distilled model: it learned its teacher's guidance"]
+        return [f"negative_prompt has no effect without guidance; {advice}"]
 
     def _negative(self, prompt: str | Embedding) -> Float[Tensor, "l d"] | None:
         """The embedding of a negative prompt; None for a model without text."""

@@ -36,10 +36,8 @@ from interp_refiner.storyboard.arguments import (
     Request,
     as_output,
     at_least_one,
-    keyframe_prompts,
     prompt_or_embedding,
     seed_of,
-    unheard,
 )
 from interp_refiner.storyboard.conditioning import (
     OnStep,
@@ -192,13 +190,10 @@ class RefinerPipeline(LowMemory, Drafting):
             negative_prompt=prompt_or_embedding("negative_prompt", negative_prompt, negative_prompt_embeds, trained),
             seed=seed_of(generator),
         )
-        prompts = {"prompt": prompt, "negative_prompt": negative_prompt, **keyframe_prompts(keyframes)}
-        for note in self.prompt_notes(prompts):
+        guidance, advice = self.guidance(guidance_scale, request.negative_prompt), "set guidance_scale, such as 2.0"
+        ineffective = self.negative_notes(request, guidance, self.objective.distilled, advice)
+        for note in [*self.prompt_notes(request), *ineffective]:
             warnings.warn(note, stacklevel=2)
-        if request.has_negative:
-            guidance, distilled = self.guidance(guidance_scale, request.negative_prompt), self.objective.distilled
-            if reason := unheard(request, self.planned(request)[0], guidance, distilled):
-                warnings.warn(reason if distilled else f"{reason}; set guidance_scale, such as 2.0", stacklevel=2)
         with naming("num_frames", "frames", only=["frames"]):
             return self.make(request, num_inference_steps, guidance_scale, output_type, callback_on_step_end)
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,6 @@ from interp_refiner.config import run_metadata, writable
 from interp_refiner.core import BadValue, choice, forget_peak_memory, peak_memory, save_tensors
 from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
 from interp_refiner.storyboard import (
-    Keyframe,
     RefinerOutput,
     RefinerPipeline,
     Request,
@@ -25,7 +24,6 @@ from interp_refiner.storyboard import (
     load_storyboard,
     parse_storyboard,
 )
-from interp_refiner.storyboard.arguments import keyframe_prompts, unheard
 from interp_refiner.storyboard.report import joint_records, keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.storyboard import ENTRIES, naming
 from interp_refiner.storyboard.terminal import show_cost, show_plan, show_result
@@ -67,7 +65,8 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
     with naming("storyboard", only=ENTRIES) if cfg.storyboard is not None else nullcontext():
         request, notes = read_board(pipeline, board, cfg.seed, only_looks=cfg.dry_run)
         keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)
-        notes += unguided(request, keyframes, pipeline)
+        advice = "add sampler=<name> sampler/guidance=classifier_free"
+        notes += pipeline.negative_notes(request, pipeline.sampler.guidance, pipeline.objective.distilled, advice)
         sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
@@ -135,9 +134,8 @@ def read_board(
     longest = frames + pipeline.codec.temporal_factor
     keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
     size = VideoSize(frames, height, width, board.fps)
-    prompts = {"prompt": board.prompt, "negative_prompt": board.negative_prompt, **keyframe_prompts(keyframes)}
     request = Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed)
-    return request, [*fitted, *pipeline.prompt_notes(prompts)]
+    return request, [*fitted, *pipeline.prompt_notes(request)]
 
 
 def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
@@ -173,14 +171,6 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     if (frames := files.get("frames")) and frames.exists() and (not frames.is_dir() or any(frames.iterdir())):
         raise BadValue("output", cfg.output, f"another name, because also=frames would write to {frames}, which exists")
     return files
-
-
-def unguided(request: Request, keyframes: Sequence[Keyframe], pipeline: RefinerPipeline) -> list[str]:
-    """A note if there is a negative prompt that has no effect."""
-    distilled = pipeline.objective.distilled
-    reason = unheard(request, keyframes, pipeline.sampler.guidance, distilled)
-    advice = "" if distilled else "; add sampler=<name> sampler/guidance=classifier_free"
-    return [] if reason is None else [reason + advice]
 
 
 def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan: VideoPlan) -> dict[str, Any]:

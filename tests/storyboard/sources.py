@@ -9,6 +9,8 @@ from interp_refiner.model.keyframes import KeyframeSource
 class Told(KeyframeSource):
     """Noise of every clip's own draws, moved by the prompt; given keyframes as they are. Notes what it is asked."""
 
+    guided = True
+
     def __init__(self, steps=4, takes_given=True):
         self.steps, self.takes_given, self.requests = steps, takes_given, []
 

@@ -1,6 +1,7 @@
 """Keyframes from a prompt: their positions, which ones are kept, and how a long video continues."""
 
 import copy
+import warnings
 from dataclasses import replace
 from itertools import pairwise
 
@@ -159,6 +160,15 @@ def test_nothing_is_generated_without_a_source(pipe):
     for asked in ({"keyframes_at": [0]}, {"keyframes": [Keyframe(generated=True, time=0)]}):
         with pytest.raises(BadValue, match=r"keyframes_at=.*: expected null: there is no source of keyframes"):
             pipe(PROMPT, **asked)
+
+
+@pytest.mark.parametrize(("guided", "keyframes", "said"), [(True, (), 0), (True, ends(), 1), (False, (), 1)])
+def test_a_negative_prompt_counts_for_keyframes_generated_with_guidance(full, told, guided, keyframes, said):
+    told.guided = guided
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        full(PROMPT, keyframes, num_inference_steps=1, negative_prompt="dim circle")
+    assert sum("no effect without guidance; set guidance_scale" in str(w.message) for w in found) == said
 
 
 def test_a_source_that_keeps_nothing_is_not_asked_to(full):

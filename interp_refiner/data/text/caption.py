@@ -54,12 +54,16 @@ class CaptionEncoder(TextEncoder):
                 row[place] = (self._vector("word", word) + self._vector("place", place)) / 2**0.5
         return embeddings
 
+    def unknown(self, prompt: str) -> list[str]:
+        known = self.vocabulary
+        return [word for word in dict.fromkeys(words_of(prompt)) if known and word not in known]
+
     def notes(self, prompt: str) -> list[str]:
-        words, known, notes = words_of(prompt), self.vocabulary, []
+        words, notes = words_of(prompt), []
         if prompt.strip() and not words:
             notes.append("no word in it, so it counts as no prompt")
-        if strange := [word for word in dict.fromkeys(words) if known and word not in known]:
-            notes.append(f"no training caption has {', '.join(strange)}")
+        if unknown := self.unknown(prompt):
+            notes.append(f"no training caption has {', '.join(unknown)}")
         if cut := words[self.length :]:
             notes.append(f"the model reads {self.length} words; cut: {' '.join(cut)}")
         return notes

@@ -29,6 +29,10 @@ class TextEncoder(ABC):
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "b l d"]:
         """The embeddings of ``prompts``, one row each."""
 
+    def unknown(self, prompt: str) -> list[str]:
+        """The words of a prompt that no training caption has; none for an encoder of a whole language."""
+        return []
+
     def notes(self, prompt: str) -> list[str]:
         """What the network cannot understand of a prompt; nothing for an encoder of a whole language."""
         return []

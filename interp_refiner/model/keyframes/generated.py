@@ -33,9 +33,13 @@ class GeneratedKeyframes(KeyframeSource):
     def __repr__(self) -> str:
         return f"generated({self.sampler!r})"
 
+    @property
+    def guided(self) -> bool:
+        return self.sampler.guidance != 1
+
     def evaluations(self, free: int) -> int:
         rounds = max(1, min(self.sampler.rounds, free))
-        return rounds * self.sampler.evaluations * (1 if self.sampler.guidance == 1 else 2)
+        return rounds * self.sampler.evaluations * (2 if self.guided else 1)
 
     def of_steps(self, steps: int) -> "GeneratedKeyframes":
         if steps < 1:

@@ -40,6 +40,10 @@ class Rescaled(KeyframeSource):
     def __repr__(self) -> str:
         return repr(self.source)
 
+    @property
+    def guided(self) -> bool:
+        return self.source.guided
+
     def evaluations(self, free: int) -> int:
         return self.source.evaluations(free)
 

@@ -64,6 +64,11 @@ class KeyframeSource(ABC):
             draws: random numbers per sample. The same draws give the same keyframes, in any batch.
         """
 
+    @property
+    def guided(self) -> bool:
+        """Whether it uses guidance, so that a negative prompt has an effect."""
+        return True
+
     @abstractmethod
     def evaluations(self, free: int) -> int:
         """The number of network evaluations of a request, including guidance.

@@ -76,8 +76,12 @@ class WanT2V(KeyframeSource):
     def __repr__(self) -> str:
         return f"wan_t2v(steps={self.steps}, guidance={self.guidance:g})"
 
+    @property
+    def guided(self) -> bool:
+        return self.guidance > 1  # as diffusers
+
     def evaluations(self, free: int) -> int:
-        return self.steps * self.pipeline.scheduler.order * (2 if self.guidance > 1 else 1)
+        return self.steps * self.pipeline.scheduler.order * (2 if self.guided else 1)
 
     def of_steps(self, steps: int) -> "WanT2V":
         made = copy.copy(self)

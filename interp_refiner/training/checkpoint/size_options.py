@@ -53,7 +53,8 @@ def stored_backbone(place: Path) -> DictConfig | None:
         # the transformer's weights lie in the folder itself; the size is theirs
         return OmegaConf.create({**node, "pretrained": None}) if node is not None else None
     folder, _ = find_checkpoint(place, "initial_weights")
-    return OmegaConf.select(OmegaConf.load(folder / CONFIG_FILE), "backbone")
+    file = folder / CONFIG_FILE
+    return OmegaConf.select(OmegaConf.load(file), "backbone") if file.is_file() else None
 
 
 def _written(value: Any) -> str:
