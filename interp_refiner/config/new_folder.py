@@ -11,9 +11,10 @@ OVERRIDES = ".hydra/overrides.yaml"
 
 
 class NewFolder:
-    """Remembers what stands before a run, so that nothing else is removed after it.
+    """Remembers which files stand before a run, so that they stay.
 
-    The name of a run's folder has the time in it. So the folder can have another name than expected, but beside it.
+    The name of a run's folder has the time in it. If the clock goes on before Hydra makes the folder, its name differs
+    from the expected one; its parent does not.
 
     Args:
         expected: the run's folder, before Hydra makes it.
@@ -25,10 +26,10 @@ class NewFolder:
         self.stood |= {folder for folder in (self.parent, *self.parent.parents) if folder.exists()}
 
     def remove(self, folder: str | Path, overrides: Sequence[str]) -> None:
-        """Removes the run's folder, and the folders above it that are empty then; only those that did not stand before.
+        """Removes the run's folder if it is new, and the new folders above it that are then empty.
 
-        A folder stays if it holds more than Hydra's config and log, if it is in another place than expected, or if
-        another run wrote its overrides there: two runs that start in the same second share a folder.
+        A folder stays if it holds more than Hydra's config and log, if it has another parent than expected, or if it
+        holds another run's overrides: two runs that start in the same second share a folder.
         """
         folder = Path(folder).absolute()
         if folder.parent != self.parent or folder in self.stood or not holds_only_logs(folder):

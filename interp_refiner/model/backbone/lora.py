@@ -25,8 +25,8 @@ class LoRA:
         alpha: scale; None for ``rank``, which gives a factor of 1.
         weights: a LoRA file with the adapters' initial values, see :func:`read_adapters`. Only layers in the file get
             adapters; ``rank`` is the file's; its scale is multiplied into B. None: B starts at zero.
-        layers: names of the layers that get adapters, without ``weights``; None for all matrices of attention and
-            feed-forward layers.
+        layers: names of the layers that get adapters if there are no ``weights``; None for all matrices of attention
+            and feed-forward layers. A checkpoint's config names them.
         frozen_dtype: dtype of the matrices that have adapters; ``bfloat16`` halves their memory and needs a bfloat16
             run.
 

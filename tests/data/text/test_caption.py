@@ -42,7 +42,7 @@ def test_long_prompts_are_cut():
     assert torch.equal(*encoder.encode(["a b c", "a b c d e"]))
 
 
-def test_what_a_prompt_says_in_vain_is_noted():
+def test_unknown_words_cut_words_and_prompts_without_words_are_noted():
     encoder = CaptionEncoder(length=5, vocabulary=["dark", "ring", "moving", "left"])
     assert encoder.notes("Dark ring, moving left") == encoder.notes("") == encoder.notes(" ") == []
     assert CaptionEncoder().notes("any word") == []  # no vocabulary is declared
