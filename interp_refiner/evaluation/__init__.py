@@ -15,7 +15,8 @@ from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.report import markdown_report, markdown_table
 from interp_refiner.evaluation.run import Run
 from interp_refiner.evaluation.step_benchmark import MakeTrainer, StepBenchmark
-from interp_refiner.evaluation.suite import BenchmarkPart, PytestPart, Suite
+from interp_refiner.evaluation.suite import Suite
+from interp_refiner.evaluation.suite_part import BenchmarkPart, PytestPart
 from interp_refiner.evaluation.validation_keyframes import ValidationKeyframes
 from interp_refiner.evaluation.validation_video import LABELS, ValidationVideo
 

@@ -19,7 +19,7 @@ from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.data import DatasetMetadata
 from interp_refiner.data.random_clips import RandomClips
 from interp_refiner.evaluation import InferenceBenchmark, StepBenchmark
-from interp_refiner.evaluation.suite import BenchmarkPart
+from interp_refiner.evaluation.suite_part import BenchmarkPart
 from interp_refiner.model.backbone import Wan
 from interp_refiner.model.sampler import Bridge, OneJump
 from interp_refiner.training.callback import EMA, Throughput

@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from interp_refiner.core import BadValue
-from interp_refiner.evaluation.suite import BenchmarkPart, Part, PytestPart, Suite, marked_files, rows_table, step_table
+from interp_refiner.evaluation.suite import Suite, rows_table, step_table
+from interp_refiner.evaluation.suite_part import BenchmarkPart, Part, PytestPart, marked_files
 from tests.helpers import CONF, build
 
 
