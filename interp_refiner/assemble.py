@@ -22,7 +22,7 @@ from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
-from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes
+from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes, with_samples
 from interp_refiner.storyboard.export import exported_run
 from interp_refiner.training import (
     BackboneModule,
@@ -270,7 +270,7 @@ def load_exportable(
     else:
         run = load_run(path, ema=ema, overrides=chosen_nodes(chosen))
         if isinstance(run.module, KeyframeGenerator):
-            return phase1_of(run)
+            return with_samples(phase1_of(run), chosen)
         pipeline = as_pipeline(run, text_or_none(run))
     return with_keyframes(pipeline, chosen, partial(load_phase1, ema=ema))
 

@@ -36,7 +36,10 @@ def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
     (run,), folder = runs.values(), Path(cfg.paths.output_dir)
     run.to("cpu")  # the probe and its clips are small
     quality = build(cfg.keyframe_quality, world=world_of(run), codec=run.codec)
-    table = quality.evaluate(run, cfg.keyframe_sampler, Path(cfg.paths.cache, "probe"), folder, cfg.seed)
+    source = run.generator.source(build(cfg.keyframe_sampler))
+    if cfg.keyframe_choice is not None:
+        source = build(cfg.keyframe_choice).among(source, run.codec.decode)
+    table = quality.evaluate(run, source, Path(cfg.paths.cache, "probe"), folder, cfg.seed)
     print(table, folder / "keyframes.png", sep="\n")
 
 

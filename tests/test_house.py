@@ -25,6 +25,7 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
     **{name: f"model/{name}" for name in INSIDE["model"]},
     **{name: f"data/{name}" for name in ("codec", "text", "medium")},
     "keyframe_flow": "model/keyframes",
+    "keyframe_choice": "model/keyframes",
     "keyframe_sampler": "model/keyframes",
     "optimizer": "training/optimizer",
     "training": "training",

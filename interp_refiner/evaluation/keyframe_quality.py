@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
@@ -19,7 +18,8 @@ from interp_refiner.core import BadValue, Draws
 from interp_refiner.data.codec import Codec, contact_sheet, stacked
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.world import Scene, render
-from interp_refiner.evaluation.caption_probe import UNKNOWN, CaptionProbe, Said, train_probe
+from interp_refiner.data.world.reader import UNKNOWN, CaptionReader, Said, train_reader
+from interp_refiner.data.world.scorer import load_reader, save_reader
 from interp_refiner.evaluation.measures import RandomConvFeatures
 from interp_refiner.evaluation.measures.frechet import frechet_distance
 from interp_refiner.evaluation.report import markdown_table
@@ -104,16 +104,13 @@ class KeyframeQuality:
         """Pictures after encoding and decoding, so the codec's loss affects all methods alike."""
         return self.codec.decode(self.codec.encode(video))
 
-    def probe(self, file: Path) -> CaptionProbe:
+    def probe(self, file: Path) -> CaptionReader:
         """The probe, loaded from a file if it was trained before."""
-        net = self.world.world.captions.net
-        probe = CaptionProbe(net=net)
         if file.is_file():
-            probe.load_state_dict(torch.load(file, weights_only=True))
-            return probe.eval().requires_grad_(False)
-        probe = train_probe(self._new_clips, self.frames, self.probe_steps, net=net)
+            return load_reader(str(file))
+        probe = train_reader(self._new_clips, self.frames, self.probe_steps, net=self.world.world.captions.net)
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(probe.state_dict(), file)
+        save_reader(probe, file)
         return probe
 
     def _new_clips(self, step: int) -> tuple[Scene, list[str], Pictures]:
@@ -127,21 +124,22 @@ class KeyframeQuality:
         parts = []
         for start in tqdm(range(0, len(held_out.keys), self.batch_size), desc="captions", unit="batch"):
             keys = held_out.keys[start : start + self.batch_size]
-            text = self.world.text.encode(held_out.captions[start : start + self.batch_size])
+            captions = held_out.captions[start : start + self.batch_size]
+            text = self.world.text.encode(captions)
             positions = torch.tensor(self.frames).expand(len(keys), -1)
             channels, _, *space = self.world.latent_shape
             empty = torch.zeros(len(keys), channels, len(self.frames), *space)
             none = torch.zeros_like(positions, dtype=torch.bool)
-            request = KeyframeRequest(positions, self.world.size[0], empty, none, text)
+            request = KeyframeRequest(positions, self.world.size[0], empty, none, text, prompts=captions)
             parts.append(self.codec.decode(source(request, Draws(seed, "sample", keys))))
         return torch.cat(parts)
 
-    def evaluate(self, run: Run, sampler: DictConfig, cache: Path, folder: Path, seed: int = 0) -> str:
+    def evaluate(self, run: Run, source: KeyframeSource, cache: Path, folder: Path, seed: int = 0) -> str:
         """Writes ``keyframes.json``, ``keyframes.md`` and ``keyframes.png`` of a generator.
 
         Args:
             run: the run that trained it.
-            sampler: the config node of its sampler.
+            source: its samples.
             cache: folder that keeps the probe.
             folder: folder for the files.
             seed: of the keyframes.
@@ -149,17 +147,17 @@ class KeyframeQuality:
         Returns:
             The table.
         """
-        probe = self.probe(cache / f"{self.world.fingerprint}_{self.probe_steps}_{len(self.frames)}.pt")
+        probe = self.probe(cache / f"{self.world.fingerprint}_{self.probe_steps}_{len(self.frames)}.safetensors")
         held_out = self.held_out()
-        made = self.made(run.generator.source(build(sampler)), held_out, seed)
+        made = self.made(source, held_out, seed)
         result = self.judge(made, held_out, probe)
-        about = {"sampler": OmegaConf.to_container(sampler), "checkpoint": str(run.checkpoint)}
+        about = {"source": repr(source), "checkpoint": str(run.checkpoint)}
         (folder / "keyframes.json").write_text(json.dumps({**result, **about, **run_metadata()}, indent=1) + "\n")
         (folder / "keyframes.md").write_text(quality_table(result))
         sheet(held_out, made).save(folder / "keyframes.png")
         return quality_table(result)
 
-    def judge(self, made: Pictures, held_out: HeldOut, probe: CaptionProbe) -> dict[str, Any]:
+    def judge(self, made: Pictures, held_out: HeldOut, probe: CaptionReader) -> dict[str, Any]:
         """One row of measurements each for real, mixed and generated keyframes."""
         versions = {TRUE: held_out.pictures, MIXED: mixed(held_out.pictures), MADE: made}
         to_training = partial(frechet, held_out.training)
@@ -183,7 +181,7 @@ class KeyframeQuality:
         }
 
 
-def read_by(probe: CaptionProbe, pictures: Pictures, captions: Sequence[str]) -> dict[str, float]:
+def read_by(probe: CaptionReader, pictures: Pictures, captions: Sequence[str]) -> dict[str, float]:
     """The probe's results: log-likelihoods of captions, and how often the named objects are found."""
     read = probe(pictures)
     said, others = Said.by(captions), Said.by([*captions[1:], captions[0]])

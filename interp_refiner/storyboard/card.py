@@ -183,10 +183,17 @@ def _generator(index: Mapping[str, Any]) -> dict[str, Any]:
         "flow": _class(parts["flow"]),
         "sampler": f"{_class(parts['sampler'])}, {parts['sampler'].get('steps')} steps",
         "guidance": parts["sampler"].get("guidance"),
+        "choice": _choice(parts.get("choice", {})),
         "text encoder": index["spec"]["text"].get("name"),
         **index["trained"],
     }
     return {"facts": _rows(facts), "count": index["count"]}
+
+
+def _choice(node: Mapping[str, Any]) -> str | None:
+    """How a generator chooses among its samples; None if it takes the first."""
+    scorer = node.get("scorer")
+    return None if scorer is None else f"best of {node['candidates']} samples by {_class(scorer)}"
 
 
 def _rows(facts: Mapping[str, Any]) -> str:

@@ -33,24 +33,35 @@ def with_keyframes(
 
     Args:
         pipeline: a refiner's pipeline; it may have its own generator.
-        chosen: ``keyframes`` names a trained generator, ``keyframe_sampler`` is its sampler, ``keyframe_source`` is
-            another source to use instead.
+        chosen: ``keyframes`` names a trained generator, ``keyframe_sampler`` is its sampler, ``keyframe_choice``
+            chooses among its samples, ``keyframe_source`` is another source to use instead.
         load: loads a generator from its path.
 
     Raises:
         BadValue: two sources, a path without a generator, or a source whose clips differ from the refiner's.
     """
-    names = ("keyframes", "keyframe_source", "keyframe_sampler")
-    path, node, sampler = (chosen.get(name) if chosen is not None else None for name in names)
+    path, node = (chosen.get(name) if chosen is not None else None for name in ("keyframes", "keyframe_source"))
     if node is not None:
         if path is not None:
             raise BadValue("keyframes", path, "null, because keyframe_source makes the keyframes")
         source = build(node, spec=pipeline.config.spec)
-        return pipeline.with_keyframes(Phase1(source, source.spec or pipeline.config.spec))
+        other = Phase1(source, source.spec or pipeline.config.spec)
+        return pipeline.with_keyframes(with_choice(other, chosen))
     phase1 = pipeline.phase1 if path is None else load(path)
-    if phase1 is None:
-        return pipeline
-    return pipeline.with_keyframes(phase1 if sampler is None else phase1.with_sampler(build(sampler), plain(sampler)))
+    return pipeline if phase1 is None else pipeline.with_keyframes(with_samples(phase1, chosen))
+
+
+def with_samples(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
+    """A generator with the sampler, and the choice among samples, that a config chooses."""
+    if chosen is not None and (sampler := chosen.get("keyframe_sampler")) is not None:
+        phase1 = phase1.with_sampler(build(sampler), plain(sampler))
+    return with_choice(phase1, chosen)
+
+
+def with_choice(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
+    """A source of keyframes with the choice among its samples that a config chooses."""
+    node = chosen.get("keyframe_choice") if chosen is not None else None
+    return phase1 if node is None else phase1.with_choice(build(node), plain(node))
 
 
 def plain(node: DictConfig) -> dict[str, Any]:

@@ -22,11 +22,13 @@ class Prompts:
     Attributes:
         texts: embeddings of all different prompts; None for a model without text.
         of_frame: index of the prompt of each latent frame.
+        words: all different prompts; None for one that is given as an embedding.
         negative: the embedding that guides a keyframe source away; None for zeros.
     """
 
     texts: Float[Tensor, "p l d"] | None
     of_frame: Int[Tensor, " t"]
+    words: Sequence[str | None]
     negative: Float[Tensor, "l d"] | None = None
 
 

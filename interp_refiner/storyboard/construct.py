@@ -10,6 +10,7 @@ from typing import Any
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
+from interp_refiner.data.world import CaptionScorer
 from interp_refiner.forward.corruption import BridgeTime, Corruption, Drawn, Given, NoiseProfile
 from interp_refiner.forward.interpolator import Fields, Interpolator, LawOfMotion
 from interp_refiner.forward.schedule import Schedule, Selector
@@ -31,7 +32,7 @@ from interp_refiner.model.backbone import (
     TrajectorySize,
     WanSize,
 )
-from interp_refiner.model.keyframes import FlowTime, KeyframeFlow, KeyframeSampler
+from interp_refiner.model.keyframes import Choice, FlowTime, KeyframeFlow, KeyframeSampler
 from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing
 
@@ -47,12 +48,20 @@ SLOTS: dict[str, type] = {
     "codec": Codec,
     "text": TextEncoder,
 }
-OF_GENERATOR: dict[str, type] = {"network": Backbone, "flow": KeyframeFlow, "sampler": KeyframeSampler}
+OF_GENERATOR: dict[str, type] = {
+    "network": Backbone,
+    "flow": KeyframeFlow,
+    "sampler": KeyframeSampler,
+    "choice": Choice,
+}
+FIRST = {"_target_": "interp_refiner.model.keyframes.Choice"}
 OF_CLIPS = ("objective", "codec", "text")  # their constructors take a ClipSpec
 PARTS: tuple[type, ...] = (
     Attention,
     Blocks,
     BridgeTime,
+    CaptionScorer,
+    Choice,
     Conditioning,
     Convolutions,
     Drawn,
@@ -118,13 +127,17 @@ def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path)
 
 
 def construct_generator(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
-    """Network, flow and sampler of a generator of keyframes; raises as :func:`construct_components`."""
+    """Network, flow, sampler and choice of a generator of keyframes; raises as :func:`construct_components`.
+
+    Folders of earlier versions have no choice: they take the first sample.
+    """
+    nodes = {"choice": FIRST, **nodes}
     if wrong := sorted(set(nodes) ^ set(OF_GENERATOR)):
         raise BadValue("components", wrong[0], " | ".join(OF_GENERATOR), OF_GENERATOR)
     network = {"interface": Interface(spec, num_hypotheses=0)}
-    supplied: dict[str, dict[str, Any]] = {"network": network, "flow": {"spec": spec}, "sampler": {}}
+    supplied: dict[str, dict[str, Any]] = {"network": network, "flow": {"spec": spec}}
     return {
-        name: _of_kind(name, construct(nodes[name], folder, **supplied[name]), base)
+        name: _of_kind(name, construct(nodes[name], folder, **supplied.get(name, {})), base)
         for name, base in OF_GENERATOR.items()
     }
 

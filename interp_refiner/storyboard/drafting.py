@@ -119,7 +119,7 @@ class Drafting:
         encoded, wanted = encode_keyframes(self.codec, plan, made, self.device)
         if wanted and self.phase1 is not None:
             away = replace(prompts, negative=self._negative(request.negative_prompt))
-            encoded = self.phase1(plan, wanted, encoded, away, draws)
+            encoded = self.phase1(plan, wanted, encoded, away, draws, self.codec)
         level = torch.full((1,), plan.level, device=self.device)
         clip, keyframe_plan = Clip(encoded.values, [KEY]), self.levels.plan(encoded.known, encoded.given)
         return Draft(
@@ -193,4 +193,4 @@ class Drafting:
         texts = self.embed([text or "" for text in words])
         if texts is not None and isinstance(prompt, Tensor):
             texts[0] = prompt
-        return Prompts(texts, torch.tensor(of_frame, device=self.device))
+        return Prompts(texts, torch.tensor(of_frame, device=self.device), words)

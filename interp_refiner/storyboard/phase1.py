@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from interp_refiner.core import BadValue, ClipSpec, Draws
+from interp_refiner.data.codec import Codec
 from interp_refiner.model.keyframes import (
+    Choice,
     GeneratedKeyframes,
     KeyframeRequest,
     KeyframeSampler,
@@ -34,10 +36,11 @@ class Phase1:
         source: makes keyframes of clips of ``spec``.
         spec: of the clips.
         count: K, the smallest number of keyframes per clip in the source's training; None for any.
-        components: nodes that rebuild network, flow and sampler of a trained source, as in :class:`PipelineConfig`;
-            empty for other sources.
+        components: nodes that rebuild network, flow, sampler and choice of a trained source, as in
+            :class:`PipelineConfig`; empty for other sources.
         trained: its origin, for the model card.
-        asked: the source that is called: :class:`Rescaled` around ``source``; None for ``source`` itself.
+        asked: ``source`` adapted to a refiner's clips: :class:`Rescaled` around it; None for ``source`` itself.
+        choice: how many samples are made, and how the best one is chosen.
     """
 
     source: KeyframeSource
@@ -46,6 +49,7 @@ class Phase1:
     components: Mapping[str, Any] = field(default_factory=dict)
     trained: Mapping[str, Any] = field(default_factory=dict)
     asked: KeyframeSource | None = None
+    choice: Choice = field(default_factory=Choice)
 
     def of_clips(self, spec: ClipSpec) -> "Phase1":
         """The same source, adapted to a refiner of these clips; raises :class:`BadValue` as :func:`check_fit`."""
@@ -62,6 +66,15 @@ class Phase1:
             raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
         source = GeneratedKeyframes(self.source.network, self.source.flow, sampler)
         return replace(self, source=source, asked=None, components={**self.components, "sampler": node})
+
+    def with_choice(self, choice: Choice, node: Mapping[str, Any]) -> "Phase1":
+        """The same source with another choice among its samples, which ``node`` describes."""
+        components = {**self.components, "choice": node} if self.components else {}
+        return replace(self, choice=choice, components=components)
+
+    def called(self, codec: Codec) -> KeyframeSource:
+        """The source that a pipeline calls; ``codec`` makes the pictures by which it chooses."""
+        return self.choice.among(self.asked or self.source, codec.decode)
 
     def with_generated(
         self,
@@ -105,14 +118,14 @@ class Phase1:
             raise BadValue("frames", plan.grid.num_frames, allowed)
 
     def __call__(
-        self, plan: VideoPlan, wanted: Iterable[int], encoded: Encoded, prompts: Prompts, draws: Draws
+        self, plan: VideoPlan, wanted: Iterable[int], encoded: Encoded, prompts: Prompts, draws: Draws, codec: Codec
     ) -> Encoded:
         """The keyframes of a storyboard, plus those in the latent frames ``wanted``, which the source generates.
 
         In the request for a window, all keyframes known so far are given: those of the storyboard and of earlier
         windows. So a window continues from the last keyframes of the window before. See :func:`requests`.
         """
-        source, values, known = self.asked or self.source, encoded.values, encoded.known
+        source, values, known = self.called(codec), encoded.values, encoded.known
         there = set(known[0].nonzero().flatten().tolist())
         for number, asked in enumerate(requests(plan, wanted, there, prompts.of_frame.tolist())):
             at = torch.tensor(asked.slots, device=values.device)
@@ -123,6 +136,7 @@ class Phase1:
                 given=known[:, at],
                 text=None if prompts.texts is None else prompts.texts[asked.prompt : asked.prompt + 1],
                 negative=None if prompts.negative is None else prompts.negative.unsqueeze(0),
+                prompts=[prompts.words[asked.prompt] or ""],
             )
             values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
             known = known.index_fill(1, at, True)

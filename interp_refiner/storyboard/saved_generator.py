@@ -3,10 +3,12 @@
 model_index.json          what the generator was trained on, and how to build network, flow and sampler
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
 generator.safetensors     other weights of the network, and the statistics measured by the flow
+scorer.safetensors        weights of what chooses among its samples, if they are not in the package
 README.md                 the model card
 """
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from interp_refiner.storyboard.weights import (
 from interp_refiner.training.checkpoint import INDEX, is_exported
 
 CLASS, GENERATOR, WEIGHTS = "KeyframeGenerator", "keyframes", "generator.safetensors"
+SCORER = "scorer.safetensors"
 
 
 def generator_folder(folder: Path) -> Path:
@@ -67,6 +70,8 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
     if save_transformer(source.network, folder / TRANSFORMER):
         index["components"]["network"] = {**index["components"]["network"], "pretrained": INSIDE + TRANSFORMER}
     save_tensors(_own(source), folder / WEIGHTS)
+    if "choice" in index["components"]:
+        index["components"]["choice"] = _with_scorer(index["components"]["choice"], folder)
     return write_index(index, generator_card(index), folder)
 
 
@@ -75,10 +80,30 @@ def load_generator(folder: Path) -> Phase1:
     folder = generator_folder(folder)
     stored = json.loads((folder / INDEX).read_text())
     spec = ClipSpec.from_plain(stored["spec"])
-    source = GeneratedKeyframes(**construct_generator(stored["components"], spec, folder))
+    nodes = _with_paths(stored["components"], folder)
+    parts = construct_generator(nodes, spec, folder)
+    choice = parts.pop("choice")
+    source = GeneratedKeyframes(**parts)
     load_strictly("keyframes", _own(source), folder / WEIGHTS)
     source.network.eval()
-    return Phase1(source, spec, stored["count"], stored["components"], stored["trained"])
+    return Phase1(source, spec, stored["count"], nodes, stored["trained"], choice=choice)
+
+
+def _with_scorer(choice: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The node of a choice, with its scorer's weights in the folder; weights of the package stay where they are."""
+    weights = (choice.get("scorer") or {}).get("weights")
+    if weights is None or not (file := Path(weights).expanduser()).is_file():
+        return choice
+    shutil.copyfile(file, folder / SCORER)
+    return {**choice, "scorer": {**choice["scorer"], "weights": INSIDE + SCORER}}
+
+
+def _with_paths(nodes: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The nodes with the path of a scorer's weights in the folder, so that they can be saved elsewhere, too."""
+    scorer = nodes.get("choice", {}).get("scorer") or {}
+    if not str(scorer.get("weights", "")).startswith(INSIDE):
+        return nodes
+    return {**nodes, "choice": {**nodes["choice"], "scorer": {**scorer, "weights": str(folder / SCORER)}}}
 
 
 def _own(source: GeneratedKeyframes) -> dict[str, Tensor]:

@@ -9,9 +9,12 @@ from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import load_phase1, load_pipeline
 from interp_refiner.core import BadValue
+from interp_refiner.data.world import CaptionScorer
+from interp_refiner.data.world.reader import CaptionReader
+from interp_refiner.data.world.scorer import save_reader
 from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
-from interp_refiner.model.keyframes import Euler, Rescaled
+from interp_refiner.model.keyframes import BestOf, Euler, Rescaled
 from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
 from interp_refiner.storyboard.saved_generator import GENERATOR, WEIGHTS
 from tests.storyboard.conftest import program_config
@@ -93,6 +96,51 @@ def test_the_sampler_of_an_export_can_be_another(generator_folder, run_folder, t
     sampler = RefinerPipeline.from_pretrained(tmp_path / "out").phase1.source.sampler
     assert isinstance(sampler, Euler)
     assert sampler.steps == 7
+
+
+def test_the_best_of_several_samples_is_chosen_by_the_words_of_the_prompt(exported, tmp_path, monkeypatch):
+    choice = ["keyframe_choice=caption_reader", "keyframe_choice.candidates=3"]
+    pipeline, made = video(exported[1], *choice, folder=tmp_path)
+    source, scorer = pipeline.phase1.called(pipeline.codec), CaptionScorer()
+    assert isinstance(source, BestOf)
+    seen = {}
+
+    def watched(self, request, draws):
+        seen[draws.stream] = keyframes = own(self, request, draws)
+        return keyframes
+
+    own = Rescaled.__call__
+    monkeypatch.setattr(Rescaled, "__call__", watched)
+    again = pipeline(PROMPT, generator=3)
+    assert same_bits(again.latents, made)
+    assert list(seen) == ["keyframes", "keyframes_candidate_2", "keyframes_candidate_3"]
+    scores = [scorer(pipeline.codec.decode(keyframes), [PROMPT]).item() for keyframes in seen.values()]
+    best = list(seen.values())[scores.index(max(scores))]
+    slots = [placed.slots.start for placed in again.plan.placed]
+    assert torch.equal(made[:, :, slots], best)
+
+
+def test_a_folder_carries_the_choice_with_its_own_weights(generator_folder, run_folder, tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "mine.safetensors"
+    save_reader(reader := CaptionReader(net=True), file)
+    choice = [
+        "keyframe_choice=caption_reader",
+        "keyframe_choice.candidates=2",
+        f"keyframe_choice.scorer.weights={file}",
+    ]
+    alone, both, again = (tmp_path / name for name in ("alone", "both", "again"))
+    export(program_config("export", tmp_path, f"checkpoint={generator_folder}", f"output={alone}", *choice))
+    file.unlink()
+    export(program_config("export", tmp_path, f"checkpoint={run_folder}", f"keyframes={alone}", f"output={both}"))
+    RefinerPipeline.from_pretrained(both).save_pretrained(again)
+    assert "| choice | best of 2 samples by CaptionScorer |" in (alone / "README.md").read_text()
+    for folder in (alone, both, again):
+        loaded = load_generator(folder).choice
+        assert loaded.candidates == 2
+        stored = loaded.scorer.reader.state_dict()
+        assert all(torch.equal(stored[name], value) for name, value in reader.state_dict().items())
+        assert str(tmp_path) not in "".join(index.read_text() for index in folder.rglob(INDEX))
 
 
 @pytest.mark.parametrize("change", ["missing", "foreign", "other size", "half a file"])
@@ -180,12 +228,16 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
     assert [row["frame"] for row in report["keyframes"]] == [0, 10, 20]
     assert all(row["generated"] and not row["hard"] for row in report["keyframes"])
     assert report["storyboard"] is None
-    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4, rounds=2))"
+    assert report["settings"]["keyframes_from"] == "generated(heun(steps=2, guidance=2, shift=4, rounds=1))"
     assert report["settings"]["prompt"] == PROMPT
     code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told
     assert "31 frames at 8 a second" in printed
-    assert "24 passes of the generator" in printed  # two windows and rounds, 3 velocities of Heun's, guidance doubles
+    assert "12 passes of the generator" in printed  # two windows, 3 velocities of Heun's, guidance doubles
+    best = ["keyframe_choice=caption_reader", "keyframe_choice.candidates=3"]
+    code, printed, told = command(*checkpoint, *best, f"prompt={PROMPT}", "frames=31", "dry_run=true")
+    assert code == 0, told
+    assert "36 passes of the generator" in printed
 
 
 @pytest.mark.parametrize(
@@ -212,11 +264,12 @@ def test_mistakes_end_the_command_with_one_line(exported, command, tmp_path, ove
 def test_its_keyframes_are_judged_beside_true_and_mixed_ones(generator_folder, run_folder, tmp_path, capsys):
     size = ["clips=8", "training_clips=8", "keyframes=4", "probe_steps=1", "batch_size=8"]
     quick = [*(f"keyframe_quality.{name}" for name in size), "keyframe_sampler.steps=1", "device=cpu"]
+    quick += ["keyframe_choice=caption_reader", "keyframe_choice.candidates=2"]
     (tmp_path / "evaluate").mkdir()
     evaluate(program_config("evaluate", tmp_path, f"checkpoint={generator_folder}", *quick))
     assert "keyframes.png" in capsys.readouterr().out
     written = json.loads((tmp_path / "evaluate" / "keyframes.json").read_text())
-    assert written["sampler"]["steps"] == 1
+    assert written["source"].startswith("best of 2 by CaptionScorer: generated(heun(steps=1,")
     assert "| generated |" in (tmp_path / "evaluate" / "keyframes.md").read_text()
     both = f"checkpoint=[{generator_folder},{run_folder}]"
     with pytest.raises(BadValue, match="expected refiners to compare, or one generator of keyframes"):

@@ -1,9 +1,10 @@
-"""The embedded worlds: random scenes of moving shapes, and their rendering."""
+"""The embedded worlds: random scenes of moving shapes, their rendering, and a reader of their captions."""
 
 from interp_refiner.data.world.bouncing import Bouncing
 from interp_refiner.data.world.gliding import Gliding
 from interp_refiner.data.world.render import render
 from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
+from interp_refiner.data.world.scorer import CaptionScorer
 from interp_refiner.data.world.world import MAX_OBJECTS, World
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "MAX_OBJECTS",
     "SHAPES",
     "Bouncing",
+    "CaptionScorer",
     "Gliding",
     "Scene",
     "World",

@@ -1,5 +1,6 @@
 """Phase 1: the keyframes of a clip from its caption."""
 
+from interp_refiner.model.keyframes.choice import BestOf, Choice, KeyframeScorer
 from interp_refiner.model.keyframes.flow import FlowTime, KeyframeFlow, Keyframes, Preconditioned, Velocity
 from interp_refiner.model.keyframes.generated import GeneratedKeyframes
 from interp_refiner.model.keyframes.rescaled import Rescaled
@@ -7,6 +8,8 @@ from interp_refiner.model.keyframes.sampler import Euler, Heun, KeyframeSampler
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 __all__ = [
+    "BestOf",
+    "Choice",
     "Euler",
     "FlowTime",
     "GeneratedKeyframes",
@@ -14,6 +17,7 @@ __all__ = [
     "KeyframeFlow",
     "KeyframeRequest",
     "KeyframeSampler",
+    "KeyframeScorer",
     "KeyframeSource",
     "Keyframes",
     "Preconditioned",

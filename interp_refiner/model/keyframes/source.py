@@ -1,6 +1,7 @@
 """Sources of keyframes: a request lists the keyframes, and a source returns their latents."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ class KeyframeRequest:
         given: keyframes that are constraints. They are returned bit for bit.
         text: prompt embeddings; None for no prompt.
         negative: embeddings of what a clip should not show, for guidance; None for zeros.
+        prompts: the words of every clip, for a :class:`KeyframeScorer`; None if only embeddings are known.
 
     Raises:
         BadValue: positions that do not increase, or are outside the clip.
@@ -33,6 +35,7 @@ class KeyframeRequest:
     given: Bool[Tensor, "b k"]
     text: Float[Tensor, "b l d"] | None = None
     negative: Float[Tensor, "b l d"] | None = None
+    prompts: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         at = self.positions

@@ -1,4 +1,4 @@
-"""A network that predicts captions from keyframes, to check whether generated keyframes match their caption."""
+"""A network that reads captions off keyframes: it finds the objects of a scene and follows them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm import trange
 
-from interp_refiner.data.world import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
+from interp_refiner.data.text.caption import words_of
+from interp_refiner.data.world.scene import BRIGHTNESS, DIRECTIONS, SHAPES, Scene
 
 CELL = 4  # pixels along the side of a cell of the map
 UNKNOWN = -1
@@ -23,7 +24,7 @@ class Said:
 
     Attributes:
         present: whether an object of this brightness is named.
-        shape, direction: indices into ``SHAPES`` and ``DIRECTIONS``; -1 if no single object is named.
+        shape, direction: indices into ``SHAPES`` and ``DIRECTIONS``; -1 if not said, or if no single object is named.
     """
 
     present: Bool[Tensor, "b 4"]
@@ -32,21 +33,24 @@ class Said:
 
     @classmethod
     def by(cls, captions: Sequence[str]) -> "Said":
-        """Reads captions such as ``"bright circle moving left and dark square moving up"``."""
+        """Reads captions such as ``"bright circle moving left and dark square moving up"``.
+
+        An object begins with its brightness and ends at "and"; its first shape and its first direction count.
+        """
         count = torch.zeros(len(captions), len(BRIGHTNESS), dtype=torch.long)
         shape, direction = torch.full_like(count, UNKNOWN), torch.full_like(count, UNKNOWN)
         for row, caption in enumerate(captions):
-            for brightness, shown, _, where in (named.split()[:4] for named in caption.split(" and ")):
-                place = row, BRIGHTNESS.index(brightness)
+            for words in objects(caption):
+                place = row, BRIGHTNESS.index(words[0])
                 count[place] += 1
-                shape[place], direction[place] = SHAPES.index(shown), DIRECTIONS.index(where)
+                shape[place], direction[place] = (_first_of(words, known) for known in (SHAPES, DIRECTIONS))
         alone = count == 1
         return cls(count > 0, shape.masked_fill(~alone, UNKNOWN), direction.masked_fill(~alone, UNKNOWN))
 
 
 @dataclass(frozen=True)
 class Read:
-    """The output of the probe: logits of the fields of :class:`Said`, and the maps that they come from.
+    """The output of the reader: logits of the fields of :class:`Said`, and the maps that they come from.
 
     Attributes:
         present, shape, direction: logits for every brightness.
@@ -72,8 +76,26 @@ def _log_share(logits: Float[Tensor, "b 4 n"], index: Int[Tensor, "b 4"]) -> Flo
     return shares.masked_fill(index == UNKNOWN, 0.0)
 
 
+def objects(caption: str) -> list[list[str]]:
+    """The words of every object that a caption names by its brightness, which comes first."""
+    found: list[list[str]] = []
+    inside = False
+    for word in words_of(caption):
+        if word in BRIGHTNESS:
+            found.append([])
+        inside = word in BRIGHTNESS or (inside and word != "and")
+        if inside:
+            found[-1].append(word)
+    return found
+
+
+def _first_of(words: Sequence[str], known: Sequence[str]) -> int:
+    """The index in ``known`` of the first word that is there; -1 if none is."""
+    return next((known.index(word) for word in words if word in known), UNKNOWN)
+
+
 @final
-class CaptionProbe(nn.Module):
+class CaptionReader(nn.Module):
     """Finds objects in every keyframe, and follows them from one to the next.
 
     For every cell of 4 x 4 pixels, convolutions give a logit that an object's centre is there, for each brightness, and
@@ -86,9 +108,11 @@ class CaptionProbe(nn.Module):
         net: whether captions name the direction of the whole path (:class:`NetDirection`).
     """
 
+    net: Bool[Tensor, ""]  # a buffer, so that it is stored with the weights
+
     def __init__(self, width: int = 32, net: bool = False):
         super().__init__()
-        self.net = net
+        self.register_buffer("net", torch.tensor(net))
         sizes = [(3, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2), *[(2 * width, 2 * width, 1)] * 2]
         layers = [
             layer
@@ -130,7 +154,7 @@ def _first(seen: Float[Tensor, "b 4 k"]) -> Float[Tensor, "b 4 k"]:
     return seen * torch.cat([torch.ones_like(seen[..., :1]), (1 - seen).cumprod(2)[..., :-1]], 2)
 
 
-def probe_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> Float[Tensor, ""]:
+def reader_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> Float[Tensor, ""]:
     """Cross-entropies of captions and of object positions.
 
     The clip's scene gives the cells of the objects' centres, by brightness, with their shapes. Objects that are covered
@@ -161,20 +185,20 @@ Drawn = Callable[[int], tuple[Scene, list[str], Tensor]]
 """The clips of a step: their scenes, their captions and their keyframes as pictures ``[b, 3, k, h, w]``."""
 
 
-def train_probe(
+def train_reader(
     draw: Drawn, frames: Sequence[int], steps: int, seed: int = 0, lr: float = 3e-3, net: bool = False
-) -> CaptionProbe:
-    """A probe trained on clips that no generator has seen; every step draws a new batch."""
+) -> CaptionReader:
+    """A reader trained on clips of a world; every step draws a new batch."""
     torch.manual_seed(seed)
-    probe = CaptionProbe(net=net)
-    optimizer = torch.optim.AdamW(probe.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
+    reader = CaptionReader(net=net)
+    optimizer = torch.optim.AdamW(reader.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps + 1, pct_start=0.1)
-    for step in trange(steps, desc="probe", mininterval=5.0):
+    for step in trange(steps, desc="caption reader", mininterval=5.0):
         scene, captions, pictures = draw(step)
-        loss = probe_loss(probe(pictures), Said.by(captions), scene, frames)
+        loss = reader_loss(reader(pictures), Said.by(captions), scene, frames)
         optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(probe.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    return probe.eval().requires_grad_(False)
+    return reader.eval().requires_grad_(False)

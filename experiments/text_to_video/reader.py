@@ -1,0 +1,34 @@
+"""Trains the reader that chooses among samples of keyframes: ``python experiments/text_to_video/reader.py <file>``.
+
+Its clips and its initial weights differ from those of the probe that judges generators (``KeyframeQuality``), so a
+sample that pleases the reader need not please the judge. About 8 minutes on one core.
+"""
+
+import sys
+
+import torch
+
+from interp_refiner.config import build
+from interp_refiner.data.world import Scene, render
+from interp_refiner.data.world.reader import train_reader
+from interp_refiner.data.world.scorer import save_reader
+from interp_refiner.evaluation.notebook import config
+from interp_refiner.forward.schedule.uniform import evenly_spaced
+
+STEPS, BATCH, KEYFRAMES, SEED = 900, 32, 5, 1
+
+
+def main(path: str) -> None:
+    """Writes the reader's weights."""
+    world = build(config("+experiment=keyframes", "data=many_shapes").data.writer)
+    codec, frames = world.codec, evenly_spaced(world.size[0], KEYFRAMES)
+
+    def new_clips(step: int) -> tuple[Scene, list[str], torch.Tensor]:
+        scene = world.scenes("reader", [f"reader-{step}-{number}" for number in range(BATCH)])
+        return scene, world.world.captions(scene), codec.decode(codec.encode(render(scene)[:, :, frames]))
+
+    save_reader(train_reader(new_clips, frames, STEPS, seed=SEED, net=world.world.captions.net), path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,113 @@
+"""The best of several samples of keyframes, by a scorer of how well pictures match their prompts."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, final, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, Draws, per_sample
+from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
+
+Decode = Callable[[Tensor], Tensor]
+"""Pictures ``[b, 3, k, h, w]`` in 0..1 of keyframe latents ``[b, c, k, *space]``."""
+
+log = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class KeyframeScorer(Protocol):
+    """Judges how well keyframes match their prompts."""
+
+    def __call__(self, pictures: Float[Tensor, "b 3 k h w"], prompts: Sequence[str]) -> Float[Tensor, " b"]:
+        """A score per clip; the higher, the better the match. Scores of different prompts need not be comparable.
+
+        Args:
+            pictures: the keyframes, RGB in 0..1, on the host.
+            prompts: one per clip.
+        """
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """How many candidates of a clip's keyframes are sampled, and who chooses among them.
+
+    A sample that misses its prompt is thrown away (DALL-E keeps the best of its samples by CLIP: Ramesh et al. 2021,
+    section 2.6). The costs grow with the number of candidates.
+
+    Attributes:
+        scorer: judges how well a candidate matches its prompt; None takes the first one.
+        candidates: N.
+
+    Raises:
+        BadValue: no candidate, or several and no scorer.
+    """
+
+    scorer: KeyframeScorer | None = None
+    candidates: int = 1
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise BadValue("candidates", self.candidates, "at least 1")
+        if self.scorer is None and self.candidates > 1:
+            raise BadValue("candidates", self.candidates, "1 without a scorer")
+
+    def among(self, source: KeyframeSource, decode: Decode) -> KeyframeSource:
+        """The source that makes N candidates with ``source`` and returns the best; ``source`` itself if N is 1."""
+        return source if self.scorer is None or self.candidates == 1 else BestOf(source, self, decode)
+
+
+@final
+class BestOf(KeyframeSource):
+    """The candidate with the highest score, for every clip separately.
+
+    The first candidate is what the source makes without a choice. Requests without words get the first candidate.
+
+    Args:
+        source: makes the candidates.
+        choice: their number, and the scorer.
+        decode: makes pictures of latents.
+    """
+
+    def __init__(self, source: KeyframeSource, choice: Choice, decode: Decode):
+        self.source, self.choice, self.decode = source, choice, decode
+        self.takes_given, self.spec = source.takes_given, source.spec
+
+    def __repr__(self) -> str:
+        return f"best of {self.choice.candidates} by {type(self.choice.scorer).__name__}: {self.source!r}"
+
+    @property
+    def guided(self) -> bool:
+        return self.source.guided
+
+    def evaluations(self, free: int) -> int:
+        return self.choice.candidates * self.source.evaluations(free)
+
+    def of_steps(self, steps: int) -> "BestOf":
+        return BestOf(self.source.of_steps(steps), self.choice, self.decode)
+
+    def to(self, device: torch.device) -> "BestOf":
+        self.source.to(device)
+        return self
+
+    @torch.no_grad()
+    def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
+        best, scorer = self.source(request, draws), self.choice.scorer
+        if scorer is None or request.prompts is None or not any(request.prompts):
+            return best
+        scores = first = scorer(self.decode(best).float().cpu(), request.prompts)
+        chosen = torch.ones_like(scores, dtype=torch.long)
+        for number in range(2, self.choice.candidates + 1):
+            made = self.source(request, replace(draws, stream=f"{draws.stream}_candidate_{number}"))
+            found = scorer(self.decode(made).float().cpu(), request.prompts)
+            better = found > scores
+            best = torch.where(per_sample(better.to(best.device), best), made, best)
+            scores, chosen = scores.maximum(found), chosen.masked_fill(better, number)
+        for prompt, number, before, after in zip(request.prompts, chosen, first, scores, strict=True):
+            log.debug("%s: candidate %d, score %.3g (the first: %.3g)", prompt, number, after, before)
+        return best

@@ -1,0 +1,92 @@
+"""The best of several samples of keyframes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from interp_refiner.core import BadValue, Draws
+from interp_refiner.model.keyframes import BestOf, Choice
+from tests.model.keyframes.test_generated import GIVEN, KEYS, request, source
+
+DRAWS = Draws(0, "sample", KEYS)
+PROMPTS = ["bright", "dark", ""]
+
+
+class Brightness:
+    """Bright pictures match "bright", dark ones "dark", and all pictures match anything else alike."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, pictures, prompts):
+        self.calls += 1
+        sign = torch.tensor([{"bright": 1.0, "dark": -1.0}.get(prompt, 0.0) for prompt in prompts])
+        return sign * pictures.flatten(1).mean(1)
+
+
+def pictures(latents):
+    return latents[:, :3]
+
+
+def asked(**changes):
+    return replace(request(GIVEN), **{"prompts": PROMPTS, **changes})
+
+
+def candidates(made, count, of):
+    """What the source makes with the draws of every candidate."""
+    streams = ["sample", *(f"sample_candidate_{number}" for number in range(2, count + 1))]
+    return torch.stack([made(of, replace(DRAWS, stream=stream)) for stream in streams])
+
+
+def test_every_clip_gets_its_best_candidate_and_the_first_on_a_tie():
+    made, of = source(), asked()
+    all_made = candidates(made, 5, of)
+    level = pictures(all_made.flatten(0, 1)).flatten(1).mean(1).unflatten(0, (5, 3))
+    assert level.unique().numel() == 15
+    best = [int(level[:, 0].argmax()), int(level[:, 1].argmin()), 0]
+    found = Choice(Brightness(), 5).among(made, pictures)(of, DRAWS)
+    assert torch.equal(found, torch.stack([all_made[number, row] for row, number in enumerate(best)]))
+
+
+def test_the_result_depends_on_no_batch_and_keeps_given_keyframes():
+    chosen, of = Choice(Brightness(), 3).among(source(), pictures), asked()
+    together = chosen(of, DRAWS)
+    for row, key in enumerate(KEYS):
+        names = ("positions", "latents", "given", "text", "prompts")
+        alone = replace(of, **{name: getattr(of, name)[row : row + 1] for name in names})
+        torch.testing.assert_close(chosen(alone, replace(DRAWS, keys=[key])), together[row : row + 1])
+    given = of.given[:, None, :, None, None].expand_as(together)
+    assert torch.equal(together[given], of.latents[given])
+
+
+@pytest.mark.parametrize("prompts", [None, ["", "", ""]])
+def test_without_words_the_first_candidate_is_the_only_one(prompts):
+    scorer, made = Brightness(), source()
+    found = Choice(scorer, 4).among(made, pictures)(asked(prompts=prompts), DRAWS)
+    assert torch.equal(found, made(asked(), DRAWS))
+    assert scorer.calls == 0
+
+
+def test_one_candidate_is_the_source_itself():
+    made = source()
+    assert Choice().among(made, pictures) is made
+    assert Choice(Brightness(), 1).among(made, pictures) is made
+
+
+def test_the_cost_grows_with_the_candidates():
+    made = source()
+    chosen = Choice(Brightness(), 4).among(made, pictures)
+    assert isinstance(chosen, BestOf)
+    assert chosen.evaluations(2) == 4 * made.evaluations(2)
+    assert chosen.of_steps(7).evaluations(2) == 4 * made.of_steps(7).evaluations(2)
+    assert (chosen.takes_given, chosen.guided) == (made.takes_given, made.guided)
+    assert repr(chosen) == f"best of 4 by Brightness: {made!r}"
+
+
+@pytest.mark.parametrize(
+    ("scorer", "count", "said"), [(Brightness(), 0, "at least 1"), (None, 2, "1 without a scorer")]
+)
+def test_counts_that_make_no_sense_are_refused(scorer, count, said):
+    with pytest.raises(BadValue, match=f"candidates={count}: expected {said}"):
+        Choice(scorer, count)
