@@ -74,7 +74,7 @@ test: check ## lint, types and tests, minutes on 2 cores
 check: $(installed) ## lint, format and types
 	$(python) -m ruff check
 	$(python) -m ruff format --check
-	$(python) -m mypy
+	$(python) -m mypy --num-workers $(WORKERS)
 
 soak: $(installed) ## the long checks that make test leaves out
 	$(python) -m pytest -m soak --timeout=7200 $(ARGS)

@@ -137,13 +137,13 @@ def original(names: Iterable[str]) -> str | None:
     return next((part for part, own in ORIGINAL.items() if any(name in found for name in own)), None)
 
 
-def save_tensors(tensors: Mapping[str, Tensor], path: Path | str, metadata: dict[str, str] | None = None) -> None:
+def save_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
     """Writes a ``.safetensors`` file with the permissions of any new file; safetensors itself would use 0600."""
     path = Path(path)
     path.unlink(missing_ok=True)
     path.touch()
     mode = path.stat().st_mode & 0o777
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path, metadata)
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(mode)
 
 
