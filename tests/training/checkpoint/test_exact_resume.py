@@ -47,6 +47,7 @@ def test_two_processes_killed_while_gradients_accumulate(tmp_path):
     assert check_exact(tmp_path, [(3, "on_train_batch_end")], short, world=2) == 1
 
 
+@pytest.mark.soak  # tests/training/strategy/test_parity.py goes on from the shards of a run that was not killed
 def test_two_processes_with_a_shard_each_are_killed_before_they_save(tmp_path):
     """Step 4, after which they go on from step 2; an epoch is 3 steps."""
     short = ["trainer.max_steps=4", "checkpoint.every_n_steps=2"]

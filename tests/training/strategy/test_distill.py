@@ -29,11 +29,11 @@ BRIDGES = {  # no students: their objectives have weights, too
     "bridge": ["objective=preconditioned"],
     "score": ["objective=energy_score", "corruption/bridge_time=fully_corrupted"],
 }
-SHARDED = {"fsdp2": ["rcm", "lora", "score"], "hsdp": ["consistency"], "sequence": ["lora"]}
+SHARDED = {"fsdp2": ["rcm", "lora"]}
 IN_SOAK = {
-    "fsdp2": ["consistency", "lora", "bridge"],
-    "hsdp": ["matching"],
-    "sequence": ["rcm"],
+    "fsdp2": ["consistency", "lora", "bridge", "score"],
+    "hsdp": ["consistency", "matching"],
+    "sequence": ["lora", "rcm"],
     "ddp": ["lora"],
 }
 

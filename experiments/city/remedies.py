@@ -1,0 +1,82 @@
+"""What parts of a refiner's mean are worth on held-out clips: ``python remedies.py <clips> <data root> <run> [<run>]``.
+
+Prints the missing-frame error relative to the interpolation, for all keyframe counts: the mean, half of its step away
+from the interpolation, its gate alone, and its correction alone. With two runs, also the average of their weights
+(Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from interp_refiner import load_run
+from interp_refiner.core import Corrupted
+from interp_refiner.forward.interpolator import Linear
+from interp_refiner.training import Refiner
+from interp_refiner.training.missing_frame import missing_frame_mse
+
+Estimate = Callable[[Refiner, Corrupted], Tensor]
+
+
+def mean(refiner: Refiner, corrupted: Corrupted, gate: bool = True, correction: bool = True) -> Tensor:
+    """The mean; without the gate it starts from the interpolation, without the correction it only chooses."""
+    output, channels = refiner.backbone(corrupted).clone(), corrupted.x.shape[1]
+    output[:, :channels] *= correction
+    output[:, channels:] *= gate
+    return refiner.objective.clean_estimate(output, corrupted)
+
+
+ESTIMATES: dict[str, Estimate] = {
+    "mean": mean,
+    "half of the step": lambda refiner, c: torch.lerp(c.interpolation, mean(refiner, c), 0.5),
+    "gate alone": lambda refiner, c: mean(refiner, c, correction=False),
+    "correction alone": lambda refiner, c: mean(refiner, c, gate=False),
+}
+
+
+@dataclass
+class Sums:
+    """Summed errors by row and level."""
+
+    of: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def add(self, row: str, estimate: Tensor, corrupted: Corrupted) -> None:
+        """Adds the errors of one batch."""
+        errors = missing_frame_mse(corrupted.keep_given(estimate), corrupted.clean, corrupted.missing)
+        for level, error in zip(corrupted.level.tolist(), errors.tolist(), strict=True):
+            self.of[row, level] = self.of.get((row, level), 0.0) + error
+
+
+@torch.no_grad()
+def main(clips: int, root: str, paths: list[str]) -> None:
+    """Prints a Markdown table."""
+    runs = {path: load_run(path, overrides={"data.root": root} if path == paths[0] else {}) for path in paths}
+    data = next(iter(runs.values())).data.validating(samples=clips)
+    refiners = {path: run.refiner for path, run in runs.items()}
+    if len(paths) == 2:
+        both = load_run(paths[0]).refiner
+        pairs = zip(*(refiner.state_dict().items() for refiner in refiners.values()), strict=True)
+        both.load_state_dict({name: (a + b) / 2 if a.is_floating_point() else a for (name, a), (_, b) in pairs})
+        refiners["average of the weights"] = both
+    sums = Sums()
+    for batch in data.val_dataloader():
+        corrupted = data.on_after_batch_transfer(batch, 0)
+        sums.add("interpolation", corrupted.interpolation, corrupted)
+        sums.add("linear", Linear()(corrupted.values, corrupted.known).latents, corrupted)
+        for path, refiner in refiners.items():
+            for name, estimate in ESTIMATES.items():
+                sums.add(f"{path}, {name}", estimate(refiner, corrupted), corrupted)
+    levels = sorted({level for _, level in sums.of})
+    counts = refiners[paths[0]].corruption.schedule.counts_for(data.spec.num_frames)
+    print(f"| {clips} clips of {root} | " + " | ".join(f"{counts[level]} keyframes" for level in levels) + " |")
+    print("|---" * (1 + len(levels)) + "|")
+    for row in dict.fromkeys(row for row, _ in sums.of):
+        ratios = [sums.of[row, level] / sums.of["interpolation", level] for level in levels]
+        print(f"| {row} | " + " | ".join(f"{ratio:.3f}" for ratio in ratios) + " |")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
