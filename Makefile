@@ -27,6 +27,7 @@ demo: $(installed) ## the video of a committed storyboard, by the weights in the
 
 text: $(installed) ## the video of a prompt, by the weights in the package: keyframes, interpolation, refinement
 	$(python) -m interp_refiner.sample checkpoint=shipped keyframes=shipped \
+		keyframe_choice=caption_reader keyframe_choice.candidates=32 keyframe_sampler.steps=10 \
 		prompt="bright circle moving down-right and dark square moving up-left" \
 		output=logs/text/out.mp4 upscale=8 "also=[gif]" $(ARGS)
 

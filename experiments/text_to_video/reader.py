@@ -10,12 +10,13 @@ import torch
 
 from interp_refiner.config import build
 from interp_refiner.data.world import Scene, render
-from interp_refiner.data.world.reader import train_reader
+from interp_refiner.data.world.reader import measure_traits, train_reader
 from interp_refiner.data.world.scorer import save_reader
 from interp_refiner.evaluation.notebook import config
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 STEPS, BATCH, KEYFRAMES, SEED = 900, 32, 5, 1
+MEASURED = 16  # further batches, from which the traits of real clips are measured
 
 
 def main(path: str) -> None:
@@ -27,7 +28,10 @@ def main(path: str) -> None:
         scene = world.scenes("reader", [f"reader-{step}-{number}" for number in range(BATCH)])
         return scene, world.world.captions(scene), codec.decode(codec.encode(render(scene)[:, :, frames]))
 
-    save_reader(train_reader(new_clips, frames, STEPS, seed=SEED, net=world.world.captions.net), path)
+    reader = train_reader(new_clips, frames, STEPS, seed=SEED, net=world.world.captions.net)
+    _, captions, pictures = zip(*map(new_clips, range(STEPS, STEPS + MEASURED)), strict=True)
+    measure_traits(reader, torch.cat(pictures), [caption for batch in captions for caption in batch])
+    save_reader(reader, path)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.world import BRIGHTNESS, DIRECTIONS, SHAPES, CaptionScorer, Gliding, render
 from interp_refiner.data.world.captions import NetDirection
-from interp_refiner.data.world.reader import UNKNOWN, CaptionReader, Said
+from interp_refiner.data.world.reader import UNKNOWN, CaptionReader, Said, _centre
 from interp_refiner.data.world.scorer import load_reader, save_reader
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
@@ -22,7 +22,8 @@ def test_the_direction_is_that_of_the_first_gap_or_of_the_whole_path(net: bool, 
     places = -12 + torch.randn(1, 4, 5, 8, 8)
     for frame, (y, x) in PLACES.items():
         places[0, 2, frame, y, x] = 12.0
-    logits = CaptionReader(net=net)._direction(places)[0, 2]
+    seen = places.flatten(3).amax(3).sigmoid()
+    logits = CaptionReader(net=net)._direction(_centre(places), seen)[0, 2]
     assert DIRECTIONS[int(logits.argmax())] == direction
     assert logits.max() > 2.5  # the sharpness is 3
 
@@ -62,6 +63,32 @@ def test_the_shipped_reader_prefers_the_right_caption(clips):
     opposite = [" ".join(OPPOSITE.get(word, word) for word in caption.split()) for caption in captions]
     alone = (Said.by(captions).direction != UNKNOWN).any(1)
     assert (own > scorer(coded, opposite))[alone].float().mean() > 0.85
+
+
+def test_objects_that_jump_are_odd(clips):
+    """The likelihood is that of the caption; the oddity says that the frames do not follow each other."""
+    world, pictures, captions = clips
+    coded = world.codec.decode(world.codec.encode(pictures))
+    reader, said = CaptionScorer().reader, Said.by(captions)
+    alone = (said.shape != UNKNOWN).any(1)
+    torn = coded[:, :, [0, 4, 1, 3, 2]]
+    usual, odd = (reader(frames).oddity(said)[alone] for frames in (coded, torn))
+    assert usual.median() < 1
+    assert odd.median() > 3 * usual.median() + 1
+    assert torch.equal(CaptionScorer(oddity=0.0)(coded, captions), reader(coded).log_likelihood(said))
+    mild, strong = (CaptionScorer(oddity=weight)(torn, captions) for weight in (0.2, 1.0))
+    torch.testing.assert_close(mild - strong, 0.8 * reader(torn).oddity(said))
+
+
+def test_what_was_not_measured_is_not_odd():
+    torch.manual_seed(0)
+    read = CaptionReader()(torch.rand(2, 3, 5, 16, 16))
+    assert torch.equal(read.oddity(Said.by(["bright circle", "dark ring"])), torch.zeros(2))
+
+
+def test_a_negative_weight_is_refused():
+    with pytest.raises(BadValue, match="oddity=-1.0: expected a number >= 0"):
+        CaptionScorer(oddity=-1.0)
 
 
 def test_a_reader_is_stored_with_how_it_reads_directions(tmp_path):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import pi
+from math import inf, pi
 from typing import final
 
 import torch
@@ -56,6 +56,9 @@ class Read:
         present, shape, direction: logits for every brightness.
         places: logits of an object's centre in every cell.
         shapes: logits of an object's shape, if its centre is in the cell.
+        traits: the largest number of objects in a keyframe, and the longest step from one keyframe to the next, in
+            cells, for every brightness; of real clips, these have about the mean and deviation ``usual``.
+        usual: mean and standard deviation of each trait.
     """
 
     present: Float[Tensor, "b 4"]
@@ -63,11 +66,23 @@ class Read:
     direction: Float[Tensor, "b 4 8"]
     places: Float[Tensor, "b 4 k y x"]
     shapes: Float[Tensor, "b 4 k y x"]
+    traits: Float[Tensor, "b 4 2"]
+    usual: Float[Tensor, "2 2"]
 
     def log_likelihood(self, said: Said) -> Float[Tensor, " b"]:
         """``log P(caption | keyframes)``, over every brightness and the shapes and directions of single objects."""
         present = -F.binary_cross_entropy_with_logits(self.present, said.present.float(), reduction="none")
         return (present + _log_share(self.shape, said.shape) + _log_share(self.direction, said.direction)).sum(1)
+
+    def oddity(self, said: Said) -> Float[Tensor, " b"]:
+        """``sum max(0, (trait - mean) / deviation)^2 / 2`` over single objects that were named.
+
+        An object that jumps, or is there twice, may still have the right shape and end in the right direction.
+        """
+        mean, deviation = self.usual.unbind(1)
+        excess = ((self.traits - mean) / deviation).clamp(min=0)
+        alone = (said.present & (said.shape != UNKNOWN)).unsqueeze(2)
+        return (excess.square() / 2 * alone).flatten(1).sum(1)
 
 
 def _log_share(logits: Float[Tensor, "b 4 n"], index: Int[Tensor, "b 4"]) -> Float[Tensor, "b 4"]:
@@ -108,11 +123,13 @@ class CaptionReader(nn.Module):
         net: whether captions name the direction of the whole path (:class:`NetDirection`).
     """
 
-    net: Bool[Tensor, ""]  # a buffer, so that it is stored with the weights
+    net: Bool[Tensor, ""]  # buffers, so that they are stored with the weights
+    usual: Float[Tensor, "2 2"]
 
     def __init__(self, width: int = 32, net: bool = False):
         super().__init__()
         self.register_buffer("net", torch.tensor(net))
+        self.register_buffer("usual", torch.tensor([[0.0, inf], [0.0, inf]]))  # until it is measured
         sizes = [(3, width, 1), (width, 2 * width, 2), (2 * width, 2 * width, 2), *[(2 * width, 2 * width, 1)] * 2]
         layers = [
             layer
@@ -131,22 +148,28 @@ class CaptionReader(nn.Module):
         places, shapes = maps.unflatten(0, (b, k)).transpose(1, 2).split([len(BRIGHTNESS), len(SHAPES)], 1)
         where = places.flatten(2).softmax(2)
         shape = where @ shapes.flatten(2).transpose(1, 2)
-        return Read(places.flatten(2).amax(2), shape, self._direction(places), places, shapes)
+        present, centre, seen = places.flatten(2).amax(2), _centre(places), places.flatten(3).amax(3).sigmoid()
+        step = (seen[..., 1:] * seen[..., :-1] * centre.diff(dim=2).norm(dim=-1)).amax(2)
+        traits = torch.stack([places.sigmoid().sum((3, 4)).amax(2), step], 2)
+        return Read(present, shape, self._direction(centre, seen), places, shapes, traits, self.usual)
 
-    def _direction(self, places: Float[Tensor, "b 4 k y x"]) -> Float[Tensor, "b 4 8"]:
-        y, x = (torch.arange(n, device=places.device, dtype=places.dtype) for n in places.shape[3:])
-        mass = places.flatten(3).softmax(3).unflatten(3, places.shape[3:])
-        centre = torch.stack([(mass.sum(3) * x).sum(3), (mass.sum(4) * y).sum(3)], -1)  # [b, 4, k, 2]
-        seen = places.flatten(3).amax(3).sigmoid()
+    def _direction(self, centre: Float[Tensor, "b 4 k 2"], seen: Float[Tensor, "b 4 k"]) -> Float[Tensor, "b 4 8"]:
         first = _first(seen)
         if self.net:
             way = ((_first(seen.flip(2)).flip(2) - first).unsqueeze(-1) * centre).sum(2)
         else:
             both = first[..., :-1] * seen[..., 1:]  # seen first here, and in the next frame, too
             way = (both.unsqueeze(-1) * centre.diff(dim=2)).sum(2)
-        angles = torch.arange(len(DIRECTIONS), device=places.device) * (pi / 4)
+        angles = torch.arange(len(DIRECTIONS), device=seen.device) * (pi / 4)
         unit = torch.stack([angles.cos(), angles.sin()])
         return self.sharpness * (way / (way.norm(dim=-1, keepdim=True) + 1e-3)) @ unit
+
+
+def _centre(places: Float[Tensor, "b 4 k y x"]) -> Float[Tensor, "b 4 k 2"]:
+    """The mean position (x, y) of every brightness in every keyframe, in cells."""
+    y, x = (torch.arange(n, device=places.device, dtype=places.dtype) for n in places.shape[3:])
+    mass = places.flatten(3).softmax(3).unflatten(3, places.shape[3:])
+    return torch.stack([(mass.sum(3) * x).sum(3), (mass.sum(4) * y).sum(3)], -1)
 
 
 def _first(seen: Float[Tensor, "b 4 k"]) -> Float[Tensor, "b 4 k"]:
@@ -179,6 +202,14 @@ def reader_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> 
     present = F.binary_cross_entropy_with_logits(read.present, said.present.float())
     shape = F.cross_entropy(read.shape.flatten(0, 1), said.shape.flatten(), ignore_index=UNKNOWN)
     return where + what + shape + present + 0.3 * direction
+
+
+@torch.no_grad()
+def measure_traits(reader: CaptionReader, pictures: Float[Tensor, "b 3 k h w"], captions: Sequence[str]) -> None:
+    """Sets what is usual from real clips: mean and deviation of the traits of single objects."""
+    read, said = reader(pictures), Said.by(captions)
+    traits = read.traits[said.present & (said.shape != UNKNOWN)]
+    reader.usual.copy_(torch.stack([traits.mean(0), traits.std(0)], 1))
 
 
 Drawn = Callable[[int], tuple[Scene, list[str], Tensor]]

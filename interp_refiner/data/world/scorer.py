@@ -19,23 +19,28 @@ SHIPPED_READER = Path(__file__).resolve().parents[2] / "weights" / "moving_shape
 
 @final
 class CaptionScorer:
-    """A keyframe scorer: ``log P(prompt | keyframes)`` by a :class:`CaptionReader`.
+    """A keyframe scorer: ``log P(prompt | keyframes)`` by a :class:`CaptionReader`, minus the oddity of objects.
 
     What a prompt does not say does not count, nor does what the reader has no word for.
 
     Args:
         weights: a file of :func:`save_reader`, or ``shipped``.
+        oddity: weight of :meth:`Read.oddity`: objects that jump, or are there twice.
 
     Raises:
-        BadValue: there is no such file, or it has other weights.
+        BadValue: there is no such file, it has other weights, or a weight below 0.
     """
 
-    def __init__(self, weights: str = SHIPPED):
-        self.reader = load_reader(weights)
+    def __init__(self, weights: str = SHIPPED, oddity: float = 0.2):
+        if not oddity >= 0:
+            raise BadValue("oddity", oddity, "a number >= 0")
+        self.reader, self.oddity = load_reader(weights), oddity
 
     def __call__(self, pictures: Float[Tensor, "b 3 k h w"], prompts: Sequence[str]) -> Float[Tensor, " b"]:
+        said = Said.by(prompts)
         with torch.no_grad():
-            return self.reader(pictures).log_likelihood(Said.by(prompts))
+            read = self.reader(pictures)
+        return read.log_likelihood(said) - self.oddity * read.oddity(said)
 
 
 def save_reader(reader: CaptionReader, path: Path | str) -> None:
