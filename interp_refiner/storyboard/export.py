@@ -126,7 +126,11 @@ def run_of(pipe: RefinerPipeline, folder: Path) -> Run:
 
 def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
     """An exported pipeline as a run; the overrides may name another sampler and a data set."""
-    node = overrides.get("data") and OmegaConf.create(OmegaConf.to_container(overrides["data"], resolve=True))
+    node = overrides.get("data")
+    if node is not None:
+        if not isinstance(node, DictConfig):
+            raise BadValue("data", node, "a config node: the data of a composed config")
+        node = OmegaConf.create(OmegaConf.to_container(node, resolve=True))
     for key, value in overrides.items():
         if node is not None and key.startswith("data."):
             OmegaConf.update(node, key.removeprefix("data."), value)

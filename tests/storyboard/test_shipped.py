@@ -90,6 +90,8 @@ def test_other_clips_and_other_values_are_refused(clips, tmp_path):
         load_run(SHIPPED, overrides={"data": longer})
     with pytest.raises(BadValue, match=r"corruption\.sigma=0\.5: expected no override: .* is an exported folder"):
         load_run(SHIPPED, overrides={"corruption.sigma": 0.5})
+    with pytest.raises(BadValue, match="data=moving_shapes: expected a config node"):
+        load_run(SHIPPED, overrides={"data": "moving_shapes"})
     with pytest.raises(BadValue, match="an exported folder has no data"):
         _ = load_run(SHIPPED).data
 
