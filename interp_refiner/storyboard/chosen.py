@@ -48,6 +48,8 @@ def with_keyframes(
         other = Phase1(source, source.spec or pipeline.config.spec)
         return pipeline.with_keyframes(with_choice(other, chosen))
     phase1 = pipeline.phase1 if path is None else load(path)
+    if phase1 is None and chosen is not None and (choice := chosen.get("keyframe_choice")) is not None:
+        raise BadValue("keyframe_choice", choice.get("_target_"), "null: no generator makes keyframes (keyframes=<it>)")
     return pipeline if phase1 is None else pipeline.with_keyframes(with_samples(phase1, chosen))
 
 

@@ -109,12 +109,12 @@ def _of_generating(
     wanted = [placed.slots.start for placed in plan.placed if keyframes[placed.index].generated]
     if pipeline.phase1 is None or not wanted:
         return 0, 0.0, 0.0
-    source, known = pipeline.phase1.called(pipeline.codec), set(plan.known) - set(wanted)
+    source, known = pipeline.phase1.chosen(pipeline.codec), set(plan.known) - set(wanted)
     made = requests(plan, wanted, known, prompts_of(plan, keyframes, None)[1])
     most = max(made, key=lambda asked: len(asked.slots))
     at, text = torch.arange(len(most.slots), device=pipeline.device).unsqueeze(0), pipeline.embed([""])
     given = torch.zeros_like(at, dtype=torch.bool)
-    request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text)
+    request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text, ["a prompt"])
     once, draws = source.of_steps(1), Draws(0, STREAM, [KEY])
     seconds, held = _measured(lambda: once(request, draws), pipeline.device)
     passes = sum(source.evaluations(asked.free) for asked in made)

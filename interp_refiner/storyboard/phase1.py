@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import ceil
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from interp_refiner.core import BadValue, ClipSpec, Draws
 from interp_refiner.data.codec import Codec
 from interp_refiner.model.keyframes import (
     Choice,
+    Decode,
     GeneratedKeyframes,
     KeyframeRequest,
     KeyframeSampler,
@@ -72,9 +76,9 @@ class Phase1:
         components = {**self.components, "choice": node} if self.components else {}
         return replace(self, choice=choice, components=components)
 
-    def called(self, codec: Codec) -> KeyframeSource:
-        """The source that a pipeline calls; ``codec`` makes the pictures by which it chooses."""
-        return self.choice.among(self.asked or self.source, codec.decode)
+    def chosen(self, codec: Codec) -> KeyframeSource:
+        """The source with the choice among its samples; ``codec`` makes the pictures by which it chooses."""
+        return self.choice.among(self.asked or self.source, partial(pictures_of, codec.decode))
 
     def with_generated(
         self,
@@ -125,7 +129,7 @@ class Phase1:
         In the request for a window, all keyframes known so far are given: those of the storyboard and of earlier
         windows. So a window continues from the last keyframes of the window before. See :func:`requests`.
         """
-        source, values, known = self.called(codec), encoded.values, encoded.known
+        source, values, known = self.chosen(codec), encoded.values, encoded.known
         there = set(known[0].nonzero().flatten().tolist())
         for number, asked in enumerate(requests(plan, wanted, there, prompts.of_frame.tolist())):
             at = torch.tensor(asked.slots, device=values.device)
@@ -137,10 +141,17 @@ class Phase1:
                 text=None if prompts.texts is None else prompts.texts[asked.prompt : asked.prompt + 1],
                 negative=None if prompts.negative is None else prompts.negative.unsqueeze(0),
                 prompts=[prompts.words[asked.prompt] or ""],
+                about=(prompts.of_frame.to(at.device)[at] == asked.prompt).unsqueeze(0),
             )
             values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
             known = known.index_fill(1, at, True)
         return replace(encoded, values=values, known=known)
+
+
+def pictures_of(decode: Decode, latents: Float[Tensor, "b c k y x"]) -> Float[Tensor, "b 3 k h w"]:
+    """One picture per keyframe: each is decoded by itself, because the frames between them are not there."""
+    alone = latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    return decode(alone)[:, :, -1].unflatten(0, (len(latents), -1)).transpose(1, 2)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,7 @@ def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan
         "windows": [asdict(part) for part in plan.parts],
         "device": str(pipeline.device),
         "inference": plain(cfg.inference),
-        **({"keyframes_from": repr(pipeline.phase1.called(pipeline.codec))} if pipeline.phase1 is not None else {}),
+        **({"keyframes_from": repr(pipeline.phase1.chosen(pipeline.codec))} if pipeline.phase1 is not None else {}),
     }
 
 

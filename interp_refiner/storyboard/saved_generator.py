@@ -8,7 +8,6 @@ README.md                 the model card
 """
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from interp_refiner.core import BadValue, ClipSpec, save_tensors
+from interp_refiner.data.world.scorer import SHIPPED, CaptionScorer, save_reader
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard.card import generator_card
 from interp_refiner.storyboard.construct import INSIDE, construct_generator
@@ -71,7 +71,7 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
         index["components"]["network"] = {**index["components"]["network"], "pretrained": INSIDE + TRANSFORMER}
     save_tensors(_own(source), folder / WEIGHTS)
     if "choice" in index["components"]:
-        index["components"]["choice"] = _with_scorer(index["components"]["choice"], folder)
+        index["components"]["choice"] = _choice(phase1, folder)
     return write_index(index, generator_card(index), folder)
 
 
@@ -80,30 +80,27 @@ def load_generator(folder: Path) -> Phase1:
     folder = generator_folder(folder)
     stored = json.loads((folder / INDEX).read_text())
     spec = ClipSpec.from_plain(stored["spec"])
-    nodes = _with_paths(stored["components"], folder)
-    parts = construct_generator(nodes, spec, folder)
+    parts = construct_generator(stored["components"], spec, folder)
     choice = parts.pop("choice")
     source = GeneratedKeyframes(**parts)
     load_strictly("keyframes", _own(source), folder / WEIGHTS)
     source.network.eval()
-    return Phase1(source, spec, stored["count"], nodes, stored["trained"], choice=choice)
+    return Phase1(source, spec, stored["count"], stored["components"], stored["trained"], choice=choice)
 
 
-def _with_scorer(choice: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The node of a choice, with its scorer's weights in the folder; weights of the package stay where they are."""
-    weights = (choice.get("scorer") or {}).get("weights")
-    if weights is None or not (file := Path(weights).expanduser()).is_file():
-        return choice
-    shutil.copyfile(file, folder / SCORER)
-    return {**choice, "scorer": {**choice["scorer"], "weights": INSIDE + SCORER}}
-
-
-def _with_paths(nodes: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The nodes with the path of a scorer's weights in the folder, so that they can be saved elsewhere, too."""
-    scorer = nodes.get("choice", {}).get("scorer") or {}
-    if not str(scorer.get("weights", "")).startswith(INSIDE):
-        return nodes
-    return {**nodes, "choice": {**nodes["choice"], "scorer": {**scorer, "weights": str(folder / SCORER)}}}
+def _choice(phase1: Phase1, folder: Path) -> dict[str, Any]:
+    """The node of a generator's choice; the weights of a scorer that are not in the package go into the folder."""
+    node, scorer = phase1.components["choice"], phase1.choice.scorer
+    (folder / SCORER).unlink(missing_ok=True)
+    if scorer is None:
+        return node
+    if not isinstance(scorer, CaptionScorer):
+        allowed = "a scorer of this package: others cannot be stored (keyframe_choice=first is stored)"
+        raise BadValue("keyframe_choice.scorer", type(scorer).__name__, allowed)
+    if scorer.weights == SHIPPED:
+        return node
+    save_reader(scorer.reader, folder / SCORER)
+    return {**node, "scorer": {**node["scorer"], "weights": INSIDE + SCORER}}
 
 
 def _own(source: GeneratedKeyframes) -> dict[str, Tensor]:

@@ -65,6 +65,12 @@ def test_the_shipped_reader_prefers_the_right_caption(clips):
     assert (own > scorer(coded, opposite))[alone].float().mean() > 0.85
 
 
+def test_a_prompt_that_names_no_brightness_prefers_nothing(clips):
+    _, pictures, _ = clips
+    scores = CaptionScorer()(pictures, ["a red car and a ring"] * len(pictures))
+    assert torch.equal(scores, torch.zeros(len(pictures)))
+
+
 def test_objects_that_jump_are_odd(clips):
     """The likelihood is that of the caption; the oddity says that the frames do not follow each other."""
     world, pictures, captions = clips
@@ -87,7 +93,7 @@ def test_what_was_not_measured_is_not_odd():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(BadValue, match="oddity=-1.0: expected a number >= 0"):
+    with pytest.raises(BadValue, match=r"oddity=-1\.0: expected a number >= 0"):
         CaptionScorer(oddity=-1.0)
 
 

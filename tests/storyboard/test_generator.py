@@ -14,9 +14,10 @@ from interp_refiner.data.world.reader import CaptionReader
 from interp_refiner.data.world.scorer import save_reader
 from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
-from interp_refiner.model.keyframes import BestOf, Euler, Rescaled
+from interp_refiner.model.keyframes import BestOf, Choice, Euler, Rescaled
 from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
-from interp_refiner.storyboard.saved_generator import GENERATOR, WEIGHTS
+from interp_refiner.storyboard.phase1 import pictures_of
+from interp_refiner.storyboard.saved_generator import GENERATOR, WEIGHTS, save_generator
 from tests.storyboard.conftest import program_config
 from tests.storyboard.test_pipeline import PROMPT, same_bits
 from tests.storyboard.test_program import command, place  # noqa: F401 - fixtures
@@ -101,7 +102,7 @@ def test_the_sampler_of_an_export_can_be_another(generator_folder, run_folder, t
 def test_the_best_of_several_samples_is_chosen_by_the_words_of_the_prompt(exported, tmp_path, monkeypatch):
     choice = ["keyframe_choice=caption_reader", "keyframe_choice.candidates=3"]
     pipeline, made = video(exported[1], *choice, folder=tmp_path)
-    source, scorer = pipeline.phase1.called(pipeline.codec), CaptionScorer()
+    source, scorer = pipeline.phase1.chosen(pipeline.codec), CaptionScorer()
     assert isinstance(source, BestOf)
     seen = {}
 
@@ -117,6 +118,7 @@ def test_the_best_of_several_samples_is_chosen_by_the_words_of_the_prompt(export
     scores = [scorer(pipeline.codec.decode(keyframes), [PROMPT]).item() for keyframes in seen.values()]
     best = list(seen.values())[scores.index(max(scores))]
     slots = [placed.slots.start for placed in again.plan.placed]
+    assert scores.index(max(scores)) != 0
     assert torch.equal(made[:, :, slots], best)
 
 
@@ -135,12 +137,34 @@ def test_a_folder_carries_the_choice_with_its_own_weights(generator_folder, run_
     export(program_config("export", tmp_path, f"checkpoint={run_folder}", f"keyframes={alone}", f"output={both}"))
     RefinerPipeline.from_pretrained(both).save_pretrained(again)
     assert "| choice | best of 2 samples by CaptionScorer |" in (alone / "README.md").read_text()
+    RefinerPipeline.from_pretrained(both).save_pretrained(both)
     for folder in (alone, both, again):
         loaded = load_generator(folder).choice
         assert loaded.candidates == 2
         stored = loaded.scorer.reader.state_dict()
         assert all(torch.equal(stored[name], value) for name, value in reader.state_dict().items())
         assert str(tmp_path) not in "".join(index.read_text() for index in folder.rglob(INDEX))
+
+
+def test_a_scorer_of_a_user_is_used_but_not_stored(generator_folder, tmp_path):
+    phase1 = load_phase1(generator_folder).with_choice(
+        Choice(lambda pictures, prompts: pictures.mean((1, 2, 3, 4)), 2), {}
+    )
+    assert isinstance(phase1.choice.among(phase1.source, torch.abs), BestOf)
+    with pytest.raises(BadValue, match=r"keyframe_choice\.scorer=function: expected a scorer of this package"):
+        save_generator(phase1, tmp_path / "out")
+
+
+def test_every_keyframe_becomes_one_picture():
+    """Decoded by itself: a causal decoder would take keyframes for neighbours."""
+    torch.manual_seed(0)
+
+    def causal(latents):  # one frame for the first latent frame, four for each later one
+        frames = torch.cat([latents[:, :3, :1], latents[:, :3, 1:].repeat_interleave(4, 2)], 2)
+        return frames.cumsum(2)
+
+    latents = torch.randn(2, 4, 5, 3, 3)
+    assert torch.equal(pictures_of(causal, latents), latents[:, :3])
 
 
 @pytest.mark.parametrize("change", ["missing", "foreign", "other size", "half a file"])
@@ -249,6 +273,14 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
         (["prompt=a", "storyboard=board.yaml"], "prompt=a: expected null beside a storyboard, which has its own"),
         (["prompt=a", "keyframe_sampler.steps=0"], "keyframe_sampler.steps=0: expected at least 1"),
         (["prompt=a", "keyframes=nothing/there"], "keyframes="),
+        (
+            ["prompt=a", "keyframe_choice=first", "keyframe_choice.candidates=3"],
+            "keyframe_choice.candidates=3: expected 1 without a scorer",
+        ),
+        (
+            ["prompt=a", "keyframe_choice=caption_reader", "keyframe_choice.scorer.weights=nothing.safetensors"],
+            "keyframe_choice.scorer.weights=nothing.safetensors: expected a file with a caption reader's weights",
+        ),
         (["prompt=a", "frames=0"], "frames=0: expected greater than 0"),
     ],
 )
@@ -269,7 +301,9 @@ def test_its_keyframes_are_judged_beside_true_and_mixed_ones(generator_folder, r
     evaluate(program_config("evaluate", tmp_path, f"checkpoint={generator_folder}", *quick))
     assert "keyframes.png" in capsys.readouterr().out
     written = json.loads((tmp_path / "evaluate" / "keyframes.json").read_text())
-    assert written["source"].startswith("best of 2 by CaptionScorer: generated(heun(steps=1,")
+    assert written["source"].startswith(
+        "best of 2 by caption_reader(weights=shipped, oddity=0.2): generated(heun(steps=1,"
+    )
     assert "| generated |" in (tmp_path / "evaluate" / "keyframes.md").read_text()
     both = f"checkpoint=[{generator_folder},{run_folder}]"
     with pytest.raises(BadValue, match="expected refiners to compare, or one generator of keyframes"):

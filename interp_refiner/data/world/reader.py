@@ -56,9 +56,9 @@ class Read:
         present, shape, direction: logits for every brightness.
         places: logits of an object's centre in every cell.
         shapes: logits of an object's shape, if its centre is in the cell.
-        traits: the largest number of objects in a keyframe, and the longest step from one keyframe to the next, in
-            cells, for every brightness; of real clips, these have about the mean and deviation ``usual``.
-        usual: mean and standard deviation of each trait.
+        traits: for every brightness, the largest expected number of occupied cells in a keyframe, and the longest step
+            from one keyframe to the next, in cells.
+        usual: their means and standard deviations on real clips.
     """
 
     present: Float[Tensor, "b 4"]
@@ -70,12 +70,16 @@ class Read:
     usual: Float[Tensor, "2 2"]
 
     def log_likelihood(self, said: Said) -> Float[Tensor, " b"]:
-        """``log P(caption | keyframes)``, over every brightness and the shapes and directions of single objects."""
+        """``log P(caption | keyframes)``, over every brightness and the shapes and directions of single objects.
+
+        It is 0 for a caption that names no brightness: nothing was read.
+        """
         present = -F.binary_cross_entropy_with_logits(self.present, said.present.float(), reduction="none")
-        return (present + _log_share(self.shape, said.shape) + _log_share(self.direction, said.direction)).sum(1)
+        found = present + _log_share(self.shape, said.shape) + _log_share(self.direction, said.direction)
+        return found.sum(1) * said.present.any(1)
 
     def oddity(self, said: Said) -> Float[Tensor, " b"]:
-        """``sum max(0, (trait - mean) / deviation)^2 / 2`` over single objects that were named.
+        """``sum max(0, (trait - mean) / deviation)^2 / 2`` over single objects whose shape was named.
 
         An object that jumps, or is there twice, may still have the right shape and end in the right direction.
         """

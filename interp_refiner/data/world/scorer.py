@@ -21,20 +21,24 @@ SHIPPED_READER = Path(__file__).resolve().parents[2] / "weights" / "moving_shape
 class CaptionScorer:
     """A keyframe scorer: ``log P(prompt | keyframes)`` by a :class:`CaptionReader`, minus the oddity of objects.
 
-    What a prompt does not say does not count, nor does what the reader has no word for.
+    Objects that a prompt does not name count against a clip; words that the reader does not know do not count. A prompt
+    that names no brightness gives every clip the same score.
 
     Args:
         weights: a file of :func:`save_reader`, or ``shipped``.
         oddity: weight of :meth:`Read.oddity`: objects that jump, or are there twice.
 
     Raises:
-        BadValue: there is no such file, it has other weights, or a weight below 0.
+        BadValue: there is no such file, it has other weights, or ``oddity`` is below 0.
     """
 
     def __init__(self, weights: str = SHIPPED, oddity: float = 0.2):
         if not oddity >= 0:
             raise BadValue("oddity", oddity, "a number >= 0")
-        self.reader, self.oddity = load_reader(weights), oddity
+        self.reader, self.weights, self.oddity = load_reader(weights), weights, oddity
+
+    def __repr__(self) -> str:
+        return f"caption_reader(weights={self.weights}, oddity={self.oddity:g})"
 
     def __call__(self, pictures: Float[Tensor, "b 3 k h w"], prompts: Sequence[str]) -> Float[Tensor, " b"]:
         said = Said.by(prompts)

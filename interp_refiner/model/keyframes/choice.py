@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Protocol, final, runtime_checkable
 
 import torch
@@ -28,6 +29,9 @@ class KeyframeScorer(Protocol):
         Args:
             pictures: the keyframes, RGB in 0..1, on the host.
             prompts: one per clip.
+
+        Returns:
+            Shape ``[b]``; a score that is not a number counts as the lowest.
         """
         ...
 
@@ -52,6 +56,8 @@ class Choice:
     candidates: int = 1
 
     def __post_init__(self) -> None:
+        if self.scorer is not None and not callable(self.scorer):
+            raise BadValue("scorer", self.scorer, "a KeyframeScorer: a function of pictures and prompts")
         if self.candidates < 1:
             raise BadValue("candidates", self.candidates, "at least 1")
         if self.scorer is None and self.candidates > 1:
@@ -79,7 +85,7 @@ class BestOf(KeyframeSource):
         self.takes_given, self.spec = source.takes_given, source.spec
 
     def __repr__(self) -> str:
-        return f"best of {self.choice.candidates} by {type(self.choice.scorer).__name__}: {self.source!r}"
+        return f"best of {self.choice.candidates} by {self.choice.scorer!r}: {self.source!r}"
 
     @property
     def guided(self) -> bool:
@@ -97,17 +103,32 @@ class BestOf(KeyframeSource):
 
     @torch.no_grad()
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        best, scorer = self.source(request, draws), self.choice.scorer
-        if scorer is None or request.prompts is None or not any(request.prompts):
+        best, prompts = self.source(request, draws), request.prompts
+        if prompts is None or not any(prompts):
             return best
-        scores = first = scorer(self.decode(best).float().cpu(), request.prompts)
+        spoken = torch.tensor([bool(prompt) for prompt in prompts])
+        first = scores = self._scores(best, request, prompts)
         chosen = torch.ones_like(scores, dtype=torch.long)
         for number in range(2, self.choice.candidates + 1):
             made = self.source(request, replace(draws, stream=f"{draws.stream}_candidate_{number}"))
-            found = scorer(self.decode(made).float().cpu(), request.prompts)
-            better = found > scores
+            found = self._scores(made, request, prompts)
+            better = (found > scores) & spoken
             best = torch.where(per_sample(better.to(best.device), best), made, best)
-            scores, chosen = scores.maximum(found), chosen.masked_fill(better, number)
-        for prompt, number, before, after in zip(request.prompts, chosen, first, scores, strict=True):
-            log.debug("%s: candidate %d, score %.3g (the first: %.3g)", prompt, number, after, before)
+            scores, chosen = torch.where(better, found, scores), chosen.masked_fill(better, number)
+        log.info(self._told(chosen.tolist(), first, scores))
         return best
+
+    def _scores(self, made: Tensor, request: KeyframeRequest, prompts: Sequence[str]) -> Float[Tensor, " b"]:
+        """The scores of candidates: of the keyframes that the prompts are about."""
+        shown = made if request.about is None else made[:, :, request.about.any(0)]
+        assert self.choice.scorer is not None
+        scores = self.choice.scorer(self.decode(shown).float().cpu(), prompts)
+        if scores.shape != (len(prompts),):
+            raise BadValue("scorer", list(scores.shape), f"scores of shape {[len(prompts)]}, one per clip")
+        return scores.nan_to_num(nan=-inf)
+
+    def _told(self, chosen: Sequence[int], first: Tensor, scores: Tensor) -> str:
+        count = self.choice.candidates
+        if len(chosen) > 1:
+            return f"best of {count} samples: the first one was kept for {chosen.count(1)} of {len(chosen)} clips"
+        return f"keyframes: sample {chosen[0]} of {count}, score {scores.item():.3g} (the first: {first.item():.3g})"

@@ -24,6 +24,7 @@ class KeyframeRequest:
         text: prompt embeddings; None for no prompt.
         negative: embeddings of what a clip should not show, for guidance; None for zeros.
         prompts: the words of every clip, for a :class:`KeyframeScorer`; None if only embeddings are known.
+        about: the keyframes that the prompts are about, the same ones in every clip; None for all.
 
     Raises:
         BadValue: positions that do not increase, or are outside the clip.
@@ -36,6 +37,7 @@ class KeyframeRequest:
     text: Float[Tensor, "b l d"] | None = None
     negative: Float[Tensor, "b l d"] | None = None
     prompts: Sequence[str] | None = None
+    about: Bool[Tensor, "b k"] | None = None
 
     def __post_init__(self) -> None:
         at = self.positions

@@ -10,18 +10,18 @@ from interp_refiner.model.keyframes import BestOf, Choice
 from tests.model.keyframes.test_generated import GIVEN, KEYS, request, source
 
 DRAWS = Draws(0, "sample", KEYS)
-PROMPTS = ["bright", "dark", ""]
+PROMPTS = ["bright", "dark", "grey"]
 
 
 class Brightness:
-    """Bright pictures match "bright", dark ones "dark", and all pictures match anything else alike."""
+    """Bright pictures match "bright" and no prompt, dark ones "dark", and all match anything else alike."""
 
     def __init__(self):
         self.calls = 0
 
     def __call__(self, pictures, prompts):
         self.calls += 1
-        sign = torch.tensor([{"bright": 1.0, "dark": -1.0}.get(prompt, 0.0) for prompt in prompts])
+        sign = torch.tensor([{"bright": 1.0, "": 1.0, "dark": -1.0}.get(prompt, 0.0) for prompt in prompts])
         return sign * pictures.flatten(1).mean(1)
 
 
@@ -68,6 +68,42 @@ def test_without_words_the_first_candidate_is_the_only_one(prompts):
     assert scorer.calls == 0
 
 
+def test_a_clip_without_words_gets_its_first_candidate_beside_others():
+    made, of = source(), asked(prompts=["", "bright", ""])
+    found = Choice(Brightness(), 5).among(made, pictures)(of, DRAWS)
+    first = made(of, DRAWS)
+    assert torch.equal(found[[0, 2]], first[[0, 2]])
+    assert not torch.equal(found[1], first[1])
+
+
+def test_only_the_keyframes_that_the_prompts_are_about_are_scored():
+    seen = []
+
+    def scorer(shown, prompts):
+        seen.append(shown)
+        return torch.zeros(len(prompts))
+
+    about = torch.tensor([[False, True, True]]).expand(3, -1)
+    found = Choice(scorer, 2).among(source(), pictures)(asked(about=about), DRAWS)
+    assert len(seen) == 2
+    assert torch.equal(seen[0], pictures(found)[:, :, 1:])
+
+
+def test_a_score_that_is_no_number_loses():
+    scores = iter([torch.full((3,), torch.nan), torch.tensor([-5.0, torch.nan, -7.0])])
+    made, of = source(), asked()
+    found = Choice(lambda shown, prompts: next(scores), 2).among(made, pictures)(of, DRAWS)
+    both = candidates(made, 2, of)
+    assert torch.equal(found, torch.stack([both[1, 0], both[0, 1], both[1, 2]]))
+
+
+@pytest.mark.parametrize("shape", [(), (3, 1), (2,)])
+def test_scores_of_another_shape_are_refused(shape):
+    chosen = Choice(lambda shown, prompts: torch.zeros(shape), 2).among(source(), pictures)
+    with pytest.raises(BadValue, match=r"scorer=\[.*\]: expected scores of shape \[3\], one per clip"):
+        chosen(asked(), DRAWS)
+
+
 def test_one_candidate_is_the_source_itself():
     made = source()
     assert Choice().among(made, pictures) is made
@@ -81,7 +117,7 @@ def test_the_cost_grows_with_the_candidates():
     assert chosen.evaluations(2) == 4 * made.evaluations(2)
     assert chosen.of_steps(7).evaluations(2) == 4 * made.of_steps(7).evaluations(2)
     assert (chosen.takes_given, chosen.guided) == (made.takes_given, made.guided)
-    assert repr(chosen) == f"best of 4 by Brightness: {made!r}"
+    assert repr(chosen) == f"best of 4 by {chosen.choice.scorer!r}: {made!r}"
 
 
 @pytest.mark.parametrize(
