@@ -142,6 +142,8 @@ def _unknown_key(key: str, text: str, before: DictConfig, loader: ConfigLoader) 
     owner: Any = OmegaConf.select(before, parent) if parent else None
     if is_target(owner) and name in parameters(locate_target(parent, owner["_target_"])):
         return Refused(f"{text}: no such key yet; use +{text}")
+    if parent and owner is None and (choices := loader.get_group_options(parent.replace(".", "/"))):
+        return Refused(f"{text}: no {parent} is chosen that could have it; add {parent}={' | '.join(sorted(choices))}")
     keys = [place for place, _, _ in walk(OmegaConf.masked_copy(before, [name for name in before if name != "hydra"]))]
     near = nearest_key(key, [*loader.list_groups(""), *keys])
     return Refused(f"{text}: no such key" + (f"; did you mean '{near}'?" if near else f"; +{text} would add it"))

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from interp_refiner.config.hints import rules
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import Codec, Still, declared_codec
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
@@ -153,7 +154,7 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
 
     Raises:
         BadValue: a ``_target_`` that is not a component (an untrusted folder could use it to run any code), or an
-            argument that the component of this version does not have.
+            argument that the component of this version does not have, or of another type.
     """
     if isinstance(node, str) and node.startswith(INSIDE):
         return str(folder / node)
@@ -170,6 +171,9 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
         if name not in known:
             allowed = f"an argument of {made_by.__name__}: another version wrote this folder, export it again"
             raise BadValue("components", name, allowed, list(known))
+    for name, rule in rules(made_by).items():
+        if isinstance(value := values.get(name), int | float | str):
+            rule.check(f"components.{name}", value)
     return made_by(**{name: construct(value, folder) for name, value in values.items()}, **supplied)
 
 

@@ -208,20 +208,47 @@ def test_a_refiner_is_no_generator_and_a_generator_no_refiner(run_folder, genera
             load_pipeline(checkpoint, chosen(tmp_path, f"checkpoint={checkpoint}"))
 
 
-def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path):
-    index = json.loads((exported[0] / INDEX).read_text())
-    for name, node, said in (
-        ("flow", {"_target_": "os.system", "command": "true"}, "_target_=os.system: expected a component of"),
-        ("sampler", index["components"]["flow"]["time"], r"components\.sampler=FlowTime: expected a KeyframeSampler"),
-        ("more", {}, r"components=more: expected network \| flow \| sampler"),
-    ):
-        folder = tmp_path / name
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "transformer").symlink_to(exported[0] / "transformer")
-        components = {**index["components"], name: node}
-        (folder / INDEX).write_text(json.dumps({**index, "components": components}))
-        with pytest.raises(BadValue, match=said):
-            load_generator(folder)
+SCORER = "interp_refiner.data.world.CaptionScorer"
+
+
+def chosen_by(scorer, candidates=2):
+    """The node of a choice."""
+    return {"_target_": "interp_refiner.model.keyframes.Choice", "candidates": candidates, "scorer": scorer}
+
+
+FROM_STRANGERS = {
+    "other code": ("flow", {"_target_": "os.system", "command": "true"}, "_target_=os.system: expected a component of"),
+    "another name": ("more", {}, r"components=more: expected network \| flow \| sampler"),
+    "no choice": ("choice", None, r"components\.choice=NoneType: expected a Choice"),
+    "a list": ("choice", [], r"components\.choice=list: expected a Choice"),
+    "no scorer": ("choice", chosen_by("x"), r"components\.scorer=x: expected "),
+    "a number for a file": ("choice", chosen_by({"_target_": SCORER, "weights": 7}), r"weights=7: expected a string"),
+    "a word for a number": ("choice", chosen_by({"_target_": SCORER, "oddity": "a"}), r"oddity=a: expected a number"),
+    "a word for a count": ("choice", chosen_by(None, "8"), r"components\.candidates=.*8.*: expected an integer"),
+    "half a sample": ("choice", chosen_by(None, 2.5), r"components\.candidates=2\.5: expected an integer"),
+}
+
+
+@pytest.mark.parametrize("case", FROM_STRANGERS)
+def test_a_folder_from_a_stranger_runs_nothing_but_components(exported, tmp_path, case):
+    name, node, said = FROM_STRANGERS[case]
+    strange(exported[0], tmp_path, name, node)
+    with pytest.raises(BadValue, match=said):
+        load_generator(tmp_path)
+
+
+def test_a_component_of_another_kind_is_refused(exported, tmp_path):
+    time = json.loads((exported[0] / INDEX).read_text())["components"]["flow"]["time"]
+    strange(exported[0], tmp_path, "sampler", time)
+    with pytest.raises(BadValue, match=r"components\.sampler=FlowTime: expected a KeyframeSampler"):
+        load_generator(tmp_path)
+
+
+def strange(exported, folder, name, node):
+    """Writes an exported folder with another component."""
+    index = json.loads((exported / INDEX).read_text())
+    (folder / "transformer").symlink_to(exported / "transformer")
+    (folder / INDEX).write_text(json.dumps({**index, "components": {**index["components"], name: node}}))
 
 
 def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_path):
@@ -273,6 +300,10 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
         (["prompt=a", "storyboard=board.yaml"], "prompt=a: expected null beside a storyboard, which has its own"),
         (["prompt=a", "keyframe_sampler.steps=0"], "keyframe_sampler.steps=0: expected at least 1"),
         (["prompt=a", "keyframes=nothing/there"], "keyframes="),
+        (
+            ["prompt=a", "keyframe_choice.candidates=3"],
+            "keyframe_choice.candidates=3: no keyframe_choice is chosen that could have it; add keyframe_choice=",
+        ),
         (
             ["prompt=a", "keyframe_choice=first", "keyframe_choice.candidates=3"],
             "keyframe_choice.candidates=3: expected 1 without a scorer",
