@@ -109,14 +109,15 @@ def _of_generating(
     wanted = [placed.slots.start for placed in plan.placed if keyframes[placed.index].generated]
     if pipeline.phase1 is None or not wanted:
         return 0, 0.0, 0.0
-    source, known = pipeline.phase1.chosen(pipeline.codec), set(plan.known) - set(wanted)
+    sample, known = pipeline.phase1.asked or pipeline.phase1.source, set(plan.known) - set(wanted)
     made = requests(plan, wanted, known, prompts_of(plan, keyframes, None)[1])
     most = max(made, key=lambda asked: len(asked.slots))
     at, text = torch.arange(len(most.slots), device=pipeline.device).unsqueeze(0), pipeline.embed([""])
     given = torch.zeros_like(at, dtype=torch.bool)
-    request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text, ["a prompt"])
-    once, draws = source.of_steps(1), Draws(0, STREAM, [KEY])
+    request = KeyframeRequest(at, most.part.length, probe.x[:, :, : at.shape[1]], given, text, text)
+    once, draws = sample.of_steps(1), Draws(0, STREAM, [KEY])
     seconds, held = _measured(lambda: once(request, draws), pipeline.device)
+    source = pipeline.phase1.chosen(pipeline.codec)
     passes = sum(source.evaluations(asked.free) for asked in made)
     return passes, seconds / once.evaluations(len(most.slots)) * passes, held
 
