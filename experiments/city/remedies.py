@@ -6,7 +6,6 @@ from the interpolation, its gate alone, and its correction alone. With two runs,
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -18,23 +17,19 @@ from interp_refiner.forward.interpolator import Linear
 from interp_refiner.training import Refiner
 from interp_refiner.training.missing_frame import missing_frame_mse
 
-Estimate = Callable[[Refiner, Corrupted], Tensor]
 
-
-def mean(refiner: Refiner, corrupted: Corrupted, gate: bool = True, correction: bool = True) -> Tensor:
-    """The mean; without the gate it starts from the interpolation, without the correction it only chooses."""
-    output, channels = refiner.backbone(corrupted).clone(), corrupted.x.shape[1]
-    output[:, :channels] *= correction
-    output[:, channels:] *= gate
-    return refiner.objective.clean_estimate(output, corrupted)
-
-
-ESTIMATES: dict[str, Estimate] = {
-    "mean": mean,
-    "half of the step": lambda refiner, c: torch.lerp(c.interpolation, mean(refiner, c), 0.5),
-    "gate alone": lambda refiner, c: mean(refiner, c, correction=False),
-    "correction alone": lambda refiner, c: mean(refiner, c, gate=False),
-}
+def estimates(refiner: Refiner, corrupted: Corrupted) -> dict[str, Tensor]:
+    """The mean of a refiner, and what parts of it give."""
+    output, channels = refiner.backbone(corrupted), corrupted.x.shape[1]
+    correction, gate = output[:, :channels], output[:, channels:]
+    estimate = refiner.objective.clean_estimate
+    mean = estimate(output, corrupted)
+    return {
+        "mean": mean,
+        "half of the step": torch.lerp(corrupted.interpolation, mean, 0.5),
+        "gate alone": estimate(torch.cat([torch.zeros_like(correction), gate], 1), corrupted),
+        "correction alone": estimate(torch.cat([correction, torch.zeros_like(gate)], 1), corrupted),
+    }
 
 
 @dataclass
@@ -67,8 +62,8 @@ def main(clips: int, root: str, paths: list[str]) -> None:
         sums.add("interpolation", corrupted.interpolation, corrupted)
         sums.add("linear", Linear()(corrupted.values, corrupted.known).latents, corrupted)
         for path, refiner in refiners.items():
-            for name, estimate in ESTIMATES.items():
-                sums.add(f"{path}, {name}", estimate(refiner, corrupted), corrupted)
+            for name, estimate in estimates(refiner, corrupted).items():
+                sums.add(f"{path}, {name}", estimate, corrupted)
     levels = sorted({level for _, level in sums.of})
     counts = refiners[paths[0]].corruption.schedule.counts_for(data.spec.num_frames)
     print(f"| {clips} clips of {root} | " + " | ".join(f"{counts[level]} keyframes" for level in levels) + " |")

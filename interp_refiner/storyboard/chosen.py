@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import build
+from interp_refiner.config import build, option_name
 from interp_refiner.core import BadValue
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
@@ -38,7 +38,8 @@ def with_keyframes(
         load: loads a generator from its path.
 
     Raises:
-        BadValue: two sources, a path without a generator, or a source whose clips differ from the refiner's.
+        BadValue: two sources, a path without a generator, a choice without a source, or a source whose clips differ
+            from the refiner's.
     """
     path, node = (chosen.get(name) if chosen is not None else None for name in ("keyframes", "keyframe_source"))
     if node is not None:
@@ -49,7 +50,8 @@ def with_keyframes(
         return pipeline.with_keyframes(with_choice(other, chosen))
     phase1 = pipeline.phase1 if path is None else load(path)
     if phase1 is None and chosen is not None and (choice := chosen.get("keyframe_choice")) is not None:
-        raise BadValue("keyframe_choice", choice.get("_target_"), "null: no generator makes keyframes (keyframes=<it>)")
+        name = option_name("keyframe_choice", choice)
+        raise BadValue("keyframe_choice", name, "null, because no generator makes keyframes (keyframes=<generator>)")
     return pipeline if phase1 is None else pipeline.with_keyframes(with_samples(phase1, chosen))
 
 

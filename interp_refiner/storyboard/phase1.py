@@ -2,19 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from math import ceil
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from interp_refiner.core import BadValue, ClipSpec, Draws
 from interp_refiner.data.codec import Codec
 from interp_refiner.model.keyframes import (
     Choice,
-    Decode,
     GeneratedKeyframes,
     KeyframeRequest,
     KeyframeSampler,
@@ -78,7 +74,7 @@ class Phase1:
 
     def chosen(self, codec: Codec) -> KeyframeSource:
         """The source with the choice among its samples; ``codec`` makes the pictures by which it chooses."""
-        return self.choice.among(self.asked or self.source, partial(pictures_of, codec.decode))
+        return self.choice.among(self.asked or self.source, codec.decode)
 
     def with_generated(
         self,
@@ -146,12 +142,6 @@ class Phase1:
             values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
             known = known.index_fill(1, at, True)
         return replace(encoded, values=values, known=known)
-
-
-def pictures_of(decode: Decode, latents: Float[Tensor, "b c k y x"]) -> Float[Tensor, "b 3 k h w"]:
-    """One picture per keyframe: each is decoded by itself, because the frames between them are not there."""
-    alone = latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
-    return decode(alone)[:, :, -1].unflatten(0, (len(latents), -1)).transpose(1, 2)
 
 
 @dataclass(frozen=True)

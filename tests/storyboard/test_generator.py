@@ -16,7 +16,6 @@ from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
 from interp_refiner.model.keyframes import BestOf, Choice, Euler, Rescaled
 from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
-from interp_refiner.storyboard.phase1 import pictures_of
 from interp_refiner.storyboard.saved_generator import GENERATOR, WEIGHTS, save_generator
 from tests.storyboard.conftest import program_config
 from tests.storyboard.test_pipeline import PROMPT, same_bits
@@ -155,18 +154,6 @@ def test_a_scorer_of_a_user_is_used_but_not_stored(generator_folder, tmp_path):
         save_generator(phase1, tmp_path / "out")
 
 
-def test_every_keyframe_becomes_one_picture():
-    """Decoded by itself: a causal decoder would take keyframes for neighbours."""
-    torch.manual_seed(0)
-
-    def causal(latents):  # one frame for the first latent frame, four for each later one
-        frames = torch.cat([latents[:, :3, :1], latents[:, :3, 1:].repeat_interleave(4, 2)], 2)
-        return frames.cumsum(2)
-
-    latents = torch.randn(2, 4, 5, 3, 3)
-    assert torch.equal(pictures_of(causal, latents), latents[:, :3])
-
-
 @pytest.mark.parametrize("change", ["missing", "foreign", "other size", "half a file"])
 def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_path, change):
     folder = tmp_path / "damaged"
@@ -262,6 +249,11 @@ def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_p
     (folder / INDEX).write_text(json.dumps(index))
     with pytest.raises(BadValue, match=r"keyframes=\[16, 25, 4, 6\]: expected a source of clips \[16, 21, 4, 6\]"):
         video(exported[1], f"keyframes={folder}", folder=tmp_path)
+
+
+def test_a_choice_without_a_generator_is_refused(run_folder, tmp_path):
+    with pytest.raises(BadValue, match="keyframe_choice=caption_reader: expected null, because no generator"):
+        video(run_folder, "keyframe_choice=caption_reader", folder=tmp_path)
 
 
 def test_two_sources_are_one_too_many(exported, tmp_path):

@@ -1,6 +1,6 @@
 """Phase 1: the keyframes of a clip from its caption."""
 
-from interp_refiner.model.keyframes.choice import BestOf, Choice, Decode, KeyframeScorer
+from interp_refiner.model.keyframes.choice import BestOf, Choice, KeyframeScorer
 from interp_refiner.model.keyframes.flow import FlowTime, KeyframeFlow, Keyframes, Preconditioned, Velocity
 from interp_refiner.model.keyframes.generated import GeneratedKeyframes
 from interp_refiner.model.keyframes.rescaled import Rescaled
@@ -10,7 +10,6 @@ from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSourc
 __all__ = [
     "BestOf",
     "Choice",
-    "Decode",
     "Euler",
     "FlowTime",
     "GeneratedKeyframes",

@@ -14,7 +14,7 @@ from interp_refiner.core import BadValue, Draws, per_sample
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 Decode = Callable[[Tensor], Tensor]
-"""Pictures ``[b, 3, k, h, w]`` in 0..1 of keyframe latents ``[b, c, k, *space]``."""
+"""A video in 0..1 of latents, as a codec makes it."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,12 @@ class Choice:
         return source if self.scorer is None or self.candidates == 1 else BestOf(source, self, decode)
 
 
+def pictures_of(decode: Decode, latents: Float[Tensor, "b c k y x"]) -> Float[Tensor, "b 3 k h w"]:
+    """One picture per keyframe: each is decoded by itself, because the frames between them are not there."""
+    alone = latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+    return decode(alone)[:, :, -1].unflatten(0, (len(latents), -1)).transpose(1, 2)
+
+
 @final
 class BestOf(KeyframeSource):
     """The candidate with the highest score, for every clip separately.
@@ -77,7 +83,7 @@ class BestOf(KeyframeSource):
     Args:
         source: makes the candidates.
         choice: their number, and the scorer.
-        decode: makes pictures of latents.
+        decode: a codec's; see :func:`pictures_of`.
     """
 
     def __init__(self, source: KeyframeSource, choice: Choice, decode: Decode):
@@ -122,10 +128,10 @@ class BestOf(KeyframeSource):
         """The scores of candidates: of the keyframes that the prompts are about."""
         shown = made if request.about is None else made[:, :, request.about.any(0)]
         assert self.choice.scorer is not None
-        scores = self.choice.scorer(self.decode(shown).float().cpu(), prompts)
+        scores = self.choice.scorer(pictures_of(self.decode, shown).float().cpu(), prompts)
         if scores.shape != (len(prompts),):
             raise BadValue("scorer", list(scores.shape), f"scores of shape {[len(prompts)]}, one per clip")
-        return scores.nan_to_num(nan=-inf)
+        return scores.float().cpu().nan_to_num(nan=-inf)
 
     def _told(self, chosen: Sequence[int], first: Tensor, scores: Tensor) -> str:
         count = self.choice.candidates

@@ -7,6 +7,7 @@ import torch
 
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.model.keyframes import BestOf, Choice
+from interp_refiner.model.keyframes.choice import pictures_of
 from tests.model.keyframes.test_generated import GIVEN, KEYS, request, source
 
 DRAWS = Draws(0, "sample", KEYS)
@@ -126,3 +127,15 @@ def test_the_cost_grows_with_the_candidates():
 def test_counts_that_make_no_sense_are_refused(scorer, count, said):
     with pytest.raises(BadValue, match=f"candidates={count}: expected {said}"):
         Choice(scorer, count)
+
+
+def test_every_keyframe_becomes_one_picture():
+    """Decoded by itself: a causal decoder would take keyframes for neighbours."""
+    torch.manual_seed(0)
+
+    def causal(latents):  # one frame for the first latent frame, four for each later one
+        frames = torch.cat([latents[:, :3, :1], latents[:, :3, 1:].repeat_interleave(4, 2)], 2)
+        return frames.cumsum(2)
+
+    latents = torch.randn(2, 4, 5, 3, 3)
+    assert torch.equal(pictures_of(causal, latents), latents[:, :3])
