@@ -78,8 +78,7 @@ def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
 
 def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
     """The corruption of a config, for the clips of a codec; ``others`` replace parts of the config."""
-    interpolator = build(cfg.interpolator).with_codec(codec)
-    return build(cfg, interpolator=interpolator, **others)
+    return build(cfg, **others).with_codec(codec)
 
 
 def refiner(

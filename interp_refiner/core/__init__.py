@@ -19,6 +19,7 @@ from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weight
 from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.memory import forget_peak_memory, free_memory, keep_freed_memory, peak_memory
+from interp_refiner.core.mirror import Reflection
 from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
@@ -61,6 +62,7 @@ __all__ = [
     "NegativeEmbedding",
     "Neighbours",
     "NumLevels",
+    "Reflection",
     "Stopped",
     "check_folder",
     "check_not_original",

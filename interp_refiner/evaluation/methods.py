@@ -20,7 +20,7 @@ from interp_refiner.evaluation.measures import (
 )
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Linear
-from interp_refiner.model.sampler import CleanEstimate, NoGuidance, OneJump, hierarchical, one_jump
+from interp_refiner.model.sampler import CleanEstimate, NoGuidance, OneJump, OneView, hierarchical, one_jump
 from interp_refiner.training import Refiner
 
 STREAM = "val"  # the first sample starts from validation's noise
@@ -34,7 +34,8 @@ class Methods:
     """Makes the clips that an evaluation compares.
 
     The estimates are the refiner's ``one_jump`` and the first of ``num_samples`` samples. The sample is left out if the
-    sampler is ``one_jump`` itself, unless the objective makes one jump a sample (:class:`EnergyScore`). The baselines
+    sampler is ``one_jump`` itself, without guidance or views, unless the objective makes one jump a sample
+    (:class:`EnergyScore`). The baselines
     are linear interpolation and the run's own interpolation, if it is another one. The controls are
 
     - ``zero output``: the objective's clean estimate for a network output of 0;
@@ -70,21 +71,19 @@ class Methods:
             raise BadValue("num_samples", num_samples, "at least 1")
         self.label, self.rivals = label, rivals
         self.refiner, self.medium, self.num_samples = refiner, medium, num_samples
-        corruption = refiner.corruption
-        guided = not isinstance(refiner.sampler.guidance, NoGuidance)
-        name = config_name(refiner.sampler) + " guided" * guided
-        self.sampler_name = None if isinstance(refiner.sampler, OneJump) and not guided else name
+        corruption, sampler = refiner.corruption, refiner.sampler
+        guided, mirrored = not isinstance(sampler.guidance, NoGuidance), not isinstance(sampler.views, OneView)
+        name = config_name(sampler) + " guided" * guided + " mirrored" * mirrored
+        self.sampler_name = None if isinstance(sampler, OneJump) and not (guided or mirrored) else name
         self.mean = MEAN
         if refiner.objective.estimates_finer:  # one jump does not reach the clean clip
-            self.mean, self.sampler_name = config_name(refiner.sampler), None
+            self.mean, self.sampler_name = config_name(sampler), None
         if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample
             self.sampler_name = self.sampler_name or f"{name} sampled"
         if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
             allowed = "1, since there is only one estimate (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
-        draws_noise = corruption.sigma > 0 and (
-            refiner.objective.samples > 1 or not isinstance(refiner.sampler, OneJump)
-        )
+        draws_noise = corruption.sigma > 0 and (refiner.objective.samples > 1 or not isinstance(sampler, OneJump))
         self.noises = [NOISE, *[OWN_NOISE] * corruption.noise.structured] if draws_noise else []
         if label:
             self.mean = f"{label}: {self.mean}"

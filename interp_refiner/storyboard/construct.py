@@ -35,7 +35,7 @@ from interp_refiner.model.backbone import (
 )
 from interp_refiner.model.keyframes import Choice, FlowTime, KeyframeFlow, KeyframeSampler
 from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore
-from interp_refiner.model.sampler import Guidance, Sampler, Spacing
+from interp_refiner.model.sampler import Guidance, Sampler, Spacing, Views
 
 INSIDE = "./"  # in front of paths that are relative to the folder
 DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
@@ -93,6 +93,7 @@ PARTS: tuple[type, ...] = (
     Still,
     Timestep,
     TrajectorySize,
+    Views,
     WanSize,
 )
 FUNCTIONS = (declared_codec, declared_text_encoder)

@@ -27,6 +27,7 @@ from interp_refiner.model.sampler import (
     Guidance,
     NoGuidance,
     OneJump,
+    OneView,
     Sampler,
 )
 from interp_refiner.storyboard.arguments import (
@@ -119,8 +120,7 @@ class RefinerPipeline(LowMemory, Drafting):
         setattr(other, name, component)
         other.config = replace(self.config, components={**self.config.components, name: node})
         if name == "codec" and not component.caveat:
-            other.corruption = copy.copy(self.corruption)
-            other.corruption.interpolator = self.corruption.interpolator.with_codec(component)
+            other.corruption = self.corruption.with_codec(component)
         return other
 
     def with_keyframes(self, phase1: Phase1) -> "RefinerPipeline":
@@ -269,7 +269,7 @@ class RefinerPipeline(LowMemory, Drafting):
 
     def _estimates(self, plan: VideoPlan, prompts: Prompts, guidance: Guidance) -> list[CleanEstimate]:
         """The clean estimate of every window, with the prompts of its frames."""
-        model = guidance(self.clean_estimate)
+        model = guidance(self.sampler.views(self.clean_estimate, self.corruption))
         if prompts.texts is None:
             return [model for _ in plan.parts]
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
@@ -278,12 +278,13 @@ class RefinerPipeline(LowMemory, Drafting):
         sampler = copy.copy(self.sampler)
         if steps is not None:
             sampler = self._of_steps(sampler, steps)
-        sampler.guidance = NoGuidance()  # guidance is applied per window and prompt, before they are joined
         check_method(self.corruption, self.objective, sampler)
+        # both are applied per window and prompt, before they are joined
+        sampler.guidance, sampler.views = NoGuidance(), OneView()
         return sampler
 
     def _of_steps(self, sampler: Sampler, steps: int) -> Sampler:
         if self.objective.distilled:
-            return (sampler if isinstance(sampler, Consistency) else Consistency()).of_steps(steps)
-        bridge = sampler if isinstance(sampler, Bridge) else Bridge()
-        return OneJump() if steps == 1 else bridge.of_steps(steps)
+            return (sampler if isinstance(sampler, Consistency) else Consistency(views=sampler.views)).of_steps(steps)
+        bridge = sampler if isinstance(sampler, Bridge) else Bridge(views=sampler.views)
+        return OneJump(views=sampler.views) if steps == 1 else bridge.of_steps(steps)

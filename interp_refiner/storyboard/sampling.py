@@ -180,6 +180,7 @@ def settings(cfg: DictConfig, board: Storyboard, pipeline: RefinerPipeline, plan
         "seed": cfg.seed,
         "sampler": type(pipeline.sampler).__name__,
         "guidance": repr(pipeline.sampler.guidance),
+        "views": repr(pipeline.sampler.views),
         **{name: value for name, value in vars(pipeline.sampler).items() if isinstance(value, int | float)},
         "width": plan.latent_shape[3] * factor,
         "height": plan.latent_shape[2] * factor,

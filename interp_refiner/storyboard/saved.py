@@ -108,7 +108,7 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     interpolator = parts.corruption.interpolator
     if isinstance(interpolator, Freezable) and interpolator.state_dict():
         interpolator.freeze(str(folder / INTERPOLATOR))
-    parts.corruption.interpolator = interpolator.with_codec(parts.codec)
+    parts = replace(parts, corruption=parts.corruption.with_codec(parts.codec))
     if GENERATOR in stored:
         parts = replace(parts, phase1=load_generator(folder / GENERATOR).of_clips(spec))
     return parts, config

@@ -96,7 +96,7 @@ class SharedBase(nn.Module):
 
 
 class Teacher(nn.Module):
-    """A trained bridge, frozen: ``z0_T``, guided as its own sampler is.
+    """A trained bridge, frozen: ``z0_T``, guided and averaged over views as its own sampler does.
 
     Args:
         refiner: the trained refiner.
@@ -111,15 +111,15 @@ class Teacher(nn.Module):
         super().__init__()
         shared = shares_base(student, refiner.backbone)
         self.backbone = SharedBase(student, refiner.backbone) if shared else refiner.backbone
-        self.objective, self.guidance = bridge_of(refiner), refiner.sampler.guidance
+        self.objective, self.sampler, self.corruption = bridge_of(refiner), refiner.sampler, refiner.corruption
         self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        return self.guidance(self.estimate)(corrupted)
+        return self.sampler.estimates(self.estimate, self.corruption)(corrupted)
 
     def estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """``z0_T`` without guidance."""
+        """``z0_T`` of one view, without guidance."""
         return self.objective.clean_estimate(self.backbone(corrupted), corrupted)
 
 

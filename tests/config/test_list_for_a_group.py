@@ -23,6 +23,14 @@ def test_the_nearest_option_is_suggested():
         composed(conf_dir(), "train", "corruption/bridge_time=[unifrm]")
 
 
+def test_an_option_of_a_part_of_nothing_names_the_options_of_the_whole():
+    with pytest.raises(
+        Refused, match=r"^sampler/views=mirrored: the defaults list has no sampler/views .*; choose"
+    ) as no:
+        composed(conf_dir(), "sample", "sampler/views=mirrored")
+    assert "sampler=bridge | consistency | " in str(no.value)
+
+
 def test_a_dict_for_a_group_is_refused_with_its_options():
     with pytest.raises(Refused, match=r"^schedule=\{a:1\}: expected dp \| fixed \| "):
         composed(conf_dir(), "train", "schedule={a:1}")

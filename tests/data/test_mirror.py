@@ -6,7 +6,6 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.data import Mirror
 from interp_refiner.data.codec import PatchDCT
-from interp_refiner.data.mirror import mirror
 from interp_refiner.forward.corruption import Disagreement, Uniform
 from tests.factories import random_clip
 from tests.three_laws import three_laws
@@ -27,7 +26,7 @@ def test_latents_of_a_mirrored_video_are_the_mirrored_latents(axis):
     clip = clip_of_video()
     corrupted = three_laws(Uniform())(clip, "train")
     chosen = torch.tensor([True, False, True])
-    made = mirror(corrupted, chosen, axis, CODEC)
+    made = CODEC.reflection(axis)(corrupted, chosen)
     expected = CODEC.encode(CODEC.inverse(CODEC.raw(clip.latents)).flip(axis))
     torch.testing.assert_close(made.clean[chosen], expected[chosen])
     assert torch.equal(made.clean[~chosen], clip.latents[~chosen])
@@ -39,14 +38,14 @@ def test_all_that_is_made_of_a_clip_is_mirrored_with_it(axis):
     corruption = three_laws(Uniform())
     corruption.noise = Disagreement(temporal_correlation=0.5)
     corrupted = corruption(clip_of_video(), "train")
-    made = mirror(corrupted, torch.ones(3, dtype=torch.bool), axis, CODEC)
+    made = CODEC.reflection(axis)(corrupted, torch.ones(3, dtype=torch.bool))
     again = corruption.interpolator(made.values, made.known).latents
     torch.testing.assert_close(made.interpolation, again)
     tau = made.tau.view(-1, 1, 1, 1, 1)
     noised = made.interpolation + made.amplitude * corruption.noise.eps(made.noise, made)
     x = torch.where(made.given.view(3, 1, -1, 1, 1), made.values, (1 - tau) * made.clean + tau * noised)
     torch.testing.assert_close(made.x, x)
-    there_and_back = mirror(made, torch.ones(3, dtype=torch.bool), axis, CODEC)
+    there_and_back = CODEC.reflection(axis)(made, torch.ones(3, dtype=torch.bool))
     for name, value in vars(corrupted).items():
         if isinstance(value, torch.Tensor):
             torch.testing.assert_close(getattr(there_and_back, name), value, msg=name)

@@ -9,8 +9,9 @@ from diffusers import WanTransformer3DModel
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.backbone import Wan
-from interp_refiner.model.sampler import Bridge, Consistency, Hierarchical, OneJump
+from interp_refiner.model.sampler import Bridge, Consistency, Hierarchical, MirroredViews, OneJump, self_ensemble
 from interp_refiner.storyboard import Keyframe, RefinerPipeline
+from interp_refiner.storyboard.arguments import Request
 from interp_refiner.storyboard.conditioning import prompt_segments
 from interp_refiner.storyboard.saved import Components
 from tests.helpers import build, group_members
@@ -117,6 +118,17 @@ def test_guidance_leads_away_from_the_negative_prompt(pipe):
 
     plain, away = one(1.0), one(1.0, prompt="dim circle")
     torch.testing.assert_close(one(2.5), away + 2.5 * (plain - away), atol=1e-4, rtol=1e-4)
+
+
+def test_mirrored_views_of_every_window_are_averaged(pipe):
+    mirrored = pipe.with_component("sampler", OneJump(views=MirroredViews()), {})
+    made = mirrored("", board())
+    start = pipe.draft(Request("", board())).corrupted
+    start.clip.text = pipe.embed([""])
+    expected = start.keep_given(self_ensemble(pipe.clean_estimate, start, pipe.corruption.reflections))
+    torch.testing.assert_close(made.latents, expected)
+    assert not torch.allclose(made.latents, pipe("", board(), num_inference_steps=1).latents)
+    torch.testing.assert_close(mirrored("", board(), num_inference_steps=1).latents, expected)  # keeps the views
 
 
 def test_a_negative_prompt_without_guidance_gets_a_warning(pipe):

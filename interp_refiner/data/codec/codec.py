@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, Reflection
 from interp_refiner.data.codec.still import Still
 
 
@@ -79,6 +79,11 @@ class Codec(nn.Module, ABC):
         The positions are mirrored as well. None if mirroring changes the latents in other ways (autoencoders).
         """
         return None
+
+    def reflection(self, axis: int) -> Reflection | None:
+        """Mirrors normalised latents along ``axis``, see :meth:`mirror_signs`; None where that is None."""
+        signs = self.mirror_signs(axis)
+        return None if signs is None else Reflection(axis, signs, self.latents_mean.cpu(), self.latents_std.cpu())
 
     def describe(self) -> dict[str, Any]:
         """Name and factors, for ``dataset.json``, which has separate fields for the statistics."""

@@ -1,5 +1,6 @@
 """The forward process: keyframes, interpolation, noise (docs/method.md, Corruption)."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,7 @@ from interp_refiner.core import (
     Corrupted,
     Draws,
     KeyframePlan,
+    Reflection,
     neighbours,
     non_negative,
     per_frame,
@@ -22,7 +24,7 @@ from interp_refiner.forward.corruption.bridge_time import BridgeTime, FullyCorru
 from interp_refiner.forward.corruption.content import Blank, ClipContent
 from interp_refiner.forward.corruption.given import Given, NoGiven
 from interp_refiner.forward.corruption.noise import NoiseProfile
-from interp_refiner.forward.interpolator import Interpolator
+from interp_refiner.forward.interpolator import Interpolator, PixelCodec
 from interp_refiner.forward.schedule import Schedule
 from interp_refiner.forward.scheduled_sampling import Never, Proposals, ScheduledSampling
 
@@ -71,6 +73,9 @@ class Corruption:
         sigma: noise amplitude, in units of latent standard deviation.
         keyframe_fraction: ``m`` on known frames that are not given.
 
+    Attributes:
+        reflections: mirror operations on the latents along x and y; empty if the codec has none or is not known.
+
     Raises:
         BadValue: a ``sigma`` that is negative or not finite, a ``keyframe_fraction`` outside 0..1, or a bridge without
             noise.
@@ -94,6 +99,7 @@ class Corruption:
         self.bridge_time, self.given = drawn.bridge_time or FullyCorrupted(), drawn.given or NoGiven()
         self.sigma, self.keyframe_fraction = noise.amplitude(sigma), keyframe_fraction
         self.level, self.seed = drawn.level, drawn.seed
+        self.reflections: tuple[Reflection, ...] = ()
         if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
             # a replaced keyframe is x = (1 - tau) z0 + tau value; the model sees x, tau and value, so it could get z0
             allowed = "a number > 0 if keyframes are replaced and tau is drawn, or x would reveal the truth"
@@ -101,6 +107,13 @@ class Corruption:
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
             allowed = "tau = 1 (FullyCorrupted) without noise"
             raise BadValue("drawn.bridge_time", type(self.bridge_time).__name__, allowed)
+
+    def with_codec(self, codec: PixelCodec) -> "Corruption":
+        """The same forward process for the clips of a codec, which interpolates in pixels and mirrors latents."""
+        made = copy.copy(self)
+        made.interpolator = self.interpolator.with_codec(codec)
+        made.reflections = tuple(r for axis in (-1, -2) if (r := codec.reflection(axis)) is not None)
+        return made
 
     @property
     def needs_anchors(self) -> bool:

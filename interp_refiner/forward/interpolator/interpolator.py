@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Neighbours, neighbours, per_frame
+from interp_refiner.core import BadValue, Neighbours, Reflection, neighbours, per_frame
 
 PART = "interpolator."  # prefix of the names of an interpolator's parts in a profile
 
@@ -37,7 +37,7 @@ class Interpolation:
 
 @runtime_checkable
 class PixelCodec(Protocol):
-    """A codec as interpolators need it: a differentiable way to pixels and back, one pixel frame per latent frame."""
+    """A codec as the forward process needs it: a differentiable way to pixels and back, one frame per latent frame."""
 
     temporal_factor: int
     caveat: str
@@ -47,6 +47,9 @@ class PixelCodec(Protocol):
 
     def decode(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b 3 t h w"]:
         """RGB in 0..1."""
+
+    def reflection(self, axis: int) -> Reflection | None:
+        """The mirror operation along an axis of space; None if the latents have none."""
 
 
 class Interpolator(nn.Module, ABC):

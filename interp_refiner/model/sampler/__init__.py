@@ -5,6 +5,7 @@ from interp_refiner.model.sampler.consistency import Consistency, consistency
 from interp_refiner.model.sampler.guidance import ClassifierFree, CleanEstimate, Guidance, NoGuidance, classifier_free
 from interp_refiner.model.sampler.sampler import Hierarchical, OneJump, Sampler, hierarchical, one_jump
 from interp_refiner.model.sampler.spacing import Arc, Even, Spacing
+from interp_refiner.model.sampler.views import MirroredViews, OneView, Views, self_ensemble
 
 __all__ = [
     "Arc",
@@ -15,15 +16,19 @@ __all__ = [
     "Even",
     "Guidance",
     "Hierarchical",
+    "MirroredViews",
     "NoGuidance",
     "OneJump",
+    "OneView",
     "Sampler",
     "Spacing",
     "Step",
+    "Views",
     "bridge",
     "classifier_free",
     "consistency",
     "hierarchical",
     "one_jump",
+    "self_ensemble",
     "steps_along",
 ]

@@ -15,6 +15,7 @@ from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate, Guidance
 from interp_refiner.model.sampler.sampler import Sampler
 from interp_refiner.model.sampler.spacing import Even, Spacing
+from interp_refiner.model.sampler.views import Views
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Bridge(Sampler):
         order: 2 extrapolates the last two clean estimates, without further evaluations; 1 does not.
         eta: share of fresh noise, 0 (deterministic given the start) to 1.
         spacing: the bridge times of the steps; None for even spacing.
-        guidance: modifies every clean estimate; None for no guidance.
+        guidance, views: see :class:`Sampler`.
 
     Raises:
         BadValue: no step, another order, a share outside 0..1.
@@ -124,8 +125,9 @@ class Bridge(Sampler):
         eta: float = 0.0,
         spacing: Spacing | None = None,
         guidance: Guidance | None = None,
+        views: Views | None = None,
     ):
-        super().__init__(guidance)
+        super().__init__(guidance, views)
         if steps < 1:
             raise BadValue("steps", steps, "a number of steps >= 1")
         if order not in (1, 2):
@@ -140,13 +142,14 @@ class Bridge(Sampler):
 
     def of_steps(self, steps: int) -> "Bridge":
         """The same sampler with another number of steps."""
-        return Bridge(steps, self.order, self.eta, self.spacing, self.guidance)
+        return Bridge(steps, self.order, self.eta, self.spacing, self.guidance, self.views)
 
     def evaluations(self, num_levels: int) -> int:
         return self.steps
 
     def check(self, corruption: Corruption) -> None:
-        """Refuses several steps without noise."""
+        """Also refuses several steps without noise."""
+        super().check(corruption)
         _check_steps(self.steps, corruption.sigma)
 
     def along(self, sigma: float) -> list[Step]:
@@ -159,7 +162,7 @@ class Bridge(Sampler):
     ) -> Float[Tensor, "b c t *space"]:
         steps = self.along(corrupted.sigma)
         noise = partial(corruption.fresh, draws, corrupted=corrupted)
-        return bridge(self.guidance(clean_estimate), corrupted, steps, noise)
+        return bridge(self.estimates(clean_estimate, corruption), corrupted, steps, noise)
 
 
 def _check_steps(steps: int, sigma: float) -> None:

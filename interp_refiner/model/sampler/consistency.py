@@ -13,6 +13,7 @@ from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate
 from interp_refiner.model.sampler.sampler import Sampler
 from interp_refiner.model.sampler.spacing import Even, Spacing
+from interp_refiner.model.sampler.views import Views
 
 
 def consistency(
@@ -46,6 +47,7 @@ class Consistency(Sampler):
     Args:
         steps: number of evaluations, N.
         spacing: their bridge times; None for even spacing.
+        views: see :class:`Sampler`.
 
     Raises:
         BadValue: no step.
@@ -53,8 +55,8 @@ class Consistency(Sampler):
 
     of_distilled = True
 
-    def __init__(self, steps: int = 1, spacing: Spacing | None = None):
-        super().__init__()
+    def __init__(self, steps: int = 1, spacing: Spacing | None = None, views: Views | None = None):
+        super().__init__(views=views)
         if steps < 1:
             raise BadValue("steps", steps, "a number of steps >= 1")
         self.steps, self.spacing = steps, spacing or Even()
@@ -64,7 +66,7 @@ class Consistency(Sampler):
         return self.steps > 1
 
     def of_steps(self, steps: int) -> "Consistency":
-        return Consistency(steps, self.spacing)
+        return Consistency(steps, self.spacing, self.views)
 
     def evaluations(self, num_levels: int) -> int:
         return self.steps
@@ -74,4 +76,4 @@ class Consistency(Sampler):
     ) -> Float[Tensor, "b c t *space"]:
         taus = self.spacing(self.steps, corrupted.sigma)[:-1]
         noise = partial(corruption.fresh, draws, corrupted=corrupted)
-        return consistency(self.guidance(clean_estimate), corrupted, taus, noise)
+        return consistency(self.estimates(clean_estimate, corruption), corrupted, taus, noise)

@@ -10,6 +10,7 @@ from torch import Tensor
 from interp_refiner.core import Corrupted, Draws, per_frame
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate, Guidance, NoGuidance
+from interp_refiner.model.sampler.views import OneView, Views
 
 
 def one_jump(clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -42,6 +43,7 @@ class Sampler(ABC):
 
     Args:
         guidance: modifies every clean estimate; None for no guidance.
+        views: of the clip, whose clean estimates are averaged; None for the clip itself.
 
     Attributes:
         descends: whether it goes down level by level, so that estimates of the next finer level suffice.
@@ -51,14 +53,18 @@ class Sampler(ABC):
     descends: ClassVar[bool] = False
     of_distilled: ClassVar[bool] = False
 
-    def __init__(self, guidance: Guidance | None = None):
-        self.guidance = guidance or NoGuidance()
+    def __init__(self, guidance: Guidance | None = None, views: Views | None = None):
+        self.guidance, self.views = guidance or NoGuidance(), views or OneView()
 
     @abstractmethod
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
         """A clip from its corruption at tau = 1; given frames are equal bit for bit."""
+
+    def estimates(self, clean_estimate: CleanEstimate, corruption: Corruption) -> CleanEstimate:
+        """The clean estimate of every step: averaged over views, and guided."""
+        return self.guidance(self.views(clean_estimate, corruption))
 
     @property
     def leaves_start(self) -> bool:
@@ -71,10 +77,11 @@ class Sampler(ABC):
 
     @abstractmethod
     def evaluations(self, num_levels: int) -> int:
-        """The number of clean estimates for a clip of ``num_levels`` levels."""
+        """The number of steps, each with one clean estimate, for a clip of ``num_levels`` levels."""
 
-    def check(self, corruption: Corruption) -> None:  # noqa: B027 - most samplers start from any corruption
+    def check(self, corruption: Corruption) -> None:
         """Refuses, with :class:`BadValue`, a corruption that this sampler cannot start from."""
+        self.views.check(corruption)
 
 
 class OneJump(Sampler):
@@ -86,7 +93,7 @@ class OneJump(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return one_jump(self.guidance(clean_estimate), corrupted)
+        return one_jump(self.estimates(clean_estimate, corruption), corrupted)
 
 
 class Hierarchical(Sampler):
@@ -100,4 +107,4 @@ class Hierarchical(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return hierarchical(self.guidance(clean_estimate), corrupted, corruption)
+        return hierarchical(self.estimates(clean_estimate, corruption), corrupted, corruption)
