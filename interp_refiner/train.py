@@ -40,7 +40,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     """Trains and validates; returns the figures of the last validation, none for a ``fast_dev_run``."""
     folder = Path(cfg.paths.output_dir)
     checkpoint = resume_path(cfg.ckpt_path, folder)
-    if cfg.initial_weights is not None:
+    if checkpoint is None and cfg.initial_weights is not None:
         located_weights(cfg)  # refuses a wrong value before the work
     if cfg.print_config:
         print_config(cfg)

@@ -10,7 +10,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_op
 from interp_refiner.assemble import assemble, load_run
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
-from interp_refiner.train import train
+from interp_refiner.train import fit, train
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, check_state, start_from
 from interp_refiner.training.checkpoint.sharded import write_sharded
 from tests.config.small import small_config
@@ -87,6 +87,22 @@ def test_what_may_change_may_change(begun):
     cfg = config(Path(begun.config.paths.log_dir).parent, "ckpt_path=last", *FREE)
     cfg.paths.output_dir = begun.config.paths.output_dir
     train.program.check(cfg, {})
+
+
+def test_a_resumed_run_does_not_need_the_weights_it_started_from(begun, tmp_path, monkeypatch):
+    class Reached(Exception):
+        pass
+
+    def reached(cfg):
+        raise Reached
+
+    monkeypatch.setattr("interp_refiner.train.assemble", reached)
+    cfg = config(tmp_path, "ckpt_path=last", "initial_weights=gone")
+    with pytest.raises(BadValue, match="initial_weights=gone"):
+        fit(cfg, None)
+    cfg.paths.output_dir = begun.config.paths.output_dir
+    with pytest.raises(Reached):
+        fit(cfg, None)
 
 
 def test_a_fresh_start_has_nothing_to_be_held_against(tmp_path):
