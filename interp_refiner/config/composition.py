@@ -119,9 +119,10 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
     if item.is_add() and (there or options):
         return Refused(f"{text}: there already, and can be replaced; use {text.lstrip('+')}")
     if options and isinstance(item.value(), str) and not item.is_delete():
-        inside = loader.get_group_options(parent := key.rpartition("/")[0]) if "/" in key else []
-        use = f"choose {parent}={' | '.join(sorted(inside))}, too" if inside else f"use +{text}"
-        return Refused(f"{text}: the defaults list has no {key} that could be replaced; {use}")
+        parent, _, part = key.rpartition("/")
+        if whole := loader.get_group_options(parent) if parent else []:
+            return Refused(f"{text}: no {parent} that has {part} is chosen; add {parent}=<{' | '.join(sorted(whole))}>")
+        return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
     if not options and not there:
         return _unknown_key(key, text, before, loader)
     return _other(error, loader, [text])

@@ -1,6 +1,6 @@
 """Mirror images of latents, and of corrupted clips with everything that was made from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, final
 
@@ -29,16 +29,17 @@ class Reflection:
 
     def __init__(self, axis: int, signs: Float[Tensor, " c"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]):
         self.axis, self.signs, self.shift = axis, signs, (signs - 1) * mean / std
+        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}  # a copy may stop the GPU
 
     def latents(self, z: Float[Tensor, "b *k c t h w"]) -> Float[Tensor, "b *k c t h w"]:
         """The latents of the mirrored video."""
-        signs, shift = (value.to(z).view(-1, 1, 1, 1) for value in (self.signs, self.shift))
+        signs, shift = self._like(z)
         return z.flip(self.axis) * signs + shift
 
     def noise(self, drawn: Float[Tensor, "b n t h w"]) -> Float[Tensor, "b n t h w"]:
         """Noise has no mean. Channels after those of the latents keep their sign."""
         c, flipped = len(self.signs), drawn.flip(self.axis)
-        return torch.cat([flipped[:, :c] * self.signs.to(drawn).view(-1, 1, 1, 1), flipped[:, c:]], 1)
+        return torch.cat([flipped[:, :c] * self._like(drawn)[0], flipped[:, c:]], 1)
 
     def plain(self, value: Tensor) -> Tensor:
         """Masks and scales have no sign; numbers per frame stay as they are."""
@@ -55,14 +56,22 @@ class Reflection:
             self.plain: ("present", "local_scale", *["confidence"] * (corrupted.confidence.ndim > 2)),
             self.noise: ("noise",),
         }
-        of_corruption = mirrored(corrupted, kinds, where)
-        of_clip = mirrored(corrupted.clip, {self.latents: ("latents", "proposals")}, where)
+        of_corruption = mirrored_fields(corrupted, kinds, where)
+        of_clip = mirrored_fields(corrupted.clip, {self.latents: ("latents", "proposals")}, where)
         if (text := corrupted.clip.text) is not None:
             of_clip["text"] = torch.where(per_sample(chosen, text), NegativeEmbedding(None).like(text), text)
         return replace(corrupted, **of_corruption, clip=replace(corrupted.clip, **of_clip))
 
+    def _like(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Signs and shift in the precision and on the device of ``z``."""
+        if (place := (z.device, z.dtype)) not in self._placed:
+            self._placed[place] = self.signs.to(z).view(-1, 1, 1, 1), self.shift.to(z).view(-1, 1, 1, 1)
+        return self._placed[place]
 
-def mirrored(of: Any, kinds: dict[Callable[[Tensor], Tensor], Sequence[str]], where: Callable[..., Tensor]) -> dict:
-    """The fields of an object that are not None, each mirrored as its kind."""
-    fields = ((image, name, getattr(of, name)) for image, names in kinds.items() for name in names)
+
+def mirrored_fields(
+    owner: Any, names: Mapping[Callable[[Tensor], Tensor], Sequence[str]], where: Callable[..., Tensor]
+) -> dict[str, Any]:
+    """The fields of ``owner`` that are not None, by ``where(value, image)``; ``names`` maps images to fields."""
+    fields = ((image, name, getattr(owner, name)) for image, those in names.items() for name in those)
     return {name: where(value, image) for image, name, value in fields if value is not None}

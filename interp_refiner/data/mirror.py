@@ -1,12 +1,13 @@
 """Mirrored training clips, an augmentation: motion is as likely to the left as to the right, up as down."""
 
+from collections.abc import Sequence
 from typing import final
 
-from interp_refiner.core import BadValue, Corrupted, Draws
+from interp_refiner.core import BadValue, Corrupted, Draws, Reflection
 from interp_refiner.data.codec import Codec
 
 STREAM = "train"
-AXES = {-1: "mirror_x", -2: "mirror_y"}  # spatial axes, with the names of their random draws
+DRAWS = "mirror_x", "mirror_y"  # names of the random draws
 
 
 @final
@@ -32,20 +33,23 @@ class Mirror:
 
     def check(self, codec: Codec | None) -> None:
         """Refuses, with :class:`BadValue`, a codec whose latents have no mirror image."""
-        if self.probability > 0 and (codec is None or codec.reflection(-1) is None):
+        if self.probability > 0 and (codec is None or not codec.reflections()):
             name = codec.name if codec is not None else None
             allowed = f"0 with codec={name}, whose latents have no mirror operation (patch_dct has one)"
             raise BadValue("data.mirror.probability", self.probability, allowed)
 
-    def __call__(self, corrupted: Corrupted, codec: Codec) -> Corrupted:
-        """The batch with some samples mirrored, in all of its tensors; the same object if no sample is."""
+    def __call__(self, corrupted: Corrupted, reflections: Sequence[Reflection]) -> Corrupted:
+        """The batch with some samples mirrored, in all of its tensors; the same object if none can be.
+
+        Args:
+            corrupted: the batch.
+            reflections: along x and along y.
+        """
         if self.probability == 0:
             return corrupted
         clip = corrupted.clip
         draws = Draws(self.seed, STREAM, clip.keys, clip.epochs)
-        for axis, name in AXES.items():
+        for name, reflection in zip(DRAWS, reflections, strict=True):
             chosen = draws.uniform(name, 1, corrupted.x.device).squeeze(1) < self.probability
-            reflection = codec.reflection(axis)
-            assert reflection is not None  # see check
             corrupted = reflection(corrupted, chosen)
         return corrupted

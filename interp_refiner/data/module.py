@@ -51,6 +51,7 @@ class ShardedDataModule(L.LightningDataModule):
         self.clips, self.source, self.corruption, self.medium = clips, clips.source, corruption, medium
         check_still_keyframes(self.source.still_keyframes, codec)
         self.source.mirror.check(codec)
+        self.reflections = codec.reflections() if codec is not None else ()
         self.codec = codec
         for shape in clips.spec.latent_shapes:
             corruption.check(shape)
@@ -129,7 +130,7 @@ class ShardedDataModule(L.LightningDataModule):
         codec = self.codec.to(clip.latents.device)
         if self.source.still_keyframes:
             corrupted = with_still_keyframes(corrupted, self.corruption, codec, self.source.still_keyframes)
-        return self.source.mirror(corrupted, codec)
+        return self.source.mirror(corrupted, self.reflections)
 
     def describe(self) -> dict[str, Any]:
         """The training data, see :meth:`Clips.describe`."""

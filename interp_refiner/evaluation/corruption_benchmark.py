@@ -173,7 +173,7 @@ def default_corruption(mode: str, interpolator: str) -> Corruption:
         cfg = compose("train", overrides=[f"corruption={mode}", f"interpolator={interpolator}"])
     for key in [key for key in cfg.interpolator if OmegaConf.is_missing(cfg.interpolator, key)]:
         cfg.interpolator[key] = None
-    return build(cfg.corruption, interpolator=build(cfg.interpolator).with_codec(PatchDCT()))
+    return build(cfg.corruption).with_codec(PatchDCT())
 
 
 def hydra_at_home() -> AbstractContextManager[None]:

@@ -35,8 +35,8 @@ class Methods:
 
     The estimates are the refiner's ``one_jump`` and the first of ``num_samples`` samples. The sample is left out if the
     sampler is ``one_jump`` itself, without guidance or views, unless the objective makes one jump a sample
-    (:class:`EnergyScore`). The baselines
-    are linear interpolation and the run's own interpolation, if it is another one. The controls are
+    (:class:`EnergyScore`). The baselines are linear interpolation and the run's own interpolation, if it is another
+    one. The controls are
 
     - ``zero output``: the objective's clean estimate for a network output of 0;
     - ``noise of its size``, with a sampler: the interpolation plus white noise as large as the sample's correction;
@@ -72,15 +72,17 @@ class Methods:
         self.label, self.rivals = label, rivals
         self.refiner, self.medium, self.num_samples = refiner, medium, num_samples
         corruption, sampler = refiner.corruption, refiner.sampler
-        guided, mirrored = not isinstance(sampler.guidance, NoGuidance), not isinstance(sampler.views, OneView)
-        name = config_name(sampler) + " guided" * guided + " mirrored" * mirrored
-        self.sampler_name = None if isinstance(sampler, OneJump) and not (guided or mirrored) else name
+        changed = ["guided"] * (not isinstance(sampler.guidance, NoGuidance))
+        changed += [repr(sampler.views)] * (not isinstance(sampler.views, OneView))
+        name = " ".join([config_name(sampler), *changed])
+        self.sampler_name = None if isinstance(sampler, OneJump) and not changed else name
         self.mean = MEAN
         if refiner.objective.estimates_finer:  # one jump does not reach the clean clip
-            self.mean, self.sampler_name = config_name(sampler), None
+            self.mean, self.sampler_name = name, None
         if refiner.objective.samples > 1 and num_samples > 1:  # every estimate is a sample
             self.sampler_name = self.sampler_name or f"{name} sampled"
-        if num_samples > 1 and (self.sampler_name is None or corruption.sigma == 0):
+        jump = isinstance(sampler, OneJump) and refiner.objective.samples == 1 and not refiner.objective.distilled
+        if num_samples > 1 and (self.sampler_name is None or jump or corruption.sigma == 0):
             allowed = "1, since there is only one estimate (more need sampler=bridge and a corruption with noise)"
             raise BadValue("num_samples", num_samples, allowed)
         draws_noise = corruption.sigma > 0 and (refiner.objective.samples > 1 or not isinstance(sampler, OneJump))
@@ -123,7 +125,7 @@ class Methods:
         return self.sampler_name or self.mean
 
     def samples(self, corrupted: Corrupted) -> Float[Tensor, "m b c t *space"] | None:
-        """M samples of every clip with independent noise; None if the sampler is one_jump."""
+        """M samples of every clip with independent noise; None if the sampler only makes the mean."""
         if self.sampler_name is None:
             return None
         streams = [STREAM, *(f"{STREAM}_{m}" for m in range(1, self.num_samples))]
@@ -197,7 +199,8 @@ class Methods:
     def _mean(self, clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """The conditional mean of the clean clip."""
         if self.refiner.objective.estimates_finer:
-            return hierarchical(clean_estimate, corrupted, self.refiner.corruption)
+            corruption = self.refiner.corruption
+            return hierarchical(self.refiner.sampler.estimates(clean_estimate, corruption), corrupted, corruption)
         return one_jump(clean_estimate, corrupted)
 
 

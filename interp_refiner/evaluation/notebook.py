@@ -104,7 +104,7 @@ def corrupted(clip: Clip, codec: Codec, *overrides: str, level: int | None = Non
         level: of sparsity; None for the sparsest.
     """
     node = _forward_process(*overrides)
-    corruption = build(node, interpolator=build(node.interpolator).with_codec(codec))
+    corruption = build(node).with_codec(codec)
     sparsest = corruption.num_levels(clip.num_frames)
     levels = torch.full((clip.batch_size,), min(level or sparsest, sparsest))
     return corruption(replace(clip, level=levels), EVALUATION_STREAM)

@@ -91,7 +91,7 @@ def model_card(index: Mapping[str, Any], generator: Mapping[str, Any] | None = N
         "clips it was trained on": _clips(index),
         "objective": _class(parts["objective"]),
         "noise": f"{_class(parts['corruption']['noise'])}, sigma {parts['corruption']['sigma']:g}",
-        "sampler": _class(parts["sampler"]),
+        "sampler": _sampler(parts["sampler"]),
         "codec": index["spec"]["codec"].get("name") or _name(parts["codec"]),
         "text encoder": _text_encoder(index["spec"], parts.get("text")),
         **trained,
@@ -203,6 +203,12 @@ def _rows(facts: Mapping[str, Any]) -> str:
 def _clips(index: Mapping[str, Any]) -> str:
     (c, t, y, x), fps = index["spec"]["latent_shape"], index["spec"]["fps"] or FPS
     return f"{t} latent frames of {c} x {y} x {x}, {fps:g} pixel frames a second"
+
+
+def _sampler(node: Mapping[str, Any]) -> str:
+    """The class, with its views if they are not one: ``OneJump, MirroredViews``."""
+    views = node.get("views")
+    return _class(node) if views is None or _class(views) == "OneView" else f"{_class(node)}, {_class(views)}"
 
 
 def _class(node: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ from interp_refiner.model.sampler import (
     OneJump,
     OneView,
     Sampler,
+    check_views,
 )
 from interp_refiner.storyboard.arguments import (
     Embedding,
@@ -210,6 +211,7 @@ class RefinerPipeline(LowMemory, Drafting):
         choice("output_type", output_type, get_args(OutputType))
         sampler = self._sampler(at_least_one("num_inference_steps", num_inference_steps, "the model's own sampler"))
         guidance = self.guidance(guidance_scale, request.negative_prompt)
+        check_views(self.sampler.views, guidance)
         draft = self.draft(request)
         plan, keyframes, corrupted = draft.plan, draft.keyframes, draft.corrupted
         faded = CrossFaded(self._estimates(plan, draft.prompts, guidance), plan.parts, self.levels)
@@ -269,7 +271,7 @@ class RefinerPipeline(LowMemory, Drafting):
 
     def _estimates(self, plan: VideoPlan, prompts: Prompts, guidance: Guidance) -> list[CleanEstimate]:
         """The clean estimate of every window, with the prompts of its frames."""
-        model = guidance(self.sampler.views(self.clean_estimate, self.corruption))
+        model = guidance(self.sampler.views(self.clean_estimate, self.corruption.reflections))
         if prompts.texts is None:
             return [model for _ in plan.parts]
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]

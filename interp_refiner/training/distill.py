@@ -179,7 +179,8 @@ class Distill(Refiner):
         passes, trainings = int(self.corruption.scheduled_sampling.from_model), 0
         turn = self.students_turn(corrupted.clip.step)
         if turn and self.learns.consistency > 0:
-            passes, trainings = passes + self.tangent.of_teacher + self.tangent.of_student, 1
+            of_teacher = self.tangent.of_teacher * self.teacher.sampler.views.count
+            passes, trainings = passes + of_teacher + self.tangent.of_student, 1
         if self.fake is not None:  # the fake network learns; the student makes clips, in its turn with a gradient
             passes, trainings = passes + 1, trainings + 1 + turn
         return trainings * forward.training.total + passes * forward.total

@@ -96,7 +96,7 @@ class SharedBase(nn.Module):
 
 
 class Teacher(nn.Module):
-    """A trained bridge, frozen: ``z0_T``, guided and averaged over views as its own sampler does.
+    """A trained bridge, frozen: ``z0_T``, with the guidance and the views of its own sampler.
 
     Args:
         refiner: the trained refiner.
@@ -111,12 +111,13 @@ class Teacher(nn.Module):
         super().__init__()
         shared = shares_base(student, refiner.backbone)
         self.backbone = SharedBase(student, refiner.backbone) if shared else refiner.backbone
-        self.objective, self.sampler, self.corruption = bridge_of(refiner), refiner.sampler, refiner.corruption
+        self.objective, self.sampler = bridge_of(refiner), refiner.sampler
+        self.reflections = refiner.corruption.reflections
         self.requires_grad_(False)
 
     @torch.no_grad()
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        return self.sampler.estimates(self.estimate, self.corruption)(corrupted)
+        return self.sampler.guidance(self.sampler.views(self.estimate, self.reflections))(corrupted)
 
     def estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """``z0_T`` of one view, without guidance."""

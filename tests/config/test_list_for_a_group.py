@@ -24,11 +24,8 @@ def test_the_nearest_option_is_suggested():
 
 
 def test_an_option_of_a_part_of_nothing_names_the_options_of_the_whole():
-    with pytest.raises(
-        Refused, match=r"^sampler/views=mirrored: the defaults list has no sampler/views .*; choose"
-    ) as no:
+    with pytest.raises(Refused, match=r"^sampler/views=mirrored: no sampler that has views .*=<bridge \| consistency"):
         composed(conf_dir(), "sample", "sampler/views=mirrored")
-    assert "sampler=bridge | consistency | " in str(no.value)
 
 
 def test_a_dict_for_a_group_is_refused_with_its_options():

@@ -12,7 +12,7 @@ from interp_refiner.evaluation.measures import Bootstrap, energies, energy_score
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Adjacent, Correction, EnergyScore
-from interp_refiner.model.sampler import Bridge, Hierarchical, OneJump
+from interp_refiner.model.sampler import Bridge, ClassifierFree, Hierarchical, MirroredViews, OneJump
 from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
 from tests.evaluation.measures.moving import moving_textures
@@ -89,6 +89,18 @@ def test_an_objective_of_finer_levels_is_judged_by_its_way_down():
     torch.testing.assert_close(clips["hierarchical"], adjacent.sample(corrupted))
     torch.testing.assert_close(clips["zero output"], corrupted.interpolation, atol=1e-5, rtol=0)
     assert "one_jump" in Methods(refiner, VIDEO).roles
+
+
+def test_the_mean_of_mirrored_views_is_an_estimate_beside_the_mean():
+    """It is no sample, so there cannot be several."""
+    refiner = make(0.5)
+    refiner.corruption, refiner.sampler = refiner.corruption.with_codec(CODEC), OneJump(views=MirroredViews())
+    methods = Methods(refiner, VIDEO)
+    assert methods.own == ["one_jump", "one_jump mirrored"]
+    with pytest.raises(BadValue, match="num_samples=2: expected 1"):
+        Methods(refiner, VIDEO, num_samples=2)
+    with pytest.raises(BadValue, match="num_samples=2: expected 1"):
+        Methods(make(0.5, OneJump(ClassifierFree())), VIDEO, num_samples=2)
 
 
 @pytest.mark.parametrize("level", range(1, LEVELS + 1))

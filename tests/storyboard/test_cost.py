@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from interp_refiner.model.sampler import Bridge
+from interp_refiner.model.sampler import Bridge, MirroredViews, OneView
 from interp_refiner.storyboard import Keyframe, VideoSize
 from interp_refiner.storyboard import cost as cost_module
 from interp_refiner.storyboard.cost import expected_cost
 
 
-@pytest.mark.parametrize("frames", [21, 31])
-def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames):
+@pytest.mark.parametrize(("frames", "views"), [(21, OneView()), (31, MirroredViews())])
+def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames, views):
     now = [0.0]
     monkeypatch.setattr(cost_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     estimate, decode = type(pipe).clean_estimate, type(pipe.codec).decode
@@ -29,13 +29,13 @@ def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames)
 
     monkeypatch.setattr(type(pipe), "clean_estimate", slow_estimate)
     monkeypatch.setattr(type(pipe.codec), "decode", slow_decode)
-    monkeypatch.setattr(pipe, "sampler", Bridge(steps=4))
+    monkeypatch.setattr(pipe, "sampler", Bridge(steps=4, views=views))
     keyframes = [Keyframe(image=torch.rand(3, 16, 24), time=f"{percent}%") for percent in (0, 50, 100)]
     plan = pipe.planner.plan(keyframes, VideoSize(frames))
     found = expected_cost(pipe, plan, keyframes)
     covered = sum(part.length for part in plan.parts)  # by windows, overlaps twice
-    assert found.estimates == 4 * len(plan.parts)
-    assert found.refining == pytest.approx(4 * 0.1 * covered)
+    assert found.estimates == 4 * views.count * len(plan.parts)
+    assert found.refining == pytest.approx(4 * views.count * 0.1 * covered)
     assert found.decoding == pytest.approx(2 * 0.5 * frames)  # the video, and the interpolation beside it
     assert found.seconds == pytest.approx(found.refining + found.decoding)
     assert max(seen[-2:]) < 21  # a few frames tell enough; an interpolator in pixels decodes before that

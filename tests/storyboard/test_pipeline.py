@@ -18,6 +18,7 @@ from tests.helpers import build, group_members
 from tests.model.backbone.made import made
 
 PROMPT = "dark square moving left"
+MIRRORED, VIEWS = "interp_refiner.model.sampler.OneJump", {"_target_": "interp_refiner.model.sampler.MirroredViews"}
 
 
 def picture(seed: int):
@@ -120,8 +121,8 @@ def test_guidance_leads_away_from_the_negative_prompt(pipe):
     torch.testing.assert_close(one(2.5), away + 2.5 * (plain - away), atol=1e-4, rtol=1e-4)
 
 
-def test_mirrored_views_of_every_window_are_averaged(pipe):
-    mirrored = pipe.with_component("sampler", OneJump(views=MirroredViews()), {})
+def test_mirrored_views_are_averaged_in_every_window(pipe, tmp_path):
+    mirrored = pipe.with_component("sampler", OneJump(views=MirroredViews()), {"_target_": MIRRORED, "views": VIEWS})
     made = mirrored("", board())
     start = pipe.draft(Request("", board())).corrupted
     start.clip.text = pipe.embed([""])
@@ -129,6 +130,22 @@ def test_mirrored_views_of_every_window_are_averaged(pipe):
     torch.testing.assert_close(made.latents, expected)
     assert not torch.allclose(made.latents, pipe("", board(), num_inference_steps=1).latents)
     torch.testing.assert_close(mirrored("", board(), num_inference_steps=1).latents, expected)  # keeps the views
+    again = RefinerPipeline.from_pretrained(mirrored.save_pretrained(tmp_path / "saved"))
+    again.set_progress_bar_config(disable=True)
+    torch.testing.assert_close(again("", board()).latents, expected)
+    assert "| sampler | OneJump, MirroredViews |" in (tmp_path / "saved/README.md").read_text()
+    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected one with guidance"):
+        mirrored(PROMPT, board(), guidance_scale=2.0)
+
+
+def test_mirrored_views_of_a_long_video_keep_its_keyframes_and_have_no_prompt(pipe):
+    """A window's own view has the prompt, a quarter of the average."""
+    mirrored = pipe.with_component("sampler", OneJump(views=MirroredViews()), {})
+    told, silent = (mirrored(prompt, board(), num_frames=31) for prompt in (PROMPT, ""))
+    alone = [pipe(prompt, board(), num_frames=31, num_inference_steps=1).latents for prompt in (PROMPT, "")]
+    torch.testing.assert_close(told.latents - silent.latents, (alone[0] - alone[1]) / 4, atol=1e-5, rtol=1e-4)
+    given = told.given[0].nonzero().flatten()
+    assert same_bits(told.latents[:, :, given], told.values[:, :, given])
 
 
 def test_a_negative_prompt_without_guidance_gets_a_warning(pipe):

@@ -5,12 +5,12 @@ import copy
 import pytest
 import torch
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, Reflection
 from interp_refiner.forward.interpolator import FlowWarp
-from interp_refiner.model.attention import SparseLinear
+from interp_refiner.model.attention import Flops, SparseLinear
 from interp_refiner.model.backbone import BracketingKeyframes, Global, LoRA
 from interp_refiner.model.objective import Gate
-from interp_refiner.model.sampler import Consistency
+from interp_refiner.model.sampler import Consistency, MirroredViews, OneJump, self_ensemble
 from interp_refiner.training import Discrete, Distill
 from interp_refiner.training.optimizer import AdamW
 from interp_refiner.training.teacher import SharedBase, check_bridge
@@ -44,6 +44,20 @@ def test_the_bridge_of_an_exported_teacher_is_the_same_bridge():
         BadValue, match=r"corruption\.noise=BrownianBridge: expected BrownianBridge with .*num_frames=21"
     ):
         check_bridge(own, exported)
+
+
+def test_a_teacher_averages_the_views_of_its_sampler():
+    taught_by = teacher()
+    taught_by.sampler = OneJump(views=MirroredViews())
+    statistics = torch.tensor([1.0, -1, 1, -1]), torch.linspace(-0.5, 0.5, 4), torch.linspace(0.5, 2, 4)
+    taught_by.corruption.reflections = tuple(Reflection(axis, *statistics) for axis in (-1, -2))
+    made = student(taught_by, tangent=Discrete(substeps=2))
+    state = corrupted(made.corruption)
+    with torch.no_grad():
+        expected = self_ensemble(taught_by.clean_estimate, state, taught_by.corruption.reflections)
+        torch.testing.assert_close(made.teacher(state), expected)
+    made.backbone.flops = lambda batch, *_: Flops(linear=7.0 * batch)
+    assert made.step_flops(state) == 2 * 7 * (3 + 4 * 2 + 1)
 
 
 @pytest.mark.parametrize(

@@ -80,10 +80,11 @@ class Codec(nn.Module, ABC):
         """
         return None
 
-    def reflection(self, axis: int) -> Reflection | None:
-        """Mirrors normalised latents along ``axis``, see :meth:`mirror_signs`; None where that is None."""
-        signs = self.mirror_signs(axis)
-        return None if signs is None else Reflection(axis, signs, self.latents_mean.cpu(), self.latents_std.cpu())
+    def reflections(self) -> tuple[Reflection, ...]:
+        """Mirror operations on normalised latents along x and along y; empty without :meth:`mirror_signs`."""
+        signs = {axis: self.mirror_signs(axis) for axis in (-1, -2)}
+        statistics = self.latents_mean.cpu(), self.latents_std.cpu()
+        return tuple(Reflection(axis, s, *statistics) for axis, s in signs.items() if s is not None)
 
     def describe(self) -> dict[str, Any]:
         """Name and factors, for ``dataset.json``, which has separate fields for the statistics."""

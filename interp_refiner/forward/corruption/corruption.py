@@ -109,10 +109,10 @@ class Corruption:
             raise BadValue("drawn.bridge_time", type(self.bridge_time).__name__, allowed)
 
     def with_codec(self, codec: PixelCodec) -> "Corruption":
-        """The same forward process for the clips of a codec, which interpolates in pixels and mirrors latents."""
+        """The same forward process for the clips of a codec: it interpolates in its pixels and mirrors its latents."""
         made = copy.copy(self)
         made.interpolator = self.interpolator.with_codec(codec)
-        made.reflections = tuple(r for axis in (-1, -2) if (r := codec.reflection(axis)) is not None)
+        made.reflections = codec.reflections()
         return made
 
     @property

@@ -37,7 +37,10 @@ class Interpolation:
 
 @runtime_checkable
 class PixelCodec(Protocol):
-    """A codec as the forward process needs it: a differentiable way to pixels and back, one frame per latent frame."""
+    """A codec as the forward process needs it.
+
+    To interpolate in pixels, it has to be differentiable, with one pixel frame per latent frame.
+    """
 
     temporal_factor: int
     caveat: str
@@ -48,8 +51,8 @@ class PixelCodec(Protocol):
     def decode(self, latents: Float[Tensor, "b c t y x"]) -> Float[Tensor, "b 3 t h w"]:
         """RGB in 0..1."""
 
-    def reflection(self, axis: int) -> Reflection | None:
-        """The mirror operation along an axis of space; None if the latents have none."""
+    def reflections(self) -> tuple[Reflection, ...]:
+        """Mirror operations along x and along y; empty if the latents have none."""
 
 
 class Interpolator(nn.Module, ABC):

@@ -3,7 +3,7 @@
 from interp_refiner.model.sampler.bridge import Bridge, Step, bridge, steps_along
 from interp_refiner.model.sampler.consistency import Consistency, consistency
 from interp_refiner.model.sampler.guidance import ClassifierFree, CleanEstimate, Guidance, NoGuidance, classifier_free
-from interp_refiner.model.sampler.sampler import Hierarchical, OneJump, Sampler, hierarchical, one_jump
+from interp_refiner.model.sampler.sampler import Hierarchical, OneJump, Sampler, check_views, hierarchical, one_jump
 from interp_refiner.model.sampler.spacing import Arc, Even, Spacing
 from interp_refiner.model.sampler.views import MirroredViews, OneView, Views, self_ensemble
 
@@ -25,6 +25,7 @@ __all__ = [
     "Step",
     "Views",
     "bridge",
+    "check_views",
     "classifier_free",
     "consistency",
     "hierarchical",

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import Corrupted, Draws, per_frame
+from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate, Guidance, NoGuidance
 from interp_refiner.model.sampler.views import OneView, Views
@@ -38,12 +38,21 @@ def hierarchical(
     return corrupted.keep_given(estimate)
 
 
+def check_views(views: Views, guidance: Guidance) -> None:
+    """Refuses, with :class:`BadValue`, views without a prompt, which guidance needs."""
+    if views.count > 1 and not isinstance(guidance, NoGuidance):
+        raise BadValue("sampler.views", repr(views), "one with guidance, because mirrored views have no prompt")
+
+
 class Sampler(ABC):
     """A sampling function with its settings.
 
     Args:
         guidance: modifies every clean estimate; None for no guidance.
-        views: of the clip, whose clean estimates are averaged; None for the clip itself.
+        views: the clean estimates of these views of the clip are averaged; None for the clip alone.
+
+    Raises:
+        BadValue: mirrored views with classifier-free guidance.
 
     Attributes:
         descends: whether it goes down level by level, so that estimates of the next finer level suffice.
@@ -55,16 +64,20 @@ class Sampler(ABC):
 
     def __init__(self, guidance: Guidance | None = None, views: Views | None = None):
         self.guidance, self.views = guidance or NoGuidance(), views or OneView()
+        check_views(self.views, self.guidance)
 
     @abstractmethod
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        """A clip from its corruption at tau = 1; given frames are equal bit for bit."""
+        """A clip from its corruption at tau = 1; given frames are equal bit for bit.
+
+        Clean estimates are those of :meth:`estimates`.
+        """
 
     def estimates(self, clean_estimate: CleanEstimate, corruption: Corruption) -> CleanEstimate:
         """The clean estimate of every step: averaged over views, and guided."""
-        return self.guidance(self.views(clean_estimate, corruption))
+        return self.guidance(self.views(clean_estimate, corruption.reflections))
 
     @property
     def leaves_start(self) -> bool:
@@ -81,7 +94,7 @@ class Sampler(ABC):
 
     def check(self, corruption: Corruption) -> None:
         """Refuses, with :class:`BadValue`, a corruption that this sampler cannot start from."""
-        self.views.check(corruption)
+        self.views.check(corruption.reflections)
 
 
 class OneJump(Sampler):

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Reflection
-from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate
 
 
@@ -21,9 +20,9 @@ def self_ensemble(
 
         z0_hat = 1 / |G| sum_g g^-1 z0_hat(g x)          g: every combination of the reflections
 
-    For symmetric data the mean is never worse in expected squared error (Lim et al., Enhanced Deep Residual Networks
-    for Single Image Super-Resolution, 2017, section 3.4), because squared error is convex. Mirrored views have no
-    prompt, see :class:`Reflection`.
+    (Lim et al., Enhanced Deep Residual Networks for Single Image Super-Resolution, 2017, section 3.4). For data without
+    a preferred direction and without prompts, the expected squared error cannot rise, because squared error is convex.
+    Mirrored views have no prompt, see :class:`Reflection`.
 
     Args:
         clean_estimate: ``z0_hat`` of a corrupted clip.
@@ -53,12 +52,12 @@ class Views(ABC):
 
     count: ClassVar[int] = 1
 
-    def check(self, corruption: Corruption) -> None:  # noqa: B027 - one view is possible with any latents
+    def check(self, reflections: Sequence[Reflection]) -> None:  # noqa: B027 - any latents have one view
         """Refuses, with :class:`BadValue`, latents that have no such views."""
 
     @abstractmethod
-    def __call__(self, clean_estimate: CleanEstimate, corruption: Corruption) -> CleanEstimate:
-        """The clean estimate from all views."""
+    def __call__(self, clean_estimate: CleanEstimate, reflections: Sequence[Reflection]) -> CleanEstimate:
+        """The clean estimate from all views; ``reflections`` are those of the latents, empty if there are none."""
 
 
 @final
@@ -68,7 +67,7 @@ class OneView(Views):
     def __repr__(self) -> str:
         return "one"
 
-    def __call__(self, clean_estimate: CleanEstimate, corruption: Corruption) -> CleanEstimate:
+    def __call__(self, clean_estimate: CleanEstimate, reflections: Sequence[Reflection]) -> CleanEstimate:
         return clean_estimate
 
 
@@ -85,10 +84,11 @@ class MirroredViews(Views):
     def __repr__(self) -> str:
         return "mirrored"
 
-    def check(self, corruption: Corruption) -> None:
-        if len(corruption.reflections) != 2:
-            raise BadValue("sampler.views", "mirrored", "one: the codec's latents have no mirror operation")
+    def check(self, reflections: Sequence[Reflection]) -> None:
+        if len(reflections) != 2:
+            allowed = "one, because the codec's latents have no mirror operation (patch_dct has one)"
+            raise BadValue("sampler.views", "mirrored", allowed)
 
-    def __call__(self, clean_estimate: CleanEstimate, corruption: Corruption) -> CleanEstimate:
-        self.check(corruption)
-        return lambda corrupted: self_ensemble(clean_estimate, corrupted, corruption.reflections)
+    def __call__(self, clean_estimate: CleanEstimate, reflections: Sequence[Reflection]) -> CleanEstimate:
+        self.check(reflections)
+        return lambda corrupted: self_ensemble(clean_estimate, corrupted, reflections)

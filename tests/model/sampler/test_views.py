@@ -6,7 +6,7 @@ import torch
 from interp_refiner.core import BadValue, Draws, per_sample
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.forward.corruption import Uniform
-from interp_refiner.model.sampler import Bridge, MirroredViews, OneJump, self_ensemble
+from interp_refiner.model.sampler import Bridge, ClassifierFree, MirroredViews, OneJump, self_ensemble
 from tests.factories import random_clip
 from tests.helpers import build, group_members
 from tests.three_laws import three_laws
@@ -14,6 +14,7 @@ from tests.three_laws import three_laws
 CODEC = PatchDCT([0.1 * c for c in range(16)], [0.5 + 0.1 * c for c in range(16)])
 CORRUPTION = three_laws(Uniform()).with_codec(CODEC)
 REFLECTIONS = CORRUPTION.reflections
+AXES = {reflection.axis: reflection for reflection in REFLECTIONS}
 
 
 @pytest.fixture
@@ -28,10 +29,6 @@ def lopsided(state):
     return state.interpolation + 0.3 * ramp + 0.2 * state.x.sin() + text
 
 
-def errors(estimate, state):
-    return (estimate - state.clean).square().flatten(1).mean(1)
-
-
 def test_an_estimate_without_preferred_direction_stays(corrupted):
     assert (lopsided(corrupted) - self_ensemble(lopsided, corrupted, REFLECTIONS)).abs().max() > 0.1
     interpolation = self_ensemble(lambda state: state.interpolation, corrupted, REFLECTIONS)
@@ -40,27 +37,26 @@ def test_an_estimate_without_preferred_direction_stays(corrupted):
 
 @pytest.mark.parametrize("axis", [-1, -2])
 def test_the_ensemble_of_the_mirror_image_is_the_mirror_image_of_the_ensemble(corrupted, axis):
-    reflection = CODEC.reflection(axis)
+    reflection = AXES[axis]
     corrupted.clip.text = torch.zeros_like(corrupted.clip.text)
     seen = reflection(corrupted, torch.ones(len(corrupted.tau), dtype=torch.bool))
     mirrored = reflection.latents(self_ensemble(lopsided, corrupted, REFLECTIONS))
     torch.testing.assert_close(self_ensemble(lopsided, seen, REFLECTIONS), mirrored)
 
 
-def test_it_is_the_mean_over_the_four_views_which_have_the_mean_of_their_errors_at_most(corrupted):
+def test_it_is_the_mean_over_the_four_views(corrupted):
     everyone, views = torch.ones(len(corrupted.tau), dtype=torch.bool), []
     for axes in ([], [-1], [-2], [-1, -2]):
         seen = corrupted
         for axis in axes:
-            seen = CODEC.reflection(axis)(seen, everyone)
+            seen = AXES[axis](seen, everyone)
         assert torch.equal(seen.clip.text, corrupted.clip.text * (not axes))  # a mirrored clip has no prompt
         estimate = lopsided(seen)
         for axis in axes:
-            estimate = CODEC.reflection(axis).latents(estimate)
+            estimate = AXES[axis].latents(estimate)
         views.append(estimate)
     made = self_ensemble(lopsided, corrupted, REFLECTIONS)
     torch.testing.assert_close(made, torch.stack(views).mean(0))
-    assert (errors(made, corrupted) < torch.stack([errors(view, corrupted) for view in views]).mean(0)).all()
 
 
 @pytest.mark.parametrize("sampler", group_members("sampler"))
@@ -80,6 +76,10 @@ def test_another_number_of_steps_keeps_the_views():
     assert isinstance(Bridge(8, views=MirroredViews()).of_steps(2).views, MirroredViews)
 
 
-def test_latents_without_mirror_operation_are_refused(corrupted):
-    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected one: the codec's latents have no mirror"):
+def test_latents_without_mirror_operation_and_guidance_are_refused():
+    with pytest.raises(
+        BadValue, match=r"sampler\.views=mirrored: expected one, because the codec's latents have no mirror"
+    ):
         OneJump(views=MirroredViews()).check(three_laws())
+    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected one with guidance"):
+        OneJump(ClassifierFree(), MirroredViews())
