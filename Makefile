@@ -5,7 +5,9 @@ ARGS ?=
 
 python := .venv/bin/python
 installed := .venv/.installed
-shipped := +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 data.writer.num_val=256 interpolator.gigabytes=6.5
+shipped := +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 data.writer.num_val=256 trainer.val_check_interval=500
+longer := $(shipped) optimizer.lr=4e-3 callback.ema.decay=0.998
+held_out := data=moving_shapes data.root=data/distillation data.writer.num_train=1000 data.writer.num_val=256
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo text train weights city log debug test check soak gpu-suite clean
@@ -34,14 +36,20 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again in two runs: three hours of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again in four runs: seven hours of one core; see experiments/shipped
 	$(python) -m interp_refiner.train $(shipped) optimizer.lr=5e-3 data.writer.num_train=3000 data.root=data/shipped_first \
-		trainer.max_steps=3500 trainer.val_check_interval=500 hydra.run.dir=logs/shipped_first $(ARGS)
-	$(python) -m interp_refiner.train $(shipped) optimizer.lr=4e-3 data.writer.num_train=4000 data.root=data/shipped \
-		callback.ema.decay=0.998 trainer.max_steps=9000 trainer.val_check_interval=500 initial_weights=logs/shipped_first \
-		hydra.run.dir=logs/shipped $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped sampler=bridge sampler.order=1 num_samples=2 clips=64 \
+		interpolator.gigabytes=6.5 trainer.max_steps=3500 hydra.run.dir=logs/shipped_first $(ARGS)
+	$(python) -m interp_refiner.train $(longer) data.writer.num_train=4000 data.root=data/shipped interpolator.gigabytes=6.5 \
+		trainer.max_steps=9000 initial_weights=logs/shipped_first hydra.run.dir=logs/shipped_second $(ARGS)
+	$(python) -m interp_refiner.train $(longer) data.writer.num_train=5000 data.root=data/shipped_third interpolator.gigabytes=8.5 \
+		trainer.max_steps=4500 initial_weights=logs/shipped_second hydra.run.dir=logs/shipped_third $(ARGS)
+	$(python) -m interp_refiner.train $(longer) data.writer.num_train=40000 data.writer.seed=1 data.root=data/shipped_fresh \
+		interpolator.gigabytes=0.1 trainer.max_steps=4600 trainer.devices=2 strategy=ddp data.batch_size=4 \
+		initial_weights=logs/shipped_third hydra.run.dir=logs/shipped $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=one_jump sampler/views=mirrored clips=256 \
+		hydra.run.dir=logs/shipped/views
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
 city: $(installed) ## real video: fetches clips, trains on the beginning of one, evaluates on its end and on three others
