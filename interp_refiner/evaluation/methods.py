@@ -200,7 +200,8 @@ class Methods:
         """The conditional mean of the clean clip."""
         if self.refiner.objective.estimates_finer:
             corruption = self.refiner.corruption
-            return hierarchical(self.refiner.sampler.estimates(clean_estimate, corruption), corrupted, corruption)
+            estimates = self.refiner.sampler.estimates(clean_estimate, corruption.reflections)
+            return hierarchical(estimates, corrupted, corruption)
         return one_jump(clean_estimate, corrupted)
 
 

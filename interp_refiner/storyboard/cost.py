@@ -78,10 +78,8 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
     of_stretch, held_by_stretch = _measured(lambda: pipeline.decode(stretch), pipeline.device)
 
     steps = pipeline.sampler.evaluations(probe.plan.num_levels)
-    a_prompt = 1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2
-    passes = [
-        steps * a_prompt * pipeline.sampler.views.count * _prompts_in(plan, keyframes, part) for part in plan.parts
-    ]
+    a_prompt = pipeline.sampler.views.count * (1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2)
+    passes = [steps * a_prompt * _prompts_in(plan, keyframes, part) for part in plan.parts]
     whole = sum(count * part.length / longest.length for count, part in zip(passes, plan.parts, strict=True))
     area = prod(plan.latent_shape[2:]) / prod(probe.x.shape[3:])
     larger = _operations(pipeline, plan.latent_shape[2:], window) / _operations(pipeline, probe.x.shape[3:], window)

@@ -117,7 +117,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        return self.sampler.guidance(self.sampler.views(self.estimate, self.reflections))(corrupted)
+        return self.sampler.estimates(self.estimate, self.reflections)(corrupted)
 
     def estimate(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         """``z0_T`` of one view, without guidance."""

@@ -162,7 +162,7 @@ class Bridge(Sampler):
     ) -> Float[Tensor, "b c t *space"]:
         steps = self.along(corrupted.sigma)
         noise = partial(corruption.fresh, draws, corrupted=corrupted)
-        return bridge(self.estimates(clean_estimate, corruption), corrupted, steps, noise)
+        return bridge(self.estimates(clean_estimate, corruption.reflections), corrupted, steps, noise)
 
 
 def _check_steps(steps: int, sigma: float) -> None:

@@ -76,4 +76,4 @@ class Consistency(Sampler):
     ) -> Float[Tensor, "b c t *space"]:
         taus = self.spacing(self.steps, corrupted.sigma)[:-1]
         noise = partial(corruption.fresh, draws, corrupted=corrupted)
-        return consistency(self.estimates(clean_estimate, corruption), corrupted, taus, noise)
+        return consistency(self.estimates(clean_estimate, corruption.reflections), corrupted, taus, noise)

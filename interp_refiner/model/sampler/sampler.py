@@ -1,13 +1,14 @@
 """Samplers: functions that turn a corrupted clip at tau = 1 into a video, given a callable for clean estimates."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, Draws, per_frame
+from interp_refiner.core import BadValue, Corrupted, Draws, Reflection, per_frame
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.sampler.guidance import CleanEstimate, Guidance, NoGuidance
 from interp_refiner.model.sampler.views import OneView, Views
@@ -75,9 +76,9 @@ class Sampler(ABC):
         Clean estimates are those of :meth:`estimates`.
         """
 
-    def estimates(self, clean_estimate: CleanEstimate, corruption: Corruption) -> CleanEstimate:
-        """The clean estimate of every step: averaged over views, and guided."""
-        return self.guidance(self.views(clean_estimate, corruption.reflections))
+    def estimates(self, clean_estimate: CleanEstimate, reflections: Sequence[Reflection]) -> CleanEstimate:
+        """The clean estimate of every step: averaged over views, and guided. ``reflections``: see :class:`Views`."""
+        return self.guidance(self.views(clean_estimate, reflections))
 
     @property
     def leaves_start(self) -> bool:
@@ -106,7 +107,7 @@ class OneJump(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return one_jump(self.estimates(clean_estimate, corruption), corrupted)
+        return one_jump(self.estimates(clean_estimate, corruption.reflections), corrupted)
 
 
 class Hierarchical(Sampler):
@@ -120,4 +121,4 @@ class Hierarchical(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return hierarchical(self.estimates(clean_estimate, corruption), corrupted, corruption)
+        return hierarchical(self.estimates(clean_estimate, corruption.reflections), corrupted, corruption)
