@@ -1,4 +1,4 @@
-"""Trains a compiled Wan for a few steps and prints what was compiled, as JSON.
+"""Trains a compiled Wan for a few steps and prints what was compiled, as JSON; the argument is the attention.
 
 It is a process of its own, because compiled code cannot contain the shape checks of the tests' import hook. Graphs are
 captured and differentiated as always and then run by torch, because generating C++ for them would take minutes.
@@ -6,6 +6,7 @@ captured and differentiated as always and then run by torch, because generating 
 
 import functools
 import json
+import sys
 from typing import Any
 
 import torch
@@ -57,4 +58,4 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     interp_refiner.model.backbone.wan.torch.compile = functools.partial(torch.compile, backend="aot_eager")
-    print(json.dumps({name: train(settings) for name, settings in SETTINGS.items()}))
+    print(json.dumps(train(SETTINGS[sys.argv[1]])))

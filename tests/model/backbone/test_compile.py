@@ -38,21 +38,21 @@ def apart(folder: Path, call: Callable[..., object], *arguments: Any) -> tuple[i
     return process.exitcode, *((folder / name).read_text() for name in ("out", "err"))
 
 
-def printed(folder: Path, module: str) -> dict:
+def printed(folder: Path, module: str, *arguments: str) -> dict:
     """What a program of these tests prints, from JSON."""
-    code, out, err = apart(folder, functools.partial(run_module, module, run_name="__main__"))
+
+    def run() -> None:
+        sys.argv = [module, *arguments]
+        run_module(module, run_name="__main__")
+
+    code, out, err = apart(folder, run)
     assert code == 0, err[-3000:]
     return json.loads(out)
 
 
-@pytest.fixture(scope="module")
-def compilations(tmp_path_factory):
-    return printed(tmp_path_factory.mktemp("compilations"), "tests.model.backbone.count_compilations")
-
-
-@pytest.mark.parametrize("attention", ["dense", "sparse_linear"])
-def test_blocks_share_one_graph_without_breaks_or_recompilations(compilations, attention):
-    found = compilations[attention]
+@pytest.mark.parametrize("attention", ["dense", pytest.param("sparse_linear", marks=pytest.mark.soak)])
+def test_blocks_share_one_graph_without_breaks_or_recompilations(attention, tmp_path):
+    found = printed(tmp_path, "tests.model.backbone.count_compilations", attention)
     assert found["graph_breaks"] == 0
     assert found["graphs_after_each_step"] == [1, 1, 1]  # of three blocks, in three steps
     assert found["graphs_after_validation"] == 2  # one more, without gradients
