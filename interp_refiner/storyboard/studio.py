@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from interp_refiner.data.codec import write_mp4
-from interp_refiner.model.sampler import Sampler
+from interp_refiner.model.sampler import NoGuidance, Sampler
 from interp_refiner.storyboard import RefinerPipeline, Storyboard, VideoPlan, parse_storyboard
 from interp_refiner.storyboard.report import keyframe_records, storyboard_sheet
 from interp_refiner.storyboard.sampling import read_board
@@ -89,12 +89,20 @@ def storyboard(pins: Sequence[Pinned], frames: int | None, fps: Number | None, p
     return parse_storyboard({"keyframes": [pin.entry() for pin in pins], "prompt": prompt, **length})
 
 
+def _as_in_model(sampler: Sampler, own: Sampler) -> Sampler:
+    if not isinstance(sampler.guidance, NoGuidance) or sampler.views.count > 1:
+        return sampler
+    sampler = copy.copy(sampler)
+    sampler.guidance, sampler.views = own.guidance, own.views
+    return sampler
+
+
 class Studio:
     """A pipeline with the samplers to choose from.
 
     Args:
         pipeline: on its device.
-        samplers: by the names shown on the page.
+        samplers: by the names shown on the page; those without guidance and views have the model's.
         folder: output folder of videos.
         upscale: enlargement factor of videos; None for a width of about ``SHOWN_WIDTH``.
         fast: a distilled model of the same clips with its own sampler, as a further choice; None for none.
@@ -108,7 +116,8 @@ class Studio:
         upscale: int | None = None,
         fast: RefinerPipeline | None = None,
     ):
-        self.pipeline, self.samplers, self.folder = pipeline, dict(samplers), folder
+        self.pipeline, self.folder = pipeline, folder
+        self.samplers = {name: _as_in_model(sampler, pipeline.sampler) for name, sampler in samplers.items()}
         self.upscale, self.models = upscale, {} if fast is None else {FAST: fast}
         self.samplers |= {name: model.sampler for name, model in self.models.items()}
         pipeline.set_progress_bar_config(disable=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from interp_refiner.app import app
 from interp_refiner.config import build
 from interp_refiner.core import BadValue, MissingExtra
-from interp_refiner.model.sampler import Bridge, ClassifierFree, OneJump
+from interp_refiner.model.sampler import Bridge, ClassifierFree, MirroredViews, OneJump
 from interp_refiner.storyboard import Phase1
 from interp_refiner.storyboard.studio import CONTRACT, FAST, Pinned, Studio, pinned, storyboard
 from tests import browser
@@ -139,6 +139,16 @@ def test_settings_of_a_sampler_stay_when_steps_are_chosen(studio):
     chosen = studio._sampler("bridge", 2)
     assert (chosen.steps, chosen.eta, chosen.order, chosen.guidance.scale) == (2, 0.5, 1, 3.0)
     assert studio.own_sampler == "one_jump"
+
+
+def test_samplers_have_the_views_and_the_guidance_of_the_model_unless_they_have_their_own(pipe, tmp_path):  # noqa: F811
+    mirrored, guided = copy.copy(pipe), copy.copy(pipe)
+    mirrored.sampler, guided.sampler = OneJump(views=MirroredViews()), OneJump(ClassifierFree(3.0))
+    bridges = {"bridge": Bridge(2), "guided": Bridge(2, guidance=ClassifierFree(2.0))}
+    of_mirrored, of_guided = (Studio(model, bridges, tmp_path).samplers for model in (mirrored, guided))
+    assert [of_mirrored[name].views.count for name in bridges] == [4, 1]
+    assert [of_guided[name].guidance.scale for name in bridges] == [3.0, 2.0]
+    assert of_mirrored["guided"].guidance.scale == 2.0
 
 
 @pytest.mark.parametrize(
