@@ -16,6 +16,10 @@ from tests.data.shards_on_disk import replace_member, saved, write
 from tests.helpers import CONF, group_members
 
 
+TINY = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "data.batch_size=2"]
+TINY += ["backbone.size.num_layers=1"]
+
+
 def test_prepare_clip_writes_three_splits_and_names_what_comes_next(program, tmp_path):
     torch.save(torch.randn(1, 16, 6, 8, 24).bfloat16(), tmp_path / "clip.pth")
     done = program("prepare", "clip", "source=clip.pth", "output=set", "size=[6,8,8]", "held_out_width=8")
@@ -23,7 +27,13 @@ def test_prepare_clip_writes_three_splits_and_names_what_comes_next(program, tmp
     shapes = {split: DatasetMetadata.load(tmp_path / "set" / split) for split in ("train", "val", "val_heldout")}
     assert {metadata.latent_shape for metadata in shapes.values()} == {(16, 6, 8, 8)}
     assert [metadata.num_samples for metadata in shapes.values()] == [3, 2, 1]
-    assert "data=wan_synth data.root=set" in done.stdout
+    _, _, module, *overrides = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
+    assert {"data=wan_synth", "data.root=set"} < set(overrides)
+    trained = program(module.removeprefix("interp_refiner."), *overrides, *TINY, "data.val_split=val_heldout")
+    assert trained.returncode == 0, trained.stderr[-2000:]
+    in_pixels = program(module.removeprefix("interp_refiner."), *(o for o in overrides if "matching" not in o), *TINY)
+    assert in_pixels.returncode == 2
+    assert in_pixels.stderr.splitlines()[-1].endswith("_pixels, works in latents")
 
 
 @pytest.mark.parametrize("frames", ["null", "[0,2,4]"])
@@ -34,9 +44,8 @@ def test_the_command_that_prepare_anchors_prints_trains_on_the_same_data(program
     done = program("prepare", "anchors", *own)
     assert done.returncode == 0, done.stderr
     _, _, module, *overrides = shlex.split(done.stdout.splitlines()[-1].removeprefix("next: "))
-    small = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "codec=latent_preview"]
-    small += ["codec.latent_channels=4", "data.batch_size=2", "backbone.size.num_layers=1"]
-    trained = program(module.removeprefix("interp_refiner."), *overrides, *small)
+    of_four_channels = ["codec=latent_preview", "codec.latent_channels=4"]
+    trained = program(module.removeprefix("interp_refiner."), *overrides, *TINY, *of_four_channels)
     assert trained.returncode == 0, trained.stderr[-2000:]
 
 
