@@ -97,7 +97,7 @@ check: $(installed) ## lint, format and types
 soak: $(installed) ## the long checks that make test leaves out
 	$(python) -m pytest -m soak --timeout=7200 $(ARGS)
 
-gpu-suite: ## every GPU test and benchmark in 9 minutes, by a Python that has torch; installs nothing
+gpu-suite: ## GPU tests and the main benchmarks in 9 minutes, by a Python that has torch; installs nothing
 	PYTHONPATH=. $(or $(PYTHON),python3) -m interp_refiner.benchmark benchmark=gpu_suite $(ARGS)
 
 clean: ## removes caches and built wheels; runs, data and .venv stay

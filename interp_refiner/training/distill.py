@@ -200,7 +200,7 @@ def matched(
     teacher: Float[Tensor, "b c t *space"],
     free: Tensor,
 ) -> Float[Tensor, "b c t *space"]:
-    """The target of clips z in distribution matching (Yin et al. 2023, equations 7 and 8):
+    """The target of clips z in distribution matching (Yin et al. 2024, equations 7 and 8):
 
         z - (z0_F - z0_T) / mean_free |z - z0_T|
 
