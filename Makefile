@@ -81,8 +81,8 @@ debug: $(installed) ## every step on tiny data, in one process; stops at the fir
 
 scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, trains, evaluates on the same held-out clips
 	$(python) experiments/city/scenes.py data/city
-	$(python) -m interp_refiner.train $(camera) data.root=data/city/scenes trainer.max_steps=900 \
-		trainer.val_check_interval=300 hydra.run.dir=logs/scenes $(ARGS)
+	$(python) -m interp_refiner.train $(camera) data.root=data/city/scenes trainer.max_steps=1600 \
+		trainer.val_check_interval=400 hydra.run.dir=logs/scenes $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes/evaluation
 	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/scenes/others
 
