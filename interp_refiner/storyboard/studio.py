@@ -102,7 +102,7 @@ class Studio:
 
     Args:
         pipeline: on its device.
-        samplers: by the names shown on the page; those without guidance and views have the model's.
+        samplers: by the names shown on the page; one with neither guidance nor views of its own takes the model's.
         folder: output folder of videos.
         upscale: enlargement factor of videos; None for a width of about ``SHOWN_WIDTH``.
         fast: a distilled model of the same clips with its own sampler, as a further choice; None for none.

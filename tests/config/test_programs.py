@@ -15,7 +15,6 @@ from interp_refiner.data import AnchorShards, DatasetMetadata, Sample, write_sha
 from tests.data.shards_on_disk import replace_member, saved, write
 from tests.helpers import CONF, group_members
 
-
 TINY = ["debug=fast_dev_run", "trainer=cpu", "trainer.detect_anomaly=false", "data.batch_size=2"]
 TINY += ["backbone.size.num_layers=1"]
 
@@ -33,7 +32,7 @@ def test_prepare_clip_writes_three_splits_and_names_what_comes_next(program, tmp
     assert trained.returncode == 0, trained.stderr[-2000:]
     in_pixels = program(module.removeprefix("interp_refiner."), *(o for o in overrides if "matching" not in o), *TINY)
     assert in_pixels.returncode == 2
-    assert in_pixels.stderr.splitlines()[-1].endswith("_pixels, works in latents")
+    assert "to train in latents: matching=motion_hypotheses" in in_pixels.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("frames", ["null", "[0,2,4]"])

@@ -47,7 +47,7 @@ def open_files() -> list[str]:
     return links
 
 
-@pytest.mark.soak
+@pytest.mark.soak  # the limit of open files alone is in tests/data/test_read.py
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
 def test_neither_memory_nor_open_files_grow_with_the_shards(roots):
     few_held, _, few = read_epochs(roots / str(FEW), MANY)

@@ -242,7 +242,7 @@ def tell(root: Path) -> None:
         metadata = DatasetMetadata.load(split)
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
         shortest = min(metadata.latent_shape[1], shortest)
-        in_pixels = in_pixels and metadata.codec is not None and metadata.codec.get("temporal_factor", 1) == 1
+        in_pixels = in_pixels and metadata.codec.get("temporal_factor") == 1
     overrides = ["+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
     if not in_pixels:  # a latent frame has several pixel frames, or the codec is not known
         overrides.append("matching=motion_hypotheses")

@@ -52,7 +52,9 @@ class InPixels(Learned):
         if codec.temporal_factor != 1 or codec.caveat:
             name = getattr(codec, "name", type(codec).__name__)
             allowed = "a codec that encodes and has one pixel frame per latent frame, for interpolation in pixels"
-            remedy = "matching=motion_hypotheses, or an interpolator without _pixels, works in latents"
+            remedy = (
+                "to train in latents: matching=motion_hypotheses, or an interpolator that is not remembered or _pixels"
+            )
             raise BadValue("codec", name, f"{allowed}; {remedy}")
         copied = deepcopy(codec)
         if isinstance(copied, torch.nn.Module):

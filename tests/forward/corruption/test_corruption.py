@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from itertools import cycle
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from interp_refiner.core import BadValue, per_frame, per_sample
 from interp_refiner.forward.corruption import LogitNormal, Uniform
 from interp_refiner.forward.scheduled_sampling import Proposals, ScheduledSampling
-from tests.factories import chosen_schedule, make_corruption, make_interpolator, random_clip
+from tests.factories import chosen_schedule, make_corruption, make_interpolator, random_clip, with_modes
 from tests.helpers import NoHostSync, group_members
 
 MODES = group_members("corruption")
@@ -48,7 +47,7 @@ class AlwaysShifted(ScheduledSampling):
         return torch.full_like(sparsity, 0.5)
 
 
-@pytest.mark.parametrize(("interpolator", "mode"), list(zip(INTERPOLATORS, cycle(MODES))))
+@pytest.mark.parametrize(("interpolator", "mode"), with_modes(INTERPOLATORS))
 def test_x_is_the_equation(mode, interpolator):
     bridge = [] if mode == "none" else ["corruption/bridge_time=uniform"]
     corruption = make_corruption(f"corruption={mode}", *bridge)

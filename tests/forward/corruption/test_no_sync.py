@@ -2,13 +2,12 @@
 
 from copy import deepcopy
 from functools import cache
-from itertools import cycle
 
 import pytest
 import torch
 
 from interp_refiner.forward.interpolator import Remembered
-from tests.factories import make_corruption, make_interpolator, random_clip
+from tests.factories import make_corruption, make_interpolator, random_clip, with_modes
 from tests.helpers import NoHostSync, cuda_sync_is_an_error, group_members
 
 MODES = group_members("corruption")
@@ -28,7 +27,7 @@ def off_the_host(interpolator):
     return interpolator.inner if isinstance(interpolator, Remembered) else interpolator
 
 
-@pytest.mark.parametrize(("name", "mode"), list(zip(group_members("interpolator"), cycle(MODES))))
+@pytest.mark.parametrize(("name", "mode"), with_modes(group_members("interpolator")))
 def test_no_operator_waits_for_the_device(name, mode, monkeypatch):
     monkeypatch.setattr(corruption(mode), "interpolator", off_the_host(make_interpolator(name)))
     with NoHostSync():
