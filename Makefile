@@ -83,8 +83,8 @@ scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, 
 	$(python) experiments/city/scenes.py data/city
 	$(python) -m interp_refiner.train $(camera) data.root=data/city/scenes trainer.max_steps=1600 \
 		trainer.val_check_interval=400 hydra.run.dir=logs/scenes $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes/evaluation
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/scenes/others
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) metric=[st_lpips] data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) metric=[st_lpips] data.root=data/city/others clips=60 hydra.run.dir=logs/scenes/others
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
