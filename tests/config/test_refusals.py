@@ -335,6 +335,7 @@ def test_a_refusal_as_a_process(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.splitlines()) == (2, [REFUSED["unknown option"][1]])
 
 
+@pytest.mark.soak  # a bug in this process is tested above
 def test_a_bug_as_a_process(tmp_path: Path) -> None:
     done = _process(["mode=crash"], tmp_path)
     assert done.returncode == 1

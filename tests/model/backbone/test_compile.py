@@ -127,6 +127,7 @@ def measured() -> None:
         print(int(_measured(lambda: model(corrupted), torch.device("cpu"))[1]), corrupted.clean.nbytes)
 
 
+@pytest.mark.soak  # thirteen seconds of compilation
 def test_a_dry_run_measures_the_memory_of_compiled_blocks(tmp_path):
     """torch refuses to compile a block under the mode that watches tensors."""
     code, out, err = apart(tmp_path, measured)
