@@ -237,17 +237,15 @@ def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
 
 def tell(root: Path) -> None:
     """Prints what was written, and the command that trains on it."""
-    console, shortest, in_pixels = terminal(), 9, True
-    for split in sorted(path.parent for path in root.glob("**/dataset.json")):
-        metadata = DatasetMetadata.load(split)
+    console = terminal()
+    written = {path.parent: DatasetMetadata.load(path.parent) for path in sorted(root.glob("**/dataset.json"))}
+    for split, metadata in written.items():
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
-        shortest = min(metadata.latent_shape[1], shortest)
-        in_pixels = in_pixels and metadata.codec.get("temporal_factor") == 1
     overrides = ["+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
-    if not in_pixels:  # a latent frame has several pixel frames, or the codec is not known
-        overrides.append("matching=motion_hypotheses")
-    if shortest <= 8:
-        overrides.append(f"schedule.counts={fewer_keyframes(shortest)}")
+    if any(metadata.codec.get("temporal_factor") != 1 for metadata in written.values()):
+        overrides.append("matching=motion_hypotheses")  # motion cannot be matched in pixels
+    if short := [length for metadata in written.values() if (length := metadata.latent_shape[1]) <= 8]:
+        overrides.append(f"schedule.counts={fewer_keyframes(min(short))}")
     console.print(f"next: python -m interp_refiner.train {shlex.join(overrides)}", soft_wrap=True)
 
 

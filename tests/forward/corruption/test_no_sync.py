@@ -1,4 +1,4 @@
-"""The forward process never waits for the device: every interpolator, every mode; on a GPU each under each."""
+"""The forward process never waits for the device: every interpolator in two modes, on a GPU in every mode."""
 
 from copy import deepcopy
 from functools import cache
