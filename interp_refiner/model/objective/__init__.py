@@ -8,6 +8,7 @@ from interp_refiner.model.objective.energy_score import EnergyScore, PatchScore
 from interp_refiner.model.objective.mixture import Gate, Mixture
 from interp_refiner.model.objective.objective import Loss, Objective
 from interp_refiner.model.objective.preconditioned import Preconditioned
+from interp_refiner.model.objective.robust import Robust
 from interp_refiner.model.objective.velocity import Velocity
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "Objective",
     "PatchScore",
     "Preconditioned",
+    "Robust",
     "Velocity",
 ]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, masked_mean
 from interp_refiner.model.objective.mixture import Gate, Mixture
-from interp_refiner.model.objective.objective import Loss, squared_error
+from interp_refiner.model.objective.objective import Loss, errors
 from interp_refiner.model.objective.preconditioned import ResidualArc, check_noised
 
 TINY = 1e-12  # under square roots, where samples agree
@@ -131,9 +131,9 @@ class EnergyScore(Mixture):
         free = ~corrupted.given
         states = [(output, corrupted), *others]
         samples = torch.stack([s.keep_given(self.clean_estimate(o, s).float()) for o, s in states])
-        error, temporal = squared_error(samples[0], corrupted.clean, free)
+        error, temporal = errors(samples[0], corrupted.clean, free)
         score = self._score(samples, corrupted.clean, free)
-        observed, _ = squared_error(corrupted.interpolation, corrupted.clean, free)
+        observed, _ = errors(corrupted.interpolation, corrupted.clean, free)
         scale = self.level_error(corrupted.level).sqrt()
         self.level_error.observe(observed, corrupted.level)
         return Loss((score / scale).mean(), error.detach().mean(), temporal.detach().mean())

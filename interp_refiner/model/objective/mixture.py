@@ -10,6 +10,7 @@ from torch import Tensor
 
 from interp_refiner.core import Alternatives, BadValue, ClipSpec, Corrupted, NumLevels
 from interp_refiner.model.objective.objective import Objective
+from interp_refiner.model.objective.robust import Robust
 
 
 @final
@@ -80,12 +81,20 @@ class Mixture(Objective, ABC):
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
         gate: turns logits into weights; None for the default :class:`Gate`.
+        penalty: see :class:`Objective`.
     """
 
     zero_start = True
 
-    def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0, gate: Gate | None = None):
-        super().__init__(spec, num_levels, temporal_weight)
+    def __init__(
+        self,
+        spec: ClipSpec,
+        num_levels: NumLevels,
+        temporal_weight: float = 1.0,
+        gate: Gate | None = None,
+        penalty: Robust | None = None,
+    ):
+        super().__init__(spec, num_levels, temporal_weight, penalty)
         self.gate = gate or Gate()
 
     def out_channels(self, latent_channels: int, num_hypotheses: int) -> int:

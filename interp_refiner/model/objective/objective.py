@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, frame_mean, masked_mean, per_frame
+from interp_refiner.model.objective.robust import Robust
 
 
 @dataclass
@@ -27,16 +29,24 @@ class Loss:
     temporal: Float[Tensor, ""]
 
 
-def squared_error(
-    estimate: Float[Tensor, "b c t *space"], clean: Float[Tensor, "b c t *space"], free: Bool[Tensor, "b t"]
+def mean_square(error: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b t"]:
+    """The squared error of every frame."""
+    return frame_mean(error.square())
+
+
+def errors(
+    estimate: Float[Tensor, "b c t *space"],
+    clean: Float[Tensor, "b c t *space"],
+    free: Bool[Tensor, "b t"],
+    of_frames: Callable[[Tensor], Tensor] = mean_square,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Per sample: squared error over free frames, and of frame-to-frame differences that involve a free frame.
+    """Per sample: the error over free frames, and that of frame-to-frame differences that involve a free frame.
 
     Given frames count as truth, with an error of 0.
     """
     error = (estimate.float() - clean.float()) * per_frame(free, clean)
     moving = free[:, 1:] | free[:, :-1]
-    return masked_mean(frame_mean(error.square()), free), masked_mean(frame_mean(error.diff(dim=2).square()), moving)
+    return masked_mean(of_frames(error), free), masked_mean(of_frames(error.diff(dim=2)), moving)
 
 
 class LevelError(nn.Module):
@@ -104,13 +114,14 @@ class Objective(nn.Module, ABC):
     """Maps a network's output to a clean estimate; by default the loss is the squared error of that estimate.
 
     The error is averaged over the frames of a sample that are not given, divided by the running interpolation error of
-    the sample's level, and averaged over samples. ``temporal_weight`` times the squared error of the frame-to-frame
+    the sample's level, and averaged over samples. ``temporal_weight`` times the same error of the frame-to-frame
     differences is added.
 
     Args:
         spec: of the clips.
         num_levels: S, the sparsest level.
         temporal_weight: weight of the frame-to-frame differences.
+        penalty: a loss that replaces the squared error; None for the squared error.
 
     Attributes:
         samples: M, the number of samples per clip, with different noise, that the loss compares; 1 for a regression.
@@ -127,11 +138,17 @@ class Objective(nn.Module, ABC):
     fully_corrupted_only: ClassVar[bool] = False
     distilled: ClassVar[bool] = False
 
-    def __init__(self, spec: ClipSpec, num_levels: NumLevels, temporal_weight: float = 1.0):
+    def __init__(
+        self,
+        spec: ClipSpec,
+        num_levels: NumLevels,
+        temporal_weight: float = 1.0,
+        penalty: Robust | None = None,
+    ):
         super().__init__()
         if temporal_weight < 0:
             raise BadValue("temporal_weight", temporal_weight, "a number >= 0")
-        self.num_levels, self.temporal_weight = num_levels, temporal_weight
+        self.num_levels, self.temporal_weight, self.penalty = num_levels, temporal_weight, penalty
         self.level_error = LevelError(num_levels)
 
     def out_channels(self, latent_channels: int, num_hypotheses: int) -> int:
@@ -179,12 +196,15 @@ class Objective(nn.Module, ABC):
         self, estimate: Float[Tensor, "b c t *space"], reference: Float[Tensor, "b c t *space"], corrupted: Corrupted
     ) -> Loss:
         """The loss of a clean estimate relative to ``reference``, in units of ``V_s``. Has no side effects."""
-        error, temporal = squared_error(estimate, reference, ~corrupted.given)
-        weight = 1 / self.level_error(corrupted.level)
-        total = (weight * (error + self.temporal_weight * temporal)).mean()
-        return Loss(total=total, error=error.detach().mean(), temporal=temporal.detach().mean())
+        free, unit = ~corrupted.given, self.level_error(corrupted.level)
+        error, temporal = errors(estimate, reference, free)
+        loss = error + self.temporal_weight * temporal
+        if self.penalty is not None:
+            frames, steps = errors(estimate, reference, free, partial(self.penalty, unit=unit))
+            loss = frames + self.temporal_weight * steps
+        return Loss((loss / unit).mean(), error=error.detach().mean(), temporal=temporal.detach().mean())
 
     def observe(self, corrupted: Corrupted) -> None:
         """Adds the error of :meth:`unrefined` to ``V_s``."""
-        error, _ = squared_error(self.unrefined(corrupted), self.reference(corrupted), ~corrupted.given)
+        error, _ = errors(self.unrefined(corrupted), self.reference(corrupted), ~corrupted.given)
         self.level_error.observe(error, corrupted.level)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample, precise
 from interp_refiner.model.objective.mixture import Gate, Mixture
+from interp_refiner.model.objective.robust import Robust
 
 FASTER = 10.0  # log-variance = 10 x parameter: Adam moves every parameter by about lr, too slow for this one
 TINY = 1e-6  # added to variances, so that their square roots have finite gradients on given frames
@@ -98,6 +99,7 @@ class Preconditioned(Mixture):
         temporal_weight: weight of the frame-to-frame differences.
         variance: initial variance of every channel's residual, relative to ``m^2 (1 - kappa)``.
         gate: see :class:`Mixture`.
+        penalty: see :class:`Objective`.
 
     Raises:
         BadValue: a variance that is not positive.
@@ -110,8 +112,9 @@ class Preconditioned(Mixture):
         temporal_weight: float = 1.0,
         variance: float = 10.0,
         gate: Gate | None = None,
+        penalty: Robust | None = None,
     ):
-        super().__init__(spec, num_levels, temporal_weight, gate)
+        super().__init__(spec, num_levels, temporal_weight, gate, penalty)
         self.arc = ResidualArc(spec.channels, variance)
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:

@@ -75,6 +75,7 @@ FREE = [
     "trainer.devices=2",
     "strategy=ddp",
     "objective.temporal_weight=0.5",
+    "objective/penalty=robust",
     "corruption.sigma=0.4",
     "seed=5",
     "backbone.blocks.compile=true",

@@ -1,0 +1,49 @@
+"""A loss that grows slower than the squared error where the estimate is far off (docs/method.md, Objectives)."""
+
+from typing import final
+
+from jaxtyping import Float
+from torch import Tensor
+
+from interp_refiner.core import BadValue, frame_mean, per_sample
+
+
+@final
+class Robust:
+    """The general robust loss of Barron (A General and Adaptive Robust Loss Function, CVPR 2019, equation 1), scaled so
+    that it equals the squared error where that is small. With ``q`` the squared error of a latent position, averaged
+    over channels, ``d = 2 - alpha`` and ``r^2 = scale^2 V_s``,
+
+        rho(q) = 2 r^2 d / alpha ((q / (r^2 d) + 1)^(alpha / 2) - 1)         alpha != 0
+        rho(q) = 2 r^2 log(q / (2 r^2) + 1)                                  alpha = 0
+
+    ``alpha = 1`` is the Charbonnier loss, ``alpha = 0`` the Cauchy loss. The squared error is smallest at the mean of
+    all possible motions, which is a blend of them; a robust loss is smallest near the likely ones.
+
+    Args:
+        alpha: how fast the loss grows for large errors; the smaller, the less do large errors count.
+        scale: the error at which the loss leaves the squared error, in units of the interpolation's RMS error.
+
+    Raises:
+        BadValue: ``alpha`` is not below 2, or a scale that is not positive.
+    """
+
+    def __init__(self, alpha: float = 1.0, scale: float = 0.3):
+        if not alpha < 2:
+            raise BadValue("alpha", alpha, "a number below 2 (2 is the squared error: objective/penalty=null)")
+        if not scale > 0:
+            raise BadValue("scale", scale, "a number > 0")
+        self.alpha, self.scale = float(alpha), float(scale)
+
+    def __call__(self, error: Float[Tensor, "b c t *space"], unit: Float[Tensor, " b"]) -> Float[Tensor, "b t"]:
+        """The loss of every frame.
+
+        Args:
+            error: of the clean estimate.
+            unit: ``V_s`` of each sample.
+        """
+        square = error.square().mean(1, keepdim=True)
+        limit, d = self.scale**2 * per_sample(unit, error), 2 - self.alpha
+        if self.alpha == 0:
+            return frame_mean(2 * limit * (square / (2 * limit)).log1p())
+        return frame_mean(2 * limit * d / self.alpha * ((square / (limit * d) + 1) ** (self.alpha / 2) - 1))
