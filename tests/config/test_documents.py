@@ -1,8 +1,10 @@
 """The commands that README.md and docs/ print are commands of these programs: every key and option in them exists."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -20,8 +22,10 @@ def commands_of(text: str) -> list[tuple[str, list[str]]]:
         for line in [] if language else block.replace("\\\n", " ").splitlines():
             plain = re.sub(r"<[^<>]*>", "somewhere", line.partition(" #")[0])
             plain = re.sub(r"(?<= )\[([^\]]*)\]", r"\1", plain)  # [optional]
-            if line.startswith("$") or "--config-dir" in plain or (command := COMMAND.search(plain)) is None:
-                continue  # what a program answers; options of a user's own folder
+            if line.startswith("$") or "--config-dir" in plain or plain.rstrip().endswith("..."):
+                continue  # what a program answers; options of a user's own folder; a part of a command
+            if (command := COMMAND.search(plain)) is None:
+                continue
             program, words = command[1], shlex.split(command[2])
             if program == "prepare":
                 program, words = f"prepare/{words[0]}", words[1:]
@@ -40,9 +44,18 @@ def test_a_command_is_read_as_a_reader_would():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_printed_commands_compose(document):
+def test_printed_commands_pass_the_check_of_their_program(document, tmp_path, monkeypatch):
+    """All but what only files can tell: the folders in the documents do not exist."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
     for program, overrides in commands_of(document.read_text()):
-        composed(program, *overrides)
+        module, _, command = program.partition("/")
+        checks = getattr(importlib.import_module(f"interp_refiner.{module}"), command or module).program
+        with (
+            patch.object(checks.settings, "check", lambda cfg: None),
+            patch("torch.cuda.is_available", lambda: True),
+            patch("torch.cuda.device_count", lambda: 8),
+        ):
+            checks.check_before(composed(program, *overrides), str(tmp_path))
 
 
 def test_the_readme_prints_commands():
