@@ -27,7 +27,7 @@ class AppSettings(Settings):
     Attributes:
         checkpoint: a run folder, a checkpoint file inside one, an exported folder, or ``shipped``.
         keyframes: the generator of keyframes, as of ``interp_refiner.sample``; None for pictures only.
-        fast: a distilled model of the same clips, offered as well; None for that of ``shipped`` if that is loaded.
+        fast: a distilled model that the page also offers; None: ``shipped_one_step`` with ``checkpoint=shipped``.
         device: ``auto``, ``cpu`` or ``cuda``.
         host: the address that serves the page; ``0.0.0.0`` for all networks of the machine.
         port: of the page; None for the first free one from 7860 on.

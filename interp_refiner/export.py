@@ -1,5 +1,6 @@
 """Writes a pipeline of any checkpoint: ``python -m interp_refiner.export checkpoint=<run folder> output=<folder>``."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -67,8 +68,8 @@ def export(cfg: DictConfig) -> None:
     store_as(cfg.dtype, folder)
     console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
-    named = f"checkpoint=<refiner> keyframes={folder} prompt=..."
-    how = named if isinstance(made, Phase1) else f"checkpoint={folder} storyboard=<board.yaml>"
+    named = f"checkpoint=<refiner> {shlex.quote(f'keyframes={folder}')} prompt=..."
+    how = named if isinstance(made, Phase1) else f"{shlex.quote(f'checkpoint={folder}')} storyboard=<board.yaml>"
     if cfg.push is not None:
         console.print(push(folder, cfg.push), soft_wrap=True)
     console.print(f"next: python -m interp_refiner.sample {how} output=out.mp4", soft_wrap=True)

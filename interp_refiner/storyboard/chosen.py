@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build, option_name
 from interp_refiner.core import BadValue
+from interp_refiner.model.keyframes import OwnSampler
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 
@@ -57,9 +58,15 @@ def with_keyframes(
 
 def with_samples(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
     """A generator with the sampler, and the choice among samples, that a config chooses."""
-    if chosen is not None and (sampler := chosen.get("keyframe_sampler")) is not None:
-        phase1 = phase1.with_sampler(build(sampler), plain(sampler))
-    return with_choice(phase1, chosen)
+    if chosen is None or (node := chosen.get("keyframe_sampler")) is None:
+        return with_choice(phase1, chosen)
+    made = build(node)
+    if isinstance(made, OwnSampler):
+        if not made.replaced or (own := phase1.components.get("sampler")) is None:
+            return with_choice(phase1, chosen)
+        node = OmegaConf.create({"keyframe_sampler": {**own, **made.replaced}}).keyframe_sampler
+        made = build(node)
+    return with_choice(phase1.with_sampler(made, plain(node)), chosen)
 
 
 def with_choice(phase1: Phase1, chosen: DictConfig | None) -> Phase1:

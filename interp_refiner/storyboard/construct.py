@@ -34,7 +34,7 @@ from interp_refiner.model.backbone import (
     WanSize,
 )
 from interp_refiner.model.keyframes import Choice, FlowTime, KeyframeFlow, KeyframeSampler
-from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore
+from interp_refiner.model.objective import Gate, Matching, Objective, PatchScore, Robust
 from interp_refiner.model.sampler import Guidance, Sampler, Spacing, Views
 
 INSIDE = "./"  # in front of paths that are relative to the folder
@@ -86,6 +86,7 @@ PARTS: tuple[type, ...] = (
     Probability,
     ProposalConfidence,
     Recomputation,
+    Robust,
     Schedule,
     ScheduledSampling,
     Selector,

@@ -58,7 +58,7 @@ class Cost:
 
 
 @torch.no_grad()
-def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe]) -> Cost:
+def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequence[Keyframe], prompt: str = "") -> Cost:
     """Estimates the cost from one run of the networks and a few decoded latent frames, at most at the training size.
 
     The network's time is scaled by its operations, the codec's time by the pixels, and memory by both. Nothing is
@@ -68,6 +68,7 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
         pipeline: with the sampler that will be used.
         plan: of the video, without collisions.
         keyframes: of the video; their pictures are not read.
+        prompt: of the video, until a keyframe changes it.
     """
     longest = max(plan.parts, key=lambda part: part.length)
     probe = _probe(pipeline, plan, keyframes)
@@ -79,7 +80,7 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
 
     steps = pipeline.sampler.evaluations(probe.plan.num_levels)
     a_prompt = pipeline.sampler.views.count * (1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2)
-    passes = [steps * a_prompt * _prompts_in(plan, keyframes, part) for part in plan.parts]
+    passes = [steps * a_prompt * _prompts_in(plan, keyframes, prompt, part) for part in plan.parts]
     whole = sum(count * part.length / longest.length for count, part in zip(passes, plan.parts, strict=True))
     area = prod(plan.latent_shape[2:]) / prod(probe.x.shape[3:])
     larger = _operations(pipeline, plan.latent_shape[2:], window) / _operations(pipeline, probe.x.shape[3:], window)
@@ -200,10 +201,10 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def _prompts_in(plan: VideoPlan, keyframes: Sequence[Keyframe], part: Window) -> int:
-    """The number of prompts in a window: the one at its start, and every change inside."""
-    changes = [p.slots.start for p in plan.placed if keyframes[p.index].prompt is not None]
-    return 1 + sum(part.start < change < part.stop for change in changes)
+def _prompts_in(plan: VideoPlan, keyframes: Sequence[Keyframe], base: str, part: Window) -> int:
+    """The number of different prompts in a window; each takes a pass of its own."""
+    _, of_frame = prompts_of(plan, keyframes, base)
+    return len(set(of_frame[part.start : part.stop]))
 
 
 def _peak(device: torch.device) -> float:

@@ -23,6 +23,8 @@ from interp_refiner.storyboard.saved import PipelineConfig
 
 KEY, STREAM = "storyboard", "sample"  # random draws are derived from these and the seed
 
+GENERATORS = "keyframes=<run, exported folder or shipped>"
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -95,9 +97,14 @@ class Drafting:
         made, at = list(request.keyframes), request.keyframes_at
         if self.phase1 is not None:
             made = self.phase1.with_generated(self.planner, request.keyframes, at, request.size)
-        elif at is not None or any(keyframe.generated for keyframe in made):
-            allowed = "null: there is no source of keyframes (keyframes=<generator> names one)"
-            raise BadValue("keyframes_at", at, allowed)
+        elif at is not None:
+            raise BadValue("keyframes_at", at, f"null: there is no source of keyframes ({GENERATORS} names one)")
+        elif not made:
+            raise BadValue("keyframes", [], f"at least one keyframe, or a generator of keyframes ({GENERATORS})")
+        for index, keyframe in enumerate(made if self.phase1 is None else []):
+            if keyframe.generated:
+                allowed = f"false: there is no source of keyframes ({GENERATORS} names one)"
+                raise BadValue(f"keyframes[{index}].generated", True, allowed)
         plan = self.planner.plan(made, request.size, collide)
         if self.phase1 is not None:
             self.phase1.check(plan, made)

@@ -32,7 +32,7 @@ class LowMemory:
     device: torch.device
     hooks: tuple[Any, ...] = ()
 
-    def to(self: Made, *place: torch.device | str | torch.dtype, **named: Any) -> Made:
+    def to(self: Made, *place: torch.device | str | int | torch.dtype, **named: Any) -> Made:
         """Moves the networks, or converts weight matrices to another precision; returns itself.
 
         Args:
@@ -43,7 +43,7 @@ class LowMemory:
             BadValue: a precision that the backbone does not support, or another device while networks are offloaded.
         """
         kinds = [part for part in (*place, named.get("dtype")) if isinstance(part, torch.dtype)]
-        places = [part for part in (*place, named.get("device")) if isinstance(part, torch.device | str)]
+        places = [part for part in (*place, named.get("device")) if isinstance(part, torch.device | str | int)]
         for dtype in kinds:
             self.backbone.cast(dtype)
             if isinstance(vae := self._vae(), nn.Module):

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -71,8 +72,15 @@ def open_page(studio: Studio, host: str, port: int | None, seed: int = 0) -> tup
     """Serves the page in the background; returns it and its address.
 
     Raises:
-        BadValue: the port is taken.
+        BadValue: the port is taken, or the host is no address of this machine.
     """
+    if port is not None and not 0 < port < 65536:
+        raise BadValue("port", port, "1 to 65535, or null")
+    try:
+        with socket.socket() as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        raise BadValue("host", host, f"an address of this machine, such as 127.0.0.1 or 0.0.0.0 ({error})") from error
     page = build_page(studio, seed)
     try:
         _, url, _ = page.launch(

@@ -1,12 +1,14 @@
 """Writes generated keyframes as a storyboard with pictures, which the user can look at, edit and use."""
 
 import json
+import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
 
@@ -46,7 +48,10 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
         draft = pipeline.draft(request)
         if not any(keyframe.generated for keyframe in draft.keyframes):
             raise BadValue("keyframes_at", board.keyframes_at, "times at which a keyframe is to be made")
-    command = f"python -m interp_refiner.sample checkpoint={cfg.checkpoint} storyboard={output / BOARD} output=out.mp4"
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    kept = [text for text in overrides if text.lstrip("+").startswith(("codec", "text", "device"))]
+    words = [f"checkpoint={cfg.checkpoint}", f"storyboard={output / BOARD}", "output=out.mp4", *kept]
+    command = f"python -m interp_refiner.sample {shlex.join(words)}"
     output.mkdir(parents=True, exist_ok=True)
     (output / BOARD).write_text(HEAD.format(command=command) + as_yaml(write_pictures(pipeline, board, draft, output)))
     for note in notes:

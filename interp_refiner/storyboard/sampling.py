@@ -67,12 +67,12 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)
         advice = "add sampler=<name> sampler/guidance=classifier_free"
         notes += pipeline.negative_notes(request, pipeline.sampler.guidance, pipeline.objective.distilled, advice)
-        sound = board.sound([placed.frame / plan.fps for placed in plan.placed])
+        sound = board.sound(plan.placed, plan.fps)
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
             refuse_collisions(plan.placed, keyframes)
             pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in keyframes)])
-            show_cost(pipeline, plan, keyframes)
+            show_cost(pipeline, plan, keyframes, board.prompt)
             return
         forget_peak_memory(pipeline.device)
         with timed(seconds, "refining and decoding"):
@@ -135,6 +135,8 @@ def read_board(
     keyframes, fitted = board.read(width, height, board.fps or planner.fps, longest, only_looks)
     size = VideoSize(frames, height, width, board.fps)
     request = Request(board.prompt, keyframes, size, board.keyframes_at, board.negative_prompt, seed)
+    if board.fps is None and pipeline.config.spec.fps is None:
+        fitted.append(f"the model's data declares no frame rate: {planner.fps:g} frames per second are assumed (fps)")
     return request, [*fitted, *pipeline.prompt_notes(request)]
 
 

@@ -23,6 +23,7 @@ from interp_refiner.core import BadValue, ClipSpec, Freezable, save_tensors, sav
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
+from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
@@ -105,9 +106,7 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
     load_strictly("checkpoint", _own(parts), folder / WEIGHTS)
-    interpolator = parts.corruption.interpolator
-    if isinstance(interpolator, Freezable) and interpolator.state_dict():
-        interpolator.freeze(str(folder / INTERPOLATOR))
+    freeze_all(parts.corruption.interpolator, folder / INTERPOLATOR)
     parts = replace(parts, corruption=parts.corruption.with_codec(parts.codec))
     if GENERATOR in stored:
         parts = replace(parts, phase1=load_generator(folder / GENERATOR).of_clips(spec))
@@ -121,9 +120,8 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
     if save_transformer(parts.backbone, folder / TRANSFORMER):
         components["backbone"]["pretrained"] = INSIDE + TRANSFORMER
     save_tensors(_own(parts), folder / WEIGHTS)
-    interpolator = parts.corruption.interpolator
-    if isinstance(interpolator, Freezable) and interpolator.state_dict():
-        save_weights(interpolator, folder / INTERPOLATOR)
+    if learned(parts.corruption.interpolator):
+        save_weights(parts.corruption.interpolator, folder / INTERPOLATOR)
     vae = getattr(parts.codec, "vae", None)
     if vae is not None:
         vae.save_pretrained(folder / VAE)
@@ -137,6 +135,25 @@ def save_components(parts: Components, config: PipelineConfig, folder: Path) -> 
         save_generator(parts.phase1, folder / GENERATOR)
         index[GENERATOR] = INSIDE + GENERATOR
     return write_index(index, model_card(index, generator), folder)
+
+
+def learned(interpolator: Interpolator) -> list[Freezable]:
+    """The learned parts of an interpolator, which may be itself or inside it."""
+    return [part for part in interpolator.modules() if isinstance(part, Freezable) and part.state_dict()]
+
+
+def freeze_all(interpolator: Interpolator, file: Path) -> None:
+    """Loads the weights of an interpolator's learned parts, if it has any, and freezes them.
+
+    Raises:
+        BadValue: no such file, or the weights of another interpolator.
+    """
+    if not (parts := learned(interpolator)):
+        return
+    load_strictly("checkpoint", interpolator.state_dict(), file)
+    for part in parts:
+        part.requires_grad_(False).eval()
+        part.frozen = True
 
 
 def _stored(name: str, node: Any) -> Any:

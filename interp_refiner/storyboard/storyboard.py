@@ -31,6 +31,7 @@ from interp_refiner.data.codec.video_read import SOUNDLESS
 from interp_refiner.storyboard.keyframe import TIMES, Keyframe, Time, check_strength, frame_shown_at, parse_time
 from interp_refiner.storyboard.media import Fit, Shown, as_tensor, fitted, frame_start, read_clip, read_frame
 from interp_refiner.storyboard.plain_yaml import read_json, read_yaml
+from interp_refiner.storyboard.timeline import Placed
 
 KEYFRAMES = "a list of at least one keyframe, such as - {image: first.png, time: 0}"
 PLAIN = {  # clearer messages than pydantic's
@@ -148,11 +149,12 @@ class Storyboard(BaseModel):
             keyframes.append(Keyframe(**content, **settings, time=entry.time, name=entry.source, fit=fit))
         return keyframes, notes
 
-    def sound(self, seconds: Sequence[float]) -> Sound | None:
+    def sound(self, placed: Sequence[Placed], fps: float) -> Sound | None:
         """The sound to copy into the video, from the entry with ``sound: true``.
 
         Args:
-            seconds: the time of every keyframe in the video.
+            placed: the keyframes on the grid; a clip's sound starts with its pictures, at the first frame of its slots.
+            fps: of the video.
 
         Raises:
             BadValue: the file has no sound; names the entry.
@@ -166,7 +168,9 @@ class Storyboard(BaseModel):
                     start = (
                         0.0 if entry.clip is not None else frame_start("video", path, partial(_numbered, entry.frame))
                     )
-                    return Sound(path, seconds[index], start)
+                    on_grid = next(place for place in placed if place.index == index)
+                    first = on_grid.frame if entry.clip is None else on_grid.shown.start
+                    return Sound(path, first / fps, start)
         return None
 
     def _path(self, entry: Entry) -> Path:

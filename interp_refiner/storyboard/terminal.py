@@ -39,13 +39,13 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
         console.print(f"note: {note}", soft_wrap=True)
 
 
-def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe]) -> None:
+def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe], prompt: str) -> None:
     """Prints the expected cost, from one estimate and a few decoded frames that are timed now."""
-    cost = expected_cost(pipeline, plan, keyframes)
+    cost = expected_cost(pipeline, plan, keyframes, prompt)
     made = f"{cost.generating:.1f} s for {cost.generated} passes of the generator, " if cost.generated else ""
     terminal(wide=True).print(
-        f"about {cost.seconds:.1f} s on {pipeline.device}: {made}{cost.refining:.1f} s for {cost.estimates} passes of "
-        f"the network, {cost.decoding:.1f} s of decoding; and {cost.gigabytes:.1f} GB",
+        f"about {cost.seconds:.1f} s and {cost.gigabytes:.1f} GB on {pipeline.device}: {made}{cost.refining:.1f} s for "
+        f"{cost.estimates} passes of the network, {cost.decoding:.1f} s of decoding",
         soft_wrap=True,
     )
 

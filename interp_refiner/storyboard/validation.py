@@ -10,6 +10,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.codec import write_mp4
 from interp_refiner.data.text import TextEncoder, declared_text_encoder
 from interp_refiner.evaluation import log_picture, log_video
+from interp_refiner.storyboard.arguments import Request
 from interp_refiner.storyboard.pipeline import RefinerPipeline
 from interp_refiner.storyboard.report import storyboard_sheet
 from interp_refiner.storyboard.sampling import read_board
@@ -61,6 +62,7 @@ class ValidationStoryboards(L.Callback):
             raise BadValue("validation.steps", list(steps), "steps of training, 0 or more")
         self.always, self.due = not steps, sorted(steps)
         self.shown: int | None = None
+        self.requests: dict[str, tuple[Request, list[str]]] = {}  # files may change during training
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuses a storyboard that does not fit the model, before training."""
@@ -70,7 +72,7 @@ class ValidationStoryboards(L.Callback):
         pipeline = self.pipeline(trainer, pl_module)
         for name, board in self.boards.items():
             with naming(f"{KEY}.{name}", only=ENTRIES):
-                request, _ = read_board(pipeline, board, self.seed, only_looks=True)
+                request, _ = self.requests[name] = read_board(pipeline, board, self.seed)
                 pipeline.planned(request)
                 pipeline.embed([board.prompt, *(keyframe.prompt or "" for keyframe in request.keyframes)])
 
@@ -80,7 +82,7 @@ class ValidationStoryboards(L.Callback):
             return
         pipeline = self.pipeline(trainer, pl_module)
         for name, board in self.boards.items():
-            request, _ = read_board(pipeline, board, self.seed)
+            request, _ = self.requests.get(name) or read_board(pipeline, board, self.seed)
             with trainer.precision_plugin.forward_context():
                 result = pipeline.make(request, output_type="pt")
             if not trainer.is_global_zero:

@@ -39,3 +39,18 @@ def test_passes_and_decoding_are_timed_and_multiplied(pipe, monkeypatch, frames,
     assert found.decoding == pytest.approx(2 * 0.5 * frames)  # the video, and the interpolation beside it
     assert found.seconds == pytest.approx(found.refining + found.decoding)
     assert max(seen[-2:]) < 21  # a few frames tell enough; an interpolator in pixels decodes before that
+
+
+def test_a_prompt_that_comes_again_costs_no_further_pass(pipe, monkeypatch):
+    monkeypatch.setattr(pipe, "sampler", Bridge(steps=4))
+    times = (0, 50, 100)
+    said = {"other, other": (None, "b", "b"), "other, own": (None, "b", "a"), "another": (None, "b", "c")}
+    passes = {}
+    for name, prompts in said.items():
+        keyframes = [
+            Keyframe(image=torch.rand(3, 16, 24), time=f"{percent}%", prompt=prompt)
+            for percent, prompt in zip(times, prompts, strict=True)
+        ]
+        plan = pipe.planner.plan(keyframes, VideoSize(21))
+        passes[name] = expected_cost(pipe, plan, keyframes, "a").estimates
+    assert passes == {"other, other": 8, "other, own": 8, "another": 12}

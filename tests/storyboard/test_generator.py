@@ -256,6 +256,23 @@ def test_a_choice_without_a_generator_is_refused(run_folder, tmp_path):
         video(run_folder, "keyframe_choice=caption_reader", folder=tmp_path)
 
 
+def test_an_exported_generator_keeps_its_sampler_unless_a_setting_is_replaced(run_folder, generator_folder, tmp_path):
+    folder, own = (
+        tmp_path / "own",
+        ["keyframe_sampler=euler", "keyframe_sampler.steps=7", "keyframe_sampler.guidance=3.0"],
+    )
+    source = [f"checkpoint={run_folder}", f"keyframes={generator_folder}", f"output={folder}"]
+    export(program_config("export", tmp_path, *source, *own))
+
+    def sampler(*overrides: str) -> str:
+        cfg = program_config("sample", tmp_path, f"checkpoint={folder}", *overrides)
+        return repr(load_pipeline(folder, cfg).phase1.source.sampler)
+
+    assert sampler() == "euler(steps=7, guidance=3, shift=4, rounds=1)"
+    assert sampler("keyframe_sampler.steps=2") == "euler(steps=2, guidance=3, shift=4, rounds=1)"
+    assert sampler("keyframe_sampler=heun") == "heun(steps=20, guidance=2, shift=4, rounds=1)"
+
+
 def test_two_sources_are_one_too_many(exported, tmp_path):
     two = [f"keyframes={exported[0]}", "keyframe_source=wan_t2v", "keyframe_source.folder=nowhere"]
     with pytest.raises(BadValue, match=r"keyframes=.*: expected null, because keyframe_source"):

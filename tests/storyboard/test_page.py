@@ -268,3 +268,18 @@ def use_the_page(window, url: str) -> None:
     window.wait(f"document.querySelector('.refused')?.innerText.startsWith('{line}')")
     hosts = window.run("[...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).hostname))]")
     assert set(hosts) <= {"127.0.0.1", ""}
+
+
+@needs_gradio
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("203.0.113.7", 7860, "host=203.0.113.7: expected an address of this machine"),
+        ("127.0.0.1", 70000, "port=70000: expected 1 to 65535"),
+    ],
+)
+def test_a_wrong_address_is_named(studio, host, port, said):
+    from interp_refiner.storyboard.page import open_page
+
+    with pytest.raises(BadValue, match=said):
+        open_page(studio, host, port)

@@ -158,8 +158,9 @@ def test_nothing_is_generated_without_a_source(pipe):
     with pytest.raises(BadValue, match=r"keyframes=\[\]: expected at least one keyframe"):
         pipe(PROMPT)
     for asked in ({"keyframes_at": [0]}, {"keyframes": [Keyframe(generated=True, time=0)]}):
-        with pytest.raises(BadValue, match=r"keyframes_at=.*: expected null: there is no source of keyframes"):
+        with pytest.raises(BadValue, match=r"expected (null|false): there is no source of keyframes") as refused:
             pipe(PROMPT, **asked)
+        assert refused.value.name in ("keyframes_at", "keyframes[0].generated")
 
 
 @pytest.mark.parametrize(("guided", "keyframes", "said"), [(True, (), 0), (True, ends(), 1), (False, (), 1)])

@@ -14,6 +14,7 @@ from interp_refiner.data.codec import PatchDCT
 from interp_refiner.storyboard import INDEX, RefinerPipeline, as_pipeline
 from interp_refiner.storyboard.construct import component, construct, construct_components
 from interp_refiner.storyboard.saved import WEIGHTS
+from tests.storyboard.conftest import SMALL, program_config
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,33 @@ def test_what_an_objective_has_learned_is_saved(run_folder, tmp_path):
     learned = made.objective.arc.log_variance
     assert (learned != 0).all()
     assert torch.equal(again.objective.arc.log_variance, learned)
+
+
+def test_a_learned_interpolator_inside_another_and_a_robust_objective_come_back(tmp_path):
+    parts = [
+        "interpolator=remembered",
+        "interpolator@interpolator.inner=flow_warp",
+        "interpolator.inner.checkpoint=null",
+    ]
+    parts += ["objective/penalty=robust", "objective.penalty.alpha=0.5"]
+    run = assemble(program_config("train", tmp_path, *SMALL, "+experiment=toy_video", *parts))
+    own = run.refiner.corruption.interpolator
+    with torch.no_grad():
+        for weight in own.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(1)))
+    again = RefinerPipeline.from_pretrained(as_pipeline(run).save_pretrained(tmp_path / "saved"))
+    found = again.corruption.interpolator
+    assert own.state_dict()
+    assert all(torch.equal(weight, found.state_dict()[name]) for name, weight in own.state_dict().items())
+    assert found.inner.frozen
+    assert again.objective.penalty.alpha == 0.5
+
+
+def test_a_kernel_of_the_machine_that_trained_is_not_stored(tmp_path):
+    kernel = ["attention.backend=cudnn", "attention.cross_backend=sdpa"]
+    run = assemble(program_config("train", tmp_path, *SMALL, "+experiment=toy_video", *kernel))
+    stored = as_pipeline(run).config.components["backbone"]["attention"]
+    assert (stored["backend"], stored["cross_backend"]) == ("auto", "auto")
 
 
 def test_every_file_has_the_permissions_that_the_umask_leaves(folder):

@@ -14,6 +14,7 @@ from interp_refiner.data.codec.video_read import Film, opened
 from interp_refiner.storyboard import load_storyboard, parse_storyboard
 from interp_refiner.storyboard.keyframe import frame_at
 from interp_refiner.storyboard.media import as_tensor, as_video, fitted, read_clip, read_frame
+from interp_refiner.storyboard.timeline import Placed
 
 ONE = {"image": "a.png", "time": 0}
 
@@ -284,3 +285,12 @@ def test_pictures_that_are_none_are_refused(image, said):
         as_tensor(image)
     with pytest.raises(BadValue, match="video=0 frames: expected at least one frame"):
         as_video([])
+
+
+def test_the_sound_of_a_clip_starts_with_its_pictures(tmp_path, monkeypatch):
+    """A clip fills whole latent slots: one at 2 s may show its first picture some frames earlier."""
+    monkeypatch.setattr("interp_refiner.storyboard.storyboard.has_sound", lambda path: True)
+    entry = {"clip": "a.mp4", "time": "2s", "sound": True}
+    board = parse_storyboard({"fps": 16, "frames": 81, "keyframes": [entry]}, tmp_path)
+    placed = Placed(index=0, frame=32, slots=range(8, 12), shown=range(29, 45))
+    assert board.sound([placed], 16.0).at == 29 / 16

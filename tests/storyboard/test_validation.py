@@ -109,6 +109,19 @@ def test_the_same_weights_make_the_same_video_and_others_another(run, board, tmp
     assert file.read_bytes() != first
 
 
+def test_a_picture_that_is_gone_during_training_is_still_shown(run, board, tmp_path):
+    callback = ValidationStoryboards(str(tmp_path / "run"), [str(board)])
+
+    class Removing(L.Callback):
+        def on_train_start(self, trainer, pl_module):
+            for file in board.parent.glob("*.png"):
+                file.unlink()
+
+    fit(run, tmp_path, callback, Removing(), steps=1)
+    assert (tmp_path / "run/samples/mine_step_000001.mp4").is_file()
+    assert not list(board.parent.glob("*.png"))
+
+
 def test_every_validation_counts_once_and_steps_count_once():
     always, chosen = ValidationStoryboards("somewhere"), ValidationStoryboards("somewhere", steps=[3, 4, 10])
     assert [always._is_due(step) for step in (1, 1, 2)] == [True, False, True]

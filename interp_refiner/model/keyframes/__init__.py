@@ -4,7 +4,7 @@ from interp_refiner.model.keyframes.choice import BestOf, Choice, KeyframeScorer
 from interp_refiner.model.keyframes.flow import FlowTime, KeyframeFlow, Keyframes, Preconditioned, Velocity
 from interp_refiner.model.keyframes.generated import GeneratedKeyframes
 from interp_refiner.model.keyframes.rescaled import Rescaled
-from interp_refiner.model.keyframes.sampler import Euler, Heun, KeyframeSampler
+from interp_refiner.model.keyframes.sampler import Euler, Heun, KeyframeSampler, OwnSampler
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "KeyframeScorer",
     "KeyframeSource",
     "Keyframes",
+    "OwnSampler",
     "Preconditioned",
     "Rescaled",
     "Velocity",

@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import isfinite
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
@@ -101,3 +102,23 @@ class Heun(KeyframeSampler):
 
     of_step = 2
     step = staticmethod(heun)
+
+
+@final
+@dataclass(frozen=True)
+class OwnSampler:
+    """A generator's own sampler, with some of its settings replaced.
+
+    Attributes:
+        steps, guidance, shift, rounds: see :class:`KeyframeSampler`; None keeps the generator's own.
+    """
+
+    steps: int | None = None
+    guidance: float | None = None
+    shift: float | None = None
+    rounds: int | None = None
+
+    @property
+    def replaced(self) -> dict[str, Any]:
+        """The settings that replace the generator's own."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
