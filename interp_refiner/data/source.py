@@ -216,8 +216,11 @@ class Clips:
         if not isinstance(self.train, ShardDataset) or not isinstance(self.val, ShardDataset):
             raise BadValue("data.anchors", anchors.root, "null with clips of several sizes: they have no proposals yet")
         anchors.validate()
-        cache_dir, (train, val) = self.source.reading.cache_dir, self.source.splits
-        return anchors.open(train, self.train, cache_dir), anchors.open(val, self.val, cache_dir)
+        reading, (train, val) = self.source.reading, self.source.splits
+        return (
+            anchors.open(train, self.train, reading.cache_dir, reading.checksums),
+            anchors.open(val, self.val, reading.cache_dir, reading.checksums),
+        )
 
     def describe(self) -> dict[str, Any]:
         """The training data: the shards' ``pattern``, and the numbers of ``shards`` and ``samples``."""
