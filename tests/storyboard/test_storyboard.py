@@ -284,3 +284,12 @@ def test_pictures_that_are_none_are_refused(image, said):
         as_tensor(image)
     with pytest.raises(BadValue, match="video=0 frames: expected at least one frame"):
         as_video([])
+
+
+def test_a_seek_after_which_nothing_decodes_reads_from_the_start(tmp_path, monkeypatch):
+    long_video(tmp_path / "a.mp4", "libx264", 20)
+    expected = read_frame("video", tmp_path / "a.mp4", lambda _: 13).pictures[0]
+    frames, calls = Film.frames, []
+    monkeypatch.setattr(Film, "frames", lambda film: frames(film) if calls else calls.append(film) or iter(()))
+    assert read_frame("video", tmp_path / "a.mp4", lambda _: 13).pictures[0] == expected
+    assert len(calls) == 1
