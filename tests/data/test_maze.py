@@ -184,6 +184,7 @@ def test_another_context_than_declared_is_refused(root):
         ({"wall_probability": [0.4, 0.3]}, r"wall_probability=\[0.4, 0.3\]: expected .* 0 <= least"),
         ({"wall_probability": [0.15, 0.6]}, r"wall_probability=\[0.15, 0.6\]: expected .* <= 0.5"),
         ({"min_distance": 12}, "min_distance=12: expected 1 to 11 cells"),
+        ({"size": 5, "min_distance": 5}, "min_distance=5: expected 1 to 4 cells"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message):
