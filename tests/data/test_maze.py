@@ -203,3 +203,8 @@ def test_a_maze_of_one_corridor_has_known_maps():
     maps = Maze(walls, [(2, 1), (2, 2), (2, 3)]).maps()
     assert maps[1, 2].tolist() == [-1, 1, 1, 1, -1]
     assert maps[1, 0].tolist() == pytest.approx([-(5**0.5), -2, -2, -2, -(5**0.5)])
+
+
+def test_the_largest_distance_is_found():
+    _, maze = Mazes(**{**SMALL, "size": 5, "min_distance": 4}).maze("train", 0)
+    assert {maze.cells[0], maze.cells[-1]} in ({(1, 1), (3, 3)}, {(1, 3), (3, 1)})
