@@ -1,5 +1,6 @@
 """Pictures that compare truth, interpolation and refinement: a side-by-side video, or a sheet of frames."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from math import ceil
 
@@ -139,8 +140,8 @@ def fitting(text: str, width: int) -> str:
     """``text``, shortened with an ellipsis if it is wider than ``width`` pixels."""
     if _font().getlength(text) <= width:
         return text
-    kept = next((text[:n] for n in range(len(text), 0, -1) if _font().getlength(f"{text[:n]}...") <= width), "")
-    return f"{kept}..."
+    fits = bisect_right(range(len(text)), width, key=lambda n: _font().getlength(f"{text[:n]}..."))
+    return f"{text[: max(0, fits - 1)]}..."
 
 
 def _bordered(frames: UInt8[Tensor, "t h w 3"], keyframes: Bool[Tensor, " _t"] | None) -> Frames:

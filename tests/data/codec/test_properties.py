@@ -311,7 +311,7 @@ def test_damaged_sound_is_refused_by_name(tmp_path: Path):
     for at, size in places[5:]:
         content[at : at + size] = b"\xff" * size
     source.write_bytes(content)
-    with pytest.raises(BadValue, match=r"sound=.*a\.mp4: expected a file whose sound can be decoded: Invalid data"):
+    with pytest.raises(BadValue, match=r"sound=.*a\.mp4: expected a file whose sound can be decoded: "):
         Sound(source).samples(2.0)
 
 
