@@ -202,7 +202,7 @@ class TestAnchorsOfADataSet:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
         Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "moved"))
         write(tmp_path / "set", 8)
-        said = r"lacks clip-0006, clip-0007.*delete|delete .*lacks clip-0006, clip-0007|clip clip-000. has changed"
+        said = r"has none for clip-0006, clip-0007\. Delete .*train to make them again|clip clip-000. has changed"
         with pytest.raises(BadValue, match=said):
             Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "set"))
 
@@ -221,7 +221,7 @@ class TestAnchorsOfADataSet:
 
     def test_missing_ones_are_named(self, tmp_path, clips):
         write_shards(tmp_path / "anchors" / "train", [anchor("clip-0001", [2])], METADATA)
-        with pytest.raises(BadValue, match=r"data\.anchors\.missing=error: .*lacks clip-0000, clip-0002"):
+        with pytest.raises(BadValue, match=r"data\.anchors\.missing=error: .* has none for clip-0000, clip-0002"):
             Anchors(str(tmp_path / "anchors")).open("train", clips)
         shards = Anchors(str(tmp_path / "anchors"), "ignore").open("train", clips)
         assert not read(shards, "clip-0000")[1].any()

@@ -124,12 +124,10 @@ def test_goes_on_behind_its_last_whole_chunk(source: Path, tmp_path: Path, monke
 def test_other_settings_are_refused_with_both_fingerprints(source: Path, tmp_path: Path) -> None:
     videos, other = find_videos(source), encoder(Cut(**{**vars(CUT), "fps": 5.0}))
     encoder().write(videos, tmp_path / "set")
-    with pytest.raises(
-        BadValue, match=rf"{other.fingerprint}, it holds fingerprint {encoder().fingerprint} "
-    ) as caught:
+    with pytest.raises(BadValue, match=f"{encoder().fingerprint}, not {other.fingerprint}: ") as caught:
         other.write(videos, tmp_path / "set")
     assert "cut.fps=None instead of 5.0" in str(caught.value)
-    with pytest.raises(BadValue, match="other videos"):
+    with pytest.raises(BadValue, match=r"an empty folder: this one was made from other videos \(\w+, not \w+\)"):
         encoder().write(videos[:2], tmp_path / "set")
 
 

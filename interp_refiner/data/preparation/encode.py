@@ -162,10 +162,10 @@ class VideoEncoder:
         folder = chunks.output if chunks.is_whole else chunks.partial
         for name, wanted in (("fingerprint", self.fingerprint), ("source", source)):
             if (found := state[name]) != wanted:
-                made = f"from other videos ({found}, not {wanted})"
+                made, which = "from other videos", f"{found}, not {wanted}"
                 if name == "fingerprint":
-                    made = f"with other settings ({difference(state['settings'], self.settings)})"
-                raise BadValue("output", folder, f"an empty folder: this one was made {made}")
+                    made, which = "with other settings", f"{which}: {difference(state['settings'], self.settings)}"
+                raise BadValue("output", folder, f"an empty folder: this one was made {made} ({which})")
         if not chunks.is_whole and state.get("format") != FORMAT:
             raise BadValue("output", folder, "a folder that this version began (delete this one)")
         if not chunks.is_whole and (before := state["videos_per_shard"]) != self.videos_per_shard:
