@@ -36,7 +36,7 @@ def test_encode_tells_what_was_left_out_and_what_comes_next(tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert "skipped broken.mp4: " in printed
     assert "2 videos, 1 skipped, 0 of the others without a caption" in printed
-    assert "still as frame_zero: 0.000 from its video's latents" in printed
+    assert "a picture encoded as frame_zero differs from the video's latents by 0.000 (mean over" in printed
     assert f"data=wan_synth data.root={tmp_path / 'set'} 'schedule.counts=[2]'" in printed  # clips of 4 frames
     metadata = DatasetMetadata.load(tmp_path / "set" / "train")
     assert (metadata.latent_shape, metadata.num_samples) == ((16, 4, 4, 4), 2)
@@ -96,10 +96,10 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: 
 
 
 def test_embed_writes_every_line_and_the_negative_prompt(tmp_path: Path) -> None:
-    (tmp_path / "prompts.txt").write_text("a pale ring\n\n dark square \n")
+    (tmp_path / "prompts.txt").write_text("a pale ring\r\n dark\u2028square \n\n", encoding="utf-8")
     embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}", "negative=blur"))
     said = json.loads((tmp_path / "out" / "prompts.json").read_text())["prompts"]
-    assert said == {"00000": "a pale ring", "00001": "dark square", "negative": "blur"}
+    assert said == {"00000": "a pale ring", "00001": "dark\u2028square", "negative": "blur"}
     for name, prompt in said.items():
         found = load_embedding(name, tmp_path / "out" / f"{name}.pt")
         assert torch.equal(found, CaptionEncoder().encode([prompt])[0])
@@ -121,4 +121,10 @@ def test_places_that_cannot_be_written_to_are_refused_before_the_work(tmp_path: 
 def test_embed_names_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(BadValue, match=r"prompts=.*prompts.txt: expected a text file in UTF-8.*can't decode byte 0xe9"):
+        embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}"))
+
+
+def test_embed_names_a_blank_line_between_prompts(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a pale ring\n\n dark square \n")
+    with pytest.raises(BadValue, match=r"prompts=.*prompts.txt: expected .* one prompt a line: line 2 is blank"):
         embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}"))

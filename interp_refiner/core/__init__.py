@@ -20,7 +20,7 @@ from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.memory import forget_peak_memory, free_memory, keep_freed_memory, peak_memory
 from interp_refiner.core.mirror import Reflection
-from interp_refiner.core.negative import NegativeEmbedding, load_embedding
+from interp_refiner.core.negative import NegativeEmbedding, load_embedding, load_tensor
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
@@ -75,6 +75,7 @@ __all__ = [
     "free_memory",
     "keep_freed_memory",
     "load_embedding",
+    "load_tensor",
     "masked_mean",
     "median_seconds",
     "move",

@@ -50,12 +50,29 @@ class NegativeEmbedding:
 
 def load_embedding(name: str, path: str | Path) -> Float[Tensor, "l d"]:
     """The embedding in a tensor file; ``name`` is the setting that names the file, for the error."""
+    wanted = "a tensor file of one prompt embedding [L, D]"
+    embedding = load_tensor(name, path, wanted)
+    if embedding.ndim != 2:
+        raise BadValue(name, path, f"{wanted}, it holds {list(embedding.shape)}")
+    return embedding
+
+
+def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
+    """The tensor in a file of ``torch.save``, on the CPU.
+
+    Args:
+        name: the setting that names the file, for the error.
+        path: the file.
+        wanted: what the file should hold, for the error.
+
+    Raises:
+        BadValue: no such file, or no tensor in it.
+    """
     try:
-        embedding = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        tensor = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else "no such content"
-        raise BadValue(name, path, f"a tensor file of one prompt embedding [L, D]: {reason}") from error
-    if not isinstance(embedding, Tensor) or embedding.ndim != 2:
-        found = list(embedding.shape) if isinstance(embedding, Tensor) else type(embedding).__name__
-        raise BadValue(name, path, f"a tensor file of one prompt embedding [L, D], it holds {found}")
-    return embedding
+        raise BadValue(name, path, f"{wanted}: {reason}") from error
+    if not isinstance(tensor, Tensor):
+        raise BadValue(name, path, f"{wanted}, it holds {type(tensor).__name__}")
+    return tensor

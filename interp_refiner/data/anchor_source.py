@@ -16,6 +16,7 @@ from tqdm import tqdm
 from interp_refiner.core import BadValue, Draws, non_negative
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.lock import locked
+from interp_refiner.data.settings import difference
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, Sample
 from interp_refiner.data.shards.write import Anchor, write_shard
 
@@ -121,8 +122,7 @@ class AnchorSource(ABC):
         if not (folder / DATASET_FILE).is_file():
             return False
         found, made_by = DatasetMetadata.load(folder).made_by, self.made_by
-        other = ", ".join(f"{k}={found.get(k)} instead of {v}" for k, v in made_by.items() if found.get(k) != v)
-        if other:
+        if other := difference({name: found.get(name) for name in made_by}, made_by):
             allowed = f"anchors of this source, or a new folder; these have {other}; delete {folder} to remake them"
             raise BadValue("data.anchors.root", folder.parent, allowed)
         return True

@@ -18,6 +18,7 @@ from interp_refiner.data.shards import (
     DatasetMetadata,
     LocalFolder,
     MemberReader,
+    Unavailable,
     Unreadable,
     all_finite,
     build_index,
@@ -83,10 +84,9 @@ class AnchorShards:
             return
         named = ", ".join(absent[:4]) + (f" and {len(absent) - 4} more" if len(absent) > 4 else "")
         if missing == "error":
-            allowed = (
-                f"an anchor for every clip (delete {self.storage.name} to remake them), or ignore: it lacks {named}"
-            )
-            raise BadValue("data.anchors.missing", missing, allowed)
+            folder = self.storage.name
+            allowed = f"ignore, or an anchor for every clip; {folder} has none for {named}. Delete {folder}"
+            raise BadValue("data.anchors.missing", missing, f"{allowed} to make them again")
         log.warning("no anchors in %s for %s: they keep their true keyframes", self.storage.name, named)
 
     def read_into(self, key: str, latents: Float[Tensor, "c t *space"], proposed: Bool[Tensor, " t"]) -> None:
@@ -94,6 +94,7 @@ class AnchorShards:
 
         Raises:
             BadSample: indices or latents that do not fit the clip, or NaN or infinite numbers.
+            Unavailable: the storage does not answer.
         """
         proposed.zero_()
         if (row := self.rows.get(key)) is None:
@@ -102,7 +103,8 @@ class AnchorShards:
             frames, values = (self._reader.read(self.index.locate(row, kind)) for kind in ("anchor_idx", "anchor"))
             _check(frames, values, latents)
         except (Unreadable, EOFError, OSError) as error:
-            raise BadSample(self.index.locate(row, "anchor").shard, key, f"anchor: {error}") from error
+            fault = Unavailable if isinstance(error, OSError) else BadSample
+            raise fault(self.index.locate(row, "anchor").shard, key, f"anchor: {error}") from error
         latents[:, frames] = self.metadata.normalise(values).to(latents.dtype)
         proposed[frames] = True
 
@@ -154,13 +156,15 @@ class Anchors:
             allowed = "a folder with anchor shards in train/ and val/ (python -m interp_refiner.prepare anchors)"
             raise BadValue("data.anchors.root", self.root, allowed)
 
-    def open(self, split: str, clips: ShardDataset, cache_dir: str | None = None) -> AnchorShards:
+    def open(
+        self, split: str, clips: ShardDataset, cache_dir: str | None = None, checksums: bool = False
+    ) -> AnchorShards:
         """The anchors of one split; the source, if there is one, makes missing anchors first.
 
         Args:
             split: the folder below ``root``.
             clips: the clips of the split.
-            cache_dir: as in :class:`AnchorShards`.
+            cache_dir, checksums: as in :class:`AnchorShards`.
 
         Raises:
             BadValue: no anchors, anchors of another source or of other clips, or a clip without an anchor.
@@ -169,7 +173,7 @@ class Anchors:
         if self.source is not None and not holds_shards(shared):
             self.source.write(own, clips)
         folder = own if holds_shards(own) else shared
-        shards = AnchorShards(folder, cache_dir, clips.metadata)
+        shards = AnchorShards(folder, cache_dir, clips.metadata, checksums)
         check_digests(shards.metadata.made_by.get("clip_digests", {}), clips, folder)
         shards.check((clips.key(sample) for sample in range(len(clips))), self.missing)
         return shards

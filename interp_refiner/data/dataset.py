@@ -179,7 +179,9 @@ class ShardDataset:
             return captions[chosen]
         except Unavailable as error:
             raise Unavailable(shard, self.index.keys[row], error.reason) from error
-        except (Unreadable, EOFError, OSError, UnicodeDecodeError) as error:
+        except OSError as error:  # of the file system, such as a mount that is gone: the sample itself may be good
+            raise Unavailable(shard, self.index.keys[row], str(error)) from error
+        except (Unreadable, EOFError, UnicodeDecodeError) as error:
             raise BadSample(shard, self.index.keys[row], str(error)) from error
 
     def __getitem__(self, sample: int) -> Sample:

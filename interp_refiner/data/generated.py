@@ -1,16 +1,17 @@
 """Synthetic data sets: written once, identified by a fingerprint of their settings."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from hashlib import blake2b
-from json import dumps
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tqdm import tqdm
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.settings import difference, fingerprint
 from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, Sample, write_shards
+
+EXISTING = "data=wan_synth reads existing shards"
 
 
 class Generated(ABC):
@@ -47,15 +48,19 @@ class Generated(ABC):
     @property
     def fingerprint(self) -> str:
         """A hash of the settings and the generator's version."""
-        text = dumps(self.settings | {"version": self.version}, sort_keys=True)
-        return blake2b(text.encode(), digest_size=6).hexdigest()
+        return fingerprint(self._identity)
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        return {**self.settings, "version": self.version}
 
     def write(self, root: Path) -> None:
         """Writes both splits; returns at once if they exist already.
 
         Raises:
-            BadValue: ``root`` holds a set with other settings; both fingerprints are named.
+            BadValue: ``root`` holds something else, or a set with other settings; both fingerprints are named.
         """
+        refuse_foreign(root, list(self.counts))
         missing = [split for split in self.counts if not self._stands(root / split)]
         if not missing:
             return
@@ -70,19 +75,27 @@ class Generated(ABC):
             progress.update()
 
     def _made_by(self, split: str) -> dict[str, Any]:
-        how = {"generator": self.name, "version": self.version, **self.settings}
+        how = {"generator": self.name, **self._identity}
         return {**how, "split": split, "fingerprint": self.fingerprint}
 
     def _stands(self, folder: Path) -> bool:
         """Whether the folder holds this data set's split; refuses another's. Folders appear complete or not at all."""
         if not (folder / DATASET_FILE).is_file():
             return False
-        made_by = DatasetMetadata.load(folder).made_by
+        made_by, title = DatasetMetadata.load(folder).made_by, self.name.replace("_", " ")
+        if (found := made_by.pop("generator", None)) != self.name:
+            raise BadValue("root", folder, f"an empty folder or {title}, it holds {found or 'other clips'}; {EXISTING}")
         if (found := made_by.get("fingerprint")) != self.fingerprint:
-            wanted = self.settings | {"version": self.version}
-            names = [name for name in {**wanted, **made_by} if name not in ("generator", "split", "fingerprint")]
-            there, asked = ({name: source.get(name, "default") for name in names} for source in (made_by, wanted))
-            other = ", ".join(f"{k}={there[k]} instead of {asked[k]}" for k in names if there[k] != asked[k])
-            allowed = f"an empty folder or {self.name.replace('_', ' ')} of fingerprint {self.fingerprint}"
-            raise BadValue("root", folder, f"{allowed}, it holds fingerprint {found} ({other})")
+            settings = {name: value for name, value in made_by.items() if name not in ("split", "fingerprint")}
+            allowed = f"an empty folder or {title} of fingerprint {self.fingerprint}, it holds fingerprint {found}"
+            raise BadValue("root", folder, f"{allowed} ({difference(settings, self._identity)})")
         return True
+
+
+def refuse_foreign(root: Path, splits: Sequence[str]) -> None:
+    """Refuses a root that holds shards itself, or a split with files that no writer left; both are somebody's data."""
+    for folder, written in [(root, False), *((root / split, True) for split in splits)]:
+        files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        found = next((name for name in files if written or name.endswith(".tar")), None)
+        if found is not None and not (written and (folder / DATASET_FILE).is_file()):
+            raise BadValue("root", folder, f"an empty folder to write clips to, it holds {found}; {EXISTING}")

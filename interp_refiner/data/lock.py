@@ -9,7 +9,8 @@ from filelock import FileLock
 
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Waits for the lock file beside ``root`` and holds it while the block runs."""
+    """Waits for the lock file beside ``root``, links resolved, and holds it while the block runs."""
+    root = root.resolve()
     root.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(root.parent / f".{root.name}.lock"):
         yield

@@ -95,8 +95,8 @@ class Mazes(Generated):
         if not 0 <= least <= most <= 0.5:  # with more walls few cells are connected
             allowed = "two numbers, 0 <= least <= most <= 0.5"
             raise BadValue("wall_probability", list(wall_probability), allowed)
-        if not 1 <= min_distance <= size:
-            raise BadValue("min_distance", min_distance, f"1 to {size} cells, the size of the maze")
+        if not 1 <= min_distance <= (largest := min(size, 2 * (size - 3))):  # corner to corner of the inner cells
+            raise BadValue("min_distance", min_distance, f"1 to {largest} cells in a maze of size {size}")
         if find_spec("scipy") is None:
             raise MissingExtra("data=maze", "scipy", "maze")
         self.probability = least, most

@@ -1,8 +1,8 @@
 """The order of samples: a function of (seed, epoch) alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -10,11 +10,21 @@ import torch
 from interp_refiner.core import derived_seed
 
 
-@lru_cache(maxsize=4)
 def epoch_order(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """A permutation of 0..num_samples-1."""
-    generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
-    return torch.randperm(num_samples, generator=generator).numpy()
+    return _orders(num_samples, seed)(epoch)
+
+
+@cache
+def _orders(num_samples: int, seed: int) -> Callable[[int], np.ndarray]:
+    """The permutations of one bucket; keeps two of every bucket, because a batch may reach into the next epoch."""
+
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> np.ndarray:
+        generator = torch.Generator().manual_seed(derived_seed(seed, "order", epoch))
+        return torch.randperm(num_samples, generator=generator).numpy()
+
+    return order
 
 
 def stream(position: int, num_samples: int, seed: int) -> tuple[int, int]:

@@ -1,18 +1,18 @@
 """A data set of random numbers in the shapes of a real one, for benchmarks without data."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import torch
 
 from interp_refiner.core import BadValue, derived_seed
-from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, Sample, write_shards
+from interp_refiner.data.generated import Generated
+from interp_refiner.data.shards import DatasetMetadata, Sample
 from interp_refiner.data.wan_synth import wan_synth_metadata
 
 
 @final
-class RandomClips:
+class RandomClips(Generated):
     """Writes ``<root>/train`` and ``<root>/val``: shards whose latents and prompt embeddings are standard normal.
 
     Args:
@@ -25,6 +25,10 @@ class RandomClips:
         BadValue: fewer than one clip.
     """
 
+    name = "random_clips"
+    version = 1
+    unit = "clip"
+
     def __init__(
         self,
         num_train: int = 16,
@@ -36,30 +40,18 @@ class RandomClips:
         for name, count in {"num_train": num_train, "num_val": num_val}.items():
             if count < 1:
                 raise BadValue(name, count, "at least 1")
-        self.counts = {"train": num_train, "val": num_val}
-        self.latent_shape, self.text_shape, self.seed = latent_shape, text_shape, seed
+        self.shapes = list(latent_shape), list(text_shape) if text_shape is not None else None
+        shapes = {"latent_shape": self.shapes[0], "text_shape": self.shapes[1]}
+        super().__init__({"num_train": num_train, "num_val": num_val, **shapes, "seed": seed})
 
-    def write(self, root: Path) -> None:
-        """Writes the missing splits.
+    def declare(self, made_by: dict[str, Any]) -> DatasetMetadata:
+        return wan_synth_metadata(*self.shapes, made_by=made_by)
 
-        Raises:
-            BadValue: ``root`` holds clips of another shape.
-        """
-        metadata = wan_synth_metadata(
-            self.latent_shape, self.text_shape, made_by={"generator": "random_clips", "seed": self.seed}
-        )
-        for split in self.counts:
-            if not (root / split / DATASET_FILE).is_file():
-                write_shards(root / split, self._samples(split, metadata), metadata)
-            found = DatasetMetadata.load(root / split)
-            if (found.latent_shape, found.text_shape) != (metadata.latent_shape, metadata.text_shape):
-                shapes = f"{list(found.latent_shape)} and text {found.text_shape}"
-                raise BadValue("root", root, f"another folder: it holds clips {shapes}")
-
-    def _samples(self, split: str, metadata: DatasetMetadata) -> Iterator[Sample]:
-        for number in range(self.counts[split]):
+    def samples(self, split: str, count: int) -> Iterator[Sample]:
+        latent_shape, text_shape = self.shapes
+        for number in range(count):
             key = f"{split}-{number:06d}"
             generator = torch.Generator().manual_seed(derived_seed(self.seed, key))
-            latents = torch.randn(metadata.latent_shape, generator=generator)
-            text = torch.randn(metadata.text_shape, generator=generator) if metadata.text_shape else None
+            latents = torch.randn(latent_shape, generator=generator)
+            text = torch.randn(text_shape, generator=generator) if text_shape is not None else None
             yield Sample(key, latents, text, "noise")

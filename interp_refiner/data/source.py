@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.anchors import Anchors, AnchorShards
 from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
+from interp_refiner.data.generated import refuse_foreign
 from interp_refiner.data.lock import locked
 from interp_refiner.data.mirror import Mirror
 from interp_refiner.data.mixed import Dataset, MixedDataset, bucket_names, mixed, spec_of
@@ -118,10 +119,12 @@ class ClipSource:
         return all(self._buckets(split) for split in self.splits)
 
     def validate(self) -> None:
-        """Raises :class:`BadValue` if the root has no data and there is no writer to make it. Cheap."""
+        """Raises :class:`BadValue` if the root has no data and no writer to make it, or data of another kind. Cheap."""
         place = self.place
-        if self.writer is not None and not isinstance(place, Path):
-            raise BadValue("root", place, "a local folder, because the data set is written there")
+        if self.writer is not None:
+            if not isinstance(place, Path):
+                raise BadValue("root", place, "a local folder, because the data set is written there")
+            refuse_foreign(place, self.splits)
         if self.writer is None and not self.is_split() and not self._holds_shards(place):
             expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
             absent = isinstance(place, Path) and not place.is_dir()
@@ -213,8 +216,11 @@ class Clips:
         if not isinstance(self.train, ShardDataset) or not isinstance(self.val, ShardDataset):
             raise BadValue("data.anchors", anchors.root, "null with clips of several sizes: they have no proposals yet")
         anchors.validate()
-        cache_dir, (train, val) = self.source.reading.cache_dir, self.source.splits
-        return anchors.open(train, self.train, cache_dir), anchors.open(val, self.val, cache_dir)
+        reading, (train, val) = self.source.reading, self.source.splits
+        return (
+            anchors.open(train, self.train, reading.cache_dir, reading.checksums),
+            anchors.open(val, self.val, reading.cache_dir, reading.checksums),
+        )
 
     def describe(self) -> dict[str, Any]:
         """The training data: the shards' ``pattern``, and the numbers of ``shards`` and ``samples``."""

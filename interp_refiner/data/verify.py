@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from interp_refiner.core import BadValue
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage, all_finite, unread
@@ -80,9 +81,11 @@ def verify(
         progress: called with the number of samples checked so far and the number of all samples.
 
     Raises:
-        BadValue: no shards, or nothing declares their shapes.
+        BadValue: fewer than one thread, no shards, or nothing declares their shapes.
         Unavailable: the storage does not answer; the data may still be good.
     """
+    if threads < 1:
+        raise BadValue("threads", threads, "at least 1")
     start = time.monotonic()
     dataset = ShardDataset(storage, metadata, on_bad_sample="skip", threads=threads, min_samples=0, checksums=True)
     report = Report(storage.name, len(dataset.index.shards), len(dataset.index))

@@ -4,14 +4,13 @@ import inspect
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, load_tensor
 from interp_refiner.data.shards import DatasetMetadata, Sample, write_shards
 
 FPS = 16.0  # of the pixel frames of Wan2.1
@@ -83,16 +82,12 @@ def load_clip(source: str | Path) -> Float[Tensor, "c t h w"]:
     Raises:
         BadValue: no such clip in ``source``.
     """
-    try:
-        latents = torch.load(source, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError) as error:
-        raise BadValue("source", source, f"a tensor file as torch.save writes it: {error}".splitlines()[0]) from error
-    if isinstance(latents, Tensor) and latents.ndim == 5 and latents.shape[0] == 1:
-        latents = latents[0]
-    if not isinstance(latents, Tensor) or latents.ndim != 4:
-        found = list(latents.shape) if isinstance(latents, Tensor) else type(latents).__name__
-        raise BadValue("source", source, f"a tensor [c, t, h, w] of one clip, it holds {found}")
-    return latents
+    wanted = "a tensor file [c, t, h, w] of one clip"
+    latents = load_tensor("source", source, wanted)
+    clip = latents[0] if latents.ndim == 5 and latents.shape[0] == 1 else latents
+    if clip.ndim != 4:
+        raise BadValue("source", source, f"{wanted}, it holds {list(clip.shape)}")
+    return clip
 
 
 def write_clip_windows(

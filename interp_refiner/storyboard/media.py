@@ -77,10 +77,10 @@ def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) ->
         found = Shown([], [], film.rate)
         if any(name in film.container.format.name for name in INDEXED):
             film.container.seek(round(stamps[number] / film.stream.time_base), stream=film.stream)
-            for frame in film.frames():
-                if frame.pts is None or frame.pts * film.stream.time_base >= stamps[number]:
-                    break
-            if frame.pts is not None and frame.pts * film.stream.time_base == stamps[number]:
+            base = film.stream.time_base
+            reached = (frame for frame in film.frames() if frame.pts is None or frame.pts * base >= stamps[number])
+            frame = next(reached, None)
+            if frame is not None and frame.pts is not None and frame.pts * base == stamps[number]:
                 return replace(found, pictures=[film.picture(frame)], remarks=film.remarks)
     with _film(key, path) as film:
         for index, frame in enumerate(film.frames()):

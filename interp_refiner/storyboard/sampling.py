@@ -68,6 +68,8 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         advice = "add sampler=<name> sampler/guidance=classifier_free"
         notes += pipeline.negative_notes(request, pipeline.sampler.guidance, pipeline.objective.distilled, advice)
         sound = board.sound(plan.placed, plan.fps)
+        if sound is not None:
+            sound.samples(plan.grid.num_frames / plan.fps)  # damage shows here, not after the sampling
         if cfg.dry_run:
             show_plan(plan, keyframes, notes)
             refuse_collisions(plan.placed, keyframes)

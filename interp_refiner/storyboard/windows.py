@@ -75,7 +75,10 @@ def _drawn_out(parts: Sequence[Window], keyframes: Sequence[int], length: int) -
 def _refuse_gap(keyframes: Sequence[int], num_frames: int, length: int) -> None:
     ends = sorted({0, *keyframes, num_frames - 1})
     gap = max(b - a for a, b in pairwise(ends))
-    allowed = f"latent frames at most {length - 1} apart, and as near to both ends: the model sees {length} at a time"
+    near = (
+        f"keyframes at most {length - 1} latent frames apart, and the first and last at most {length - 1} from the ends"
+    )
+    allowed = f"{near}: the model sees {length} latent frames at a time"
     raise BadValue("keyframes", f"a gap of {gap}", allowed)
 
 

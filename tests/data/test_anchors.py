@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import Anchors, AnchorShards, ImperfectSource, Sample, ShardDataset
+from interp_refiner.data import Anchors, AnchorShards, ClipSource, ImperfectSource, Reading, Sample, ShardDataset
 from interp_refiner.data.shards import BadSample, write_shards
 from interp_refiner.data.shards.write import Anchor
 from tests.data.shards_on_disk import METADATA, SHAPE, replace_member, saved, write
@@ -40,7 +41,9 @@ def test_anchors_come_back_by_key_in_their_frames(tmp_path):
 def test_clips_without_an_anchor_are_named_or_ignored_aloud(tmp_path, caplog):
     shards = AnchorShards(write_shards(tmp_path / "anchors", [anchor("b", [1])], METADATA))
     shards.check(["b"])
-    with pytest.raises(BadValue, match=r"anchors\.missing=error: .*lacks a, c, d, e and 2 more"):
+    with pytest.raises(
+        BadValue, match=r"anchors\.missing=error: .* has none for a, c, d, e and 2 more\. Delete .*anchors"
+    ):
         shards.check(["a", "b", "c", "d", "e", "f", "g"])
     with caplog.at_level(logging.WARNING):
         shards.check(["a", "b"], "ignore")
@@ -199,7 +202,7 @@ class TestAnchorsOfADataSet:
         shutil.rmtree(tmp_path / "set", ignore_errors=True)
         Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "moved"))
         write(tmp_path / "set", 8)
-        said = r"lacks clip-0006, clip-0007.*delete|delete .*lacks clip-0006, clip-0007|clip clip-000. has changed"
+        said = r"has none for clip-0006, clip-0007\. Delete .*train to make them again|clip clip-000. has changed"
         with pytest.raises(BadValue, match=said):
             Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", ShardDataset(tmp_path / "set"))
 
@@ -218,7 +221,7 @@ class TestAnchorsOfADataSet:
 
     def test_missing_ones_are_named(self, tmp_path, clips):
         write_shards(tmp_path / "anchors" / "train", [anchor("clip-0001", [2])], METADATA)
-        with pytest.raises(BadValue, match=r"data\.anchors\.missing=error: .*lacks clip-0000, clip-0002"):
+        with pytest.raises(BadValue, match=r"data\.anchors\.missing=error: .* has none for clip-0000, clip-0002"):
             Anchors(str(tmp_path / "anchors")).open("train", clips)
         shards = Anchors(str(tmp_path / "anchors"), "ignore").open("train", clips)
         assert not read(shards, "clip-0000")[1].any()
@@ -230,3 +233,21 @@ class TestAnchorsOfADataSet:
     def test_a_root_without_anchors_is_refused_before_anything_is_read(self, tmp_path):
         with pytest.raises(BadValue, match=r"data\.anchors\.root=.*prepare anchors"):
             Anchors(str(tmp_path / "nowhere")).validate()
+
+
+@pytest.mark.parametrize("checksums", [False, True])
+def test_checksums_of_anchors_are_those_of_the_reading(tmp_path, checksums):
+    one = anchor("clip-0000", [1, 3])
+    for split in ("train", "val"):
+        write(tmp_path / "set" / split, 1)
+        write_shards(tmp_path / "anchors" / split, [one], METADATA)
+    shard = tmp_path / "anchors" / "train" / "shard-00000.tar"
+    content = bytearray(shard.read_bytes())
+    content[content.index(one.latents.bfloat16().view(torch.uint8).numpy().tobytes())] ^= 1
+    shard.write_bytes(content)
+    source = ClipSource(
+        str(tmp_path / "set"), anchors=Anchors(str(tmp_path / "anchors")), reading=Reading(checksums=checksums)
+    )
+    train, _ = source.open().anchors()
+    with pytest.raises(BadSample, match="checksum is wrong") if checksums else nullcontext():
+        read(train, "clip-0000")

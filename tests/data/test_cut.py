@@ -150,3 +150,11 @@ def test_every_bucket_becomes_a_data_set_of_its_own(tmp_path: Path) -> None:
     }  # fmt: skip
     assert sum(encoded.clips.values()) == 2 * 2 + 2 * 2 + 2 * 2
     assert DatasetMetadata.load(file.parent).made_by["settings"]["cut"]["buckets"] == BUCKETS
+
+
+@pytest.mark.parametrize("shot_change", [None, 0.1])
+def test_a_change_of_size_begins_a_new_shot(shot_change: float | None) -> None:
+    cut = Cut(buckets=[[3, 4, 4], [3, 4, 8]], shot_change=shot_change)
+    pieces = list(cut.clips([*frames(7), *frames(7, 4, 8)]))
+    found = [(piece.corner[0], piece.size[2]) for piece in pieces]
+    assert found == [(0, 4), (3, 4), (4, 4), (7, 8), (10, 8), (11, 8)]

@@ -1,13 +1,15 @@
 """Datasets: unit variance, bad samples are named, declarations are compared with the stored data."""
 
+import errno
 import json
+import os
 import re
 
 import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.data import BadSample, DatasetMetadata, ShardDataset
+from interp_refiner.data import BadSample, DatasetMetadata, ShardDataset, Unavailable
 from interp_refiner.data.dataset import check_declaration
 from interp_refiner.data.shards import LocalFolder, build_index, finite_rows, write_shards
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, replace_member, samples, saved, write
@@ -230,3 +232,16 @@ def test_checksums_find_a_prompt_that_rots(tmp_path):
     assert ShardDataset(tmp_path / "set")[1].prompt == "qrompt 1 — é"
     with pytest.raises(BadSample, match="'clip-0001': prompt: its checksum is wrong"):
         ShardDataset(tmp_path / "set", checksums=True)[1]
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOENT])
+def test_a_mount_that_fails_is_no_bad_sample(tmp_path, number):
+    class Gone(LocalFolder):
+        def read_into(self, *_):
+            raise OSError(number, os.strerror(number))
+
+    write(tmp_path / "set", 2)
+    dataset = ShardDataset(tmp_path / "set", on_bad_sample="skip")
+    dataset.storage = Gone(tmp_path / "set")
+    with pytest.raises(Unavailable, match=rf"shard-00000\.tar: sample 'clip-0000': .*{os.strerror(number)}"):
+        dataset[0]

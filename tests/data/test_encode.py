@@ -12,6 +12,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos, walked
 from interp_refiner.data.codec import PatchDCT, read_video, write_mp4
 from interp_refiner.data.dataset import check_fingerprints
+from interp_refiner.data.preparation.chunks import Chunks
 from interp_refiner.data.settings import difference
 from interp_refiner.data.shards import ShardWriter
 from interp_refiner.data.text import CaptionEncoder
@@ -123,12 +124,10 @@ def test_goes_on_behind_its_last_whole_chunk(source: Path, tmp_path: Path, monke
 def test_other_settings_are_refused_with_both_fingerprints(source: Path, tmp_path: Path) -> None:
     videos, other = find_videos(source), encoder(Cut(**{**vars(CUT), "fps": 5.0}))
     encoder().write(videos, tmp_path / "set")
-    with pytest.raises(
-        BadValue, match=rf"{other.fingerprint}, it holds fingerprint {encoder().fingerprint} "
-    ) as caught:
+    with pytest.raises(BadValue, match=f"{encoder().fingerprint}, not {other.fingerprint}: ") as caught:
         other.write(videos, tmp_path / "set")
     assert "cut.fps=None instead of 5.0" in str(caught.value)
-    with pytest.raises(BadValue, match="other videos"):
+    with pytest.raises(BadValue, match=r"an empty folder: this one was made from other videos \(\w+, not \w+\)"):
         encoder().write(videos[:2], tmp_path / "set")
 
 
@@ -310,3 +309,34 @@ def test_what_is_not_whole_is_skipped_and_what_is_converted_is_told(source: Path
     assert use.remarks["torn.avi"][0] == encoded.skipped["torn.avi"].partition(";")[0]
     made_by = DatasetMetadata.load(tmp_path / "rest" / "train").made_by
     assert made_by["remarks"] == use.remarks
+
+
+def test_a_link_to_an_empty_folder_is_filled_where_it_leads(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk" / "set").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "set")
+    encoder().write(find_videos(source), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(ShardDataset(tmp_path / "disk" / "set" / "train"))
+    assert [path.name for path in tmp_path.iterdir() if path.name != "disk"] == ["link"]
+
+
+def test_a_mount_point_is_refused_before_the_work(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_mount", lambda _: True)
+    with pytest.raises(BadValue, match=r"output=.*set: expected a folder that can be renamed.*it is a mount point"):
+        encoder().write(find_videos(source), tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_of_many_chunks_keep_their_order(tmp_path: Path) -> None:
+    chunks = Chunks(tmp_path / "set")
+    chunks.begin({"chunks": {}, "still_gap": {}})
+    (chunks.partial / "train").mkdir()
+    for number in (10001, 100000):
+        (chunks.partial / "train" / f"shard-{number}.tar").write_text(str(number))
+        chunks.save(number, {"clips": {"train": 1}, "skipped": {"caf\udce9.mp4": "torn"}, "rows": []})
+    chunks.finish({"train": DatasetMetadata(latent_shape=(1, 2, 3, 4))})
+    shards = [(tmp_path / "set" / "train" / f"shard-0000{number}.tar").read_text() for number in range(2)]
+    assert shards == ["10001", "100000"]
+    assert "- `caf\\udce9.mp4`: torn" in (tmp_path / "set" / "report.md").read_text()

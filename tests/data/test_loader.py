@@ -332,3 +332,15 @@ def test_no_rank_is_left_without_a_sample(reader):
 def test_bad_sizes_are_refused(reader, make, message):
     with pytest.raises(BadValue, match=message):
         make(reader)
+
+
+def test_every_bucket_keeps_its_order(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        torch, "randperm", lambda n, generator, draw=torch.randperm: drawn.append(n) or draw(n, generator=generator)
+    )
+    for _ in range(3):
+        for size in range(1001, 1008):
+            for epoch in (0, 1):
+                assert len(epoch_order(size, 77, epoch)) == size
+    assert len(drawn) == 14

@@ -184,6 +184,7 @@ def test_another_context_than_declared_is_refused(root):
         ({"wall_probability": [0.4, 0.3]}, r"wall_probability=\[0.4, 0.3\]: expected .* 0 <= least"),
         ({"wall_probability": [0.15, 0.6]}, r"wall_probability=\[0.15, 0.6\]: expected .* <= 0.5"),
         ({"min_distance": 12}, "min_distance=12: expected 1 to 11 cells"),
+        ({"size": 5, "min_distance": 5}, "min_distance=5: expected 1 to 4 cells"),
     ],
 )
 def test_bad_settings_are_refused(arguments, message):
@@ -202,3 +203,8 @@ def test_a_maze_of_one_corridor_has_known_maps():
     maps = Maze(walls, [(2, 1), (2, 2), (2, 3)]).maps()
     assert maps[1, 2].tolist() == [-1, 1, 1, 1, -1]
     assert maps[1, 0].tolist() == pytest.approx([-(5**0.5), -2, -2, -2, -(5**0.5)])
+
+
+def test_the_largest_distance_is_found():
+    _, maze = Mazes(**{**SMALL, "size": 5, "min_distance": 4}).maze("train", 0)
+    assert {maze.cells[0], maze.cells[-1]} in ({(1, 1), (3, 3)}, {(1, 3), (3, 1)})

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Draws
+from interp_refiner.data import ClipSource
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.shards import DatasetMetadata
 from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.data.world import BRIGHTNESS, DIRECTIONS, SHAPES, Bouncing, Gliding, World
 from interp_refiner.data.world.captions import FirstDirection, NetDirection, Turns
+from tests.data.shards_on_disk import write
 
 SMALL = {"num_train": 20, "num_val": 6, "num_frames": 5, "height": 16, "width": 24}
 
@@ -184,6 +186,28 @@ def test_refuses_a_folder_of_other_settings(root: Path):
     assert other.fingerprint in message
     assert MovingShapes(**SMALL).fingerprint in message
     assert "seed=0 instead of 3" in message
+
+
+@pytest.mark.parametrize(("place", "declared"), [("", False), ("", True), ("val", False), ("val/5x16x24", True)])
+def test_somebodys_shards_are_refused_and_left_alone(tmp_path: Path, place: str, declared: bool):
+    folder = tmp_path / "theirs" / place
+    folder.mkdir(parents=True)
+    (folder / "shard-00000.tar").touch()
+    if declared:
+        (folder / "dataset.json").write_text("{}")
+    source = ClipSource(str(tmp_path / "theirs"), writer=MovingShapes(**SMALL))
+    before = sorted(tmp_path.rglob("*"))
+    for refusing in (source.validate, source.open, lambda: MovingShapes(**SMALL).write(tmp_path / "theirs")):
+        with pytest.raises(BadValue, match=r"root=.*it holds .*; data=wan_synth reads existing shards"):
+            refusing()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_clips_that_another_program_made_are_refused(root: Path, tmp_path: Path):
+    write(tmp_path / "train", 1)
+    with pytest.raises(BadValue, match=r"moving shapes, it holds other clips; data=wan_synth reads existing shards"):
+        MovingShapes(**SMALL).write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -242,6 +243,23 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, caplog):
     assert buffers == [b"123", b"45"]
     assert not cache.read_into("c", [bytearray(9)])
     assert not cache.read_into("d", buffers)
+
+
+def test_what_is_not_kept_takes_no_room(tmp_path, monkeypatch):
+    cache = RangeCache(tmp_path / "cache", 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", lambda _: (_ for _ in ()).throw(OSError("no space left")))
+        for _ in range(3):
+            assert not cache.keep("a", [bytearray(8)])
+    assert cache.keep("a", [bytearray(8)])
+
+
+def test_a_file_that_another_process_renames_is_no_fault(tmp_path, monkeypatch):
+    cache = RangeCache(tmp_path / "cache", 100)
+    cache.keep("a", [bytearray(5)])
+    (tmp_path / "cache" / "b.writing").symlink_to("gone")  # listed, and gone when it is looked at
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    assert cache._measured() == 5
 
 
 # as a user comes to it

@@ -208,3 +208,11 @@ def test_nothing_to_verify_is_refused(tmp_path):
     with pytest.raises(BadValue, match=r"root=.*set: expected a folder with shards, or with train or val"):
         program(config(tmp_path))
     assert not Stores().open(tmp_path).holds_shards()
+
+
+def test_no_threads_are_refused(tmp_path):
+    write(tmp_path / "set", 1)
+    with pytest.raises(BadValue, match=r"^threads=0: expected at least 1"):
+        verify(LocalFolder(tmp_path / "set"), threads=0)
+    with pytest.raises(BadValue, match=r"^index_threads=0: expected at least 1"):
+        build_index(LocalFolder(tmp_path / "set"), threads=0)

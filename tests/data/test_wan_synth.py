@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from interp_refiner.core import BadValue
 from interp_refiner.data import ClipSource, ShardDataset, wan_synth_metadata, windows, write_clip_windows
 from interp_refiner.data.dataset import check_declaration
+from interp_refiner.data.wan_synth import load_clip
 from tests.helpers import CONF
 
 REAL_CLIP = Path(__file__).resolve().parents[3] / "shared" / "data" / "wan_clip.pth"
@@ -123,3 +124,12 @@ def test_the_real_clip_is_about_normalised(tmp_path):
     assert numbers.shape[1:] == (16, 16, 16, 16)
     assert 0.5 < numbers.std() < 1.5
     assert len(ShardDataset(root / "val_heldout")) == 3
+
+
+@pytest.mark.parametrize("content", [b"", b"no tensor"])
+def test_a_file_that_holds_no_clip_is_refused(tmp_path, content):
+    (tmp_path / "clip.pt").write_bytes(content)
+    with pytest.raises(
+        BadValue, match=r"source=.*clip\.pt: expected a tensor file \[c, t, h, w\] of one clip: no such"
+    ):
+        load_clip(tmp_path / "clip.pt")

@@ -144,13 +144,15 @@ def test_weights_are_drawn_where_they_are_asked_for():
     assert {p.device.type for p in [*model.parameters(), *model.buffers()]} == {"meta"}
 
 
-def test_random_clips_are_written_once_and_refuse_another_shape(tmp_path):
+def test_random_clips_are_written_once_and_refuse_other_settings(tmp_path):
     small = {"num_train": 3, "num_val": 1, "text_shape": (2, 4)}
     RandomClips(latent_shape=(16, 5, 4, 4), **small).write(tmp_path)
     RandomClips(latent_shape=(16, 5, 4, 4), **small).write(tmp_path)
     assert DatasetMetadata.load(tmp_path / "train").num_samples == 3
-    with pytest.raises(BadValue, match=r"another folder: it holds clips \[16, 5, 4, 4\]"):
+    with pytest.raises(BadValue, match=r"latent_shape=\[16, 5, 4, 4\] instead of \[16, 5, 4, 6\]"):
         RandomClips(latent_shape=(16, 5, 4, 6), **small).write(tmp_path)
+    with pytest.raises(BadValue, match=r"num_train=3 instead of 4, seed=0 instead of 1"):
+        RandomClips(latent_shape=(16, 5, 4, 4), seed=1, **small | {"num_train": 4}).write(tmp_path)
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"warmup": 0}], ids=str)

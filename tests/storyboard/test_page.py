@@ -156,7 +156,7 @@ def test_samplers_have_the_views_and_the_guidance_of_the_model_unless_they_have_
     [
         ([Pinned(PICTURES[0], 0), Pinned(PICTURES[1], 1)], 21, r"keyframes\[1\]\.time=1%: .*latent slot of its own"),
         ([Pinned("gone.png", 0)], 21, r"keyframes\[0\]\.image=gone\.png: .*no such file"),
-        ([Pinned(PICTURES[0], 0)], 60, r"keyframes=a gap of 59: expected latent frames at most 20 apart"),
+        ([Pinned(PICTURES[0], 0)], 60, r"keyframes=a gap of 59: expected keyframes at most 20 latent frames apart"),
     ],
 )
 @needs_gradio
@@ -188,7 +188,8 @@ def test_a_file_that_is_no_picture_is_called_by_its_own_name(studio, tmp_path):
     fake.write_text("no picture")
     pins = [Pinned(PICTURES[0], 0), Pinned(str(fake), 100)]
     line = previewing(studio)(pins, 21, 8.0, "", gr.Request(session_hash="a"))[-1]
-    assert "keyframes[1].image=fake.png: expected an image (png | jpg | jpeg | webp), whole and readable" in line
+    kinds = "png | jpeg | webp | avif | bmp | gif | tiff"
+    assert f"keyframes[1].image=fake.png: expected an image ({kinds}), whole and readable" in line
     assert "some hash" not in line
     assert picture_uri(str(fake)) == BLANK
 
@@ -264,7 +265,7 @@ def use_the_page(window, url: str) -> None:
     window.resize(390, 900)  # a phone's
     window.wait("document.documentElement.scrollWidth == document.documentElement.clientWidth")  # nothing stands out
     window.write("#frames input", "300")
-    line = "keyframes=a gap of 75: expected latent frames at most 20 apart"  # the page follows every digit typed
+    line = "keyframes=a gap of 75: expected keyframes at most 20 latent frames apart"  # the page follows every digit
     window.wait(f"document.querySelector('.refused')?.innerText.startsWith('{line}')")
     hosts = window.run("[...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).hostname))]")
     assert set(hosts) <= {"127.0.0.1", ""}

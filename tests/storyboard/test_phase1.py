@@ -145,7 +145,10 @@ def test_spread_keyframes_are_as_dense_as_in_a_clip_of_the_model(pipe, frames, c
         ({"keyframes_at": [0, 21]}, r"keyframes_at\[1\]=21: expected a frame from 0 to 20"),
         ({"keyframes_at": ["late"]}, r"keyframes_at\[0\]=late: expected a frame \(12\), seconds"),
         ({"keyframes_at": []}, r"keyframes=\[\]: expected at least one keyframe"),
-        ({"keyframes_at": [0, 60], "num_frames": 61}, "keyframes=a gap of 60: expected latent frames at most 20 apart"),
+        (
+            {"keyframes_at": [0, 60], "num_frames": 61},
+            "keyframes=a gap of 60: expected keyframes at most 20 latent frames apart",
+        ),
     ],
 )
 def test_mistakes_are_named(full, told, settings, said):

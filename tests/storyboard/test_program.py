@@ -145,7 +145,11 @@ def test_a_dry_run_shows_collisions_before_it_refuses_them(place, run_folder, ca
         ("time: 30", "time: 15", r"storyboard\.keyframes\[4\]\.time=15: expected a latent slot of its own"),
         ("fps: 8", "fsp: 8", r"fsp=8: expected a known key.*did you mean 'fps'"),
         ("fps: 8", "width: 30", r"storyboard\.width=30: expected a multiple of 8"),
-        ("frames: 31", "frames: 300", r"storyboard\.keyframes=a gap of 2\d\d: expected latent frames at most 20 apart"),
+        (
+            "frames: 31",
+            "frames: 300",
+            r"storyboard\.keyframes=a gap of 2\d\d: expected keyframes at most 20 latent frames apart",
+        ),
     ],
 )
 def test_mistakes_in_a_storyboard_name_the_entry_and_write_nothing(place, run_folder, old, new, said):

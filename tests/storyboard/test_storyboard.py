@@ -294,3 +294,12 @@ def test_the_sound_of_a_clip_starts_with_its_pictures(tmp_path, monkeypatch):
     board = parse_storyboard({"fps": 16, "frames": 81, "keyframes": [entry]}, tmp_path)
     placed = Placed(index=0, frame=32, slots=range(8, 12), shown=range(29, 45))
     assert board.sound([placed], 16.0).at == 29 / 16
+
+
+def test_a_seek_after_which_nothing_decodes_reads_from_the_start(tmp_path, monkeypatch):
+    long_video(tmp_path / "a.mp4", "libx264", 20)
+    expected = read_frame("video", tmp_path / "a.mp4", lambda _: 13).pictures[0]
+    frames, calls = Film.frames, []
+    monkeypatch.setattr(Film, "frames", lambda film: frames(film) if calls else calls.append(film) or iter(()))
+    assert read_frame("video", tmp_path / "a.mp4", lambda _: 13).pictures[0] == expected
+    assert len(calls) == 1

@@ -42,7 +42,7 @@ def test_windows_cover_the_clip_overlap_and_meet_at_keyframes(frames, keys):
     keys = sorted({key for key in keys if key < frames} | {0})
     ends = sorted({*keys, frames - 1})
     if max(b - a for a, b in pairwise(ends)) > 20:
-        with pytest.raises(BadValue, match="expected latent frames at most 20 apart"):
+        with pytest.raises(BadValue, match="expected keyframes at most 20 latent frames apart"):
             windows(keys, frames, 21)
         return
     parts = windows(keys, frames, 21)
@@ -64,7 +64,7 @@ def test_windows_cover_the_clip_overlap_and_meet_at_keyframes(frames, keys):
 
 @pytest.mark.parametrize(("keys", "frames"), [([0, 30, 45], 46), ([25], 40), ([0, 5], 40)])
 def test_gaps_longer_than_the_model_are_refused(keys, frames):
-    with pytest.raises(BadValue, match=r"keyframes=a gap of \d+: expected latent frames at most 20 apart"):
+    with pytest.raises(BadValue, match=r"keyframes=a gap of \d+: expected keyframes at most 20 latent frames apart"):
         windows(keys, frames, 21)
 
 

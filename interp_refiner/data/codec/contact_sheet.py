@@ -1,5 +1,6 @@
 """Pictures that compare truth, interpolation and refinement: a side-by-side video, or a sheet of frames."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from math import ceil
 
@@ -35,7 +36,7 @@ def contact_sheet(
         videos: of equal size and length, for example truth, interpolation and refinement.
         labels: labels of the rows.
         keyframes: which frames are keyframes.
-        title: text at the top, for example the prompt, the level and the codec's caveat.
+        title: text at the top, for example the prompt, the level and the codec's caveat; cut to the sheet's width.
         columns: largest number of columns; a longer video shows evenly spaced frames, including the first and last.
         scale: enlargement of the frames; None chooses a legible size.
         first: number of the first frame.
@@ -45,10 +46,9 @@ def contact_sheet(
     shown = np.unique(np.linspace(0, num_frames - 1, min(columns, num_frames)).round().astype(int))
     left = ceil(max(map(_font().getlength, labels))) + 2 * BORDER
     top = LINE * (2 if title else 1)
-    size = max(left + len(shown) * width, ceil(_font().getlength(title)) + 2 * BORDER), top + len(rows) * height
-    sheet = Image.new("RGB", size, PAPER)
+    sheet = Image.new("RGB", (left + len(shown) * width, top + len(rows) * height), PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((BORDER, BORDER), title, INK, _font())
+    draw.text((BORDER, BORDER), fitting(title, sheet.width - 2 * BORDER), INK, _font())
     for column, frame in enumerate(shown):
         x = left + column * width
         is_key = keyframes is not None and bool(keyframes[frame])
@@ -81,8 +81,9 @@ def side_by_side(
     """
     panels = _panels(videos, labels, keyframes, scale, VIDEO_SIDE)
     num_frames, _, width = panels[0].shape[:3]
-    counter = f"{num_frames - 1} / {num_frames - 1}"
-    total = max(len(panels) * width, ceil(_font().getlength(title + counter)) + 4 * BORDER)
+    counter = ceil(_font().getlength(f"{num_frames - 1} / {num_frames - 1}"))
+    total = max(len(panels) * width, counter + 4 * BORDER)
+    title = fitting(title, total - counter - 4 * BORDER)
     heads = []
     for frame in range(num_frames):
         head = Image.new("RGB", (total, HEAD), PAPER)
@@ -139,8 +140,8 @@ def fitting(text: str, width: int) -> str:
     """``text``, shortened with an ellipsis if it is wider than ``width`` pixels."""
     if _font().getlength(text) <= width:
         return text
-    kept = next((text[:n] for n in range(len(text), 0, -1) if _font().getlength(f"{text[:n]}...") <= width), "")
-    return f"{kept}..."
+    fits = bisect_right(range(len(text)), width, key=lambda n: _font().getlength(f"{text[:n]}..."))
+    return f"{text[: max(0, fits - 1)]}..."
 
 
 def _bordered(frames: UInt8[Tensor, "t h w 3"], keyframes: Bool[Tensor, " _t"] | None) -> Frames:

@@ -1,10 +1,11 @@
 """Reads image files as RGB, as a viewer shows them."""
 
 import io
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,9 +17,9 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.codec import colour
 from interp_refiner.data.codec.frame import UnreadableVideo
 
-IMAGES = ("png", "jpg", "jpeg", "webp")
-PICTURE_SUFFIXES = tuple(f".{name}" for name in (*IMAGES, "avif", "bmp", "tif", "tiff"))
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # Pillow reads more, some by starting programs
+KINDS = " | ".join(map(str.lower, FORMATS))
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK")
 UPRIGHT = {  # by the value of EXIF's orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,6 +30,7 @@ UPRIGHT = {  # by the value of EXIF's orientation
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+PNG = b"\x89PNG\r\n\x1a\n"
 SRGB = ImageCms.createProfile("sRGB")
 NEAR = 2  # out of 255: a profile that changes no colour by more is treated as sRGB
 ADOBE_GAMMA, SRGB_GAMMA = 563 / 256, 0.45455
@@ -41,13 +43,13 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
         BadValue: no such file, not an image, or unsupported colours.
     """
     if not path.is_file():
-        raise BadValue("image", path, f"an image file ({' | '.join(IMAGES)}): no such file")
+        raise BadValue("image", path, f"an image file ({KINDS}): no such file")
     try:
         with Image.open(path, formats=FORMATS) as opened:
             return _as_shown(opened, path)
-    except (OSError, Image.DecompressionBombError, UnreadableImage) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's for damage
         reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
-        raise BadValue("image", path, f"an image ({' | '.join(IMAGES)}), whole and readable: {reason}") from error
+        raise BadValue("image", path, f"an image ({KINDS}), whole and readable: {reason}") from error
 
 
 def decode_picture(
@@ -85,7 +87,7 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
     deep = image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
     if deep:
-        remarks.append("16 bits are rounded to 8")
+        remarks.append("16 bits are reduced to 8")
         image = _eight_bits(image)
     if image.mode not in MODES:
         raise UnreadableImage(f"pictures of mode {image.mode} are not supported, convert it to sRGB of 8 bits first")
@@ -106,10 +108,10 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Scales 16-bit grey to 8 bits, where Pillow itself would clip; leaves other modes unchanged."""
+    """Rounds 16-bit grey to 8 bits, where Pillow itself would clip; leaves other modes unchanged."""
     if not image.mode.startswith("I;16"):
         return image
-    grey = Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8))
+    grey = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     grey.info = image.info
     return grey
 
@@ -193,9 +195,20 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform, kind: str) -> bool:
 
 def _coding(path: Path) -> tuple[int, int]:
     """Primaries and transfer function (H.273) from PNG's ``cICP`` or AVIF's ``nclx``; 2 if there is neither."""
-    head = path.open("rb").read(1 << 16)
-    if head.startswith(b"\x89PNG") and 0 <= (at := head.find(b"cICP")) < head.find(b"IDAT"):
-        return head[at + 4], head[at + 5]
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+        if head.startswith(PNG):
+            return _cicp(file)
     if head[4:8] == b"ftyp" and (at := head.find(b"colrnclx")) >= 0:
         return struct.unpack(">HH", head[at + 8 : at + 12])  # type: ignore[return-value]
+    return 2, 2
+
+
+def _cicp(file: BinaryIO) -> tuple[int, int]:
+    """Primaries and transfer function from a PNG's chunk ``cICP``; a profile or text before it may be long."""
+    file.seek(len(PNG))
+    while len(header := file.read(8)) == 8 and header[4:] != b"IDAT":
+        if header[4:] == b"cICP" and len(coding := file.read(2)) == 2:
+            return coding[0], coding[1]
+        file.seek(int.from_bytes(header[:4]) + 4, os.SEEK_CUR)  # the content and its checksum
     return 2, 2

@@ -10,7 +10,9 @@ from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from jaxtyping import Float32
 
-from interp_refiner.data.codec.video_read import file_url, opened
+from interp_refiner.core import BadValue
+from interp_refiner.data.codec.frame import UnreadableVideo
+from interp_refiner.data.codec.video_read import opened
 
 RATE, CHANNELS, FRAME = 48_000, 2, 1024  # samples per second; channels; samples per AAC frame
 LAYOUT = "stereo"
@@ -31,13 +33,23 @@ class Sound:
     start: float = 0.0
 
     def samples(self, seconds: float) -> Float32[np.ndarray, "2 n"]:
-        """Both channels for a video of this length; silence where the file has no sound."""
+        """Both channels for a video of this length; silence where the file has no sound.
+
+        Raises:
+            BadValue: the sound is damaged.
+        """
+        try:
+            return self._decoded(seconds)
+        except UnreadableVideo as error:
+            raise BadValue("sound", self.path, f"a file whose sound can be decoded: {error}") from error
+
+    def _decoded(self, seconds: float) -> Float32[np.ndarray, "2 n"]:
         made = np.zeros((CHANNELS, round(seconds * RATE)), np.float32)
         with opened(self.path) as film:
             first = float(next(iter(film.stamps()), 0)) + self.start - self.at  # time of the file at 0 s of the video
-        with av.open(file_url(self.path), metadata_errors="replace") as container:
+        with opened(self.path) as film:
             resampler, place = av.AudioResampler("fltp", LAYOUT, RATE), None
-            for frame in container.decode(container.streams.best("audio")):
+            for frame in film.container.decode(film.container.streams.best("audio")):
                 if place is None:
                     place = round(((frame.time or 0.0) - first) * RATE)
                 for part in resampler.resample(frame):

@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,10 @@ def gif_bytes(video: Video, fps: float, scale: int = 1) -> bytes:
     """A looping animated gif; at most 50 frames per second, the limit of most viewers."""
     first, *others = (Image.fromarray(frame) for frame in as_frames(video, scale).numpy())
     buffer = io.BytesIO()
-    duration = max(20, round(1000 / fps))  # ms a frame
-    first.save(buffer, "gif", save_all=True, append_images=others, duration=duration, loop=0)
+    # gif counts hundredths of a second: rounded times instead of rounded durations keep the speed
+    times = [10 * round(100 * number / min(fps, 50)) for number in range(len(others) + 2)]
+    durations = [after - before for before, after in pairwise(times)]
+    first.save(buffer, "gif", save_all=True, append_images=others, duration=durations, loop=0)
     return buffer.getvalue()
 
 

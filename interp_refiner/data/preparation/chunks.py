@@ -113,7 +113,7 @@ class Chunks:
         write_report(self.partial, [row for chunk in chunks.values() for row in chunk["rows"]], skipped)
         names: defaultdict[str, list[str]] = defaultdict(list)
         for folder in sorted(set().union(*(chunk["clips"] for chunk in chunks.values()))):
-            for number, shard in enumerate(sorted((self.partial / folder).glob("shard-*.tar"))):
+            for number, shard in enumerate(sorted((self.partial / folder).glob("shard-*.tar"), key=_number)):
                 os.rename(shard, shard.with_name(_shard(number)))  # no gaps for chunks without clips in this folder
             count = sum(chunk["clips"].get(folder, 0) for chunk in chunks.values())
             replace(metadata[folder], num_samples=count).save(self.partial / folder)
@@ -225,6 +225,10 @@ def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:
 
 def _shard(number: int) -> str:
     return f"shard-{number:05d}.tar"
+
+
+def _number(shard: Path) -> int:
+    return int(shard.stem.removeprefix("shard-"))
 
 
 def _save(file: Path, content: Any) -> None:

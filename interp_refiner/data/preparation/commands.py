@@ -123,7 +123,8 @@ def encode_videos(cfg: DictConfig) -> None:
     process = Process.here(cfg.rank, cfg.world_size)
     process.take_gpu()
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
-    output = writable("output", Path(cfg.output).expanduser())
+    output = writable("output", Path(cfg.output).expanduser().resolve())
+    writable("output", output.parent)  # there the work is done and renamed to the output
     source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
     videos = find_videos(source, captions, cut.suffixes)
     parts = build(cfg.codec).to(device(cfg.device)), build(cfg.text), cut, build(cfg.quality)
@@ -141,7 +142,8 @@ def encode_videos(cfg: DictConfig) -> None:
         console.print(f"skipped {name}: {reason}", soft_wrap=True)
     for mode, distance in encoded.still_gap.items():
         later = sum(distance[1:]) / max(1, len(distance) - 1)
-        console.print(f"still as {mode}: {later:.3f} from its video's latents, frames 1 on", soft_wrap=True)
+        differs = f"differs from the video's latents by {later:.3f} (mean over latent frames from 1 on)"
+        console.print(f"a picture encoded as {mode} {differs}", soft_wrap=True)
     for fault, count in encoded.left_out.items():
         console.print(f"{count} clips are left out: {fault}", soft_wrap=True)
     for remark, names in grouped(encoded.remarks).items():
@@ -168,7 +170,7 @@ def embed_prompts(cfg: DictConfig) -> None:
     """Writes prompt embeddings as tensor files."""
     output = writable_folder("output", Path(cfg.output).expanduser())
     lines = prompt_lines(Path(cfg.prompts).expanduser()) if cfg.prompts is not None else []
-    prompts = {f"{number:05d}": line.strip() for number, line in enumerate(filter(str.strip, lines))}
+    prompts = {f"{number:05d}": line for number, line in enumerate(lines)}
     prompts["negative"] = cfg.negative
     process = Process.here(cfg.rank, cfg.world_size)
     process.take_gpu()
@@ -180,12 +182,21 @@ def embed_prompts(cfg: DictConfig) -> None:
 
 
 def prompt_lines(file: Path) -> list[str]:
-    """The lines of a text file; raises :class:`BadValue` if it is not one."""
+    """The lines of a text file, without spaces around them; blank lines at its end do not count.
+
+    Raises:
+        BadValue: not a text file, or a blank line between others, which would shift the numbers of those after it.
+    """
+    allowed = "a text file in UTF-8, one prompt a line"
     try:
-        return file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error
-        raise BadValue("prompts", file, f"a text file in UTF-8, one prompt a line: {reason}") from None
+        raise BadValue("prompts", file, f"{allowed}: {reason}") from None
+    lines = [line.strip() for line in text.rstrip().split("\n")]  # splitlines would also split at U+2028 and form feeds
+    if "" in lines and len(lines) > 1:
+        raise BadValue("prompts", file, f"{allowed}: line {lines.index('') + 1} is blank")
+    return [] if lines == [""] else lines
 
 
 @dataclass

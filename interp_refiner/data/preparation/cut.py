@@ -34,7 +34,8 @@ ASPECTS = (16 / 9, 4 / 3, 1.0, 3 / 4, 9 / 16)  # width over height of automatic 
 class Cut:
     """How videos become clips.
 
-    A video is resized to one size and resampled to one rate. A large difference between two frames begins a new shot.
+    A video is resized to one size and resampled to one rate. A large difference between two frames begins a new shot,
+    as does a change of the frames' size.
     Every shot is cut into windows; the last window ends with the shot. Held-out clips overlap only where this last
     window requires it.
 
@@ -173,10 +174,13 @@ class Cut:
         """The clips of a video's frames, shot after shot; no clip has both training and held-out frames."""
         shot: Shot | None = None
         before: Float[np.ndarray, "y x"] | None = None
+        shape: tuple[int, ...] | None = None
         for number, frame in enumerate(frames):
             grey = _grey(frame)
-            jumps = self.shot_change is not None and before is not None and _distance(grey, before) > self.shot_change
-            before = grey
+            jumps = frame.shape != shape or (
+                self.shot_change is not None and before is not None and _distance(grey, before) > self.shot_change
+            )
+            before, shape = grey, frame.shape
             if shot is None or jumps or number == first_held_out:
                 if shot is not None:
                     yield from shot.end()

@@ -98,13 +98,17 @@ class VideoEncoder:
         """Encodes this process's share of ``videos``; returns at once if ``output`` holds them already.
 
         Raises:
-            BadValue: ``output`` holds something else, another run is at work in it, or a split would be empty.
+            BadValue: ``output`` holds something else or cannot be replaced, another run is at work in it, or a split
+                would be empty.
         """
+        output = output.resolve()  # a link to a folder stays: the folder behind it is made
         process, chunks = process or Process(), Chunks(output)
         source = fingerprint({v.key: [*(v.captions or [""]), v.size] for v in videos})
         self.num_captions = max((len(v.captions) for v in videos), default=1) or 1
         if output.exists() and not output.is_dir():
             raise BadValue("output", output, "a new or empty folder: it is a file")
+        if output.is_mount() and not chunks.is_whole:
+            raise BadValue("output", output, "a folder that can be renamed, such as one in it: it is a mount point")
         with ExitStack() as working:
             with locked(output):
                 if not chunks.is_whole and not chunks.is_begun:
@@ -158,9 +162,10 @@ class VideoEncoder:
         folder = chunks.output if chunks.is_whole else chunks.partial
         for name, wanted in (("fingerprint", self.fingerprint), ("source", source)):
             if (found := state[name]) != wanted:
-                other = difference(state["settings"], self.settings) if name == "fingerprint" else "other videos"
-                what = f"an empty folder or clips of {name} {wanted}, it holds {name} {found} ({other})"
-                raise BadValue("output", folder, what)
+                made, which = "from other videos", f"{found}, not {wanted}"
+                if name == "fingerprint":
+                    made, which = "with other settings", f"{which}: {difference(state['settings'], self.settings)}"
+                raise BadValue("output", folder, f"an empty folder: this one was made {made} ({which})")
         if not chunks.is_whole and state.get("format") != FORMAT:
             raise BadValue("output", folder, "a folder that this version began (delete this one)")
         if not chunks.is_whole and (before := state["videos_per_shard"]) != self.videos_per_shard:

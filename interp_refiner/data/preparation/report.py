@@ -27,7 +27,8 @@ def write_report(folder: Path, rows: Sequence[Sequence[Any]], skipped: dict[str,
     with open(folder / f".{TABLE}", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
     os.replace(folder / f".{TABLE}", folder / TABLE)
-    (folder / PAGE).write_text(page(rows, skipped), encoding="utf-8")
+    text = page(rows, skipped)
+    (folder / PAGE).write_text(text, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
 
 
 def page(rows: Sequence[Sequence[Any]], skipped: dict[str, str]) -> str:

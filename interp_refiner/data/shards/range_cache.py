@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISREG
 from typing import final
 
 from interp_refiner.core import BadValue
@@ -58,12 +59,13 @@ class RangeCache:
         """Keeps a range if there is space for it; if the disk refuses it, logs a warning."""
         path = self.folder / name
         partial = path.with_name(f"{path.name}.{os.getpid()}-{time.monotonic_ns()}{WRITING}")
+        size, reserved = sum(len(buffer) for buffer in buffers), 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            size = sum(len(buffer) for buffer in buffers)
             descriptor = self._reserve(partial, size)
             if descriptor is None:
                 return False
+            reserved = size
             try:
                 if os.pwritev(descriptor, buffers, 0) < size:
                     raise OSError("the disk is full")
@@ -74,6 +76,7 @@ class RangeCache:
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()
+                self._release(reserved)
             log.warning("%s is not cached: %s", path, error)
             return False
         return True
@@ -91,6 +94,11 @@ class RangeCache:
             os.truncate(descriptor, size)
             self._note(total, used + size)
             return descriptor
+
+    def _release(self, size: int) -> None:
+        """Gives reserved bytes back."""
+        with self._locked() as total:
+            self._note(total, max(0, int(os.pread(total, 32, 0) or b"0") - size))
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
@@ -110,13 +118,21 @@ class RangeCache:
         """The number of bytes in the folder, after removing files that dead processes have left."""
         used = 0
         for path in self.folder.rglob("*"):
-            if path.name == ".total" or not path.is_file():
+            if path.name == ".total" or (stat := _stat(path)) is None or not S_ISREG(stat.st_mode):
                 continue
-            if path.name.endswith(WRITING) and time.time() - path.stat().st_mtime > ABANDONED:
+            if path.name.endswith(WRITING) and time.time() - stat.st_mtime > ABANDONED:
                 path.unlink(missing_ok=True)
                 continue
-            used += path.stat().st_size
+            used += stat.st_size
         return used
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None if another process has just renamed or removed the file."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 @final

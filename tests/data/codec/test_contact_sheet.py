@@ -90,3 +90,9 @@ def test_the_shorter_side_of_a_video_has_256_pixels():
     wide, tall = torch.rand(3, 2, 16, 64), torch.rand(3, 2, 64, 16)
     assert [panel_size(*video.shape[2:]) for video in (wide, tall)] == [(256 + 6, 1024 + 6), (1024 + 6, 256 + 6)]
     assert panel_size(300, 400) == (306, 406)
+
+
+def test_a_long_title_widens_no_picture():
+    videos, prompt = random_videos(), "a pale ring moves " * 40
+    assert contact_sheet(videos, LABELS, title=prompt).width == contact_sheet(videos, LABELS).width
+    assert side_by_side(videos, LABELS, title=prompt).shape == side_by_side(videos, LABELS).shape

@@ -303,6 +303,18 @@ def test_sound_is_left_out_or_carried_over_at_its_time(tmp_path: Path, at: float
         assert not loud.size
 
 
+def test_damaged_sound_is_refused_by_name(tmp_path: Path):
+    source = tone(tmp_path / "a.mp4")
+    with av.open(str(source)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux(audio=0) if packet.size]
+    content = bytearray(source.read_bytes())
+    for at, size in places[5:]:
+        content[at : at + size] = b"\xff" * size
+    source.write_bytes(content)
+    with pytest.raises(BadValue, match=r"sound=.*a\.mp4: expected a file whose sound can be decoded: "):
+        Sound(source).samples(2.0)
+
+
 # Names
 
 
@@ -418,8 +430,9 @@ def test_hdr_pictures_are_refused_and_wide_ones_converted(tmp_path: Path):
 def test_depth_transparency_animation_and_pixel_aspect(tmp_path: Path):
     grey = np.linspace(0, 65535, SIZE[0] * SIZE[1]).reshape(SIZE[1], SIZE[0]).astype(np.uint16)
     found, remarks = saved(tmp_path / "a.png", Image.fromarray(grey))
-    assert abs(int(found[0]) - grey[SIZE[1] // 2, SIZE[0] // 2] / 257) <= 1
-    assert remarks == ["16 bits are rounded to 8"]
+    assert remarks == ["16 bits are reduced to 8"]
+    read = np.asarray(read_image(tmp_path / "a.png")[0])[..., 0]
+    np.testing.assert_array_equal(read, (grey / 257).round())
     frame = av.VideoFrame.from_ndarray(np.full((32, 48, 3), 40000, np.uint16), format="rgb48le").reformat(
         format="rgb48be"
     )
@@ -428,7 +441,7 @@ def test_depth_transparency_animation_and_pixel_aspect(tmp_path: Path):
         stream.width, stream.height, stream.pix_fmt = *SIZE, "rgb48be"
         container.mux([*stream.encode(frame), *stream.encode()])
     read, remarks = read_image(tmp_path / "deep.png")
-    assert remarks == ["16 bits are rounded to 8"]
+    assert remarks == ["16 bits are reduced to 8"]
     assert abs(read.getpixel((0, 0))[0] - 40000 / 257) <= 1
     found, remarks = saved(tmp_path / "b.png", one_colour("RGBA", (*RED, 51)))
     assert (found.tolist(), remarks) == ([c // 5 for c in RED], ["transparent pixels become black"])
@@ -448,4 +461,31 @@ def test_a_picture_that_was_cut_off_is_refused(tmp_path: Path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)).save(buffer, "png")
     (tmp_path / "a.png").write_bytes(buffer.getvalue()[:1500])
     with pytest.raises(BadValue, match=r"whole and readable: .*truncated"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_picture_that_is_damaged_is_refused_in_one_line(tmp_path: Path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(buffer, "png")
+    content = buffer.getvalue()
+    at = content.rindex(b"IDAT")
+    assert at > content.index(b"IDAT")
+    (tmp_path / "a.png").write_bytes(content[:at] + bytes(4) + content[at + 4 :])
+    info = PngImagePlugin.PngInfo()
+    info.add_text("long", "x" * (1 << 21), zip=True)
+    one_colour("RGB", RED).save(tmp_path / "b.png", pnginfo=info)
+    for name, said in {"a": "broken PNG file", "b": "Decompressed data too large"}.items():
+        with pytest.raises(
+            BadValue, match=rf"{name}\.png: expected an image \(png .* tiff\), whole and.*{said}"
+        ) as caught:
+            read_image(tmp_path / f"{name}.png")
+        assert "\n" not in str(caught.value)
+
+
+def test_hdr_is_found_behind_a_long_text(tmp_path: Path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("long", "x" * (1 << 17))
+    info.add(b"cICP", bytes([9, 16, 0, 1]))
+    one_colour("RGB", RED).save(tmp_path / "a.png", pnginfo=info)
+    with pytest.raises(BadValue, match=r"HDR \(PQ\) is not supported"):
         read_image(tmp_path / "a.png")
