@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lightning as L
+import torch.distributed as dist
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import Run, assemble, located_weights, start
@@ -64,10 +65,22 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     final = validate_fully(trainer, run)
     again = [f"optimizer.lr={cfg.optimizer.lr}"]  # a longer run may need another one
     write_summary(trainer, folder, {"experiment": cfg.experiment_name}, final, cfg.next_command, again)
-    if cfg.evaluation is not None and trainer.is_global_zero:
+    if cfg.evaluation is not None:
+        evaluate_alone(cfg, folder, trainer.is_global_zero)
+    return final
+
+
+def evaluate_alone(cfg: DictConfig, folder: Path, evaluates: bool) -> None:
+    """Runs ``interp_refiner.evaluate`` in rank zero; every rank has to call this.
+
+    All ranks leave their process group first: a metric would wait for the others as long as there is one.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()  # rank zero still writes, and no rank leaves while another communicates
+        dist.destroy_process_group()
+    if evaluates:
         chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]
         call("evaluate", folder / "evaluation", f"checkpoint={folder}", *chosen)
-    return final
 
 
 def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
