@@ -1,0 +1,19 @@
+"""``make debug`` stops at a figure that is not finite."""
+
+import pytest
+
+from interp_refiner.core import Stopped
+from interp_refiner.evaluation import line
+from interp_refiner.training.record import RunRecord, write_record
+
+
+def test_a_figure_that_is_not_finite_is_named(tmp_path, monkeypatch):
+    """A record stores it as null."""
+
+    def trains(*_):
+        metrics = {"val/mean/ratio": float("nan"), "val/level_1/ratio": 0.0}
+        write_record(tmp_path, RunRecord("", status="finished", metrics=metrics))
+
+    monkeypatch.setattr(line, "call", trains)
+    with pytest.raises(Stopped, match=r"not finite: val/mean/ratio$"):
+        line._train(tmp_path)
