@@ -1,5 +1,6 @@
 """Trains a refiner or a part of one: ``python -m interp_refiner.train +experiment=gt_keyframes``."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import lightning as L
@@ -9,6 +10,7 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import Run, assemble, located_weights, start
 from interp_refiner.config import build, call, main, print_config, quiet_libraries, save_config
 from interp_refiner.core import BadValue, keep_freed_memory
+from interp_refiner.training import Refiner
 from interp_refiner.training.checkpoint import check_state, resume_path, with_stored_adapters
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
@@ -30,8 +32,7 @@ def train(cfg: DictConfig) -> float | None:
     try:
         with recorded(cfg, train.program) as recording:
             final = fit(cfg, recording)
-            if cfg.optimized_metric is not None and cfg.optimized_metric not in final:
-                raise BadValue("optimized_metric", cfg.optimized_metric, " | ".join(final), final)
+            check_metric(cfg.optimized_metric, final)
     except Claimed as claimed:
         return duplicate(cfg, train.program, claimed.run)
     return final[cfg.optimized_metric] if cfg.optimized_metric is not None else None
@@ -50,6 +51,10 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg if checkpoint is None else with_stored_adapters(cfg, checkpoint))
     check_step_memory(run.module, run.spec, cfg.data.batch_size, cfg.gpu_gb, trainer)
+    if not validates(trainer):
+        check_metric(cfg.optimized_metric, [])
+    elif isinstance(run.module, Refiner):
+        check_metric(cfg.optimized_metric, run.module.metrics)
     if checkpoint is not None:
         check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:
@@ -81,6 +86,17 @@ def evaluate_alone(cfg: DictConfig, folder: Path, evaluates: bool) -> None:
     if evaluates:
         chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]
         call("evaluate", folder / "evaluation", f"checkpoint={folder}", *chosen)
+
+
+def check_metric(name: str | None, known: Collection[str]) -> None:
+    """Refuses, with :class:`BadValue`, an ``optimized_metric`` that is none of the ``known`` ones of a validation."""
+    if name is not None and name not in known:
+        raise BadValue("optimized_metric", name, " | ".join(known) or "null, because this run has no validation", known)
+
+
+def validates(trainer: L.Trainer) -> bool:
+    """Whether the validation at the end gives figures."""
+    return not trainer.fast_dev_run and trainer.limit_val_batches != 0  # type: ignore[attr-defined]
 
 
 def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
