@@ -11,7 +11,7 @@ from interp_refiner.core.errors import BadValue
 from interp_refiner.core.weights import save_tensors, state_faults
 
 AVERAGED = "ema_state_dict"  # the key of the averaged weights in a checkpoint; validation uses these weights
-RUN_CHECKPOINT = "checkpoints/last.ckpt"
+LAST_CHECKPOINT = "checkpoints/last.ckpt"  # of a run folder
 
 
 class Freezable(nn.Module):
@@ -73,9 +73,9 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
         BadValue: no such file, a damaged one, one without such weights, or weights that are not finite.
     """
     path = Path(checkpoint).expanduser()
-    file = path / RUN_CHECKPOINT if path.is_dir() else path
+    file = path / LAST_CHECKPOINT if path.is_dir() else path
     if not file.is_file():
-        raise BadValue("checkpoint", checkpoint, f"a run folder with {RUN_CHECKPOINT} in it, or a .safetensors file")
+        raise BadValue("checkpoint", checkpoint, f"a run folder with {LAST_CHECKPOINT} in it, or a .safetensors file")
     try:
         weights = load_file(file) if file.suffix == ".safetensors" else of_run(file, prefix)
     except NoWeights as error:
