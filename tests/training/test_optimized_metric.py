@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from interp_refiner.core import BadValue
-from interp_refiner.train import check_metric, fit
+from interp_refiner.train import fit
+from interp_refiner.training.validation import check_metric
 from tests.config.small import small_config
 from tests.training.students import teacher
 
