@@ -42,7 +42,7 @@ def hierarchical(
 def check_views(views: Views, guidance: Guidance) -> None:
     """Refuses, with :class:`BadValue`, views without a prompt, which guidance needs."""
     if views.count > 1 and not isinstance(guidance, NoGuidance):
-        raise BadValue("sampler.views", repr(views), "one: guidance needs a prompt, and mirrored views have none")
+        raise BadValue("sampler.views", repr(views), "`one`: guidance needs a prompt, and mirrored views have none")
 
 
 class Sampler(ABC):
