@@ -1,6 +1,6 @@
 """Builds all objects from a config, in the order of the data flow, and loads them from a run's folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,7 @@ from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation import Run
 from interp_refiner.evaluation.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
+from interp_refiner.model.attention import AUTO, RUN_EVERYWHERE
 from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
@@ -182,7 +183,8 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
             exported folder: the ``data`` to evaluate it on, and its ``sampler``.
 
     Returns:
-        The run, with its module in evaluation mode on the CPU and its adapters (LoRA) merged.
+        The run, with its module in evaluation mode on the CPU and its adapters (LoRA) merged. Attention has a kernel
+        that works here, see :func:`free_backends`.
 
     Raises:
         BadValue: there is no such run; it is of an older version; or a value of its config is no longer valid (with its
@@ -193,6 +195,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         return exported_run(place.resolve(), overrides or {})
     folder, file = find_checkpoint(place)
     config = with_stored_adapters(read_config(folder, overrides or {}), file)
+    free_backends(config, overrides or {})
     try:
         run = assemble(config, trains=False)
     except BadValue as error:
@@ -206,6 +209,18 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     run.module.eval()
     run.folder, run.checkpoint = folder, file
     return run
+
+
+def free_backends(config: DictConfig, overrides: Mapping[str, Any]) -> None:
+    """Sets the kernels of attention that do not run everywhere to ``auto``, unless the overrides choose them.
+
+    A run is trained in bfloat16 on a GPU and used in float32 or on a CPU, where these kernels are refused.
+    """
+    attention = config.get("attention") or {}
+    for name in ("backend", "cross_backend"):
+        chosen = "attention" in overrides or f"attention.{name}" in overrides
+        if not chosen and attention.get(name) not in (None, *RUN_EVERYWHERE):
+            attention[name] = AUTO
 
 
 def located_weights(cfg: DictConfig) -> Path:

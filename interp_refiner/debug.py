@@ -33,8 +33,9 @@ class DebugSettings(Settings):
 @main("debug", DebugSettings)
 def debug(cfg: DictConfig) -> None:
     """Trains an interpolator and a refiner, evaluates and samples, does the same from a prompt, and writes a report."""
-    if cfg.steps < 1 or cfg.clips < 8:
-        raise BadValue("steps" if cfg.steps < 1 else "clips", min(cfg.steps, cfg.clips), "at least 1 step and 8 clips")
+    for name, least in (("steps", 1), ("clips", 8)):
+        if cfg[name] < least:
+            raise BadValue(name, cfg[name], f"at least {least}")
     folder, overrides = Path(cfg.paths.output_dir), [*tiny(cfg), *cfg.overrides]
     console, start = terminal(), time.perf_counter()
     for number, (name, step) in enumerate(LINE.items(), 1):

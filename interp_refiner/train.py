@@ -2,18 +2,19 @@
 
 from pathlib import Path
 
-import lightning as L
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import Run, assemble, located_weights, start
+from interp_refiner.assemble import assemble, located_weights, start
 from interp_refiner.config import build, call, main, print_config, quiet_libraries, save_config
-from interp_refiner.core import BadValue, keep_freed_memory
+from interp_refiner.core import keep_freed_memory
 from interp_refiner.training.checkpoint import check_state, resume_path, with_stored_adapters
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 from interp_refiner.training.record.summary import print_start, write_summary
 from interp_refiner.training.settings import TrainSettings
 from interp_refiner.training.step_memory import check_step_memory
+from interp_refiner.training.strategy import leave_processes
+from interp_refiner.training.validation import check_metric, check_metric_of, validate_fully
 
 
 @main("train", TrainSettings)
@@ -29,8 +30,7 @@ def train(cfg: DictConfig) -> float | None:
     try:
         with recorded(cfg, train.program) as recording:
             final = fit(cfg, recording)
-            if cfg.optimized_metric is not None and cfg.optimized_metric not in final:
-                raise BadValue("optimized_metric", cfg.optimized_metric, " | ".join(final), final)
+            check_metric(cfg.optimized_metric, final)
     except Claimed as claimed:
         return duplicate(cfg, train.program, claimed.run)
     return final[cfg.optimized_metric] if cfg.optimized_metric is not None else None
@@ -49,6 +49,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
     run = assemble(cfg if checkpoint is None else with_stored_adapters(cfg, checkpoint))
     check_step_memory(run.module, run.spec, cfg.data.batch_size, cfg.gpu_gb, trainer)
+    check_metric_of(cfg.optimized_metric, trainer, run.module)
     if checkpoint is not None:
         check_state(checkpoint, run.module)
     elif cfg.initial_weights is not None:
@@ -61,19 +62,15 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
         raise KeyboardInterrupt
     if trainer.fast_dev_run:
         return {}
-    final = validate_fully(trainer, run)
+    final = validate_fully(trainer, run.module, run.data.validating(samples=None))
     again = [f"optimizer.lr={cfg.optimizer.lr}"]  # a longer run may need another one
     write_summary(trainer, folder, {"experiment": cfg.experiment_name}, final, cfg.next_command, again)
-    if cfg.evaluation is not None and trainer.is_global_zero:
-        chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]
-        call("evaluate", folder / "evaluation", f"checkpoint={folder}", *chosen)
+    if cfg.evaluation is not None:
+        leave_processes()
+        if trainer.is_global_zero:
+            chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]
+            call("evaluate", folder / "evaluation", f"checkpoint={folder}", *chosen)
     return final
-
-
-def validate_fully(trainer: L.Trainer, run: Run) -> dict[str, float]:
-    """Validation with the averaged weights on every held-out clip."""
-    results = trainer.validate(run.module, datamodule=run.data.validating(samples=None), verbose=False)
-    return {name: float(value) for figures in results for name, value in figures.items()}  # none: limit_val_batches=0
 
 
 if __name__ == "__main__":

@@ -121,11 +121,25 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
     if options and isinstance(item.value(), str) and not item.is_delete():
         parent, _, part = key.rpartition("/")
         if whole := loader.get_group_options(parent) if parent else []:
-            return Refused(f"{text}: no {parent} that has {part} is chosen; add {parent}=<{' | '.join(sorted(whole))}>")
+            having = [name for name in sorted(whole) if has_part(loader, parent, name, part)] or sorted(whole)
+            return Refused(f"{text}: no {parent} that has {part} is chosen; add {parent}=<{' | '.join(having)}>")
         return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
     if not options and not there:
         return _unknown_key(key, text, before, loader)
     return _other(error, loader, [text])
+
+
+def has_part(loader: ConfigLoader, group: str, option: str, part: str) -> bool:
+    """Whether the defaults list of an option, or of one that it extends, has the group ``part``."""
+    name = f"{group}/{option}"
+    found = [source.load_config(name).config for source in loader.get_sources() if source.is_config(name)]
+    for default in found[0].get("defaults", []) if found else []:
+        if isinstance(default, DictConfig):
+            if part in default:
+                return True
+        elif default != "_self_" and has_part(loader, group, default, part):
+            return True
+    return False
 
 
 def _other(error: Exception, loader: ConfigLoader, overrides: Sequence[str]) -> Exception:

@@ -15,7 +15,7 @@ from interp_refiner.core.errors import (
     one_fault,
     suggestion,
 )
-from interp_refiner.core.freezable import AVERAGED, Freezable, move, save_weights
+from interp_refiner.core.freezable import AVERAGED, LAST_CHECKPOINT, Freezable, move, save_weights
 from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.memory import forget_peak_memory, free_memory, keep_freed_memory, peak_memory
@@ -44,6 +44,7 @@ __all__ = [
     "AVERAGED",
     "EXIT_INTERRUPTED",
     "EXIT_PREEMPTED",
+    "LAST_CHECKPOINT",
     "NOTHING",
     "SUPPLIED",
     "Alternatives",

@@ -52,7 +52,7 @@ class Corrupted:
         clip: the clip before corruption. Its latents are ``z0`` in training and validation; in sampling they hold only
             keyframes.
         finer: ``x`` one level finer from the same draws, for objectives whose target it is; None for the others.
-        hypotheses: the sequence by k laws of motion, the first of which is ``interpolation``; None where the
+        hypotheses: k reconstructions of the clip, one per motion model; the first is ``interpolation``. None where the
             interpolator offers only one.
         present: 0 where a hypothesis is undefined and equals ``interpolation``, up to 1 where it is defined.
         local_scale: ``g``, the noise amplitude of every position relative to its frame's ``m``; None where it is 1.

@@ -11,14 +11,14 @@ from interp_refiner.core.errors import BadValue
 from interp_refiner.core.weights import save_tensors, state_faults
 
 AVERAGED = "ema_state_dict"  # the key of the averaged weights in a checkpoint; validation uses these weights
-RUN_CHECKPOINT = "checkpoints/last.ckpt"
+LAST_CHECKPOINT = "checkpoints/last.ckpt"  # of a run folder
 
 
 class Freezable(nn.Module):
     """A module that can load its weights from a checkpoint and then stays frozen.
 
     Once loaded, it is frozen: no weight requires a gradient. A corruption that uses it is no module, so no trainer
-    moves its weights. Instead they follow the device of the batch, see :meth:`follow`.
+    moves its weights, loaded or untrained. Instead they follow the device of the batch, see :meth:`follow`.
 
     Attributes:
         prefix: the prefix of its weights' names in the checkpoint of its training run.
@@ -50,14 +50,13 @@ class Freezable(nn.Module):
         return super().train(mode and not self.frozen)
 
     def follow(self, device: torch.device) -> None:
-        """Moves a frozen module to ``device``; a module in training is moved by its trainer."""
-        if self.frozen:
-            move(self, device)
+        """Moves the module to ``device``; one in training is there already, because its trainer has moved it."""
+        move(self, device)
 
 
 @torch.inference_mode(False)  # weights moved under Lightning's inference mode could not be used outside it
 def move(module: nn.Module, device: torch.device) -> None:
-    """Moves a module without gradients to ``device``, if it is not there."""
+    """Moves a module to ``device``, if it is not there."""
     tensors = [*module.parameters(), *module.buffers()]
     if any(tensor.device != device for tensor in tensors):
         module.to(device)
@@ -74,9 +73,9 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
         BadValue: no such file, a damaged one, one without such weights, or weights that are not finite.
     """
     path = Path(checkpoint).expanduser()
-    file = path / RUN_CHECKPOINT if path.is_dir() else path
+    file = path / LAST_CHECKPOINT if path.is_dir() else path
     if not file.is_file():
-        raise BadValue("checkpoint", checkpoint, f"a run folder with {RUN_CHECKPOINT} in it, or a .safetensors file")
+        raise BadValue("checkpoint", checkpoint, f"a run folder with {LAST_CHECKPOINT} in it, or a .safetensors file")
     try:
         weights = load_file(file) if file.suffix == ".safetensors" else of_run(file, prefix)
     except NoWeights as error:

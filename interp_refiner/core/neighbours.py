@@ -31,12 +31,12 @@ class Neighbours:
 
     @property
     def distance_left(self) -> Int[Tensor, "b t"]:
-        """``dl``: frames since the left keyframe (since the only one, outside the outermost)."""
+        """``dl``: frames since the left keyframe (before the first or after the last keyframe: the distance to it)."""
         return (self.frame - self.left).abs()
 
     @property
     def distance_right(self) -> Int[Tensor, "b t"]:
-        """``dr``: frames until the right keyframe (until the only one, outside the outermost)."""
+        """``dr``: frames until the right keyframe (before the first or after the last keyframe: the distance to it)."""
         return (self.right - self.frame).abs()
 
     @property

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import asdict
+from math import nan
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class Diagnosis:
             "noise_rms": means["noise"] ** 0.5,
             "correction_rms": means["interpolation"] ** 0.5,
             "interpolation_mse": means["interpolation"],
-            "interpolation_mse_se": error.std(correction=0).item() / len(error) ** 0.5,
+            "interpolation_mse_se": error.std().item() / len(error) ** 0.5 if len(error) > 1 else nan,
             "overlap": means.get("overlap"),
         }
         return finite(row)

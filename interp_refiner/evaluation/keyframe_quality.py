@@ -68,7 +68,7 @@ class KeyframeQuality:
         batch_size: captions at a time.
 
     Raises:
-        BadValue: fewer than 4 keyframes, or more than a clip has; fewer than 8 clips.
+        BadValue: fewer than 4 keyframes, or more than a clip has; fewer than 8 clips of a kind.
     """
 
     def __init__(
@@ -83,8 +83,9 @@ class KeyframeQuality:
     ):
         if not FEWEST <= keyframes <= world.size[0]:
             raise BadValue("keyframes", keyframes, f"a number of keyframes from {FEWEST} to {world.size[0]}")
-        if min(clips, training_clips) < 8:
-            raise BadValue("clips", min(clips, training_clips), "at least 8")
+        for name, count in (("clips", clips), ("training_clips", training_clips)):
+            if count < 8:
+                raise BadValue(name, count, "at least 8")
         self.world, self.codec, self.batch_size = world, codec, batch_size
         self.frames, self.probe_steps = evenly_spaced(world.size[0], keyframes), probe_steps
         self.counts = {"val": clips, "train": training_clips}

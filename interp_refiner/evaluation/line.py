@@ -69,7 +69,8 @@ def _train(run: Path, *overrides: str) -> None:
     call("train", run, *overrides)
     record = read_record(run)
     require(record is not None and record.status == "finished", f"{run}: the run has not finished")
-    wrong = [name for name, value in (record.metrics if record else {}).items() if not math.isfinite(value or 0.0)]
+    metrics = record.metrics if record else {}
+    wrong = [name for name, value in metrics.items() if value is None or not math.isfinite(value)]  # None: was not
     require(not wrong, f"{run}: not finite: {', '.join(wrong)}")
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue, choice, masked_mean
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.interpolator_table import HeldOutClips, unusable
-from interp_refiner.evaluation.measures import paired_bootstrap
+from interp_refiner.evaluation.measures import missing_frame_mse, paired_bootstrap
 from interp_refiner.evaluation.report import markdown_table
 from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.forward.schedule.uniform import evenly_spaced
@@ -110,8 +110,8 @@ def judge(
         names = [*offers, ORACLE]
         decoded, missing = codec.decode(truth), ~keyframes
         every = [*offers.values(), best]
-        latents.append(torch.stack([mse(video, truth, missing) for video in every], 1))
-        pixels.append(torch.stack([mse(codec.decode(video), decoded, missing) for video in every], 1))
+        latents.append(torch.stack([missing_frame_mse(video, truth, missing) for video in every], 1))
+        pixels.append(torch.stack([missing_frame_mse(codec.decode(video), decoded, missing) for video in every], 1))
         shares.append(
             torch.stack([masked_mean((chosen == k).float().mean((2, 3)), missing) for k in range(len(offers))], 1)
         )
@@ -150,10 +150,3 @@ def choose(
     """At every position the candidate with the least squared error over channels (the first on ties), and its index."""
     best = (offered - truth.unsqueeze(1)).square().mean(2).argmin(1)
     return offered.take_along_dim(best[:, None, None], 1).squeeze(1), best
-
-
-def mse(
-    video: Float[Tensor, "b c t h w"], truth: Float[Tensor, "b c t h w"], missing: Bool[Tensor, "b t"]
-) -> Float[Tensor, " b"]:
-    """The mean squared error over the missing frames of every clip."""
-    return masked_mean((video - truth).square().mean((1, 3, 4)), missing)

@@ -1,5 +1,6 @@
 """A trained model together with its config, data and codec."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -94,12 +95,12 @@ class Run:
         No batch has a single clip, because keyframes are shuffled among the clips of a batch.
 
         Raises:
-            BadValue: fewer than 2 held-out clips.
+            BadValue: fewer than 2 held-out clips of some size.
         """
-        held_out = self.held_out_pairs // self.num_levels
-        if held_out < 2:
-            raise BadValue("clips", held_out, "at least 2 held-out clips")
-        size = next(size for size in range(clips, clips + held_out) if held_out % size != 1)
+        loader = self.data.val_dataloader()
+        held_out = {sample for batch in loader.batches for sample, _ in batch}
+        counts = [sum(sample in rows for sample in held_out) for rows in loader.reader.clips.buckets]
+        size = clips_per_batch(clips, [count for count in counts if count])
         return self.showing(self.data.source.val_samples, self.num_levels * size)
 
     def to(self, device: str) -> "Run":
@@ -117,6 +118,21 @@ class Run:
     def num_levels(self) -> int:
         """S, the sparsest level of its clips."""
         return self.refiner.corruption.num_levels(self.spec.num_frames)
+
+
+def clips_per_batch(least: int, counts: Sequence[int]) -> int:
+    """The smallest number of clips per batch, at least ``least``, with which no batch has a single clip.
+
+    Args:
+        least: 2 or more.
+        counts: the number of clips of every size; a batch has clips of one size.
+
+    Raises:
+        BadValue: there is no clip, or a single one of some size.
+    """
+    if min(counts, default=0) < 2:
+        raise BadValue("clips", sum(counts), "at least 2 held-out clips of every size")
+    return next(size for size in range(least, least + max(counts)) if all(count % size != 1 for count in counts))
 
 
 def load_text_encoder(run: Run) -> TextEncoder:

@@ -177,12 +177,11 @@ class Distill(Refiner):
         if forward is None:
             return None
         passes, trainings = int(self.corruption.scheduled_sampling.from_model), 0
-        turn = self.students_turn(corrupted.clip.step)
+        turn, of_teacher = self.students_turn(corrupted.clip.step), self.teacher.sampler.passes
         if turn and self.learns.consistency > 0:
-            of_teacher = self.tangent.of_teacher * self.teacher.sampler.views.count
-            passes, trainings = passes + of_teacher + self.tangent.of_student, 1
-        if self.fake is not None:  # the fake network learns; the student makes clips, in its turn with a gradient
-            passes, trainings = passes + 1, trainings + 1 + turn
+            passes, trainings = passes + self.tangent.of_teacher * of_teacher + self.tangent.of_student, 1
+        if self.fake is not None:  # the fake network learns; the student makes clips, in its turn with a gradient,
+            passes, trainings = passes + (of_teacher if turn else 1), trainings + 1 + turn  # and the teacher's estimate
         return trainings * forward.training.total + passes * forward.total
 
 

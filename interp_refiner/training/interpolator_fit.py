@@ -10,7 +10,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, Draws, choice, frame_mean, masked_mean, neighbours
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    Corrupted,
+    Draws,
+    choice,
+    frame_mean,
+    masked_mean,
+    neighbours,
+    non_negative,
+)
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.forward.interpolator import Interpolation, Interpolator, Learned
 from interp_refiner.training.missing_frame import MissingFrameError
@@ -71,8 +81,7 @@ class InterpolatorFit(L.LightningModule):
             raise BadValue("interpolator", type(interpolator).__name__, "one with weights and no checkpoint")
         for name, weight in weights.items():
             choice("weights", name, (*TERMS, *interpolator.penalised))
-            if weight < 0:
-                raise BadValue(f"weights.{name}", weight, "a weight >= 0")
+            non_negative(f"weights.{name}", weight, "a weight")
         if max_gap < 2:
             raise BadValue("max_gap", max_gap, "at least 2, so that a gap has a missing frame")
         self.interpolator, self.recipe = interpolator, optimizer

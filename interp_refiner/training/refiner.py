@@ -1,5 +1,6 @@
 """The LightningModule of the refiner: combines backbone, objective and sampler."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
@@ -13,8 +14,10 @@ from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.training.backbone_module import BackboneModule, shards
-from interp_refiner.training.missing_frame import MissingFrameError
+from interp_refiner.training.missing_frame import FIGURES, MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe, steps
+
+log = logging.getLogger(__name__)
 
 
 def check_method(corruption: Corruption, objective: Objective, sampler: Sampler) -> None:
@@ -80,6 +83,9 @@ class Refiner(BackboneModule):
     ):
         super().__init__(backbone, optimizer, saves_frozen)
         check_method(corruption, objective, sampler)
+        if objective.penalty is not None and sampler.leaves_start:
+            text = "sampler=%s: its steps assume that every estimate is the mean; with objective/penalty=%s it is not"
+            log.warning(text, *(type(part).__name__.lower() for part in (sampler, objective.penalty)))
         if objective.zero_start:
             backbone.zero_output()
         self.objective, self.sampler, self.corruption = objective, sampler, corruption
@@ -156,6 +162,12 @@ class Refiner(BackboneModule):
             estimate, corrupted.interpolation, corrupted.clean, corrupted.missing, corrupted.level
         )
         return estimate
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all figures that a validation may give."""
+        levels = [*(f"level_{s}" for s in range(1, self.objective.num_levels + 1)), "mean"]
+        return [f"val/{group}/{figure.name}" for group in levels for figure in FIGURES]
 
     def on_validation_epoch_end(self) -> None:
         results = {f"val/{name}": value for name, value in self.validation_error.compute().items()}

@@ -41,7 +41,7 @@ class SelectorFit(L.LightningModule):
             raise BadValue("schedule.checkpoint", schedule.checkpoint, "null: a frozen selector cannot be trained")
         if not isinstance(corruption.schedule, DynamicProgramming):
             name = type(corruption.schedule).__name__.lower()
-            raise BadValue("corruption.schedule", name, "dp, because a selector learns its keyframes")
+            raise BadValue("corruption.schedule", name, "dp: the selector is trained to predict dp's keyframes")
         self.schedule, self.selector = schedule, schedule.selector
         self.recipe, self.corruption = optimizer, corruption
         num_levels = corruption.num_levels(spec.num_frames)

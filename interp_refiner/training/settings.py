@@ -51,4 +51,4 @@ class TrainSettings(Settings):
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         adapted = frozen is not None and (cfg.backbone.lora.rank or cfg.backbone.lora.get("weights"))
         if frozen == "bfloat16" and adapted and "bf16" not in str(precision):
-            raise BadValue("trainer.precision", precision, "bf16-mixed, beside backbone.lora.frozen_dtype=bfloat16")
+            raise BadValue("trainer.precision", precision, "bf16-mixed, because backbone.lora.frozen_dtype=bfloat16")

@@ -77,4 +77,6 @@ def check_step_memory(
     needed = step_memory(module, spec, batch_size, averaged)
     if needed is not None and needed.total > (1 - SPARE) * 1e9 * gpu_gb:
         advice = "a smaller data.batch_size or activation_gb, backbone.lora.rank=32, or strategy=fsdp2 over more GPUs"
-        raise BadValue("gpu_gb", gpu_gb, f"room for {needed} and {SPARE:.0%} to spare on one GPU: {advice}")
+        raise BadValue(
+            "gpu_gb", gpu_gb, f"more: a step needs {needed}, and {SPARE:.0%} of the GPU must stay free: {advice}"
+        )

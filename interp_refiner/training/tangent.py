@@ -142,10 +142,18 @@ class Continuous(Tangent):
         self.weight, self.normalised, self.warmup_steps = weight, normalised, warmup_steps
 
     def check(self, backbone: Backbone) -> None:
-        """Refuses sparse attention: its choice of blocks is discontinuous, so ``f`` has no derivative."""
+        """Refuses sparse attention and kernels without float32, in which :meth:`target` computes ``D``.
+
+        The choice of blocks of sparse attention is discontinuous, so ``f`` has no derivative.
+        """
         if any(isinstance(layer, SparseLinearLayer) for layer in backbone.modules()):
             allowed = "discrete with attention=sparse_linear, whose choice of blocks jumps (or attention=dense)"
             raise BadValue("tangent", type(self).__name__.lower(), allowed)
+        for layer in backbone.modules():
+            if isinstance(layer, DenseLayer) and layer.backend not in (AUTO, "sdpa"):
+                chosen = f"{layer.argument}={layer.backend}"
+                allowed = f"discrete with {chosen}, a kernel without float32 (or attention.{layer.argument}=sdpa)"
+                raise BadValue("tangent", type(self).__name__.lower(), allowed)
 
     @abstractmethod
     def derivative(
@@ -222,12 +230,6 @@ class Forward(Continuous):
         super().check(backbone)
         if backbone.compiled:
             raise BadValue("tangent", "forward", "discrete | difference with backbone.blocks.compile=true")
-        for layer in backbone.modules():
-            if isinstance(layer, DenseLayer) and layer.backend not in (AUTO, "sdpa"):
-                allowed = (
-                    f"discrete | difference with {layer.argument}={layer.backend}, or attention.{layer.argument}=sdpa"
-                )
-                raise BadValue("tangent", "forward", allowed)
 
     def derivative(
         self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]

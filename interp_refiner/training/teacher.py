@@ -136,11 +136,14 @@ def shares_base(student: Backbone, teacher: Backbone) -> bool:
 
 
 def bridge_of(refiner: Refiner) -> Preconditioned:
-    """The objective of a trained bridge; raises :class:`BadValue` for another one."""
+    """The objective of a trained bridge; raises :class:`BadValue` for another one, and for estimates of no mean."""
     objective = refiner.objective
     if not isinstance(objective, Preconditioned) or objective.distilled:
         allowed = "one with objective=preconditioned, whose head the student goes on with"
         raise BadValue("teacher", type(objective).__name__, allowed)
+    if objective.penalty is not None:
+        penalty = type(objective.penalty).__name__.lower()
+        raise BadValue("teacher", f"trained with objective/penalty={penalty}", "one without: the bridge needs the mean")
     return objective
 
 

@@ -37,3 +37,10 @@ def test_groups_whose_options_are_combined_take_lists():
     assert set(composed(conf_dir(), "train", "logger=[tensorboard,csv]").logger) == {"tensorboard", "csv"}
     assert composed(conf_dir(), "train", "+experiment=[gt_keyframes]").experiment_name == "gt_keyframes"
     assert composed(conf_dir(), "train", "schedule.counts=[8,5]").schedule.counts == [8, 5]
+
+
+def test_only_options_that_have_the_part_are_named():
+    with pytest.raises(Refused, match=r"objective=<adjacent \| clean \| correction \| preconditioned \| velocity>$"):
+        composed(conf_dir(), "train", "objective=energy_score", "objective/penalty=robust")
+    with pytest.raises(Refused, match=r"no sampler that has guidance .*<bridge \| euler \| hierarchical \| one_jump>$"):
+        composed(conf_dir(), "sample", "sampler/guidance=none")

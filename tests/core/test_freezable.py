@@ -47,3 +47,10 @@ def test_weights_of_another_module_and_weights_that_are_not_finite_are_refused(t
     save_file(broken, tmp_path / "nan.safetensors")
     with pytest.raises(BadValue, match=r"expected finite weights: .* holds NaN or infinity"):
         Selector().freeze(str(tmp_path / "nan.safetensors"))
+
+
+@pytest.mark.parametrize("module", [FlowWarp(channels=4), Selector()])
+def test_untrained_weights_follow_the_device_too(module):
+    """``checkpoint: null`` in a refiner's corruption, which no trainer moves."""
+    module.follow(torch.device("meta"))
+    assert {weight.device.type for weight in module.parameters()} == {"meta"}

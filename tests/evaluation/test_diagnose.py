@@ -5,11 +5,12 @@ import json
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from scipy.stats import sem
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.diagnose import compared, diagnose
-from interp_refiner.evaluation.diagnosis import clip_figures
+from interp_refiner.evaluation.diagnosis import Diagnosis, clip_figures
 from tests.factories import corrupted_clip, make_corruption, random_clip
 from tests.helpers import CONF
 
@@ -132,3 +133,13 @@ def test_schedules_share_everything_else(tmp_path):
     corruptions = compared(config(tmp_path, *COMPARE, "corruption.sigma=0.5", "seed=3"), PatchDCT())
     assert list(corruptions) == ["uniform", "dp", "few"]
     assert {(c.sigma, c.seed) for c in corruptions.values()} == {(0.5, 3)}
+
+
+def test_the_standard_error_is_that_of_a_sample_and_needs_two_clips():
+    several = Diagnosis()
+    for batch in (1, 3):
+        several.update("uniform", batch, corrupted_clip(batch=batch)[0])
+    alone, row = several.rows()
+    errors = several.figures["uniform", 3]["interpolation"][0].numpy()
+    assert alone["interpolation_mse_se"] is None
+    assert row["interpolation_mse_se"] == pytest.approx(sem(errors))

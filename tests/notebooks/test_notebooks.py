@@ -12,9 +12,8 @@ from nbclient import NotebookClient
 
 from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
-from interp_refiner.core import BadValue
+from interp_refiner.core import AVERAGED, BadValue
 from interp_refiner.evaluation.notebook import Animation, steered
-from interp_refiner.training.callback import CHECKPOINT_KEY
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.config.small import SMALL, small_config
 from tests.evaluation.comparison.synthetic import sigma_sweep
@@ -45,7 +44,7 @@ def kernel(tmp_path_factory):
     raw = {name: value + 0.02 * torch.randn(value.shape, generator=generator) for name, value in weights.items()}
     save_config(cfg, place / "run")
     (place / "run" / LAST_CHECKPOINT).parent.mkdir()
-    torch.save({"state_dict": raw, CHECKPOINT_KEY: weights}, place / "run" / LAST_CHECKPOINT)
+    torch.save({"state_dict": raw, AVERAGED: weights}, place / "run" / LAST_CHECKPOINT)
     chosen = {
         "INTERP_REFINER_CHECKPOINT": str(place / "run"),
         "INTERP_REFINER_SWEEP": str(sigma_sweep(place / "sweep")),

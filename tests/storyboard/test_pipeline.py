@@ -134,7 +134,7 @@ def test_mirrored_views_are_averaged_in_every_window(pipe, tmp_path):
     again.set_progress_bar_config(disable=True)
     torch.testing.assert_close(again("", board()).latents, expected)
     assert "| sampler | OneJump, MirroredViews |" in (tmp_path / "saved/README.md").read_text()
-    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected one with guidance"):
+    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected `one`: guidance needs a prompt"):
         mirrored(PROMPT, board(), guidance_scale=2.0)
 
 

@@ -129,8 +129,9 @@ def test_the_refiner_holds_no_weight_of_its_corruptions_interpolator():
 
 
 def test_bad_settings_are_named():
-    with pytest.raises(BadValue, match=r"weights\.l1=-1\.0: expected a weight >= 0"):
-        small_fit(weights={"l1": -1.0})
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadValue, match=rf"weights\.l1={weight}: expected a finite number >= 0, a weight"):
+            small_fit(weights={"l1": weight})
     with pytest.raises(
         BadValue, match=r"weights=roughnes: expected l1 \| confidence \| roughness; did you mean 'roughn"
     ):

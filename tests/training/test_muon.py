@@ -7,6 +7,7 @@ import torch
 
 from interp_refiner.core import BadValue
 from interp_refiner.training.optimizer import AdamW, Muon, is_block_matrix, orthogonalised
+from tests.model.backbone.small_ltx import small_ltx
 from tests.model.backbone.small_wan import small_wan
 
 RECIPE = Muon(lr=0.01, warmup_steps=0)
@@ -94,3 +95,16 @@ def test_bad_momentum_and_precision_are_refused():
         Muon(momentum=1.0)
     with pytest.raises(BadValue, match=r"orthogonalised_in=float16: expected float32 \| bfloat16; did you mean"):
         Muon(orthogonalised_in="float16")
+
+
+def test_muon_takes_the_matrices_of_ltx_but_not_its_tables():
+    model = small_ltx()
+    names = {id(p): name for name, p in model.named_parameters()}
+    taken = {names[id(p)] for p in RECIPE.optimizer(model).param_groups[0]["params"]}
+    assert "ltx.transformer_blocks.0.attn1.to_q.weight" in taken
+    assert all(".transformer_blocks." in name and name.endswith(".weight") for name in taken)
+
+
+def test_a_module_without_matrices_in_blocks_is_refused():
+    with pytest.raises(BadValue, match=r"^optimizer=muon: expected adamw, because no matrix .*is trained$"):
+        RECIPE.optimizer(torch.nn.Linear(2, 2))

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from interp_refiner.assemble import load_run
-from interp_refiner.training.callback import CHECKPOINT_KEY
+from interp_refiner.core import AVERAGED
 from interp_refiner.training.checkpoint import find_checkpoint
 
 SHORT = [
@@ -104,7 +104,7 @@ def test_the_run_folder_holds_pictures_logs_and_checkpoints(trained):
     assert list((folder / "tensorboard").glob("events.*"))
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True)
     assert checkpoint["global_step"] == 6
-    raw, average = checkpoint["state_dict"], checkpoint[CHECKPOINT_KEY]
+    raw, average = checkpoint["state_dict"], checkpoint[AVERAGED]
     assert all(value.dtype == torch.float32 for value in average.values())
     assert any(not torch.equal(raw[name], value) for name, value in average.items())
 
@@ -163,7 +163,7 @@ def test_load_run_gives_the_averaged_or_the_raw_weights(trained):
     name = "backbone.wan.proj_out.weight"
     averaged = dict(load_run(folder).refiner.named_parameters())[name]
     raw = dict(load_run(find_checkpoint(folder)[1], ema=False).refiner.named_parameters())[name]
-    assert torch.equal(averaged, checkpoint[CHECKPOINT_KEY][name])
+    assert torch.equal(averaged, checkpoint[AVERAGED][name])
     assert torch.equal(raw, checkpoint["state_dict"][name])
     assert not torch.equal(averaged, raw)
 

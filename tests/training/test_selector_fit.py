@@ -78,5 +78,5 @@ def test_what_cannot_be_trained_is_named(tmp_path):
     save_weights(Selector(**SMALL), tmp_path / "selector.safetensors")
     with pytest.raises(BadValue, match=r"schedule\.checkpoint=.*: expected null: a frozen selector"):
         small_fit(checkpoint=str(tmp_path / "selector.safetensors"))
-    with pytest.raises(BadValue, match=r"corruption\.schedule=uniform: expected dp, because a selector"):
+    with pytest.raises(BadValue, match=r"corruption\.schedule=uniform: expected dp: the selector"):
         small_fit("schedule=uniform")

@@ -106,7 +106,7 @@ def test_every_scale_fits_its_gpu_and_uses_it(scale):
 )
 def test_what_does_not_fit_is_refused_with_the_numbers(overrides, parts):
     _, made, cfg = needed(*overrides)
-    said = rf"^gpu_gb={cfg.gpu_gb}: expected room for \d+\.\d GB \(.*{parts}.*activation_gb"
+    said = rf"^gpu_gb={cfg.gpu_gb}: expected more: a step needs \d+\.\d GB \(.*{parts}.*activation_gb"
     with pytest.raises(BadValue, match=said):
         check_step_memory(made, SPEC, cfg.data.batch_size, cfg.gpu_gb)
 

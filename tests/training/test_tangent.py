@@ -192,6 +192,11 @@ def test_sparse_attention_and_half_precision_are_refused_by_name():
             tangent.check(sparse)
     Discrete().check(sparse)
     Difference().check(small_wan(num_layers=1, attention=Dense("sdpa")))
+    fused = small_wan(num_layers=1, attention=Dense("cudnn"))
+    for tangent in (Forward(), Difference()):  # they compute in float32
+        with pytest.raises(BadValue, match=r"expected discrete with backend=cudnn, .*attention\.backend=sdpa"):
+            tangent.check(fused)
+    Discrete().check(fused)
     c = drawn()
     half = replace(c, x=c.x.bfloat16())
     with pytest.raises(BadValue, match="bfloat16"):

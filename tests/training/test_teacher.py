@@ -9,12 +9,12 @@ from interp_refiner.core import BadValue, Reflection
 from interp_refiner.forward.interpolator import FlowWarp
 from interp_refiner.model.attention import Flops, SparseLinear
 from interp_refiner.model.backbone import BracketingKeyframes, Global, LoRA
-from interp_refiner.model.objective import Gate
-from interp_refiner.model.sampler import Consistency, MirroredViews, OneJump, self_ensemble
-from interp_refiner.training import Discrete, Distill
+from interp_refiner.model.objective import Gate, Preconditioned, Robust
+from interp_refiner.model.sampler import Bridge, ClassifierFree, Consistency, MirroredViews, OneJump, self_ensemble
+from interp_refiner.training import Discrete, Distill, Refiner
 from interp_refiner.training.optimizer import AdamW
 from interp_refiner.training.teacher import SharedBase, check_bridge
-from tests.factories import make_corruption, make_objective, random_clip
+from tests.factories import make_corruption, make_objective, random_clip, spec_of
 from tests.model.backbone.small_wan import small_wan
 from tests.training.students import BRIDGE, corrupted, student, teacher
 
@@ -58,6 +58,13 @@ def test_a_teacher_averages_the_views_of_its_sampler():
         torch.testing.assert_close(made.teacher(state), expected)
     made.backbone.flops = lambda batch, *_: Flops(linear=7.0 * batch)
     assert made.step_flops(state) == 2 * 7 * (3 + 4 * 2 + 1)
+    taught_by.sampler = OneJump(ClassifierFree())
+    guided = student(taught_by, tangent=Discrete(substeps=2))
+    guided.backbone.flops = made.backbone.flops
+    assert guided.step_flops(state) == 2 * 7 * (3 + 2 * 2 + 1)
+    matching = student(taught_by, objective="distribution_matching")
+    matching.backbone.flops = made.backbone.flops
+    assert matching.step_flops(state) == 2 * 7 * (2 * 3 + 2)  # step 0: student and fake network, and the teacher twice
 
 
 @pytest.mark.parametrize(
@@ -238,3 +245,19 @@ class TestAdapters:
         taught_by = teacher(**sparse(0.5))
         assert isinstance(student(taught_by, lora=LoRA(4), **sparse(0.5)).teacher.backbone, SharedBase)
         assert student(taught_by, lora=LoRA(4), **sparse(0.25)).teacher.backbone is taught_by.backbone
+
+
+def test_a_teacher_whose_estimates_are_no_means_is_refused():
+    taught_by = teacher()
+    taught_by.objective.penalty = Robust()
+    with pytest.raises(BadValue, match=r"^teacher=trained with objective/penalty=robust: expected one without"):
+        student(taught_by)
+
+
+def test_a_sampler_of_several_steps_warns_where_estimates_are_no_means(caplog):
+    objective = Preconditioned(spec_of(), 2, penalty=Robust())
+    for sampler in (OneJump(), Bridge(steps=1), Bridge(steps=3)):
+        Refiner(small_wan(num_layers=1), objective, AdamW(), sampler, make_corruption(*BRIDGE))
+    assert [record.message for record in caplog.records] == [
+        "sampler=bridge: its steps assume that every estimate is the mean; with objective/penalty=robust it is not"
+    ]

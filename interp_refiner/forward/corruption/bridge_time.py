@@ -1,6 +1,7 @@
 """The bridge time of a training sample: 0 is clean, 1 is fully corrupted."""
 
 from abc import ABC, abstractmethod
+from math import inf
 from typing import ClassVar
 
 import torch
@@ -62,8 +63,8 @@ class LogitNormal(_Drawn):
 
     def __init__(self, at_one: float = 0.3, location: float = 0.0, scale: float = 1.0):
         super().__init__(at_one)
-        if scale <= 0:
-            raise BadValue("scale", scale, "a positive number")
+        if not 0 < scale < inf:
+            raise BadValue("scale", scale, "a finite number > 0")
         self.location, self.scale = location, scale
 
     def quantile(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

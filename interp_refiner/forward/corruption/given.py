@@ -96,11 +96,18 @@ class GivenFile(Given):
         self.path = path
         if not Path(path).expanduser().is_file():
             raise BadValue("path", path, "a tensor file of frames and latents: no such file")
-        content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        try:
+            content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        except Exception as error:  # unpickling a damaged file can raise any exception
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise BadValue("path", path, f"a tensor file of frames and latents: {reason[:120]}") from error
         names = set(content) if isinstance(content, dict) else set()
-        if names != {"frames", "latents"}:
+        if names != {"frames", "latents"} or not isinstance(content["latents"], Tensor):
             raise BadValue("path", path, "a file with 'frames' [k] and 'latents' [c, k, *space]")
-        self.frames, self.latents = GivenFrames(torch.as_tensor(content["frames"]).tolist()), content["latents"]
+        frames = torch.as_tensor(content["frames"])
+        if frames.ndim != 1 or frames.is_floating_point():
+            raise BadValue("path", path, "a file with 'frames' [k], the indices of frames")
+        self.frames, self.latents = GivenFrames(frames.tolist()), content["latents"]
         if self.latents.ndim < 2 or self.latents.shape[1] != len(self.frames.frames):
             found = f"{list(self.latents.shape)} for {len(self.frames.frames)} frames"
             raise BadValue("path", path, f"latents [c, k, *space] of k frames, it holds {found}")

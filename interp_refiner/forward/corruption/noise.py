@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame, take_frames
+from interp_refiner.forward.interpolator.motion_fields import local_mean
 
 
 def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> Float[Tensor, "b c t *space"]:
@@ -194,7 +194,7 @@ class Disagreement(NoiseProfile):
         return around - corrupted.interpolation.unsqueeze(1)
 
     def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        spread = local_mean(self.differences(corrupted).float().square().mean(1), "replicate")
+        spread = smooth(self.differences(corrupted).float().square().mean(1), "replicate")
         return (spread + self.floor**2).sqrt().to(corrupted.interpolation.dtype)
 
     def eps(self, drawn: Float[Tensor, "b n t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
@@ -202,7 +202,7 @@ class Disagreement(NoiseProfile):
         assert g is not None
         white, fields = drawn.tensor_split([g.shape[1]], 1)
         if fields.ndim == 5:
-            fields = 3 * local_mean(fields, "circular")  # 3 restores unit variance
+            fields = 3 * smooth(fields, "circular")  # 3 restores unit variance
         share = ((1 - self.white_share**2) / differences.shape[1]) ** 0.5
         along = share * (fields.unsqueeze(2) * differences).sum(1)
         return torch.where(per_frame(corrupted.known, g), white, along / g + self.white_share * white)
@@ -211,12 +211,12 @@ class Disagreement(NoiseProfile):
         return torch.ones(neighbours.known.shape, device=neighbours.known.device)
 
 
-def local_mean(values: Float[Tensor, "b c t *space"], edge: str) -> Float[Tensor, "b c t *space"]:
-    """Mean over the 3 x 3 positions around every position; ``edge`` as in :func:`torch.nn.functional.pad`.
+def smooth(values: Float[Tensor, "b c t *space"], edge: str) -> Float[Tensor, "b c t *space"]:
+    """:func:`local_mean` over 3 x 3 positions of every frame.
 
     Frames of a path have one position, and stay as they are.
     """
     if values.ndim != 5:
         return values
-    frames = F.avg_pool2d(F.pad(values.transpose(1, 2).flatten(0, 1), (1, 1, 1, 1), mode=edge), 3, 1)
+    frames = local_mean(values.transpose(1, 2).flatten(0, 1), 3, edge)
     return frames.unflatten(0, (values.shape[0], values.shape[2])).transpose(1, 2)

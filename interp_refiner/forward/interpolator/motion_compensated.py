@@ -13,6 +13,7 @@ from interp_refiner.forward.interpolator.block_matching import cheapest, displac
 from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.linear import lerp_frames
+from interp_refiner.forward.interpolator.motion_fields import local_mean
 from interp_refiner.forward.interpolator.segments import rows_inside, segments
 
 TINY = 1e-6  # added to variances and squared differences before a division
@@ -67,7 +68,7 @@ class MotionCompensated(Interpolator):
             vectors = self.motion(*keyframes, row, alpha)
         with record_function(f"{PART}compensate"):
             change, difference = compensate(left, right, vectors, alpha, self.block)
-        moved, unmoved = (local_mean(d, self.block) for d in (difference, (left - right).square()))
+        moved, unmoved = (around(d, self.block) for d in (difference, (left - right).square()))
         change = change * (1 - (moved / (unmoved + TINY)).square()).clamp(min=0)
         confidence = 1 / (1 + moved / variance(*keyframes).index_select(0, row))
 
@@ -136,10 +137,10 @@ def windows(size: int, block: int, like: Tensor) -> list[tuple[Int[Tensor, " siz
     return [((nearest + k).clamp(0, last).long(), weight) for k, weight in zip((-1, 0, 1), weights, strict=True)]
 
 
-def local_mean(error: Float[Tensor, "f c h w"], block: int) -> Float[Tensor, "f 1 h w"]:
+def around(error: Float[Tensor, "f c h w"], block: int) -> Float[Tensor, "f 1 h w"]:
     """Mean over channels and over about two blocks around every position."""
     side = block // 2 * 2 + 1
     error = error.mean(1, keepdim=True)
     for _ in range(2):
-        error = F.avg_pool2d(F.pad(error, (side // 2,) * 4, mode="replicate"), side, stride=1)
+        error = local_mean(error, side)
     return error

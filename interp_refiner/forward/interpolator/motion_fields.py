@@ -160,14 +160,15 @@ class MotionFields(Fields):
         return field
 
 
-def local_mean(values: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c h w"]:
-    """Mean over the ``side`` x ``side`` positions around every position."""
-    return F.avg_pool2d(F.pad(values, (side // 2,) * 4, mode="replicate"), side, stride=1)
+def local_mean(values: Float[Tensor, "n c h w"], side: int, edge: str = "replicate") -> Float[Tensor, "n c h w"]:
+    """Mean over the ``side`` x ``side`` positions around every position; ``edge`` as in ``torch.nn.functional.pad``."""
+    return F.avg_pool2d(F.pad(values, (side // 2,) * 4, mode=edge), side, stride=1)
 
 
 def covering(velocity: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 1 h w"]:
     """Weights of a splat in which moving positions cover standing ones. Speed is relative to the median velocity."""
-    ground = velocity[..., ::3, ::3].flatten(2).median(2).values[..., None, None]
+    speeds = velocity[..., ::3, ::3].flatten(2).sort(2).values  # on CUDA, `median` has no deterministic kernel
+    ground = speeds[:, :, (speeds.shape[2] - 1) // 2, None, None]
     x, y = (velocity - ground).split(1, 1)
     return (COVERING * (x * x + y * y).sqrt().clamp(max=FASTEST)).exp()
 

@@ -76,6 +76,9 @@ BACKENDS = {
     "flash4": Backend(flash4_attention, "flash_attn.cute", "flash-attn-4", "flash4"),
 }
 
+# of attention.backend; `eager` is one of sparse attention
+RUN_EVERYWHERE = (AUTO, "eager", *(name for name, backend in BACKENDS.items() if backend.anywhere))
+
 
 def check_backend(argument: str, name: str) -> str:
     """Returns ``name`` if the backend exists and is installed.

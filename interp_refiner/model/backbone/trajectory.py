@@ -86,7 +86,8 @@ class Glance(nn.Module):
         self, x: Float[Tensor, "b t d"], features: Float[Tensor, "b m g h"], points: Float[Tensor, "b 2 t"]
     ) -> Float[Tensor, "b t d"]:
         cells = self.offsets(x).unflatten(2, (2, -1)).transpose(1, 2)
-        size = torch.tensor(features.shape[2:], device=x.device).view(2, 1, 1)
+        size = torch.stack([torch.full((), n, device=x.device) for n in features.shape[2:]])  # no copy from the host
+        size = size.view(2, 1, 1)
         seen = look_up(features, points.unsqueeze(3) + cells / size)
         return self.out(seen.permute(0, 2, 3, 1).flatten(2))
 
@@ -266,7 +267,7 @@ class Trajectory(Backbone):
     def _ends(self, maps: Float[Tensor, "b k g h"], like: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 4 t"]:
         """Start and goal, which are marked in two of the maps, as latents, repeated for every point."""
         rows, columns = ((torch.arange(n, device=maps.device) + 0.5) / n for n in maps.shape[2:])
-        marks = maps[:, [START, GOAL]]
+        marks = torch.stack([maps[:, START], maps[:, GOAL]], 1)  # a list as index would be copied from the host
         where = torch.stack([marks.sum(3) @ rows.to(maps.dtype), marks.sum(2) @ columns.to(maps.dtype)], 2)
         return ((where - self.mean) / self.std).flatten(1).unsqueeze(2).expand(-1, -1, like.shape[2])
 

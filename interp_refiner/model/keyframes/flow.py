@@ -120,7 +120,7 @@ class KeyframeFlow(nn.Module, ABC):
 
     def loss(self, network: Network, of: Keyframes, draws: Draws, given: Bool[Tensor, "b k"]) -> Float[Tensor, " b"]:
         """``|v_hat - v|^2`` of every sample, averaged over the keyframes that are not given."""
-        u = torch.where(given, 0.0, self.time(draws).to(of.latents.device).unsqueeze(1))
+        u = torch.where(given, 0.0, self.time(draws).to(of.latents.device, non_blocking=True).unsqueeze(1))
         noise = draws.normal("flow_noise", of.latents)
         predicted = self.velocity(network, self.state(of.latents, noise, u), u, of)
         return masked_mean(frame_mean((predicted - (noise - self._weighted(of.latents))).square()), ~given)

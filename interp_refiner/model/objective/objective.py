@@ -10,7 +10,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, frame_mean, masked_mean, per_frame
+from interp_refiner.core import (
+    BadValue,
+    ClipSpec,
+    Corrupted,
+    NumLevels,
+    frame_mean,
+    masked_mean,
+    non_negative,
+    per_frame,
+)
 from interp_refiner.model.objective.robust import Robust
 
 
@@ -146,8 +155,7 @@ class Objective(nn.Module, ABC):
         penalty: Robust | None = None,
     ):
         super().__init__()
-        if temporal_weight < 0:
-            raise BadValue("temporal_weight", temporal_weight, "a number >= 0")
+        non_negative("temporal_weight", temporal_weight, "a weight")
         self.num_levels, self.temporal_weight, self.penalty = num_levels, temporal_weight, penalty
         self.level_error = LevelError(num_levels)
 
@@ -159,8 +167,8 @@ class Objective(nn.Module, ABC):
         """
         if num_hypotheses > 1:
             allowed = (
-                f"correction | preconditioned | energy_score, whose estimate is zbar and a correction, with an"
-                f" interpolator of {num_hypotheses} hypotheses (or an interpolator without)"
+                "correction | preconditioned | energy_score | consistency, whose estimate is zbar and a correction,"
+                f" with an interpolator of {num_hypotheses} hypotheses (or an interpolator without)"
             )
             raise BadValue("objective", type(self).__name__, allowed)
         return latent_channels

@@ -1,5 +1,6 @@
 """A loss that grows slower than the squared error where the estimate is far off (docs/method.md, Objectives)."""
 
+from math import inf
 from typing import final
 
 from jaxtyping import Float
@@ -21,18 +22,19 @@ class Robust:
     all possible motions, which is a blend of them; a robust loss is smallest near the likely ones.
 
     Args:
-        alpha: how fast the loss grows for large errors; the smaller, the less do large errors count.
-        scale: the error at which the loss leaves the squared error, in units of the interpolation's RMS error.
+        alpha: how fast the loss grows for large errors; the smaller alpha, the less large errors count.
+        scale: error above which the loss grows more slowly than the squared error, in units of the interpolation's RMS
+            error.
 
     Raises:
-        BadValue: ``alpha`` is not below 2, or a scale that is not positive.
+        BadValue: ``alpha`` is 2 or more, or ``scale`` is not positive, or one of them is not finite.
     """
 
     def __init__(self, alpha: float = 1.0, scale: float = 0.3):
-        if not alpha < 2:
-            raise BadValue("alpha", alpha, "a number below 2 (2 is the squared error: objective/penalty=null)")
-        if not scale > 0:
-            raise BadValue("scale", scale, "a number > 0")
+        if not -inf < alpha < 2:
+            raise BadValue("alpha", alpha, "a finite number below 2 (2 is the squared error: objective/penalty=null)")
+        if not 0 < scale < inf:
+            raise BadValue("scale", scale, "a finite number > 0")
         self.alpha, self.scale = float(alpha), float(scale)
 
     def __call__(self, error: Float[Tensor, "b c t *space"], unit: Float[Tensor, " b"]) -> Float[Tensor, "b t"]:
@@ -46,4 +48,7 @@ class Robust:
         limit, d = self.scale**2 * per_sample(unit, error), 2 - self.alpha
         if self.alpha == 0:
             return frame_mean(2 * limit * (square / (2 * limit)).log1p())
-        return frame_mean(2 * limit * d / self.alpha * ((square / (limit * d) + 1) ** (self.alpha / 2) - 1))
+        grown = (
+            self.alpha / 2 * (square / (limit * d)).log1p()
+        ).expm1()  # (... + 1)^(alpha / 2) - 1 without cancelling
+        return frame_mean(2 * limit * d / self.alpha * grown)

@@ -42,7 +42,7 @@ def hierarchical(
 def check_views(views: Views, guidance: Guidance) -> None:
     """Refuses, with :class:`BadValue`, views without a prompt, which guidance needs."""
     if views.count > 1 and not isinstance(guidance, NoGuidance):
-        raise BadValue("sampler.views", repr(views), "one with guidance, because mirrored views have no prompt")
+        raise BadValue("sampler.views", repr(views), "`one`: guidance needs a prompt, and mirrored views have none")
 
 
 class Sampler(ABC):
@@ -79,6 +79,11 @@ class Sampler(ABC):
     def estimates(self, clean_estimate: CleanEstimate, reflections: Sequence[Reflection]) -> CleanEstimate:
         """The clean estimate of every step: averaged over views, and guided. ``reflections``: see :class:`Views`."""
         return self.guidance(self.views(clean_estimate, reflections))
+
+    @property
+    def passes(self) -> int:
+        """The number of network evaluations of one clean estimate: one per view, or two with guidance."""
+        return self.views.count * (1 if isinstance(self.guidance, NoGuidance) else 2)
 
     @property
     def leaves_start(self) -> bool:

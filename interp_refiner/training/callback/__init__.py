@@ -1,6 +1,6 @@
 """Training callbacks."""
 
-from interp_refiner.training.callback.ema import CHECKPOINT_KEY, EMA
+from interp_refiner.training.callback.ema import EMA
 from interp_refiner.training.callback.loss_bound import LossBound
 from interp_refiner.training.callback.non_finite import SkipNonFinite
 from interp_refiner.training.callback.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preemption
@@ -12,7 +12,6 @@ from interp_refiner.training.callback.wandb import wandb_logger
 from interp_refiner.training.callback.watchdog import Watchdog
 
 __all__ = [
-    "CHECKPOINT_KEY",
     "EMA",
     "EXIT_INTERRUPTED",
     "EXIT_PREEMPTED",

@@ -6,10 +6,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import AVERAGED, BadValue
 from interp_refiner.training.optimizer import steps
-
-CHECKPOINT_KEY = "ema_state_dict"
 
 
 class EMA(L.Callback):
@@ -66,10 +64,10 @@ class EMA(L.Callback):
         self._swap_out()
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[CHECKPOINT_KEY] = self.average
+        checkpoint[AVERAGED] = self.average
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.average = {name: value.float().clone() for name, value in checkpoint.get(CHECKPOINT_KEY, {}).items()}
+        self.average = {name: value.float().clone() for name, value in checkpoint.get(AVERAGED, {}).items()}
         self.steps = checkpoint["global_step"]
 
     @torch.no_grad()

@@ -8,7 +8,7 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from interp_refiner.core import AVERAGED, BadValue, state_faults, weight_faults
+from interp_refiner.core import AVERAGED, LAST_CHECKPOINT, BadValue, state_faults, weight_faults
 from interp_refiner.model.backbone import Backbone, is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
@@ -16,7 +16,6 @@ from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 CONFIG_FILE = "config.yaml"
 BACKBONE = "backbone."  # prefix of its weights' names
 FAKE = "fake."  # prefix of the weights of the fake network, which only distillation needs
-LAST_CHECKPOINT = f"checkpoints/{LAST}"
 
 
 @runtime_checkable

@@ -17,7 +17,15 @@ from interp_refiner.training.checkpoint.whole import FOLDER
 from interp_refiner.training.optimizer import OptimizerRecipe
 
 # Settings that define a run: if one of them changes, a checkpoint's weights or optimizer state have another meaning.
-KEPT = ("training._target_", "objective._target_", "optimizer._target_", "backbone", "attention._target_")
+KEPT = (
+    "training._target_",
+    "objective._target_",
+    "objective.variance",
+    "objective.gate",
+    "optimizer._target_",
+    "backbone",
+    "attention._target_",
+)
 # Of the backbone: how it is computed, and where its first weights lie.
 FREE = ("backbone.blocks", "backbone.pretrained", "backbone.attention")
 STATE = "state_dict."

@@ -14,9 +14,16 @@ from interp_refiner.training.optimizer.optimizer import AdamW
 PRECISIONS = ("float32", "bfloat16")
 
 
+BLOCKS = {"blocks", "transformer_blocks"}  # what networks call the list of their blocks
+
+
 def is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon trains a parameter: matrices inside blocks. AdamW trains embeddings, heads, kernels and vectors."""
-    return parameter.ndim == 2 and ".blocks." in f".{name}"
+    """Whether Muon trains a parameter: matrices inside blocks. AdamW trains embeddings, heads, kernels and vectors.
+
+    The tables of shifts and scales named ``scale_shift_table`` (Wan, LTX) are AdamW's. Those named ``table``
+    (convolutions, ``backbone=trajectory``) count as matrices.
+    """
+    return parameter.ndim == 2 and not name.endswith("scale_shift_table") and not BLOCKS.isdisjoint(name.split("."))
 
 
 def orthogonalised(matrix: Float[Tensor, "m n"], dtype: torch.dtype, steps: int = 5) -> Float[Tensor, "m n"]:
@@ -105,6 +112,9 @@ class Muon(AdamW):
         momentum: decay rate of Muon's (Nesterov) momentum.
         orthogonalised_in: ``float32`` gives the same result for any number of processes; ``bfloat16`` is several times
             faster on large matrices.
+
+    Raises:
+        BadValue: a setting out of range; on use, a module without a trained matrix in its blocks.
     """
 
     momentum: float = 0.95
@@ -119,8 +129,9 @@ class Muon(AdamW):
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         matrices = [p for name, p in trained if is_block_matrix(name, p)]
-        if not matrices:
-            return super().optimizer(module)
+        if not matrices:  # AdamW alone would train at Muon's rate
+            allowed = "adamw, because no matrix inside the blocks of a network is trained"
+            raise BadValue("optimizer", "muon", allowed)
         muon = MatrixMuon(
             matrices,
             dtype=getattr(torch, self.orthogonalised_in),

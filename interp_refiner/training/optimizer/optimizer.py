@@ -17,7 +17,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Two groups of the trained parameters that ``takes`` accepts.
 
-    Weight decay applies to matrices and convolution kernels, not to vectors (biases, norms, scale-shift tables).
+    Weight decay applies to matrices, convolution kernels and parameters named ``table`` (shifts and scales of
+    convolutions and of ``backbone=trajectory``), not to vectors (biases, norms) and ``scale_shift_table`` (Wan, LTX).
     """
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad and takes(p)]
     decayed = [p for name, p in trained if p.ndim >= 2 and not name.endswith("scale_shift_table")]

@@ -20,7 +20,7 @@ from interp_refiner.config import build, run_metadata
 from interp_refiner.config.launch import Program
 from interp_refiner.config.nodes import walk
 from interp_refiner.config.refusal import MISTAKES, later_process, locate, one_line
-from interp_refiner.core import Stopped, device, forget_peak_memory, peak_memory
+from interp_refiner.core import Stopped, forget_peak_memory, peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.training.callback import EXIT_INTERRUPTED, EXIT_PREEMPTED, Throughput
 from interp_refiner.training.record import (
@@ -60,6 +60,7 @@ class Recording:
 
     def start(self, trainer: L.Trainer, data: ShardedDataModule) -> None:
         """Call this just before training begins."""
+        forget_peak_memory(trainer.strategy.root_device)
         self.trainer, self.record.world_size = trainer, trainer.world_size
         self.record.data = data.describe()
         self.write()
@@ -88,7 +89,7 @@ class Recording:
     def _collect(self, trainer: L.Trainer) -> None:
         record, callbacks = self.record, trainer.callbacks  # type: ignore[attr-defined]
         throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
-        record.steps, record.peak_memory_gb = trainer.global_step, peak_memory(device("auto")) / 1e9
+        record.steps, record.peak_memory_gb = trainer.global_step, peak_memory(trainer.strategy.root_device) / 1e9
         record.samples_per_second = (throughput and throughput.samples_per_second) or None
         figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         record.metrics = {name: float(value) for name, value in figures.items()}
@@ -115,7 +116,6 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
     withdraws = not sweeping() and not (folder / STATUS_FILE).exists()
     with claim(Path(cfg.paths.log_dir) / "claims", recording.record.identity, folder, repeat):
         recording.write()
-        forget_peak_memory(device("auto"))
         try:
             yield recording
         except BaseException as error:

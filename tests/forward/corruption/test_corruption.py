@@ -269,3 +269,9 @@ def test_other_noise_leaves_everything_else_and_is_another_draw():
     torch.testing.assert_close(other.x[missing], expected[missing])
     assert torch.equal(other.x[~missing], c.x[~missing])
     assert (other.noise - c.noise).abs().mean() > 0.5
+
+
+@pytest.mark.parametrize("scale", [0.0, float("nan"), float("inf")])
+def test_a_spread_of_bridge_times_without_a_meaning_is_refused(scale):
+    with pytest.raises(BadValue, match=f"scale={scale}: expected a finite number > 0"):
+        LogitNormal(scale=scale)

@@ -228,6 +228,8 @@ def test_bad_settings_name_themselves(make, message):
     ("content", "message"),
     [
         ({"frames": torch.tensor([1])}, "a file with 'frames'"),
+        ({"frames": torch.tensor([1]), "latents": [1.0]}, "a file with 'frames'"),
+        ({"frames": torch.tensor([0.5]), "latents": torch.randn(4, 1, 4, 6)}, "the indices of frames"),
         ({"frames": torch.tensor([1, 2]), "latents": torch.randn(4, 3, 4, 6)}, r"it holds \[4, 3, 4, 6\] for 2 frames"),
         ({"frames": torch.tensor([1]), "latents": torch.randn(4, 1, 5, 6)}, r"latents \[4, 1, 4, 6\] like the data"),
     ],
@@ -241,3 +243,13 @@ def test_a_file_of_another_kind_is_refused(tmp_path, content, message):
 def test_a_level_beyond_the_schedule_is_refused_with_the_shape():
     with pytest.raises(BadValue, match="level=9: expected a level from 1 to 4 for 21 frames"):
         make_corruption("corruption.drawn.level=9").check((4, 21, 4, 6))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 no zip"])
+def test_a_damaged_file_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "board.pt").write_bytes(content)
+    with pytest.raises(
+        BadValue, match=r"^path=.*board\.pt: expected a tensor file of frames and latents: .+"
+    ) as refused:
+        GivenFile(str(tmp_path / "board.pt"))
+    assert "\n" not in str(refused.value)

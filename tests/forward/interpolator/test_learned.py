@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 
 from interp_refiner.core import AVERAGED, BadValue, neighbours, save_tensors, save_weights
 from interp_refiner.forward.interpolator import FlowWarp, InPixels
-from interp_refiner.training.callback import CHECKPOINT_KEY
 from tests.factories import make_corruption, random_clip
 
 SMALL = {"channels": 4, "width": 8, "radius": 1}
@@ -84,10 +83,6 @@ def test_a_run_folder_brings_the_averaged_weights(tmp_path, place):
     result = loaded(*values_and_mask()).latents
     assert torch.equal(result, averaged(*values_and_mask()).latents)
     assert not torch.equal(result, raw(*values_and_mask()).latents)
-
-
-def test_the_key_of_averaged_weights_is_the_callbacks():
-    assert AVERAGED == CHECKPOINT_KEY
 
 
 def test_frozen_weights_get_no_gradients_but_values_do(tmp_path):

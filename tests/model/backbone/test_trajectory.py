@@ -11,6 +11,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.model.attention import SparseLinear
 from interp_refiner.model.backbone import MapView, Trajectory
 from interp_refiner.model.backbone.trajectory import look_up, slope
+from tests.helpers import cuda_sync_is_an_error
 from tests.model.backbone.made import made
 from tests.model.backbone.small_trajectory import MEAN, SIZES, SPEC, STD, path, perturbed, trajectory
 
@@ -80,3 +81,12 @@ def test_clips_without_maps_are_refused():
     corrupted, _, _ = path()
     with pytest.raises(BadValue, match="context=None: expected the maps of every path's maze"):
         trajectory()(replace(corrupted, clip=replace(corrupted.clip, context=None)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_nothing_waits_on_a_gpu():
+    model, corrupted = trajectory().cuda(), path()[1](path()[0].clip.to("cuda"), "train")
+    model(corrupted)  # what is allocated once
+    with cuda_sync_is_an_error():
+        model(corrupted)

@@ -94,8 +94,9 @@ def test_velocity_is_refused_where_a_free_frame_has_no_noise():
 
 
 def test_negative_temporal_weight_is_refused():
-    with pytest.raises(BadValue, match="temporal_weight=-1"):
-        Correction(spec_of(), 4, temporal_weight=-1.0)
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(BadValue, match=f"temporal_weight={weight}"):
+            Correction(spec_of(), 4, temporal_weight=weight)
 
 
 class TestAdjacent:

@@ -37,6 +37,14 @@ def test_known_values():
     torch.testing.assert_close(Robust(-2.0, 0.3)(frames_of(error), unit)[0], geman_mcclure)
 
 
+@pytest.mark.parametrize("alpha", [*ALPHAS, 1e-3, -1e-3])
+@pytest.mark.parametrize("size", [1e-3, 1.0])  # of the errors; the square of the smallest is lost beside 1 in float32
+def test_float32_does_not_cancel(alpha, size):
+    penalty, error, unit = Robust(alpha, 0.3), frames_of(size * torch.rand(64)), torch.tensor([2.0])
+    exact = penalty(error, unit.double())
+    torch.testing.assert_close(penalty(error.float(), unit).double(), exact, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_a_clip_of_larger_contrast_has_the_same_loss_in_its_own_units(alpha):
     penalty, error, unit = Robust(alpha), torch.randn(3, 4, 5, 2, 6), 0.1 + torch.rand(3)
@@ -89,7 +97,11 @@ def test_the_gradient_is_finite_where_there_is_no_error():
 
 
 @pytest.mark.parametrize(
-    ("setting", "value"), [("alpha", 2.0), ("alpha", float("nan")), ("scale", 0.0), ("scale", -1.0)]
+    ("setting", "value"),
+    [
+        *(("alpha", value) for value in (2.0, float("nan"), float("-inf"))),
+        *(("scale", value) for value in (0.0, -1.0, float("inf"), float("nan"))),
+    ],
 )
 def test_values_without_a_meaning_are_refused(setting, value):
     with pytest.raises(BadValue, match=f"{setting}={value}"):

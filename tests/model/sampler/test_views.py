@@ -81,5 +81,5 @@ def test_latents_without_mirror_operation_and_guidance_are_refused():
         BadValue, match=r"sampler\.views=mirrored: expected one, because the codec's latents have no mirror"
     ):
         OneJump(views=MirroredViews()).check(three_laws())
-    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected one with guidance"):
+    with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected `one`: guidance needs a prompt"):
         OneJump(ClassifierFree(), MirroredViews())

@@ -4,8 +4,8 @@ import lightning as L
 import pytest
 import torch
 
-from interp_refiner.core import BadValue
-from interp_refiner.training.callback import CHECKPOINT_KEY, EMA
+from interp_refiner.core import AVERAGED, BadValue
+from interp_refiner.training.callback import EMA
 
 
 class Regression(L.LightningModule):
@@ -98,7 +98,7 @@ def test_checkpoint_holds_average_and_raw_weights_and_resumes(tmp_path):
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert torch.equal(checkpoint["state_dict"]["layer.weight"], module.history[-1])
-    assert torch.equal(checkpoint[CHECKPOINT_KEY]["layer.weight"], ema.average["layer.weight"])
+    assert torch.equal(checkpoint[AVERAGED]["layer.weight"], ema.average["layer.weight"])
     again = EMA(decay=0.5)
     again.on_load_checkpoint(trainer, module, checkpoint)
     assert again.steps == 6

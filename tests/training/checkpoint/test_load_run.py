@@ -171,3 +171,19 @@ def test_the_options_that_fit_the_shipped_generator_can_be_typed_as_they_are(oth
     advice = shlex.split(size_options(backbone(other), folder))
     assert advice
     assert size_options(backbone(other, *advice), folder) == ""
+
+
+@pytest.mark.parametrize("backend", ["cudnn", "flash3"])
+def test_a_run_trained_with_a_kernel_for_bfloat16_is_used_with_any(run_folder, tmp_path, backend):
+    """On the CPU and in float32 this kernel is refused at the first forward, or at once where it is not installed."""
+    shutil.copytree(run_folder, tmp_path / "run")
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    config.attention.backend = backend
+    OmegaConf.save(config, tmp_path / "run" / "config.yaml")
+    moved = {"data.root": str(run_folder.parent / "moved")}
+    run = load_run(tmp_path / "run", overrides=moved)
+    assert run.config.attention.backend == run.refiner.backbone.attention.backend == "auto"
+    batch = run.data.on_after_batch_transfer(next(iter(run.data.val_dataloader())), 0)
+    assert run.refiner.clean_estimate(batch).isfinite().all()
+    chosen = load_run(tmp_path / "run", overrides={**moved, "attention.backend": "sdpa"})
+    assert chosen.refiner.backbone.attention.backend == "sdpa"

@@ -4,8 +4,10 @@ import errno
 import json
 import multiprocessing
 import os
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from interp_refiner.core import BadValue
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, write_record
@@ -70,3 +72,18 @@ def test_what_is_no_record_is_named(text, tmp_path):
 def test_a_duplicate_points_to_the_run_that_has_the_figures(tmp_path):
     assert twin_folder(tmp_path / "2", a_record(duplicate_of="../0")) == tmp_path / "0"
     assert twin_folder(tmp_path / "2", a_record()) == tmp_path / "2"
+
+
+def test_peak_memory_is_that_of_the_trainers_device(tmp_path, monkeypatch):
+    """With trainer=cpu the GPU of the machine is left alone."""
+    device, seen = torch.device("cpu"), []
+    monkeypatch.setattr("interp_refiner.training.record.recording.forget_peak_memory", seen.append)
+    monkeypatch.setattr("interp_refiner.training.record.recording.peak_memory", lambda d: seen.append(d) or 2e9)
+    trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=device), world_size=1, global_step=3, callbacks=[], callback_metrics={}
+    )
+    recording = Recording(tmp_path, a_record())
+    recording.start(trainer, SimpleNamespace(describe=lambda: {}))
+    recording.end("finished")
+    assert seen == [device, device]
+    assert recording.record.peak_memory_gb == 2.0

@@ -1,0 +1,28 @@
+"""The validation at the end of a training, and the name of the figure of it that a sweep minimises."""
+
+from collections.abc import Collection
+
+import lightning as L
+
+from interp_refiner.core import BadValue
+from interp_refiner.training.refiner import Refiner
+
+
+def validate_fully(trainer: L.Trainer, module: L.LightningModule, held_out: L.LightningDataModule) -> dict[str, float]:
+    """Validation with the averaged weights on all ``held_out`` clips; no figures with ``limit_val_batches=0``."""
+    results = trainer.validate(module, datamodule=held_out, verbose=False)
+    return {name: float(value) for figures in results for name, value in figures.items()}
+
+
+def check_metric(name: str | None, known: Collection[str]) -> None:
+    """Refuses, with :class:`BadValue`, an ``optimized_metric`` that is none of the ``known`` ones of a validation."""
+    if name is not None and name not in known:
+        raise BadValue("optimized_metric", name, " | ".join(known) or "null, because this run has no validation", known)
+
+
+def check_metric_of(name: str | None, trainer: L.Trainer, module: L.LightningModule) -> None:
+    """:func:`check_metric` before the training; modules other than a refiner tell their figures only afterwards."""
+    if trainer.fast_dev_run or trainer.limit_val_batches == 0:
+        check_metric(name, [])
+    elif isinstance(module, Refiner):
+        check_metric(name, module.metrics)

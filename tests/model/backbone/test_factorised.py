@@ -1,0 +1,18 @@
+"""The factorised network without prompts."""
+
+from dataclasses import replace
+
+from interp_refiner.core import ClipSpec
+from interp_refiner.model.backbone import Factorised
+from tests.factories import corrupted_clip
+from tests.model.backbone.made import made
+
+
+def test_without_prompts_every_weight_has_a_gradient_too():
+    """DDP waits for the gradient of every weight, and fails in the second step if one is lacking."""
+    model = made(Factorised, ClipSpec((4, 21, 4, 6)), dim=16, num_layers=1, num_heads=2)
+    corrupted, _, _ = corrupted_clip(batch=2)
+    corrupted = replace(corrupted, clip=replace(corrupted.clip, text=None))
+    model(corrupted).square().mean().backward()
+    assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
+    assert (model.text.weight.grad == 0).all()
