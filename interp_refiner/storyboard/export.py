@@ -89,9 +89,8 @@ def component_nodes(run: Run) -> dict[str, Any]:
 
 
 def network_node(run: Run) -> dict[str, Any]:
-    """The backbone with its attention; not compiled and without a kernel, which are up to the machine that uses it."""
+    """The backbone with its attention; not compiled, which is up to the machine that uses it."""
     node, attention = (plain(run.config[name]) for name in ("backbone", "attention"))
-    attention |= {name: "auto" for name in ("backend", "cross_backend") if name in attention}
     if "compile" in node.get("blocks", {}):
         node["blocks"]["compile"] = False
     return {**node, "attention": attention}

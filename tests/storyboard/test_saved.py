@@ -124,13 +124,6 @@ def test_a_learned_interpolator_inside_another_and_a_robust_objective_come_back(
     assert again.objective.penalty.alpha == 0.5
 
 
-def test_a_kernel_of_the_machine_that_trained_is_not_stored(tmp_path):
-    kernel = ["attention.backend=cudnn", "attention.cross_backend=sdpa"]
-    run = assemble(program_config("train", tmp_path, *SMALL, "+experiment=toy_video", *kernel))
-    stored = as_pipeline(run).config.components["backbone"]["attention"]
-    assert (stored["backend"], stored["cross_backend"]) == ("auto", "auto")
-
-
 def test_every_file_has_the_permissions_that_the_umask_leaves(folder):
     umask = os.umask(0)
     os.umask(umask)
