@@ -133,7 +133,7 @@ def has_part(loader: ConfigLoader, group: str, option: str, part: str) -> bool:
     """Whether the defaults list of an option, or of one that it extends, has the group ``part``."""
     name = f"{group}/{option}"
     found = [source.load_config(name).config for source in loader.get_sources() if source.is_config(name)]
-    for default in found[0].get("defaults", []) if found else []:
+    for default in cast(DictConfig, found[0]).get("defaults", []) if found else []:
         if isinstance(default, DictConfig):
             if part in default:
                 return True

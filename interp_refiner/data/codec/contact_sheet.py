@@ -140,7 +140,7 @@ def fitting(text: str, width: int) -> str:
     """``text``, shortened with an ellipsis if it is wider than ``width`` pixels."""
     if _font().getlength(text) <= width:
         return text
-    fits = bisect_right(range(len(text)), width, key=lambda n: _font().getlength(f"{text[:n]}..."))
+    fits = bisect_right(range(len(text)), width, key=lambda n: ceil(_font().getlength(f"{text[:n]}...")))
     return f"{text[: max(0, fits - 1)]}..."
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
 import numpy as np
@@ -49,7 +50,7 @@ class Sound:
             first = float(next(iter(film.stamps()), 0)) + self.start - self.at  # time of the file at 0 s of the video
         with opened(self.path) as film:
             resampler, place = av.AudioResampler("fltp", LAYOUT, RATE), None
-            for frame in film.container.decode(film.container.streams.best("audio")):
+            for frame in cast(Iterator[av.AudioFrame], film.container.decode(film.container.streams.best("audio"))):
                 if place is None:
                     place = round(((frame.time or 0.0) - first) * RATE)
                 for part in resampler.resample(frame):
