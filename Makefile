@@ -40,7 +40,7 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again in five runs: nine hours of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again in six runs: eleven hours of one core; see experiments/shipped
 	$(python) -m interp_refiner.train $(shipped) optimizer.lr=5e-3 data.writer.num_train=3000 data.root=data/shipped_first \
 		interpolator.gigabytes=6.5 trainer.max_steps=3500 hydra.run.dir=logs/shipped_first $(ARGS)
 	$(python) -m interp_refiner.train $(longer) data.writer.num_train=4000 data.root=data/shipped interpolator.gigabytes=6.5 \
@@ -50,7 +50,9 @@ weights: $(installed) ## the weights in the package, made again in five runs: ni
 	$(python) -m interp_refiner.train $(fresh) data.writer.seed=1 data.root=data/shipped_fourth trainer.max_steps=4600 \
 		initial_weights=logs/shipped_third hydra.run.dir=logs/shipped_fourth $(ARGS)
 	$(python) -m interp_refiner.train $(fresh) data.writer.seed=2 data.root=data/shipped_fifth trainer.max_steps=4800 \
-		initial_weights=logs/shipped_fourth hydra.run.dir=logs/shipped $(ARGS)
+		initial_weights=logs/shipped_fourth hydra.run.dir=logs/shipped_fifth $(ARGS)
+	$(python) -m interp_refiner.train $(fresh) data.writer.seed=3 data.root=data/shipped_sixth trainer.max_steps=4800 \
+		initial_weights=logs/shipped_fifth hydra.run.dir=logs/shipped $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
 	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
