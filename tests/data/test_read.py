@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from interp_refiner.data.shards import LocalFolder, MemberReader, Unreadable, all_finite
@@ -232,6 +232,7 @@ WRITERS = {
 @pytest.mark.parametrize("writer", WRITERS)
 @settings(max_examples=100)
 @given(place=st.integers(0, 10_000), flip=st.integers(1, 255))
+@example(place=2293, flip=1)  # makes the shape an integer in a file of torch 2.13
 def test_a_flipped_byte_never_changes_numbers_where_checksums_are_verified(writer, place, flip):
     """A zip says much twice; what it says once and is no number, such as a date, may change unseen."""
     expected = numbers(3, 4)

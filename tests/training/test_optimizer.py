@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -100,7 +101,8 @@ def _stepped(recipe, steps, layer, restored=None):
 
 def _layer():
     torch.manual_seed(1)
-    return torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Linear(6, 4))
+    blocks = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Linear(6, 4))
+    return torch.nn.Sequential(OrderedDict(blocks=blocks))  # Muon takes the matrices of blocks
 
 
 @pytest.mark.parametrize("recipe", [AdamW, Muon])

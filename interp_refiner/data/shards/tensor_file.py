@@ -147,6 +147,8 @@ def _describe(pickled: bytes) -> _Description:
         raise NotPlain(str(error)) from None
     if not isinstance(described, _Description) or not isinstance(described.storage, _Storage):
         raise NotPlain("not a tensor")
+    if not isinstance(described.shape, Sequence) or not isinstance(described.stride, Sequence):
+        raise NotPlain("not a tensor's shape")
     numbers: Sequence[Any] = [described.offset, *described.shape, *described.stride]
     if len(described.shape) != len(described.stride) or not all(isinstance(n, int) and n >= 0 for n in numbers):
         raise NotPlain("not a tensor's shape")

@@ -37,7 +37,7 @@ GIVEN = [[True, False, False], [False, True, True], [False, False, False]]
 
 
 @pytest.mark.parametrize("flow", [Preconditioned, Velocity])
-@pytest.mark.parametrize("sampler", group_members("keyframe_sampler"))
+@pytest.mark.parametrize("sampler", sorted({*group_members("keyframe_sampler")} - {"own"}))  # own: a trained one's
 def test_given_keyframes_come_back_bit_for_bit_and_others_are_not_read(sampler, flow):
     asked = request(GIVEN)
     made = source(build("keyframe_sampler", sampler, "keyframe_sampler.steps=2"), flow)

@@ -193,7 +193,7 @@ def test_given_frames_are_bit_for_bit_whatever_the_network_says(make, sampler):
 def test_objectives_whose_estimate_is_no_correction_refuse_hypotheses(name):
     objective = make_objective(name)
     assert objective.out_channels(4, num_hypotheses=1) == 4
-    allowed = r"expected correction \| preconditioned \| energy_score, .* 3 hypotheses"
+    allowed = r"expected correction \| preconditioned \| energy_score \| consistency, .* 3 hypotheses"
     with pytest.raises(BadValue, match=rf"objective={type(objective).__name__}: {allowed}"):
         objective.out_channels(4, num_hypotheses=3)
 
