@@ -19,7 +19,7 @@ from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation import Run
 from interp_refiner.evaluation.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
-from interp_refiner.model.attention import AUTO, RUN_EVERYWHERE
+from interp_refiner.model.attention import portable
 from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
@@ -216,11 +216,9 @@ def free_backends(config: DictConfig, overrides: Mapping[str, Any]) -> None:
 
     A run is trained in bfloat16 on a GPU and used in float32 or on a CPU, where these kernels are refused.
     """
-    attention = config.get("attention") or {}
-    for name in ("backend", "cross_backend"):
-        chosen = "attention" in overrides or f"attention.{name}" in overrides
-        if not chosen and attention.get(name) not in (None, *RUN_EVERYWHERE):
-            attention[name] = AUTO
+    if "attention" not in overrides and "attention" in config:
+        replaced = portable(config.attention)
+        config.attention.update({name: to for name, to in replaced.items() if f"attention.{name}" not in overrides})
 
 
 def located_weights(cfg: DictConfig) -> Path:

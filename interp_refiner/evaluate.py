@@ -15,6 +15,8 @@ from interp_refiner.evaluation.measures import Bootstrap
 from interp_refiner.evaluation.pictures import examples, write_clips, write_outputs
 from interp_refiner.evaluation.settings import EvaluateSettings, inference_overrides
 from interp_refiner.evaluation.terminal import show
+from interp_refiner.storyboard import phase1_of
+from interp_refiner.storyboard.chosen import with_samples
 from interp_refiner.training import KeyframeGenerator, Refiner
 
 
@@ -36,9 +38,7 @@ def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
     (run,), folder = runs.values(), Path(cfg.paths.output_dir)
     run.to("cpu")  # the probe and its clips are small
     quality = build(cfg.keyframe_quality, world=world_of(run), codec=run.codec)
-    source = run.generator.source(build(cfg.keyframe_sampler))
-    if cfg.keyframe_choice is not None:
-        source = build(cfg.keyframe_choice).among(source, run.codec.decode)
+    source = with_samples(phase1_of(run), cfg).chosen(run.codec)
     table = quality.evaluate(run, source, Path(cfg.paths.cache, "probe"), folder, cfg.seed)
     print(table, folder / "keyframes.png", sep="\n")
 

@@ -36,7 +36,8 @@ def keep_freed_memory() -> bool:
 def forget_peak_memory(device: torch.device | str) -> None:
     """Resets :func:`peak_memory`, because several runs of a sweep may share a process."""
     if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+        if torch.cuda.is_initialized():  # else there is no peak, and torch knows no device of this number yet
+            torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):
         _CLEAR_REFS.write_text("5")

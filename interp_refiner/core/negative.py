@@ -1,6 +1,5 @@
 """The embedding of the empty or negative prompt."""
 
-import pickle
 from pathlib import Path
 from typing import final
 
@@ -70,7 +69,7 @@ def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
     """
     try:
         tensor = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # unpickling a damaged file can raise any exception
         reason = "no such file" if isinstance(error, FileNotFoundError) else "no such content"
         raise BadValue(name, path, f"{wanted}: {reason}") from error
     if not isinstance(tensor, Tensor):

@@ -86,6 +86,10 @@ class Generated(ABC):
         if (found := made_by.pop("generator", None)) != self.name:
             raise BadValue("root", folder, f"an empty folder or {title}, it holds {found or 'other clips'}; {EXISTING}")
         if (found := made_by.get("fingerprint")) != self.fingerprint:
+            if found is None:
+                raise BadValue(
+                    "root", folder, "a folder of this version; an older one made it: delete it, or take another"
+                )
             settings = {name: value for name, value in made_by.items() if name not in ("split", "fingerprint")}
             allowed = f"an empty folder or {title} of fingerprint {self.fingerprint}, it holds fingerprint {found}"
             raise BadValue("root", folder, f"{allowed} ({difference(settings, self._identity)})")
@@ -93,7 +97,9 @@ class Generated(ABC):
 
 
 def refuse_foreign(root: Path, splits: Sequence[str]) -> None:
-    """Refuses a root that holds shards itself, or a split with files that no writer left; both are somebody's data."""
+    """Refuses to write into a root that holds shards itself, or a split with files that no writer left."""
+    if all((root / split / DATASET_FILE).is_file() for split in splits):
+        return
     for folder, written in [(root, False), *((root / split, True) for split in splits)]:
         files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         found = next((name for name in files if written or name.endswith(".tar")), None)

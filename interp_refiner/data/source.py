@@ -119,7 +119,7 @@ class ClipSource:
         return all(self._buckets(split) for split in self.splits)
 
     def validate(self) -> None:
-        """Raises :class:`BadValue` if the root has no data and no writer to make it, or data of another kind. Cheap."""
+        """Raises :class:`BadValue` if there is no data and no writer, or a writer beside somebody's shards. Cheap."""
         place = self.place
         if self.writer is not None:
             if not isinstance(place, Path):

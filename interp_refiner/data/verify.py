@@ -12,7 +12,15 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.dataset import ShardDataset
-from interp_refiner.data.shards import BadSample, DatasetMetadata, Storage, all_finite, unread
+from interp_refiner.data.shards import (
+    BadSample,
+    DatasetMetadata,
+    LocalFolder,
+    Storage,
+    Unavailable,
+    all_finite,
+    unread,
+)
 from interp_refiner.data.shards.bad_sample import SampleFault
 
 IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does not grow with the data set
@@ -82,7 +90,7 @@ def verify(
 
     Raises:
         BadValue: fewer than one thread, no shards, or nothing declares their shapes.
-        Unavailable: the storage does not answer; the data may still be good.
+        Unavailable: a remote storage does not answer; the data may still be good.
     """
     if threads < 1:
         raise BadValue("threads", threads, "at least 1")
@@ -149,6 +157,10 @@ def _check(dataset: ShardDataset, anchors: AnchorShards | None, sample: int) -> 
             )
     except BadSample as error:
         return _Checked(num_bytes, anchored, _fault(error))
+    except Unavailable as error:
+        if not isinstance(dataset.storage, LocalFolder):
+            raise
+        return _Checked(num_bytes, anchored, _fault(error))  # such as a sector of a disk
     return _Checked(num_bytes, anchored, None)
 
 

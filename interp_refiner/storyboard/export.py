@@ -15,6 +15,7 @@ from interp_refiner.data.codec import declared_codec
 from interp_refiner.data.medium import Video
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation import Run
+from interp_refiner.model.attention import portable
 from interp_refiner.storyboard.card import figures
 from interp_refiner.storyboard.chosen import plain, with_components
 from interp_refiner.storyboard.phase1 import Phase1
@@ -89,8 +90,9 @@ def component_nodes(run: Run) -> dict[str, Any]:
 
 
 def network_node(run: Run) -> dict[str, Any]:
-    """The backbone with its attention; not compiled, which is up to the machine that uses it."""
+    """The backbone with its attention; compilation and kernels are up to the machine that uses it."""
     node, attention = (plain(run.config[name]) for name in ("backbone", "attention"))
+    attention |= portable(attention)
     if "compile" in node.get("blocks", {}):
         node["blocks"]["compile"] = False
     return {**node, "attention": attention}

@@ -77,8 +77,8 @@ def open_page(studio: Studio, host: str, port: int | None, seed: int = 0) -> tup
     if port is not None and not 0 < port < 65536:
         raise BadValue("port", port, "1 to 65535, or null")
     try:
-        with socket.socket() as probe:
-            probe.bind((host, 0))
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.bind((host.strip("[]"), 0))
     except OSError as error:
         raise BadValue("host", host, f"an address of this machine, such as 127.0.0.1 or 0.0.0.0 ({error})") from error
     page = build_page(studio, seed)

@@ -50,14 +50,16 @@ def load_strictly(name: str, own: Mapping[str, Tensor], file: Path) -> None:
         file: a ``.safetensors`` file with exactly these tensors.
 
     Raises:
-        BadValue: no such file, a damaged one, or weights of other names or sizes.
+        BadValue: no such file, a damaged one, weights of other names or sizes, or weights that are not finite.
     """
     try:
         stored = load_file(file)
     except (OSError, SafetensorError) as error:
         raise BadValue(name, file, f"a whole .safetensors file: {error}") from None
     if faults := state_faults(own, stored):
-        raise BadValue(name, file, f"the {len(own)} weights beside {TRANSFORMER}/: {faults}")
+        raise BadValue(name, file, f"{len(own)} weights of this model: {faults}")
+    if damaged := [key for key, weight in stored.items() if not weight.isfinite().all()]:
+        raise BadValue(name, file, f"finite weights: {damaged[0]} holds NaN or infinity")
     with torch.no_grad():
         for key, weight in own.items():
             weight.copy_(stored[key])

@@ -21,7 +21,7 @@ from interp_refiner.data import (
     verify,
 )
 from interp_refiner.data.preparation.commands import VerifySettings
-from interp_refiner.data.shards import LocalFolder, build_index, write_shards
+from interp_refiner.data.shards import LocalFolder, Unavailable, build_index, write_shards
 from interp_refiner.prepare import verify as program
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar
 from tests.helpers import CONF
@@ -216,3 +216,18 @@ def test_no_threads_are_refused(tmp_path):
         verify(LocalFolder(tmp_path / "set"), threads=0)
     with pytest.raises(BadValue, match=r"^index_threads=0: expected at least 1"):
         build_index(LocalFolder(tmp_path / "set"), threads=0)
+
+
+def test_a_sector_that_cannot_be_read_is_one_fault_of_the_report(tmp_path, monkeypatch):
+    broken = write(tmp_path / "set", 3)[1].key
+    read_into = ShardDataset.read_into
+
+    def failing(self, sample, *buffers, **named):
+        if self.where(sample)[1] == broken:
+            raise Unavailable(*self.where(sample), "[Errno 5] Input/output error")
+        return read_into(self, sample, *buffers, **named)
+
+    monkeypatch.setattr(ShardDataset, "read_into", failing)
+    report = verify(LocalFolder(tmp_path / "set"))
+    assert [(fault.key, fault.reason) for fault in report.faults] == [(broken, "[Errno 5] Input/output error")]
+    assert report.whole == 2

@@ -276,6 +276,7 @@ def use_the_page(window, url: str) -> None:
     ("host", "port", "said"),
     [
         ("203.0.113.7", 7860, "host=203.0.113.7: expected an address of this machine"),
+        ("2001:db8::7", 7860, "host=2001:db8::7: expected an address of this machine"),
         ("127.0.0.1", 70000, "port=70000: expected 1 to 65535"),
     ],
 )

@@ -124,6 +124,23 @@ def test_a_learned_interpolator_inside_another_and_a_robust_objective_come_back(
     assert again.objective.penalty.alpha == 0.5
 
 
+def test_a_kernel_of_the_machine_that_trained_is_not_stored(tmp_path):
+    kernel = ["attention.backend=cudnn", "attention.cross_backend=sdpa"]
+    run = assemble(program_config("train", tmp_path, *SMALL, "+experiment=toy_video", *kernel))
+    stored = as_pipeline(run).config.components["backbone"]["attention"]
+    assert (stored["backend"], stored["cross_backend"]) == ("auto", "sdpa")
+
+
+def test_weights_that_are_not_finite_are_refused(pipe, tmp_path):
+    file = pipe.save_pretrained(tmp_path / "saved") / WEIGHTS
+    weights = load_file(file)
+    name = sorted(weights)[0]
+    weights[name].view(-1)[0] = torch.nan
+    save_file(weights, file)
+    with pytest.raises(BadValue, match=f"checkpoint=.*{WEIGHTS}: expected finite weights: {name} holds NaN"):
+        RefinerPipeline.from_pretrained(tmp_path / "saved")
+
+
 def test_every_file_has_the_permissions_that_the_umask_leaves(folder):
     umask = os.umask(0)
     os.umask(umask)

@@ -71,5 +71,5 @@ class Medium(ABC):
         return side_by_side(videos, list(versions), keyframes, self.titled(title))
 
     def titled(self, title: str) -> str:
-        """The title followed by the caveat."""
-        return "  ".join(filter(None, [title, self.caveat]))
+        """The caveat, then the title: a sheet cuts what is too long at its end."""
+        return "  ".join(filter(None, [self.caveat, title]))

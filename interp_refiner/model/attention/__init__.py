@@ -1,7 +1,7 @@
 """Attention of tokens: dense, or sparse with a linear branch, by the fastest available kernel."""
 
 from interp_refiner.model.attention.attention import Attention, AttentionLayer, Workload
-from interp_refiner.model.attention.backends import AUTO, RUN_EVERYWHERE
+from interp_refiner.model.attention.backends import AUTO, portable
 from interp_refiner.model.attention.benchmark import AttentionBenchmark, Shape
 from interp_refiner.model.attention.dense import Dense, DenseLayer
 from interp_refiner.model.attention.flops import Flops, attention_flops, linear_flops
@@ -10,7 +10,6 @@ from interp_refiner.model.attention.tiles import TokenOrder, tile_order
 
 __all__ = [
     "AUTO",
-    "RUN_EVERYWHERE",
     "Attention",
     "AttentionBenchmark",
     "AttentionLayer",
@@ -24,5 +23,6 @@ __all__ = [
     "Workload",
     "attention_flops",
     "linear_flops",
+    "portable",
     "tile_order",
 ]

@@ -3,8 +3,9 @@
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
@@ -78,6 +79,12 @@ BACKENDS = {
 
 # of attention.backend; `eager` is one of sparse attention
 RUN_EVERYWHERE = (AUTO, "eager", *(name for name, backend in BACKENDS.items() if backend.anywhere))
+
+
+def portable(attention: Mapping[str, Any]) -> dict[str, str]:
+    """Those settings of a node of attention that choose a kernel which does not run everywhere, set to ``auto``."""
+    kernels = {name: attention.get(name) for name in ("backend", "cross_backend")}
+    return {name: AUTO for name, kernel in kernels.items() if kernel not in (None, *RUN_EVERYWHERE)}
 
 
 def check_backend(argument: str, name: str) -> str:

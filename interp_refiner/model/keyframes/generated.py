@@ -11,7 +11,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue, Draws, per_frame
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.keyframes.flow import KeyframeFlow, Keyframes
-from interp_refiner.model.keyframes.sampler import KeyframeSampler, VelocityAt
+from interp_refiner.model.keyframes.sampler import KeyframeSampler, OwnSampler, VelocityAt
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 NOISE = "keyframe_noise"  # the stream of random numbers
@@ -27,7 +27,9 @@ class GeneratedKeyframes(KeyframeSource):
         sampler: follows the flow from noise to keyframes.
     """
 
-    def __init__(self, network: Backbone, flow: KeyframeFlow, sampler: KeyframeSampler):
+    def __init__(self, network: Backbone, flow: KeyframeFlow, sampler: KeyframeSampler | OwnSampler):
+        if isinstance(sampler, OwnSampler):
+            raise BadValue("sampler", "own", "euler | heun: a new generator has no sampler of its own")
         self.network, self.flow, self.sampler = network, flow, sampler
 
     def __repr__(self) -> str:
