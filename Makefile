@@ -11,6 +11,8 @@ fresh := $(longer) data.writer.num_train=40000 interpolator.gigabytes=0.1 traine
 held_out := data=moving_shapes data.root=data/distillation data.writer.num_train=1000 data.writer.num_val=256
 camera := +experiment=gt_keyframes data=wan_synth data.batch_size=4 data.val_batch_size=16 data.val_samples=12 \
 	schedule.counts=[14,9,6,4] interpolator@interpolator.inner=two_fields_linear_pixels corruption.sigma=1.0 optimizer.lr=2e-3
+robust := $(camera) data.root=data/city/scenes objective/penalty=robust optimizer.lr=1e-3 trainer.val_check_interval=null \
+	trainer.limit_val_batches=1
 on_camera := data=wan_synth sampler=bridge sampler.order=1
 
 .DEFAULT_GOAL := help
@@ -87,6 +89,12 @@ scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, 
 		trainer.val_check_interval=400 hydra.run.dir=logs/scenes $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) metric=[st_lpips] data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes/evaluation
 	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) metric=[st_lpips] data.root=data/city/others clips=60 hydra.run.dir=logs/scenes/others
+	$(python) -m interp_refiner.train $(robust) objective.penalty.alpha=1 objective.penalty.scale=0.2 trainer.max_steps=500 \
+		initial_weights=logs/scenes hydra.run.dir=logs/scenes_charbonnier $(ARGS)
+	$(python) -m interp_refiner.train $(robust) objective.penalty.alpha=0 objective.penalty.scale=0.1 trainer.max_steps=600 \
+		initial_weights=logs/scenes_charbonnier hydra.run.dir=logs/scenes_cauchy $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_cauchy data=wan_synth sampler=one_jump metric=[st_lpips] \
+		data.root=data/city/others clips=60 hydra.run.dir=logs/scenes_cauchy/others
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
