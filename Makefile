@@ -95,6 +95,8 @@ scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, 
 		initial_weights=logs/scenes_charbonnier hydra.run.dir=logs/scenes_cauchy $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_cauchy data=wan_synth sampler=one_jump metric=[st_lpips] \
 		data.root=data/city/others clips=60 hydra.run.dir=logs/scenes_cauchy/others
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_cauchy data=wan_synth sampler=one_jump metric=[st_lpips] \
+		data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes_cauchy/evaluation
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
