@@ -28,7 +28,9 @@ def sample(cfg: DictConfig) -> None:
     if any(cfg.get(name) is not None for name in ASK_FOR_A_VIDEO):
         sample_video(cfg, lambda: build(cfg.inference).apply(load_pipeline(cfg.checkpoint, cfg), place))
     elif cfg.output is not None or cfg.dry_run:
-        raise BadValue("storyboard", None, "a YAML or JSON file, or prompt=<what it shows>, for output or dry_run")
+        raise BadValue(
+            "storyboard", None, "a YAML or JSON file, or prompt=<what it shows>: output and dry_run need one"
+        )
     elif is_exported(located(cfg.checkpoint)):
         raise BadValue("storyboard", None, "a YAML or JSON file: an exported folder has no held-out clips")
     else:

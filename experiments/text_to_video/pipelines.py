@@ -43,10 +43,7 @@ def from_keyframes(refiner: Refiner, keyframes: Tensor, known: Tensor, clip: Cli
     """The videos that interpolation and refiner make of keyframes."""
     latents = torch.zeros_like(clip.latents)
     latents[:, :, known[0]] = keyframes
-    own, top = (
-        Clip(latents, clip.keys, text=clip.text),
-        len(refiner.corruption.schedule.counts_for(clip.num_frames)) - 1,
-    )
+    own, top = Clip(latents, clip.keys, text=clip.text), refiner.corruption.num_levels(clip.num_frames)
     plan = KeyframePlan(known * top, known, top)
     draws = Draws(0, "refined", clip.keys)
     start = refiner.corruption.of_keyframes(own, plan, torch.full((clip.batch_size,), top), draws)

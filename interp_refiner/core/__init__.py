@@ -20,12 +20,13 @@ from interp_refiner.core.hub import fetch, on_hub, refused
 from interp_refiner.core.measure import NOTHING, Interval, Measure
 from interp_refiner.core.memory import forget_peak_memory, free_memory, keep_freed_memory, peak_memory
 from interp_refiner.core.mirror import Reflection
-from interp_refiner.core.negative import NegativeEmbedding, load_embedding, load_tensor
+from interp_refiner.core.negative import NegativeEmbedding, load_embedding
 from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, precise, take_frames
 from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
+from interp_refiner.core.stored import load_stored, load_tensor
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
@@ -76,6 +77,7 @@ __all__ = [
     "free_memory",
     "keep_freed_memory",
     "load_embedding",
+    "load_stored",
     "load_tensor",
     "masked_mean",
     "median_seconds",

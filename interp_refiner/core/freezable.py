@@ -42,6 +42,10 @@ class Freezable(nn.Module):
         if faults := state_faults(self.state_dict(), weights):
             raise BadValue("checkpoint", checkpoint, f"weights of {type(self).__name__} at this size: {faults}")
         self.load_state_dict(weights)
+        self.hold()
+
+    def hold(self) -> None:
+        """Freezes the weights as they are."""
         self.requires_grad_(False).eval()
         self.frozen = True
 

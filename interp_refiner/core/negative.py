@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core.errors import BadValue
+from interp_refiner.core.stored import load_tensor
 
 
 @final
@@ -54,24 +55,3 @@ def load_embedding(name: str, path: str | Path) -> Float[Tensor, "l d"]:
     if embedding.ndim != 2:
         raise BadValue(name, path, f"{wanted}, it holds {list(embedding.shape)}")
     return embedding
-
-
-def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
-    """The tensor in a file of ``torch.save``, on the CPU.
-
-    Args:
-        name: the setting that names the file, for the error.
-        path: the file.
-        wanted: what the file should hold, for the error.
-
-    Raises:
-        BadValue: no such file, or no tensor in it.
-    """
-    try:
-        tensor = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling a damaged file can raise any exception
-        reason = "no such file" if isinstance(error, FileNotFoundError) else "no such content"
-        raise BadValue(name, path, f"{wanted}: {reason}") from error
-    if not isinstance(tensor, Tensor):
-        raise BadValue(name, path, f"{wanted}, it holds {type(tensor).__name__}")
-    return tensor

@@ -87,9 +87,7 @@ class Generated(ABC):
             raise BadValue("root", folder, f"an empty folder or {title}, it holds {found or 'other clips'}; {EXISTING}")
         if (found := made_by.get("fingerprint")) != self.fingerprint:
             if found is None:
-                raise BadValue(
-                    "root", folder, "a folder of this version; an older one made it: delete it, or take another"
-                )
+                raise BadValue("root", folder, "clips of this version; an older version wrote these: delete the folder")
             settings = {name: value for name, value in made_by.items() if name not in ("split", "fingerprint")}
             allowed = f"an empty folder or {title} of fingerprint {self.fingerprint}, it holds fingerprint {found}"
             raise BadValue("root", folder, f"{allowed} ({difference(settings, self._identity)})")

@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_iter
 
 from interp_refiner.core import Clip, Corrupted, Draws
 from interp_refiner.model.keyframes import KeyframeRequest
-from interp_refiner.model.sampler import NoGuidance
 from interp_refiner.storyboard.conditioning import prompts_of
 from interp_refiner.storyboard.drafting import KEY, STREAM
 from interp_refiner.storyboard.keyframe import Keyframe
@@ -78,9 +77,8 @@ def expected_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: Sequenc
     stretch = probe.interpolation[:, :, :DECODED]
     of_stretch, held_by_stretch = _measured(lambda: pipeline.decode(stretch), pipeline.device)
 
-    steps = pipeline.sampler.evaluations(probe.plan.num_levels)
-    a_prompt = pipeline.sampler.views.count * (1 if isinstance(pipeline.sampler.guidance, NoGuidance) else 2)
-    passes = [steps * a_prompt * _prompts_in(plan, keyframes, prompt, part) for part in plan.parts]
+    a_prompt = pipeline.sampler.evaluations(probe.plan.num_levels) * pipeline.sampler.passes
+    passes = [a_prompt * _prompts_in(plan, keyframes, prompt, part) for part in plan.parts]
     whole = sum(count * part.length / longest.length for count, part in zip(passes, plan.parts, strict=True))
     area = prod(plan.latent_shape[2:]) / prod(probe.x.shape[3:])
     larger = _operations(pipeline, plan.latent_shape[2:], window) / _operations(pipeline, probe.x.shape[3:], window)

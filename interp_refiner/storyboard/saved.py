@@ -152,8 +152,7 @@ def freeze_all(interpolator: Interpolator, file: Path) -> None:
         return
     load_strictly("checkpoint", interpolator.state_dict(), file)
     for part in parts:
-        part.requires_grad_(False).eval()
-        part.frozen = True
+        part.hold()
 
 
 def _stored(name: str, node: Any) -> Any:

@@ -165,12 +165,10 @@ class Storyboard(BaseModel):
                     path = self._path(entry)
                     if not has_sound(path):
                         raise BadValue("sound", entry.sound, f"a file with sound, or false: {entry.source} has none")
-                    start = (
-                        0.0 if entry.clip is not None else frame_start("video", path, partial(_numbered, entry.frame))
-                    )
-                    on_grid = next(place for place in placed if place.index == index)
-                    first = on_grid.frame if entry.clip is None else on_grid.shown.start
-                    return Sound(path, first / fps, start)
+                    place = next(place for place in placed if place.index == index)
+                    if entry.clip is not None:
+                        return Sound(path, place.shown.start / fps)
+                    return Sound(path, place.frame / fps, frame_start("video", path, partial(_numbered, entry.frame)))
         return None
 
     def _path(self, entry: Entry) -> Path:

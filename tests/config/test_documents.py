@@ -44,8 +44,8 @@ def test_a_command_is_read_as_a_reader_would():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_printed_commands_pass_the_check_of_their_program(document, tmp_path, monkeypatch):
-    """All but what only files can tell: the folders in the documents do not exist."""
+def test_printed_commands_fit_the_signatures_of_what_they_build(document, tmp_path, monkeypatch):
+    """Without the rules of each program's settings, which need the files that the documents name."""
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     for program, overrides in commands_of(document.read_text()):
         module, _, command = program.partition("/")

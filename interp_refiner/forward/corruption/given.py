@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Clip, Draws, per_frame
+from interp_refiner.core import BadValue, Clip, Draws, load_stored, per_frame
 
 
 class Given(ABC):
@@ -94,13 +93,7 @@ class GivenFile(Given):
 
     def __init__(self, path: str):
         self.path = path
-        if not Path(path).expanduser().is_file():
-            raise BadValue("path", path, "a tensor file of frames and latents: no such file")
-        try:
-            content = torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
-        except Exception as error:  # unpickling a damaged file can raise any exception
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise BadValue("path", path, f"a tensor file of frames and latents: {reason[:120]}") from error
+        content = load_stored("path", path, "a tensor file of frames and latents")
         names = set(content) if isinstance(content, dict) else set()
         if names != {"frames", "latents"} or not isinstance(content["latents"], Tensor):
             raise BadValue("path", path, "a file with 'frames' [k] and 'latents' [c, k, *space]")

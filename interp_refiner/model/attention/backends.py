@@ -77,7 +77,7 @@ BACKENDS = {
     "flash4": Backend(flash4_attention, "flash_attn.cute", "flash-attn-4", "flash4"),
 }
 
-# of attention.backend; `eager` is one of sparse attention
+# values of attention.backend that work on every device in every precision; `eager` is of sparse attention
 RUN_EVERYWHERE = (AUTO, "eager", *(name for name, backend in BACKENDS.items() if backend.anywhere))
 
 

@@ -86,9 +86,8 @@ class Glance(nn.Module):
         self, x: Float[Tensor, "b t d"], features: Float[Tensor, "b m g h"], points: Float[Tensor, "b 2 t"]
     ) -> Float[Tensor, "b t d"]:
         cells = self.offsets(x).unflatten(2, (2, -1)).transpose(1, 2)
-        size = torch.stack([torch.full((), n, device=x.device) for n in features.shape[2:]])  # no copy from the host
-        size = size.view(2, 1, 1)
-        seen = look_up(features, points.unsqueeze(3) + cells / size)
+        offsets = torch.stack([cells[:, axis] / size for axis, size in enumerate(features.shape[2:])], 1)
+        seen = look_up(features, points.unsqueeze(3) + offsets)
         return self.out(seen.permute(0, 2, 3, 1).flatten(2))
 
 

@@ -1,4 +1,4 @@
-"""A loss that grows slower than the squared error where the estimate is far off (docs/method.md, Objectives)."""
+"""A loss that grows more slowly than the squared error where the estimate is far off (docs/method.md, Objectives)."""
 
 from math import inf
 from typing import final
@@ -48,7 +48,5 @@ class Robust:
         limit, d = self.scale**2 * per_sample(unit, error), 2 - self.alpha
         if self.alpha == 0:
             return frame_mean(2 * limit * (square / (2 * limit)).log1p())
-        grown = (
-            self.alpha / 2 * (square / (limit * d)).log1p()
-        ).expm1()  # (... + 1)^(alpha / 2) - 1 without cancelling
-        return frame_mean(2 * limit * d / self.alpha * grown)
+        power = self.alpha / 2 * (square / (limit * d)).log1p()  # of e, so that expm1 keeps the digits of small errors
+        return frame_mean(2 * limit * d / self.alpha * power.expm1())

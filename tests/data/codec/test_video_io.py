@@ -80,16 +80,14 @@ def test_gif_plays_every_frame_at_the_asked_speed():
     assert np.abs(error).mean() < 4
 
 
-@pytest.mark.parametrize(
-    ("fps", "frames", "seconds"), [(16.0, 16, 1.0), (24.0, 48, 2.0), (60.0, 50, 1.0), (8.0, 1, None)]
-)
-def test_a_gif_lasts_as_long_as_the_video(fps: float, frames: int, seconds: float | None):
+@pytest.mark.parametrize(("fps", "frames", "seconds"), [(16.0, 16, 1.0), (24.0, 48, 2.0), (60.0, 50, 1.0)])
+def test_a_gif_lasts_as_long_as_the_video(fps: float, frames: int, seconds: float):
     image = Image.open(io.BytesIO(gif_bytes(torch.rand(3, frames, 8, 8), fps)))
     total = 0
     for frame in range(image.n_frames):
         image.seek(frame)
         total += image.info.get("duration", 0)
-    assert seconds is None or total == pytest.approx(1000 * seconds, abs=10)
+    assert total == pytest.approx(1000 * seconds, abs=10)
 
 
 def test_tensorboard_gets_an_animation(tmp_path: Path):
