@@ -24,7 +24,7 @@ from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
 from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes, with_samples
-from interp_refiner.storyboard.export import exported_run
+from interp_refiner.storyboard.export import PERCEPTUAL, exported_run
 from interp_refiner.training import (
     BackboneModule,
     Distill,
@@ -69,7 +69,7 @@ def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
     data = ShardedDataModule(clips, corruption, codec, medium)
     trained = get_class(cfg.training._target_)
     if issubclass(trained, Refiner):
-        module: L.LightningModule = refiner(cfg, spec, corruption, device, trains)
+        module: L.LightningModule = refiner(cfg, spec, corruption, codec, device, trains)
     elif issubclass(trained, KeyframeGenerator):
         module = generator(cfg, spec, corruption, device)
     else:
@@ -83,7 +83,7 @@ def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
 
 
 def refiner(
-    cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu", trains: bool = True
+    cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec, device: str = "cpu", trains: bool = True
 ) -> Refiner:
     """The module of ``training=refiner`` and of ``training=distill``.
 
@@ -96,6 +96,8 @@ def refiner(
     check_distilled(objective, distilled)
     offered = corruption.interpolator.num_hypotheses
     interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
+    judged = cfg.training.get("perceptual")
+    perceptual = build(judged, spec=spec, codec=codec) if judged is not None and trains else None
     taught = {}
     if distilled and trains:
         check_memory(cfg, interface, device, beside=beside_student(objective))
@@ -107,7 +109,8 @@ def refiner(
     if distilled:
         return Refiner(backbone, objective, **parts, saves_frozen=True)
     keeps = cfg.get("initial_weights") is not None
-    return build(cfg.training, backbone=backbone, objective=objective, saves_frozen=keeps, **parts)
+    others = {"saves_frozen": keeps, "perceptual": perceptual}
+    return build(cfg.training, backbone=backbone, objective=objective, **parts, **others)
 
 
 def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
@@ -122,6 +125,8 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
     with naming("training.teacher", "checkpoint"):
         clips = {"data": OmegaConf.create(plain(cfg.data))}
         run = load_run(path, overrides={} if is_exported(located(path)) else clips)
+        if OmegaConf.select(run.config, "training.perceptual") or (run.config.get("trained") or {}).get(PERCEPTUAL):
+            raise BadValue("checkpoint", path, "one trained without training/perceptual: the bridge needs the mean")
         if run.spec.latent_shape != spec.latent_shape:
             shape = list(run.spec.latent_shape)
             raise BadValue("checkpoint", path, f"a refiner of clips {list(spec.latent_shape)}, not {shape}")

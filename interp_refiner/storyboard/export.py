@@ -25,6 +25,7 @@ from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
 
 FACTORS = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
+PERCEPTUAL = "perceptual loss"  # on the card: the network whose distance was added to the loss
 
 
 def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
@@ -100,11 +101,12 @@ def network_node(run: Run) -> dict[str, Any]:
 
 def provenance(run: Run, network: nn.Module) -> dict[str, Any]:
     """The origin of the weights."""
-    metadata = run_metadata()
+    metadata, judged = run_metadata(), OmegaConf.select(run.config, "training.perceptual.network._target_")
     return {
         "experiment": run.config.experiment_name,
         "checkpoint": str(run.checkpoint.name) if run.checkpoint else None,
         "distilled from": OmegaConf.select(run.config, "training.teacher"),
+        PERCEPTUAL: judged.rpartition(".")[2] if judged else None,
         "trained on": run.spec.made_by.get("generator") or Path(run.data.source.root).name,
         "base_model": on_hub(run.config.backbone.get("pretrained")),
         "parameters": f"{sum(weight.numel() for weight in network.parameters()):,}",

@@ -16,6 +16,7 @@ from interp_refiner.model.sampler import Sampler
 from interp_refiner.training.backbone_module import BackboneModule, shards
 from interp_refiner.training.missing_frame import FIGURES, MissingFrameError
 from interp_refiner.training.optimizer import OptimizerRecipe, steps
+from interp_refiner.training.perceptual import Perceptual
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,11 @@ class Refiner(BackboneModule):
         sampler: makes the clips of validation and prediction.
         corruption: the forward process, for samplers that re-corrupt.
         saves_frozen: see :class:`BackboneModule`.
+        perceptual: added to the loss in training; None for none.
 
     Raises:
-        BadValue: the objective or the sampler is not defined for this corruption.
+        BadValue: the objective or the sampler is not defined for this corruption, or a perceptual loss for the
+            objective.
     """
 
     def __init__(
@@ -80,15 +83,21 @@ class Refiner(BackboneModule):
         sampler: Sampler,
         corruption: Corruption,
         saves_frozen: bool = False,
+        perceptual: Perceptual | None = None,
     ):
         super().__init__(backbone, optimizer, saves_frozen)
         check_method(corruption, objective, sampler)
-        if objective.penalty is not None and sampler.leaves_start:
-            text = "sampler=%s: its steps assume that every estimate is the mean; with objective/penalty=%s it is not"
-            log.warning(text, *(type(part).__name__.lower() for part in (sampler, objective.penalty)))
+        if perceptual is not None and objective.estimates_finer:
+            allowed = "null with objective=adjacent, whose estimate is no video"
+            raise BadValue("training.perceptual", type(perceptual).__name__, allowed)
+        losses = {"objective/penalty": objective.penalty, "training/perceptual": perceptual}
+        for group in [group for group, loss in losses.items() if loss is not None and sampler.leaves_start]:
+            text = "sampler=%s: its steps assume that every estimate is the mean; with %s it is not"
+            log.warning(text, type(sampler).__name__.lower(), group)
         if objective.zero_start:
             backbone.zero_output()
         self.objective, self.sampler, self.corruption = objective, sampler, corruption
+        self.perceptual = perceptual
         self.validation_error = MissingFrameError(objective.num_levels)
 
     def configure_model(self) -> None:
@@ -137,10 +146,15 @@ class Refiner(BackboneModule):
         others = [self.corruption.renoised(corrupted, TRAIN_STREAM, name) for name in names]
         outputs = [(self.backbone(state), state) for state in (corrupted, *others)]
         loss = self.objective(*outputs[0], *outputs[1:])
+        terms, total = {"train/error": loss.error, "train/temporal_error": loss.temporal}, loss.total
+        if self.perceptual is not None:
+            distance = self.perceptual(self.objective.clean_estimate(*outputs[0]), corrupted)
+            terms["train/perceptual"] = distance.detach()
+            total = total + self.perceptual.weight * distance
         size = corrupted.clip.batch_size
-        self.log("train/loss", loss.total, prog_bar=True, batch_size=size)
-        self.log_dict({"train/error": loss.error, "train/temporal_error": loss.temporal}, batch_size=size)
-        return loss.total
+        self.log("train/loss", total, prog_bar=True, batch_size=size)
+        self.log_dict(terms, batch_size=size)
+        return total
 
     def step_flops(self, corrupted: Corrupted) -> float | None:
         forward = self.forward_flops(corrupted)

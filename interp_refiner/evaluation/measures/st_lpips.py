@@ -1,35 +1,19 @@
-"""ST-LPIPS: a perceptual distance that tolerates small shifts, with weights from a package."""
+"""ST-LPIPS of decoded frames."""
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, Measure, MissingExtra
+from interp_refiner.core import Measure
 from interp_refiner.evaluation.measures.clip_table import FrameMetric
-
-PACKAGE = "stlpips_pytorch"
-CONVOLUTIONS = {1: (0, 64, 11, 2), 2: (5, 192, 5, 2), 3: (9, 384, 3, 1), 4: (11, 256, 3, 1), 5: (13, 256, 3, 1)}
-"""Stage: number of its layer in the checkpoint, channels, kernel size and padding of the convolution."""
-MIN_SIDE = 21  # pixels: the last blur reflects by two positions and so needs three
+from interp_refiner.training.st_lpips import ShiftTolerantLPIPS
 
 
 @final
 class STLPIPS(FrameMetric):
-    """Shift-tolerant LPIPS on AlexNet: Ghildyal and Liu, Shift-tolerant Perceptual Similarity Metric, ECCV 2022.
-
-    With ``f_k`` the features after stage k, normalised over channels at every position, and ``w_k`` learned weights of
-    their channels,
-
-        d(x, y) = sum_k mean_position sum_channel w_k (f_k(x) - f_k(y))^2
-
-    It is not LPIPS: a blur precedes every subsampling, and the first convolution has stride 1. The numbers of the two
-    are not comparable. The network is implemented here, because the package's own module needs torchvision; only the
-    weights come from the package, without running its code.
+    """The distance of :class:`ShiftTolerantLPIPS` between every frame and the truth.
 
     Args:
         frames_at_once: pairs of frames per network pass.
@@ -42,18 +26,7 @@ class STLPIPS(FrameMetric):
 
     def __init__(self, frames_at_once: int = 32):
         super().__init__()
-        spec = find_spec(PACKAGE)
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingExtra("ST-LPIPS", PACKAGE, "metrics")
-        path = Path(spec.submodule_search_locations[0]) / "weights/vST0.0/alex_shift_tolerant.pth"
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-        self.frames_at_once = frames_at_once
-        for stage, (layer, *_) in CONVOLUTIONS.items():
-            for part in ("weight", "bias"):
-                self.register_buffer(f"{part}_{stage}", weights[f"net.slice{stage}.{layer}.{part}"], persistent=False)
-            self.register_buffer(f"channel_{stage}", weights[f"lin{stage - 1}.model.1.weight"], persistent=False)
-        for name in ("shift", "scale"):
-            self.register_buffer(name, weights[f"scaling_layer.{name}"], persistent=False)
+        self.frames_at_once, self.distance = frames_at_once, ShiftTolerantLPIPS()
 
     @torch.no_grad()
     def forward(self, estimate: Float[Tensor, "b 3 t h w"], clean: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b t"]:
@@ -62,34 +35,7 @@ class STLPIPS(FrameMetric):
         Raises:
             BadValue: frames smaller than 21x21.
         """
-        b, _, t, h, w = clean.shape
-        if min(h, w) < MIN_SIDE:
-            raise BadValue("video size", f"{h}x{w}", f"at least {MIN_SIDE}x{MIN_SIDE} pixels for ST-LPIPS")
+        self.distance.check_size(*clean.shape[3:])
+        b, _, t, _, _ = clean.shape
         pairs = [video.float().transpose(1, 2).flatten(0, 1).split(self.frames_at_once) for video in (estimate, clean)]
-        return torch.cat([self._distance(x, y) for x, y in zip(*pairs, strict=True)]).view(b, t)
-
-    def _distance(self, x: Float[Tensor, "n 3 h w"], y: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
-        distance = torch.zeros(len(x), device=x.device)
-        for stage, (f, g) in enumerate(zip(self._features(x), self._features(y), strict=True), 1):
-            difference = (
-                f / (f.norm(dim=1, keepdim=True) + 1e-10) - g / (g.norm(dim=1, keepdim=True) + 1e-10)
-            ).square()
-            distance += F.conv2d(difference, self.get_buffer(f"channel_{stage}")).mean((1, 2, 3))
-        return distance
-
-    def _features(self, image: Float[Tensor, "n 3 h w"]) -> list[Float[Tensor, "n c y x"]]:
-        x, features = (2 * image - 1 - self.get_buffer("shift")) / self.get_buffer("scale"), []
-        for stage, (*_, padding) in CONVOLUTIONS.items():
-            if stage in (2, 3):
-                x = blur_and_halve(F.max_pool2d(x, 3, stride=1))
-            x = F.conv2d(x, self.get_buffer(f"weight_{stage}"), self.get_buffer(f"bias_{stage}"), padding=padding)
-            x = F.relu(blur_and_halve(x) if stage == 1 else x)
-            features.append(x)
-        return features
-
-
-def blur_and_halve(x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c y x"]:
-    """Every second position of the binomial blur ``[1 2 1] x [1 2 1] / 16``, borders reflected by two positions."""
-    padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
-    # [1 2 1] / 4 is the mean of two means of neighbours
-    return F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1)[:, :, ::2, ::2]
+        return torch.cat([self.distance(x, y) for x, y in zip(*pairs, strict=True)]).view(b, t)

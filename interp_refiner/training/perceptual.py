@@ -1,0 +1,138 @@
+"""A perceptual loss: how different decoded estimates look from the decoded truth, by the features of a trained network.
+
+See docs/method.md, Objectives.
+"""
+
+from abc import ABC, abstractmethod
+from copy import deepcopy
+from math import inf
+from typing import final
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, Draws, move, non_negative, per_frame
+from interp_refiner.data.codec import Codec
+
+
+class ImageDistance(nn.Module, ABC):
+    """A frozen network that says how different two images look."""
+
+    def check_size(self, height: int, width: int) -> None:  # noqa: B027 - most networks take any size
+        """Refuses, with :class:`BadValue`, images of a size that the network cannot take."""
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "n 3 h w"], y: Float[Tensor, "n 3 h w"]) -> Float[Tensor, " n"]:
+        """The distance of every pair of images, RGB in 0..1; differentiable in both."""
+
+
+@final
+class Windows:
+    """Draws the pieces of a clip that are decoded: windows that end at a free frame.
+
+    Args:
+        count: per clip and training step.
+        length: latent frames of a window. A causal codec needs a few frames before the one that counts.
+        side: of a square of latent positions; None for whole frames.
+
+    Raises:
+        BadValue: a number below 1.
+    """
+
+    def __init__(self, count: int = 3, length: int = 1, side: int | None = None):
+        for name, value in (("count", count), ("length", length), ("side", side)):
+            if value is not None and value < 1:
+                raise BadValue(name, value, "a number >= 1")
+        self.count, self.length, self.side = count, length, side
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of a window in frames of this size, in latent positions."""
+        return (height, width) if self.side is None else (min(self.side, height), min(self.side, width))
+
+    def cut(
+        self, clips: Float[Tensor, "m b c t y x"], free: Bool[Tensor, "b t"], draws: Draws
+    ) -> Float[Tensor, "m n c length h w"]:
+        """The same windows of m versions of every clip, ``n = b count``. A free frame may be drawn twice."""
+        m, b, c, t, *space = clips.shape
+        length, (h, w), device = min(self.length, t), self.sides(*space), clips.device
+        # ``free`` sorted: the numbers of the free frames come first
+        numbers = free.int().argsort(dim=1, descending=True, stable=True)
+        chosen = numbers.gather(1, places(draws, "window_frame", self.count, free.sum(1, keepdim=True)))
+        start = (chosen - length + 1).clamp(min=0)
+        up = places(draws, "window_y", self.count, torch.tensor(space[0] - h + 1, device=device))
+        left = places(draws, "window_x", self.count, torch.tensor(space[1] - w + 1, device=device))
+
+        def along(first: Int[Tensor, "b k"], size: int, *shape: int) -> Tensor:
+            return (first.unsqueeze(2) + torch.arange(size, device=device)).view(b, self.count, *shape)
+
+        at = along(start, length, length, 1, 1), along(up, h, 1, h, 1), along(left, w, 1, 1, w)
+        clip = torch.arange(b, device=device).view(b, 1, 1, 1, 1)
+        found = rearrange(clips, "m b c t y x -> b t y x m c")[clip, *at]
+        return rearrange(found, "b k t y x m c -> m (b k) c t y x")
+
+
+def places(draws: Draws, name: str, count: int, number: Int[Tensor, "*b_or_none"]) -> Int[Tensor, "b count"]:
+    """``count`` numbers per sample, each uniform in 0 .. ``number`` - 1."""
+    drawn = draws.uniform(name, count, number.device)
+    return (drawn * number).long().minimum((number - 1).clamp(min=0))
+
+
+@final
+class Perceptual:
+    """The mean distance of decoded windows, added to the loss of the objective:
+
+        L = L_objective + weight mean d(D(z0_hat), D(z0))
+
+    with ``D`` the codec and ``d`` a distance of images in the features of a trained network (Johnson et al., Perceptual
+    Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016; Zhang et al., The Unreasonable Effectiveness of
+    Deep Features as a Perceptual Metric, CVPR 2018). The objective's own loss prefers the mean of all possible videos,
+    which is a blend. The windows of a clip are a function of (seed, stream, epoch, key).
+
+    Codec and network are no part of the refiner: checkpoints, averages and the optimizer do not see them.
+
+    Args:
+        spec: of the clips.
+        codec: decodes them; a copy is taken.
+        network: the distance ``d``.
+        weight: of the distance.
+        windows: which pieces of a clip are decoded; None for three frames.
+        seed: the run's seed.
+
+    Raises:
+        BadValue: a weight that is negative or not finite, clips that are no video, a codec that cannot decode, or
+            windows that are too small for the network.
+    """
+
+    def __init__(
+        self,
+        spec: ClipSpec,
+        codec: Codec,
+        network: ImageDistance,
+        weight: float = 1.0,
+        windows: Windows | None = None,
+        seed: int = 0,
+    ):
+        non_negative("weight", weight, "a weight")
+        if weight == inf:
+            raise BadValue("weight", weight, "a finite weight")
+        if not isinstance(codec, Codec) or codec.caveat:
+            name = getattr(codec, "name", type(codec).__name__)
+            raise BadValue("codec", name, "a codec that decodes the clips to video, with training/perceptual")
+        self.network, self.windows = network, windows or Windows()
+        for shape in spec.latent_shapes:
+            self.network.check_size(*(codec.spatial_factor * side for side in self.windows.sides(*shape[2:])))
+        self.codec = deepcopy(codec).requires_grad_(False)
+        self.weight, self.seed = weight, seed
+
+    def __call__(self, estimate: Float[Tensor, "b c t y x"], corrupted: Corrupted) -> Float[Tensor, ""]:
+        """The mean distance without the weight. Given frames count as truth, as in the objective."""
+        clip, given = corrupted.clip, per_frame(corrupted.given, estimate)
+        both = torch.stack([torch.where(given, clip.latents.float(), estimate.float()), clip.latents.float()])
+        with torch.autocast(estimate.device.type, enabled=False):
+            pieces = self.windows.cut(both, ~corrupted.given, Draws(self.seed, "train", clip.keys, clip.epochs))
+            for module in (self.codec, self.network):
+                move(module, estimate.device)
+            made, truth = (rearrange(self.codec.decode(piece), "n p t h w -> (n t) p h w") for piece in pieces)
+            return self.network(made, truth.detach()).mean()
