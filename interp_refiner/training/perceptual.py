@@ -20,7 +20,7 @@ from interp_refiner.data.codec import Codec
 class ImageDistance(nn.Module, ABC):
     """A frozen network that says how different two images look."""
 
-    def check_size(self, height: int, width: int) -> None:  # noqa: B027 - most networks take any size
+    def check_size(self, height: int, width: int) -> None:
         """Refuses, with :class:`BadValue`, images of a size that the network cannot take."""
 
     @abstractmethod
@@ -55,7 +55,7 @@ class Windows:
         self, clips: Float[Tensor, "m b c t y x"], free: Bool[Tensor, "b t"], draws: Draws
     ) -> Float[Tensor, "m n c length h w"]:
         """The same windows of m versions of every clip, ``n = b count``. A free frame may be drawn twice."""
-        m, b, c, t, *space = clips.shape
+        b, (t, *space) = clips.shape[1], clips.shape[3:]
         length, (h, w), device = min(self.length, t), self.sides(*space), clips.device
         # ``free`` sorted: the numbers of the free frames come first
         numbers = free.int().argsort(dim=1, descending=True, stable=True)

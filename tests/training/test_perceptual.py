@@ -19,7 +19,8 @@ needs_stlpips = pytest.mark.skipif(
     importlib.util.find_spec("stlpips_pytorch") is None, reason="needs the extra metrics"
 )
 SIZES = ["interpolator=linear", "backbone.size.dim=16", "backbone.size.num_layers=1", "backbone.size.num_heads=1"]
-CHOSEN = ["+experiment=gt_keyframes", *SIZES, "training/perceptual=st_lpips", "data.writer.height=24", "data.writer.width=32"]
+LARGE = ["data.writer.height=24", "data.writer.width=32"]  # enough for the network
+CHOSEN = ["+experiment=gt_keyframes", *SIZES, "training/perceptual=st_lpips", *LARGE]
 TRAINED = {"batch": 2, "channels": 16, "stream": "train"}
 SHORT = ["debug=limit", "trainer.max_epochs=-1", "trainer.max_steps=1", "logger=none", "log_book=null"]
 SHORT += [f"callback.{name}=null" for name in ("progress", "throughput", "validation_table", "validation_video")]
@@ -43,7 +44,9 @@ def places(b: int, t: int, h: int, w: int) -> Tensor:
     return torch.stack(axes, 1).float()
 
 
-@pytest.mark.parametrize("windows", [Windows(5), Windows(4, length=3), Windows(6, length=2, side=3), Windows(2, side=99)])
+@pytest.mark.parametrize(
+    "windows", [Windows(5), Windows(4, length=3), Windows(6, length=2, side=3), Windows(2, side=99)]
+)
 def test_windows_are_pieces_of_their_clip_that_end_at_a_free_frame(windows):
     b, t, h, w = 3, 7, 5, 8
     clips, free = places(b, t, h, w), torch.rand(b, t) < 0.4
@@ -104,7 +107,7 @@ def test_st_lpips_is_differentiable_and_falls_along_its_gradient():
     image = (truth + 0.1 * torch.randn_like(truth)).requires_grad_()
     before = network(image, truth).sum()
     (gradient,) = torch.autograd.grad(before, image)
-    after = network(image.detach() - 0.5 * gradient / gradient.norm(), truth).sum()
+    after = network(image.detach() - 0.02 * gradient / gradient.norm(), truth).sum()
     assert after < before
     assert not list(network.parameters())
 
@@ -139,12 +142,13 @@ def test_a_run_trains_with_it_and_is_loaded_exported_and_refused_as_a_teacher(tm
     assert isinstance(RefinerPipeline.from_pretrained(folder), RefinerPipeline)
     for place in (cfg.paths.output_dir, folder):
         with pytest.raises(BadValue, match="without training/perceptual"):
-            assemble(small_config(tmp_path, "+experiment=consistency", *SIZES, f"training.teacher={place}"))
+            assemble(small_config(tmp_path, "+experiment=consistency", *SIZES, *LARGE, f"training.teacher={place}"))
 
 
 @needs_stlpips
 def test_frames_too_small_for_the_network_and_an_estimate_that_is_no_video_are_refused(tmp_path):
-    with pytest.raises(BadValue, match="video size=.*at least 21x21"):
+    with pytest.raises(BadValue, match=r"video size=.*at least 21x21"):
         assemble(small_config(tmp_path, *CHOSEN, "training.perceptual.windows.side=2"))
-    with pytest.raises(BadValue, match="perceptual.*null with objective=adjacent"):
-        assemble(small_config(tmp_path, *CHOSEN, "objective=adjacent", "sampler=hierarchical"))
+    other = ["~objective.variance", "objective=adjacent", "sampler=hierarchical"]
+    with pytest.raises(BadValue, match=r"perceptual.*null with objective=adjacent"):
+        assemble(small_config(tmp_path, *CHOSEN, *other))
