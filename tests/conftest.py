@@ -27,6 +27,8 @@ SHAPED = (
     "evaluation.measures",
     "training.distill",
     "training.missing_frame",
+    "training.perceptual",
+    "training.st_lpips",
     "training.tangent",
 )  # six sevenths of all annotated shapes; to decorate the rest as well takes every worker five more seconds
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from interp_refiner.config import Refused, build
 from interp_refiner.config.command_line import CommandLine
 from interp_refiner.core import BadValue, ClipSpec, Measure
+from interp_refiner.data.codec import PatchDCT
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
@@ -36,6 +37,7 @@ from interp_refiner.evaluation.measures import FrameMetric
 from interp_refiner.forward.corruption import NoiseProfile
 from interp_refiner.forward.interpolator import Interpolation, Interpolator, no_confidence
 from interp_refiner.model.backbone import Backbone
+from interp_refiner.training import ImageDistance
 
 class Hold(Interpolator):
     segment_local = True
@@ -71,12 +73,19 @@ class Distance(FrameMetric):
 
     def forward(self, estimate, clean):
         return (estimate - clean).abs().mean((1, 3, 4))
+
+class Edges(ImageDistance):
+    def forward(self, x, y):
+        return sum((x - y).diff(dim=axis).abs().mean((1, 2, 3)) for axis in (2, 3))
 """
 OPTIONS = {
     "interpolator/hold": "_target_: throw_away.parts.Hold\ngain: 0.5\n",
     "corruption/late": "defaults:\n  - dist\n  - _self_\nnoise:\n  _target_: throw_away.parts.Late\n",
     "backbone/per_position": "_target_: throw_away.parts.PerPosition\n",
     "metric/mine": "mine:\n  _target_: throw_away.parts.Distance\n",
+    "training/perceptual/edges": (
+        "defaults:\n  - st_lpips\n  - _self_\nnetwork:\n  _target_: throw_away.parts.Edges\n"
+    ),
 }
 
 
@@ -182,6 +191,14 @@ def test_a_backbone(package):
     backbone = build(cfg.backbone, interface=Interface(spec), attention=None)
     corrupted = build(cfg.corruption, interpolator=Linear())(random_clip(channels=16), "val")
     assert backbone(corrupted).shape == corrupted.x.shape
+
+
+def test_a_perceptual_distance(package):
+    cfg = config(package, train, "training/perceptual=edges")
+    loss = build(cfg.training.perceptual, spec=spec_of(16), codec=PatchDCT())
+    corrupted = build(cfg.corruption, interpolator=Linear())(random_clip(channels=16), "train")
+    assert loss(corrupted.clean, corrupted) == 0
+    assert loss(corrupted.clean + 0.1, corrupted) < loss(corrupted.clean + torch.randn_like(corrupted.clean), corrupted)
 
 
 def test_a_metric_is_in_every_output(package, tmp_path, capsys):

@@ -19,6 +19,7 @@ from interp_refiner.evaluation.measures import (
     InceptionFeatures,
     vmaf,
 )
+from interp_refiner.training import ShiftTolerantLPIPS
 from tests.evaluation.measures.tables import grouped, records
 
 needs_stlpips = pytest.mark.skipif(
@@ -119,7 +120,7 @@ def test_vmaf_ranks_and_is_high_for_the_truth():
     ("build", "package"), [(STLPIPS, "stlpips_pytorch"), (lambda: vmaf(videos(), videos()), "imageio")]
 )
 def test_missing_extras_are_named(monkeypatch, build, package):
-    for module in (STLPIPS.__module__, vmaf.__module__):
+    for module in (ShiftTolerantLPIPS.__module__, vmaf.__module__):
         monkeypatch.setattr(sys.modules[module], "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=rf"needs {package}.*interp_refiner\[metrics\]"):
         build()
