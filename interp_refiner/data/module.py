@@ -65,6 +65,11 @@ class ShardedDataModule(L.LightningDataModule):
             for dataset, of_split in zip((clips.train, clips.val), proposals, strict=True)
         )
 
+    def __str__(self) -> str:
+        """For notebooks; Lightning's own text needs loaders of its own kind."""
+        train, val = (len(reader.clips) for reader in (self._train, self._val))
+        return f"{type(self).__name__}({train} training clips and {val} held-out clips {list(self.spec.latent_shape)})"
+
     @property
     def spec(self) -> ClipSpec:
         """Shapes and statistics of the clips."""

@@ -179,3 +179,10 @@ def level_cells(metrics: Mapping[str, SupportsFloat | None]) -> dict[str, list[s
         group.removeprefix("level_"): [measure.text(row.get(measure.name)) for measure in FIGURES]
         for group, row in level_rows(metrics).items()
     }
+
+
+def validated_clips(limit: float | None) -> str:
+    """What the last validation was on, under this ``trainer.limit_val_batches``; Lightning's 1.0 is all of them."""
+    if limit is None or (isinstance(limit, float) and limit == 1):
+        return "all held-out clips"
+    return f"held-out clips within trainer.limit_val_batches={limit:g}"

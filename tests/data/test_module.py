@@ -102,6 +102,11 @@ def fit(root, steps, folder=None, resume=None, **kwargs) -> Probe:
     return probe
 
 
+def test_its_text_says_how_many_clips_it_has(root):
+    text = str(module(root))
+    assert text == f"ShardedDataModule({TRAIN} training clips and {VAL} held-out clips {list(SHAPE)})"
+
+
 @pytest.mark.parametrize(("steps", "accumulate"), [(9, 1), (5, 2)])
 def test_resuming_at_any_step_continues_the_same_run(root, tmp_path, steps, accumulate):
     """An epoch of Lightning's is 3 batches of 4 out of 14 samples: steps in the first, the second and the third."""

@@ -26,7 +26,7 @@ import yaml
 from interp_refiner.config import writable_folder
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import write_whole
-from interp_refiner.training.missing_frame import FIGURES, level_cells
+from interp_refiner.training.missing_frame import FIGURES, level_cells, validated_clips
 from interp_refiner.training.record.run_record import RunRecord
 
 INDEX = "README.md"
@@ -158,7 +158,8 @@ def entry(record: Mapping[str, Any], run: str, evaluation: str = "") -> str:
         "ratio": metrics.get("val/mean/ratio"),
     }
     front = yaml.safe_dump(about, sort_keys=False, width=120, allow_unicode=True)
-    scope = "all held-out clips" if record["status"] == "finished" else "the clips validated on while training"
+    limit = record["settings"].get("trainer.limit_val_batches")
+    scope = validated_clips(limit) if record["status"] == "finished" else "the clips validated on while training"
     table = figures(metrics)
     results = (
         f"## Against interpolation\n\nMissing frames of {scope}, mean squared error.\n\n{table}\n" if table else ""

@@ -16,7 +16,7 @@ from rich.table import Table
 from interp_refiner.config import run_metadata, terminal
 from interp_refiner.training.callback import SkipNonFinite, Throughput
 from interp_refiner.training.checkpoint import CONFIG_FILE, LAST_CHECKPOINT
-from interp_refiner.training.missing_frame import FIGURES, level_cells
+from interp_refiner.training.missing_frame import FIGURES, level_cells, validated_clips
 
 TENSORBOARD = "python -m tensorboard.main --logdir {run}"
 
@@ -74,7 +74,7 @@ def write_summary(
     first = [then, *([TENSORBOARD] if logged else [])]
     console.print(next_commands(folder, [*given(), *again], trainer.max_steps, first), soft_wrap=True)
     if cells := level_cells(final):
-        table = Table(title="all held-out clips, missing frames")
+        table = Table(title=f"{validated_clips(trainer.limit_val_batches)}, missing frames")
         for heading in ("level", *(measure.heading for measure in FIGURES)):
             table.add_column(heading, justify="right")
         for level, texts in cells.items():

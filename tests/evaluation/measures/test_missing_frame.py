@@ -6,6 +6,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation.measures import MissingFrameError, error_ratio, missing_frame_mse
+from interp_refiner.training.missing_frame import validated_clips
 
 
 def batch(b: int = 24, num_levels: int = 4, space: tuple[int, ...] = (3, 2), seed: int = 0) -> dict[str, Tensor]:
@@ -170,3 +171,16 @@ def test_refuses_levels_it_has_no_room_for():
     metric.update(**batch() | {"level": torch.tensor([1, 2, 3]).repeat(8)})
     with pytest.raises(BadValue, match=r"level=outside 1\.\.2 in 8 samples"):
         metric.compute()
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (None, "all held-out clips"),
+        (1.0, "all held-out clips"),
+        (1, "held-out clips within trainer.limit_val_batches=1"),
+    ]
+    + [(0.25, "held-out clips within trainer.limit_val_batches=0.25")],
+)
+def test_a_limited_validation_is_not_called_one_of_all_clips(limit, said):
+    assert validated_clips(limit) == said
