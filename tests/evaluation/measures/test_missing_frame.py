@@ -179,8 +179,8 @@ def test_refuses_levels_it_has_no_room_for():
         (None, "all held-out clips"),
         (1.0, "all held-out clips"),
         (1, "held-out clips within trainer.limit_val_batches=1"),
-    ]
-    + [(0.25, "held-out clips within trainer.limit_val_batches=0.25")],
+        (0.25, "held-out clips within trainer.limit_val_batches=0.25"),
+    ],
 )
 def test_a_limited_validation_is_not_called_one_of_all_clips(limit, said):
     assert validated_clips(limit) == said
