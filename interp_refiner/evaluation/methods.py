@@ -74,6 +74,8 @@ class Methods:
         corruption, sampler = refiner.corruption, refiner.sampler
         changed = ["guided"] * (not isinstance(sampler.guidance, NoGuidance))
         changed += [repr(sampler.views)] * (not isinstance(sampler.views, OneView))
+        strength = sampler.strength if isinstance(sampler, OneJump) else 1
+        changed += [f"strength {strength:g}"] * (strength != 1)
         name = " ".join([config_name(sampler), *changed])
         self.sampler_name = None if isinstance(sampler, OneJump) and not changed else name
         self.mean = MEAN

@@ -206,9 +206,10 @@ def _clips(index: Mapping[str, Any]) -> str:
 
 
 def _sampler(node: Mapping[str, Any]) -> str:
-    """The class, with its views if they are not one: ``OneJump, MirroredViews``."""
-    views = node.get("views")
-    return _class(node) if views is None or _class(views) == "OneView" else f"{_class(node)}, {_class(views)}"
+    """The class, with its views if they are not one, and its strength if it is not 1: ``OneJump, MirroredViews``."""
+    views, strength = node.get("views"), node.get("strength", 1)
+    several = [] if views is None or _class(views) == "OneView" else [_class(views)]
+    return ", ".join([_class(node), *several, *[f"strength {strength:g}"] * (strength != 1)])
 
 
 def _class(node: Mapping[str, Any]) -> str:

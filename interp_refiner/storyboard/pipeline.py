@@ -289,4 +289,6 @@ class RefinerPipeline(LowMemory, Drafting):
         if self.objective.distilled:
             return (sampler if isinstance(sampler, Consistency) else Consistency(views=sampler.views)).of_steps(steps)
         bridge = sampler if isinstance(sampler, Bridge) else Bridge(views=sampler.views)
-        return OneJump(views=sampler.views) if steps == 1 else bridge.of_steps(steps)
+        if steps == 1:
+            return sampler if isinstance(sampler, OneJump) else OneJump(views=sampler.views)
+        return bridge.of_steps(steps)

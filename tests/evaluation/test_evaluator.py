@@ -97,6 +97,8 @@ def test_the_mean_of_mirrored_views_is_an_estimate_beside_the_mean():
     refiner.corruption, refiner.sampler = refiner.corruption.with_codec(CODEC), OneJump(views=MirroredViews())
     methods = Methods(refiner, VIDEO)
     assert methods.own == ["one_jump", "one_jump mirrored"]
+    refiner.sampler = OneJump(strength=0.5)
+    assert Methods(refiner, methods.medium).own == ["one_jump", "one_jump strength 0.5"]
     with pytest.raises(BadValue, match="num_samples=2: expected 1"):
         Methods(refiner, VIDEO, num_samples=2)
     with pytest.raises(BadValue, match="num_samples=2: expected 1"):

@@ -104,7 +104,23 @@ class Sampler(ABC):
 
 
 class OneJump(Sampler):
-    """:func:`one_jump`."""
+    """:func:`one_jump`, or a part of the way to it:
+
+        x = zbar + strength (z0_hat - zbar)
+
+    Args:
+        guidance, views: see :class:`Sampler`.
+        strength: 1 for the whole way.
+
+    Raises:
+        BadValue: a strength outside of 0..1, or 0; or as :class:`Sampler`.
+    """
+
+    def __init__(self, guidance: Guidance | None = None, views: Views | None = None, strength: float = 1.0):
+        super().__init__(guidance, views)
+        if not 0 < strength <= 1:
+            raise BadValue("strength", strength, "a number above 0, up to 1 (the interpolation itself is strength 0)")
+        self.strength = strength
 
     def evaluations(self, num_levels: int) -> int:
         return 1
@@ -112,7 +128,10 @@ class OneJump(Sampler):
     def __call__(
         self, clean_estimate: CleanEstimate, corrupted: Corrupted, draws: Draws, corruption: Corruption
     ) -> Float[Tensor, "b c t *space"]:
-        return one_jump(self.estimates(clean_estimate, corruption.reflections), corrupted)
+        estimate = one_jump(self.estimates(clean_estimate, corruption.reflections), corrupted)
+        if self.strength == 1:
+            return estimate
+        return corrupted.keep_given(torch.lerp(corrupted.interpolation.to(estimate.dtype), estimate, self.strength))
 
 
 class Hierarchical(Sampler):

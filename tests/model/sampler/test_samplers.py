@@ -7,8 +7,8 @@ from itertools import product
 import pytest
 import torch
 
-from interp_refiner.core import Draws
-from interp_refiner.model.sampler import Arc, Bridge, Even
+from interp_refiner.core import BadValue, Draws
+from interp_refiner.model.sampler import Arc, Bridge, Even, OneJump
 from tests.factories import corrupted_clip, make_corruption, make_objective, random_clip
 from tests.helpers import build, group_members
 
@@ -80,3 +80,25 @@ def test_an_adjacent_output_of_zero_reproduces_linear_interpolation_without_nois
     silent = lambda state: objective.clean_estimate(torch.zeros_like(state.x), state)  # noqa: E731
     sample = build("sampler", "hierarchical")(silent, corrupted, draws, corruption)
     torch.testing.assert_close(sample, corrupted.interpolation, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("strength", [0.25, 0.5, 1.0])
+def test_a_part_of_the_way_has_an_error_on_a_parabola(strength):
+    """With e the error of the interpolation and d = z0_hat - zbar: |e|^2 - 2 a <e, d> + a^2 |d|^2."""
+    corrupted, corruption, draws = start()
+    corrupted.values[:, :, 0, 0, 0] = -0.0
+    estimate = corrupted.clean + 0.3 * torch.randn_like(corrupted.clean)
+    sample = OneJump(strength=strength)(lambda _: estimate, corrupted, draws, corruption)
+    given = corrupted.given.nonzero(as_tuple=True)
+    assert same_bits(sample.transpose(1, 2)[given], corrupted.values.transpose(1, 2)[given])
+    missing = corrupted.missing[:, None, :, None, None].expand_as(sample)
+    e, d = ((x - corrupted.interpolation)[missing].double() for x in (corrupted.clean, estimate))
+    expected = e.square().mean() - 2 * strength * (e * d).mean() + strength**2 * d.square().mean()
+    found = (sample - corrupted.clean)[missing].double().square().mean()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("strength", [0.0, -0.5, 1.1, float("nan")])
+def test_a_strength_outside_of_the_way_is_refused(strength):
+    with pytest.raises(BadValue, match=f"strength={strength}: expected a number above 0"):
+        OneJump(strength=strength)
