@@ -133,6 +133,9 @@ def test_mirrored_views_are_averaged_in_every_window(pipe, tmp_path):
     again = RefinerPipeline.from_pretrained(mirrored.save_pretrained(tmp_path / "saved"))
     again.set_progress_bar_config(disable=True)
     torch.testing.assert_close(again("", board()).latents, expected)
+    half = pipe.with_component("sampler", OneJump(strength=0.5), {"_target_": MIRRORED, "strength": 0.5})
+    torch.testing.assert_close(half("", board(), num_inference_steps=1).latents, half("", board()).latents)
+    assert "| sampler | OneJump, strength 0.5 |" in (half.save_pretrained(tmp_path / "half") / "README.md").read_text()
     assert "| sampler | OneJump, MirroredViews |" in (tmp_path / "saved/README.md").read_text()
     with pytest.raises(BadValue, match=r"sampler\.views=mirrored: expected `one`: guidance needs a prompt"):
         mirrored(PROMPT, board(), guidance_scale=2.0)
