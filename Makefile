@@ -97,6 +97,13 @@ scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, 
 		data.root=data/city/others clips=60 hydra.run.dir=logs/scenes_cauchy/others
 	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_cauchy data=wan_synth sampler=one_jump metric=[st_lpips] \
 		data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes_cauchy/evaluation
+	$(python) -m interp_refiner.train $(robust) objective.penalty.alpha=0 objective.penalty.scale=0.1 \
+		training/perceptual=st_lpips training.perceptual.weight=0.3 trainer.max_steps=450 \
+		initial_weights=logs/scenes_cauchy hydra.run.dir=logs/scenes_perceptual $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_perceptual data=wan_synth sampler=one_jump sampler.strength=0.5 \
+		metric=[st_lpips,vmaf] data.root=data/city/others clips=60 hydra.run.dir=logs/scenes_perceptual/others
+	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_perceptual data=wan_synth sampler=one_jump sampler.strength=0.5 \
+		metric=[st_lpips,vmaf] data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes_perceptual/evaluation
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
