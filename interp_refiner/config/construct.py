@@ -81,7 +81,7 @@ def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig, give
 
 
 def _is_whole(name: str, key: str, node: DictConfig, given: Collection[str]) -> bool:
-    """Whether what an error names is a key of the config already, or begins with one: of another part than the node.
+    """Whether an error already names a whole key of the config, that of another part than the node.
 
     Args:
         name: of the setting.

@@ -94,7 +94,7 @@ class Program:
         """Composes and checks everything that a command line asks for.
 
         Returns:
-            For a single run, what stands before its folder is made.
+            For a single run, the files that exist before its folder is made.
 
         Raises:
             BadValue, MissingExtra, Refused: the first mistake.

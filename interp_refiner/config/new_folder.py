@@ -11,9 +11,9 @@ OVERRIDES = ".hydra/overrides.yaml"
 
 
 class NewFolder:
-    """Remembers which files stand before a run, so that they stay.
+    """Lists the files that exist before a run, so that they are not deleted.
 
-    The name of a run's folder has the time in it. If the clock goes on before Hydra makes the folder, its name differs
+    The name of a run's folder has the time in it. If a second passes before Hydra makes the folder, its name differs
     from the expected one; its parent does not.
 
     Args:

@@ -76,9 +76,11 @@ def verify(
 ) -> Report:
     """Reads every sample of a folder and compares it with the declaration.
 
-    It checks that no shard number is missing; that every tar is complete; that every sample has all members, under a
-    unique key; checksums, shapes, dtypes and finite values of its tensors; that its prompt is text; that there are only
-    zeros between members; the declared number of samples; and, with ``anchors``, that every sample has a fitting one.
+    - Shards: no number is missing, every tar is complete, and there are only zeros between members.
+    - Samples: their number is the declared one, keys are unique, no member is missing, the prompt is text.
+    - Tensors: checksums, shapes, dtypes, finite values.
+    - With ``anchors``: every sample has a fitting one.
+
     A sample is whole if a :class:`ShardDataset` with ``checksums`` can read it.
 
     Args:
