@@ -29,15 +29,15 @@ $(installed): pyproject.toml constraints.txt .ci/install
 
 demo: $(installed) ## the video of a committed storyboard, by the weights in the package: mean and sample
 	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
-		output=logs/demo/long.mp4 upscale=8 "also=[gif]" $(ARGS)
+		output=logs/demo/long.mp4 "also=[gif]" $(ARGS)
 	$(python) -m interp_refiner.sample checkpoint=shipped storyboard=experiments/demo/long.yaml \
-		output=logs/demo/sample.mp4 upscale=8 "also=[gif]" sampler=bridge sampler.order=1 $(ARGS)
+		output=logs/demo/sample.mp4 "also=[gif]" sampler=bridge sampler.order=1 $(ARGS)
 
 text: $(installed) ## the video of a prompt, by the weights in the package: keyframes, interpolation, refinement
 	$(python) -m interp_refiner.sample checkpoint=shipped keyframes=shipped \
 		keyframe_choice=caption_reader keyframe_choice.candidates=32 keyframe_sampler.steps=10 \
 		prompt="bright circle moving down-right and dark square moving up-left" \
-		output=logs/text/out.mp4 upscale=8 "also=[gif]" $(ARGS)
+		output=logs/text/out.mp4 "also=[gif]" $(ARGS)
 
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)

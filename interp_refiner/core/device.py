@@ -1,4 +1,4 @@
-"""Peak speed of a device."""
+"""Which device is meant, and its peak speed."""
 
 import torch
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from interp_refiner.config import run_metadata, writable
 from interp_refiner.core import BadValue, choice, forget_peak_memory, peak_memory, save_tensors
-from interp_refiner.data.codec import as_frames, gif_bytes, write_mp4
+from interp_refiner.data.codec import as_frames, gif_bytes, legible_scale, write_mp4
 from interp_refiner.storyboard import (
     RefinerOutput,
     RefinerPipeline,
@@ -89,8 +89,9 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         "peak_memory_gb": round(peak_memory(pipeline.device) / 1e9, 3),
     }
     with timed(seconds, "writing"):
-        write_mp4(output["video"], result.frames, plan.fps, cfg.upscale, sound=sound)
-        write(cfg, pipeline, result, board.prompt, output)
+        scale = cfg.upscale or legible_scale(*result.frames.shape[-2:])
+        write_mp4(output["video"], result.frames, plan.fps, scale, sound=sound)
+        write(cfg, pipeline, result, board.prompt, output, scale)
     files = [str(file) for name, file in output.items() if name != "report"]
     report |= {"files": files, "seconds": {name: round(value, 3) for name, value in seconds.items()}, **run_metadata()}
     output["report"].write_text(json.dumps(report, indent=2) + "\n")
@@ -155,8 +156,8 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     """
     for extra in cfg.also:
         choice("also", extra, EXTRAS)
-    if cfg.upscale < 1:
-        raise BadValue("upscale", cfg.upscale, "at least 1")
+    if cfg.upscale is not None and cfg.upscale < 1:
+        raise BadValue("upscale", cfg.upscale, "at least 1, or null")
     if cfg.output is None and not cfg.dry_run:
         raise BadValue("output", None, "the name of the video to write, such as out.mp4")
     output = Path(cfg.output or "out.mp4").expanduser()
@@ -207,9 +208,10 @@ def write(
     result: RefinerOutput,
     prompt: str,
     output: dict[str, Path],
+    scale: int,
 ) -> None:
-    """Writes the contact sheet and the requested extra files."""
-    video, fps, scale = result.frames, result.plan.fps, cfg.upscale
+    """Writes the contact sheet and the requested extra files; a gif is enlarged by ``scale``."""
+    video, fps = result.frames, result.plan.fps
     if "gif" in output:
         output["gif"].write_bytes(gif_bytes(video, fps, scale))
     if "frames" in output:

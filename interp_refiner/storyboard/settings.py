@@ -38,7 +38,7 @@ class SampleSettings(KeyframesSettings):
     Attributes:
         dry_run: whether to print the plan of the video and write nothing.
         also: additional files: ``gif``, ``frames``, ``latents``.
-        upscale: enlargement factor of mp4 and gif.
+        upscale: enlargement factor of mp4 and gif; None: the shorter side gets at least 256 pixels.
         clips: number of held-out clips.
         level: level of sparsity of held-out clips; None for the sparsest.
         overrides: values that replace those of the run's own config.
@@ -50,7 +50,7 @@ class SampleSettings(KeyframesSettings):
 
     dry_run: bool = False
     also: list[str] = field(default_factory=list)
-    upscale: int = 1
+    upscale: int | None = None
     clips: int = 4
     level: int | None = None
     overrides: dict[str, Any] = field(default_factory=dict)

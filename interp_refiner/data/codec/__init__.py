@@ -1,7 +1,14 @@
 """Codecs between pixels and latents, and pictures for people. ``wan_vae`` is slow to load: imported only on request."""
 
 from interp_refiner.data.codec.codec import Codec
-from interp_refiner.data.codec.contact_sheet import HEAD, contact_sheet, panel_size, side_by_side, stacked
+from interp_refiner.data.codec.contact_sheet import (
+    HEAD,
+    contact_sheet,
+    legible_scale,
+    panel_size,
+    side_by_side,
+    stacked,
+)
 from interp_refiner.data.codec.declared import declared_codec
 from interp_refiner.data.codec.frame import UnreadableVideo
 from interp_refiner.data.codec.image_read import PICTURE_SUFFIXES, decode_picture, read_image
@@ -32,6 +39,7 @@ __all__ = [
     "decode_video",
     "gif_bytes",
     "has_sound",
+    "legible_scale",
     "opened",
     "panel_size",
     "read_image",

@@ -64,7 +64,7 @@ def contact_sheet(
 
 def panel_size(height: int, width: int, scale: int | None = None) -> tuple[int, int]:
     """Height and width of one panel in :func:`side_by_side`, without the ``HEAD`` rows of text above it."""
-    scale = scale or _legible_scale(min(height, width), VIDEO_SIDE)
+    scale = scale or legible_scale(height, width)
     return scale * height + 2 * BORDER, scale * width + 2 * BORDER
 
 
@@ -128,12 +128,13 @@ def _panels(
         raise BadValue("labels", list(labels), f"{len(frames)} labels, one per video")
     if keyframes is not None and len(keyframes) != num_frames:
         raise BadValue("keyframes", len(keyframes), f"{num_frames} values, one per frame")
-    scale = scale or _legible_scale(min(height, width), legible)
+    scale = scale or legible_scale(height, width, legible)
     return [_bordered(as_frames(f, scale), keyframes) for f in frames]
 
 
-def _legible_scale(side: int, legible: int) -> int:
-    return max(1, ceil(legible / side))
+def legible_scale(height: int, width: int, side: int = VIDEO_SIDE) -> int:
+    """The integer factor that enlarges the shorter side of a frame to at least ``side`` pixels."""
+    return max(1, ceil(side / min(height, width)))
 
 
 def fitting(text: str, width: int) -> str:

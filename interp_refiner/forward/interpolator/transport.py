@@ -27,10 +27,11 @@ def transport_plan(
     by Sinkhorn's iterations ``f = log a - LSE_j(S / epsilon + g)``, ``g = log b - LSE_i(S / epsilon + f)``. They end on
     ``g``: columns have their marginals up to rounding, rows up to convergence.
 
-    The potentials are kept in the log domain, and the plan ``exp(S / epsilon + f + g)`` takes the place of the kernel
-    for some iterations of plain scaling (absorption: Schmitzer 2019, "Stabilized sparse scaling algorithms"), which
-    take a tenth of the time since they take no exponentials. Nothing overflows: after the first iteration the sums of
-    all rows lie within a factor of ``2 n`` of their marginals, and no later one brings them further away.
+    The potentials are kept in the log domain. For some iterations at a time, plain scaling of the plan
+    ``exp(S / epsilon + f + g)`` replaces the kernel (absorption: Schmitzer 2019, "Stabilized sparse scaling
+    algorithms"). It takes a tenth of the time, because it computes no exponentials. Nothing overflows: after the first
+    iteration the sums of all rows lie within a factor of ``2 n`` of their marginals, and no later one brings them
+    further away.
 
     Args:
         scores: similarity of every token with every other.
