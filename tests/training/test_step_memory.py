@@ -75,7 +75,8 @@ def on_meta(*overrides: str):
     """The refiner of a recipe without its numbers, and its config."""
     cfg = composed("train", *overrides)
     OmegaConf.resolve(cfg.backbone)
-    return refiner(cfg, SPEC, forward_process(cfg.corruption, PatchDCT()), device="meta"), cfg
+    codec = PatchDCT()
+    return refiner(cfg, SPEC, forward_process(cfg.corruption, codec), codec, device="meta"), cfg
 
 
 def needed(*overrides: str):
