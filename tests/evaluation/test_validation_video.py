@@ -58,7 +58,7 @@ class PlainMedium:
 def test_clips_of_several_lengths_and_sizes_are_one_video(tmp_path, monkeypatch, sizes):
     videos = [torch.randint(0, 255, (*size, 3), dtype=torch.uint8) for size in sizes]
     written, write = [], validation_video.write_mp4
-    monkeypatch.setattr(validation_video, "write_mp4", lambda file, film, fps: written.append(film) or write(file, film, fps))
+    monkeypatch.setattr(validation_video, "write_mp4", lambda *given: written.append(given[1]) or write(*given))
     shown = ValidationVideo(str(tmp_path))
     shown.kept = [{"video": video} for video in videos]
     data = SimpleNamespace(medium=PlainMedium())

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -58,10 +58,9 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
         if path.suffix not in (".jsonl", ".json"):
             yield from ({name or "": value or "" for name, value in row.items()} for row in csv.DictReader(file))
             return
+        rows: Iterable[Any] = map(json.loads, filter(str.strip, file))
         if path.suffix == ".json":
             rows = stored if isinstance(stored := json.load(file), list) else [stored]
-        else:
-            rows = map(json.loads, filter(str.strip, file))
         yield from (row if isinstance(row, dict) else {} for row in rows)
 
 
