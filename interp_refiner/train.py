@@ -11,7 +11,7 @@ from interp_refiner.training.checkpoint import check_state, resume_path, with_st
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 from interp_refiner.training.record.summary import print_start, write_summary
-from interp_refiner.training.settings import TrainSettings
+from interp_refiner.training.settings import TrainSettings, check_bases
 from interp_refiner.training.step_memory import check_step_memory
 from interp_refiner.training.strategy import leave_processes
 from interp_refiner.training.validation import check_metric, check_metric_of, validate_fully
@@ -40,8 +40,10 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     """Trains and validates; returns the figures of the last validation, none for a ``fast_dev_run``."""
     folder = Path(cfg.paths.output_dir)
     checkpoint = resume_path(cfg.ckpt_path, folder)
-    if checkpoint is None and cfg.initial_weights is not None:
-        located_weights(cfg)  # refuses a wrong value before the work
+    if checkpoint is None:  # refuses wrong values before the work
+        check_bases(cfg)
+        if cfg.initial_weights is not None:
+            located_weights(cfg)
     if cfg.print_config:
         print_config(cfg)
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]

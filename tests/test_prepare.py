@@ -13,7 +13,7 @@ from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, Stopped, load_embedding
 from interp_refiner.data import DatasetMetadata, VideoEncoder
 from interp_refiner.data.codec import write_mp4
-from interp_refiner.data.preparation.commands import EncodeSettings
+from interp_refiner.data.preparation.commands import EncodeSettings, tell
 from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.prepare import COMMANDS, embed, encode
 from tests.helpers import CONF
@@ -82,6 +82,21 @@ def test_two_processes_share_the_work_as_their_settings_say(tmp_path: Path, caps
         in capsys.readouterr().out
     )
     assert DatasetMetadata.load(tmp_path / "set" / "train").num_samples == 4
+
+
+def test_of_pictures_no_command_that_would_be_refused_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, frames in (("train", 5), ("val", 1)):
+        (folder := tmp_path / split).mkdir()
+        DatasetMetadata(latent_shape=(16, frames, 4, 4), num_samples=2).save(folder)
+    tell(tmp_path)
+    assert (said := capsys.readouterr().out).count("samples of") == 2
+    assert "no clips for a refiner: it needs 2 frames or more" in said
+    assert "next:" not in said
+    DatasetMetadata(latent_shape=(16, 2, 4, 4), num_samples=2).save(tmp_path / "val")
+    tell(tmp_path)
+    assert "next: python -m interp_refiner.train" in capsys.readouterr().out
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

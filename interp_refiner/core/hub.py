@@ -30,7 +30,9 @@ def on_hub(value: object) -> str | None:
     return None if found is None or Path(str(value).partition("/")[0]).exists() else found[1]
 
 
-def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequence[str] = ()) -> Path:
+def fetch(
+    name: str, value: str | Path, parts: Sequence[str] = (), files: Sequence[str] = (), beside: Sequence[str] = ()
+) -> Path:
     """The path of weights: a local path itself, or a hub model's path in the local cache, after its download.
 
     Local files come first: if a folder ``owner`` exists here, ``owner/name`` is a path. ``HF_HOME``, ``HF_TOKEN``,
@@ -42,6 +44,7 @@ def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequen
         parts: the folders of a pipeline to download, such as ``transformer``. A model that is no pipeline gives its
             configuration and weights instead. Without ``parts`` and ``files``, everything is downloaded.
         files: patterns of other files to download.
+        beside: names of files to download into the folder of a single file, if the model has them.
 
     Raises:
         BadValue: the hub has no such model or file, denies access to it, or cannot be reached.
@@ -51,7 +54,10 @@ def fetch(name: str, value: str | Path, parts: Sequence[str] = (), files: Sequen
     repo, revision, file = found.groups()
     with refused(name, value):
         if file is not None:
-            return Path(hf_hub_download(repo, file, revision=revision))
+            single = Path(hf_hub_download(repo, file, revision=revision))
+            if wanted := [f"{file.rpartition('/')[0]}/{other}".lstrip("/") for other in beside]:
+                snapshot_download(repo, revision=revision, allow_patterns=wanted)
+            return single
         if not parts and not files:
             return Path(snapshot_download(repo, revision=revision))
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*INDICES, *files]))

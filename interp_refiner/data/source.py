@@ -151,7 +151,8 @@ class ClipSource:
                 check_declaration(part)
         shapes = [(d.shapes, d.metadata.text_shape, d.metadata.context_shape) for d in (train, val)]
         if shapes[0][1:] != shapes[1][1:] or not set(shapes[1][0]) <= set(shapes[0][0]):
-            raise BadValue("root", place, "train and val of one shape, not {} {}".format(*shapes))
+            allowed = "train and val of one shape, not {} {}: set cut.held_out_videos or cut.buckets of prepare encode"
+            raise BadValue("root", place, allowed.format(*shapes))
         check_fingerprints(self.fingerprint, train.metadata, val.metadata)
         log.info("%s: %d samples in %d shards to train on, %d held out", place, len(train), train.num_shards, len(val))
         return Clips(self, train, val)

@@ -1,6 +1,7 @@
 """Shows held-out clips after validation: truth, interpolation, refinement and optionally a sample, side by side."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,18 @@ class ValidationVideo(L.Callback):
         name = self.folder / f"step_{trainer.global_step:06d}"
         (sheet := stacked(sheets)).save(name.with_suffix(".png"))
         name.with_suffix(".json").write_text(json.dumps(self.contract, indent=1) + "\n")
-        width = max(video.shape[2] for video in videos)
-        padded = [torch.nn.functional.pad(v, (0, 0, 0, width - v.shape[2]), value=255) for v in videos]
-        film, file = torch.cat(padded, 1), name.with_suffix(".mp4")
+        film, file = _one_below_another(videos), name.with_suffix(".mp4")
         write_mp4(file, film, FPS)
         wandb = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         log_video(wandb, "val/clips", film, trainer.global_step, FPS, file)
         log_picture(wandb, "val/clips_sheet", sheet, trainer.global_step)
+
+
+def _one_below_another(videos: Sequence[Tensor]) -> Tensor:
+    """Videos ``[n, h, w, 3]`` as one; a narrower one has white beside it, a shorter one stops at its last frame."""
+    frames, width = (max(video.shape[axis] for video in videos) for axis in (0, 2))
+    lasting = (torch.cat([v, v[-1:].expand(frames - len(v), -1, -1, -1)]) for v in videos)
+    return torch.cat([torch.nn.functional.pad(v, (0, 0, 0, width - v.shape[2]), value=255) for v in lasting], 1)
 
 
 def _prompt(batch: Corrupted, index: int) -> str:

@@ -3,6 +3,8 @@
 pipe = DiffusionPipeline.from_pretrained(folder, custom_pipeline="pipeline", trust_remote_code=True)
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -10,6 +12,17 @@ from diffusers import DiffusionPipeline
 from torch import nn
 
 from interp_refiner.storyboard import RefinerOutput, RefinerPipeline
+
+
+def _forwarded(name: str) -> Callable[..., "InterpRefiner"]:
+    """A method of the pipeline inside; it returns the outer pipeline."""
+
+    def method(self: "InterpRefiner", *arguments: Any, **options: Any) -> "InterpRefiner":
+        getattr(self.refiner, name)(*arguments, **options)
+        return self
+
+    method.__doc__ = f"As :meth:`RefinerPipeline.{name}`."
+    return method
 
 
 class InterpRefiner(DiffusionPipeline):
@@ -26,6 +39,7 @@ class InterpRefiner(DiffusionPipeline):
 
     def __init__(self, precision: nn.Module | None = None) -> None:
         super().__init__()
+        self.register_modules(precision=precision)
         self._asked: Any = precision.asked if precision is not None else torch.float32
         self._opened: RefinerPipeline | None = None
 
@@ -40,10 +54,30 @@ class InterpRefiner(DiffusionPipeline):
             self._opened = RefinerPipeline.from_pretrained(self.config._name_or_path, torch_dtype=self._asked)
         return self._opened
 
-    def to(self, *place: Any, **options: Any) -> "InterpRefiner":
-        """As :meth:`RefinerPipeline.to`."""
-        self.refiner.to(*place, **options)
+    @property
+    def device(self) -> torch.device:
+        """Where the networks run."""
+        return self.refiner.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the largest matrix of the backbone's blocks: other layers may stay in float32."""
+        blocks = self.refiner.backbone.units or [self.refiner.backbone]
+        return max((weight for block in blocks for weight in block.parameters()), key=torch.Tensor.numel).dtype
+
+    to = _forwarded("to")
+    enable_vae_tiling = _forwarded("enable_vae_tiling")
+    enable_vae_slicing = _forwarded("enable_vae_slicing")
+    quantize = _forwarded("quantize")
+
+    def enable_model_cpu_offload(self, gpu_id: int = 0, device: torch.device | str | None = None) -> "InterpRefiner":
+        """As :meth:`RefinerPipeline.enable_model_cpu_offload`, on a device or on the GPU of this number."""
+        self.refiner.enable_model_cpu_offload(f"cuda:{gpu_id}" if device is None else device)
         return self
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """As :meth:`RefinerPipeline.save_pretrained`; diffusers opens the new folder, too."""
+        self.refiner.save_pretrained(save_directory)
 
     def set_progress_bar_config(self, **settings: Any) -> None:
         """Arguments of tqdm, such as ``disable=True``."""

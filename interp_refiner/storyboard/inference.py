@@ -23,6 +23,7 @@ class LowMemory:
         backbone, objective, codec, phase1: of the pipeline.
         device: the device on which the networks run.
         hooks: accelerate's hooks of offloaded networks.
+        quantised: format of the blocks' matrices; None for numbers of ``torch_dtype``.
     """
 
     backbone: Backbone
@@ -31,6 +32,7 @@ class LowMemory:
     phase1: Phase1 | None
     device: torch.device
     hooks: tuple[Any, ...] = ()
+    quantised: Quantised | None = None
 
     def to(self: Made, *place: torch.device | str | int | torch.dtype, **named: Any) -> Made:
         """Moves the networks, or converts weight matrices to another precision; returns itself.
@@ -112,6 +114,7 @@ class LowMemory:
             raise MissingExtra(f"quantised={kind}", "torchao", "quantised") from error
         for block in self.backbone.units:
             quantize_(block, Int8WeightOnlyConfig())
+        self.quantised = kind
         return self
 
     def _move(self, device: torch.device) -> None:

@@ -105,7 +105,12 @@ class RefinerPipeline(LowMemory, Drafting):
         """Writes weights, settings and a model card; ``transformer/`` is a ``WanTransformer3DModel`` of diffusers.
 
         A keyframe generator is written to ``keyframes/``.
+
+        Raises:
+            BadValue: the matrices are quantised: a folder holds plain floats.
         """
+        if self.quantised is not None:
+            raise BadValue("quantised", self.quantised, "null to save: quantise after loading")
         own = (self.backbone, self.objective, self.sampler, self.corruption, self.codec, self.text, self.phase1)
         return save_components(Components(*own), self.config, Path(folder).expanduser())
 

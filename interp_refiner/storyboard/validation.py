@@ -32,14 +32,15 @@ class ValidationStoryboards(L.Callback):
     Args:
         output_dir: the run folder.
         storyboards: their files, see :mod:`interp_refiner.storyboard.storyboard`; may be empty.
-        steps: for each of these training steps, the videos are made at the first validation at or after it. Empty: at
+        steps: for each of these training steps, the videos are made at the first validation at or after it, also in a
+            continued run; 1 or more. Empty: at
             every validation.
         seed: of their noise.
         text: encodes their prompts; None for the encoder that the data set declares, if it needs no weights.
 
     Raises:
-        BadValue: a file that is not a storyboard, or two with one name; at the start of training, one that does not
-            fit.
+        BadValue: a file that is not a storyboard, two with one name, or a step below 1; at the start of training, one
+            that does not fit.
     """
 
     def __init__(
@@ -58,17 +59,16 @@ class ValidationStoryboards(L.Callback):
             if (name := Path(file).stem) in self.boards:
                 raise BadValue(KEY, file, f"storyboards of different names: {name} is there already")
             self.boards[name] = board
-        if any(step < 0 for step in steps):
-            raise BadValue("validation.steps", list(steps), "steps of training, 0 or more")
-        self.always, self.due = not steps, sorted(steps)
-        self.shown: int | None = None
+        if any(step < 1 for step in steps):
+            allowed = "steps of training, 1 or more: the first validation follows the first step"
+            raise BadValue("validation.steps", list(steps), allowed)
+        self.steps, self.seen = tuple(steps), -1  # the step of the last validation; -1: there was none
         self.requests: dict[str, tuple[Request, list[str]]] = {}  # files may change during training
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuses a storyboard that does not fit the model, before training."""
         if not self.boards:
             return
-        self.due = [step for step in self.due if step > trainer.global_step]
         pipeline = self.pipeline(trainer, pl_module)
         for name, board in self.boards.items():
             with naming(f"{KEY}.{name}", only=ENTRIES):
@@ -97,12 +97,17 @@ class ValidationStoryboards(L.Callback):
             log_video(trainer.loggers, tag, result.frames, step, result.plan.fps, file)
             log_picture(trainer.loggers, f"{tag}_sheet", sheet, step)
 
+    def state_dict(self) -> dict[str, int]:
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continues: a step whose validation a stopped run did not reach is still due."""
+        self.seen = state_dict["seen"]
+
     def _is_due(self, step: int) -> bool:
         """Whether this is the first validation at or after one of the steps; once for every step of training."""
-        due = self.always or any(wanted <= step for wanted in self.due)
-        self.due = [wanted for wanted in self.due if wanted > step]
-        again, self.shown = step == self.shown, step if due else self.shown
-        return due and not again
+        before, self.seen = self.seen, step
+        return before < step and (not self.steps or any(before < wanted <= step for wanted in self.steps))
 
     def pipeline(self, trainer: L.Trainer, pl_module: L.LightningModule) -> RefinerPipeline:
         """The module's own networks as a pipeline; raises :class:`BadValue` if it is not a video refiner."""

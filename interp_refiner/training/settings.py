@@ -49,6 +49,21 @@ class TrainSettings(Settings):
         check_same_run(cfg)
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
-        adapted = frozen is not None and (cfg.backbone.lora.rank or cfg.backbone.lora.get("weights"))
-        if frozen == "bfloat16" and adapted and "bf16" not in str(precision):
+        if frozen == "bfloat16" and _has_adapters(cfg) and "bf16" not in str(precision):
             raise BadValue("trainer.precision", precision, "bf16-mixed, because backbone.lora.frozen_dtype=bfloat16")
+
+
+def check_bases(cfg: DictConfig) -> None:
+    """Refuses adapters of a new run on random matrices, which would stay random.
+
+    Raises:
+        BadValue: ``backbone.lora`` without pretrained weights, initial weights or a teacher.
+    """
+    named = ("backbone.pretrained", "initial_weights", "training.teacher")
+    if _has_adapters(cfg) and not any(OmegaConf.select(cfg, name) for name in named):
+        allowed = "a Wan, or set initial_weights: backbone.lora freezes all matrices (lora.rank=null trains them)"
+        raise BadValue("backbone.pretrained", None, allowed)
+
+
+def _has_adapters(cfg: DictConfig) -> bool:
+    return any(OmegaConf.select(cfg, f"backbone.lora.{name}") for name in ("rank", "weights"))

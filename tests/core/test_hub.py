@@ -47,6 +47,14 @@ def test_one_file_and_a_whole_model(server):
     assert (fetch("checkpoint", "someone/single") / "picture.png").is_file()
 
 
+def test_files_beside_a_single_file_come_from_its_folder_if_they_are_there(server, tmp_path):
+    (tmp_path / "hub/someone/single/below/config.json").write_text("its own")
+    for _ in range(2):
+        file = fetch("weights", "someone/single/below/other.safetensors", beside=["config.json", "absent.json"])
+        assert file.with_name("config.json").read_text() == "its own"
+    assert sorted(server.sent) == ["below/config.json", "below/other.safetensors"]
+
+
 def test_without_the_hub_the_cache_is_enough(server, monkeypatch):
     fetch("pretrained", "someone/pipeline", ["transformer"])
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")

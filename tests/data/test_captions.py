@@ -52,6 +52,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     '{"file": "below/1.mp4", "caption": "three"}\n'),
         ("a.jsonl", '{"video": "0.mp4", "text": "one, two"}\n{"file_name": "below/1.mp4", "text": "three", "id": 3}\n'
                     '{"video": "0.mp4", "text": "four"}\n'),
+        ("a.json", '[{"file": "0.mp4", "caption": "one, two"}, {"file": "below/1.mp4", "caption": "three"},\n'
+                   '{"file": "0.mp4", "caption": ["four"]}]'),
     ],
 )  # fmt: skip
 def test_tables_as_data_sets_have_them(tmp_path: Path, name: str, content: str) -> None:
@@ -70,13 +72,21 @@ def test_tables_as_data_sets_have_them(tmp_path: Path, name: str, content: str) 
         ("a.jsonl", b'{"file": "a", "caption": [["b"]]}\n', "row 1 has file, caption"),
         ("a.jsonl", b"[1]\n", "row 1 has nothing"),
         ("a.jsonl", b"{file\n", "Expecting property name"),
+        ("a.json", b'[{"file": "a", "caption": "b"}, {"file": "a"}]', "row 2 has file"),
+        ("a.json", b'{"a.mp4": "b"}', "row 1 has a.mp4"),
+        ("a.json", b"[[1]]", "row 1 has nothing"),
+        ("a.json", b"3", "row 1 has nothing"),
+        ("a.json", b"[]", "it has no rows"),
+        ("a.jsonl", b"\n", "it has no rows"),
+        ("a.csv", b"file,caption\n", "it has no rows"),
+        ("a.txt", b'[{"file": "a", "caption": "b"}]', "it has no rows"),
         ("missing.csv", None, "No such file"),
     ],
 )
 def test_tables_that_are_none_are_refused_with_the_row(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(BadValue, match=rf"^captions=.*expected a csv or jsonl with file \| video.*{said}"):
+    with pytest.raises(BadValue, match=rf"^captions=.*expected a csv, jsonl or json with file \| video.*{said}"):
         read_captions(tmp_path / name)
 
 

@@ -1,14 +1,15 @@
 """How videos are cut, frame by frame."""
 
 import random
+from itertools import count as numbers
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from interp_refiner.core import BadValue
-from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos
+from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.data import ClipSource, Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos
 from interp_refiner.data.codec import PatchDCT, count_frames, read_video, write_mp4
 from interp_refiner.data.preparation.cut import automatic_buckets
 from interp_refiner.data.text import CaptionEncoder
@@ -150,6 +151,30 @@ def test_every_bucket_becomes_a_data_set_of_its_own(tmp_path: Path) -> None:
     }  # fmt: skip
     assert sum(encoded.clips.values()) == 2 * 2 + 2 * 2 + 2 * 2
     assert DatasetMetadata.load(file.parent).made_by["settings"]["cut"]["buckets"] == BUCKETS
+
+
+def test_a_size_that_only_held_out_clips_have_is_trained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def named(start: str, held_out: bool) -> str:
+        drawn = ((f"{start}{number}", derived_seed("held out", f"{start}{number}-mp4") / 2**63) for number in numbers())
+        return next(name for name, draw in drawn if (draw < 0.3) == held_out)
+
+    (tmp_path / "videos").mkdir()
+    wide, wide_val, upright_val = named("wide", False), named("wide", True), named("upright", True)
+    for name, shape in ((wide, (16, 32)), (wide_val, (16, 32)), (upright_val, (32, 16))):
+        write_mp4(tmp_path / "videos" / f"{name}.mp4", torch.rand(3, 1, *shape).expand(-1, 9, -1, -1), fps=8.0)
+    encoder = VideoEncoder(PatchDCT(), CaptionEncoder(4, 8), Cut(buckets=BUCKETS, held_out_videos=0.3))
+    videos = find_videos(tmp_path / "videos")
+    whole = encoder.write(videos, tmp_path / "set")
+    assert whole.clips == {"train": 2, "val": 1}
+    assert "held-out clips of 9x32x16 train instead" in caplog.text
+    clips = ClipSource(str(tmp_path / "set")).open()
+    assert (len(clips.train), len(clips.val)) == (2, 1)
+    rows = (tmp_path / "set/clips.csv").read_text()
+    assert f"{upright_val}-mp4-t00000-h0000-w0000,train/9x32x16," in rows
+    assert encoder.write(videos, tmp_path / "set") == whole
+    held_out = [video for video in videos if video.name != f"{wide}.mp4"]
+    with pytest.raises(BadValue, match="train would be empty"):
+        encoder.write(held_out, tmp_path / "none")
 
 
 @pytest.mark.parametrize("shot_change", [None, 0.1])

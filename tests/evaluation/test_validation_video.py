@@ -1,9 +1,14 @@
 """Validation videos show another sampler's result with the same network, if requested."""
 
-import lightning as L
-import torch
+from types import SimpleNamespace
 
-from interp_refiner.evaluation import ValidationVideo
+import lightning as L
+import pytest
+import torch
+from PIL import Image
+
+from interp_refiner.data.codec import count_frames
+from interp_refiner.evaluation import ValidationVideo, validation_video
 from interp_refiner.model.sampler import Bridge
 from tests.evaluation.test_evaluator import make
 from tests.factories import corrupted_clip
@@ -37,3 +42,35 @@ def test_a_sample_stands_beside_the_mean(tmp_path):
 def test_without_another_sampler_there_is_no_sample(tmp_path):
     kept, _, _ = shown(tmp_path, None)
     assert list(kept[0]["versions"]) == ["truth", "interpolation", "refined"]
+
+
+class PlainMedium:
+    """Shows a clip as it is given."""
+
+    def film(self, video):
+        return video
+
+    def sheet(self, video):
+        return Image.new("RGB", (4, 4))
+
+
+@pytest.mark.parametrize("sizes", [[(5, 16, 32), (3, 16, 16)], [(3, 16, 16), (5, 32, 32), (4, 16, 16)]])
+def test_clips_of_several_lengths_and_sizes_are_one_video(tmp_path, monkeypatch, sizes):
+    videos = [torch.randint(0, 255, (*size, 3), dtype=torch.uint8) for size in sizes]
+    written, write = [], validation_video.write_mp4
+    monkeypatch.setattr(validation_video, "write_mp4", lambda *given: written.append(given[1]) or write(*given))
+    shown = ValidationVideo(str(tmp_path))
+    shown.kept = [{"video": video} for video in videos]
+    data = SimpleNamespace(medium=PlainMedium())
+    shown.on_validation_end(
+        SimpleNamespace(sanity_checking=False, fast_dev_run=False, datamodule=data, loggers=[], global_step=7), None
+    )
+    (film,), top = written, 0
+    assert count_frames(tmp_path / "samples/step_000007.mp4") == len(film) == 5
+    for video in videos:
+        frames, height, width, _ = video.shape
+        row = film[:, top : top + height]
+        assert torch.equal(row[:frames, :, :width], video)
+        assert bool((row[frames:, :, :width] == video[-1]).all() and (row[:, :, width:] == 255).all())
+        top += height
+    assert top == film.shape[1]

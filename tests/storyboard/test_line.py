@@ -65,6 +65,13 @@ def test_the_whole_line(name, tmp_path):
     pipe = load_pipeline(tmp_path / "train", OmegaConf.create({"codec": node}))
     made = video(pipe, side)
     assert made.shape == (3, FRAMES, side, side)
+    if name == "wan22_5b":  # its autoencoder's tiles are twice as large in pixels as its patches
+        pipe.codec.vae.enable_tiling(side // 2, side // 2, side // 4, side // 4)
+        tiled = video(pipe.enable_vae_tiling(), side)
+        assert tiled.shape == made.shape
+        assert tiled.isfinite().all()
+        assert not torch.equal(tiled, made)  # it had more than one tile
+        pipe.codec.vae.disable_tiling()
     again = RefinerPipeline.from_pretrained(pipe.save_pretrained(tmp_path / "exported"))
     assert (tmp_path / "exported/vae/config.json").is_file()
     assert torch.equal(video(again, side), made)

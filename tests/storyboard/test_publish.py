@@ -101,6 +101,26 @@ def test_diffusers_opens_the_folder_in_the_precision_asked_for(run_folder, tmp_p
     assert all(weight.dtype == torch.float32 for weight in plain.backbone.parameters())
 
 
+def test_the_opened_pipeline_has_the_methods_of_the_refiner_and_saves_its_weights(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    folder, own = exported(run_folder, tmp_path), load_run(run_folder).spec
+    how = {"custom_pipeline": "pipeline", "trust_remote_code": True, "torch_dtype": torch.bfloat16}
+    pipe = DiffusionPipeline.from_pretrained(folder, **how)
+    assert (list(pipe.components), pipe.device, pipe.dtype) == (["precision"], torch.device("cpu"), torch.bfloat16)
+    called = []
+    for name in ("enable_vae_tiling", "enable_vae_slicing", "quantize", "enable_model_cpu_offload"):
+        monkeypatch.setattr(RefinerPipeline, name, lambda *given, name=name: called.append((name, *given[1:])))
+    assert pipe.enable_vae_tiling().enable_vae_slicing().quantize("int8").enable_model_cpu_offload(device="cpu") is pipe
+    pipe.enable_model_cpu_offload(1)
+    told = [("enable_vae_tiling",), ("enable_vae_slicing",), ("quantize", "int8")]
+    assert called == [*told, ("enable_model_cpu_offload", "cpu"), ("enable_model_cpu_offload", "cuda:1")]
+    assert pipe.to("cpu", torch.float32).dtype == torch.float32
+    pipe.save_pretrained(tmp_path / "again")
+    size = [own.codec["spatial_factor"] * n for n in own.latent_shape[2:]]
+    again = DiffusionPipeline.from_pretrained(tmp_path / "again", **how | {"torch_dtype": torch.float32})
+    assert torch.equal(video(again, size), video(pipe, size))
+
+
 def test_a_precision_that_the_network_does_not_have_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
     folder = RefinerPipeline.from_pretrained("shipped").save_pretrained(tmp_path / "factorised")

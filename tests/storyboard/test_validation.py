@@ -57,11 +57,11 @@ def run(tmp_path):
     return assemble(program_config("train", tmp_path, *SMALL, "+experiment=toy_video"))
 
 
-def fit(run, folder, *callbacks, steps=3, loggers=False):
+def fit(run, folder, *callbacks, steps=3, loggers=False, every=1, ckpt_path=None):
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     trainer = L.Trainer(
         max_steps=steps,
-        val_check_interval=1,
+        check_val_every_n_epoch=every,
         limit_val_batches=1,
         num_sanity_val_steps=0,
         accelerator="cpu",
@@ -71,7 +71,7 @@ def fit(run, folder, *callbacks, steps=3, loggers=False):
         log_every_n_steps=1,
         **quiet,
     )
-    trainer.fit(run.module, datamodule=run.data)
+    trainer.fit(run.module, datamodule=run.data, ckpt_path=ckpt_path)
     return trainer
 
 
@@ -96,7 +96,7 @@ def test_the_same_weights_make_the_same_video_and_others_another(run, board, tmp
     trainer = fit(run, tmp_path, callback, steps=1)
     file = tmp_path / "run/samples/mine_step_000001.mp4"
     first = file.read_bytes()
-    callback.shown = None
+    callback.seen = -1
     callback.on_validation_epoch_end(trainer, run.module)
     assert file.read_bytes() == first
     with torch.no_grad():
@@ -104,7 +104,7 @@ def test_the_same_weights_make_the_same_video_and_others_another(run, board, tmp
             weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     callback.on_validation_epoch_end(trainer, run.module)  # this step was shown already
     assert file.read_bytes() == first
-    callback.shown = None
+    callback.seen = -1
     callback.on_validation_epoch_end(trainer, run.module)
     assert file.read_bytes() != first
 
@@ -128,12 +128,25 @@ def test_every_validation_counts_once_and_steps_count_once():
     assert [chosen._is_due(step) for step in (2, 5, 6, 10, 10)] == [False, True, False, True, False]
 
 
+def test_a_continued_run_shows_what_is_due_and_nothing_twice(run, board, tmp_path):
+    saved, shown = tmp_path / "stopped.ckpt", tmp_path / "run/samples"
+    steps = [2, 3]
+    first = fit(run, tmp_path, ValidationStoryboards(str(shown.parent), [str(board)], steps), steps=3, every=2)
+    first.save_checkpoint(saved)  # at step 3; its validation would be at step 4
+    assert sorted(file.name for file in shown.glob("*.mp4")) == ["mine_step_000002.mp4"]
+    shown.rename(tmp_path / "before")
+    again = ValidationStoryboards(str(shown.parent), [str(board)], steps)
+    fit(run, tmp_path, again, steps=6, every=2, ckpt_path=saved)
+    assert len(list(shown.glob("*.mp4"))) == 1
+    assert again.seen > 3
+
+
 def test_the_option_of_the_config(board, tmp_path):
     options = [f"validation.storyboards=[{board}]", "validation.steps=[200,400]", "validation.seed=3"]
     node = program_config("train", tmp_path, *options).callback.validation_storyboards
     callback = instantiate(node, _convert_="all")
     assert list(callback.boards) == ["mine"]
-    assert (callback.due, callback.seed) == ([200, 400], 3)
+    assert (callback.steps, callback.seed) == ((200, 400), 3)
     assert program_config("train", tmp_path).validation.storyboards == []
 
 
@@ -142,8 +155,8 @@ def test_what_cannot_be_shown_is_refused_before_the_work(run, board, tmp_path):
         ValidationStoryboards("somewhere", [str(tmp_path / "nowhere.yaml")])
     with pytest.raises(BadValue, match="storyboards of different names: mine is there already"):
         ValidationStoryboards("somewhere", [str(board), str(board)])
-    with pytest.raises(BadValue, match=r"validation\.steps=\[-1\]"):
-        ValidationStoryboards("somewhere", steps=[-1])
+    with pytest.raises(BadValue, match=r"validation\.steps=\[0, 5\]: expected .*1 or more"):
+        ValidationStoryboards("somewhere", steps=[0, 5])
     board.write_text("width: 25\n" + board.read_text())
     with pytest.raises(BadValue, match=r"validation\.storyboards\.mine.*width=25"):
         fit(run, tmp_path, ValidationStoryboards("somewhere", [str(board)]))

@@ -18,9 +18,10 @@ from interp_refiner.model.backbone.recomputation import (
 )
 from interp_refiner.model.objective import EnergyScore, PatchScore, Preconditioned
 from interp_refiner.model.sampler import Consistency, OneJump
+from interp_refiner.train import fit
 from interp_refiner.training import Discrete, Distill, Refiner
 from interp_refiner.training.optimizer import AdamW
-from interp_refiner.training.settings import TrainSettings
+from interp_refiner.training.settings import TrainSettings, check_bases
 from interp_refiner.training.step_memory import check_step_memory, step_memory
 from tests.config.test_compose import composed
 from tests.factories import corrupted_clip, make_corruption
@@ -75,7 +76,8 @@ def on_meta(*overrides: str):
     """The refiner of a recipe without its numbers, and its config."""
     cfg = composed("train", *overrides)
     OmegaConf.resolve(cfg.backbone)
-    return refiner(cfg, SPEC, forward_process(cfg.corruption, PatchDCT()), device="meta"), cfg
+    codec = PatchDCT()
+    return refiner(cfg, SPEC, forward_process(cfg.corruption, codec), codec, device="meta"), cfg
 
 
 def needed(*overrides: str):
@@ -223,3 +225,18 @@ def test_frozen_matrices_in_bfloat16_need_a_run_in_it(tmp_path):
     cfg = composed("train", "scale=rtx4090", "trainer.precision=32-true", f"paths.output_dir={tmp_path}")
     with pytest.raises(BadValue, match=r"trainer\.precision=32-true: expected bf16-mixed"):
         TrainSettings.check(cfg)
+
+
+def test_adapters_of_a_new_run_need_matrices_that_are_not_random(tmp_path):
+    def cfg(*options):
+        return composed("train", "scale=rtx4090", f"paths.output_dir={tmp_path}", *options)
+
+    with pytest.raises(
+        BadValue, match=r"backbone\.pretrained=None: expected a Wan, or set initial_weights: .* freezes"
+    ):
+        fit(cfg(), None)
+    check_bases(cfg("backbone.lora.rank=null"))
+    check_bases(composed("train", "backbone=factorised", f"paths.output_dir={tmp_path}"))
+    for based in ("backbone.pretrained=somewhere", "initial_weights=somewhere"):
+        check_bases(cfg(based))
+    check_bases(cfg("training=distill", "training.teacher=shipped"))

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from posixpath import normpath
 from typing import Any
@@ -11,7 +11,7 @@ from interp_refiner.core import BadValue
 
 BESIDE = (".txt", ".caption")  # each file is one caption, its lines joined
 FILE, CAPTION = ("file", "video", "file_name"), ("caption", "text")  # accepted names of the two columns
-ALLOWED = f"a csv or jsonl with {' | '.join(FILE)} and {' | '.join(CAPTION)}"
+ALLOWED = f"a csv, jsonl or json with {' | '.join(FILE)} and {' | '.join(CAPTION)}"
 
 
 def captions_beside(video: Path) -> tuple[str, ...]:
@@ -26,12 +26,12 @@ def captions_beside(video: Path) -> tuple[str, ...]:
 
 
 def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
-    """The captions of every video named in a csv or jsonl table, in the table's order.
+    """The captions of every video named in a csv, jsonl or json table (an array of rows), in the table's order.
 
-    A video may have several captions: several rows, or a list in one jsonl row.
+    A video may have several captions: several rows, or a list in one row of jsonl or json.
 
     Raises:
-        BadValue: no such table, or a row without these columns; the message gives its number.
+        BadValue: no such table, one without rows, or a row without these columns; the message gives its number.
     """
     found: dict[str, list[str]] = {}
     try:
@@ -43,6 +43,8 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
             found.setdefault(normpath(name), []).extend(map(one_line, said))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
         raise BadValue("captions", path, f"{ALLOWED}: {error}") from error
+    if not found:
+        raise BadValue("captions", path, f"{ALLOWED}; it has no rows")
     return {name: tuple(dict.fromkeys(filter(None, said))) for name, said in found.items()}
 
 
@@ -53,12 +55,13 @@ def one_line(text: str) -> str:
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
-        if path.suffix != ".jsonl":
+        if path.suffix not in (".jsonl", ".json"):
             yield from ({name or "": value or "" for name, value in row.items()} for row in csv.DictReader(file))
             return
-        for line in filter(str.strip, file):
-            row = json.loads(line)
-            yield row if isinstance(row, dict) else {}
+        rows: Iterable[Any] = map(json.loads, filter(str.strip, file))
+        if path.suffix == ".json":
+            rows = stored if isinstance(stored := json.load(file), list) else [stored]
+        yield from (row if isinstance(row, dict) else {} for row in rows)
 
 
 def _value(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

@@ -108,7 +108,10 @@ class Chunks:
 
     def finish(self, metadata: Mapping[str, DatasetMetadata]) -> None:
         """Completes the data set with the ``metadata`` of every folder. It can be called again after a kill."""
-        state = self.state()
+        state = trainable(self.state())
+        for given, folder in state.get("moved", {}).items():
+            if (self.partial / given).is_dir():
+                os.rename(self.partial / given, self.partial / folder)
         chunks, skipped = dict(sorted(state["chunks"].items())), Encoded.of(state).skipped
         write_report(self.partial, [row for chunk in chunks.values() for row in chunk["rows"]], skipped)
         names: defaultdict[str, list[str]] = defaultdict(list)
@@ -214,6 +217,28 @@ class ChunkWriter:
             self.record["remarks"] |= {video.name: done.remarks} if done.remarks else {}
         self.rows = []
         self.marks = {folder: shard.mark() for folder, shard in self.shards.items()}
+
+
+def trainable(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with the held-out clips of a size that no training clip has as training clips: ``moved`` names them.
+
+    Training refuses held-out clips of a size that it does not have.
+    """
+    train, val = SPLITS
+    made = set().union(*(chunk["clips"] for chunk in state["chunks"].values()))
+    held_out = {folder: train + folder.removeprefix(val) for folder in sorted(made) if folder.startswith(f"{val}/")}
+    moved = {folder: own for folder, own in held_out.items() if own not in made}
+    if not moved or len(held_out) == len(made):  # without training clips, the data set is refused
+        return state
+    chunks = {
+        number: {
+            **chunk,
+            "clips": {moved.get(folder, folder): count for folder, count in chunk["clips"].items()},
+            "rows": [[key, moved.get(folder, folder), *more] for key, folder, *more in chunk["rows"]],
+        }
+        for number, chunk in state["chunks"].items()
+    }
+    return {**state, "chunks": chunks, "moved": moved}
 
 
 def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:

@@ -247,11 +247,14 @@ def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
 
 
 def tell(root: Path) -> None:
-    """Prints what was written, and the command that trains on it."""
+    """Prints what was written, and the command that trains on it; or why it does not train a refiner."""
     console = terminal()
     written = {path.parent: DatasetMetadata.load(path.parent) for path in sorted(root.glob("**/dataset.json"))}
     for split, metadata in written.items():
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
+    if any(metadata.latent_shape[1] < 2 for metadata in written.values()):
+        console.print("no clips for a refiner: it needs 2 frames or more (cut.size, cut.buckets)", soft_wrap=True)
+        return
     overrides = ["+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
     if any(metadata.codec.get("temporal_factor") != 1 for metadata in written.values()):
         overrides.append("matching=motion_hypotheses")  # motion cannot be matched in pixels

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from interp_refiner.core import BadValue, derived_seed
 from interp_refiner.data.codec import Codec, still_gap
 from interp_refiner.data.lock import locked
-from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt
+from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt, trainable
 from interp_refiner.data.preparation.cut import SPLITS, Cut, as_videos
 from interp_refiner.data.preparation.decoding import Done, Shown, decoded
 from interp_refiner.data.preparation.process import Process
@@ -297,6 +297,11 @@ class VideoEncoder:
         encoded = Encoded.of(state, num_chunks - len(state["chunks"]))
         if chunks.is_whole or encoded.missing:
             return encoded
+        state = trainable(state)
+        encoded = Encoded.of(state)
+        for folder in state.get("moved", {}):
+            size = folder.partition("/")[2]
+            log.warning("held-out clips of %s train instead: no other clip has this size (cut.held_out_videos)", size)
         if empty := [split for split, count in encoded.clips.items() if count == 0]:
             self._refuse_empty(empty, chunks.partial, sum(encoded.left_out.values()))
         made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}

@@ -84,4 +84,5 @@ def check_counts(counts: Sequence[int]) -> None:
 
 def _check_num_frames(num_frames: int) -> None:
     if num_frames < 2:
-        raise BadValue("num_frames", num_frames, "at least 2")
+        allowed = "at least 2: these clips are pictures (prepare encode: cut.size or cut.buckets)"
+        raise BadValue("num_frames", num_frames, allowed)

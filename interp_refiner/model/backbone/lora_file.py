@@ -84,10 +84,10 @@ def read_adapters(name: str, value: str, transformer: nn.Module) -> dict[str, Ad
         transformer: diffusers' ``WanTransformer3DModel``; it is not changed.
 
     Raises:
-        BadValue: no such file; no adapter for this transformer; tensors that are missing, of another model or of
-            another size; or adapters of several ranks.
+        BadValue: no such file; no adapter for this transformer; tensors that are missing, of another model, of
+            another size or not finite; or adapters of several ranks.
     """
-    file = fetch(name, value, files=[*FILES, CONFIG])
+    file = fetch(name, value, files=[*FILES, CONFIG], beside=[CONFIG])
     if file.is_dir():
         file = next((file / own for own in FILES if (file / own).is_file()), file / FILES[0])
     allowed = "a LoRA of this Wan, in the naming of diffusers, peft, ComfyUI or kohya"
@@ -105,6 +105,8 @@ def read_adapters(name: str, value: str, transformer: nn.Module) -> dict[str, Ad
     there = {f"{layer}.{part}": tensor for layer, parts in found.items() for part, tensor in parts.items()}
     if faults := state_faults(own, there | foreign):
         raise BadValue(name, value, f"{allowed}, of one rank: {faults}")
+    if wrong := next((key for key, tensor in there.items() if not tensor.isfinite().all()), None):
+        raise BadValue(name, value, f"{allowed}, of finite numbers: {wrong} has others")
     return {
         layer: Adapter(parts[DOWN].float(), parts[UP].float(), float(parts[ALPHA]) / rank if ALPHA in parts else scale)
         for layer, parts in found.items()

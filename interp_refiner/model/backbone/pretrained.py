@@ -1,5 +1,6 @@
 """Loads pretrained Wan transformers: diffusers' folders, Wan's own files, or models of the hub."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,8 @@ def load_pretrained(source: str, head_dim: int = HEAD_DIM, **shape: int) -> WanT
         BadValue: no such folder or file; a damaged, incomplete or other model; a model of another shape; or Wan2.2
             A14B with its pair of experts.
     """
+    _refuse_experts(source)
     root = fetch("pretrained", source, [TRANSFORMER])
-    _refuse_experts(source, root)
     root = root / TRANSFORMER if (root / TRANSFORMER).is_dir() else root
     if not (own := is_original(root)):
         check_not_original("pretrained", source, root)
@@ -65,11 +66,26 @@ def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int
     return model
 
 
-def _refuse_experts(source: str, root: Path) -> None:
-    """Refuses Wan2.2 A14B: its two networks, each trained for some noise levels, cannot be loaded as one."""
-    folders = [SECOND, *(f"{name}_model" for name in EXPERTS)]
-    if any((root / name).is_dir() for name in folders) or any(name in str(source).lower() for name in EXPERTS):
+def second_of(root: Path) -> str | None:
+    """The class of the second transformer that a pipeline's ``model_index.json`` names; None for none."""
+    index = root / "model_index.json"
+    second = json.loads(index.read_text()).get(SECOND) if index.is_file() else None
+    return second[0] if second else None
+
+
+def _refuse_experts(source: str) -> None:
+    """Refuses Wan2.2 A14B before its weights are downloaded: its networks, each for some noise levels, are not one."""
+    if any(name in str(source).lower() for name in EXPERTS) or _is_pair(source):
         allowed = (
             "a model with one transformer, such as Wan2.1 or Wan2.2-TI2V-5B; this is Wan2.2-A14B, a pair of experts"
         )
         raise BadValue("pretrained", source, allowed)
+
+
+def _is_pair(source: str) -> bool:
+    """Whether the pipeline's folders or its index show two transformers; of a hub's model only configurations load."""
+    root = fetch("pretrained", source, files=[f"{name}_model/config.json" for name in EXPERTS])
+    root = root.parent if root.name in (TRANSFORMER, SECOND) else root
+    with one_fault("pretrained", source, "a pipeline, as diffusers saves it"):
+        second = second_of(root)
+    return second is not None or any((root / name).is_dir() for name in (SECOND, *(f"{e}_model" for e in EXPERTS)))

@@ -20,7 +20,7 @@ from interp_refiner.core import (
     take_frames,
     unreported,
 )
-from interp_refiner.model.backbone.pretrained import load_pretrained
+from interp_refiner.model.backbone.pretrained import load_pretrained, second_of
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 Precision = Literal["float32", "bfloat16"]
@@ -142,13 +142,13 @@ def _load(folder: str, spec: ClipSpec, dtype: torch.dtype) -> tuple[Any, ClipSpe
     except ImportError as error:
         raise MissingExtra("keyframe_source=wan_t2v", "transformers", "wan") from error
     allowed = f"the folder of a {PIPELINE} of Wan2.1, as diffusers saves it"
-    root = fetch("folder", folder, ["transformer", "scheduler"], files=["vae/config.json"])
+    root = fetch("folder", folder, files=["vae/config.json"])  # the weights only of a pipeline that fits
     with one_fault("folder", folder, allowed):
-        index = json.loads((root / "model_index.json").read_text())
-        codec = json.loads((root / "vae" / "config.json").read_text())
-    found, second = index.get("_class_name"), index.get("transformer_2", [None])[0]
+        found = json.loads((root / "model_index.json").read_text()).get("_class_name")
+        codec, second = json.loads((root / "vae" / "config.json").read_text()), second_of(root)
     if found != PIPELINE or second is not None:
         raise BadValue("folder", folder, f"{allowed}: this is {found}{' with two transformers' if second else ''}")
+    root = fetch("folder", folder, ["transformer", "scheduler"])
     try:
         transformer = load_pretrained(
             str(root), in_channels=spec.channels, out_channels=spec.channels, text_dim=spec.text_dim

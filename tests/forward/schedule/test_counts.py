@@ -61,7 +61,10 @@ def test_counts_fall_strictly_from_all_frames_to_k_min(num_frames, k_min, num_le
         ((21, 22, 4, "linear"), "k_min=22: expected below 21, the frames of a clip: no frame would be missing"),
         ((21, 21, 4, "geometric"), "k_min=21: expected below 21, the frames of a clip: no frame would be missing"),
         ((2, 2, 4, "doubling"), "k_min=2: expected below 2, the frames of a clip: no frame would be missing"),
-        ((1, 2, 4, "linear"), "num_frames=1: expected at least 2"),
+        (
+            (1, 2, 4, "linear"),
+            "num_frames=1: expected at least 2: these clips are pictures (prepare encode: cut.size or cut.buckets)",
+        ),
         ((21, 4, 0, "linear"), "num_levels=0: expected at least 1"),
     ],
 )

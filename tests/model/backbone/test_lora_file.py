@@ -135,6 +135,19 @@ def test_a_file_of_the_hub_by_the_option_of_the_config(transformer, tmp_path, mo
             assert_same(model.adapters, adapters)
 
 
+@pytest.mark.parametrize("below", ["", "below/"])
+def test_a_file_of_peft_on_the_hub_has_its_scale_in_the_config_beside_it(transformer, tmp_path, monkeypatch, below):
+    folder = tmp_path / "hub/someone/peft" / below
+    folder.mkdir(parents=True)
+    file = write_adapters(
+        random_adapters(transformer, IN_BLOCKS[:2], 1.0), folder / "adapter_model.safetensors", "diffusers"
+    )
+    (folder / "adapter_config.json").write_text(json.dumps({"r": RANK, "lora_alpha": 4 * RANK}))
+    with hub(tmp_path / "hub", tmp_path / "cache", monkeypatch):
+        read = read_adapters("weights", f"someone/peft/{below}{file.name}", transformer)
+    assert [adapter.scale for adapter in read.values()] == [4.0, 4.0]
+
+
 WRONG = {
     "no B": (lambda t: t.pop("transformer.proj_out.lora_B.weight"), r"proj_out\.lora_B\.weight is missing"),
     "no A": (lambda t: t.pop("transformer.proj_out.lora_A.weight"), r"proj_out\.lora_A\.weight is missing"),
@@ -153,6 +166,10 @@ WRONG = {
     "DoRA": (
         lambda t: t.update({"transformer.proj_out.dora_scale": torch.ones(4)}),
         r"proj_out\.dora_scale is unknown",
+    ),
+    "not finite": (
+        lambda t: t["transformer.proj_out.lora_B.weight"][1].fill_(torch.nan),
+        r"of finite numbers: proj_out\.lora_B\.weight has others",
     ),
     "nothing": (lambda t: t.clear(), "nothing in it is for one of this model's layers"),
     "fp8": (

@@ -162,3 +162,28 @@ def test_the_pair_of_experts_is_refused_by_name(wan, tmp_path, place):
         load_pretrained(str(tmp_path / "a14b"), **SHAPE)
     with pytest.raises(BadValue, match=r"a pair of experts"):
         load_pretrained(str(tmp_path / "wan2.2_t2v_high_noise_14B_fp16.safetensors"), **SHAPE)
+
+
+def test_of_a_pair_of_experts_on_the_hub_no_weights_are_downloaded(wan, tmp_path, monkeypatch):
+    saved, own = tmp_path / "hub/someone/A14B-Diffusers", tmp_path / "hub/someone/A14B"
+    for place in (saved / "transformer", saved / "transformer_2", own / "high_noise_model", own / "low_noise_model"):
+        wan.save_pretrained(place)
+    kind = ["diffusers", "WanTransformer3DModel"]
+    (saved / "model_index.json").write_text(json.dumps({"transformer": kind, "transformer_2": kind}))
+    with hub(tmp_path / "hub", tmp_path / "cache", monkeypatch) as server:
+        for name in ("someone/A14B-Diffusers", "someone/A14B", "someone/A14B/low_noise_model/a.safetensors"):
+            with pytest.raises(BadValue, match=rf"pretrained={name}: .*a pair of experts"):
+                load_pretrained(name, **SHAPE)
+        assert {file.rpartition("/")[2] for file in server.sent} == {"model_index.json", "config.json"}
+    for name in ("transformer", "transformer_2"):
+        with pytest.raises(BadValue, match="a pair of experts"):
+            load_pretrained(str(saved / name), **SHAPE)
+
+
+def test_the_5b_names_a_second_transformer_and_has_none(wan, tmp_path):
+    wan.save_pretrained(tmp_path / "5b/transformer")
+    (tmp_path / "5b/model_index.json").write_text(json.dumps({"transformer_2": [None, None]}))
+    assert same(load_pretrained(str(tmp_path / "5b"), **SHAPE), wan)
+    (tmp_path / "5b/model_index.json").write_text("{")
+    with pytest.raises(BadValue, match=r"pretrained=.*5b: expected a pipeline, as diffusers saves it: "):
+        load_pretrained(str(tmp_path / "5b"), **SHAPE)
