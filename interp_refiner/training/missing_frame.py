@@ -181,7 +181,7 @@ def level_cells(metrics: Mapping[str, SupportsFloat | None]) -> dict[str, list[s
     }
 
 
-def validated_clips(limit: float | None) -> str:
+def validated_clips(limit: int | float | None) -> str:
     """What the last validation was on, under this ``trainer.limit_val_batches``; Lightning's 1.0 is all of them."""
     if limit is None or (isinstance(limit, float) and limit == 1):
         return "all held-out clips"
