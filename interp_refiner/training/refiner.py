@@ -90,10 +90,12 @@ class Refiner(BackboneModule):
         if perceptual is not None and objective.estimates_finer:
             allowed = "null with objective=adjacent, whose estimate is no video"
             raise BadValue("training.perceptual", type(perceptual).__name__, allowed)
-        losses = {"objective/penalty": objective.penalty, "training/perceptual": perceptual}
-        for group in [group for group, loss in losses.items() if loss is not None and sampler.leaves_start]:
+        other = ["training/perceptual"] * (perceptual is not None)
+        if objective.penalty is not None:
+            other.append(f"objective/penalty={type(objective.penalty).__name__.lower()}")
+        if other and sampler.leaves_start:
             text = "sampler=%s: its steps assume that every estimate is the mean; with %s it is not"
-            log.warning(text, type(sampler).__name__.lower(), group)
+            log.warning(text, type(sampler).__name__.lower(), " and ".join(other))
         if objective.zero_start:
             backbone.zero_output()
         self.objective, self.sampler, self.corruption = objective, sampler, corruption

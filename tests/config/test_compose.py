@@ -74,6 +74,7 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "backbone": {"interface": Interface(VIDEOS), "attention": Dense()},
     "objective": {"spec": VIDEOS, "num_levels": 4},
     "keyframe_flow": {"spec": VIDEOS},
+    "training/perceptual": {"spec": VIDEOS, "codec": PatchDCT()},
 }
 OF_PATHS = ("backbone=trajectory", "medium=maze")
 NOT_BUILT = {

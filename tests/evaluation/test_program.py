@@ -70,7 +70,7 @@ def test_leaves_figures_plots_and_clips(place, cfg, capsys):
     assert str(folder / "evaluation.md") in printed.replace("\n", "")
     evaluation = Evaluation.load(folder / "evaluation.json")
     assert evaluation.about["clips"] == 5
-    assert evaluation.about["sampler"] == "one_jump, guidance=none, views=one"
+    assert evaluation.about["sampler"] == "one_jump, guidance=none, views=one, strength=1.0"
     for level in (1, 4):
         assert evaluation.record("mse_ratio", "zero output", "linear", level=level).value == 1
         assert evaluation.record("mse", "truth", level=level).value == 0

@@ -9,11 +9,16 @@ from torch import Tensor
 from interp_refiner.assemble import assemble, load_run
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.data.codec import LatentPreview, PatchDCT
+from interp_refiner.model.objective import Preconditioned
+from interp_refiner.model.sampler import Bridge, OneJump
 from interp_refiner.storyboard import RefinerPipeline, as_pipeline
 from interp_refiner.train import train
-from interp_refiner.training import ImageDistance, Perceptual, ShiftTolerantLPIPS, Windows
+from interp_refiner.training import ImageDistance, Perceptual, Refiner, ShiftTolerantLPIPS, Windows
+from interp_refiner.training.optimizer import AdamW
 from tests.config.small import small_config
-from tests.factories import corrupted_clip, spec_of
+from tests.factories import corrupted_clip, make_corruption, spec_of
+from tests.model.backbone.small_wan import small_wan
+from tests.training.students import BRIDGE
 
 needs_stlpips = pytest.mark.skipif(
     importlib.util.find_spec("stlpips_pytorch") is None, reason="needs the extra metrics"
@@ -152,3 +157,12 @@ def test_frames_too_small_for_the_network_and_an_estimate_that_is_no_video_are_r
     other = ["~objective.variance", "objective=adjacent", "sampler=hierarchical"]
     with pytest.raises(BadValue, match=r"perceptual.*null with objective=adjacent"):
         assemble(small_config(tmp_path, *CHOSEN, *other))
+
+
+def test_a_sampler_of_several_steps_warns(caplog):
+    loss, objective = Perceptual(spec_of(16), PatchDCT(), MeanSquare()), Preconditioned(spec_of(), 2)
+    for sampler in (OneJump(), Bridge(steps=3)):
+        Refiner(small_wan(num_layers=1), objective, AdamW(), sampler, make_corruption(*BRIDGE), perceptual=loss)
+    assert [record.message for record in caplog.records] == [
+        "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
+    ]
