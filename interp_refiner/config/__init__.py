@@ -13,6 +13,7 @@ A program is a function of the composed config:
 """
 
 from interp_refiner.config.check import Settings, check_config
+from interp_refiner.config.command_line import assigned
 from interp_refiner.config.construct import build
 from interp_refiner.config.describe import print_config, run_metadata, save_config
 from interp_refiner.config.launch import Program, call, conf_dir, main
@@ -26,6 +27,7 @@ __all__ = [
     "Program",
     "Refused",
     "Settings",
+    "assigned",
     "build",
     "call",
     "check_config",

@@ -4,7 +4,7 @@ import re
 import types
 import typing
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -82,7 +82,7 @@ class CommandLine:
             value = parsed(text).value()
             folders += [str(folder) for folder in (value if isinstance(value, list) else [value])]
         rest = [text for text in self.overrides if text not in added]
-        return [*rest, f"hydra.searchpath=[{','.join(map(quoted, folders))}]"]
+        return [*rest, assigned("hydra.searchpath", folders)]
 
 
 def parsed(text: str) -> Override:
@@ -119,6 +119,21 @@ def quoted(value: str) -> str:
     """A string in Hydra's grammar: in quotes, inner quotes and the backslashes before quotes escaped."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
+
+
+def assigned(key: str, value: object) -> str:
+    """The override that sets a key to a plain value: a string, a path, a number, null, or lists and dicts of these."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, str | Path):
+        return quoted(str(value))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_written(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return "null" if value is None else str(value).lower()
 
 
 def fixed(overrides: Sequence[str]) -> list[str]:

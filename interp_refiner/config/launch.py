@@ -32,7 +32,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import Settings, check_config
-from interp_refiner.config.command_line import CommandLine, fixed, jobs, text_settings
+from interp_refiner.config.command_line import CommandLine, assigned, fixed, jobs, text_settings
 from interp_refiner.config.composition import composed
 from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
@@ -255,7 +255,7 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     Args:
         program: its name, as in ``python -m interp_refiner.<name>``; ``prepare/<command>`` for those of prepare.
         folder: used as its run folder.
-        overrides: as on the command line.
+        overrides: in Hydra's grammar; :func:`assigned` writes a path in it.
 
     Returns:
         What the program returns.
@@ -265,7 +265,7 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     """
     module, _, command = program.partition("/")
     entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)
-    cfg = entry_point.program.compose(*overrides, f"paths.output_dir={folder}")
+    cfg = entry_point.program.compose(*overrides, assigned("paths.output_dir", folder))
     folder.mkdir(parents=True, exist_ok=True)
     entry_point.program.check_before(cfg, str(folder))
     with hydra_config(cfg):

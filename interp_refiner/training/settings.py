@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import Settings
+from interp_refiner.config import Settings, assigned
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import check_same_run
 
@@ -52,3 +52,9 @@ class TrainSettings(Settings):
         adapted = frozen is not None and (cfg.backbone.lora.rank or cfg.backbone.lora.get("weights"))
         if frozen == "bfloat16" and adapted and "bf16" not in str(precision):
             raise BadValue("trainer.precision", precision, "bf16-mixed, because backbone.lora.frozen_dtype=bfloat16")
+
+
+def evaluation_overrides(cfg: DictConfig) -> list[str]:
+    """The command line of the evaluation at the end of the run."""
+    chosen = {"checkpoint": cfg.paths.output_dir, **OmegaConf.to_container(cfg.evaluation, resolve=True)}
+    return [assigned(name, value) for name, value in chosen.items()]

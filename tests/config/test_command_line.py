@@ -7,7 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interp_refiner.config.command_line import CommandLine, as_meant, jobs, quoted
+from interp_refiner.config.command_line import CommandLine, as_meant, assigned, jobs, quoted
 
 NAMES = [
     "josé/run",
@@ -35,6 +35,19 @@ def test_a_text_setting_means_what_it_says(name, multirun):
 @given(st.text(st.characters(exclude_categories=["C"], exclude_characters="$"), min_size=1))
 def test_quoted_text_comes_back(text):
     assert value_of(f"key={quoted(text)}") == text
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+LETTERS = st.characters(exclude_categories=["C"], exclude_characters="$")
+
+
+@given(
+    st.recursive(
+        PLAIN | st.text(LETTERS), lambda v: st.lists(v) | st.dictionaries(st.from_regex(r"\A[a-z]+\Z"), v), max_leaves=5
+    )
+)
+def test_a_plain_value_comes_back_with_its_type(value):
+    assert value_of(assigned("key", value)) == value
 
 
 @pytest.mark.parametrize(
