@@ -1,6 +1,7 @@
 """Checks the resolved config against the signatures of its targets, before anything is built."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from interp_refiner.config.command_line import parsed
 from interp_refiner.config.hints import rules
 from interp_refiner.config.nodes import Container, is_target, target_nodes, walk
 from interp_refiner.config.refusal import Refused, one_line
@@ -68,6 +70,30 @@ def check_config(
         _check_values(target, arguments, key)
         if not _is_partial(node):
             _check_complete(target, arguments, key, positional=len(node.get("_args_", [])))
+
+
+def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
+    """Refuses nodes at the top that only ``+`` on the command line made, and that nothing reads.
+
+    Args:
+        cfg: the composed config, with its ``hydra`` node.
+        settings: as in :func:`check_config`.
+
+    Raises:
+        Refused: naming the node, which is no setting, no group of the defaults list, and in no interpolation.
+    """
+    overrides = [parsed(text) for text in OmegaConf.to_container(cfg.hydra.overrides.task)]
+    added = [item.package or item.key_or_group.replace("/", ".") for item in overrides if item.is_add()]
+    groups = {group.partition("@")[0].partition("/")[0] for group in cfg.hydra.runtime.choices}
+    known = {*parameters(settings), *(groups - {item.key_or_group for item in overrides if item.is_add()})}
+    for top in dict.fromkeys(key.partition(".")[0] for key in added):
+        if top in known or top not in cfg or not isinstance(cfg[top], DictConfig):
+            continue
+        leaves = [key for key, parent, name in walk(cfg[top], top) if not isinstance(parent._get_node(name), DictConfig)]
+        rest = [OmegaConf.masked_copy(cfg, [name for name in cfg if name not in (top, "hydra")]), cfg.hydra.run]
+        read = any(re.search(rf"\$\{{[^}}]*\b{top}[.}}]", OmegaConf.to_yaml(part)) for part in rest)
+        if not read and all(any(f"{leaf}.".startswith(f"{key}.") for key in added) for leaf in leaves):
+            raise Refused(f"{top}: unknown key{suggestion(top, {*known, *map(str, cfg)} - {top, 'hydra'})}")
 
 
 def _is_partial(node: Any) -> bool:

@@ -123,10 +123,17 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
         if whole := loader.get_group_options(parent) if parent else []:
             having = [name for name in sorted(whole) if has_part(loader, parent, name, part)] or sorted(whole)
             return Refused(f"{text}: no {parent} that has {part} is chosen; add {parent}=<{' | '.join(having)}>")
-        return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
+        use = f"; use +{text}" if is_global(loader, f"{key}/{item.value()}") else ""
+        return Refused(f"{text}: the defaults list has no {key} that could be replaced{use}")
     if not options and not there:
         return _unknown_key(key, text, before, loader)
     return _other(error, loader, [text])
+
+
+def is_global(loader: ConfigLoader, option: str) -> bool:
+    """Whether an option changes other nodes of the config, as an experiment does, and has none of its own."""
+    found = [source.load_config(option) for source in loader.get_sources() if source.is_config(option)]
+    return bool(found) and found[0].header.get("package") == "_global_"
 
 
 def has_part(loader: ConfigLoader, group: str, option: str, part: str) -> bool:
@@ -163,7 +170,8 @@ def _unknown_key(key: str, text: str, before: DictConfig, loader: ConfigLoader) 
         return Refused(f"{text}: no {parent} is chosen that could have it; add {parent}={' | '.join(sorted(choices))}")
     keys = [place for place, _, _ in walk(OmegaConf.masked_copy(before, [name for name in before if name != "hydra"]))]
     near = nearest_key(key, [*loader.list_groups(""), *keys])
-    return Refused(f"{text}: no such key" + (f"; did you mean '{near}'?" if near else f"; +{text} would add it"))
+    add = "" if owner is None else f"; +{text} would add it"
+    return Refused(f"{text}: no such key" + (f"; did you mean '{near}'?" if near else add))
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str | None:

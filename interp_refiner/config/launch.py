@@ -31,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from interp_refiner.config.check import Settings, check_config
+from interp_refiner.config.check import Settings, check_added, check_config
 from interp_refiner.config.command_line import CommandLine, assigned, fixed, jobs, text_settings
 from interp_refiner.config.composition import composed
 from interp_refiner.config.help import print_help
@@ -87,6 +87,7 @@ class Program:
             if OmegaConf.is_missing(config.hydra.job, "num"):  # a job of a sweep gets its number later
                 config.hydra.job.num, config.hydra.job.id = 0, "0"
         with hydra_config(config):
+            check_added(config, self.settings)
             self.check(config, config.hydra.runtime.choices)
             check_output(config, output_dir)
 

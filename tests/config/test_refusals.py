@@ -21,7 +21,7 @@ REFUSED = {
     "unknown key": ("trainer.max_step=3", "trainer.max_step=3: no such key; did you mean 'trainer.max_steps'?"),
     "key that the target has": ("trainer.max_time=1", "trainer.max_time=1: no such key yet; use +trainer.max_time=1"),
     "key without its group": ("max_steps=3", "max_steps=3: no such key; did you mean 'trainer.max_steps'?"),
-    "unknown key like none": ("zzzz=3", "zzzz=3: no such key; +zzzz=3 would add it"),
+    "unknown key like none": ("zzzz=3", "zzzz=3: no such key"),
     "unknown option": (
         "corruption=gaus",
         "corruption=gaus: expected dist | dist_linear | gauss | needs_extra | none; did you mean 'gauss'?",
@@ -90,6 +90,9 @@ REFUSED = {
         "corruption.sigm: unknown argument of tests.config.toys.Noise; did you mean 'corruption.sigma'?",
     ),
     "added key at the top that is none": ("+sead=1", "sead: unknown key; did you mean 'seed'?"),
+    "added node at the top that is none": ("+corruptoin.sigma=1", "corruptoin: unknown key; did you mean 'corruption'?"),
+    "the same as a dict": ("+corruptoin={sigma:1}", "corruptoin: unknown key; did you mean 'corruption'?"),
+    "added node that reads only itself": ("+zzzz.a=1 +zzzz.b=${zzzz.a}", "zzzz: unknown key"),
     "value taken away": (
         "~corruption.sigma",
         "corruption.sigma has no value: tests.config.toys.Noise needs it, set +corruption.sigma=<value>",
@@ -207,6 +210,11 @@ def test_multirun(run: Run) -> None:
 def test_scale_and_experiment(run: Run) -> None:
     assert run("scale=large", "+experiment=noisy")[1] == "done: sigma 0.3, 3000 steps\n"
     assert run("+experiment=short")[1] == "done: sigma 0.3, 5 steps\n"  # an experiment is appended after scale
+
+
+def test_an_added_node_that_another_value_reads(run: Run) -> None:
+    assert run("+mine.sigma=0.7", "corruption.sigma=${mine.sigma}")[:2] == (0, "done: sigma 0.7, 3 steps\n")
+    assert run("+mine.name=there", "hydra.run.dir=${mine.name}")[0] == 0
 
 
 def test_the_exit_code_of_the_task_is_kept(run: Run) -> None:
