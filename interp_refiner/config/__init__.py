@@ -16,14 +16,15 @@ from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.command_line import assigned
 from interp_refiner.config.construct import build
 from interp_refiner.config.describe import print_config, run_metadata, save_config
-from interp_refiner.config.launch import Program, call, conf_dir, main
+from interp_refiner.config.launch import Program, call, checked, conf_dir, main
 from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
-from interp_refiner.config.refusal import Refused
+from interp_refiner.config.refusal import MISTAKES, Refused
 from interp_refiner.config.terminal import terminal
 from interp_refiner.config.writable import writable, writable_folder
 
 __all__ = [
+    "MISTAKES",
     "Program",
     "Refused",
     "Settings",
@@ -31,6 +32,7 @@ __all__ = [
     "build",
     "call",
     "check_config",
+    "checked",
     "conf_dir",
     "main",
     "option_name",

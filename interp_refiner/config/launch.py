@@ -264,13 +264,19 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     Raises:
         Exception: the same as its command line.
     """
+    entry_point, cfg = checked(program, folder, *overrides)
+    folder.mkdir(parents=True, exist_ok=True)
+    with hydra_config(cfg):
+        return entry_point(OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]))
+
+
+def checked(program: str, folder: Path, *overrides: str) -> tuple[Callable, DictConfig]:
+    """A program and the config that :func:`call` calls it with, composed and checked; raises like its command line."""
     module, _, command = program.partition("/")
     entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)
     cfg = entry_point.program.compose(*overrides, assigned("paths.output_dir", folder))
-    folder.mkdir(parents=True, exist_ok=True)
     entry_point.program.check_before(cfg, str(folder))
-    with hydra_config(cfg):
-        return entry_point(OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]))
+    return entry_point, cfg
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """Settings of a training."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import Settings, assigned
+from interp_refiner.config import MISTAKES, Refused, Settings, assigned, checked
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import check_same_run
 
@@ -47,6 +48,11 @@ class TrainSettings(Settings):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         check_same_run(cfg)
+        if cfg.evaluation is not None:
+            try:
+                checked("evaluate", Path(cfg.paths.output_dir, "evaluation"), *evaluation_overrides(cfg))
+            except MISTAKES as error:
+                raise Refused(f"evaluation: {error}") from error
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         adapted = frozen is not None and (cfg.backbone.lora.rank or cfg.backbone.lora.get("weights"))

@@ -7,12 +7,13 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from interp_refiner.config import assigned, call
+from interp_refiner.config import Refused, assigned, call
 from interp_refiner.config.command_line import parsed
 from interp_refiner.core import Stopped
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import line
 from interp_refiner.training.settings import evaluation_overrides
+from interp_refiner.train import train
 from tests.config.toy_program import toy
 
 ODD = "josé it's/sigma=0.5,lr=1 [x] (2)"
@@ -32,6 +33,25 @@ def test_the_evaluation_at_the_end_of_a_run_gets_its_settings_and_a_folder_of_an
     assert (found.checkpoint, found.clips, found.split, found.full) == (str(tmp_path / ODD), 2, None, True)
     assert found.sampler._target_.endswith("Bridge")
     assert "vmaf" in found.metric
+
+
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ("clip:64", r"clip='?64'?: no such key; did you mean 'clips'\?"),
+        ("clips:few", "clips=few: expected an integer or null"),
+        ("sampler:bridg", "sampler=bridg: expected .*; did you mean 'bridge'"),
+    ],
+)
+def test_a_wrong_evaluation_is_refused_before_the_run(chosen, said, tmp_path):
+    cfg = train.program.compose(f"evaluation={{{chosen}}}")
+    with pytest.raises(Refused, match=f"^evaluation: {said}"):
+        train.program.check_before(cfg, str(tmp_path / ODD))
+
+
+def test_a_right_evaluation_passes_and_makes_no_folder(tmp_path):
+    train.program.check_before(train.program.compose("evaluation={clips:2}"), str(tmp_path / ODD))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("step", line.LINE)
