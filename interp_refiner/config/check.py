@@ -187,9 +187,22 @@ def locate_target(key: str, target: Any) -> Callable:
         raise Refused(f"{key}._target_={target}: {one_line(root)}") from root
     if isinstance(root, ModuleNotFoundError) and not f"{target}.".startswith(f"{root.name}."):
         raise Refused(f"{key}: {target} needs the module {root.name}, which is not installed") from root
+    if isinstance(root, ModuleNotFoundError) and root.name == target.partition(".")[0] and not is_ours(target):
+        raise Refused(f"{key}: {foreign(root, target)}") from root
     if isinstance(root, ModuleNotFoundError | AttributeError):
         raise BadValue(f"{key}._target_", target, _DOTTED_PATH, _siblings(target)) from root
     raise root  # the module itself is broken
+
+
+def is_ours(target: str) -> bool:
+    """Whether a target belongs to this package."""
+    return target.partition(".")[0] == __name__.partition(".")[0]
+
+
+def foreign(error: ImportError, target: str) -> str:
+    """Says that a target of another package cannot be imported, and the cure."""
+    said = str(error).splitlines()[0].rstrip(":")
+    return f"{said}; {target} belongs to another package: install it, or put its folder on PYTHONPATH"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

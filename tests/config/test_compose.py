@@ -74,6 +74,7 @@ SUPPLIED: dict[str, dict[str, Any]] = {
     "backbone": {"interface": Interface(VIDEOS), "attention": Dense()},
     "objective": {"spec": VIDEOS, "num_levels": 4},
     "keyframe_flow": {"spec": VIDEOS},
+    "training/perceptual": {"spec": VIDEOS, "codec": PatchDCT()},
 }
 OF_PATHS = ("backbone=trajectory", "medium=maze")
 NOT_BUILT = {
@@ -123,7 +124,10 @@ def with_option(option: str) -> tuple[str, DictConfig]:
     group = option.split("=")[0]
     program = next((name for name in ["train", *PROGRAMS] if group.split("/")[0] in groups_of(name)), "train")
     sign = "" if group.split("/")[0] in groups_of(program) else "+"
-    return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []))
+    cfg = composed(program, f"{sign}{option}", *NEEDED.get(option, []))
+    if sign:
+        cfg.hydra.overrides.task = []  # a node that a program does not read is refused if it was typed
+    return program, cfg
 
 
 def file_of(option: str) -> Path:

@@ -118,7 +118,12 @@ REFUSED = {
     ),
     "target in no module": (
         "corruption._target_=no_such_module.Noise",
-        "corruption._target_=no_such_module.Noise: expected the dotted path of a class or function",
+        "corruption: No module named 'no_such_module'; no_such_module.Noise belongs to another package: install it, "
+        "or put its folder on PYTHONPATH",
+    ),
+    "target in no module of this package": (
+        "corruption._target_=interp_refiner.no_such.Noise",
+        "corruption._target_=interp_refiner.no_such.Noise: expected the dotted path of a class or function",
     ),
     "target forbidden by Hydra": (
         "corruption._target_=os.system",
