@@ -13,6 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 
+ITEM = re.compile(r"""'[^']*'|"[^"]*"|[^,]+""")  # of a list
 SHOWN = "shown"  # Hydra's own commands: nothing is run
 
 
@@ -100,17 +101,25 @@ def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
     """An override whose value Hydra reads literally.
 
     Commas and brackets have a meaning in Hydra's grammar, and it knows few letters beyond ASCII. So a value is quoted
-    if it belongs to one of ``texts``, names an existing file or folder, or is not in the grammar. ``null``,
-    interpolations, quoted values and the sweeps of a multirun do not change.
+    if it belongs to one of ``texts``, names an existing file or folder, or is not in the grammar; of a list that is
+    not, the items are. ``null``, interpolations, quoted values and the sweeps of a multirun do not change.
     """
     key, equals, value = text.partition("=")
-    if not equals or value in ("", "null") or value[0] in "'\"" or "${" in value:
+    if not equals or value in ("", "null") or "${" in value:
         return text
+    is_text = key.lstrip("+") in texts
     try:
         override = parsed(text)
     except OverrideParseException:
+        if value[0] in "'\"" and not is_text:
+            return text
+        if value[0] + value[-1] == "[]" and not is_text and not _exists(value):
+            items = [as_meant(f"{key}={item.strip()}", [], True) for item in ITEM.findall(value[1:-1])]
+            return f"{key}=[{','.join(item.partition('=')[2] for item in items)}]"
         return f"{key}={quoted(value)}"
-    plain = key.lstrip("+") in texts and not (multirun and override.is_sweep_override())
+    if value[0] in "'\"":
+        return text
+    plain = is_text and not (multirun and override.is_sweep_override())
     structured = override.is_sweep_override() or isinstance(override.value(), list | dict)
     return f"{key}={quoted(value)}" if plain or (structured and _exists(value)) else text
 
