@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.command_line import parsed
-from interp_refiner.config.hints import rules
+from interp_refiner.config.hints import Rule, rules
 from interp_refiner.config.nodes import Container, is_target, target_nodes, walk
 from interp_refiner.config.refusal import Refused, one_line
 from interp_refiner.core import BadValue, MissingExtra, suggestion
@@ -150,7 +150,14 @@ def _check_values(target: Callable, arguments: dict[str, Any], key: str) -> None
                 hints[name].check(f"{prefix}{name}", value)
         elif not takes_any:
             unknown = f"unknown argument of {_path(target)}" if key else "unknown key"
-            raise Refused(f"{prefix}{name}: {unknown}{suggestion(prefix + name, [prefix + n for n in named])}")
+            ours = [n for n in named if n in arguments or not _only_by_code(named[n], hints.get(n))]
+            near = suggestion(name, ours).replace("'", f"'{prefix}", 1)  # the prefix would make all names alike
+            raise Refused(f"{prefix}{name}: {unknown}{near}")
+
+
+def _only_by_code(parameter: inspect.Parameter, hint: Rule | None) -> bool:
+    """Whether only the program supplies an argument: it has no default, and a config cannot write it."""
+    return hint is not None and hint.code_only and parameter.default is inspect.Parameter.empty
 
 
 def _check_complete(target: Callable, names: Collection[str], key: str, positional: int) -> None:

@@ -47,6 +47,17 @@ def test_a_group_that_the_program_has_not_is_not_to_be_added(tmp_path):
         train.program.check_before(composed(conf_dir(), "train", "+metric=vmaf"), str(tmp_path))
 
 
+def test_an_option_of_a_part_that_is_written_as_a_value_is_told_its_group():
+    said = r"^sampler\.guidance=classifier_free: .*; use sampler/guidance=classifier_free$"
+    with pytest.raises(Refused, match=said):
+        composed(conf_dir(), "train", "sampler.guidance=classifier_free")
+
+
+def test_off_is_near_to_no_option():
+    with pytest.raises(BadValue, match=r"^debug=off: expected default \| [^;]*$"):
+        composed(conf_dir(), "train", "debug=off")
+
+
 def test_only_options_that_have_the_part_are_named():
     with pytest.raises(Refused, match=r"objective=<adjacent \| clean \| correction \| preconditioned \| velocity>$"):
         composed(conf_dir(), "train", "objective=energy_score", "objective/penalty=robust")

@@ -48,14 +48,31 @@ REFUSED = {
         "corruption=null",
         "corruption=null: expected dist | dist_linear | gauss | needs_extra | none",
     ),
-    "sweep without multirun": ("seed=1,2", "seed=1,2: a list is written seed=[1,2], a sweep needs --multirun"),
+    "sweep without multirun": ("seed=1,2", "seed=1,2: a sweep needs --multirun"),
+    "list without brackets": (
+        "corruption.counts=1,2",
+        "corruption.counts=1,2: a sweep needs --multirun; a list is written corruption.counts=[1,2]",
+    ),
+    "comma in a path": (
+        "data.root=a,b",
+        "data.root=a,b: a sweep needs --multirun; a value with a comma is written data.root=\"'a,b'\"",
+    ),
+    "comma in a run folder": (
+        "hydra.run.dir=new/a,b",
+        "hydra.run.dir=new/a,b: a sweep needs --multirun; a value with a comma is written hydra.run.dir=\"'new/a,b'\"",
+    ),
+    "comma in a group": ("corruption=dist,gauss", "corruption=dist,gauss: a sweep needs --multirun"),
+    "spaces around the sign": (
+        "corruption.sigma = 0.5",
+        "corruption.sigma: expected key=value without spaces around =, +key=value, ~key or group=option",
+    ),
     "range without multirun": (
         "seed=range(3)",
         "seed=range(3): a sweep needs --multirun",
     ),
     "no value": (
         "seed",
-        "seed: expected key=value, +key=value, ~key or group=option (missing EQUAL at '<EOF>')",
+        "seed: expected key=value without spaces around =, +key=value, ~key or group=option",
     ),
     "group set to a number": (
         "corruption=3",
@@ -93,6 +110,10 @@ REFUSED = {
     "added node at the top that is none": ("+corruptoin.sigma=1", "corruptoin: unknown key; did you mean 'corruption'?"),
     "the same as a dict": ("+corruptoin={sigma:1}", "corruptoin: unknown key; did you mean 'corruption'?"),
     "added node that reads only itself": ("+zzzz.a=1 +zzzz.b=${zzzz.a}", "zzzz: unknown key"),
+    "never an argument of the program alone": (
+        "+data.corruptio=1",
+        "data.corruptio: unknown argument of tests.config.toys.Data",
+    ),
     "value taken away": (
         "~corruption.sigma",
         "corruption.sigma has no value: tests.config.toys.Noise needs it, set +corruption.sigma=<value>",
