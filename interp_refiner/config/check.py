@@ -109,7 +109,10 @@ def _check_resolves(key: str, node: Container, name: Any) -> None:
         node[name]
     except OmegaConfBaseException as error:
         raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index,call-overload]
-        raise Refused(f"{key}={raw}: cannot be resolved: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        if unset := re.search(r"Environment variable '(\w+)' not found", said):
+            raise Refused(f"{key} has no value: set {key}=<value>, or {unset[1]} in the environment") from error
+        raise Refused(f"{key}={raw}: cannot be resolved: {said}") from error
 
 
 def _plain(value: Any) -> Any:

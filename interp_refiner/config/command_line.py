@@ -8,13 +8,24 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 
+from interp_refiner.config.refusal import Refused
+from interp_refiner.core import BadValue, suggestion
+
 ITEM = re.compile(r"""'[^']*'|"[^"]*"|[^,]+""")  # of a list
 SHOWN = "shown"  # Hydra's own commands: nothing is run
+
+
+class Parser(ArgumentParser):
+    """Raises :class:`Refused` instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(message)
 
 
 @dataclass(frozen=True)
@@ -44,8 +55,12 @@ class CommandLine:
 
     @classmethod
     def read(cls, arguments: Sequence[str], texts: Collection[str]) -> "CommandLine":
-        """Reads arguments; ``texts`` are the settings whose values are plain text, see :func:`as_meant`."""
-        parser = ArgumentParser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
+        """Reads arguments; ``texts`` are the settings whose values are plain text, see :func:`as_meant`.
+
+        Raises:
+            BadValue, Refused: an option that there is not, or no such folder of config groups.
+        """
+        parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
         parser.add_argument("overrides", nargs="*", default=[])
         parser.add_argument("--multirun", "-m", action="store_true", default=False)
         for name, short in (("--config-name", "-cn"), ("--config-dir", "-cd"), ("--config-path", "-cp")):
@@ -54,11 +69,19 @@ class CommandLine:
         parser.add_argument("--package", "-p", default=None)
         for name, short in (("--cfg", "-c"), ("--info", "-i")):
             parser.add_argument(name, short, nargs="?", dest=SHOWN)
+        parser.add_argument("--run", "-r", action="store_true")
         parser.add_argument("--shell-completion", "-sc", action="store_true", default=False)
         parser.add_argument("--help", "-h", action="store_true", default=False)
-        for name in ("--hydra-help", "--version"):
+        for name in ("--hydra-help", "--version", "--resolve"):
             parser.add_argument(name, action="store_true", dest=SHOWN)
-        found, _ = parser.parse_known_intermixed_args(list(arguments))
+        found, unknown = parser.parse_known_intermixed_args(list(arguments))
+        if unknown:
+            plain = unknown[0].lstrip("-")
+            flags = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+            near = f"; a setting has no dashes: {plain}" if "=" in plain else suggestion(unknown[0], flags)
+            raise Refused(f"{unknown[0]}: no such option{near}")
+        if found.config_dir is not None and not Path(found.config_dir).is_dir():
+            raise BadValue("--config-dir", found.config_dir, "a folder of config groups")
         words = [] if found.shell_completion else found.overrides
         meant = {text: as_meant(text, texts, found.multirun) for text in words}
         return cls(

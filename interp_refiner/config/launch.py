@@ -106,8 +106,13 @@ class Program:
         if line.only_shown:
             return None
         if not line.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
-            self.check_before(cfg, cfg.hydra.run.dir)
-            return NewFolder(cfg.hydra.run.dir)
+            try:
+                folder = cfg.hydra.run.dir
+            except OmegaConfBaseException:  # a value in the folder's name: the check says which
+                self.check_before(cfg, "")
+                raise
+            self.check_before(cfg, folder)
+            return NewFolder(folder)
         of_hydra = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
         swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
         grid = jobs([*swept, *(text for text in overrides if text not in of_hydra)])

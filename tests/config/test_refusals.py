@@ -160,6 +160,13 @@ REFUSED = {
         "--run --multirun",
         "Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified",
     ),
+    "a setting with dashes": (
+        "--corruption=gauss",
+        "--corruption=gauss: no such option; a setting has no dashes: corruption=gauss",
+    ),
+    "unknown option with dashes": ("--help-me", "--help-me: no such option; did you mean '--help'?"),
+    "option without its value": ("--config-dir", "argument --config-dir/-cd: expected one argument"),
+    "no such folder of groups": ("--config-dir=/nope", "--config-dir=/nope: expected a folder of config groups"),
     "unknown primary config": ("--config-name=toi", "--config-name=toi: expected toy; did you mean 'toy'?"),
     "sweep, one value refused by its type": (
         "--multirun corruption.sigma=0.1,abc",
