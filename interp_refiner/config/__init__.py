@@ -15,7 +15,14 @@ A program is a function of the composed config:
 from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.command_line import assigned
 from interp_refiner.config.construct import build
-from interp_refiner.config.describe import print_config, run_metadata, save_config
+from interp_refiner.config.describe import (
+    folders_of_options,
+    given,
+    next_command,
+    print_config,
+    run_metadata,
+    save_config,
+)
 from interp_refiner.config.launch import Program, call, checked, conf_dir, main
 from interp_refiner.config.option import option_name
 from interp_refiner.config.quiet import quiet_libraries
@@ -34,7 +41,10 @@ __all__ = [
     "check_config",
     "checked",
     "conf_dir",
+    "folders_of_options",
+    "given",
     "main",
+    "next_command",
     "option_name",
     "print_config",
     "quiet_libraries",

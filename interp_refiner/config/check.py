@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -82,14 +82,17 @@ def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
     Raises:
         Refused: naming the node, which is no setting, no group of the defaults list, and in no interpolation.
     """
-    overrides = [parsed(text) for text in OmegaConf.to_container(cfg.hydra.overrides.task)]
+    typed = cast(list[str], OmegaConf.to_container(cfg.hydra.overrides.task))  # interpolations stay as typed
+    overrides = [parsed(text) for text in typed]
     added = [item.package or item.key_or_group.replace("/", ".") for item in overrides if item.is_add()]
     groups = {group.partition("@")[0].partition("/")[0] for group in cfg.hydra.runtime.choices}
     known = {*parameters(settings), *(groups - {item.key_or_group for item in overrides if item.is_add()})}
     for top in dict.fromkeys(key.partition(".")[0] for key in added):
         if top in known or top not in cfg or not isinstance(cfg[top], DictConfig):
             continue
-        leaves = [key for key, parent, name in walk(cfg[top], top) if not isinstance(parent._get_node(name), DictConfig)]
+        leaves = [
+            key for key, parent, name in walk(cfg[top], top) if not isinstance(parent._get_node(name), DictConfig)
+        ]
         rest = [OmegaConf.masked_copy(cfg, [name for name in cfg if name not in (top, "hydra")]), cfg.hydra.run]
         read = any(re.search(rf"\$\{{[^}}]*\b{top}[.}}]", OmegaConf.to_yaml(part)) for part in rest)
         if not read and all(any(f"{leaf}.".startswith(f"{key}.") for key in added) for leaf in leaves):

@@ -55,7 +55,7 @@ def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
 
 
 def check_one_option(folder: Path, text: str) -> None:
-    """Refuses an option of a part that is written as a value, and a list for a group whose options each build one object.
+    """Refuses an option that is set as a value, and a list for a group whose options each build one object.
 
     Groups such as loggers, whose options can be combined, take lists.
 

@@ -19,7 +19,10 @@ Step: TypeAlias = Callable[[Path, list[str]], None]
 def tiny(cfg: DictConfig) -> list[str]:
     """Overrides for data and sizes with which training takes seconds."""
     sizes = {"num_train": cfg.clips, "num_val": max(4, cfg.clips // 8)}
-    data = [assigned("data.root", f"{cfg.paths.output_dir}/data"), *(f"data.writer.{name}={n}" for name, n in sizes.items())]
+    data = [
+        assigned("data.root", f"{cfg.paths.output_dir}/data"),
+        *(f"data.writer.{name}={n}" for name, n in sizes.items()),
+    ]
     length = [f"trainer.max_steps={cfg.steps}", f"trainer.val_check_interval={cfg.steps}", "data.val_samples=4"]
     quiet = ["log_book=null", "callback.progress=null", "trainer.enable_model_summary=false", f"seed={cfg.seed}"]
     return ["data=small_shapes", *data, *length, *quiet, "backbone.size.num_layers=2", "trainer.detect_anomaly=true"]
@@ -58,7 +61,11 @@ def train_on_proposals(folder: Path, overrides: list[str]) -> None:
 
 def text_to_video(folder: Path, _: list[str]) -> None:
     """``interp_refiner.sample`` of a prompt, with the generator and the refiner trained before."""
-    models = [assigned("checkpoint", folder / "corrector"), assigned("keyframes", folder / "generator"), "keyframe_sampler.steps=2"]
+    models = [
+        assigned("checkpoint", folder / "corrector"),
+        assigned("keyframes", folder / "generator"),
+        "keyframe_sampler.steps=2",
+    ]
     output = folder / "text" / "out.mp4"
     call("sample", folder / "text", *models, "prompt=bright circle moving right", assigned("output", output))
     rows = json.loads(output.with_suffix(".report.json").read_text())["keyframes"]

@@ -194,7 +194,9 @@ def check_storable(node: Any, key: str = "") -> None:
         try:
             component(value)
         except BadValue:
-            raise BadValue(here, value, f"a part of {PACKAGE}: an exported folder holds no parts from outside") from None
+            raise BadValue(
+                here, value, f"a part of {PACKAGE}: an exported folder holds no parts from outside"
+            ) from None
 
 
 def component(target: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -62,5 +62,6 @@ class TrainSettings(Settings):
 
 def evaluation_overrides(cfg: DictConfig) -> list[str]:
     """The command line of the evaluation at the end of the run."""
-    chosen = {"checkpoint": cfg.paths.output_dir, **OmegaConf.to_container(cfg.evaluation, resolve=True)}
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg.evaluation, resolve=True))
+    chosen = {"checkpoint": cfg.paths.output_dir, **settings}
     return [assigned(name, value) for name, value in chosen.items()]

@@ -12,8 +12,8 @@ from interp_refiner.config.command_line import parsed
 from interp_refiner.core import Stopped
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import line
-from interp_refiner.training.settings import evaluation_overrides
 from interp_refiner.train import train
+from interp_refiner.training.settings import evaluation_overrides
 from tests.config.toy_program import toy
 
 ODD = "josé it's/sigma=0.5,lr=1 [x] (2)"

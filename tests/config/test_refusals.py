@@ -107,7 +107,10 @@ REFUSED = {
         "corruption.sigm: unknown argument of tests.config.toys.Noise; did you mean 'corruption.sigma'?",
     ),
     "added key at the top that is none": ("+sead=1", "sead: unknown key; did you mean 'seed'?"),
-    "added node at the top that is none": ("+corruptoin.sigma=1", "corruptoin: unknown key; did you mean 'corruption'?"),
+    "added node at the top that is none": (
+        "+corruptoin.sigma=1",
+        "corruptoin: unknown key; did you mean 'corruption'?",
+    ),
     "the same as a dict": ("+corruptoin={sigma:1}", "corruptoin: unknown key; did you mean 'corruption'?"),
     "added node that reads only itself": ("+zzzz.a=1 +zzzz.b=${zzzz.a}", "zzzz: unknown key"),
     "never an argument of the program alone": (
