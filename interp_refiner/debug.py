@@ -9,8 +9,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.config import Refused, Settings, main, terminal
-from interp_refiner.config.refusal import MISTAKES, one_line
+from interp_refiner.config import MISTAKES, Refused, Settings, main, terminal
+from interp_refiner.config.refusal import one_line
 from interp_refiner.core import BadValue, Stopped
 from interp_refiner.evaluation.line import LINE, tiny
 

@@ -1,6 +1,5 @@
 """Writes a pipeline of any checkpoint: ``python -m interp_refiner.export checkpoint=<run folder> output=<folder>``."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -8,7 +7,7 @@ from typing import Literal
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import load_exportable
-from interp_refiner.config import Settings, main, terminal, writable
+from interp_refiner.config import Settings, main, next_command, terminal, writable
 from interp_refiner.core import BadValue
 from interp_refiner.storyboard import (
     Phase1,
@@ -68,11 +67,11 @@ def export(cfg: DictConfig) -> None:
     store_as(cfg.dtype, folder)
     console = terminal()
     console.print(f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}", soft_wrap=True)
-    named = f"checkpoint=<refiner> {shlex.quote(f'keyframes={folder}')} prompt=..."
-    how = named if isinstance(made, Phase1) else f"{shlex.quote(f'checkpoint={folder}')} storyboard=<board.yaml>"
+    alone = [f"checkpoint={folder}", "storyboard=<board.yaml>"]
+    how = ["checkpoint=<refiner>", f"keyframes={folder}", "prompt=..."] if isinstance(made, Phase1) else alone
     if cfg.push is not None:
         console.print(push(folder, cfg.push), soft_wrap=True)
-    console.print(f"next: python -m interp_refiner.sample {how} output=out.mp4", soft_wrap=True)
+    console.print(f"next: {next_command('sample', *how, 'output=out.mp4')}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.config import Settings, main, terminal
+from interp_refiner.config import Settings, assigned, main, terminal
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
 from interp_refiner.evaluation.comparison.page import headlines
 from interp_refiner.training.record import LogBook
@@ -68,8 +68,7 @@ def with_runs(arguments: Sequence[str]) -> list[str]:
     """
     folders = [item for item in arguments if not item.startswith("-") and ("=" not in item or Path(item).exists())]
     others = [item for item in arguments if item not in folders]
-    quoted = ",".join("'{}'".format(folder.replace("\\", "\\\\").replace("'", "\\'")) for folder in folders)
-    return [f"runs=[{quoted}]", *others] if folders else others
+    return [assigned("runs", folders), *others] if folders else others
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from interp_refiner.training.checkpoint import check_state, resume_path, with_st
 from interp_refiner.training.record import Claimed
 from interp_refiner.training.record.recording import Recording, duplicate, recorded
 from interp_refiner.training.record.summary import print_start, write_summary
-from interp_refiner.training.settings import TrainSettings, check_bases
+from interp_refiner.training.settings import TrainSettings, check_bases, evaluation_overrides
 from interp_refiner.training.step_memory import check_step_memory
 from interp_refiner.training.strategy import leave_processes
 from interp_refiner.training.validation import check_metric, check_metric_of, validate_fully
@@ -70,8 +70,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     if cfg.evaluation is not None:
         leave_processes()
         if trainer.is_global_zero:
-            chosen = [f"{name}={value}" for name, value in cfg.evaluation.items()]
-            call("evaluate", folder / "evaluation", f"checkpoint={folder}", *chosen)
+            call("evaluate", folder / "evaluation", *evaluation_overrides(cfg))
     return final
 
 

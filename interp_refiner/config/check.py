@@ -1,17 +1,19 @@
 """Checks the resolved config against the signatures of its targets, before anything is built."""
 
 import inspect
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from interp_refiner.config.hints import rules
+from interp_refiner.config.command_line import parsed
+from interp_refiner.config.hints import Rule, rules
 from interp_refiner.config.nodes import Container, is_target, target_nodes, walk
 from interp_refiner.config.refusal import Refused, one_line
 from interp_refiner.core import BadValue, MissingExtra, suggestion
@@ -70,6 +72,33 @@ def check_config(
             _check_complete(target, arguments, key, positional=len(node.get("_args_", [])))
 
 
+def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
+    """Refuses nodes at the top that only ``+`` on the command line made, and that nothing reads.
+
+    Args:
+        cfg: the composed config, with its ``hydra`` node.
+        settings: as in :func:`check_config`.
+
+    Raises:
+        Refused: naming the node, which is no setting, no group of the defaults list, and in no interpolation.
+    """
+    typed = cast(list[str], OmegaConf.to_container(cfg.hydra.overrides.task))  # interpolations stay as typed
+    overrides = [parsed(text) for text in typed]
+    added = [item.package or item.key_or_group.replace("/", ".") for item in overrides if item.is_add()]
+    groups = {group.partition("@")[0].partition("/")[0] for group in cfg.hydra.runtime.choices}
+    known = {*parameters(settings), *(groups - {item.key_or_group for item in overrides if item.is_add()})}
+    for top in dict.fromkeys(key.partition(".")[0] for key in added):
+        if top in known or top not in cfg or not isinstance(cfg[top], DictConfig):
+            continue
+        leaves = [
+            key for key, parent, name in walk(cfg[top], top) if not isinstance(parent._get_node(name), DictConfig)
+        ]
+        rest = [OmegaConf.masked_copy(cfg, [name for name in cfg if name not in (top, "hydra")]), cfg.hydra.run]
+        read = any(re.search(rf"\$\{{[^}}]*\b{top}[.}}]", OmegaConf.to_yaml(part)) for part in rest)
+        if not read and all(any(f"{leaf}.".startswith(f"{key}.") for key in added) for leaf in leaves):
+            raise Refused(f"{top}: unknown key{suggestion(top, {*known, *map(str, cfg)} - {top, 'hydra'})}")
+
+
 def _is_partial(node: Any) -> bool:
     return is_target(node) and bool(node.get("_partial_", False))
 
@@ -83,7 +112,10 @@ def _check_resolves(key: str, node: Container, name: Any) -> None:
         node[name]
     except OmegaConfBaseException as error:
         raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index,call-overload]
-        raise Refused(f"{key}={raw}: cannot be resolved: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        if unset := re.search(r"Environment variable '(\w+)' not found", said):
+            raise Refused(f"{key} has no value: set {key}=<value>, or {unset[1]} in the environment") from error
+        raise Refused(f"{key}={raw}: cannot be resolved: {said}") from error
 
 
 def _plain(value: Any) -> Any:
@@ -124,7 +156,14 @@ def _check_values(target: Callable, arguments: dict[str, Any], key: str) -> None
                 hints[name].check(f"{prefix}{name}", value)
         elif not takes_any:
             unknown = f"unknown argument of {_path(target)}" if key else "unknown key"
-            raise Refused(f"{prefix}{name}: {unknown}{suggestion(prefix + name, [prefix + n for n in named])}")
+            ours = [n for n in named if n in arguments or not _only_by_code(named[n], hints.get(n))]
+            near = suggestion(name, ours).replace("'", f"'{prefix}", 1)  # the prefix would make all names alike
+            raise Refused(f"{prefix}{name}: {unknown}{near}")
+
+
+def _only_by_code(parameter: inspect.Parameter, hint: Rule | None) -> bool:
+    """Whether only the program supplies an argument: it has no default, and a config cannot write it."""
+    return hint is not None and hint.code_only and parameter.default is inspect.Parameter.empty
 
 
 def _check_complete(target: Callable, names: Collection[str], key: str, positional: int) -> None:
@@ -161,9 +200,22 @@ def locate_target(key: str, target: Any) -> Callable:
         raise Refused(f"{key}._target_={target}: {one_line(root)}") from root
     if isinstance(root, ModuleNotFoundError) and not f"{target}.".startswith(f"{root.name}."):
         raise Refused(f"{key}: {target} needs the module {root.name}, which is not installed") from root
+    if isinstance(root, ModuleNotFoundError) and root.name == target.partition(".")[0] and not is_ours(target):
+        raise Refused(f"{key}: {foreign(root, target)}") from root
     if isinstance(root, ModuleNotFoundError | AttributeError):
         raise BadValue(f"{key}._target_", target, _DOTTED_PATH, _siblings(target)) from root
     raise root  # the module itself is broken
+
+
+def is_ours(target: str) -> bool:
+    """Whether a target belongs to this package."""
+    return target.partition(".")[0] == __name__.partition(".")[0]
+
+
+def foreign(error: ImportError, target: str) -> str:
+    """Says that a target of another package cannot be imported, and the cure."""
+    said = str(error).splitlines()[0].rstrip(":")
+    return f"{said}; {target} belongs to another package: install it, or put its folder on PYTHONPATH"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

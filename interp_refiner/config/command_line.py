@@ -4,16 +4,28 @@ import re
 import types
 import typing
 from argparse import SUPPRESS, ArgumentParser
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
 
+from interp_refiner.config.refusal import Refused
+from interp_refiner.core import BadValue, suggestion
+
+ITEM = re.compile(r"""'[^']*'|"[^"]*"|[^,]+""")  # of a list
 SHOWN = "shown"  # Hydra's own commands: nothing is run
+
+
+class Parser(ArgumentParser):
+    """Raises :class:`Refused` instead of printing its usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Refused(message)
 
 
 @dataclass(frozen=True)
@@ -43,8 +55,12 @@ class CommandLine:
 
     @classmethod
     def read(cls, arguments: Sequence[str], texts: Collection[str]) -> "CommandLine":
-        """Reads arguments; ``texts`` are the settings whose values are plain text, see :func:`as_meant`."""
-        parser = ArgumentParser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
+        """Reads arguments; ``texts`` are the settings whose values are plain text, see :func:`as_meant`.
+
+        Raises:
+            BadValue, Refused: an option that there is not, or no such folder of config groups.
+        """
+        parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
         parser.add_argument("overrides", nargs="*", default=[])
         parser.add_argument("--multirun", "-m", action="store_true", default=False)
         for name, short in (("--config-name", "-cn"), ("--config-dir", "-cd"), ("--config-path", "-cp")):
@@ -53,11 +69,19 @@ class CommandLine:
         parser.add_argument("--package", "-p", default=None)
         for name, short in (("--cfg", "-c"), ("--info", "-i")):
             parser.add_argument(name, short, nargs="?", dest=SHOWN)
+        parser.add_argument("--run", "-r", action="store_true")
         parser.add_argument("--shell-completion", "-sc", action="store_true", default=False)
         parser.add_argument("--help", "-h", action="store_true", default=False)
-        for name in ("--hydra-help", "--version"):
+        for name in ("--hydra-help", "--version", "--resolve"):
             parser.add_argument(name, action="store_true", dest=SHOWN)
-        found, _ = parser.parse_known_intermixed_args(list(arguments))
+        found, unknown = parser.parse_known_intermixed_args(list(arguments))
+        if unknown:
+            plain = unknown[0].lstrip("-")
+            flags = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+            near = f"; a setting has no dashes: {plain}" if "=" in plain else suggestion(unknown[0], flags)
+            raise Refused(f"{unknown[0]}: no such option{near}")
+        if found.config_dir is not None and not Path(found.config_dir).is_dir():
+            raise BadValue("--config-dir", found.config_dir, "a folder of config groups")
         words = [] if found.shell_completion else found.overrides
         meant = {text: as_meant(text, texts, found.multirun) for text in words}
         return cls(
@@ -82,7 +106,7 @@ class CommandLine:
             value = parsed(text).value()
             folders += [str(folder) for folder in (value if isinstance(value, list) else [value])]
         rest = [text for text in self.overrides if text not in added]
-        return [*rest, f"hydra.searchpath=[{','.join(map(quoted, folders))}]"]
+        return [*rest, assigned("hydra.searchpath", folders)]
 
 
 def parsed(text: str) -> Override:
@@ -100,17 +124,25 @@ def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
     """An override whose value Hydra reads literally.
 
     Commas and brackets have a meaning in Hydra's grammar, and it knows few letters beyond ASCII. So a value is quoted
-    if it belongs to one of ``texts``, names an existing file or folder, or is not in the grammar. ``null``,
-    interpolations, quoted values and the sweeps of a multirun do not change.
+    if it belongs to one of ``texts``, names an existing file or folder, or is not in the grammar; of a list that is
+    not, the items are. ``null``, interpolations, quoted values and the sweeps of a multirun do not change.
     """
     key, equals, value = text.partition("=")
-    if not equals or value in ("", "null") or value[0] in "'\"" or "${" in value:
+    if not equals or value in ("", "null") or "${" in value:
         return text
+    is_text = key.lstrip("+") in texts
     try:
         override = parsed(text)
     except OverrideParseException:
+        if value[0] in "'\"" and not is_text:
+            return text
+        if value[0] + value[-1] == "[]" and not is_text and not _exists(value):
+            items = [as_meant(f"{key}={item.strip()}", [], True) for item in ITEM.findall(value[1:-1])]
+            return f"{key}=[{','.join(item.partition('=')[2] for item in items)}]"
         return f"{key}={quoted(value)}"
-    plain = key.lstrip("+") in texts and not (multirun and override.is_sweep_override())
+    if value[0] in "'\"":
+        return text
+    plain = is_text and not (multirun and override.is_sweep_override())
     structured = override.is_sweep_override() or isinstance(override.value(), list | dict)
     return f"{key}={quoted(value)}" if plain or (structured and _exists(value)) else text
 
@@ -119,6 +151,21 @@ def quoted(value: str) -> str:
     """A string in Hydra's grammar: in quotes, inner quotes and the backslashes before quotes escaped."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), value)
     return f"'{escaped}'"
+
+
+def assigned(key: str, value: object) -> str:
+    """The override that sets a key to a plain value: a string, a path, a number, null, or lists and dicts of these."""
+    return f"{key}={_written(value)}"
+
+
+def _written(value: object) -> str:
+    if isinstance(value, str | Path):
+        return quoted(str(value))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_written(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, Sequence):
+        return "[" + ",".join(map(_written, value)) + "]"
+    return "null" if value is None else str(value).lower()
 
 
 def fixed(overrides: Sequence[str]) -> list[str]:

@@ -11,11 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import locate_target, parameters
-from interp_refiner.config.command_line import parsed
+from interp_refiner.config.command_line import parsed, quoted
 from interp_refiner.config.nodes import is_target, walk
 from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, MissingExtra
@@ -55,16 +55,20 @@ def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
 
 
 def check_one_option(folder: Path, text: str) -> None:
-    """Refuses a list for a group whose options each build one object; others, such as loggers, can be combined.
+    """Refuses an option that is set as a value, and a list for a group whose options each build one object.
+
+    Groups such as loggers, whose options can be combined, take lists.
 
     Args:
         folder: of the config groups.
         text: an override.
 
     Raises:
-        BadValue: naming the options of the group.
+        BadValue, Refused: naming the options of the group, or the override that is meant.
     """
     key, _, value = text.partition("=")
+    if (folder / (group := key.lstrip("+").replace(".", "/")) / f"{value}.yaml").is_file() and group != key.lstrip("+"):
+        raise Refused(f"{text}: {value} is an option; use {group}={value}")
     files = sorted((folder / key.lstrip("+").partition("@")[0]).glob("*.yaml")) if value.startswith("[") else []
     if any("_target_" in cast(DictConfig, OmegaConf.load(file)) for file in files):
         options = [file.stem for file in files]
@@ -86,8 +90,9 @@ def explained(
         try:
             items.append(parsed(text))
         except OverrideParseException as fault:
-            reason = (fault.message.splitlines()[1:2] or [fault.message])[0]
-            return Refused(f"{text}: expected key=value, +key=value, ~key or group=option ({reason})")
+            reason = f" ({(fault.message.splitlines()[1:2] or [fault.message])[0]})" if "=" in text else ""
+            forms = "key=value without spaces around =, +key=value, ~key or group=option"
+            return Refused(f"{text}: expected {forms}{reason}")
     sound = [str(item.input_line) for item in items if item.key_or_group == "hydra.searchpath"]
     before: Any = None
     for item in sorted(items, key=lambda item: not loader.get_group_options(item.key_or_group)):
@@ -108,11 +113,14 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
     options = loader.get_group_options(key)
     if before is None or (isinstance(error, MissingConfigException) and error.missing_cfg_file):
         return _other(error, loader, [text])
+    now = OmegaConf.select(before, key, throw_on_resolution_failure=False)
+    there = now is not None
     if item.is_sweep_override():
-        values = text.partition("=")[2]
-        a_list = f"a list is written {key}=[{values}], " if item.is_choice_sweep() and "(" not in values else ""
-        return Refused(f"{text}: {a_list}a sweep needs --multirun")
-    there = OmegaConf.select(before, key, default=None) is not None
+        values, how = text.partition("=")[2], ""
+        if item.is_choice_sweep() and "(" not in values and not options:
+            how = f"; a list is written {key}=[{values}]" if isinstance(now, ListConfig) else how
+            how = f'; a value with a comma is written {key}="{quoted(values)}"' if isinstance(now, str) else how
+        return Refused(f"{text}: a sweep needs --multirun{how}")
     if options and isinstance(item.value(), int | float | dict | None) and not item.is_delete():
         none = "" if there else f"; for none, leave {key} out"
         return Refused(f"{text}: expected {' | '.join(sorted(options))}{none}")
@@ -123,10 +131,17 @@ def _unsound(item: Override, error: Exception, before: DictConfig | None, loader
         if whole := loader.get_group_options(parent) if parent else []:
             having = [name for name in sorted(whole) if has_part(loader, parent, name, part)] or sorted(whole)
             return Refused(f"{text}: no {parent} that has {part} is chosen; add {parent}=<{' | '.join(having)}>")
-        return Refused(f"{text}: the defaults list has no {key} that could be replaced; use +{text}")
+        use = f"; use +{text}" if is_global(loader, f"{key}/{item.value()}") else ""
+        return Refused(f"{text}: the defaults list has no {key} that could be replaced{use}")
     if not options and not there:
         return _unknown_key(key, text, before, loader)
     return _other(error, loader, [text])
+
+
+def is_global(loader: ConfigLoader, option: str) -> bool:
+    """Whether an option changes other nodes of the config, as an experiment does, and has none of its own."""
+    found = [source.load_config(option) for source in loader.get_sources() if source.is_config(option)]
+    return bool(found) and found[0].header.get("package") == "_global_"
 
 
 def has_part(loader: ConfigLoader, group: str, option: str, part: str) -> bool:
@@ -163,7 +178,8 @@ def _unknown_key(key: str, text: str, before: DictConfig, loader: ConfigLoader) 
         return Refused(f"{text}: no {parent} is chosen that could have it; add {parent}={' | '.join(sorted(choices))}")
     keys = [place for place, _, _ in walk(OmegaConf.masked_copy(before, [name for name in before if name != "hydra"]))]
     near = nearest_key(key, [*loader.list_groups(""), *keys])
-    return Refused(f"{text}: no such key" + (f"; did you mean '{near}'?" if near else f"; +{text} would add it"))
+    add = "" if owner is None else f"; +{text} would add it"
+    return Refused(f"{text}: no such key" + (f"; did you mean '{near}'?" if near else add))
 
 
 def nearest_key(key: str, known: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ import hydra.utils
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config.check import parameters
+from interp_refiner.config.check import foreign, is_ours, parameters
 from interp_refiner.config.nodes import home, target_nodes
 from interp_refiner.config.refusal import Refused, with_key
 from interp_refiner.core import BadValue, MissingExtra
@@ -67,15 +67,14 @@ def _raise_with_key(error: Exception, omegaconf_key: str, node: DictConfig, give
     if isinstance(error, BadValue):
         raise error if _is_whole(error.name, key, failed, given) else with_key(error, key) from error
     if isinstance(error, MissingExtra | ModuleNotFoundError) or type(error) is ImportError:
-        target, what = str(failed.get("_target_")), str(error).splitlines()[0].rstrip(":")
-        if not isinstance(error, MissingExtra) and not _is_ours(target):
-            what += f"; {target} belongs to another package: install it, or put its folder on PYTHONPATH"
-        raise Refused(f"{key}: {what}") from error
+        target = str(failed.get("_target_"))
+        ours = isinstance(error, MissingExtra) or is_ours(target)
+        raise Refused(f"{key}: {str(error).splitlines()[0] if ours else foreign(error, target)}") from error
     if isinstance(error, OSError) and error.filename is not None:
         argument = next((f"{key}.{name!s}" for name, value in failed.items() if value == str(error.filename)), key)
         raise Refused(f"{argument}={error.filename}: {error.strerror}") from error
     of_lightning = type(error).__name__ == "MisconfigurationException"  # by name: Lightning takes seconds to import
-    if (isinstance(error, ValueError) or of_lightning) and not _is_ours(str(failed.get("_target_"))):
+    if (isinstance(error, ValueError) or of_lightning) and not is_ours(str(failed.get("_target_"))):
         raise Refused(f"{key}: {error}") from error
     raise error
 
@@ -96,7 +95,3 @@ def _is_whole(name: str, key: str, node: DictConfig, given: Collection[str]) -> 
         return True
     own = first in node or first in parameters(hydra.utils.get_object(str(node.get("_target_"))))
     return not own or (bool(dot) and OmegaConf.select(root, name) is not None)
-
-
-def _is_ours(target: str) -> bool:
-    return target.partition(".")[0] == __name__.partition(".")[0]

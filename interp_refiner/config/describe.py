@@ -1,4 +1,4 @@
-"""Describes a run: its config and its origin."""
+"""Describes a run: its config, its command line, the commands that follow it, and its origin."""
 
 import os
 import platform
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config.refusal import later_process
@@ -30,6 +31,25 @@ def save_config(cfg: DictConfig, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+
+
+def given() -> list[str]:
+    """The overrides of this run, after :func:`folders_of_options`; none outside a program."""
+    return [*folders_of_options(), *HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+
+
+def folders_of_options() -> list[str]:
+    """``--config-dir`` and ``hydra.searchpath`` of this run's command line, which a following command needs, too."""
+    if not HydraConfig.initialized():
+        return []
+    hydra, typed = HydraConfig.get(), "command-line"  # where --config-dir comes from
+    folders = [text for text in hydra.overrides.hydra if text.lstrip("+").startswith("hydra.searchpath=")]
+    return folders + [f"--config-dir={one.path}" for one in hydra.runtime.config_sources if one.provider == typed]
+
+
+def next_command(program: str, *words: str) -> str:
+    """A command to paste into a shell; it names the running Python, because another one may not have this package."""
+    return shlex.join([sys.executable, "-m", f"{__name__.partition('.')[0]}.{program}", *words])
 
 
 def run_metadata() -> dict[str, Any]:

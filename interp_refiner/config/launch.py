@@ -31,8 +31,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from interp_refiner.config.check import Settings, check_config
-from interp_refiner.config.command_line import CommandLine, fixed, jobs, text_settings
+from interp_refiner.config.check import Settings, check_added, check_config
+from interp_refiner.config.command_line import CommandLine, assigned, fixed, jobs, text_settings
 from interp_refiner.config.composition import composed
 from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
@@ -87,6 +87,7 @@ class Program:
             if OmegaConf.is_missing(config.hydra.job, "num"):  # a job of a sweep gets its number later
                 config.hydra.job.num, config.hydra.job.id = 0, "0"
         with hydra_config(config):
+            check_added(config, self.settings)
             self.check(config, config.hydra.runtime.choices)
             check_output(config, output_dir)
 
@@ -105,8 +106,13 @@ class Program:
         if line.only_shown:
             return None
         if not line.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
-            self.check_before(cfg, cfg.hydra.run.dir)
-            return NewFolder(cfg.hydra.run.dir)
+            try:
+                folder = cfg.hydra.run.dir
+            except OmegaConfBaseException:  # a value in the folder's name: the check says which
+                self.check_before(cfg, "")
+                raise
+            self.check_before(cfg, folder)
+            return NewFolder(folder)
         of_hydra = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
         swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
         grid = jobs([*swept, *(text for text in overrides if text not in of_hydra)])
@@ -255,7 +261,7 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     Args:
         program: its name, as in ``python -m interp_refiner.<name>``; ``prepare/<command>`` for those of prepare.
         folder: used as its run folder.
-        overrides: as on the command line.
+        overrides: in Hydra's grammar; :func:`assigned` writes a path in it.
 
     Returns:
         What the program returns.
@@ -263,13 +269,19 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
     Raises:
         Exception: the same as its command line.
     """
-    module, _, command = program.partition("/")
-    entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)
-    cfg = entry_point.program.compose(*overrides, f"paths.output_dir={folder}")
+    entry_point, cfg = checked(program, folder, *overrides)
     folder.mkdir(parents=True, exist_ok=True)
-    entry_point.program.check_before(cfg, str(folder))
     with hydra_config(cfg):
         return entry_point(OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]))
+
+
+def checked(program: str, folder: Path, *overrides: str) -> tuple[Callable, DictConfig]:
+    """A program and the config that :func:`call` calls it with, composed and checked; raises like its command line."""
+    module, _, command = program.partition("/")
+    entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)
+    cfg = entry_point.program.compose(*overrides, assigned("paths.output_dir", folder))
+    entry_point.program.check_before(cfg, str(folder))
+    return entry_point, cfg
 
 
 @contextmanager

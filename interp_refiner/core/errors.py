@@ -64,7 +64,7 @@ class Stopped(Exception):
 
 def suggestion(value: object, options: Iterable[object]) -> str:
     """``", did you mean 'gauss'?"`` for the option nearest to ``value``, or an empty string."""
-    near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(value), [str(option) for option in options], n=1, cutoff=0.45)
     return f"; did you mean '{near[0]}'?" if near else ""
 
 

@@ -179,6 +179,26 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     return made_by(**{name: construct(value, folder) for name, value in values.items()}, **supplied)
 
 
+def check_storable(node: Any, key: str = "") -> None:
+    """Refuses what :func:`construct` would refuse later, before a folder is written.
+
+    Raises:
+        BadValue: naming the first part that is not a component of this package.
+    """
+    pairs = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    for name, value in pairs:
+        here = f"{key}.{name}" if key else str(name)
+        if name != "_target_":
+            check_storable(value, here)
+            continue
+        try:
+            component(value)
+        except BadValue:
+            raise BadValue(
+                here, value, f"a part of {PACKAGE}: an exported folder holds no parts from outside"
+            ) from None
+
+
 def component(target: Any) -> Any:
     """The class or function with a dotted name; it must be defined in that module, not imported there.
 

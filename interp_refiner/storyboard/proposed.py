@@ -1,18 +1,16 @@
 """Writes generated keyframes as a storyboard with pictures, which the user can look at, edit and use."""
 
 import json
-import shlex
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from PIL import Image
 
-from interp_refiner.config import terminal, writable
+from interp_refiner.config import given, next_command, terminal, writable
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames, contact_sheet
 from interp_refiner.storyboard.drafting import Draft
@@ -21,6 +19,7 @@ from interp_refiner.storyboard.report import EMPTY
 from interp_refiner.storyboard.sampling import board_of, read_board
 from interp_refiner.storyboard.storyboard import ENTRIES, Storyboard, naming
 
+KEPT = ("codec", "text", "device", "hydra.searchpath", "--config-dir")  # overrides that the next command needs
 BOARD, SHEET = "board.yaml", "sheet.png"
 HEAD = """\
 # Keyframes that a prompt made. Look at them, replace a picture, and go on:
@@ -48,10 +47,9 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
         draft = pipeline.draft(request)
         if not any(keyframe.generated for keyframe in draft.keyframes):
             raise BadValue("keyframes_at", board.keyframes_at, "times at which a keyframe is to be made")
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    kept = [text for text in overrides if text.lstrip("+").startswith(("codec", "text", "device"))]
+    kept = [text for text in given() if text.lstrip("+").startswith(KEPT)]
     words = [f"checkpoint={cfg.checkpoint}", f"storyboard={output / BOARD}", "output=out.mp4", *kept]
-    command = f"python -m interp_refiner.sample {shlex.join(words)}"
+    command = next_command("sample", *words)
     output.mkdir(parents=True, exist_ok=True)
     (output / BOARD).write_text(HEAD.format(command=command) + as_yaml(write_pictures(pipeline, board, draft, output)))
     for note in notes:

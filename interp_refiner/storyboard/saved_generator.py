@@ -18,7 +18,7 @@ from interp_refiner.core import BadValue, ClipSpec, save_tensors
 from interp_refiner.data.world.scorer import SHIPPED, CaptionScorer, save_reader
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard.card import generator_card
-from interp_refiner.storyboard.construct import INSIDE, construct_generator
+from interp_refiner.storyboard.construct import INSIDE, check_storable, construct_generator
 from interp_refiner.storyboard.phase1 import Phase1
 from interp_refiner.storyboard.weights import (
     TRANSFORMER,
@@ -60,13 +60,14 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
     """Writes a generator's folder; returns it.
 
     Raises:
-        BadValue: a source that was not trained by this project.
+        BadValue: a source that was not trained by this project, or a part from outside it.
     """
     source = phase1.source
     if not isinstance(source, GeneratedKeyframes):
         raise BadValue("keyframe_source", repr(source), "a trained generator (keyframes=<run>): this one is not stored")
-    folder.mkdir(parents=True, exist_ok=True)
     index = generator_index(phase1)
+    check_storable({name: node for name, node in index["components"].items() if name != "choice"})
+    folder.mkdir(parents=True, exist_ok=True)
     if save_transformer(source.network, folder / TRANSFORMER):
         index["components"]["network"] = {**index["components"]["network"], "pretrained": INSIDE + TRANSFORMER}
     save_tensors(_own(source), folder / WEIGHTS)

@@ -1,11 +1,12 @@
 """Settings of a training."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import Settings
+from interp_refiner.config import MISTAKES, Refused, Settings, assigned, checked
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import check_same_run
 
@@ -47,6 +48,11 @@ class TrainSettings(Settings):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         check_same_run(cfg)
+        if cfg.evaluation is not None:
+            try:
+                checked("evaluate", Path(cfg.paths.output_dir, "evaluation"), *evaluation_overrides(cfg))
+            except MISTAKES as error:
+                raise Refused(f"evaluation: {error}") from error
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         if frozen == "bfloat16" and _has_adapters(cfg) and "bf16" not in str(precision):
@@ -67,3 +73,10 @@ def check_bases(cfg: DictConfig) -> None:
 
 def _has_adapters(cfg: DictConfig) -> bool:
     return any(OmegaConf.select(cfg, f"backbone.lora.{name}") for name in ("rank", "weights"))
+
+
+def evaluation_overrides(cfg: DictConfig) -> list[str]:
+    """The command line of the evaluation at the end of the run."""
+    settings = cast(dict[str, Any], OmegaConf.to_container(cfg.evaluation, resolve=True))
+    chosen = {"checkpoint": cfg.paths.output_dir, **settings}
+    return [assigned(name, value) for name, value in chosen.items()]

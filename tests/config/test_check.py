@@ -180,8 +180,7 @@ STOPPED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "environment variable": (
         {"n": {"m": "${oc.env:SURELY_NOT_SET}"}},
-        "n.m=${oc.env:SURELY_NOT_SET}: cannot be resolved: KeyError raised while resolving interpolation: "
-        "\"Environment variable 'SURELY_NOT_SET' not found\"",
+        "n.m has no value: set n.m=<value>, or SURELY_NOT_SET in the environment",
     ),
     "unknown top-level value": ({"seeed": 1}, "seeed: unknown key; did you mean 'seed'?"),
     "torch": (

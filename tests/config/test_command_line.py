@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interp_refiner.config.command_line import CommandLine, as_meant, jobs, quoted
+from interp_refiner.config.command_line import CommandLine, as_meant, assigned, jobs, quoted
 
 NAMES = [
     "josé/run",
@@ -37,6 +37,20 @@ def test_quoted_text_comes_back(text):
     assert value_of(f"key={quoted(text)}") == text
 
 
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
+LETTERS = st.characters(exclude_categories=["C"], exclude_characters="$")
+
+
+@settings(max_examples=40)
+@given(
+    st.recursive(
+        PLAIN | st.text(LETTERS), lambda v: st.lists(v) | st.dictionaries(st.from_regex(r"\A[a-z]+\Z"), v), max_leaves=5
+    )
+)
+def test_a_plain_value_comes_back_with_its_type(value):
+    assert value_of(assigned("key", value)) == value
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -51,6 +65,22 @@ def test_quoted_text_comes_back(text):
 )
 def test_what_the_grammar_reads_stays_as_it_is(text):
     assert as_meant(text, ["checkpoint"], False) == text
+
+
+@settings(max_examples=30)
+@given(st.lists(st.from_regex(r"\Aé[a-z./ (0-9)]*[a-z)]\Z")))
+def test_a_list_of_names_is_a_list(names):
+    names = [*names, "josé/run"]
+    assert value_of(as_meant(f"checkpoint=[{','.join(names)}]", [], False)) == names
+
+
+def test_what_the_grammar_reads_in_a_list_of_names_stays():
+    assert value_of(as_meant("x=[josé,'a,b', 3,null]", [], False)) == ["josé", "a,b", 3, None]
+
+
+@pytest.mark.parametrize("prompt", ["'quoted' start", "'s-Hertogenbosch", '"a" and "b"'])
+def test_a_text_may_begin_with_a_quote(prompt):
+    assert value_of(as_meant(f"prompt={prompt}", ["prompt"], False)) == prompt
 
 
 def test_a_sweep_over_text_stays_a_sweep():

@@ -124,7 +124,10 @@ def with_option(option: str) -> tuple[str, DictConfig]:
     group = option.split("=")[0]
     program = next((name for name in ["train", *PROGRAMS] if group.split("/")[0] in groups_of(name)), "train")
     sign = "" if group.split("/")[0] in groups_of(program) else "+"
-    return program, composed(program, f"{sign}{option}", *NEEDED.get(option, []))
+    cfg = composed(program, f"{sign}{option}", *NEEDED.get(option, []))
+    if sign:
+        cfg.hydra.overrides.task = []  # a node that a program does not read is refused if it was typed
+    return program, cfg
 
 
 def file_of(option: str) -> Path:

@@ -1,6 +1,7 @@
 """A run's description of itself: the printed config, the saved config, its origin."""
 
 import json
+import shlex
 import subprocess
 import sys
 from importlib.machinery import ModuleSpec
@@ -9,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import describe, print_config, run_metadata, save_config
+from interp_refiner.config import describe, given, main, next_command, print_config, run_metadata, save_config
+from interp_refiner.data.preparation.commands import training_command
+from tests.config.toy_program import ToySettings
 
 LONG = "x" * 500
 CONFIG = OmegaConf.create({"seed": 3, "a": {"b": "${seed}", "list": [1, "${seed}"], "none": None, "text": LONG}})
@@ -86,3 +89,25 @@ def test_the_command_can_be_typed_again(spec: str | None, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["scripts/tool.py", "a=b c", "d=${e}"])
     program = "-m interp_refiner.train" if spec else "scripts/tool.py"
     assert run_metadata()["command"] == f"python {program} 'a=b c' 'd=${{e}}'"
+
+
+@pytest.mark.parametrize("word", ["--config-dir", "hydra.searchpath"])
+def test_a_following_command_has_the_folders_of_options(
+    word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder, seen = tmp_path / "my parts", []
+    folder.mkdir()
+    typed = f"--config-dir={folder}" if word == "--config-dir" else f"hydra.searchpath=['file://{folder}']"
+
+    @main("toy", ToySettings, conf=Path(__file__).parent / "conf")
+    def tell(cfg: DictConfig) -> None:
+        seen.extend(given())
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["toy", "seed=3", typed])
+    tell()
+    assert seen == [typed, "seed=3"]
+    python, _, module, *words = shlex.split(next_command("train", *seen, "a=b c"))
+    assert (python, module, words) == (sys.executable, "interp_refiner.train", [*seen, "a=b c"])
+    board = training_command(seen, tmp_path, partial=False)
+    assert typed in shlex.split(board)

@@ -5,6 +5,7 @@ import pytest
 from interp_refiner.config import Refused, conf_dir
 from interp_refiner.config.composition import composed
 from interp_refiner.core import BadValue
+from interp_refiner.train import train
 
 SCHEDULES = "dp | fixed | learned | random | uniform"
 
@@ -37,6 +38,24 @@ def test_groups_whose_options_are_combined_take_lists():
     assert set(composed(conf_dir(), "train", "logger=[tensorboard,csv]").logger) == {"tensorboard", "csv"}
     assert composed(conf_dir(), "train", "+experiment=[gt_keyframes]").experiment_name == "gt_keyframes"
     assert composed(conf_dir(), "train", "schedule.counts=[8,5]").schedule.counts == [8, 5]
+
+
+def test_a_group_that_the_program_has_not_is_not_to_be_added(tmp_path):
+    with pytest.raises(Refused, match=r"^metric=vmaf: the defaults list has no metric that could be replaced$"):
+        composed(conf_dir(), "train", "metric=vmaf")
+    with pytest.raises(Refused, match=r"^metric: unknown key"):
+        train.program.check_before(composed(conf_dir(), "train", "+metric=vmaf"), str(tmp_path))
+
+
+def test_an_option_of_a_part_that_is_written_as_a_value_is_told_its_group():
+    said = r"^sampler\.guidance=classifier_free: .*; use sampler/guidance=classifier_free$"
+    with pytest.raises(Refused, match=said):
+        composed(conf_dir(), "train", "sampler.guidance=classifier_free")
+
+
+def test_off_is_near_to_no_option():
+    with pytest.raises(BadValue, match=r"^debug=off: expected default \| [^;]*$"):
+        composed(conf_dir(), "train", "debug=off")
 
 
 def test_only_options_that_have_the_part_are_named():

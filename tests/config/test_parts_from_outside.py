@@ -1,5 +1,6 @@
 """Parts of a user's own package: a class and a YAML beside it, no edit of the project."""
 
+import re
 import sys
 import textwrap
 from dataclasses import replace
@@ -8,9 +9,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from interp_refiner.config import Refused, build
+from interp_refiner.config import Refused, build, conf_dir
 from interp_refiner.config.command_line import CommandLine
-from interp_refiner.core import BadValue, ClipSpec, Measure
+from interp_refiner.core import BadValue, ClipSpec, Draws, Measure
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import Evaluation
@@ -21,6 +22,7 @@ from interp_refiner.evaluation.plots import by_gap
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.backbone import Interface
+from interp_refiner.model.keyframes import KeyframeRequest
 from interp_refiner.storyboard.card import evaluated, figures
 from interp_refiner.train import train
 from interp_refiner.training.record import LogBook, read_record
@@ -191,6 +193,35 @@ def test_a_backbone(package):
     backbone = build(cfg.backbone, interface=Interface(spec), attention=None)
     corrupted = build(cfg.corruption, interpolator=Linear())(random_clip(channels=16), "val")
     assert backbone(corrupted).shape == corrupted.x.shape
+
+
+def documented(name):
+    """A class of docs/extending.md."""
+    page = (conf_dir().parent / "docs" / "extending.md").read_text()
+    code = next(text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if f"class {name}(" in text)
+    exec(code, found := {})
+    return found[name]
+
+
+def test_the_documented_codec_makes_a_data_set_and_takes_its_statistics():
+    made = documented("Shrink")()
+    video = torch.rand(1, 3, 5, 4, 6)
+    latents = made.encode(video)
+    assert latents.shape == (1, 3, 5, 2, 3)
+    spec = ClipSpec((3, 5, 2, 3), latents_mean=[1.0, 2.0, 3.0], latents_std=[2.0] * 3, codec=made.describe())
+    adopted = documented("Shrink")(spec=spec)
+    assert torch.allclose(adopted.encode(video) * 2 + torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1), latents)
+    assert len(adopted.reflections()) == 2
+    with pytest.raises(BadValue, match="codec=shrink with 3"):
+        documented("Shrink")(spec=spec_of(16))
+
+
+def test_the_documented_source_keeps_given_keyframes():
+    latents, given = torch.randn(1, 4, 3, 2, 2), torch.tensor([[True, False, False]])
+    request = KeyframeRequest(torch.tensor([[0, 2, 4]]), 5, latents, given)
+    made = documented("Drawn")(spec_of(4), scale=0.0)(request, Draws(0, "sample", ["a"]))
+    assert torch.equal(made[:, :, 0], latents[:, :, 0])
+    assert not made[:, :, 1:].any()
 
 
 def test_a_perceptual_distance(package):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import sys
 from itertools import product
 
 import pytest
@@ -60,7 +61,9 @@ def test_prepare_anchors_writes_one_for_every_clip_and_names_what_comes_next(pro
         anchors.read_into(f"{split}-000001", latents, proposed)
         assert proposed.nonzero().flatten().tolist() == [0, 10, 20]
     following = done.stdout.splitlines()[-1]
-    assert following.startswith("next: python -m interp_refiner.train +experiment=phase1_keyframes data.writer.")
+    assert following.startswith(
+        f"next: {sys.executable} -m interp_refiner.train +experiment=phase1_keyframes data.writer."
+    )
     assert following.endswith(f"data.anchors.root={root} data.anchors.source=null scheduled_sampling.uncovered=truth")
     assert "Warning" not in done.stderr
     other = program("prepare", "anchors", *small, "data.anchors.source.sigma=0.7")

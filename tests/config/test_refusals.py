@@ -21,7 +21,7 @@ REFUSED = {
     "unknown key": ("trainer.max_step=3", "trainer.max_step=3: no such key; did you mean 'trainer.max_steps'?"),
     "key that the target has": ("trainer.max_time=1", "trainer.max_time=1: no such key yet; use +trainer.max_time=1"),
     "key without its group": ("max_steps=3", "max_steps=3: no such key; did you mean 'trainer.max_steps'?"),
-    "unknown key like none": ("zzzz=3", "zzzz=3: no such key; +zzzz=3 would add it"),
+    "unknown key like none": ("zzzz=3", "zzzz=3: no such key"),
     "unknown option": (
         "corruption=gaus",
         "corruption=gaus: expected dist | dist_linear | gauss | needs_extra | none; did you mean 'gauss'?",
@@ -48,14 +48,31 @@ REFUSED = {
         "corruption=null",
         "corruption=null: expected dist | dist_linear | gauss | needs_extra | none",
     ),
-    "sweep without multirun": ("seed=1,2", "seed=1,2: a list is written seed=[1,2], a sweep needs --multirun"),
+    "sweep without multirun": ("seed=1,2", "seed=1,2: a sweep needs --multirun"),
+    "list without brackets": (
+        "corruption.counts=1,2",
+        "corruption.counts=1,2: a sweep needs --multirun; a list is written corruption.counts=[1,2]",
+    ),
+    "comma in a path": (
+        "data.root=a,b",
+        "data.root=a,b: a sweep needs --multirun; a value with a comma is written data.root=\"'a,b'\"",
+    ),
+    "comma in a run folder": (
+        "hydra.run.dir=new/a,b",
+        "hydra.run.dir=new/a,b: a sweep needs --multirun; a value with a comma is written hydra.run.dir=\"'new/a,b'\"",
+    ),
+    "comma in a group": ("corruption=dist,gauss", "corruption=dist,gauss: a sweep needs --multirun"),
+    "spaces around the sign": (
+        "corruption.sigma = 0.5",
+        "corruption.sigma: expected key=value without spaces around =, +key=value, ~key or group=option",
+    ),
     "range without multirun": (
         "seed=range(3)",
         "seed=range(3): a sweep needs --multirun",
     ),
     "no value": (
         "seed",
-        "seed: expected key=value, +key=value, ~key or group=option (missing EQUAL at '<EOF>')",
+        "seed: expected key=value without spaces around =, +key=value, ~key or group=option",
     ),
     "group set to a number": (
         "corruption=3",
@@ -90,6 +107,16 @@ REFUSED = {
         "corruption.sigm: unknown argument of tests.config.toys.Noise; did you mean 'corruption.sigma'?",
     ),
     "added key at the top that is none": ("+sead=1", "sead: unknown key; did you mean 'seed'?"),
+    "added node at the top that is none": (
+        "+corruptoin.sigma=1",
+        "corruptoin: unknown key; did you mean 'corruption'?",
+    ),
+    "the same as a dict": ("+corruptoin={sigma:1}", "corruptoin: unknown key; did you mean 'corruption'?"),
+    "added node that reads only itself": ("+zzzz.a=1 +zzzz.b=${zzzz.a}", "zzzz: unknown key"),
+    "never an argument of the program alone": (
+        "+data.corruptio=1",
+        "data.corruptio: unknown argument of tests.config.toys.Data",
+    ),
     "value taken away": (
         "~corruption.sigma",
         "corruption.sigma has no value: tests.config.toys.Noise needs it, set +corruption.sigma=<value>",
@@ -115,7 +142,12 @@ REFUSED = {
     ),
     "target in no module": (
         "corruption._target_=no_such_module.Noise",
-        "corruption._target_=no_such_module.Noise: expected the dotted path of a class or function",
+        "corruption: No module named 'no_such_module'; no_such_module.Noise belongs to another package: install it, "
+        "or put its folder on PYTHONPATH",
+    ),
+    "target in no module of this package": (
+        "corruption._target_=interp_refiner.no_such.Noise",
+        "corruption._target_=interp_refiner.no_such.Noise: expected the dotted path of a class or function",
     ),
     "target forbidden by Hydra": (
         "corruption._target_=os.system",
@@ -131,6 +163,13 @@ REFUSED = {
         "--run --multirun",
         "Only one of --run, --multirun, --cfg, --info and --shell_completion can be specified",
     ),
+    "a setting with dashes": (
+        "--corruption=gauss",
+        "--corruption=gauss: no such option; a setting has no dashes: corruption=gauss",
+    ),
+    "unknown option with dashes": ("--help-me", "--help-me: no such option; did you mean '--help'?"),
+    "option without its value": ("--config-dir", "argument --config-dir/-cd: expected one argument"),
+    "no such folder of groups": ("--config-dir=/nope", "--config-dir=/nope: expected a folder of config groups"),
     "unknown primary config": ("--config-name=toi", "--config-name=toi: expected toy; did you mean 'toy'?"),
     "sweep, one value refused by its type": (
         "--multirun corruption.sigma=0.1,abc",
@@ -207,6 +246,11 @@ def test_multirun(run: Run) -> None:
 def test_scale_and_experiment(run: Run) -> None:
     assert run("scale=large", "+experiment=noisy")[1] == "done: sigma 0.3, 3000 steps\n"
     assert run("+experiment=short")[1] == "done: sigma 0.3, 5 steps\n"  # an experiment is appended after scale
+
+
+def test_an_added_node_that_another_value_reads(run: Run) -> None:
+    assert run("+mine.sigma=0.7", "corruption.sigma=${mine.sigma}")[:2] == (0, "done: sigma 0.7, 3 steps\n")
+    assert run("+mine.name=there", "hydra.run.dir=${mine.name}")[0] == 0
 
 
 def test_the_exit_code_of_the_task_is_kept(run: Run) -> None:

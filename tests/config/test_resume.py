@@ -5,7 +5,9 @@ import signal
 import pytest
 
 from interp_refiner.config import Refused, build
+from interp_refiner.config.command_line import CommandLine
 from interp_refiner.core import BadValue
+from interp_refiner.train import train
 from interp_refiner.training.callback import Preemption, SkipNonFinite, Watchdog
 from interp_refiner.training.checkpoint import RollingCheckpoint
 from tests.config.test_compose import check, composed
@@ -22,8 +24,10 @@ def test_a_run_that_goes_on_needs_a_name_and_slurm_gives_one(tmp_path, monkeypat
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert composed("train", "+resume=auto").paths.run_name == "4711"
     monkeypatch.delenv("SLURM_JOB_ID")
-    with pytest.raises(Refused, match=r"^paths\.run_name=.*cannot be resolved"):
-        check("train", composed("train", "+resume=auto", "hydra.run.dir=somewhere"), tmp_path)
+    said = r"^paths\.run_name has no value: set paths\.run_name=<value>, or SLURM_JOB_ID in the environment$"
+    for more in ([], ["hydra.run.dir=somewhere"]):
+        with pytest.raises(Refused, match=said):
+            train.program.check_line(CommandLine.read(["+resume=auto", "trainer=cpu", *more], []))
 
 
 def test_options_of_long_runs(tmp_path):

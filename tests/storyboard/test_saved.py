@@ -1,7 +1,9 @@
 """Loading a pipeline's folder that is not trusted, or incomplete."""
 
+import copy
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -44,6 +46,17 @@ def test_a_folder_runs_nothing_but_components(tmp_path, target, arguments):
     with pytest.raises(BadValue, match=r"_target_=.*: expected a component of interp_refiner"):
         construct({"inside": [node]}, tmp_path)
     assert not mark.exists()
+
+
+def test_a_part_from_outside_is_refused_before_a_folder_is_written(pipe, tmp_path):
+    nodes = copy.deepcopy(pipe.config.components)
+    nodes["corruption"]["interpolator"]["_target_"] = "my_parts.hold.Hold"
+    pipe = copy.copy(pipe)
+    pipe.config = replace(pipe.config, components=nodes)
+    said = r"^corruption\.interpolator\._target_=my_parts\.hold\.Hold: expected a part of interp_refiner"
+    with pytest.raises(BadValue, match=said):
+        pipe.save_pretrained(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_components_are_found_by_the_name_of_their_module_and_of_their_package(tmp_path):

@@ -1,17 +1,24 @@
 """The commands of ``interp_refiner.prepare``, which make and check data sets."""
 
 import json
-import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from interp_refiner.config import Settings, build, terminal, writable, writable_folder
+from interp_refiner.config import (
+    Settings,
+    build,
+    folders_of_options,
+    given,
+    next_command,
+    terminal,
+    writable,
+    writable_folder,
+)
 from interp_refiner.core import EXIT_INTERRUPTED, BadValue, Stopped, device
 from interp_refiner.data import (
     AnchorShards,
@@ -255,12 +262,12 @@ def tell(root: Path) -> None:
     if any(metadata.latent_shape[1] < 2 for metadata in written.values()):
         console.print("no clips for a refiner: it needs 2 frames or more (cut.size, cut.buckets)", soft_wrap=True)
         return
-    overrides = ["+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
+    overrides = [*folders_of_options(), "+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
     if any(metadata.codec.get("temporal_factor") != 1 for metadata in written.values()):
         overrides.append("matching=motion_hypotheses")  # motion cannot be matched in pixels
     if short := [length for metadata in written.values() if (length := metadata.latent_shape[1]) <= 8]:
         overrides.append(f"schedule.counts={fewer_keyframes(min(short))}")
-    console.print(f"next: python -m interp_refiner.train {shlex.join(overrides)}", soft_wrap=True)
+    console.print(f"next: {next_command('train', *overrides)}", soft_wrap=True)
 
 
 def fewer_keyframes(num_frames: int) -> str:
@@ -276,10 +283,9 @@ def make_anchors(cfg: DictConfig, source: AnchorSource) -> None:
     console = terminal()
     for split in sorted(path.parent for path in root.glob("*/dataset.json")):
         console.print(f"{split}: anchors of {DatasetMetadata.load(split).num_samples} clips", soft_wrap=True)
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     node = cfg.get("anchor_source") or cfg.data.anchors.source
     partial = node.get("frames") is not None or "schedule" in node
-    console.print(f"next: {training_command(overrides, root, partial)}", soft_wrap=True)
+    console.print(f"next: {training_command(given(), root, partial)}", soft_wrap=True)
 
 
 def training_command(overrides: list[str], root: Path, partial: bool) -> str:
@@ -287,7 +293,8 @@ def training_command(overrides: list[str], root: Path, partial: bool) -> str:
 
     ``partial`` anchors do not cover every keyframe, so the command allows true keyframes for the rest in validation.
     """
-    kept = [o for o in overrides if o.startswith(("data", "paths.")) and not o.startswith("data.anchors.")]
+    named = ("data", "paths.", "hydra.searchpath", "--config-dir")
+    kept = [o for o in overrides if o.lstrip("+").startswith(named) and not o.startswith("data.anchors.")]
     found = [f"data.anchors.root={root}", "data.anchors.source=null"]
     found += ["scheduled_sampling.uncovered=truth"] if partial else []
-    return f"python -m interp_refiner.train +experiment=phase1_keyframes {shlex.join([*kept, *found])}"
+    return next_command("train", "+experiment=phase1_keyframes", *kept, *found)

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.table import Table
 
-from interp_refiner.config import run_metadata, terminal
+from interp_refiner.config import given, next_command, run_metadata, terminal
 from interp_refiner.training.callback import SkipNonFinite, Throughput
 from interp_refiner.training.checkpoint import CONFIG_FILE, LAST_CHECKPOINT
 from interp_refiner.training.missing_frame import FIGURES, level_cells, validated_clips
@@ -83,16 +82,6 @@ def write_summary(
         console.print(table)
 
 
-def given() -> list[str]:
-    """The overrides of this run, including ``--config-dir``."""
-    if not HydraConfig.initialized():
-        return []
-    hydra, typed = HydraConfig.get(), "command-line"  # where --config-dir comes from
-    folders = [text for text in hydra.overrides.hydra if text.lstrip("+").startswith("hydra.searchpath=")]
-    folders += [f"--config-dir={one.path}" for one in hydra.runtime.config_sources if one.provider == typed]
-    return [*folders, *hydra.overrides.task]
-
-
 def next_commands(folder: Path, overrides: list[str], max_steps: int, first: list[str]) -> str:
     """The suggested next commands, ready to paste: those in ``first``, then the one that trains for longer.
 
@@ -104,7 +93,6 @@ def next_commands(folder: Path, overrides: list[str], max_steps: int, first: lis
     longer = [*kept, f"ckpt_path={folder / LAST_CHECKPOINT}"]
     longer += [f"trainer.max_steps={2 * max_steps}"] if max_steps > 0 else []
     commands = [command.format(run=shlex.quote(str(folder))) for command in first]
-    commands.append(f"python -m interp_refiner.train {shlex.join(longer)}")
-    # the running Python, because another Python may not have this package
     python = shlex.quote(sys.executable)
-    return "\n".join(["\nnext:", *(f"  {python}{command.removeprefix('python')}" for command in commands)])
+    commands = [f"{python}{command.removeprefix('python')}" for command in commands]
+    return "\n".join(["\nnext:", *(f"  {command}" for command in [*commands, next_command("train", *longer)])])
