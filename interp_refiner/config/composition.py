@@ -1,6 +1,6 @@
 """Composes a program's config by Hydra's public interface, and explains a failure in one line."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +16,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import locate_target, parameters
 from interp_refiner.config.command_line import parsed, quoted
-from interp_refiner.config.nodes import is_target, walk
+from interp_refiner.config.hints import rules
+from interp_refiner.config.nodes import home, is_target, walk
 from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, MissingExtra
 
@@ -45,10 +46,14 @@ def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
             def compose(chosen: Sequence[str]) -> DictConfig:
                 return hydra.compose(config_name, list(chosen), return_hydra_config=True)
 
+            loader = GlobalHydra.instance().config_loader()
             try:
-                return compose(overrides)
+                cfg = compose(overrides)
             except NOT_COMPOSED as error:
-                raise explained(error, overrides, compose, GlobalHydra.instance().config_loader()) from None
+                raise explained(error, overrides, compose, loader) from None
+            if plain := [text for text in overrides if sets_a_component(text, cfg)]:
+                check_components(plain, compose([text for text in overrides if text not in plain]), loader)
+            return cfg
     finally:
         running.hydra = before
         JobRuntime.instance().set("name", job)
@@ -73,6 +78,61 @@ def check_one_option(folder: Path, text: str) -> None:
     if any("_target_" in cast(DictConfig, OmegaConf.load(file)) for file in files):
         options = [file.stem for file in files]
         raise BadValue(key, value, f"one of {' | '.join(options)}, not a list", options)
+
+
+def sets_a_component(text: str, cfg: DictConfig) -> bool:
+    """Whether an override sets a component to a plain value, for example a number; null removes it.
+
+    Args:
+        text: the override.
+        cfg: composed with it.
+    """
+    item = parsed(text)
+    parent, _, name = item.key_or_group.rpartition(".")
+    owner, value = OmegaConf.select(cfg, parent), item.value()
+    if not isinstance(owner, DictConfig) or item.is_add() or item.is_delete() or isinstance(value, dict | None):
+        return False
+    if is_target(owner):
+        known = rules(locate_target(parent, owner["_target_"]))
+        return name in known and known[name].is_component
+    return bool(parent) and (len(owner) == 1 or any(is_target(owner._get_node(other)) for other in owner))
+
+
+def check_components(overrides: Sequence[str], before: DictConfig, loader: ConfigLoader) -> None:
+    """Refuses plain values in place of components.
+
+    Args:
+        overrides: with plain values.
+        before: composed without them.
+        loader: of the config groups.
+
+    Raises:
+        BadValue: naming the options of the component's group, if it has one, and its keys.
+    """
+    for text in overrides:
+        key, _, value = text.partition("=")
+        node, place = OmegaConf.select(before, key), home(before, key)
+        if is_target(node):
+            group = group_at(place, before.hydra.runtime.choices, loader)
+            options, keys = loader.get_group_options(group), [name for name in map(str, node) if name[0] != "_"]
+            ways = [f"{group}=<{' | '.join(sorted(options))}>"] * bool(options)
+            ways += [f"{place}.<{' | '.join(keys)}>=<value>"] * bool(keys)
+            raise BadValue(key, value, f"a component, not a plain value; set {' or '.join(ways) or f'{key}=null'}")
+
+
+def group_at(key: str, choices: Mapping[str, str | None], loader: ConfigLoader) -> str:
+    """The config group whose options stand at a key: ``corruption/bridge_time`` at ``corruption.drawn.bridge_time``.
+
+    Args:
+        key: of a node.
+        choices: the chosen option of every group.
+        loader: of the groups.
+    """
+    for group, option in choices.items():
+        found = [source for source in loader.get_sources() if source.is_config(f"{group}/{option}")]
+        if found and found[0].load_config(f"{group}/{option}").header.get("package") == key:
+            return group
+    return key.replace(".", "/")
 
 
 def explained(

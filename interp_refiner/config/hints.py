@@ -50,6 +50,11 @@ class Rule:
     code_only: bool
     built: bool = False
 
+    @property
+    def is_component(self) -> bool:
+        """Whether the hint allows no plain value but null. A program may still replace one, such as a path."""
+        return self.built and self.hint in (None, types.NoneType)
+
     def check(self, name: str, value: object) -> None:
         """Raises :class:`BadValue` if the hint does not allow the value.
 

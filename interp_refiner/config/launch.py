@@ -202,7 +202,7 @@ class Job:
     Attributes:
         bug: the exception of the task, if it is not a mistake of the user.
         trace: its stack trace.
-        new_folder: removes the folder of a run that is refused or only looks (``dry_run``); None in a sweep.
+        new_folder: undoes the folder of a run that is refused or only looks (``dry_run``); None in a sweep.
     """
 
     new_folder: NewFolder | None = None
@@ -221,10 +221,10 @@ class Job:
                 self.program.check(cfg, hydra_cfg.runtime.choices)
                 result = self.task(cfg)
                 if cfg.get("dry_run"):
-                    self.leave_no_folder(hydra_cfg)
+                    self.undo_folder(hydra_cfg)
                 return result
             except MISTAKES as error:
-                self.leave_no_folder(hydra_cfg)
+                self.undo_folder(hydra_cfg)
                 raise refuse(error, str(locate(error, cfg)), keep_trace=full_error == "1") from None
             except Stopped as error:
                 raise stopped(error) from None
@@ -232,10 +232,10 @@ class Job:
                 self.bug, self.trace = error, error.__traceback__ and error.__traceback__.tb_next
                 raise
 
-    def leave_no_folder(self, hydra_cfg: Any) -> None:
-        """Removes the run's folder if the run made it and wrote nothing but Hydra's config and log."""
+    def undo_folder(self, hydra_cfg: Any) -> None:
+        """Undoes what Hydra wrote into the run's folder; see :meth:`NewFolder.undo`."""
         if self.new_folder is not None and not later_process():
-            self.new_folder.remove(hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
+            self.new_folder.undo(hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
 
     @contextmanager
     def rest_of_sweep(self, hydra_cfg: Any) -> Iterator[None]:

@@ -7,6 +7,8 @@ is composed once; then its function is called in this process, as ``main`` calls
 import dataclasses
 import importlib
 import pkgutil
+import random
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -22,8 +24,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 import interp_refiner
 from interp_refiner.config import build
 from interp_refiner.config.check import locate_target
+from interp_refiner.config.composition import composed as compose_explained
 from interp_refiner.config.hints import rules
 from interp_refiner.config.machine import check_output
+from interp_refiner.config.nodes import target_nodes
 from interp_refiner.config.refusal import MISTAKES, locate
 from interp_refiner.core import BadValue
 from tests.helpers import CONF, group_members
@@ -153,6 +157,16 @@ def check_wrong_types(program: str, folder: Path, numbers: int | None):
         with config(program, folder, **{name: value}) as (cfg, choices):
             line = told(cfg, lambda cfg=cfg: PROGRAMS[program].program.check(cfg, choices))
         assert line.startswith(f"{name}="), (name, line)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_number_in_place_of_a_component_is_named(program: str):
+    cfg, choices = composed(program)
+    nodes = [key for key, _ in target_nodes(cfg) if "." in key and key.replace(".", "/") not in choices]
+    parts = [key for key in nodes if not key.rpartition(".")[2].isdigit()]  # items of lists
+    for key in random.sample(parts, min(len(parts), 2)):
+        with pytest.raises(BadValue, match=rf"^{re.escape(key)}=5: expected a component, not a plain value; set "):
+            compose_explained(CONF, program, f"{key}=5")
 
 
 def is_number(node: DictConfig, key: str) -> bool:

@@ -1,4 +1,6 @@
-"""A list for a group: refused where one option builds one object, allowed where options are combined."""
+"""A list for a group, or a plain value for a component: refused where a node builds one object."""
+
+import re
 
 import pytest
 
@@ -63,3 +65,29 @@ def test_only_options_that_have_the_part_are_named():
         composed(conf_dir(), "train", "objective=energy_score", "objective/penalty=robust")
     with pytest.raises(Refused, match=r"no sampler that has guidance .*<bridge \| euler \| hierarchical \| one_jump>$"):
         composed(conf_dir(), "sample", "sampler/guidance=none")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("data.text_dropout=0.1", r"set data\.text_dropout\.<(\w+ \| )*probability( \| \w+)*>=<value>$"),
+        ("data.mirror=5", r"set data\.mirror\.<(\w+ \| )*probability( \| \w+)*>=<value>$"),
+        ("data.reading=5", r"set data\.reading\.<(\w+ \| )*checksums( \| \w+)*>=<value>$"),
+        ("callback.ema=false", r"set callback\.ema\.<decay>=<value>$"),
+        ("callback.progress=false", r"set callback\.progress=null$"),
+        ("corruption.noise=dist", r"set corruption\.noise\.<.*temporal_correlation.*>=<value>$"),
+        ("corruption.schedule=5", r"set schedule=<dp \| .*> or schedule\.<(\w+ \| )*counts( \| \w+)*>=<value>$"),
+        (
+            "corruption.drawn.bridge_time=0.5",
+            r"set corruption/bridge_time=<.*logit_normal.*> or corruption\.drawn\.bridge_time\.<(\w+ \| )*at_one",
+        ),
+    ],
+)
+def test_a_plain_value_for_a_component_is_refused_with_its_keys_and_options(override, told):
+    with pytest.raises(BadValue, match=rf"^{re.escape(override)}: expected a component, not a plain value; {told}"):
+        composed(conf_dir(), "train", "corruption/bridge_time=logit_normal", override)
+
+
+def test_a_component_may_be_set_to_null_and_a_key_that_takes_strings_to_a_string():
+    assert composed(conf_dir(), "train", "callback.ema=null").callback.ema is None
+    assert composed(conf_dir(), "train", "trainer.strategy=ddp").trainer.strategy == "ddp"

@@ -67,18 +67,31 @@ def test_a_folder_with_more_than_logs_stays(tmp_path):
     (made / ".hydra/overrides.yaml").write_text("- seed=1\n")
     (made / "train.log").touch()
     (made / "status.json").touch()
-    new.remove(made, ["seed=1"])
+    new.undo(made, ["seed=1"])
     assert made.is_dir()
     (made / "status.json").unlink()
-    new.remove(made, ["seed=2"])  # another run, started in the same second
+    new.undo(made, ["seed=2"])  # another run, started in the same second
     assert made.is_dir()
-    new.remove(made, ["seed=1"])
+    new.undo(made, ["seed=1"])
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("changed", ["train.log", "status.json"])
+def test_hydras_config_of_an_older_run_is_kept_until_the_folder_changes(tmp_path, changed):
+    folder = tmp_path / "runs/long"
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra/overrides.yaml").write_text("- seed=1\n")
+    new = NewFolder(folder)
+    (folder / ".hydra/overrides.yaml").write_text("- seed=2\n")
+    (folder / changed).touch()
+    new.undo(folder, ["seed=2"])
+    kept = 1 if changed == "train.log" else 2
+    assert (folder / ".hydra/overrides.yaml").read_text() == f"- seed={kept}\n"
 
 
 def test_a_folder_in_another_place_stays(tmp_path):
     new = NewFolder(tmp_path / "runs/one")
     (tmp_path / "elsewhere/one/.hydra").mkdir(parents=True)
     (tmp_path / "elsewhere/one/.hydra/overrides.yaml").write_text("[]")
-    new.remove(tmp_path / "elsewhere/one", [])
+    new.undo(tmp_path / "elsewhere/one", [])
     assert (tmp_path / "elsewhere/one").is_dir()

@@ -67,6 +67,7 @@ def test_tables_as_data_sets_have_them(tmp_path: Path, name: str, content: str) 
         ("a.csv", b"name,words\nx,y\n", "row 1 has name, words"),
         ("a.csv", b"file,caption\n\xff\xfe,y\n", "can't decode"),
         ("a.csv", b"file\nx\n", "row 1 has file"),
+        ("a.csv", b"file,caption\na,b\nc,red, rolling, fast\n", "line 3: 'rolling,  fast' is in no column"),
         ("a.jsonl", b'{"file": "a", "caption": "b"}\n{"file": "a"}\n', "row 2 has file"),
         ("a.jsonl", b'{"file": "a", "caption": 3}\n', "row 1 has file, caption"),
         ("a.jsonl", b'{"file": "a", "caption": [["b"]]}\n', "row 1 has file, caption"),

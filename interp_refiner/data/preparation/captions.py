@@ -56,7 +56,12 @@ def one_line(text: str) -> str:
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
     with open(path, newline="", encoding="utf-8-sig") as file:  # Excel writes a byte order mark
         if path.suffix not in (".jsonl", ".json"):
-            yield from ({name or "": value or "" for name, value in row.items()} for row in csv.DictReader(file))
+            reader = csv.DictReader(file)
+            for row in reader:
+                if any(surplus := row.pop(None, [])):  # type: ignore[call-overload]
+                    more = f'{", ".join(surplus).strip()!r} is in no column; put "..." around a caption with commas'
+                    raise csv.Error(f"line {reader.line_num}: {more}")
+                yield {name: value or "" for name, value in row.items()}
             return
         rows: Iterable[Any] = map(json.loads, filter(str.strip, file))
         if path.suffix == ".json":

@@ -99,6 +99,8 @@ class Recording:
 def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
     """Records the run in the ``with`` block; in a sweep, also claims its identity.
 
+    A folder may already hold a run. Its record is then kept until training starts, because the command may be refused.
+
     Args:
         cfg: of the run.
         program: the program that runs; the record lists the differences to its default config.
@@ -113,17 +115,19 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
         return
     recording = Recording(folder, new_record(cfg, program), LogBook.at(cfg.log_book, dict(cfg.paths)))
     repeat = not sweeping() or cfg.duplicates == "run"
-    withdraws = not sweeping() and not (folder / STATUS_FILE).exists()
+    resumes = not sweeping() and (folder / STATUS_FILE).exists()
     with claim(Path(cfg.paths.log_dir) / "claims", recording.record.identity, folder, repeat):
-        recording.write()
+        if not resumes:
+            recording.write()
         try:
             yield recording
         except BaseException as error:
             status, reason = ending(error, cfg, recording.trainer)
             if recording.trainer is None and isinstance(error, MISTAKES):  # a mistake in the config: nothing has run
                 recording.book = None
-                if withdraws:  # so that the folder holds nothing and is removed
-                    (folder / STATUS_FILE).unlink(missing_ok=True)
+                if not sweeping():
+                    if not resumes:  # so that the folder holds nothing and is removed
+                        (folder / STATUS_FILE).unlink(missing_ok=True)
                     raise
             recording.end(status, reason)
             raise
