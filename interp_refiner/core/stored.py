@@ -1,12 +1,16 @@
-"""Reads files that ``torch.save`` wrote, which may be damaged or hold something else."""
+"""Reads stored files that may be damaged, or that somebody else or another version wrote."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from interp_refiner.core.errors import BadValue
+from interp_refiner.core.errors import BadValue, one_fault
+
+Kind = TypeVar("Kind")
 
 
 def load_stored(name: str, path: str | Path, wanted: str) -> Any:
@@ -34,3 +38,35 @@ def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
     if not isinstance(tensor, Tensor):
         raise BadValue(name, path, f"{wanted}, it holds {type(tensor).__name__}")
     return tensor
+
+
+def parse_stored(
+    name: str, path: str | Path, content: bytes, kind: type[Kind], parse: Callable[[bytes], Any] = json.loads
+) -> Kind:
+    """The content of a file of plain values, which must be of one kind.
+
+    Args:
+        name: the setting that names the file, for the error.
+        path: the file, for the error.
+        content: its bytes.
+        kind: ``dict`` or ``list``, or a class that ``parse`` returns.
+        parse: reads the bytes; JSON by default.
+
+    Raises:
+        BadValue: the content cannot be parsed, or is of another kind.
+    """
+    wanted = f"a file that holds a {kind.__name__}"
+    with one_fault(name, path, wanted):
+        found = parse(content)
+    if not isinstance(found, kind):
+        raise BadValue(name, path, f"{wanted}, it holds {type(found).__name__}")
+    return found
+
+
+def read_stored(name: str, path: Path, kind: type[Kind], parse: Callable[[bytes], Any] = json.loads) -> Kind:
+    """:func:`parse_stored` of a file; also raises :class:`BadValue` for a file that cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadValue(name, path, f"a file that can be read: {error.strerror}") from error
+    return parse_stored(name, path, content, kind, parse)
