@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -11,7 +11,7 @@ from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from interp_refiner.core import BadValue, state_faults
-from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE
+from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE, stored_config
 from interp_refiner.training.checkpoint.sharded import read_checkpoint, stored_groups
 from interp_refiner.training.checkpoint.whole import FOLDER
 from interp_refiner.training.optimizer import OptimizerRecipe
@@ -41,14 +41,14 @@ def check_same_run(cfg: DictConfig) -> None:
         cfg: of the resuming run, with ``ckpt_path``.
 
     Raises:
-        BadValue: a setting differs; names the first one.
+        BadValue: a setting differs (names the first one), or the ``config.yaml`` is damaged.
     """
     if cfg.get("ckpt_path") is None:
         return
     folder = config_folder(cfg.ckpt_path, Path(cfg.paths.output_dir))
     if folder is None:
         return
-    before = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
+    before = stored_config(folder, "ckpt_path")
     for key, now in _settings(cfg):
         then = OmegaConf.select(before, key, default=now)  # the setting may be newer than the run
         if then != now:
