@@ -55,7 +55,7 @@ def parse_stored(
     Raises:
         BadValue: the content cannot be parsed, or is of another kind.
     """
-    wanted = f"a file that holds a {kind.__name__}"
+    wanted = f"a file that holds a {'list' if kind is list else 'mapping'}"
     with one_fault(name, path, wanted):
         found = parse(content)
     if not isinstance(found, kind):

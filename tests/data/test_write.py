@@ -142,9 +142,9 @@ def test_bad_samples_are_refused(tmp_path, change, message):
         ({"latent_shape": [1, 8], "layout": "ct", "num_samples": "6"}, r"num_samples=6: expected a whole number"),
         ({"latent_shape": [1, 8], "layout": "ct", "fps": "x"}, r"fps=x: expected a positive number"),
         ({"latent_shape": [1, 8], "layout": "ct", "codec": []}, r"codec=\[\]: expected a mapping"),
-        (None, "expected a file that holds a dict, it holds NoneType"),
-        (3, "expected a file that holds a dict, it holds int"),
-        ([], "expected a file that holds a dict, it holds list"),
+        (None, "expected a file that holds a mapping, it holds NoneType"),
+        (3, "expected a file that holds a mapping, it holds int"),
+        ([], "expected a file that holds a mapping, it holds list"),
     ],
 )
 def test_bad_declarations_name_the_field_and_the_file(tmp_path, values, message):
@@ -157,7 +157,7 @@ def test_bad_declarations_name_the_field_and_the_file(tmp_path, values, message)
 @pytest.mark.parametrize("content", [b"", b'{"latent_shape": [1', b"\xff\xfe", b"[" * 100_000])
 def test_a_torn_declaration_is_refused_by_its_file(tmp_path, content):
     (tmp_path / "dataset.json").write_bytes(content)
-    with pytest.raises(BadValue, match=r"^root=.*dataset.json: expected a file that holds a dict: "):
+    with pytest.raises(BadValue, match=r"^root=.*dataset.json: expected a file that holds a mapping: "):
         DatasetMetadata.load(tmp_path)
 
 
