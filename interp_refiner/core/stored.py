@@ -13,19 +13,20 @@ from interp_refiner.core.errors import BadValue, one_fault
 Kind = TypeVar("Kind")
 
 
-def load_stored(name: str, path: str | Path, wanted: str) -> Any:
+def load_stored(name: str, path: str | Path, wanted: str, mmap: bool = False) -> Any:
     """The content of a file of ``torch.save``, on the CPU.
 
     Args:
         name: the setting that names the file, for the error.
         path: the file.
         wanted: what the file should hold, for the error.
+        mmap: whether to read the tensors only when they are used.
 
     Raises:
-        BadValue: no such file, or a damaged one.
+        BadValue: no such file, a damaged one, or one that holds other objects than tensors and plain values.
     """
     try:
-        return torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        return torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise BadValue(name, path, f"{wanted}: no such file") from error
     except Exception as error:  # unpickling a damaged file can raise any exception

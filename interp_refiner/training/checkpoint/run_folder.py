@@ -47,13 +47,19 @@ def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, P
     return folder.resolve(), found.resolve()
 
 
-def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> dict[str, Tensor]:
-    """The module's complete state from a checkpoint, with averaged instead of raw weights if ``ema``."""
-    checkpoint = read_checkpoint(checkpoint_file)
-    weights = dict(checkpoint["state_dict"])
+def read_weights(
+    checkpoint_file: Path, module: L.LightningModule, ema: bool = True, name: str = "checkpoint"
+) -> dict[str, Tensor]:
+    """The module's complete state from a checkpoint, with averaged instead of raw weights if ``ema``.
+
+    Raises:
+        BadValue: with the setting's ``name``, if this project did not write the file.
+    """
+    checkpoint = read_checkpoint(checkpoint_file, name)
+    weights: dict[str, Tensor] = dict(checkpoint["state_dict"])
     if ema:
         average = checkpoint.get(AVERAGED, {})
-        weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
+        weights |= {key: value.to(weights.get(key, value).dtype) for key, value in average.items()}
     return module.with_unchanged(weights) if isinstance(module, LeavesOut) else weights
 
 
@@ -102,7 +108,7 @@ def start_from(module: L.LightningModule, path: str | Path, fitting: str = "") -
         BadValue: no checkpoint there, or one of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path, "initial_weights")
-    take_weights(module, read_weights(checkpoint_file, module), path, fitting)
+    take_weights(module, read_weights(checkpoint_file, module, name="initial_weights"), path, fitting)
     return checkpoint_file
 
 
