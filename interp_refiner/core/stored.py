@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from interp_refiner.core.errors import BadValue, one_fault
+from interp_refiner.core.weights import PLAIN_FLOATS
 
 Kind = TypeVar("Kind")
 
@@ -34,11 +35,32 @@ def load_stored(name: str, path: str | Path, wanted: str, mmap: bool = False) ->
 
 
 def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
-    """:func:`load_stored` for a file of one tensor; also raises :class:`BadValue` for other content."""
+    """:func:`load_stored` for a file of one dense tensor of finite floats.
+
+    Raises:
+        BadValue: as :func:`load_stored`, or for other content.
+    """
     tensor = load_stored(name, path, wanted)
     if not isinstance(tensor, Tensor):
         raise BadValue(name, path, f"{wanted}, it holds {type(tensor).__name__}")
-    return tensor
+    if (kind := special(tensor)) is not None:
+        raise BadValue(name, path, f"{wanted}, it holds a {kind} tensor")
+    if tensor.dtype not in PLAIN_FLOATS:
+        raise BadValue(name, path, f"{wanted}, of floats, not of {str(tensor.dtype).removeprefix('torch.')}")
+    if not tensor.isfinite().all():
+        raise BadValue(name, path, f"{wanted}, of finite numbers: it holds NaN or infinity")
+    return tensor.detach()  # a Parameter would ask for gradients
+
+
+def special(tensor: Tensor) -> str | None:
+    """What makes a tensor special: nested, quantized, sparse or without values; None for a dense one."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return "meta" if tensor.is_meta else None
 
 
 def parse_stored(
