@@ -49,7 +49,7 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]
     loggers = [build(node) for node in cfg.logger.values() if node is not None]
     trainer = build(cfg.trainer, callbacks=callbacks, logger=loggers or False)
-    run = assemble(cfg if checkpoint is None else with_stored_adapters(cfg, checkpoint))
+    run = assemble(cfg if checkpoint is None else with_stored_adapters(cfg, checkpoint, "ckpt_path"))
     check_step_memory(run.module, run.spec, cfg.data.batch_size, cfg.gpu_gb, trainer)
     check_metric_of(cfg.optimized_metric, trainer, run.module)
     if checkpoint is not None:

@@ -26,7 +26,7 @@ from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, precise, take_frames
 from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
-from interp_refiner.core.stored import load_stored, load_tensor
+from interp_refiner.core.stored import load_stored, load_tensor, parse_stored, read_stored
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
@@ -87,11 +87,13 @@ __all__ = [
     "on_hub",
     "one_fault",
     "original",
+    "parse_stored",
     "peak_flops",
     "peak_memory",
     "per_frame",
     "per_sample",
     "precise",
+    "read_stored",
     "refused",
     "save_tensors",
     "save_weights",

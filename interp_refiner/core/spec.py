@@ -1,9 +1,13 @@
 """The description of a data set that all other parts get."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
+from interp_refiner.core.errors import BadValue, choice
+
+LARGEST = 2**31  # numbers in one tensor of a sample; a larger shape is a mistake, and no memory holds a batch of it
 SUPPLIED = "supplied by the program"
 NumLevels = Annotated[int, SUPPLIED]
 """S, the sparsest level: the schedule and the length of the clips determine it, so no config sets it."""
@@ -38,10 +42,23 @@ class ClipSpec:
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> "ClipSpec":
-        """A spec from its JSON form, where shapes are lists."""
-        shapes = {name: tuple(value) for name, value in values.items() if name.endswith("_shape") and value is not None}
-        others = tuple(tuple(shape) for shape in values.get("other_shapes", ()))
-        return cls(**{**values, **shapes, "other_shapes": others})
+        """A spec from its JSON form, where shapes are lists; raises :class:`BadValue` naming the first wrong field."""
+        for name in values:
+            choice("field", name, [f.name for f in fields(cls)])
+        shapes = {"latent_shape": shape("latent_shape", values.get("latent_shape"))}
+        for name in ("text_shape", "context_shape"):
+            if (found := values.get(name)) is not None:
+                shapes[name] = shape(name, found)
+        others = values.get("other_shapes", ())
+        if not isinstance(others, list | tuple):
+            raise BadValue("other_shapes", others, "a list of shapes")
+        for name in ("codec", "text", "made_by"):
+            mapping(name, values.get(name, {}))
+        frame_rate(values.get("fps"))
+        for name in ("latents_mean", "latents_std"):
+            if (found := values.get(name)) is not None:
+                numbers(name, found, shapes["latent_shape"][0])
+        return cls(**{**values, **shapes, "other_shapes": tuple(shape("other_shapes", value) for value in others)})
 
     @property
     def latent_shapes(self) -> list[tuple[int, ...]]:
@@ -62,3 +79,41 @@ class ClipSpec:
     def text_dim(self) -> int:
         """D; 1 where there are no prompts."""
         return self.text_shape[1] if self.text_shape is not None else 1
+
+
+def shape(name: str, value: object) -> tuple[int, ...]:
+    """``value`` as a tuple if it is a list of positive integers, else raises :class:`BadValue`."""
+    if not isinstance(value, list | tuple) or not value or not all(type(n) is int and n > 0 for n in value):
+        raise BadValue(name, value, "a list of positive integers")
+    if name == "text_shape" and len(value) != 2:
+        raise BadValue(name, value, "[length, width]")
+    if math.prod(value) > LARGEST:
+        raise BadValue(name, value, f"a shape of at most {LARGEST} numbers")
+    return tuple(value)
+
+
+def mapping(name: str, value: object) -> dict[str, Any]:
+    """A copy of ``value`` if it is a mapping, else raises :class:`BadValue`."""
+    if not isinstance(value, Mapping):
+        raise BadValue(name, value, "a mapping")
+    return dict(value)
+
+
+def numbers(name: str, value: object, count: int) -> list[float]:
+    """``value`` if it is a list of ``count`` finite numbers, one per channel, else raises :class:`BadValue`."""
+    if not isinstance(value, list | tuple) or len(value) != count or not all(map(_finite, value)):
+        raise BadValue(name, value, f"{count} finite numbers, one per channel")
+    found = [float(number) for number in value]
+    if name == "latents_std" and min(found) <= 0:
+        raise BadValue(name, value, "positive numbers")
+    return found
+
+
+def frame_rate(value: object) -> None:
+    """Raises :class:`BadValue` unless ``fps`` is a positive number, or None for an unknown one."""
+    if value is not None and (not _finite(value) or value <= 0):  # type: ignore[operator]
+        raise BadValue("fps", value, "a positive number of frames per second, or null")
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

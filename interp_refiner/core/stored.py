@@ -1,27 +1,33 @@
-"""Reads files that ``torch.save`` wrote, which may be damaged or hold something else."""
+"""Reads stored files that may be damaged, or that somebody else or another version wrote."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from interp_refiner.core.errors import BadValue
+from interp_refiner.core.errors import BadValue, one_fault
+from interp_refiner.core.weights import PLAIN_FLOATS
+
+Kind = TypeVar("Kind")
 
 
-def load_stored(name: str, path: str | Path, wanted: str) -> Any:
+def load_stored(name: str, path: str | Path, wanted: str, mmap: bool = False) -> Any:
     """The content of a file of ``torch.save``, on the CPU.
 
     Args:
         name: the setting that names the file, for the error.
         path: the file.
         wanted: what the file should hold, for the error.
+        mmap: whether to read the tensors only when they are used.
 
     Raises:
-        BadValue: no such file, or a damaged one.
+        BadValue: no such file, a damaged one, or one that holds other objects than tensors and plain values.
     """
     try:
-        return torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True)
+        return torch.load(Path(path).expanduser(), map_location="cpu", weights_only=True, mmap=mmap)
     except FileNotFoundError as error:
         raise BadValue(name, path, f"{wanted}: no such file") from error
     except Exception as error:  # unpickling a damaged file can raise any exception
@@ -29,8 +35,61 @@ def load_stored(name: str, path: str | Path, wanted: str) -> Any:
 
 
 def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
-    """:func:`load_stored` for a file of one tensor; also raises :class:`BadValue` for other content."""
+    """:func:`load_stored` for a file of one dense tensor of finite floats.
+
+    Raises:
+        BadValue: as :func:`load_stored`, or for other content.
+    """
     tensor = load_stored(name, path, wanted)
     if not isinstance(tensor, Tensor):
         raise BadValue(name, path, f"{wanted}, it holds {type(tensor).__name__}")
-    return tensor
+    if (kind := special(tensor)) is not None:
+        raise BadValue(name, path, f"{wanted}, it holds a {kind} tensor")
+    if tensor.dtype not in PLAIN_FLOATS:
+        raise BadValue(name, path, f"{wanted}, of floats, not of {str(tensor.dtype).removeprefix('torch.')}")
+    if not tensor.isfinite().all():
+        raise BadValue(name, path, f"{wanted}, of finite numbers: it holds NaN or infinity")
+    return tensor.detach()  # a Parameter would ask for gradients
+
+
+def special(tensor: Tensor) -> str | None:
+    """What makes a tensor special: nested, quantized, sparse or without values; None for a dense one."""
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return "meta" if tensor.is_meta else None
+
+
+def parse_stored(
+    name: str, path: str | Path, content: bytes, kind: type[Kind], parse: Callable[[bytes], Any] = json.loads
+) -> Kind:
+    """The content of a file of plain values, which must be of one kind.
+
+    Args:
+        name: the setting that names the file, for the error.
+        path: the file, for the error.
+        content: its bytes.
+        kind: ``dict`` or ``list``, or a class that ``parse`` returns.
+        parse: reads the bytes; JSON by default.
+
+    Raises:
+        BadValue: the content cannot be parsed, or is of another kind.
+    """
+    wanted = f"a file that holds a {'list' if kind is list else 'mapping'}"
+    with one_fault(name, path, wanted):
+        found = parse(content)
+    if not isinstance(found, kind):
+        raise BadValue(name, path, f"{wanted}, it holds {type(found).__name__}")
+    return found
+
+
+def read_stored(name: str, path: Path, kind: type[Kind], parse: Callable[[bytes], Any] = json.loads) -> Kind:
+    """:func:`parse_stored` of a file; also raises :class:`BadValue` for a file that cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadValue(name, path, f"a file that can be read: {error.strerror}") from error
+    return parse_stored(name, path, content, kind, parse)

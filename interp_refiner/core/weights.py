@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from interp_refiner.core.errors import BadValue
 
 NAMED = 3  # how many tensors a message names
+PLAIN_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 COMPILED = "_orig_mod."  # in the names of weights that torch.compile has wrapped
 # Tensors and files of Wan2.1's own checkpoints (github.com/Wan-Video/Wan2.1), under names that diffusers has changed.
 ORIGINAL = {
@@ -149,8 +150,7 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
 
 def _alike(own: Tensor, stored: Tensor) -> bool:
     kinds = {own.dtype, stored.dtype}
-    plain = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
-    return own.shape == stored.shape and (len(kinds) == 1 or kinds <= plain)
+    return own.shape == stored.shape and (len(kinds) == 1 or kinds <= {*PLAIN_FLOATS})
 
 
 def _kind(tensor: Tensor) -> str:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from interp_refiner.config import writable_folder
 from interp_refiner.core import BadValue, Draws, non_negative
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.lock import locked
@@ -82,10 +83,11 @@ class AnchorSource(ABC):
         interruption, a new call continues with the first missing shard.
 
         Raises:
-            BadValue: ``folder`` holds something else, or another source began it.
+            BadValue: ``folder`` is a file or not writable, holds something else, or another source began it.
         """
         if self._stands(folder):
             return
+        writable_folder("data.anchors.root", folder)
         with locked(folder):
             if self._stands(folder):  # another process has written them in the meantime
                 return

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
+from interp_refiner.config import writable_folder
 from interp_refiner.core import BadValue
 from interp_refiner.data.settings import difference, fingerprint
 from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, Sample, write_shards
@@ -95,9 +96,10 @@ class Generated(ABC):
 
 
 def refuse_foreign(root: Path, splits: Sequence[str]) -> None:
-    """Refuses to write into a root that holds shards itself, or a split with files that no writer left."""
+    """Refuses to write into a root that cannot be a folder, or holds shards itself, or a split with others' files."""
     if all((root / split / DATASET_FILE).is_file() for split in splits):
         return
+    writable_folder("root", root)
     for folder, written in [(root, False), *((root / split, True) for split in splits)]:
         files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         found = next((name for name in files if written or name.endswith(".tar")), None)

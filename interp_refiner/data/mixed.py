@@ -1,6 +1,5 @@
 """Clips of several sizes: one folder of shards per size (a bucket), read as one data set."""
 
-import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,7 @@ from typing import final
 
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, parse_stored
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.shards import BUCKETS_FILE, BadSample, DatasetMetadata, Storage, Underway
 
@@ -113,9 +112,18 @@ def mixed(buckets: Sequence[ShardDataset]) -> Dataset:
 
 
 def bucket_names(storage: Storage) -> list[str]:
-    """The subfolders, one per clip size, that ``buckets.json`` lists; empty if there is one size."""
-    content = storage.read_file(BUCKETS_FILE)
-    return list(json.loads(content)) if content is not None else []
+    """The subfolders, one per clip size, that ``buckets.json`` lists; empty if there is one size.
+
+    Raises:
+        BadValue: the file is damaged, or holds anything but names of subfolders.
+    """
+    if (content := storage.read_file(BUCKETS_FILE)) is None:
+        return []
+    where = f"{storage.name}/{BUCKETS_FILE}"
+    names = parse_stored("root", where, content, list)
+    if not all(isinstance(name, str) and name not in ("", ".", "..") and "/" not in name for name in names):
+        raise BadValue("root", where, f"a list of names of subfolders, it holds {names}")
+    return names
 
 
 def spec_of(dataset: Dataset) -> ClipSpec:

@@ -15,7 +15,7 @@ from interp_refiner.evaluation.methods import config_name
 from interp_refiner.evaluation.replaced import ReplacedKeyframes
 from interp_refiner.evaluation.run import Run
 from interp_refiner.forward.scheduled_sampling import Replacing
-from interp_refiner.training.checkpoint import CONFIG_FILE, find_checkpoint, is_exported, located
+from interp_refiner.training.checkpoint import find_checkpoint, is_exported, located, read_config
 
 
 def check(cfg: DictConfig, checkpoint: str) -> None:
@@ -41,7 +41,7 @@ def own_data(checkpoint: str) -> DictConfig:
     place = located(checkpoint)
     if is_exported(place):
         raise BadValue("data", None, f"a data set such as data=moving_shapes: the exported folder {place} has none")
-    return OmegaConf.load(find_checkpoint(place)[0] / CONFIG_FILE).data
+    return read_config(find_checkpoint(place)[0], {}).data
 
 
 def describe(cfg: DictConfig, runs: Mapping[str, Run], clips: int, replaced: ReplacedKeyframes) -> dict[str, Any]:

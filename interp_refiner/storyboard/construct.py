@@ -39,6 +39,7 @@ from interp_refiner.model.sampler import Guidance, Sampler, Spacing, Views
 
 INSIDE = "./"  # in front of paths that are relative to the folder
 DIRECTIVES = ("_partial_", "_convert_", "_recursive_")
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 PACKAGE = __name__.partition(".")[0]
 DOTTED = re.compile(rf"{PACKAGE}(\.[a-z]\w*)+\.[A-Za-z]\w*")
 SLOTS: dict[str, type] = {
@@ -156,7 +157,7 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
 
     Raises:
         BadValue: a ``_target_`` that is not a component (an untrusted folder could use it to run any code), or an
-            argument that the component of this version does not have, or of another type.
+            argument that the component of this version does not have, or of another type, or one that is lacking.
     """
     if isinstance(node, str) and node.startswith(INSIDE):
         return str(folder / node)
@@ -176,7 +177,11 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
     for name, rule in rules(made_by).items():
         if isinstance(value := values.get(name), int | float | str):
             rule.check(f"components.{name}", value)
-    return made_by(**{name: construct(value, folder) for name, value in values.items()}, **supplied)
+    arguments = {name: construct(value, folder) for name, value in values.items()} | supplied
+    for name, parameter in known.items():
+        if parameter.default is parameter.empty and parameter.kind not in VARIADIC and name not in arguments:
+            raise BadValue("components", name, f"an argument of {made_by.__name__}, which this folder lacks")
+    return made_by(**arguments)
 
 
 def check_storable(node: Any, key: str = "") -> None:

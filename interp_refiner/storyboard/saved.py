@@ -11,7 +11,6 @@ precision/                a component that tells pipeline.py the torch_dtype tha
 README.md                 the model card
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -44,7 +43,7 @@ from interp_refiner.storyboard.weights import (
     save_transformer,
     write_index,
 )
-from interp_refiner.training.checkpoint import INDEX, is_exported
+from interp_refiner.training.checkpoint import INDEX, is_exported, read_index, stored_spec
 
 WEIGHTS, INTERPOLATOR = "refiner.safetensors", "interpolator.safetensors"
 VAE, PRECISION, COMPONENT = "vae", "precision", "component"
@@ -94,15 +93,12 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
     """Reads a folder of :func:`save_components`; raises :class:`BadValue` if there is no pipeline."""
     if not is_exported(folder):
         raise BadValue("checkpoint", folder, f"a folder with {INDEX}, as save_pretrained or the export writes it")
-    stored = json.loads((folder / INDEX).read_text())
+    stored = read_index(folder, "checkpoint")
     if stored.get("_class_name") != CLASS:
         allowed = f"an exported refiner, this is a {stored.get('_class_name')}"
         raise BadValue("checkpoint", folder, allowed + (": keyframes=<it>" if is_generator(folder) else ""))
-    if "spec" not in stored:
-        raise BadValue(
-            "checkpoint", folder, "an export of this version; an older version wrote this one, export the run again"
-        )
-    spec, evaluation = ClipSpec.from_plain(stored["spec"]), stored.get("evaluation")
+    stored = read_index(folder, "checkpoint", ["spec", "components", "trained"])
+    spec, evaluation = stored_spec(folder, "checkpoint", stored), stored.get("evaluation")
     config = PipelineConfig(spec, stored["components"], stored["trained"], evaluation)
     parts = Components(**construct_components(config.components, config.spec, folder))
     load_strictly("checkpoint", _own(parts), folder / WEIGHTS)

@@ -7,14 +7,13 @@ scorer.safetensors        weights of what chooses among its samples, if they are
 README.md                 the model card
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, save_tensors
+from interp_refiner.core import BadValue, save_tensors
 from interp_refiner.data.world.scorer import SHIPPED, CaptionScorer, save_reader
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard.card import generator_card
@@ -27,7 +26,7 @@ from interp_refiner.storyboard.weights import (
     save_transformer,
     write_index,
 )
-from interp_refiner.training.checkpoint import INDEX, is_exported
+from interp_refiner.training.checkpoint import INDEX, is_exported, read_index, stored_spec
 
 CLASS, GENERATOR, WEIGHTS = "KeyframeGenerator", "keyframes", "generator.safetensors"
 SCORER = "scorer.safetensors"
@@ -47,7 +46,7 @@ def generator_folder(folder: Path) -> Path:
 
 def is_generator(folder: Path) -> bool:
     """Whether :func:`save_generator` wrote this folder."""
-    return is_exported(folder) and json.loads((folder / INDEX).read_text()).get("_class_name") == CLASS
+    return is_exported(folder) and read_index(folder, "keyframes").get("_class_name") == CLASS
 
 
 def generator_index(phase1: Phase1) -> dict[str, Any]:
@@ -79,8 +78,10 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
 def load_generator(folder: Path) -> Phase1:
     """Loads the generator of a folder (:func:`generator_folder`); raises :class:`BadValue` if there is none."""
     folder = generator_folder(folder)
-    stored = json.loads((folder / INDEX).read_text())
-    spec = ClipSpec.from_plain(stored["spec"])
+    stored = read_index(folder, "keyframes", ["spec", "components", "trained"])
+    spec = stored_spec(folder, "keyframes", stored)
+    if type(stored.get("count")) is not int or stored["count"] < 1:
+        raise BadValue("keyframes", folder / INDEX, f"a count of keyframes, at least 1, not {stored.get('count')}")
     parts = construct_generator(stored["components"], spec, folder)
     choice = parts.pop("choice")
     source = GeneratedKeyframes(**parts)

@@ -38,6 +38,13 @@ def test_anchors_come_back_by_key_in_their_frames(tmp_path):
     assert not read(shards, "unknown")[1].any()
 
 
+def test_a_file_where_the_anchors_should_go_is_refused(tmp_path):
+    write(tmp_path / "set", 2)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadValue, match=r"^data\.anchors\.root=.*: expected a writable place"):
+        ImperfectSource(sigma=0.1).write(tmp_path / "file" / "train", ShardDataset(tmp_path / "set"))
+
+
 def test_clips_without_an_anchor_are_named_or_ignored_aloud(tmp_path, caplog):
     shards = AnchorShards(write_shards(tmp_path / "anchors", [anchor("b", [1])], METADATA))
     shards.check(["b"])

@@ -154,3 +154,11 @@ def test_held_out_clips_of_a_size_that_training_lacks_are_refused(root: Path, tm
     write(tmp_path / "val", {(2, 5, 4, 2): 2})
     with pytest.raises(BadValue, match=r"train and val of one shape.*: set cut\.held_out_videos or cut\.buckets"):
         ClipSource(str(tmp_path)).open()
+
+
+@pytest.mark.parametrize("content", [b"", b'["2x5', b"3", b'{"a": 1}', b"[3]", b'["../val"]', b"\xff"])
+def test_a_damaged_list_of_sizes_is_refused_by_its_file(tmp_path, content):
+    write(tmp_path / "train", {(2, 5, 2, 4): 1})
+    (tmp_path / "train" / "buckets.json").write_bytes(content)
+    with pytest.raises(BadValue, match=r"^root=.*buckets.json: expected a "):
+        ClipSource(str(tmp_path)).validate()

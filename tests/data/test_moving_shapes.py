@@ -178,6 +178,14 @@ def test_a_missing_split_is_completed(root: Path, tmp_path: Path):
     assert json.loads((tmp_path / "val" / "dataset.json").read_text())["num_samples"] == 6
 
 
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_file_where_the_clips_should_go_is_refused(tmp_path: Path, place: str):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadValue, match=f"^root=.*{place}: expected a (folder, but this is a file|writable place)"):
+        ClipSource(str(tmp_path / place), writer=MovingShapes(**SMALL)).open()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_refuses_a_folder_of_other_settings(root: Path):
     other = MovingShapes(**SMALL | {"seed": 3})
     with pytest.raises(BadValue) as caught:

@@ -288,6 +288,7 @@ def test_a_file_saved_without_checksums_is_read(tmp_path):
         (numbers(3, 4).float().to_sparse(), "holds a sparse_coo tensor, expected a dense one"),
         (numbers(3, 4).float().to_sparse_csr(), "holds a sparse_csr tensor"),
         (torch.empty(3, 4, device="meta"), "holds a meta tensor"),
+        (torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "holds a nested tensor"),
         (torch.quantize_per_tensor(torch.randn(3, 4), 0.1, 0, torch.qint8), "holds a quantized tensor"),
     ],
 )

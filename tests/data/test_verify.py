@@ -21,7 +21,7 @@ from interp_refiner.data import (
     verify,
 )
 from interp_refiner.data.preparation.commands import VerifySettings
-from interp_refiner.data.shards import LocalFolder, Unavailable, build_index, write_shards
+from interp_refiner.data.shards import BadSample, LocalFolder, Unavailable, build_index, write_shards
 from interp_refiner.prepare import verify as program
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar
 from tests.helpers import CONF
@@ -202,6 +202,34 @@ def test_shards_that_seem_to_be_missing_are_told(tmp_path, caplog):
     ]
     ShardDataset(root)
     assert all(f.reason in caplog.text for f in report.faults)
+
+
+@pytest.mark.parametrize("kind", ["link", "loop", "folder"])
+def test_a_name_of_a_shard_without_a_file_is_a_fault(tmp_path, kind):
+    root = tmp_path / "set"
+    write(root, 2)
+    odd = root / "shard-00001.tar"
+    odd.unlink(missing_ok=True)
+    if kind == "folder":
+        odd.mkdir()
+    else:
+        odd.symlink_to("nowhere" if kind == "link" else odd.name)
+    report = verify(LocalFolder(root))
+    assert (odd.name, "no file, but a folder or a link to nothing") in [(f.shard, f.reason) for f in report.faults]
+    with pytest.raises(BadSample, match=f"{odd.name}: no file"):
+        ShardDataset(root)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), PermissionError(13, "Permission denied")])
+def test_a_shard_that_the_disk_does_not_give_is_named(tmp_path, monkeypatch, error):
+    write(tmp_path / "set", 2)
+
+    def failing(*_):
+        raise error
+
+    monkeypatch.setattr(LocalFolder, "read_into", failing)
+    with pytest.raises(Unavailable, match=f"{FIRST}: {error.strerror}"):
+        build_index(LocalFolder(tmp_path / "set"))
 
 
 def test_nothing_to_verify_is_refused(tmp_path):

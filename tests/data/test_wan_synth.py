@@ -126,6 +126,28 @@ def test_the_real_clip_is_about_normalised(tmp_path):
     assert len(ShardDataset(root / "val_heldout")) == 3
 
 
+CLIP = torch.randn(2, 3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (CLIP * torch.nan, "of finite numbers: it holds NaN or infinity"),
+        (CLIP.long(), "of floats, not of int64"),
+        (CLIP.to(torch.complex64), "of floats, not of complex64"),
+        (CLIP.to(torch.float8_e4m3fn), "of floats, not of float8_e4m3fn"),
+        (torch.quantize_per_tensor(CLIP, 0.1, 0, torch.qint8), "it holds a quantized tensor"),
+        (CLIP.to_sparse(), "it holds a sparse_coo tensor"),
+        (CLIP.to("meta"), "it holds a meta tensor"),
+        (torch.nested.nested_tensor([CLIP[0], CLIP[1, :2]]), "it holds a nested tensor"),
+    ],
+)
+def test_a_clip_of_other_numbers_is_refused(tmp_path, content, said):
+    torch.save(content, tmp_path / "clip.pt")
+    with pytest.raises(BadValue, match=f"^source=.*clip.pt: expected a tensor file .* of one clip, {said}$"):
+        load_clip(tmp_path / "clip.pt")
+
+
 @pytest.mark.parametrize("content", [b"", b"no tensor"])
 def test_a_file_that_holds_no_clip_is_refused(tmp_path, content):
     (tmp_path / "clip.pt").write_bytes(content)

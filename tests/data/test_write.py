@@ -135,13 +135,30 @@ def test_bad_samples_are_refused(tmp_path, change, message):
         ({"latent_shape": 5}, r"latent_shape=5: expected a list of positive integers"),
         ({"latent_shape": [1, 8], "layout": "ct", "text_shape": [1]}, r"text_shape=\[1\]: expected \[length, width\]"),
         ({"latent_shape": [1, 8], "layout": "ct", "text_shape": [1, 2, 3]}, r"text_shape=\[1, 2, 3\]"),
+        ({"latent_shape": [1, True], "layout": "ct"}, r"latent_shape=.*positive integers"),
+        ({"latent_shape": [1, 2**62], "layout": "ct"}, r"latent_shape=.*a shape of at most 2147483648 numbers"),
+        ({"latent_shape": [1, 8], "layout": "ct", "latents_mean": [None]}, r"latents_mean=\[None\]: .* 1 finite numbers"),
+        ({"latent_shape": [1, 8], "layout": "ct", "latents_mean": 3}, r"latents_mean=3: .* 1 finite numbers"),
+        ({"latent_shape": [1, 8], "layout": "ct", "num_samples": "6"}, r"num_samples=6: expected a whole number"),
+        ({"latent_shape": [1, 8], "layout": "ct", "fps": "x"}, r"fps=x: expected a positive number"),
+        ({"latent_shape": [1, 8], "layout": "ct", "codec": []}, r"codec=\[\]: expected a mapping"),
+        (None, "expected a file that holds a mapping, it holds NoneType"),
+        (3, "expected a file that holds a mapping, it holds int"),
+        ([], "expected a file that holds a mapping, it holds list"),
     ],
 )
 def test_bad_declarations_name_the_field_and_the_file(tmp_path, values, message):
     (tmp_path / "dataset.json").write_text(json.dumps(values))
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises(BadValue, match=message) as error:
         DatasetMetadata.load(tmp_path)
     assert str(tmp_path / "dataset.json") in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"latent_shape": [1', b"\xff\xfe", b"[" * 100_000])
+def test_a_torn_declaration_is_refused_by_its_file(tmp_path, content):
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(BadValue, match=r"^root=.*dataset.json: expected a file that holds a mapping: "):
+        DatasetMetadata.load(tmp_path)
 
 
 def test_a_path_has_two_axes(tmp_path):

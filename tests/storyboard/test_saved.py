@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from interp_refiner.assemble import assemble
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data.codec import PatchDCT
-from interp_refiner.storyboard import INDEX, RefinerPipeline, as_pipeline
+from interp_refiner.storyboard import INDEX, RefinerPipeline, as_pipeline, load_generator
 from interp_refiner.storyboard.construct import component, construct, construct_components
 from interp_refiner.storyboard.saved import WEIGHTS
 from tests.storyboard.conftest import SMALL, program_config
@@ -76,6 +76,39 @@ def test_a_component_of_another_kind_is_refused(pipe, folder):
     older = {**nodes["corruption"], "level": None}
     with pytest.raises(BadValue, match="components=level: expected an argument of Corruption: another version wrote"):
         construct_components({**nodes, "corruption": older}, pipe.config.spec, folder)
+
+
+LATENT = '{"_class_name": "RefinerPipeline", "components": {}, "trained": {}, "spec": {"latent_shape": '
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "a file that holds a mapping: "),
+        ('{"_class_name": "Ref', "a file that holds a mapping: "),
+        ("[]", "a file that holds a mapping, it holds list"),
+        (b"\xff", "a file that holds a mapping: "),
+        ('{"_class_name": "RefinerPipeline"}', "an export of this version, with a mapping spec"),
+        ('{"_class_name": "RefinerPipeline", "spec": {}}', "an export of this version, with a mapping components"),
+        (LATENT + "null}}", "a whole spec of the clips: latent_shape=None"),
+        (LATENT + '[1, 2], "fps": "x"}}', "a whole spec of the clips: fps=x"),
+        (LATENT + '[1, 2], "new": 1}}', "a whole spec of the clips: field=new"),
+        (LATENT + '[1, 2], "codec": 1}}', "a whole spec of the clips: codec=1"),
+        (LATENT + '[1, 2], "other_shapes": 3}}', "a whole spec of the clips: other_shapes=3"),
+    ],
+)
+def test_a_damaged_index_is_refused_by_its_file(tmp_path, content, said):
+    (tmp_path / INDEX).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(BadValue, match=f"^checkpoint=.*{INDEX}: expected {said}"):
+        RefinerPipeline.from_pretrained(tmp_path)
+    if "Pipeline" not in str(content):
+        with pytest.raises(BadValue, match=f"^keyframes=.*{INDEX}: expected {said}"):
+            load_generator(tmp_path)
+
+
+def test_a_component_without_its_arguments_is_refused(tmp_path):
+    with pytest.raises(BadValue, match="components=spec: expected an argument of declared_codec, which this folder lacks"):
+        construct({"_target_": "interp_refiner.data.codec.declared_codec"}, tmp_path)
 
 
 @pytest.mark.parametrize("change", ["missing", "too many", "other size", "half a file", "no file"])

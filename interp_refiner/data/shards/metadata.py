@@ -1,7 +1,6 @@
 """The metadata of a folder of shards: layout, shapes, codec, normalisation."""
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -12,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, choice
+from interp_refiner.core import BadValue, ClipSpec, choice, parse_stored
+from interp_refiner.core.spec import frame_rate, mapping, numbers, shape
 
 DATASET_FILE = "dataset.json"
 BUCKETS_FILE = "buckets.json"  # lists the folders of clip sizes beside it
@@ -63,26 +63,30 @@ class DatasetMetadata:
     made_by: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "latent_shape", _shape("latent_shape", self.latent_shape))
+        object.__setattr__(self, "latent_shape", shape("latent_shape", self.latent_shape))
         choice("layout", self.layout, LAYOUTS)
         choice("latent_dtype", self.latent_dtype, DTYPES)
         choice("text_dtype", self.text_dtype, DTYPES)
         choice("context_dtype", self.context_dtype, DTYPES)
         if len(self.latent_shape) != LAYOUTS[self.layout]:
             raise BadValue("latent_shape", self.latent_shape, f"the {LAYOUTS[self.layout]} axes of {self.layout}")
-        if self.text_shape is not None:
-            object.__setattr__(self, "text_shape", _shape("text_shape", self.text_shape))
-        if self.context_shape is not None:
-            object.__setattr__(self, "context_shape", _shape("context_shape", self.context_shape))
-        if not isinstance(self.num_captions, int) or self.num_captions < 1:
+        for name in ("text_shape", "context_shape"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, shape(name, value))
+        if type(self.num_captions) is not int or self.num_captions < 1:
             raise BadValue("num_captions", self.num_captions, "a whole number, at least 1")
+        if self.num_samples is not None and (type(self.num_samples) is not int or self.num_samples < 0):
+            raise BadValue("num_samples", self.num_samples, "a whole number, at least 0, or null")
+        frame_rate(self.fps)
         if not isinstance(self.normalised, bool):
             raise BadValue("normalised", self.normalised, "true or false")
         for name in ("latents_mean", "latents_std"):
-            _check_statistics(self, name)
-        object.__setattr__(self, "codec", dict(self.codec))
-        object.__setattr__(self, "text", dict(self.text))
-        object.__setattr__(self, "made_by", dict(self.made_by))
+            if (values := getattr(self, name)) is not None:
+                object.__setattr__(self, name, numbers(name, values, self.num_channels))
+            elif not self.normalised:
+                raise BadValue(name, None, "one number per channel, because the latents are not normalised")
+        for name in ("codec", "text", "made_by"):
+            object.__setattr__(self, name, mapping(name, getattr(self, name)))
 
     @property
     def stored_text_shape(self) -> tuple[int, ...] | None:
@@ -121,23 +125,22 @@ class DatasetMetadata:
             choice("field", name, known)
         if "latent_shape" not in values:
             raise BadValue("latent_shape", None, "the shape of one stored sample, [C, T, H, W]")
-        names = ("latent_shape", "text_shape", "context_shape")
-        shapes = {name: _shape(name, v) for name in names if (v := values.get(name)) is not None}
-        return cls(**{**values, **shapes})
+        return cls(**values)
 
     @classmethod
     def load(cls, root: Path | str) -> "DatasetMetadata":
-        """Reads ``<root>/dataset.json``; raises FileNotFoundError, or ValueError naming the file and the field."""
+        """Reads ``<root>/dataset.json``; raises FileNotFoundError, or BadValue naming the file and the field."""
         path = Path(root) / DATASET_FILE
         return cls.from_json(path.read_bytes(), str(path))
 
     @classmethod
-    def from_json(cls, text: str | bytes, where: str) -> "DatasetMetadata":
-        """From the content of a ``dataset.json``; raises ValueError naming the file and the field."""
+    def from_json(cls, content: bytes, where: str) -> "DatasetMetadata":
+        """From the content of a ``dataset.json``; raises :class:`BadValue` naming the file and the field."""
+        values = parse_stored("root", where, content, dict)
         try:
-            return cls.from_mapping(json.loads(text))
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from error
+            return cls.from_mapping(values)
+        except BadValue as error:
+            raise BadValue("root", where, f"a whole description of shards: {error}") from error
 
     def save(self, root: Path | str) -> Path:
         """Writes ``<root>/dataset.json`` under a temporary name, then renames it."""
@@ -150,24 +153,3 @@ class DatasetMetadata:
         os.replace(partial, path)
         return path
 
-
-def _shape(name: str, value: object) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(size, int) and size > 0 for size in value):
-        raise BadValue(name, value, "a list of positive integers")
-    if name == "text_shape" and len(value) != 2:
-        raise BadValue(name, value, "[length, width]")
-    return tuple(value)
-
-
-def _check_statistics(metadata: DatasetMetadata, name: str) -> None:
-    values = getattr(metadata, name)
-    if values is None:
-        if not metadata.normalised:
-            raise BadValue(name, None, "one number per channel, because the latents are not normalised")
-        return
-    values = [float(value) for value in values]
-    if len(values) != metadata.num_channels or not all(map(math.isfinite, values)):
-        raise BadValue(name, values, f"{metadata.num_channels} finite numbers, one per channel")
-    if name == "latents_std" and min(values) <= 0:
-        raise BadValue(name, values, "positive numbers")
-    object.__setattr__(metadata, name, values)

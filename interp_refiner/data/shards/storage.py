@@ -13,7 +13,10 @@ Buffer = bytearray | memoryview
 
 
 class ShardStat(NamedTuple):
-    """Size in bytes and modification time in nanoseconds; they change when a shard is rewritten."""
+    """Size in bytes and modification time in nanoseconds; they change when a shard is rewritten.
+
+    Both are -1 for a name behind which there is no file: a folder, or a link to nothing.
+    """
 
     size: int
     modified: int
@@ -104,8 +107,8 @@ class LocalFolder(Storage):
 
     def shards(self) -> dict[str, ShardStat]:
         with os.scandir(self.root) as entries:
-            stats = {e.name: e.stat() for e in entries if is_shard(e.name)}
-        return {name: ShardStat(stats[name].st_size, stats[name].st_mtime_ns) for name in sorted(stats)}
+            found = {entry.name: _stat(Path(entry.path)) for entry in entries if is_shard(entry.name)}
+        return dict(sorted(found.items()))
 
     def strays(self) -> list[str]:
         return sorted(filter(is_stray, os.listdir(self.root)))
@@ -122,6 +125,13 @@ class LocalFolder(Storage):
 
     def close(self) -> None:
         self._files.close()
+
+
+def _stat(path: Path) -> ShardStat:
+    if not path.is_file():
+        return ShardStat(-1, -1)
+    stat = path.stat()
+    return ShardStat(stat.st_size, stat.st_mtime_ns)
 
 
 def _after(buffers: Sequence[Buffer], done: int) -> list[memoryview]:

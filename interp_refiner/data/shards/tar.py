@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from interp_refiner.data.shards.bad_sample import Unavailable
 from interp_refiner.data.shards.storage import Storage
 
 KINDS = ("latent", "embed", "prompt", "anchor", "anchor_idx", "context")
@@ -78,7 +79,11 @@ class TarMember(NamedTuple):
 
 
 def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
-    """Reads the headers of one tar of ``size`` bytes; members after damage are not found."""
+    """Reads the headers of one tar of ``size`` bytes (-1: no file); members after damage are not found.
+
+    Raises:
+        Unavailable: the file system does not give the file; the file itself may be good.
+    """
     keys: list[str] = []
     spans: list[list[tuple[int, int, int]]] = []
     rows: dict[str, int] = {}
@@ -96,11 +101,15 @@ def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
             spans[rows[key]][kind] = (span[0], span[1], span[2])
     except tarfile.TarError as error:
         damage = f"{error}, behind {last}" if last else str(error)
+    except OSError as error:
+        raise Unavailable(shard, "", error.strerror or str(error)) from error
     return TarIndex(keys, np.array(spans, np.int64).reshape(-1, len(KINDS), 3), damage)
 
 
 def tar_members(storage: Storage, shard: str, size: int) -> Iterator[TarMember]:
     """Yields every regular file in a tar; raises TarError if the tar is damaged, or ends too early or too late."""
+    if size < 0:
+        raise tarfile.ReadError("no file, but a folder or a link to nothing")
     position, window = 0, _Window(storage, shard, size)
     while True:
         try:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from interp_refiner.core.stored import special
 from interp_refiner.data.shards.zip_file import STORED, Unreadable, ZipMember, zip_members
 
 MAX_PICKLE = 4096  # bytes; a plain tensor's is about 170
@@ -72,10 +73,7 @@ def load_weights(content: bytearray) -> Tensor:
         raise Unreadable(f"not a tensor file: {reason}") from None
     if not isinstance(value, Tensor):
         raise Unreadable(f"holds a {type(value).__name__}, expected a tensor")
-    if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-        kind = (
-            "quantized" if value.is_quantized else str(value.layout).removeprefix("torch.").replace("strided", "meta")
-        )
+    if (kind := special(value)) is not None:
         raise Unreadable(f"holds a {kind} tensor, expected a dense one")
     return value.detach()  # a Parameter would ask for gradients
 

@@ -9,6 +9,8 @@ from interp_refiner.training.checkpoint.exported import (
     SHIPPED_ONE_STEP,
     is_exported,
     located,
+    read_index,
+    stored_spec,
 )
 from interp_refiner.training.checkpoint.partial import write_whole
 from interp_refiner.training.checkpoint.rolling import RollingCheckpoint
@@ -64,12 +66,14 @@ __all__ = [
     "located",
     "read_checkpoint",
     "read_config",
+    "read_index",
     "read_weights",
     "resume_path",
     "size_of",
     "size_options",
     "start_from",
     "stored_names",
+    "stored_spec",
     "take_weights",
     "with_stored_adapters",
     "write_sharded",

@@ -1,8 +1,10 @@
 """Finds checkpoints by name: exported folders, and the weights in the package."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from interp_refiner.core import BadValue, fetch
+from interp_refiner.core import BadValue, ClipSpec, fetch, read_stored
 
 INDEX = "model_index.json"  # in every exported folder
 SHIPPED, SHIPPED_ONE_STEP = "shipped", "shipped_one_step"
@@ -39,3 +41,31 @@ def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
 def is_exported(folder: Path) -> bool:
     """Whether the export wrote this folder."""
     return (folder / INDEX).is_file()
+
+
+def read_index(folder: Path, name: str, parts: Sequence[str] = ()) -> dict[str, Any]:
+    """The content of an exported folder's ``model_index.json``.
+
+    Args:
+        folder: an exported folder.
+        name: of the setting that names the folder, for the error.
+        parts: the names of the mappings that it must have.
+
+    Raises:
+        BadValue: a damaged file, or one without these mappings.
+    """
+    file = folder / INDEX
+    index = read_stored(name, file, dict)
+    for part in parts:
+        if not isinstance(index.get(part), dict):
+            allowed = f"an export of this version, with a mapping {part}: an older version wrote this one or it is torn"
+            raise BadValue(name, file, f"{allowed}, export the run again")
+    return index
+
+
+def stored_spec(folder: Path, name: str, index: dict[str, Any]) -> ClipSpec:
+    """The ``spec`` of :func:`read_index`; raises :class:`BadValue`, with the file, if a field is wrong or lacking."""
+    try:
+        return ClipSpec.from_plain(index["spec"])
+    except BadValue as error:
+        raise BadValue(name, folder / INDEX, f"a whole spec of the clips: {error}") from error

@@ -8,7 +8,7 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from interp_refiner.core import AVERAGED, LAST_CHECKPOINT, BadValue, state_faults, weight_faults
+from interp_refiner.core import AVERAGED, LAST_CHECKPOINT, BadValue, read_stored, state_faults, weight_faults
 from interp_refiner.model.backbone import Backbone, is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
@@ -47,14 +47,25 @@ def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, P
     return folder.resolve(), found.resolve()
 
 
-def read_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> dict[str, Tensor]:
-    """The module's complete state from a checkpoint, with averaged instead of raw weights if ``ema``."""
-    checkpoint = read_checkpoint(checkpoint_file)
-    weights = dict(checkpoint["state_dict"])
+def read_weights(
+    checkpoint_file: Path, module: L.LightningModule, ema: bool = True, name: str = "checkpoint"
+) -> dict[str, Tensor]:
+    """The module's complete state from a checkpoint, with averaged instead of raw weights if ``ema``.
+
+    Raises:
+        BadValue: with the setting's ``name``, if this project did not write the file.
+    """
+    checkpoint = read_checkpoint(checkpoint_file, name)
+    weights: dict[str, Tensor] = dict(checkpoint["state_dict"])
     if ema:
         average = checkpoint.get(AVERAGED, {})
-        weights |= {name: value.to(weights.get(name, value).dtype) for name, value in average.items()}
+        weights |= {key: value.to(weights.get(key, value).dtype) for key, value in average.items()}
     return module.with_unchanged(weights) if isinstance(module, LeavesOut) else weights
+
+
+def stored_config(folder: Path, name: str = "checkpoint") -> DictConfig:
+    """The ``config.yaml`` of a run folder; raises :class:`BadValue`, with the setting's ``name``, if it is damaged."""
+    return read_stored(name, folder / CONFIG_FILE, DictConfig, lambda content: OmegaConf.create(content.decode()))
 
 
 def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
@@ -65,10 +76,9 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
         overrides: values by dotted key that replace its own.
 
     Raises:
-        BadValue: an older version wrote it.
+        BadValue: it is damaged, or an older version wrote it.
     """
-    config = OmegaConf.load(folder / CONFIG_FILE)
-    assert isinstance(config, DictConfig)
+    config = stored_config(folder)
     if OmegaConf.select(config, "corruption.drawn") is None:  # older runs have none
         raise BadValue("checkpoint", folder, "a run of this version; an older version wrote this one, train it again")
     for key in sorted(overrides, key=lambda key: key.count(".")):  # set a whole node before values inside it
@@ -98,7 +108,7 @@ def start_from(module: L.LightningModule, path: str | Path, fitting: str = "") -
         BadValue: no checkpoint there, or one of another backbone.
     """
     _, checkpoint_file = find_checkpoint(path, "initial_weights")
-    take_weights(module, read_weights(checkpoint_file, module), path, fitting)
+    take_weights(module, read_weights(checkpoint_file, module, name="initial_weights"), path, fitting)
     return checkpoint_file
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.distributed import checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.optim import Optimizer
 
-from interp_refiner.core import BadValue, state_faults
-from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE
-from interp_refiner.training.checkpoint.sharded import read_checkpoint, stored_groups
+from interp_refiner.core import AVERAGED, BadValue, one_fault, state_faults
+from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE, stored_config
+from interp_refiner.training.checkpoint.sharded import read_checkpoint, read_rest, stored_groups
 from interp_refiner.training.checkpoint.whole import FOLDER
 from interp_refiner.training.optimizer import OptimizerRecipe
 
@@ -28,7 +29,8 @@ KEPT = (
 )
 # Of the backbone: how it is computed, and where its first weights lie.
 FREE = ("backbone.blocks", "backbone.pretrained", "backbone.attention")
-STATE = "state_dict."
+STATE, OPTIMIZERS = "state_dict.", "optimizer_states"
+RESUMED = ("pytorch-lightning_version", "loops", "lr_schedulers", OPTIMIZERS)  # what Lightning resumes from
 
 
 def check_same_run(cfg: DictConfig) -> None:
@@ -41,14 +43,14 @@ def check_same_run(cfg: DictConfig) -> None:
         cfg: of the resuming run, with ``ckpt_path``.
 
     Raises:
-        BadValue: a setting differs; names the first one.
+        BadValue: a setting differs (names the first one), or the ``config.yaml`` is damaged.
     """
     if cfg.get("ckpt_path") is None:
         return
     folder = config_folder(cfg.ckpt_path, Path(cfg.paths.output_dir))
     if folder is None:
         return
-    before = cast(DictConfig, OmegaConf.load(folder / CONFIG_FILE))
+    before = stored_config(folder, "ckpt_path")
     for key, now in _settings(cfg):
         then = OmegaConf.select(before, key, default=now)  # the setting may be newer than the run
         if then != now:
@@ -73,9 +75,9 @@ def check_state(checkpoint: Path, module: nn.Module) -> None:
         module: the resuming module, with the ``recipe`` of its optimizer.
 
     Raises:
-        BadValue: names the first tensors that are missing, left over or of another size.
+        BadValue: names the first tensors that are missing, left over or of another size; or what a resumed run needs.
     """
-    stored, groups = stored_state(checkpoint)
+    stored, groups = stored_state(checkpoint, "ckpt_path")
     own = module.state_dict()
     left_out = {f"backbone.{name}" for name in getattr(getattr(module, "backbone", None), "unchanged", ())}
     if faults := state_faults(own, stored, optional=left_out):
@@ -85,6 +87,31 @@ def check_state(checkpoint: Path, module: nn.Module) -> None:
     fresh = optimizer.state_dict()["param_groups"]
     if groups is not None and [_shape(group) for group in groups] != [_shape(group) for group in fresh]:
         raise BadValue("ckpt_path", checkpoint, f"a checkpoint with the state of {type(optimizer).__name__}")
+    _check_complete(checkpoint, module, optimizer)
+
+
+def _check_complete(checkpoint: Path, module: nn.Module, optimizer: Optimizer) -> None:
+    """Refuses a checkpoint without the state of training, or with averages or moments of other sizes than the weights.
+
+    The tensors of a sharded one are not read here.
+    """
+    sharded = checkpoint.is_dir()
+    content = read_rest(checkpoint, "ckpt_path") if sharded else read_checkpoint(checkpoint, "ckpt_path")
+    if lacking := [name for name in RESUMED if name not in content and not (sharded and name == OPTIMIZERS)]:
+        allowed = f"a checkpoint of training: it lacks {lacking[0]}; a new run can start from a run: initial_weights=<it>"
+        raise BadValue("ckpt_path", checkpoint, allowed)
+    if sharded:
+        return
+    own, averages = module.state_dict(), content.get(AVERAGED, {})
+    if faults := state_faults({name: own[name] for name in averages if name in own}, averages):
+        raise BadValue("ckpt_path", checkpoint, f"averages of this network: {faults}")
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    with one_fault("ckpt_path", checkpoint, "a checkpoint with the state of an optimizer"):
+        for number, state in (content[OPTIMIZERS][0]["state"] if content[OPTIMIZERS] else {}).items():
+            for name, value in state.items():
+                wanted = weights[number].shape
+                if isinstance(value, Tensor) and value.ndim > 0 and value.shape != wanted:
+                    raise ValueError(f"{name} of weight {number} is {list(value.shape)}, not {list(wanted)}")
 
 
 def _settings(cfg: DictConfig) -> Iterator[tuple[str, Any]]:
@@ -105,12 +132,18 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{key}.{name}", value[name])
 
 
-def stored_state(checkpoint: Path) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
-    """The weights of a checkpoint (only names and shapes for a sharded one), and its optimizer's groups."""
+def stored_state(checkpoint: Path, name: str) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
+    """The weights of a checkpoint (only names and shapes for a sharded one), and its optimizer's groups.
+
+    Raises:
+        BadValue: with the setting's ``name``, if this project did not write the checkpoint.
+    """
     if not checkpoint.is_dir():
-        content = read_checkpoint(checkpoint)
-        states = content.get("optimizer_states") or []
-        return content["state_dict"], states[0]["param_groups"] if states else None
+        content = read_checkpoint(checkpoint, name)
+        with one_fault(name, checkpoint, "a checkpoint with the state of an optimizer"):
+            states = content.get(OPTIMIZERS) or []
+            groups = [{**group, "params": [*group["params"]]} for group in states[0]["param_groups"]] if states else None
+        return content["state_dict"], groups
     found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     state = {
         name.removeprefix(STATE): torch.empty(stored.size, dtype=stored.properties.dtype, device="meta")

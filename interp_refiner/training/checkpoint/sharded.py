@@ -10,8 +10,10 @@ from zipfile import BadZipFile, ZipFile
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
+from interp_refiner.core import AVERAGED, BadValue, load_stored
 from interp_refiner.training.checkpoint.partial import PARTIAL, write_whole
 
 METADATA = ".metadata"  # torch.distributed.checkpoint's list of all records; written last
@@ -144,22 +146,39 @@ def stored_groups(path: Path) -> list[Mapping[str, Any]] | None:
     return _nested(groups, metadata)[name]["param_groups"]
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, name: str = "checkpoint") -> dict[str, Any]:
     """A checkpoint of any strategy, on the CPU, in the layout of one file: ``state_dict``, ``optimizer_states``, ...
 
     Args:
         path: a checkpoint file, or the folder of a sharded one. Only this process reads it.
+        name: of the setting that names it, for the error.
+
+    Raises:
+        BadValue: a file that this project did not write.
     """
     if not path.is_dir():
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_stored(name, path, "a checkpoint of this project", mmap=True)
+        for part in ("state_dict", AVERAGED):
+            weights = content.get(part, {} if part == AVERAGED else None) if isinstance(content, dict) else None
+            if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+                raise BadValue(name, path, f"a checkpoint of this project, with a mapping {part} of tensors")
+        return content
     metadata = dcp.FileSystemReader(path).read_metadata()
     flat = {name: _empty(stored) for name, stored in metadata.state_dict_metadata.items()}
     dcp.load(flat, checkpoint_id=path, no_dist=True)
     shards = _nested(flat, metadata)
-    rest = torch.load(path / REST, map_location="cpu", weights_only=True)
+    rest = read_rest(path, name)
     optimizers = [name for name in shards if name.startswith(OPTIMIZER.format(""))]
     states = [by_number(shards.pop(name)) for name in sorted(optimizers)]
     return {**rest, **shards, "optimizer_states": states}
+
+
+def read_rest(path: Path, name: str) -> dict[str, Any]:
+    """What a sharded checkpoint holds besides its shards; raises :class:`BadValue` if this project did not write it."""
+    rest = load_stored(name, path / REST, "the rest of a sharded checkpoint")
+    if not isinstance(rest, dict):
+        raise BadValue(name, path / REST, f"the rest of a sharded checkpoint, it holds {type(rest).__name__}")
+    return rest
 
 
 def _empty(stored: Any) -> Any:

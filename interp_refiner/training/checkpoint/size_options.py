@@ -1,6 +1,5 @@
 """The options that give a network the size of a stored one."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import option_name
 from interp_refiner.config.nodes import dotted
-from interp_refiner.training.checkpoint.exported import INDEX, is_exported
-from interp_refiner.training.checkpoint.run_folder import CONFIG_FILE, find_checkpoint
+from interp_refiner.training.checkpoint.exported import is_exported, read_index
+from interp_refiner.training.checkpoint.run_folder import find_checkpoint, stored_config
 
 
 def size_options(own: DictConfig, place: Path) -> str:
@@ -48,13 +47,12 @@ def size_options(own: DictConfig, place: Path) -> str:
 def stored_backbone(place: Path) -> DictConfig | None:
     """The backbone's node of an exported folder or of a run's config; None if there is none."""
     if is_exported(place):
-        parts = json.loads((place / INDEX).read_text())["components"]
+        parts = read_index(place, "initial_weights", ["components"])["components"]
         node = parts.get("backbone", parts.get("network"))
         # the transformer's weights lie in the folder itself; the size is theirs
         return OmegaConf.create({**node, "pretrained": None}) if node is not None else None
     folder, _ = find_checkpoint(place, "initial_weights")
-    file = folder / CONFIG_FILE
-    return OmegaConf.select(OmegaConf.load(file), "backbone") if file.is_file() else None
+    return OmegaConf.select(stored_config(folder, "initial_weights"), "backbone")
 
 
 def _written(value: Any) -> str:

@@ -12,7 +12,7 @@ from interp_refiner.training.checkpoint.same_run import stored_state
 LORA = "backbone.lora"
 
 
-def with_stored_adapters(cfg: DictConfig, checkpoint: Path) -> DictConfig:
+def with_stored_adapters(cfg: DictConfig, checkpoint: Path, name: str = "checkpoint") -> DictConfig:
     """The config whose adapters have the layers and the rank of a checkpoint, and start at zero.
 
     The checkpoint has their values. So the file ``backbone.lora.weights`` is not read and may be gone.
@@ -20,18 +20,22 @@ def with_stored_adapters(cfg: DictConfig, checkpoint: Path) -> DictConfig:
     Args:
         cfg: the config of the checkpoint's run.
         checkpoint: a file, or the folder of a sharded one.
+        name: of the setting that names the checkpoint, for the error.
 
     Returns:
         A changed copy, or the config itself if its adapters did not start from a file.
+
+    Raises:
+        BadValue: this project did not write the checkpoint.
     """
     if OmegaConf.select(cfg, f"{LORA}.weights") is None:
         return cfg
-    state = stored_state(checkpoint)[0]
-    own = {name.removeprefix(BACKBONE): value for name, value in state.items() if name.startswith(BACKBONE)}
+    state = stored_state(checkpoint, name)[0]
+    own = {key.removeprefix(BACKBONE): value for key, value in state.items() if key.startswith(BACKBONE)}
     if not (layers := adapted_layers(own)):
         return cfg
     changed = copy.deepcopy(cfg)
     found = {"weights": None, "rank": max(layers.values()), "layers": list(layers)}
-    for name, value in found.items():
-        OmegaConf.update(changed, f"{LORA}.{name}", value, force_add=True)
+    for key, value in found.items():
+        OmegaConf.update(changed, f"{LORA}.{key}", value, force_add=True)
     return changed

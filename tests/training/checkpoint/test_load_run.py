@@ -16,6 +16,7 @@ from interp_refiner.training.checkpoint import (
     LAST_CHECKPOINT,
     SHIPPED_FOLDER,
     AtomicCheckpointIO,
+    check_same_run,
     size_options,
     start_from,
 )
@@ -62,6 +63,19 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(run_folder, tmp_path):
     OmegaConf.save(config, tmp_path / "old" / "config.yaml")
     with pytest.raises(BadValue, match=r"^checkpoint=.*old: expected a run of this version; an older version wrote"):
         load_run(tmp_path / "old")
+
+
+@pytest.mark.parametrize("content", [b"corruption: {drawn", b"- 1", b"3", b"a: b: c", b"\xff\xfe", b"a: ${b"])
+def test_a_damaged_config_is_refused_by_its_file(run_folder, tmp_path, content):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_bytes(content)
+    said = "=.*config.yaml: expected a file that holds a mapping"
+    with pytest.raises(BadValue, match=f"^checkpoint{said}"):
+        load_run(tmp_path / "run")
+    with pytest.raises(BadValue, match=f"^ckpt_path{said}"):
+        check_same_run(small_config(tmp_path, *TINY, f"ckpt_path={tmp_path / 'run'}"))
+    with pytest.raises(BadValue, match=f"^initial_weights{said}"):
+        size_options(OmegaConf.create({}), tmp_path / "run")
 
 
 KEYFRAMES = ["corruption.keyframe_fraction=0.5"]  # those that are replaced

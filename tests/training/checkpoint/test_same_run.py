@@ -9,12 +9,15 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_op
 
 from interp_refiner.assemble import assemble, load_run
 from interp_refiner.config import save_config
-from interp_refiner.core import BadValue
+from interp_refiner.core import AVERAGED, BadValue
 from interp_refiner.train import fit, train
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT, AtomicCheckpointIO, check_state, start_from
 from interp_refiner.training.checkpoint.sharded import write_sharded
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
+
+
+LIGHTNING = {"pytorch-lightning_version": "2.5.0", "loops": {}, "lr_schedulers": []}  # as its checkpoints have them
 
 
 def config(place: Path, *overrides: str):
@@ -25,7 +28,7 @@ def save(run, folder: Path, **changed) -> None:
     """What training leaves in a run folder."""
     save_config(run.config, folder)
     states = [run.module.recipe.optimizer(run.module).state_dict()]
-    content = {"state_dict": run.module.state_dict(), "optimizer_states": states, **changed}
+    content = {"state_dict": run.module.state_dict(), "optimizer_states": states, **LIGHTNING, **changed}
     AtomicCheckpointIO().save_checkpoint(content, folder / LAST_CHECKPOINT)
 
 
@@ -128,7 +131,7 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
     optimizer = begun.module.recipe.optimizer(begun.module)
     shards = {"state_dict": get_model_state_dict(begun.module)}
     states = {"optimizer_0": get_optimizer_state_dict(begun.module, optimizer)}
-    write_sharded(shards | states, {"epoch": 0}, tmp_path / "whole.ckpt")
+    write_sharded(shards | states, LIGHTNING, tmp_path / "whole.ckpt")
     check_state(tmp_path / "whole.ckpt", begun.module)
     deeper = assemble(config(tmp_path, "backbone.size.num_layers=2"))
     with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.blocks\.1\..* and \d+ more are missing"):
@@ -136,10 +139,10 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
     with pytest.raises(BadValue, match="with the state of Joined"):
         check_state(tmp_path / "whole.ckpt", assemble(config(tmp_path, "optimizer=muon")).module)
     shards["state_dict"].pop("backbone.wan.proj_out.bias")
-    write_sharded(shards | states, {"epoch": 0}, tmp_path / "partial.ckpt")
+    write_sharded(shards | states, LIGHTNING, tmp_path / "partial.ckpt")
     with pytest.raises(BadValue, match=r"of this network: backbone\.wan\.proj_out\.bias is missing"):
         check_state(tmp_path / "partial.ckpt", begun.module)
-    write_sharded({"state_dict": get_model_state_dict(begun.module)}, {"epoch": 0}, tmp_path / "weights.ckpt")
+    write_sharded({"state_dict": get_model_state_dict(begun.module)}, LIGHTNING, tmp_path / "weights.ckpt")
     check_state(tmp_path / "weights.ckpt", begun.module)
 
 
@@ -168,6 +171,52 @@ def test_a_run_whose_checkpoint_was_tampered_with_is_refused(begun, tmp_path, ch
     assert "\n" not in str(refused.value)
     with pytest.raises(BadValue, match=said):
         check_state(tmp_path / "run" / LAST_CHECKPOINT, begun.module)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2], "a checkpoint of this project, with a mapping state_dict of tensors"),
+        ({"epoch": 3}, "a checkpoint of this project, with a mapping state_dict of tensors"),
+        ({"state_dict": {"weight": 3}}, "a checkpoint of this project, with a mapping state_dict of tensors"),
+        ({"state_dict": {}, AVERAGED: [3]}, f"a checkpoint of this project, with a mapping {AVERAGED} of tensors"),
+        ({"state_dict": {}, "made_by": Path("foreign")}, "a checkpoint of this project: no such content"),
+    ],
+)
+def test_a_foreign_checkpoint_is_refused(begun, tmp_path, content, said):
+    save_config(begun.config, tmp_path / "run")
+    file = tmp_path / "run" / LAST_CHECKPOINT
+    file.parent.mkdir()
+    torch.save(content, file)
+    with pytest.raises(BadValue, match=f"^checkpoint=.*: expected {said}"):
+        load_run(tmp_path / "run")
+    with pytest.raises(BadValue, match=f"^ckpt_path=.*: expected {said}"):
+        check_state(file, begun.module)
+    with pytest.raises(BadValue, match=f"^initial_weights=.*: expected {said}"):
+        start_from(begun.module, tmp_path / "run")
+
+
+@pytest.mark.parametrize("lacking", ["pytorch-lightning_version", "loops", "lr_schedulers", "optimizer_states"])
+def test_a_checkpoint_of_weights_alone_is_not_resumed(begun, tmp_path, lacking):
+    content = {"state_dict": begun.module.state_dict(), "optimizer_states": [], **LIGHTNING}
+    del content[lacking]
+    torch.save(content, tmp_path / "some.ckpt")
+    with pytest.raises(BadValue, match=f"^ckpt_path=.*: it lacks {lacking}"):
+        check_state(tmp_path / "some.ckpt", begun.module)
+
+
+def test_moments_and_averages_of_other_sizes_are_not_resumed(begun, tmp_path):
+    states = begun.module.recipe.optimizer(begun.module).state_dict()
+    moments = [{**states, "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.ones(3)}}}]
+    name = next(iter(begun.module.state_dict()))
+    for changed, said in (
+        ({"optimizer_states": moments}, r"exp_avg of weight 0 is \[3\], not"),
+        ({"optimizer_states": [3]}, "with the state of an optimizer"),
+        ({AVERAGED: {name: torch.ones(3)}}, rf"averages of this network: {name} is \[3\]"),
+    ):
+        save(begun, tmp_path / "run", **changed)
+        with pytest.raises(BadValue, match=f"^ckpt_path=.*{said}"):
+            check_state(tmp_path / "run" / LAST_CHECKPOINT, begun.module)
 
 
 def test_weights_of_a_deeper_network_are_not_taken_in_part(begun, tmp_path):
