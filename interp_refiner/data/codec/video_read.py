@@ -221,14 +221,28 @@ class Film:
     def _about_the_end(self, there: int, last: av.VideoFrame | None) -> None:
         """Compares the number of frames read with the duration in the header."""
         declared = self.stream.frames if "avi" in self.container.format.name else 0
-        duration = _seconds(self.stream.metadata.get("DURATION"))
-        missing = declared - there
-        if duration and last is not None and self.rate:
+        missing, duration = declared - there, 0.0
+        if last is not None and self.rate:
+            longest = max(self._intervals[1], 1 / self.rate)
+            duration = self._declared(longest)
             rest = duration - (last.time or 0)  # the last frame may be shown as long as the longest other one
-            missing = round(rest * self.rate) - 1 if rest > 2 * max(self._intervals[1], 1 / self.rate) else 0
+            missing = round(rest * self.rate) - 1 if duration and rest > 2 * longest else missing
         if missing > 0 and not self._truncated:
             about = "about " if duration else ""
             self._truncated = f"truncated: {there} of {about}{there + missing} frames are there"
+
+    def _declared(self, longest: float) -> float:
+        """Seconds that the header of a Matroska or WebM file declares for the stream; 0 if it declares none.
+
+        The tag of the stream says it. Without one, the duration of the file counts if all streams end before it: the
+        sound may be longer than the pictures.
+        """
+        if tagged := _seconds(self.stream.metadata.get("DURATION")):
+            return tagged
+        if "matroska" not in self.container.format.name or not self.container.duration:
+            return 0.0
+        duration = self.container.duration / av.time_base
+        return duration if _end_of_packets(self.path) < duration - longest else 0.0
 
     def _about(self, frame: av.VideoFrame, last: av.VideoFrame | None) -> None:
         self._damaged += frame.is_corrupt
@@ -297,6 +311,16 @@ def _whole_frames(path: Path) -> int:
         except av.error.InvalidDataError:
             pass
     return count
+
+
+def _end_of_packets(path: Path) -> float:
+    """Seconds at which the last packet of any stream ends; decodes nothing."""
+    end = 0.0
+    with av.open(file_url(path), metadata_errors="replace") as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return end
 
 
 def _seconds(clock: str | None) -> float:

@@ -233,6 +233,36 @@ def test_other_formats_that_were_cut_off(tmp_path: Path, name: str):
         assert one.faults[0] == f"truncated: {there} of {'about ' if name == 'a.mkv' else ''}24 frames are there"
 
 
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_matroska_file_without_durations_of_its_streams_that_was_cut_off(tmp_path: Path, sound: bool):
+    film = noise(tmp_path / "a.mkv", sound)
+    whole = film.read_bytes().replace(b"DURATION", b"XURATION")
+    for content, said in ((whole, False), (whole[: len(whole) // 2], True)):
+        film.write_bytes(content)
+        with opened(film) as one:
+            there = len(list(one.frames()))
+            declared = 72 if sound else 24  # the longest stream
+            assert one.faults == ([f"truncated: {there} of about {declared} frames are there"] if said else [])
+
+
+def noise(path: Path, sound: bool = False) -> Path:
+    """24 frames of noise, intra-coded; with a tone that lasts two seconds longer."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=24)
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        tone = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
+        for _ in range(24):
+            pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+        if tone is not None:
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 3), np.int16), "s16", "mono")
+            heard.sample_rate, heard.pts = 8000, 0
+            container.mux([*tone.encode(heard), *tone.encode()])
+    return path
+
+
 def test_damaged_frames_are_counted_and_refused_on_demand(tmp_path: Path):
     frames = torch.rand(3, 24, 8, 12, generator=torch.Generator().manual_seed(0))
     film = write_mp4(tmp_path / "a.mp4", torch.nn.functional.interpolate(frames, size=(64, 96), mode="bilinear"), 8.0)
