@@ -36,6 +36,7 @@ from interp_refiner.data.codec.frame import (
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 TICK = 1e-6  # seconds, below any time base
 WHOLE_INDEX = ("mp4", "avi")  # formats whose index lists all frames; other formats list only some
+GIF_TRAILER = b";"  # the last byte of every gif
 SOUNDLESS = "its sound is not used"
 
 
@@ -120,6 +121,7 @@ class Film:
         self._said: list[str] = []
         self._truncated = ""
         self._damaged = 0
+        self._torn = 0  # damaged packets; a transport stream that was spliced has one, too
         self._intervals = inf, 0.0  # shortest and longest time from frame to frame
         self._about_the_file()
 
@@ -135,7 +137,9 @@ class Film:
         shortest, longest = self._intervals
         uneven = longest > 1.5 * shortest and longest - shortest > 0.003  # beyond the rounding of time bases
         rate = f"variable frame rate, {1000 * shortest:.0f} to {1000 * longest:.0f} ms a frame"
-        return [*self.faults, *self._said, *([rate] if uneven else [])]
+        torn = f"damaged packets: {self._torn}, frames may be missing"
+        later = [*([torn] if self._torn and not self.faults else []), *([rate] if uneven else [])]
+        return [*self.faults, *self._said, *later]
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """The frames in display order; for a truncated file, those before the first missing frame.
@@ -147,10 +151,12 @@ class Film:
         if not self._truncated:
             self.stream.thread_type = "AUTO"  # after an error, decoding threads lose the frames in progress
         try:
-            for frame in self.container.decode(self.stream):
-                self._about(frame, last)
-                there, last = there + 1, frame
-                yield frame
+            for packet in self.container.demux(self.stream):
+                self._torn += packet.is_corrupt
+                for frame in packet.decode():
+                    self._about(frame, last)
+                    there, last = there + 1, frame
+                    yield frame
         except av.error.InvalidDataError:
             if not self._truncated:
                 raise
@@ -217,6 +223,8 @@ class Film:
             size = self.path.stat().st_size
             if any(entry.pos + entry.size > size for entry in entries):
                 self._truncated = f"truncated: {_whole_frames(self.path)} of {len(entries)} frames are there"
+        if self.container.format.name == "gif" and not self.path.read_bytes().rstrip(b"\0").endswith(GIF_TRAILER):
+            self._truncated = "truncated: its end is missing"
 
     def _about_the_end(self, there: int, last: av.VideoFrame | None) -> None:
         """Compares the number of frames read with the duration in the header."""
@@ -232,11 +240,13 @@ class Film:
             self._truncated = f"truncated: {there} of {about}{there + missing} frames are there"
 
     def _declared(self, longest: float) -> float:
-        """Seconds that the header of a Matroska or WebM file declares for the stream; 0 if it declares none.
+        """Seconds that the header of a Matroska, WebM or fragmented mp4 file declares for the stream; 0 if none.
 
-        The tag of the stream says it. Without one, the duration of the file counts if all streams end before it: the
-        sound may be longer than the pictures.
+        In Matroska the tag of the stream says it. Without one, the duration of the file counts if all streams end
+        before it: the sound may be longer than the pictures.
         """
+        if "mp4" in self.container.format.name and not self.stream.frames and self.stream.duration:  # fragmented
+            return float(self.stream.duration * self.stream.time_base)
         if tagged := _seconds(self.stream.metadata.get("DURATION")):
             return tagged
         if "matroska" not in self.container.format.name or not self.container.duration:

@@ -245,11 +245,41 @@ def test_a_matroska_file_without_durations_of_its_streams_that_was_cut_off(tmp_p
             assert one.faults == ([f"truncated: {there} of about {declared} frames are there"] if said else [])
 
 
-def noise(path: Path, sound: bool = False) -> Path:
-    """24 frames of noise, intra-coded; with a tone that lasts two seconds longer."""
+def test_a_fragmented_mp4_that_was_cut_between_fragments(tmp_path: Path):
+    film = noise(tmp_path / "a.mp4", codec="libx264", options={"movflags": "dash+frag_keyframe+global_sidx"})
+    whole = film.read_bytes()
+    assert len(shown(film, incomplete=False)[0]) == 24
+    fragments = [at - 4 for at in range(len(whole)) if whole.startswith(b"moof", at)]
+    film.write_bytes(whole[: fragments[len(fragments) // 2]])
+    values, remarks = shown(film)
+    assert 0 < len(values) < 24
+    assert remarks[0] == f"truncated: {len(values)} of about 24 frames are there"
+
+
+def test_a_gif_that_was_cut_off(tmp_path: Path):
+    pictures = [Image.fromarray(pixels).convert("P") for pixels in plain(RED, GREY, (0, 0, 255))]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    assert "truncated: its end is missing" not in shown(tmp_path / "a.gif")[1]
+    (tmp_path / "a.gif").write_bytes(content[:-1])
+    assert shown(tmp_path / "a.gif")[1][0] == "truncated: its end is missing"
+
+
+def test_a_hole_in_a_transport_stream_is_said(tmp_path: Path):
+    film = noise(tmp_path / "a.ts", codec="mpeg2video")
+    assert not any("damaged" in remark for remark in shown(film)[1])
+    content = bytearray(film.read_bytes())
+    middle = len(content) // 376 * 188
+    content[middle : middle + 188 * 9] = bytes(188 * 9)
+    film.write_bytes(content)
+    assert any(remark.startswith("damaged") for remark in shown(film)[1])
+
+
+def noise(path: Path, sound: bool = False, codec: str = "mpeg4", **settings: Any) -> Path:
+    """24 frames of noise, three of them intra-coded; with a tone that lasts two seconds longer."""
     rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=24)
+    with av.open(str(path), "w", **settings) as container:
+        stream = container.add_stream(codec, rate=24, options={"g": "8", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
         tone = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
         for _ in range(24):
