@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from math import atan2, degrees, inf
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class Film:
         except av.error.InvalidDataError:
             if not self._truncated:
                 raise
-        self._about_the_end(there, last)
+        self._about_the_end(there, last.time if last is not None else None)
 
     def shown(self, fps: float | None, max_frames: int | None, incomplete: bool) -> Iterator[av.VideoFrame]:
         """Yields the frames :func:`at_rate`; arguments and errors as for :func:`decode_video`.
@@ -178,9 +178,12 @@ class Film:
     def stamps(self) -> list[Fraction]:
         """The display time of every frame, in seconds of the file; computed from ``rate`` if the file does not say."""
         packets = [packet for packet in self.container.demux(self.stream) if packet.size and not packet.is_discard]
-        times = [packet.pts * self.stream.time_base for packet in packets if packet.pts is not None]
+        times = sorted(packet.pts * self.stream.time_base for packet in packets if packet.pts is not None)
         if len(times) == len(packets):
-            return sorted(map(Fraction, times))
+            gaps = [float(after - before) for before, after in pairwise(times)]
+            self._intervals = min(gaps, default=inf), max(gaps, default=0.0)
+            self._about_the_end(len(times), times[-1] if times else None)
+            return times
         return [number / Fraction(self.rate or 1).limit_denominator(1001) for number in range(len(packets))]
 
     def picture(self, frame: av.VideoFrame) -> Image.Image:
@@ -226,14 +229,14 @@ class Film:
         if self.container.format.name == "gif" and not self.path.read_bytes().rstrip(b"\0").endswith(GIF_TRAILER):
             self._truncated = "truncated: its end is missing"
 
-    def _about_the_end(self, there: int, last: av.VideoFrame | None) -> None:
-        """Compares the number of frames read with the duration in the header."""
+    def _about_the_end(self, there: int, last: float | Fraction | None) -> None:
+        """Compares the number of frames read, and the time of the last one, with the header."""
         declared = self.stream.frames if "avi" in self.container.format.name else 0
         missing, duration = declared - there, 0.0
         if last is not None and self.rate:
             longest = max(self._intervals[1], 1 / self.rate)
             duration = self._declared(longest)
-            rest = duration - (last.time or 0)  # the last frame may be shown as long as the longest other one
+            rest = duration - float(last)  # the last frame may be shown as long as the longest other one
             missing = round(rest * self.rate) - 1 if duration and rest > 2 * longest else missing
         if missing > 0 and not self._truncated:
             about = "about " if duration else ""

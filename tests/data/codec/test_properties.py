@@ -245,6 +245,16 @@ def test_a_matroska_file_without_durations_of_its_streams_that_was_cut_off(tmp_p
             assert one.faults == ([f"truncated: {there} of about {declared} frames are there"] if said else [])
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])  # with and without exact seeking
+def test_one_frame_of_a_file_that_was_cut_off_says_so(tmp_path: Path, name: str):
+    film = noise(tmp_path / name)
+    for whole in (True, False):
+        for part in (0.0, 1.0):
+            found = read_frame("video", film, lambda times, p=part: round(p * (len(times) - 2)))
+            assert any(remark.startswith("truncated: ") for remark in found.remarks) != whole
+        film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+
+
 def test_a_fragmented_mp4_that_was_cut_between_fragments(tmp_path: Path):
     film = noise(tmp_path / "a.mp4", codec="libx264", options={"movflags": "dash+frag_keyframe+global_sidx"})
     whole = film.read_bytes()
