@@ -122,6 +122,7 @@ class Film:
         self._truncated = ""
         self._damaged = 0
         self._torn = 0  # damaged packets; a transport stream that was spliced has one, too
+        self._start: float | None = None  # display time of the first frame, if known without decoding
         self._intervals = inf, 0.0  # shortest and longest time from frame to frame
         self._about_the_file()
 
@@ -182,6 +183,7 @@ class Film:
         if len(times) == len(packets):
             gaps = [float(after - before) for before, after in pairwise(times)]
             self._intervals = min(gaps, default=inf), max(gaps, default=0.0)
+            self._start = float(times[0]) if times else None
             self._about_the_end(len(times), times[-1] if times else None)
             return times
         return [number / Fraction(self.rate or 1).limit_denominator(1001) for number in range(len(packets))]
@@ -290,8 +292,9 @@ class Film:
             angle, mirrored = degrees(atan2(-b, a)) % 360, a * d - b * c < 0
             nearest = "" if round(angle) % 90 == 0 else ", to the nearest multiple of 90"
             self._said.append(f"turned upright by {angle:.0f} degrees{' and mirrored' if mirrored else ''}{nearest}")
-        if frame.time and self.rate and frame.time * self.rate > 1.5:
-            self._said.append(f"begins at {frame.time:.3g} s: times count from its first frame")
+        start = frame.time if self._start is None else self._start  # after a seek this frame is not the first
+        if start and self.rate and start * self.rate > 1.5:
+            self._said.append(f"begins at {start:.3g} s: times count from its first frame")
 
 
 def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:

@@ -198,6 +198,12 @@ def test_time_counts_from_the_first_frame(tmp_path: Path):
     assert "begins at 3 s: times count from its first frame" in remarks
 
 
+def test_a_frame_after_a_seek_is_not_taken_for_the_first(tmp_path: Path):
+    film = noise(tmp_path / "a.mp4", codec="libx264")
+    remarks = read_frame("video", film, lambda times: len(times) - 1).remarks
+    assert not any(remark.startswith("begins at") for remark in remarks)
+
+
 def test_a_file_that_was_cut_off_says_how_much_is_there(tmp_path: Path):
     frames = torch.rand(3, 24, 4, 6, generator=torch.Generator().manual_seed(0))
     frames = torch.nn.functional.interpolate(frames, size=(64, 96), mode="bilinear")
