@@ -540,6 +540,20 @@ def test_a_picture_that_was_cut_off_is_refused(tmp_path: Path):
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_zeros_instead_of_its_end_is_refused(tmp_path: Path, progressive: bool):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
+    thumbnail = io.BytesIO()
+    image.save(thumbnail, "jpeg")
+    image.save(tmp_path / "a.jpg", progressive=progressive, exif=b"Exif\0\0" + thumbnail.getvalue())
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(content[:2] + b"\xff" + content[2:] + bytes(100))
+    read_image(tmp_path / "b.jpg")  # fill bytes are allowed, and others may follow the picture
+    (tmp_path / "a.jpg").write_bytes(content[:-1000] + bytes(1000))
+    with pytest.raises(BadValue, match=r"whole and readable: truncated: the end marker is missing"):
+        read_image(tmp_path / "a.jpg")
+
+
 def test_a_picture_that_is_damaged_is_refused_in_one_line(tmp_path: Path):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 200, 3), np.uint8)).save(buffer, "png")
