@@ -74,7 +74,7 @@ def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) ->
     with _film(key, path) as film:
         stamps = film.stamps()  # nothing is decoded here
         number = which(_from_first(key, path, stamps))
-        found = Shown([], [], film.rate)
+        found = Shown([], film.faults, film.rate)
         if any(name in film.container.format.name for name in INDEXED):
             film.container.seek(round(stamps[number] / film.stream.time_base), stream=film.stream)
             base = film.stream.time_base
@@ -85,7 +85,8 @@ def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) ->
     with _film(key, path) as film:
         for index, frame in enumerate(film.frames()):
             if index == number:
-                return replace(found, pictures=[film.picture(frame)], remarks=film.remarks)
+                remarks = dict.fromkeys([*found.remarks, *film.remarks])  # the first film was read to its end
+                return replace(found, pictures=[film.picture(frame)], remarks=list(remarks))
     raise BadValue(key, path, f"a video that can be decoded up to frame {number}")
 
 

@@ -46,6 +46,8 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
         raise BadValue("image", path, f"an image file ({KINDS}): no such file")
     try:
         with Image.open(path, formats=FORMATS) as opened:
+            if opened.format == "JPEG" and not _has_end(path.read_bytes()):
+                raise UnreadableImage("truncated: the end marker is missing")
             return _as_shown(opened, path)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's for damage
         reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
@@ -105,6 +107,14 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
             remarks.append("transparent pixels become black")
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, (0, 0, 0, 255)), rgb)
     return rgb.convert("RGB"), remarks
+
+
+def _has_end(jpeg: bytes) -> bool:
+    """Whether an end marker follows the header's segments; a thumbnail in one of them has its own."""
+    at = 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # ends at the start of the first scan
+        at += 1 if jpeg[at + 1 : at + 2] == b"\xff" else 2 + int.from_bytes(jpeg[at + 2 : at + 4])  # or a fill byte
+    return jpeg.find(b"\xff\xd9", at) >= 0
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import islice
+from itertools import islice, pairwise
 from math import atan2, degrees, inf
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from interp_refiner.data.codec.frame import (
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 TICK = 1e-6  # seconds, below any time base
 WHOLE_INDEX = ("mp4", "avi")  # formats whose index lists all frames; other formats list only some
+GIF_TRAILER = b";"  # the last byte of every gif
 SOUNDLESS = "its sound is not used"
 
 
@@ -120,6 +121,8 @@ class Film:
         self._said: list[str] = []
         self._truncated = ""
         self._damaged = 0
+        self._torn = 0  # damaged packets; a transport stream that was spliced has one, too
+        self._start: float | None = None  # display time of the first frame, if known without decoding
         self._intervals = inf, 0.0  # shortest and longest time from frame to frame
         self._about_the_file()
 
@@ -135,7 +138,9 @@ class Film:
         shortest, longest = self._intervals
         uneven = longest > 1.5 * shortest and longest - shortest > 0.003  # beyond the rounding of time bases
         rate = f"variable frame rate, {1000 * shortest:.0f} to {1000 * longest:.0f} ms a frame"
-        return [*self.faults, *self._said, *([rate] if uneven else [])]
+        torn = f"damaged packets: {self._torn}, frames may be missing"
+        later = [*([torn] if self._torn and not self.faults else []), *([rate] if uneven else [])]
+        return [*self.faults, *self._said, *later]
 
     def frames(self) -> Iterator[av.VideoFrame]:
         """The frames in display order; for a truncated file, those before the first missing frame.
@@ -147,14 +152,16 @@ class Film:
         if not self._truncated:
             self.stream.thread_type = "AUTO"  # after an error, decoding threads lose the frames in progress
         try:
-            for frame in self.container.decode(self.stream):
-                self._about(frame, last)
-                there, last = there + 1, frame
-                yield frame
+            for packet in self.container.demux(self.stream):
+                self._torn += packet.is_corrupt
+                for frame in packet.decode():
+                    self._about(frame, last)
+                    there, last = there + 1, frame
+                    yield frame
         except av.error.InvalidDataError:
             if not self._truncated:
                 raise
-        self._about_the_end(there, last)
+        self._about_the_end(there, last.time if last is not None else None)
 
     def shown(self, fps: float | None, max_frames: int | None, incomplete: bool) -> Iterator[av.VideoFrame]:
         """Yields the frames :func:`at_rate`; arguments and errors as for :func:`decode_video`.
@@ -172,9 +179,13 @@ class Film:
     def stamps(self) -> list[Fraction]:
         """The display time of every frame, in seconds of the file; computed from ``rate`` if the file does not say."""
         packets = [packet for packet in self.container.demux(self.stream) if packet.size and not packet.is_discard]
-        times = [packet.pts * self.stream.time_base for packet in packets if packet.pts is not None]
+        times = sorted(packet.pts * self.stream.time_base for packet in packets if packet.pts is not None)
         if len(times) == len(packets):
-            return sorted(map(Fraction, times))
+            gaps = [float(after - before) for before, after in pairwise(times)]
+            self._intervals = min(gaps, default=inf), max(gaps, default=0.0)
+            self._start = float(times[0]) if times else None
+            self._about_the_end(len(times), times[-1] if times else None)
+            return times
         return [number / Fraction(self.rate or 1).limit_denominator(1001) for number in range(len(packets))]
 
     def picture(self, frame: av.VideoFrame) -> Image.Image:
@@ -217,18 +228,36 @@ class Film:
             size = self.path.stat().st_size
             if any(entry.pos + entry.size > size for entry in entries):
                 self._truncated = f"truncated: {_whole_frames(self.path)} of {len(entries)} frames are there"
+        if self.container.format.name == "gif" and not self.path.read_bytes().rstrip(b"\0").endswith(GIF_TRAILER):
+            self._truncated = "truncated: its end is missing"
 
-    def _about_the_end(self, there: int, last: av.VideoFrame | None) -> None:
-        """Compares the number of frames read with the duration in the header."""
+    def _about_the_end(self, there: int, last: float | Fraction | None) -> None:
+        """Compares the number of frames read, and the time of the last one, with the header."""
         declared = self.stream.frames if "avi" in self.container.format.name else 0
-        duration = _seconds(self.stream.metadata.get("DURATION"))
-        missing = declared - there
-        if duration and last is not None and self.rate:
-            rest = duration - (last.time or 0)  # the last frame may be shown as long as the longest other one
-            missing = round(rest * self.rate) - 1 if rest > 2 * max(self._intervals[1], 1 / self.rate) else 0
+        missing, duration = declared - there, 0.0
+        if last is not None and self.rate:
+            longest = max(self._intervals[1], 1 / self.rate)
+            duration = self._declared(longest)
+            rest = duration - float(last)  # the last frame may be shown as long as the longest other one
+            missing = round(rest * self.rate) - 1 if duration and rest > 2 * longest else missing
         if missing > 0 and not self._truncated:
             about = "about " if duration else ""
             self._truncated = f"truncated: {there} of {about}{there + missing} frames are there"
+
+    def _declared(self, longest: float) -> float:
+        """Seconds that the header of a Matroska, WebM or fragmented mp4 file declares for the stream; 0 if none.
+
+        In Matroska the tag of the stream says it. Without one, the duration of the file counts if all streams end
+        before it: the sound may be longer than the pictures.
+        """
+        if "mp4" in self.container.format.name and not self.stream.frames and self.stream.duration:  # fragmented
+            return float(self.stream.duration * self.stream.time_base)
+        if tagged := _seconds(self.stream.metadata.get("DURATION")):
+            return tagged
+        if "matroska" not in self.container.format.name or not self.container.duration:
+            return 0.0
+        duration = self.container.duration / av.time_base
+        return duration if _end_of_packets(self.path) < duration - longest else 0.0
 
     def _about(self, frame: av.VideoFrame, last: av.VideoFrame | None) -> None:
         self._damaged += frame.is_corrupt
@@ -263,8 +292,9 @@ class Film:
             angle, mirrored = degrees(atan2(-b, a)) % 360, a * d - b * c < 0
             nearest = "" if round(angle) % 90 == 0 else ", to the nearest multiple of 90"
             self._said.append(f"turned upright by {angle:.0f} degrees{' and mirrored' if mirrored else ''}{nearest}")
-        if frame.time and self.rate and frame.time * self.rate > 1.5:
-            self._said.append(f"begins at {frame.time:.3g} s: times count from its first frame")
+        start = frame.time if self._start is None else self._start  # after a seek this frame is not the first
+        if start and self.rate and start * self.rate > 1.5:
+            self._said.append(f"begins at {start:.3g} s: times count from its first frame")
 
 
 def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:
@@ -297,6 +327,16 @@ def _whole_frames(path: Path) -> int:
         except av.error.InvalidDataError:
             pass
     return count
+
+
+def _end_of_packets(path: Path) -> float:
+    """Seconds at which the last packet of any stream ends; decodes nothing."""
+    end = 0.0
+    with av.open(file_url(path), metadata_errors="replace") as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+    return end
 
 
 def _seconds(clock: str | None) -> float:

@@ -198,6 +198,12 @@ def test_time_counts_from_the_first_frame(tmp_path: Path):
     assert "begins at 3 s: times count from its first frame" in remarks
 
 
+def test_a_frame_after_a_seek_is_not_taken_for_the_first(tmp_path: Path):
+    film = noise(tmp_path / "a.mp4", codec="libx264")
+    remarks = read_frame("video", film, lambda times: len(times) - 1).remarks
+    assert not any(remark.startswith("begins at") for remark in remarks)
+
+
 def test_a_file_that_was_cut_off_says_how_much_is_there(tmp_path: Path):
     frames = torch.rand(3, 24, 4, 6, generator=torch.Generator().manual_seed(0))
     frames = torch.nn.functional.interpolate(frames, size=(64, 96), mode="bilinear")
@@ -231,6 +237,76 @@ def test_other_formats_that_were_cut_off(tmp_path: Path, name: str):
     with opened(film) as one:
         there = len(list(one.frames()))
         assert one.faults[0] == f"truncated: {there} of {'about ' if name == 'a.mkv' else ''}24 frames are there"
+
+
+@pytest.mark.parametrize("sound", [False, True])
+def test_a_matroska_file_without_durations_of_its_streams_that_was_cut_off(tmp_path: Path, sound: bool):
+    film = noise(tmp_path / "a.mkv", sound)
+    whole = film.read_bytes().replace(b"DURATION", b"XURATION")
+    for content, said in ((whole, False), (whole[: len(whole) // 2], True)):
+        film.write_bytes(content)
+        with opened(film) as one:
+            there = len(list(one.frames()))
+            declared = 72 if sound else 24  # the longest stream
+            assert one.faults == ([f"truncated: {there} of about {declared} frames are there"] if said else [])
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])  # with and without exact seeking
+def test_one_frame_of_a_file_that_was_cut_off_says_so(tmp_path: Path, name: str):
+    film = noise(tmp_path / name)
+    for whole in (True, False):
+        for part in (0.0, 1.0):
+            found = read_frame("video", film, lambda times, p=part: round(p * (len(times) - 2)))
+            assert any(remark.startswith("truncated: ") for remark in found.remarks) != whole
+        film.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+
+
+def test_a_fragmented_mp4_that_was_cut_between_fragments(tmp_path: Path):
+    film = noise(tmp_path / "a.mp4", codec="libx264", options={"movflags": "dash+frag_keyframe+global_sidx"})
+    whole = film.read_bytes()
+    assert len(shown(film, incomplete=False)[0]) == 24
+    fragments = [at - 4 for at in range(len(whole)) if whole.startswith(b"moof", at)]
+    film.write_bytes(whole[: fragments[len(fragments) // 2]])
+    values, remarks = shown(film)
+    assert 0 < len(values) < 24
+    assert remarks[0] == f"truncated: {len(values)} of about 24 frames are there"
+
+
+def test_a_gif_that_was_cut_off(tmp_path: Path):
+    pictures = [Image.fromarray(pixels).convert("P") for pixels in plain(RED, GREY, (0, 0, 255))]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    content = (tmp_path / "a.gif").read_bytes()
+    assert "truncated: its end is missing" not in shown(tmp_path / "a.gif")[1]
+    (tmp_path / "a.gif").write_bytes(content[:-1])
+    assert shown(tmp_path / "a.gif")[1][0] == "truncated: its end is missing"
+
+
+def test_a_hole_in_a_transport_stream_is_said(tmp_path: Path):
+    film = noise(tmp_path / "a.ts", codec="mpeg2video")
+    assert not any("damaged" in remark for remark in shown(film)[1])
+    content = bytearray(film.read_bytes())
+    middle = len(content) // 376 * 188
+    content[middle : middle + 188 * 9] = bytes(188 * 9)
+    film.write_bytes(content)
+    assert any(remark.startswith("damaged") for remark in shown(film)[1])
+
+
+def noise(path: Path, sound: bool = False, codec: str = "mpeg4", **settings: Any) -> Path:
+    """24 frames of noise, three of them intra-coded; with a tone that lasts two seconds longer."""
+    rng = np.random.default_rng(0)
+    with av.open(str(path), "w", **settings) as container:
+        stream = container.add_stream(codec, rate=24, options={"g": "8", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+        tone = container.add_stream("pcm_s16le", rate=8000, layout="mono") if sound else None
+        for _ in range(24):
+            pixels = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+        if tone is not None:
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 3), np.int16), "s16", "mono")
+            heard.sample_rate, heard.pts = 8000, 0
+            container.mux([*tone.encode(heard), *tone.encode()])
+    return path
 
 
 def test_damaged_frames_are_counted_and_refused_on_demand(tmp_path: Path):
@@ -462,6 +538,20 @@ def test_a_picture_that_was_cut_off_is_refused(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(buffer.getvalue()[:1500])
     with pytest.raises(BadValue, match=r"whole and readable: .*truncated"):
         read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_with_zeros_instead_of_its_end_is_refused(tmp_path: Path, progressive: bool):
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
+    thumbnail = io.BytesIO()
+    image.save(thumbnail, "jpeg")
+    image.save(tmp_path / "a.jpg", progressive=progressive, exif=b"Exif\0\0" + thumbnail.getvalue())
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "b.jpg").write_bytes(content[:2] + b"\xff" + content[2:] + bytes(100))
+    read_image(tmp_path / "b.jpg")  # fill bytes are allowed, and others may follow the picture
+    (tmp_path / "a.jpg").write_bytes(content[:-1000] + bytes(1000))
+    with pytest.raises(BadValue, match=r"whole and readable: truncated: the end marker is missing"):
+        read_image(tmp_path / "a.jpg")
 
 
 def test_a_picture_that_is_damaged_is_refused_in_one_line(tmp_path: Path):
