@@ -107,7 +107,9 @@ def test_a_damaged_index_is_refused_by_its_file(tmp_path, content, said):
 
 
 def test_a_component_without_its_arguments_is_refused(tmp_path):
-    with pytest.raises(BadValue, match="components=spec: expected an argument of declared_codec, which this folder lacks"):
+    with pytest.raises(
+        BadValue, match="components=spec: expected an argument of declared_codec, which this folder lacks"
+    ):
         construct({"_target_": "interp_refiner.data.codec.declared_codec"}, tmp_path)
 
 

@@ -16,7 +16,6 @@ from interp_refiner.training.checkpoint.sharded import write_sharded
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
-
 LIGHTNING = {"pytorch-lightning_version": "2.5.0", "loops": {}, "lr_schedulers": []}  # as its checkpoints have them
 
 
