@@ -16,7 +16,6 @@ from interp_refiner.training.checkpoint.sharded import write_sharded
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 
-
 LIGHTNING = {"pytorch-lightning_version": "2.5.0", "loops": {}, "lr_schedulers": []}  # as its checkpoints have them
 
 
@@ -156,6 +155,10 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
             r"bias is \[3\] float32, not \[64\] float32",
         ),
         (lambda state, name: state.update({name: state[name].to(torch.int8)}), r"\[64\] int8, not \[64\] float32"),
+        (
+            lambda state, name: state.update({name: state[name] * torch.nan}),
+            r"backbone\.wan\.proj_out\.bias holds NaN or infinity",
+        ),
         (
             lambda state, name: state.update({"_orig_mod." + name: state.pop(name)}),
             r"remove _orig_mod\. from",
