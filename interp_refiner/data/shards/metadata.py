@@ -152,4 +152,3 @@ class DatasetMetadata:
             os.fsync(file.fileno())
         os.replace(partial, path)
         return path
-
