@@ -98,7 +98,7 @@ def _check_complete(checkpoint: Path, module: nn.Module, optimizer: Optimizer) -
     sharded = checkpoint.is_dir()
     content = read_rest(checkpoint, "ckpt_path") if sharded else read_checkpoint(checkpoint, "ckpt_path")
     if lacking := [name for name in RESUMED if name not in content and not (sharded and name == OPTIMIZERS)]:
-        allowed = f"a checkpoint of training: it lacks {lacking[0]}; a new run can start from a run: initial_weights=<it>"
+        allowed = f"a checkpoint of training: it lacks {lacking[0]}; initial_weights=<a run> starts a new run"
         raise BadValue("ckpt_path", checkpoint, allowed)
     if sharded:
         return
@@ -141,8 +141,8 @@ def stored_state(checkpoint: Path, name: str) -> tuple[dict[str, Tensor], list[M
     if not checkpoint.is_dir():
         content = read_checkpoint(checkpoint, name)
         with one_fault(name, checkpoint, "a checkpoint with the state of an optimizer"):
-            states = content.get(OPTIMIZERS) or []
-            groups = [{**group, "params": [*group["params"]]} for group in states[0]["param_groups"]] if states else None
+            stored = content[OPTIMIZERS][0]["param_groups"] if content.get(OPTIMIZERS) else None
+            groups = None if stored is None else [{**group, "params": [*group["params"]]} for group in stored]
         return content["state_dict"], groups
     found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     state = {
