@@ -142,7 +142,9 @@ def stored_state(checkpoint: Path, name: str) -> tuple[dict[str, Tensor], list[M
         content = read_checkpoint(checkpoint, name)
         with one_fault(name, checkpoint, "a checkpoint with the state of an optimizer"):
             stored = content[OPTIMIZERS][0]["param_groups"] if content.get(OPTIMIZERS) else None
-            groups = None if stored is None else [{**group, "params": [*group["params"]]} for group in stored]
+            groups: list[Mapping[str, Any]] | None = None
+            if stored is not None:
+                groups = [{**group, "params": [*group["params"]]} for group in stored]
         return content["state_dict"], groups
     found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     state = {
