@@ -65,7 +65,7 @@ def test_fields_of_a_later_version_are_left_out(tmp_path):
 @pytest.mark.parametrize("text", ["[1]", "{", '{"identity": "1", "status": "done"}', "{}"])
 def test_what_is_no_record_is_named(text, tmp_path):
     (tmp_path / STATUS_FILE).write_text(text)
-    with pytest.raises(BadValue, match=r"status.*expected .*status\.json|status\.json=.*expected (the record|a file that holds a mapping)"):
+    with pytest.raises(BadValue, match=r"status.*expected .*status\.json|status\.json=.*expected (the record|a file)"):
         read_record(tmp_path)
 
 
