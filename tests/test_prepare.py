@@ -110,6 +110,14 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     assert stopped.value.exit_code == 130
 
 
+@pytest.mark.parametrize("content", [b"", b'{"text": ', b"3", b"[]", b"\xff"])
+def test_a_damaged_list_of_prompts_is_refused_by_its_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "prompts.json").write_bytes(content)
+    with pytest.raises(BadValue, match=r"^output=.*prompts\.json: expected a file that holds a mapping"):
+        embed(config("embed", f"output={tmp_path / 'out'}", "negative=blur"))
+
+
 def test_embed_writes_every_line_and_the_negative_prompt(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a pale ring\r\n dark\u2028square \n\n", encoding="utf-8")
     embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}", "negative=blur"))

@@ -74,7 +74,7 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
         prefix: only weights with this prefix are read from a run's checkpoint, and the prefix is removed.
 
     Raises:
-        BadValue: no such file, a damaged one, one without such weights, or weights that are not finite.
+        BadValue: no such file, a damaged one, or one without such weights.
     """
     path = Path(checkpoint).expanduser()
     file = path / LAST_CHECKPOINT if path.is_dir() else path
@@ -87,9 +87,6 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
     except Exception as error:  # unpickling a damaged file can raise any exception
         reason = str(error).splitlines()[:1] or [type(error).__name__]
         raise BadValue("checkpoint", checkpoint, f"a whole {file.suffix} file: {reason[0][:120]}") from error
-    damaged = next((name for name, value in weights.items() if not value.isfinite().all()), None)
-    if damaged is not None:
-        raise BadValue("checkpoint", checkpoint, f"finite weights: {damaged} holds NaN or infinity")
     return weights
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core.errors import BadValue
 
+NOT_FINITE = "{} holds NaN or infinity"
 NAMED = 3  # how many tensors a message names
 PLAIN_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 COMPILED = "_orig_mod."  # in the names of weights that torch.compile has wrapped
@@ -62,6 +63,8 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], optional: Iterable[str] = ()) -> str:
     """:func:`weight_faults` of a state dict that is to be loaded into a module whose state is ``own``.
 
+    NaN and infinity are faults, too, except where the module itself starts with them.
+
     Args:
         own: the module's state.
         stored: what is to be loaded.
@@ -71,6 +74,9 @@ def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], option
         f"{name} is {_kind(stored[name])}, not {_kind(own[name])}"
         for name in own
         if name in stored and not _alike(own[name], stored[name])
+    ]
+    misfits += [
+        NOT_FINITE.format(name) for name in own if name in stored and not misfits and _broken(own[name], stored[name])
     ]
     return weight_faults(own.keys() - stored.keys() - set(optional), stored.keys() - own.keys(), misfits)
 
@@ -87,7 +93,9 @@ def unreported(library: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def check_folder(name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any]) -> None:
+def check_folder(
+    name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any], model: nn.Module
+) -> None:
     """Refuses a model that ``from_pretrained`` has loaded only in part.
 
     Args:
@@ -95,12 +103,16 @@ def check_folder(name: str, value: object, allowed: str, folder: Path, told: Map
         allowed: what it should have been.
         folder: the folder that was loaded.
         told: the loading information of ``from_pretrained(..., output_loading_info=True)``.
+        model: what was loaded.
 
     Raises:
-        BadValue: tensors are missing, left over, of another size, or not stored as plain floats.
+        BadValue: tensors are missing, left over, of another size, not stored as plain floats, or not finite.
     """
     misfits = [f"{entry[0]} has another size" for entry in told.get("mismatched_keys", ())]
     misfits += [f"{tensor} is stored as {kind}" for tensor, kind in stored_kinds(folder).items() if kind not in FLOATS]
+    if not misfits:
+        weights = [(tensor, weight) for tensor, weight in model.named_parameters() if not weight.is_meta]
+        misfits += [NOT_FINITE.format(tensor) for tensor, weight in weights if not weight.isfinite().all()]
     if faults := weight_faults(told["missing_keys"], told["unexpected_keys"], misfits):
         raise BadValue(name, value, f"{allowed}: {faults}")
 
@@ -117,14 +129,24 @@ def check_not_original(name: str, value: object, folder: Path) -> None:
         raise BadValue(name, value, allowed)
 
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names; other kinds (F8_E4M3, I8) have a scale stored elsewhere
+# The names are safetensors', and torch's in .bin files. Other kinds (F8_E4M3, I8) have a scale stored elsewhere.
+FLOATS = ("F64", "F32", "F16", "BF16", *(str(kind).removeprefix("torch.") for kind in PLAIN_FLOATS))
 
 
 def stored_kinds(path: Path) -> dict[str, str]:
-    """The kind of every tensor in a ``.safetensors`` file or a folder of them, from headers; skips damaged files."""
+    """The kind of every tensor in a file or a folder, from headers; skips damaged files.
+
+    Args:
+        path: a ``.safetensors`` file, a folder of them, or a folder of ``.bin`` files if there is no ``.safetensors``.
+    """
     kinds: dict[str, str] = {}
-    for file in [path] if path.is_file() else sorted(path.glob("*.safetensors")):
+    found = [path] if path.is_file() else sorted(path.glob("*.safetensors")) or sorted(path.glob("*model*.bin"))
+    for file in found:
         try:
+            if file.suffix == ".bin":
+                loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+                kinds |= {name: str(value.dtype).removeprefix("torch.") for name, value in loaded.items()}
+                continue
             with safe_open(file, "pt") as content:
                 kinds |= {name: content.get_slice(name).get_dtype() for name in content.keys()}  # noqa: SIM118
         except Exception:  # loading the file reports the fault
@@ -151,6 +173,13 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path | str) -> None:
 def _alike(own: Tensor, stored: Tensor) -> bool:
     kinds = {own.dtype, stored.dtype}
     return own.shape == stored.shape and (len(kinds) == 1 or kinds <= {*PLAIN_FLOATS})
+
+
+def _broken(own: Tensor, stored: Tensor) -> bool:
+    """Whether floats that are stored hold NaN or infinity; False where only sizes are known."""
+    if stored.is_meta or not stored.is_floating_point() or stored.isfinite().all():
+        return False
+    return own.is_meta or not stored.equal(own.to(stored))
 
 
 def _kind(tensor: Tensor) -> str:

@@ -90,6 +90,18 @@ def test_any_file_system_that_fsspec_knows_by_the_protocol_serves(root, protocol
     assert not Stores().open(f"{protocol}://bucket/nothing").holds_shards()
 
 
+def test_a_store_that_connects_at_once_and_does_not_answer_is_named(monkeypatch):
+    class Connecting(MemoryFileSystem):
+        protocol = "ftp"
+
+        def __init__(self, **_):
+            raise OSError(-2, "Name or service not known")
+
+    monkeypatch.setitem(_registry, "ftp", Connecting)
+    with pytest.raises(Unavailable, match=r"^ftp://nowhere/clips: .*Name or service not known"):
+        Stores().open("ftp://nowhere/clips")
+
+
 def test_where_nothing_is_listed_a_file_names_the_shards(root, tmp_path):
     write(tmp_path / "set", 6)
     (tmp_path / "set" / "shards.txt").write_text("shard-00000.tar\nshard-00001.tar\n")

@@ -137,11 +137,8 @@ def test_bad_samples_are_refused(tmp_path, change, message):
         ({"latent_shape": [1, 8], "layout": "ct", "text_shape": [1, 2, 3]}, r"text_shape=\[1, 2, 3\]"),
         ({"latent_shape": [1, True], "layout": "ct"}, r"latent_shape=.*positive integers"),
         ({"latent_shape": [1, 2**62], "layout": "ct"}, r"latent_shape=.*a shape of at most 2147483648 numbers"),
-        (
-            {"latent_shape": [1, 8], "layout": "ct", "latents_mean": [None]},
-            r"latents_mean=\[None\]: .* 1 finite numbers",
-        ),
-        ({"latent_shape": [1, 8], "layout": "ct", "latents_mean": 3}, r"latents_mean=3: .* 1 finite numbers"),
+        ({"latent_shape": [1, 8], "layout": "ct", "latents_mean": [None]}, r"latents_mean=\[None\]: .* 1 finite"),
+        ({"latent_shape": [1, 8], "layout": "ct", "latents_mean": 3}, r"latents_mean=3: .* 1 finite"),
         ({"latent_shape": [1, 8], "layout": "ct", "num_samples": "6"}, r"num_samples=6: expected a whole number"),
         ({"latent_shape": [1, 8], "layout": "ct", "fps": "x"}, r"fps=x: expected a positive number"),
         ({"latent_shape": [1, 8], "layout": "ct", "codec": []}, r"codec=\[\]: expected a mapping"),

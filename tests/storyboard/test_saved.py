@@ -107,9 +107,7 @@ def test_a_damaged_index_is_refused_by_its_file(tmp_path, content, said):
 
 
 def test_a_component_without_its_arguments_is_refused(tmp_path):
-    with pytest.raises(
-        BadValue, match="components=spec: expected an argument of declared_codec, which this folder lacks"
-    ):
+    with pytest.raises(BadValue, match="components=spec: expected an argument of declared_codec"):
         construct({"_target_": "interp_refiner.data.codec.declared_codec"}, tmp_path)
 
 
@@ -185,7 +183,7 @@ def test_weights_that_are_not_finite_are_refused(pipe, tmp_path):
     name = sorted(weights)[0]
     weights[name].view(-1)[0] = torch.nan
     save_file(weights, file)
-    with pytest.raises(BadValue, match=f"checkpoint=.*{WEIGHTS}: expected finite weights: {name} holds NaN"):
+    with pytest.raises(BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .* weights of this model: {name} holds NaN"):
         RefinerPipeline.from_pretrained(tmp_path / "saved")
 
 

@@ -108,7 +108,7 @@ def _load(folder: str, root: Path, dtype: torch.dtype) -> tuple[AutoencoderKLWan
         vae, told = AutoencoderKLWan.from_pretrained(
             root, torch_dtype=dtype, local_files_only=True, output_loading_info=True
         )
-    check_folder("folder", folder, allowed, root, told)
+    check_folder("folder", folder, allowed, root, told, vae)
     return vae, weights_digest(root)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, read_stored
 from interp_refiner.data.lock import locked
 from interp_refiner.data.preparation.process import Process
 from interp_refiner.data.settings import difference
@@ -46,8 +46,8 @@ def embed(encoder: TextEncoder, prompts: Mapping[str, str], output: Path, proces
 
 
 def _begin(file: Path, about: dict[str, Any]) -> None:
-    """Writes ``prompts.json``; raises :class:`BadValue` if the folder holds something else."""
-    if file.is_file() and (found := json.loads(file.read_text(encoding="utf-8"))) != about:
+    """Writes ``prompts.json``; raises :class:`BadValue` if it is damaged, or the folder holds something else."""
+    if file.is_file() and (found := read_stored("output", file, dict)) != about:
         other = difference(found, about).partition(", ")[0]
         raise BadValue("output", file.parent, f"a new folder, or one of the same prompts and encoder ({other})")
     part = file.with_suffix(".part")

@@ -82,6 +82,7 @@ class RemoteFolder(Storage):
     Raises:
         MissingExtra: the store needs a package that is not installed.
         BadValue: no file system for this URL.
+        Unavailable: the file system connects at once, and nothing answers.
     """
 
     granule = 1 << 16
@@ -90,7 +91,7 @@ class RemoteFolder(Storage):
         self, url: str, options: Mapping[str, Any] | None = None, retries: Retries | None = None, threads: int = 16
     ):
         self.name, self.retries, self.threads, self.retried = url.rstrip("/"), retries or Retries(), threads, 0
-        self._fs, self._path = _file_system(self.name, dict(options or {}))
+        self._fs, self._path = _file_system(self.name, dict(options or {}), self.retries.timeout)
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -205,7 +206,7 @@ class RemoteFolder(Storage):
         raise AssertionError  # the last attempt returns or raises
 
 
-def _file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
+def _file_system(url: str, options: dict[str, Any], timeout: float) -> tuple[Any, str]:
     scheme = url.partition("://")[0]
     try:
         return fsspec.core.url_to_fs(url, **options)
@@ -214,6 +215,8 @@ def _file_system(url: str, options: dict[str, Any]) -> tuple[Any, str]:
         raise MissingExtra(f"root={url}", package, extra) from error
     except ValueError as error:
         raise BadValue("root", url, f"a folder or the URL of a store that fsspec knows: {error}") from error
+    except Exception as error:  # some file systems connect at once, such as FTP's
+        raise Unavailable(url, "", _cause(error, timeout)) from error
 
 
 def _may_pass(error: Exception) -> bool:

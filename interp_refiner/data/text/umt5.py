@@ -68,7 +68,7 @@ class UMT5Encoder(TextEncoder):
         with one_fault("folder", folder, allowed), unreported("transformers"):
             loaded = _load(root, getattr(torch, precision))
         self.tokenizer, self.model, told = loaded
-        check_folder("folder", folder, allowed, root / "text_encoder", told)
+        check_folder("folder", folder, allowed, root / "text_encoder", told, self.model)
         if fault := tokenizer_fault(self.tokenizer, self.model.config):
             raise BadValue("folder", folder, f"{allowed}: {fault}")
         self.model.to(device).eval().requires_grad_(False)

@@ -1,6 +1,5 @@
 """Reads the folder of a finished or unfinished run; missing or half-written files count as absent."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, read_stored
 from interp_refiner.evaluation.comparison.curves import Curves, read_curves
 from interp_refiner.evaluation.records import Evaluation, newest_evaluation, of_validation
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
@@ -201,14 +198,14 @@ def _record(folder: Path) -> RunRecord:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
+        return read_stored("runs", path, dict)
+    except BadValue:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _yaml(path: Path, empty: str = "{}") -> Any:
+    default = OmegaConf.create(empty)
     try:
-        return OmegaConf.load(path) if path.stat().st_size > 0 else OmegaConf.create(empty)
-    except (OSError, YAMLError, OmegaConfBaseException):
-        return OmegaConf.create(empty)
+        return read_stored("runs", path, type(default), lambda content: OmegaConf.create(content.decode()))
+    except BadValue:
+        return default

@@ -105,8 +105,6 @@ def read_adapters(name: str, value: str, transformer: nn.Module) -> dict[str, Ad
     there = {f"{layer}.{part}": tensor for layer, parts in found.items() for part, tensor in parts.items()}
     if faults := state_faults(own, there | foreign):
         raise BadValue(name, value, f"{allowed}, of one rank: {faults}")
-    if wrong := next((key for key, tensor in there.items() if not tensor.isfinite().all()), None):
-        raise BadValue(name, value, f"{allowed}, of finite numbers: {wrong} has others")
     return {
         layer: Adapter(parts[DOWN].float(), parts[UP].float(), float(parts[ALPHA]) / rank if ALPHA in parts else scale)
         for layer, parts in found.items()

@@ -61,7 +61,7 @@ def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int
     allowed = f"a whole {kind.__name__}, as diffusers saves it"
     with one_fault("pretrained", source, allowed), unreported("diffusers"):
         model, told = kind.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
-    check_folder("pretrained", source, allowed, root, told)
+    check_folder("pretrained", source, allowed, root, told, model)
     check_shape("pretrained", source, model.config, shape)
     return model
 

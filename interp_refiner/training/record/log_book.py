@@ -178,13 +178,15 @@ def figures(metrics: Mapping[str, float | None]) -> str:
 
 def facts(path: Path) -> dict[str, Any]:
     """The facts of an entry, with its ``file`` and ``decision``; for an unreadable entry, the status says so."""
-    _, _, rest = path.read_text().partition("---\n")
-    front, _, body = rest.partition("\n---\n")
     try:
+        _, _, rest = path.read_text().partition("---\n")
+        front, _, body = rest.partition("\n---\n")
         found = yaml.safe_load(front)
-    except yaml.YAMLError:
-        found = None
-    about = found if isinstance(found, dict) else {"status": "not an entry"}
+    except (OSError, ValueError, yaml.YAMLError):  # a folder, another encoding, a date that does not exist
+        found, body = None, ""
+    kinds = {"settings": dict | None, "ratio": float | int | None}
+    whole = isinstance(found, dict) and all(isinstance(found.get(name), kind) for name, kind in kinds.items())
+    about = found if whole else {"status": "not an entry"}
     return {**about, "file": path.name, "decision": body.partition("## Decision")[2].strip() or UNDECIDED}
 
 

@@ -101,6 +101,7 @@ WRONG = {
         lambda w: w.update({"decoder.conv_in.bias": w["decoder.conv_in.bias"].to(torch.float8_e4m3fn)}),
         r"decoder\.conv_in\.bias is stored as F8_E4M3",
     ),
+    "NaN": (lambda w: w["decoder.conv_in.bias"].fill_(torch.nan), r"decoder\.conv_in\.bias holds NaN or infinity"),
     "Wan's own": (
         lambda w: w.update({"encoder.downsamples.0.residual.0.gamma": torch.ones(1)}),
         r"this is Wan's own checkpoint \(its VAE\)",
@@ -118,6 +119,18 @@ def test_weights_that_are_not_those_of_the_autoencoder_are_named(folder: Path, t
     with pytest.raises(BadValue, match=rf"folder=.*: expected .*{said}") as error:
         WanVAE(str(tmp_path))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.float8_e4m3fn])
+def test_a_bin_file_of_other_numbers_is_refused(folder: Path, tmp_path: Path, kind: torch.dtype):
+    shutil.copytree(folder / "vae", tmp_path, dirs_exist_ok=True)
+    weights = load_file(file := tmp_path / "diffusion_pytorch_model.safetensors")
+    file.unlink()
+    torch.save(weights, file.with_suffix(".bin"))
+    WanVAE(str(tmp_path))
+    torch.save(weights | {"decoder.conv_in.bias": weights["decoder.conv_in.bias"].to(kind)}, file.with_suffix(".bin"))
+    with pytest.raises(BadValue, match=rf"folder=.*: expected .*decoder\.conv_in\.bias is stored as {str(kind)[6:]}"):
+        WanVAE(str(tmp_path))
 
 
 def test_a_folder_of_wans_own_repository_is_named(tmp_path: Path):

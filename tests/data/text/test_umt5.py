@@ -79,6 +79,15 @@ def without(name: str):
     return change
 
 
+def not_finite(name: str):
+    def change(folder: Path) -> None:
+        weights = load_file(folder / ENCODER)
+        weights[name].view(-1)[0] = torch.inf
+        save_file(weights, folder / ENCODER, {"format": "pt"})
+
+    return change
+
+
 def replaced(file: str, old: str, new: str):
     def change(folder: Path) -> None:
         content = (folder / file).read_text()
@@ -93,6 +102,7 @@ def replaced(file: str, old: str, new: str):
     [
         (without("encoder.block.1.layer.0.SelfAttention.q.weight"), r"block\.1\..*\.q\.weight is missing"),
         (without("shared.weight"), r"shared\.weight.* missing"),
+        (not_finite("shared.weight"), r"shared\.weight holds NaN or infinity"),
         (replaced("text_encoder/config.json", '"num_layers": 2', '"num_layers": 1'), r"block\.1\..* unknown"),
         (replaced("text_encoder/config.json", '"eos_token_id": 1', '"eos_token_id": 2'), "eos token is 1"),
         (replaced(TOKENIZER, '"SpecialToken"', '"Special"'), "."),

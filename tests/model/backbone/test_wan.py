@@ -88,6 +88,7 @@ WRONG = {
         lambda w: w.update({f"_orig_mod.{name}": w.pop(name) for name in list(w)}),
         r"remove _orig_mod\. from",
     ),
+    "NaN": (lambda w: w["proj_out.bias"].fill_(torch.nan), r"proj_out\.bias holds NaN or infinity"),
     "Wan's own": (lambda w: w.update({"head.modulation": torch.ones(1)}), r"head\.head\.weight is missing"),
 }
 

@@ -156,6 +156,10 @@ def test_a_sharded_checkpoint_is_judged_by_its_tensors_and_groups(begun, tmp_pat
         ),
         (lambda state, name: state.update({name: state[name].to(torch.int8)}), r"\[64\] int8, not \[64\] float32"),
         (
+            lambda state, name: state.update({name: state[name] * torch.nan}),
+            r"backbone\.wan\.proj_out\.bias holds NaN or infinity",
+        ),
+        (
             lambda state, name: state.update({"_orig_mod." + name: state.pop(name)}),
             r"remove _orig_mod\. from",
         ),

@@ -106,6 +106,17 @@ def test_the_index_lists_entries_newest_first_with_their_decisions(book):
     assert index([]).startswith("# Log book")
 
 
+@pytest.mark.parametrize("kind", ["folder", "bytes", "date", "settings", "ratio"])
+def test_what_is_no_entry_is_listed_as_none(book, kind):
+    texts = {"date": "date: 2026-13-45", "settings": "settings: [1]", "ratio": "ratio: low"}
+    path = book.enter(a_record(), Path("/x")).with_name("odd.md")
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"\xff\xfe" if kind == "bytes" else f"---\n{texts[kind]}\n---\n".encode())
+    assert f"| [odd.md](odd.md) |  | not an entry |  |  | {UNDECIDED} |" in book.write_index().read_text().splitlines()
+
+
 def test_an_entry_is_yaml_that_anything_reads(book):
     path = book.enter(a_record(settings={"odd: key": "- 'x' #"}, error="a: b\nc"), Path("/x"))
     assert yaml.safe_load(path.read_text().split("---\n")[1])["settings"] == {"odd: key": "- 'x' #"}

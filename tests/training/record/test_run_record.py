@@ -62,10 +62,24 @@ def test_fields_of_a_later_version_are_left_out(tmp_path):
     assert read_record(tmp_path).steps == 7
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", '{"identity": 1, "status": "done"}', "{}"])
+@pytest.mark.parametrize("text", ["[1]", "{", '{"identity": "1", "status": "done"}', "{}"])
 def test_what_is_no_record_is_named(text, tmp_path):
     (tmp_path / STATUS_FILE).write_text(text)
-    with pytest.raises(BadValue, match=r"status.*expected .*status\.json|status\.json=.*expected the record"):
+    with pytest.raises(BadValue, match=r"status.*expected .*status\.json|status\.json=.*expected (the record|a file)"):
+        read_record(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("metrics", [1]), ("metrics", {"val/mse": "low"}), ("overrides", 3), ("steps", "x"), ("experiment", None),
+     ("error", 3), ("peak_memory_gb", []), ("status", ["running"]), ("settings", "none")],
+)  # fmt: skip
+def test_a_field_of_another_kind_is_named(tmp_path, field, value):
+    write_record(tmp_path, RunRecord(identity="a", status="finished", samples_per_second=3))
+    assert read_record(tmp_path).samples_per_second == 3
+    found = json.loads((tmp_path / STATUS_FILE).read_text()) | {field: value}
+    (tmp_path / STATUS_FILE).write_text(json.dumps(found))
+    with pytest.raises(BadValue, match=rf"^status\.json=.*: expected the record of a run: {field}"):
         read_record(tmp_path)
 
 
