@@ -48,7 +48,7 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.format == "JPEG" and not _has_end(path.read_bytes()):
                 raise UnreadableImage("truncated: the end marker is missing")
-            return _as_shown(opened, path)
+            return as_shown(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's for damage
         reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
         raise BadValue("image", path, f"an image ({KINDS}), whole and readable: {reason}") from error
@@ -79,11 +79,17 @@ class UnreadableImage(ValueError):
     """A picture has unsupported colours; the message says which."""
 
 
-def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
+def as_shown(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """A picture as 8-bit sRGB, as :func:`read_image` shows its file; the result has no metadata left to apply.
+
+    Raises:
+        UnreadableImage: unsupported colours.
+    """
     remarks: list[str] = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         remarks.append(f"the first of its {frames} pictures is read")
-    primaries, transfer = _coding(path)
+    path = Path(os.fsdecode(getattr(image, "filename", "")))
+    primaries, transfer = _coding(path) if path.is_file() else (2, 2)
     if transfer in (colour.PQ, colour.HLG):
         raise UnreadableImage(f"HDR ({colour.TRANSFERS[transfer]}) is not supported, convert it to sRGB first")
     deep = image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
@@ -106,7 +112,9 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
         if opaque < 255:
             remarks.append("transparent pixels become black")
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, (0, 0, 0, 255)), rgb)
-    return rgb.convert("RGB"), remarks
+    shown = rgb.convert("RGB")
+    shown.info = {}
+    return shown, remarks
 
 
 def _has_end(jpeg: bytes) -> bool:
