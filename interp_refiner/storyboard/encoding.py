@@ -97,7 +97,7 @@ def encode_keyframe(
 def pixels(keyframe: Keyframe, width: int, height: int) -> Float[Tensor, "3 n h w"]:
     """The frames of an image or a video, fitted to a size."""
     if isinstance(keyframe.image, Image.Image):
-        return as_tensor(fitted(keyframe.image.convert("RGB"), width, height, keyframe.fit)).unsqueeze(1)
+        return as_tensor(fitted(keyframe.image, width, height, keyframe.fit)).unsqueeze(1)
     frames = as_tensor(keyframe.image).unsqueeze(1) if keyframe.image is not None else keyframe.video
     assert isinstance(frames, Tensor)
     return fitted_frames(frames, width, height, keyframe.fit)

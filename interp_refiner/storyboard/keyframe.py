@@ -8,10 +8,11 @@ from math import isfinite
 from typing import get_args
 
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
 from interp_refiner.core import BadValue, choice
-from interp_refiner.storyboard.media import Fit, Footage, Picture, as_video
+from interp_refiner.storyboard.media import Fit, Footage, Picture, as_rgb, as_video
 
 Time = int | str
 CONTENT = ("image", "video", "latents", "generated")
@@ -36,7 +37,8 @@ class Keyframe:
     trained with ``scheduled_sampling=never``, which has no other value.
 
     Args:
-        image: one picture: PIL, an array ``[h, w, 3]`` or a tensor ``[3, h, w]``, RGB in 0..1 or bytes.
+        image: one picture: PIL, an array ``[h, w, 3]`` or a tensor ``[3, h, w]``, RGB in 0..1 or bytes. PIL's are
+            converted like files, see :func:`as_rgb`.
         video: successive pixel frames, the first of them at ``time``: pictures, an array ``[n, h, w, 3]`` or a tensor
             ``[3, n, h, w]``.
         latents: latents of about unit variance, one or more slots, the first of them at ``time``.
@@ -53,7 +55,7 @@ class Keyframe:
 
     Raises:
         BadValue: not exactly one of image, video, latents and generated; a strength outside 0..1 or together with
-            ``hard=True``; a generated keyframe that is hard; an invalid time.
+            ``hard=True``; a generated keyframe that is hard; an invalid time; a picture of unsupported colours.
     """
 
     image: Picture | None = None
@@ -77,6 +79,8 @@ class Keyframe:
         check_strength(None if self.generated else self.hard, self.strength)
         parse_time(self.time)
         choice("fit", self.fit, get_args(Fit))
+        if isinstance(self.image, Image.Image):
+            object.__setattr__(self, "image", as_rgb(self.image))
         if self.video is not None:
             object.__setattr__(self, "video", as_video(self.video))
 

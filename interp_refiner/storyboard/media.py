@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from interp_refiner.core import BadValue
+from interp_refiner.data.codec import UnreadableImage, as_shown
 from interp_refiner.data.codec.frame import UnreadableVideo
 from interp_refiner.data.codec.video_read import Film, at_rate, opened
 
@@ -141,14 +142,22 @@ def fitted_frames(
     return torch.from_numpy(made).unflatten(0, frames.shape[:2]).clamp(0, 1).to(frames.device)
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A picture converted as :func:`read_image` converts its file; raises :class:`BadValue` for unsupported colours."""
+    try:
+        return as_shown(image)[0]
+    except UnreadableImage as error:
+        raise BadValue("image", image, f"a picture with supported colours: {error}") from error
+
+
 def as_tensor(image: Picture) -> Float[Tensor, "3 h w"]:
-    """RGB in 0..1.
+    """RGB in 0..1; pictures of PIL are converted by :func:`as_rgb`.
 
     Raises:
         BadValue: another shape, or floating-point numbers outside 0..1.
     """
     if isinstance(image, Image.Image):
-        image = np.array(image.convert("RGB"))
+        image = np.array(as_rgb(image))
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3:
             raise BadValue("image", list(image.shape), "an array [h, w, 3] of RGB")

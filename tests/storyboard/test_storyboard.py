@@ -1,18 +1,20 @@
 """Storyboard files: what is read, and one line for every mistake."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import read_image, write_mp4
 from interp_refiner.data.codec.video_read import Film, opened
 from interp_refiner.storyboard import load_storyboard, parse_storyboard
-from interp_refiner.storyboard.keyframe import frame_at
+from interp_refiner.storyboard.keyframe import Keyframe, frame_at
 from interp_refiner.storyboard.media import as_tensor, as_video, fitted, read_clip, read_frame
 from interp_refiner.storyboard.timeline import Placed
 
@@ -303,3 +305,24 @@ def test_a_seek_after_which_nothing_decodes_reads_from_the_start(tmp_path, monke
     monkeypatch.setattr(Film, "frames", lambda film: frames(film) if calls else calls.append(film) or iter(()))
     assert read_frame("video", tmp_path / "a.mp4", lambda _: 13).pictures[0] == expected
     assert len(calls) == 1
+
+
+def test_pictures_in_python_are_converted_like_files(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    pictures = {
+        "grey of 16 bits": Image.fromarray(rng.integers(0, 65536, (4, 6), np.uint16)),
+        "alpha": Image.fromarray(rng.integers(0, 256, (4, 6, 4), np.uint8)),
+        "turned": Image.fromarray(rng.integers(0, 256, (4, 6, 3), np.uint8)),
+    }
+    for name, picture in pictures.items():
+        picture.save(tmp_path / "a.png", exif=exif if name == "turned" else None)
+        wanted = np.asarray(read_image(tmp_path / "a.png")[0])
+        with Image.open(tmp_path / "a.png") as opened:
+            keyframe = Keyframe(image=opened)
+            np.testing.assert_allclose(255 * as_tensor(opened).permute(1, 2, 0), wanted, atol=1e-4)
+        for again in (keyframe, replace(keyframe, time=1)):  # the conversion happens once
+            np.testing.assert_array_equal(np.asarray(again.image), wanted)
+    with pytest.raises(BadValue, match=r"image=.*mode F are not supported"):
+        Keyframe(image=Image.new("F", (6, 4)))

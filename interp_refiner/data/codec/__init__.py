@@ -11,7 +11,7 @@ from interp_refiner.data.codec.contact_sheet import (
 )
 from interp_refiner.data.codec.declared import declared_codec
 from interp_refiner.data.codec.frame import UnreadableVideo
-from interp_refiner.data.codec.image_read import PICTURE_SUFFIXES, decode_picture, read_image
+from interp_refiner.data.codec.image_read import PICTURE_SUFFIXES, UnreadableImage, as_shown, decode_picture, read_image
 from interp_refiner.data.codec.patch_dct import PatchDCT
 from interp_refiner.data.codec.preview import LatentPreview
 from interp_refiner.data.codec.sound import Sound, has_sound
@@ -29,9 +29,11 @@ __all__ = [
     "PatchDCT",
     "Sound",
     "Still",
+    "UnreadableImage",
     "UnreadableVideo",
     "add_video",
     "as_frames",
+    "as_shown",
     "contact_sheet",
     "count_frames",
     "declared_codec",

@@ -3,7 +3,7 @@
 import io
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,7 +48,7 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
         with Image.open(path, formats=FORMATS) as opened:
             if opened.format == "JPEG" and not _has_end(path.read_bytes()):
                 raise UnreadableImage("truncated: the end marker is missing")
-            return _as_shown(opened, path)
+            return as_shown(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's for damage
         reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
         raise BadValue("image", path, f"an image ({KINDS}), whole and readable: {reason}") from error
@@ -79,13 +79,21 @@ class UnreadableImage(ValueError):
     """A picture has unsupported colours; the message says which."""
 
 
-def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
+def as_shown(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """A picture as 8-bit sRGB, as :func:`read_image` shows its file; the result has no metadata left to apply.
+
+    Raises:
+        UnreadableImage: unsupported colours.
+    """
     remarks: list[str] = []
     if (frames := getattr(image, "n_frames", 1)) > 1:
         remarks.append(f"the first of its {frames} pictures is read")
-    primaries, transfer = _coding(path)
-    if transfer in (colour.PQ, colour.HLG):
-        raise UnreadableImage(f"HDR ({colour.TRANSFERS[transfer]}) is not supported, convert it to sRGB first")
+    path = Path(os.fsdecode(getattr(image, "filename", "")))
+    primaries, transfer = _coding(path) if path.is_file() else (2, 2)
+    if transfer not in (*colour.SDR, colour.LINEAR):
+        said = f"transfer function {transfer} ({colour.TRANSFERS.get(transfer, 'unknown')}) of H.273"
+        said = f"HDR ({colour.TRANSFERS[transfer]})" if transfer in (colour.PQ, colour.HLG) else said
+        raise UnreadableImage(f"{said} is not supported, convert it to sRGB first")
     deep = image.mode.startswith("I;16") or any("16" in str(tile.args) for tile in getattr(image, "tile", ()))
     image.load()
     if deep:
@@ -94,10 +102,12 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
     if image.mode not in MODES:
         raise UnreadableImage(f"pictures of mode {image.mode} are not supported, convert it to sRGB of 8 bits first")
     orientation, adobe = _exif(image, remarks)
-    horizontal, vertical = map(float, image.info.get("dpi", (1, 1)))
-    if abs(horizontal - vertical) > 0.01 * abs(vertical):
-        remarks.append(f"pixels of {horizontal:.0f} x {vertical:.0f} dpi are taken for square")
-    rgb = _srgb(image, adobe, primaries, remarks)
+    unit = " dpi" if "dpi" in image.info else " per unit"
+    ratio = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density", (1, 1))
+    horizontal, vertical = map(float, ratio)
+    if min(ratio) > 0 and abs(horizontal - vertical) > 0.01 * vertical:  # 0 is unknown
+        remarks.append(f"pixels of {horizontal:.0f} x {vertical:.0f}{unit} are taken for square")
+    rgb = _srgb(image, adobe, primaries, transfer, remarks)
     if (turn := UPRIGHT.get(orientation)) is not None:
         rgb = rgb.transpose(turn)
         remarks.append("rotated upright by its EXIF")
@@ -106,7 +116,9 @@ def _as_shown(image: Image.Image, path: Path) -> tuple[Image.Image, list[str]]:
         if opaque < 255:
             remarks.append("transparent pixels become black")
         rgb = Image.alpha_composite(Image.new("RGBA", rgb.size, (0, 0, 0, 255)), rgb)
-    return rgb.convert("RGB"), remarks
+    shown = rgb.convert("RGB")
+    shown.info = {}
+    return shown, remarks
 
 
 def _has_end(jpeg: bytes) -> bool:
@@ -118,12 +130,18 @@ def _has_end(jpeg: bytes) -> bool:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Rounds 16-bit grey to 8 bits, where Pillow itself would clip; leaves other modes unchanged."""
-    if not image.mode.startswith("I;16"):
-        return image
-    grey = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    grey.info = image.info
-    return grey
+    """Rounds 16-bit grey to 8 bits, where Pillow itself would clip, and a transparent colour to that of the pixels."""
+    info = dict(image.info)
+    transparent = info.pop("transparency", None)
+    if image.mode.startswith("I;16"):
+        values = np.asarray(image)
+        image = Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+        if transparent is not None:
+            image.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    elif isinstance(transparent, tuple):  # Pillow keeps the upper 8 bits of colours
+        info["transparency"] = tuple(value >> 8 for value in transparent)
+    image.info = info
+    return image
 
 
 def _exif(image: Image.Image, remarks: list[str]) -> tuple[int, bool]:
@@ -138,30 +156,48 @@ def _exif(image: Image.Image, remarks: list[str]) -> tuple[int, bool]:
         return 1, False
 
 
-def _srgb(image: Image.Image, adobe: bool, primaries: int, remarks: list[str]) -> Image.Image:
+def _srgb(image: Image.Image, adobe: bool, primaries: int, transfer: int, remarks: list[str]) -> Image.Image:
     """RGB or RGBA in sRGB, by the first of these that exists: ICC profile, colour tags, EXIF, PNG gamma."""
     transparent = image.has_transparency_data
     if profile := image.info.get("icc_profile"):
         return _by_profile(image, profile, remarks)
+    if "icc_profile" in image.info:
+        remarks.append("its ICC profile is unreadable and ignored")
     if image.mode == "CMYK":
         remarks.append("CMYK without a profile is converted approximately")
     image = image.convert("RGBA" if transparent else "RGB")
-    if primaries not in (1, *colour.UNSPECIFIED):
-        if primaries not in colour.PRIMARIES:
-            raise UnreadableImage(f"colour primaries {primaries} of H.273 are not supported, convert it to sRGB first")
-        remarks.append(f"{colour.PRIMARIES[primaries][0]} is converted to sRGB")
-        return _converted(image, colour.PRIMARIES[primaries][1], 13)
+    if primaries not in (*colour.PRIMARIES, *colour.UNSPECIFIED):
+        raise UnreadableImage(f"colour primaries {primaries} of H.273 are not supported, convert it to sRGB first")
+    if primaries not in (1, *colour.UNSPECIFIED) or transfer == colour.LINEAR:
+        name, chromaticities = colour.PRIMARIES.get(primaries, colour.PRIMARIES[1])
+        linear = f", {colour.TRANSFERS[transfer]}" if transfer == colour.LINEAR else ""
+        remarks.append(f"{name}{linear} is converted to sRGB")
+        return _converted(image, chromaticities, transfer if linear else 13)
     if adobe:
         remarks.append("Adobe RGB (by its EXIF) is converted to sRGB")
         return _converted(image, colour.ADOBE_RGB, ADOBE_GAMMA)
-    gamma = image.info.get("gamma")
-    if gamma and "srgb" not in image.info and abs(gamma - SRGB_GAMMA) > 0.01:
-        remarks.append(f"gamma {gamma:g} is converted to sRGB")
-        return _converted(image, colour.BT709, 1 / gamma)
+    if primaries in colour.UNSPECIFIED and "srgb" not in image.info:
+        return _by_gamma(image, remarks)
     return image
 
 
-def _converted(image: Image.Image, primaries: tuple[colour.XY, ...], transfer: int | float) -> Image.Image:
+def _by_gamma(image: Image.Image, remarks: list[str]) -> Image.Image:
+    """Converts from a PNG's ``gAMA`` and ``cHRM`` to sRGB; without ``gAMA``, ``cHRM`` is ignored."""
+    gamma = image.info.get("gamma")
+    points = image.info.get("chromaticity", (*colour.D65, *sum(colour.BT709, ())))
+    white, *found = zip(points[::2], points[1::2], strict=True)
+    wide = not np.allclose(found, colour.BT709, atol=0.005)
+    if wide and (not gamma or not np.allclose(white, colour.D65, atol=0.005) or min(y for _, y in found) <= 0):
+        remarks.append("its own primaries (cHRM) are ignored: they need a gamma (gAMA), and D65 as white")
+        wide = False
+    curved = bool(gamma) and abs(gamma - SRGB_GAMMA) > 0.01
+    if not wide and not curved:
+        return image
+    remarks.append(f"{'its own primaries (cHRM), ' if wide else ''}gamma {gamma:g} is converted to sRGB")
+    return _converted(image, found if wide else colour.BT709, 1 / gamma)
+
+
+def _converted(image: Image.Image, primaries: Sequence[colour.XY], transfer: int | float) -> Image.Image:
     pixels = np.asarray(image)
     rgb = Image.fromarray(colour.to_srgb(pixels[..., :3].astype(np.uint16) * 257, primaries, transfer))
     if image.mode == "RGBA":
@@ -215,10 +251,16 @@ def _coding(path: Path) -> tuple[int, int]:
 
 
 def _cicp(file: BinaryIO) -> tuple[int, int]:
-    """Primaries and transfer function from a PNG's chunk ``cICP``; a profile or text before it may be long."""
+    """Primaries and transfer function from a PNG's chunk ``cICP``; a profile or text before it may be long.
+
+    Raises:
+        UnreadableImage: limited range.
+    """
     file.seek(len(PNG))
     while len(header := file.read(8)) == 8 and header[4:] != b"IDAT":
-        if header[4:] == b"cICP" and len(coding := file.read(2)) == 2:
+        if header[4:] == b"cICP" and len(coding := file.read(4)) == 4:
+            if not coding[3]:
+                raise UnreadableImage("limited range is not supported, convert it to full range first")
             return coding[0], coding[1]
         file.seek(int.from_bytes(header[:4]) + 4, os.SEEK_CUR)  # the content and its checksum
     return 2, 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -501,6 +502,71 @@ def test_hdr_pictures_are_refused_and_wide_ones_converted(tmp_path: Path):
     read, remarks = read_image(tmp_path / "13.png")
     assert remarks == ["Display P3 is converted to sRGB"]
     assert read.getpixel((0, 0))[0] > RED[0]
+
+
+def test_chromaticities_of_a_png_count_with_a_gamma(tmp_path: Path):
+    adobe = [0.3127, 0.329, *np.ravel(colour.ADOBE_RGB)]
+    chunk = struct.pack(">8I", *(round(100000 * value) for value in adobe))
+    for gamma, value in ((45455, (255, 24, 24)), (None, (220, 30, 30))):
+        info = PngImagePlugin.PngInfo()
+        if gamma:
+            info.add(b"gAMA", struct.pack(">I", gamma))
+        info.add(b"cHRM", chunk)
+        found, remarks = saved(tmp_path / "a.png", one_colour("RGB", (220, 30, 30)), pnginfo=info)
+        np.testing.assert_allclose(found, value, atol=4)
+        assert "own primaries (cHRM)" in remarks[0]
+        assert ("ignored" in remarks[0]) == (gamma is None)
+
+
+def test_transfer_function_and_range_of_cicp(tmp_path: Path):
+    def tagged(*coding: int) -> tuple[np.ndarray, list[str]]:
+        info = PngImagePlugin.PngInfo()
+        info.add(b"cICP", bytes(coding))
+        return saved(tmp_path / "a.png", one_colour("RGB", (55, 55, 55)), pnginfo=info)
+
+    found, remarks = tagged(1, 8, 0, 1)
+    np.testing.assert_allclose(found, 128, atol=1)  # 0.2158 of white
+    assert remarks == ["BT.709, linear is converted to sRGB"]
+    with pytest.raises(BadValue, match=r"\(logarithmic\) of H.273 is not supported"):
+        tagged(1, 9, 0, 1)
+    with pytest.raises(BadValue, match="limited range is not supported"):
+        tagged(1, 13, 0, 0)
+
+
+def test_a_pixel_aspect_without_a_unit_is_said(tmp_path: Path):
+    for density, said in (((2, 1), ["pixels of 2 x 1 per unit are taken for square"]), ((0, 1), [])):
+        path = with_chunk(tmp_path / "a.png", b"pHYs", struct.pack(">2IB", *density, 0))
+        assert read_image(path)[1] == said
+    one_colour("RGB", RED).save(tmp_path / "a.jpg")
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    at = content.index(b"JFIF") + 7
+    content[at : at + 5] = struct.pack(">B2H", 0, 2, 1)
+    (tmp_path / "a.jpg").write_bytes(content)
+    assert read_image(tmp_path / "a.jpg")[1] == ["pixels of 2 x 1 per unit are taken for square"]
+
+
+def test_a_transparent_grey_of_16_bits_becomes_black(tmp_path: Path):
+    grey = np.full((SIZE[1], SIZE[0]), 30000, np.uint16)
+    grey[16] = 40000
+    grey[:16] = 40001
+    Image.fromarray(grey).save(tmp_path / "a.png", transparency=40000)
+    read, remarks = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(np.asarray(read)[[8, 16, 24], 0, 0], [156, 0, 117])
+    assert remarks == ["16 bits are reduced to 8", "transparent pixels become black"]
+
+
+def test_a_profile_that_cannot_be_inflated_is_said(tmp_path: Path):
+    read, remarks = read_image(with_chunk(tmp_path / "a.png", b"iCCP", b"x\0\0not zlib"))
+    assert (read.getpixel((0, 0)), remarks) == (RED, ["its ICC profile is unreadable and ignored"])
+
+
+def with_chunk(path: Path, kind: bytes, content: bytes) -> Path:
+    """A PNG of one colour with a chunk that Pillow does not write."""
+    one_colour("RGB", RED).save(path)
+    png, body = path.read_bytes(), kind + content
+    chunk = struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+    path.write_bytes(png[:33] + chunk + png[33:])  # after IHDR
+    return path
 
 
 def test_depth_transparency_animation_and_pixel_aspect(tmp_path: Path):
