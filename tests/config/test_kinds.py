@@ -113,7 +113,13 @@ def is_checked(hint: Any) -> bool:
     return get_origin(hint) is Literal or not any(part in (dict, list) for part in (get_origin(hint), hint))
 
 
-KINDS = {"missing": "missing", "garbage": "garbage", "a folder": "folder", "below a file": "garbage/below"}
+KINDS = {
+    "missing": "missing",
+    "garbage": "garbage",
+    "a folder": "folder",
+    "below a file": "garbage/below",
+    "too long": "x" * 256,
+}
 
 
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "benchmark"])  # it measures what it can
