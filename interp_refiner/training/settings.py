@@ -47,6 +47,9 @@ class TrainSettings(Settings):
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
         check_same_run(cfg)
+        interval = OmegaConf.select(cfg, "trainer.val_check_interval")
+        if isinstance(interval, int | float) and interval <= 0:
+            raise BadValue("trainer.val_check_interval", interval, "a positive number of steps, or a share of an epoch")
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         if frozen == "bfloat16" and _has_adapters(cfg) and "bf16" not in str(precision):

@@ -195,6 +195,15 @@ def test_no_gpu_to_train_on(overrides: tuple[str, ...], monkeypatch: pytest.Monk
         PROGRAMS["train"].program.check(cfg, choices)
 
 
+@pytest.mark.parametrize(
+    "override", ["seed=-1", f"seed={2**32}", "trainer.val_check_interval=0", "trainer.val_check_interval=-0.5"]
+)
+def test_numbers_that_a_library_cannot_take_are_named(override: str):
+    cfg, choices = composed("train", override)
+    with pytest.raises(BadValue, match=rf"^{re.escape(override)}: expected "):
+        PROGRAMS["train"].program.check(cfg, choices)
+
+
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
