@@ -28,7 +28,7 @@ class Settings:
     """The top-level values of every program; a program with more values extends this class.
 
     Attributes:
-        seed: of weights, plans and noise.
+        seed: of weights, plans and noise, 0 to 2^32 - 1.
         scales: the scales that the chosen experiment allows; None: all.
     """
 
@@ -62,6 +62,8 @@ def check_config(
         _check_resolves(key, node, name)
     plain = {str(name): _plain(cfg[name]) for name in cfg if not isinstance(cfg[name], DictConfig)}
     _check_values(settings, plain, key="")
+    if not 0 <= plain.get("seed", 0) < 2**32:  # NumPy takes no other seed
+        raise BadValue("seed", plain["seed"], f"0 to {2**32 - 1}")
     _check_scale(plain.get("scales"), choices or {})
     for key, node in target_nodes(cfg):
         target = locate_target(key, node["_target_"])

@@ -37,7 +37,7 @@ from interp_refiner.config.composition import composed
 from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.new_folder import NewFolder
-from interp_refiner.config.refusal import MISTAKES, later_process, locate, refuse, stopped
+from interp_refiner.config.refusal import MISTAKES, later_process, locate, refuse, short_names, stopped
 from interp_refiner.config.terminal import print_any_name
 from interp_refiner.core import Stopped
 
@@ -86,7 +86,7 @@ class Program:
             config.hydra.runtime.output_dir = os.path.abspath(output_dir)
             if OmegaConf.is_missing(config.hydra.job, "num"):  # a job of a sweep gets its number later
                 config.hydra.job.num, config.hydra.job.id = 0, "0"
-        with hydra_config(config):
+        with hydra_config(config), short_names(config):
             check_added(config, self.settings)
             self.check(config, config.hydra.runtime.choices)
             check_output(config, output_dir)
@@ -163,7 +163,10 @@ def main(config_name: str, settings: type[Settings] = Settings, conf: Path | Non
     def decorate(task: Callable[[DictConfig], Any]) -> Callable:
         @functools.wraps(task)
         def start(cfg: DictConfig | None = None) -> Any:
-            return _start(program, task) if cfg is None else task(cfg)
+            if cfg is None:
+                return _start(program, task)
+            with short_names(cfg):
+                return task(cfg)
 
         start.program = program  # type: ignore[attr-defined]
         return start
@@ -218,8 +221,9 @@ class Job:
         full_error = hydra_cfg.job.env_set.get(FULL_ERROR, self.asked)  # debug=default sets it
         with environment(FULL_ERROR, full_error), self.rest_of_sweep(hydra_cfg):
             try:
-                self.program.check(cfg, hydra_cfg.runtime.choices)
-                result = self.task(cfg)
+                with short_names(cfg):
+                    self.program.check(cfg, hydra_cfg.runtime.choices)
+                    result = self.task(cfg)
                 if cfg.get("dry_run"):
                     self.undo_folder(hydra_cfg)
                 return result

@@ -4,17 +4,22 @@ A mistake is a :class:`BadValue`, a :class:`MissingExtra` or a :class:`Refused`.
 answer, are a :class:`DataFault` and reported in the same way. Every other exception is a bug and keeps its stack trace.
 """
 
+import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config.nodes import walk
+from interp_refiner.config.nodes import is_written, walk
 from interp_refiner.core import BadValue, DataFault, MissingExtra, Stopped
 
 EXIT_REFUSED = 2
+LONG = 200  # bytes of a file name that may be too long together with a suffix
 _LAUNCHED = "train_ddp_process_"  # job names that Lightning gives to the processes it launches
 
 
@@ -47,6 +52,29 @@ def locate(error: Exception, cfg: DictConfig) -> Exception:
     same_value = [(key, value) for key, value in entries if str(value) == str(error.value)]
     found = same_value or entries
     return with_key(error, found[0][0].rpartition(".")[0]) if len(found) == 1 else error
+
+
+@contextmanager
+def short_names(cfg: DictConfig) -> Iterator[None]:
+    """Turns the system's error about a name that is too long, which any look at a path may raise, into a mistake.
+
+    Args:
+        cfg: names the setting, if the name comes from it.
+
+    Raises:
+        Refused: in place of ``ENAMETOOLONG``.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        said = str(error.filename)
+        values = [(key, node[name]) for key, node, name in walk(cfg) if is_written(node, name)]
+        longest = {key: max(value.split("/"), key=len) for key, value in values if isinstance(value, str)}
+        keys = [key for key, part in longest.items() if len(os.fsencode(part)) > LONG and Path(part).stem in said]
+        setting = f"{keys[0]}={OmegaConf.select(cfg, keys[0])}" if keys else said
+        raise Refused(f"{setting}: expected a file name of at most 255 bytes") from error
 
 
 def one_line(text: object) -> str:

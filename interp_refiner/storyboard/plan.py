@@ -59,6 +59,9 @@ class VideoPlan:
         return sorted({slot for placed in self.placed for slot in placed.slots})
 
 
+MOST_FRAMES = 1_000_000  # 11 hours at 24 frames a second: what is longer is a typing error
+
+
 @dataclass(frozen=True)
 class Planner:
     """Plans videos for one model.
@@ -80,15 +83,24 @@ class Planner:
     replaces: bool
 
     def length(self, frames: int | None, seconds: float | None, fps: float | None) -> int:
-        """Pixel frames of a video: ``frames``, else nearest to ``seconds``, else those of the model's clips."""
+        """Pixel frames of a video: ``frames``, else nearest to ``seconds``, else those of the model's clips.
+
+        Raises:
+            BadValue: more than :data:`MOST_FRAMES`.
+        """
+        rate = fps or self.fps
         if frames is not None:
+            if frames > MOST_FRAMES:
+                raise BadValue("frames", frames, f"at most {MOST_FRAMES}")
             return frames
         if seconds is None:
             return len(self.codec.latent_frame(self.latent_shape[1]))
-        wanted = round(seconds * (fps or self.fps))
-        return wanted if fits(self.codec, wanted) else min(
-            nearest_lengths(self.codec, wanted), key=lambda n: abs(n - seconds * (fps or self.fps))
-        )  # fmt: skip
+        if seconds * rate > MOST_FRAMES:
+            raise BadValue("seconds", seconds, f"at most {MOST_FRAMES / rate:g}, which are {MOST_FRAMES} frames")
+        wanted = round(seconds * rate)
+        if fits(self.codec, wanted):
+            return wanted
+        return min(nearest_lengths(self.codec, wanted), key=lambda n: abs(n - seconds * rate))
 
     def grid(self, frames: int | None) -> Grid:
         """The grid of a video of this length; None for the length of the model's clips."""

@@ -53,6 +53,9 @@ class TrainSettings(Settings):
                 checked("evaluate", Path(cfg.paths.output_dir, "evaluation"), *evaluation_overrides(cfg))
             except MISTAKES as error:
                 raise Refused(f"evaluation: {error}") from error
+        interval = OmegaConf.select(cfg, "trainer.val_check_interval")
+        if isinstance(interval, int | float) and interval <= 0:
+            raise BadValue("trainer.val_check_interval", interval, "a positive number of steps, or a share of an epoch")
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         if frozen == "bfloat16" and _has_adapters(cfg) and "bf16" not in str(precision):

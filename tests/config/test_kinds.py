@@ -113,7 +113,13 @@ def is_checked(hint: Any) -> bool:
     return get_origin(hint) is Literal or not any(part in (dict, list) for part in (get_origin(hint), hint))
 
 
-KINDS = {"missing": "missing", "garbage": "garbage", "a folder": "folder", "below a file": "garbage/below"}
+KINDS = {
+    "missing": "missing",
+    "garbage": "garbage",
+    "a folder": "folder",
+    "below a file": "garbage/below",
+    "too long": "x" * 256,
+}
 
 
 @pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "benchmark"])  # it measures what it can
@@ -186,6 +192,15 @@ def test_no_gpu_to_train_on(overrides: tuple[str, ...], monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     cfg, choices = composed("train", *overrides)
     with pytest.raises(BadValue, match=r"^trainer\.accelerator=(gpu|cuda): expected auto or cpu .*no GPU"):
+        PROGRAMS["train"].program.check(cfg, choices)
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=-1", f"seed={2**32}", "trainer.val_check_interval=0", "trainer.val_check_interval=-0.5"]
+)
+def test_numbers_that_a_library_cannot_take_are_named(override: str):
+    cfg, choices = composed("train", override)
+    with pytest.raises(BadValue, match=rf"^{re.escape(override)}: expected "):
         PROGRAMS["train"].program.check(cfg, choices)
 
 

@@ -1,9 +1,11 @@
 """A bad value that is found late is reported with its config key."""
 
+from pathlib import Path
+
 import pytest
 from omegaconf import OmegaConf
 
-from interp_refiner.config.refusal import locate
+from interp_refiner.config.refusal import Refused, locate, short_names
 from interp_refiner.core import BadValue
 
 CONFIG = OmegaConf.create(
@@ -41,3 +43,17 @@ def test_located(name: str, value: object, located: str) -> None:
 def test_other_errors_stay_as_they_are() -> None:
     error = KeyError("root")
     assert locate(error, CONFIG) is error
+
+
+def test_a_name_that_is_too_long_is_a_mistake_that_names_its_setting(tmp_path):
+    long, name = "x" * 256, "y" * 250  # the second one only with a suffix
+    cfg = OmegaConf.create({"prompt": "a" * 300, "source": long, "node": {"output": f"{tmp_path}/{name}"}})
+    for value, told in (
+        (long, rf"^source={long}: expected a file name of at most 255 bytes$"),
+        (f"{tmp_path}/{name}.report.json", rf"^node\.output={tmp_path}/{name}: expected a file name of at most"),
+        ("z" * 256, f"^{'z' * 256}: expected a file name of at most"),
+    ):
+        with pytest.raises(Refused, match=told), short_names(cfg):
+            Path(value).is_file()
+    with pytest.raises(FileNotFoundError), short_names(cfg):
+        Path("nowhere").read_text()

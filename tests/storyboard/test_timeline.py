@@ -8,6 +8,7 @@ from interp_refiner.data.codec import Codec, PatchDCT
 from interp_refiner.storyboard import Keyframe
 from interp_refiner.storyboard.encoding import encode_keyframe
 from interp_refiner.storyboard.keyframe import frame_at
+from interp_refiner.storyboard.plan import Planner
 from interp_refiner.storyboard.timeline import Grid, collisions, place, refuse_collisions
 
 
@@ -86,6 +87,19 @@ def test_two_in_one_slot_collide_and_both_are_named():
 def test_a_length_that_the_codec_does_not_divide_names_the_nearest(frames, said):
     with pytest.raises(BadValue, match=f"frames={frames}: expected 1 \\+ a multiple of 4 frames, such as.*{said[-5:]}"):
         Grid.of(FourFrames(), frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "seconds", "told"),
+    [
+        (10**11, None, "frames=100000000000: expected at most"),
+        (None, 1e300, r"seconds=1e\+300: expected at most 250000"),
+    ],
+)
+def test_a_length_beyond_all_videos_is_refused(frames, seconds, told):
+    planner = Planner(FourFrames(), (3, 5, 4, 4), levels=None, fps=8.0, divisor=(1, 1), replaces=False)
+    with pytest.raises(BadValue, match=f"^{told}"):
+        planner.length(frames, seconds, fps=4.0)
 
 
 @pytest.mark.parametrize(("time", "frames", "slots"), [(0, 9, [0, 1, 2]), (0, 8, [0, 1]), (5, 8, [2, 3]), (5, 7, [2])])

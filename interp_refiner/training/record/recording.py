@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from interp_refiner.config import build, run_metadata
 from interp_refiner.config.launch import Program
 from interp_refiner.config.nodes import walk
-from interp_refiner.config.refusal import MISTAKES, later_process, locate, one_line
+from interp_refiner.config.refusal import MISTAKES, later_process, locate, one_line, short_names
 from interp_refiner.core import Stopped, forget_peak_memory, peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.training.callback import EXIT_INTERRUPTED, EXIT_PREEMPTED, Throughput
@@ -120,7 +120,8 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
         if not resumes:
             recording.write()
         try:
-            yield recording
+            with short_names(cfg):
+                yield recording
         except BaseException as error:
             status, reason = ending(error, cfg, recording.trainer)
             if recording.trainer is None and isinstance(error, MISTAKES):  # a mistake in the config: nothing has run
