@@ -96,7 +96,7 @@ def test_of_pictures_no_command_that_would_be_refused_is_printed(
     assert "next:" not in said
     DatasetMetadata(latent_shape=(16, 2, 4, 4), num_samples=2).save(tmp_path / "val")
     tell(tmp_path)
-    assert "next: python -m interp_refiner.train" in capsys.readouterr().out
+    assert " -m interp_refiner.train +experiment=gt_keyframes " in capsys.readouterr().out
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

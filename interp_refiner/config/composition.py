@@ -89,6 +89,8 @@ def sets_a_component(text: str, cfg: DictConfig) -> bool:
     """
     item = parsed(text)
     parent, _, name = item.key_or_group.rpartition(".")
+    if parent.partition(".")[0] == "hydra":  # Hydra's own config has no components of ours
+        return False
     owner, value = OmegaConf.select(cfg, parent), item.value()
     if not isinstance(owner, DictConfig) or item.is_add() or item.is_delete() or isinstance(value, dict | None):
         return False

@@ -183,14 +183,14 @@ def _srgb(image: Image.Image, adobe: bool, primaries: int, transfer: int, remark
 
 def _by_gamma(image: Image.Image, remarks: list[str]) -> Image.Image:
     """Converts from a PNG's ``gAMA`` and ``cHRM`` to sRGB; without ``gAMA``, ``cHRM`` is ignored."""
-    gamma = image.info.get("gamma")
+    gamma: float = image.info.get("gamma") or 0.0
     points = image.info.get("chromaticity", (*colour.D65, *sum(colour.BT709, ())))
     white, *found = zip(points[::2], points[1::2], strict=True)
     wide = not np.allclose(found, colour.BT709, atol=0.005)
     if wide and (not gamma or not np.allclose(white, colour.D65, atol=0.005) or min(y for _, y in found) <= 0):
         remarks.append("its own primaries (cHRM) are ignored: they need a gamma (gAMA), and D65 as white")
         wide = False
-    curved = bool(gamma) and abs(gamma - SRGB_GAMMA) > 0.01
+    curved = gamma > 0 and abs(gamma - SRGB_GAMMA) > 0.01
     if not wide and not curved:
         return image
     remarks.append(f"{'its own primaries (cHRM), ' if wide else ''}gamma {gamma:g} is converted to sRGB")
