@@ -38,7 +38,7 @@ from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.new_folder import NewFolder
 from interp_refiner.config.refusal import MISTAKES, later_process, locate, refuse, short_names, stopped
-from interp_refiner.config.terminal import print_any_name
+from interp_refiner.config.terminal import log_any_name, print_any_name
 from interp_refiner.core import Stopped
 
 PACKAGE = __name__.partition(".")[0]
@@ -218,6 +218,7 @@ class Job:
 
     def __call__(self, cfg: DictConfig) -> Any:
         hydra_cfg = HydraConfig.get()
+        log_any_name()
         full_error = hydra_cfg.job.env_set.get(FULL_ERROR, self.asked)  # debug=default sets it
         with environment(FULL_ERROR, full_error), self.rest_of_sweep(hydra_cfg):
             try:

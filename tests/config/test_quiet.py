@@ -3,12 +3,9 @@
 import logging
 import os
 import warnings
-from pathlib import Path
-
-import hydra
-from omegaconf import OmegaConf
 
 from interp_refiner.config import quiet_libraries
+from interp_refiner.config.terminal import log_any_name
 
 
 def test_advertisements_go_and_information_stays(caplog):
@@ -31,13 +28,11 @@ def test_other_warnings_stay(recwarn):
     assert [str(w.message) for w in shown] == ["sigma is taken as 0"]
 
 
-def test_the_log_file_takes_names_that_are_not_utf_8(tmp_path):
-    packaged = Path(hydra.__file__).parent / "conf/hydra/job_logging/default.yaml"
-    own = OmegaConf.load(Path(__file__).parents[2] / "conf/hydra/default.yaml").job_logging
-    file = OmegaConf.merge(OmegaConf.load(packaged), own).handlers.file
-    settings = {key: value for key, value in OmegaConf.to_container(file).items() if key in ("encoding", "errors")}
-    handler = logging.FileHandler(tmp_path / "a.log", **settings)
+def test_the_log_file_takes_names_that_are_not_utf_8(tmp_path, monkeypatch):
+    handler = logging.FileHandler(tmp_path / "a.log", encoding="utf-8")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    log_any_name()
     name = os.fsdecode(b"caf\xe9.mp4")
-    handler.handle(logging.makeLogRecord({"msg": f"{name} é"}))
+    handler.handle(logging.makeLogRecord({"msg": f"{name} \u00e9"}))
     handler.close()
-    assert (tmp_path / "a.log").read_text("utf-8") == "caf\\udce9.mp4 é\n"
+    assert (tmp_path / "a.log").read_text("utf-8") == "caf\\udce9.mp4 \u00e9\n"
