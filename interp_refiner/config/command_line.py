@@ -58,7 +58,7 @@ class CommandLine:
         """Reads arguments; ``texts`` are the settings whose values are plain text, see :func:`as_meant`.
 
         Raises:
-            BadValue, Refused: an option that there is not, or no such folder of config groups.
+            BadValue, Refused: an unknown option, or no such folder of config groups.
         """
         parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
         parser.add_argument("overrides", nargs="*", default=[])

@@ -97,6 +97,7 @@ def sets_a_component(text: str, cfg: DictConfig) -> bool:
     if is_target(owner):
         known = rules(locate_target(parent, owner["_target_"]))
         return name in known and known[name].is_component
+    # a node of components, such as callback or corruption.drawn
     return bool(parent) and (len(owner) == 1 or any(is_target(owner._get_node(other)) for other in owner))
 
 

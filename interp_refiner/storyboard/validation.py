@@ -32,9 +32,8 @@ class ValidationStoryboards(L.Callback):
     Args:
         output_dir: the run folder.
         storyboards: their files, see :mod:`interp_refiner.storyboard.storyboard`; may be empty.
-        steps: for each of these training steps, the videos are made at the first validation at or after it, also in a
-            continued run; 1 or more. Empty: at
-            every validation.
+        steps: for each of these training steps (1 or more), the videos are made at the first validation at or after
+            it, also in a continued run. Empty: at every validation.
         seed: of their noise.
         text: encodes their prompts; None for the encoder that the data set declares, if it needs no weights.
 

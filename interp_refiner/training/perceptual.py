@@ -18,7 +18,7 @@ from interp_refiner.data.codec import Codec
 
 
 class ImageDistance(nn.Module, ABC):
-    """A frozen network that says how different two images look."""
+    """A trained network that says how different two images look."""
 
     def check_size(self, height: int, width: int) -> None:
         """Refuses, with :class:`BadValue`, images of a size that the network cannot take."""
@@ -57,12 +57,13 @@ class Windows:
         """The same windows of m versions of every clip, ``n = b count``. A free frame may be drawn twice."""
         b, (t, *space) = clips.shape[1], clips.shape[3:]
         length, (h, w), device = min(self.length, t), self.sides(*space), clips.device
+        rooms = {"y": space[0] - h, "x": space[1] - w}
         # ``free`` sorted: the numbers of the free frames come first
         numbers = free.int().argsort(dim=1, descending=True, stable=True)
-        chosen = numbers.gather(1, places(draws, "window_frame", self.count, free.sum(1, keepdim=True)))
+        chosen = numbers.gather(1, places(draws, "window_frame", self.count, free.sum(1, keepdim=True), device))
         start = (chosen - length + 1).clamp(min=0)
-        up = places(draws, "window_y", self.count, torch.tensor(space[0] - h + 1, device=device))
-        left = places(draws, "window_x", self.count, torch.tensor(space[1] - w + 1, device=device))
+        # numbers of the host, so that a GPU does not wait for a copy
+        up, left = (places(draws, f"window_{axis}", self.count, room + 1, device) for axis, room in rooms.items())
 
         def along(first: Int[Tensor, "b k"], size: int, *shape: int) -> Tensor:
             return (first.unsqueeze(2) + torch.arange(size, device=device)).view(b, self.count, *shape)
@@ -73,10 +74,11 @@ class Windows:
         return rearrange(found, "b k t y x m c -> m (b k) c t y x")
 
 
-def places(draws: Draws, name: str, count: int, number: Int[Tensor, "*b_or_none"]) -> Int[Tensor, "b count"]:
-    """``count`` numbers per sample, each uniform in 0 .. ``number`` - 1."""
-    drawn = draws.uniform(name, count, number.device)
-    return (drawn * number).long().minimum((number - 1).clamp(min=0))
+def places(
+    draws: Draws, name: str, count: int, number: int | Int[Tensor, "b 1"], device: torch.device
+) -> Int[Tensor, "b count"]:
+    """``count`` numbers per sample, each uniform in 0 .. ``number`` - 1 (at least 0)."""
+    return (draws.uniform(name, count, device) * number).long().clamp(max=number - 1).clamp(min=0)
 
 
 @final
@@ -95,7 +97,7 @@ class Perceptual:
     Args:
         spec: of the clips.
         codec: decodes them; a copy is taken.
-        network: the distance ``d``.
+        network: the distance ``d``; it is frozen.
         weight: of the distance.
         windows: which pieces of a clip are decoded; None for three frames.
         seed: the run's seed.
@@ -120,7 +122,7 @@ class Perceptual:
         if not isinstance(codec, Codec) or codec.caveat:
             name = getattr(codec, "name", type(codec).__name__)
             raise BadValue("codec", name, "a codec that decodes the clips to video, with training/perceptual")
-        self.network, self.windows = network, windows or Windows()
+        self.network, self.windows = network.requires_grad_(False).eval(), windows or Windows()
         for shape in spec.latent_shapes:
             self.network.check_size(*(codec.spatial_factor * side for side in self.windows.sides(*shape[2:])))
         self.codec = deepcopy(codec).requires_grad_(False)
@@ -129,7 +131,8 @@ class Perceptual:
     def __call__(self, estimate: Float[Tensor, "b c t y x"], corrupted: Corrupted) -> Float[Tensor, ""]:
         """The mean distance without the weight. Given frames count as truth, as in the objective."""
         clip, given = corrupted.clip, per_frame(corrupted.given, estimate)
-        both = torch.stack([torch.where(given, clip.latents.float(), estimate.float()), clip.latents.float()])
+        clean = corrupted.clean.float()
+        both = torch.stack([torch.where(given, clean, estimate.float()), clean])
         with torch.autocast(estimate.device.type, enabled=False):
             pieces = self.windows.cut(both, ~corrupted.given, Draws(self.seed, "train", clip.keys, clip.epochs))
             for module in (self.codec, self.network):

@@ -21,7 +21,7 @@ def check_metric(name: str | None, known: Collection[str]) -> None:
 
 
 def check_metric_of(name: str | None, trainer: L.Trainer, module: L.LightningModule) -> None:
-    """:func:`check_metric` before the training; other modules than a refiner have no names of figures before."""
+    """:func:`check_metric` before the training, if the module is a refiner; others name their figures afterwards."""
     if trainer.fast_dev_run or trainer.limit_val_batches == 0:  # type: ignore[attr-defined]
         check_metric(name, [])
     elif isinstance(module, Refiner):

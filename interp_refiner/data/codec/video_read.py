@@ -228,7 +228,7 @@ class Film:
             size = self.path.stat().st_size
             if any(entry.pos + entry.size > size for entry in entries):
                 self._truncated = f"truncated: {_whole_frames(self.path)} of {len(entries)} frames are there"
-        if self.container.format.name == "gif" and not self.path.read_bytes().rstrip(b"\0").endswith(GIF_TRAILER):
+        if self.container.format.name == "gif" and not _tail(self.path).endswith(GIF_TRAILER):
             self._truncated = "truncated: its end is missing"
 
     def _about_the_end(self, there: int, last: float | Fraction | None) -> None:
@@ -327,6 +327,13 @@ def _whole_frames(path: Path) -> int:
         except av.error.InvalidDataError:
             pass
     return count
+
+
+def _tail(path: Path, length: int = 4096) -> bytes:
+    """The end of a file, without the zeros that some programs append."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - length))
+        return file.read().rstrip(b"\0")
 
 
 def _end_of_packets(path: Path) -> float:
