@@ -166,3 +166,14 @@ def test_a_sampler_of_several_steps_warns(caplog):
     assert [record.message for record in caplog.records] == [
         "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
     ]
+
+
+def test_the_network_is_frozen():
+    class Weighted(MeanSquare):
+        def __init__(self):
+            super().__init__()
+            self.layer = torch.nn.Conv2d(3, 4, 3)
+
+    network = Perceptual(spec_of(16), PatchDCT(), Weighted().train()).network
+    assert not network.training
+    assert not any(weight.requires_grad for weight in network.parameters())
