@@ -90,7 +90,11 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
 
 def portable(command: str) -> str:
     """A command without its output folder, and with other paths shortened to their last part."""
-    kept = [part for part in shlex.split(command) if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part)]
+    try:
+        parts = shlex.split(command)
+    except ValueError:  # a quote that is not closed
+        parts = command.split()
+    kept = [part for part in parts if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part)]
     return shlex.join(without_folders(part) for part in kept)
 
 

@@ -4,7 +4,6 @@ from interp_refiner.training.record.claim import Claimed, claim
 from interp_refiner.training.record.log_book import LogBook, without_folders
 from interp_refiner.training.record.run_record import (
     STATUS_FILE,
-    STATUSES,
     RunRecord,
     Status,
     read_record,
@@ -13,7 +12,6 @@ from interp_refiner.training.record.run_record import (
 )
 
 __all__ = [
-    "STATUSES",
     "STATUS_FILE",
     "Claimed",
     "LogBook",
