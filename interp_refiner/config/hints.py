@@ -52,7 +52,7 @@ class Rule:
 
     @property
     def is_component(self) -> bool:
-        """Whether the hint allows no plain value but null. A program may still replace one, such as a path."""
+        """Whether the hint allows no plain value but null."""
         return self.built and self.hint in (None, types.NoneType)
 
     def check(self, name: str, value: object) -> None:
@@ -64,6 +64,8 @@ class Rule:
         if isinstance(value, dict) and self.built and not _takes_dicts(self.hint):
             allowed = "" if self.hint is None else f"{_describe(self.hint)}, or "
             raise BadValue(name, as_yaml(value), f"{allowed}a node with _target_; these keys are of another option")
+        if self.is_component and value is not None:
+            raise BadValue(name, as_yaml(value), "a component, which is a node with _target_, not a plain value")
         if self.hint is None or (self.code_only and isinstance(value, dict)):
             return
         try:
