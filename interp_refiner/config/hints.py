@@ -5,6 +5,7 @@ import enum
 import functools
 import inspect
 import json
+import math
 import operator
 import os
 import pathlib
@@ -59,7 +60,7 @@ class Rule:
         """Raises :class:`BadValue` if the hint does not allow the value.
 
         Checked as strict JSON: an int serves as a float, a list as a tuple, a string as a path or an enum's value, but
-        ``"3"`` is no number, 1 is no boolean and 1.0 no integer.
+        ``"3"`` is no number, 1 is no boolean and 1.0 no integer. Infinity is allowed only where it is the default.
         """
         if isinstance(value, dict) and self.built and not _takes_dicts(self.hint):
             allowed = "" if self.hint is None else f"{_describe(self.hint)}, or "
@@ -72,6 +73,8 @@ class Rule:
             _adapter(self.hint).validate_json(json.dumps(value), strict=True)
         except ValidationError:
             raise BadValue(name, as_yaml(value), _describe(self.hint), _options(self.hint)) from None
+        if not _is_finite(value):
+            raise BadValue(name, as_yaml(value), f"{_describe(self.hint)}, finite")
 
 
 _ANYTHING = Rule(None, code_only=True)
@@ -103,6 +106,13 @@ def rule(hint: Any) -> Rule:
 def _is_built(kind: Any) -> bool:
     """Whether objects of a type are built from a node with a ``_target_``."""
     return inspect.isclass(kind) and kind not in (Any, object, collections.abc.Callable) and not issubclass(kind, dict)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether no number in a value is infinite or NaN: ranges are often checked by ``<``, which NaN passes."""
+    if isinstance(value, list | dict):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _takes_dicts(hint: Any) -> bool:

@@ -13,6 +13,7 @@ from interp_refiner.core.errors import (
     choice,
     non_negative,
     one_fault,
+    positive,
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, LAST_CHECKPOINT, Freezable, move, save_weights
@@ -103,6 +104,7 @@ __all__ = [
     "peak_memory",
     "per_frame",
     "per_sample",
+    "positive",
     "precise",
     "read_stored",
     "refused",

@@ -6,6 +6,7 @@ is composed once; then its function is called in this process, as ``main`` calls
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 import random
 import re
@@ -23,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import interp_refiner
 from interp_refiner.config import build
-from interp_refiner.config.check import locate_target
+from interp_refiner.config.check import check_config, locate_target
 from interp_refiner.config.composition import composed as compose_explained
 from interp_refiner.config.hints import rules
 from interp_refiner.config.machine import check_output
@@ -173,6 +174,25 @@ def test_a_number_in_place_of_a_component_is_named(program: str):
     for key in random.sample(parts, min(len(parts), 2)):
         with pytest.raises(BadValue, match=rf"^{re.escape(key)}=5: expected a component, not a plain value; set "):
             compose_explained(CONF, program, f"{key}=5")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_number_that_is_not_finite_is_named(program: str, tmp_path: Path):
+    """Of every component."""
+    with config(program, tmp_path) as (cfg, _):
+        floats = [(key, node, name) for key, node in target_nodes(cfg) for name in node if takes_float(key, node, name)]
+        for key, node, name in random.sample(floats, min(len(floats), 3)):
+            before = OmegaConf.to_container(node, resolve=False)[name]
+            for wrong in (math.nan, -math.inf):
+                node[name] = wrong
+                with pytest.raises(BadValue, match=rf"^{re.escape(f'{key}.{name}')}=(NaN|-Infinity): .*, finite"):
+                    check_config(cfg, PROGRAMS[program].program.settings)
+            node[name] = before
+
+
+def takes_float(key: str, node: DictConfig, name: str) -> bool:
+    rule = rules(locate_target(key, node["_target_"])).get(name)
+    return rule is not None and float in (rule.hint, *get_args(rule.hint))
 
 
 def is_number(node: DictConfig, key: str) -> bool:
