@@ -65,9 +65,9 @@ def composed(name: str, *overrides: str) -> tuple[DictConfig, dict[str, Any]]:
 
 
 @contextmanager
-def config(name: str, folder: Path, **values: Any) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
+def config(name: str, folder: Path, *overrides: str, **values: Any) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
     """With everything in ``folder``, the settings that have no value set, and some values replaced, while it lasts."""
-    cfg, choices = composed(name)
+    cfg, choices = composed(name, *overrides)
     places = {f"paths.{place}": str(folder / place) for place in ("root", "cache", "log_dir", "output_dir")}
     needed = {str(key): str(folder / NEEDED.get(key, "nowhere")) for key in cfg if OmegaConf.is_missing(cfg, key)}
     values = places | needed | values
@@ -139,6 +139,20 @@ def test_paths_that_are_none(program: str, tmp_path: Path, monkeypatch: pytest.M
             with config(program, tmp_path, **{name: str(tmp_path / path)}) as (cfg, _):
                 line = told(cfg, lambda cfg=cfg: PROGRAMS[program](cfg))
             assert line.partition("=")[0] in list(composed(program)[0]), (name, kind, line)
+
+
+@pytest.mark.parametrize("data", ["moving_shapes", "wan_synth"])
+@pytest.mark.parametrize("root", ["garbage", "shard-00000.tar", "garbage/below", "folder"])
+@pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "benchmark" and "data" in composed(name)[1]])
+def test_a_root_of_data_that_is_a_file_or_has_files_for_folders(program: str, root: str, data: str, tmp_path: Path):
+    for name in ("garbage", "shard-00000.tar", "folder/train", "folder/val"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(range(256)) * 40)
+    with config(program, tmp_path, f"data={data}", **{"data.root": str(tmp_path / root)}) as (cfg, _):
+        if isinstance(cfg.get("checkpoint"), str):  # not the callback of training
+            cfg.checkpoint = "shipped"
+        line = told(cfg, lambda: PROGRAMS[program](cfg))
+    assert re.match(rf"data\.root={tmp_path}/{root}(/train)?: expected .*(folder|writable place)", line), line
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
