@@ -19,6 +19,7 @@ from interp_refiner.config.nodes import is_written, walk
 from interp_refiner.core import BadValue, DataFault, MissingExtra, Stopped
 
 EXIT_REFUSED = 2
+NO_HOME = "Could not determine home directory."
 LONG = 200  # bytes of a file name that may be too long together with a suffix
 _LAUNCHED = "train_ddp_process_"  # job names that Lightning gives to the processes it launches
 
@@ -58,16 +59,22 @@ def locate(error: Exception, cfg: DictConfig) -> Exception:
 
 @contextmanager
 def short_names(cfg: DictConfig) -> Iterator[None]:
-    """Turns the system's error about a name that is too long, which any look at a path may raise, into a mistake.
+    """Turns errors that any look at a path may raise into mistakes: a name that is too long, ``~`` of no user.
 
     Args:
         cfg: names the setting, if the name comes from it.
 
     Raises:
-        Refused: in place of ``ENAMETOOLONG``.
+        Refused: in place of ``ENAMETOOLONG``, and of pathlib's error about a home folder.
     """
     try:
         yield
+    except RuntimeError as error:
+        if str(error) != NO_HOME:
+            raise
+        values = [(key, node[name]) for key, node, name in walk(cfg) if is_written(node, name)]
+        found = [f"{key}={value}" for key, value in values if isinstance(value, str) and value.startswith("~")]
+        raise Refused(f"{(*found, '~')[0]}: expected a path; no user has this name (./~ begins a file's)") from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise

@@ -112,7 +112,7 @@ def check_strength(hard: bool | None, strength: float | None) -> None:
 def parse_time(time: Time) -> tuple[float, str]:
     """Number and unit of a time: ``""`` for frames, ``"s"`` for seconds, ``"%"`` for percent."""
     if clock := CLOCK.fullmatch(str(time).strip()):
-        return 3600 * int(clock["hours"] or 0) + 60 * int(clock["minutes"]) + float(clock["seconds"]), "s"
+        return 3600 * float(clock["hours"] or 0) + 60 * float(clock["minutes"]) + float(clock["seconds"]), "s"
     match = TIME.fullmatch(str(time).strip()) if not isinstance(time, bool) else None
     if match is None or (match["unit"] == "" and "." in match["number"]):
         raise BadValue("time", time, TIMES)

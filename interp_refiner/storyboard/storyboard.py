@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from interp_refiner.core import BadValue, suggestion
+from interp_refiner.core import BadValue, one_fault, suggestion
 from interp_refiner.data.codec import Sound, has_sound, read_image
 from interp_refiner.data.codec.video_read import SOUNDLESS
 from interp_refiner.storyboard.keyframe import TIMES, Keyframe, Time, check_strength, frame_shown_at, parse_time
@@ -230,10 +229,8 @@ def load_storyboard(path: str | Path) -> Storyboard:
     path = Path(path).expanduser()
     if not path.is_file():
         raise BadValue("storyboard", path, "a YAML or JSON file: no such file")
-    try:
+    with one_fault("storyboard", path, "a YAML or JSON file"):
         content = (read_json if path.suffix == ".json" else read_yaml)(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BadValue("storyboard", path, f"a YAML or JSON file: {' '.join(str(error).split())}") from error
     return parse_storyboard(content, path.parent)
 
 

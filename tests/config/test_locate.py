@@ -48,6 +48,16 @@ def test_other_errors_stay_as_they_are() -> None:
     assert locate(error, CONFIG) is error
 
 
+def test_the_home_of_nobody_is_a_mistake_that_names_its_setting():
+    cfg = OmegaConf.create({"prompt": "a ~ b", "source": "~nobody_of_this_name/videos"})
+    with pytest.raises(Refused, match=r"^source=~nobody_of_this_name/videos: expected a path; no user"), short_names(cfg):
+        Path(cfg.source).expanduser()
+    with pytest.raises(Refused, match=r"^~: expected a path; no user"), short_names(OmegaConf.create({})):
+        Path(cfg.source).expanduser()  # as in a storyboard
+    with pytest.raises(RuntimeError, match="another"), short_names(cfg):
+        raise RuntimeError("another")
+
+
 def test_a_name_that_is_too_long_is_a_mistake_that_names_its_setting(tmp_path):
     long, name = "x" * 256, "y" * 250  # the second one only with a suffix
     cfg = OmegaConf.create({"prompt": "a" * 300, "source": long, "node": {"output": f"{tmp_path}/{name}"}})

@@ -73,6 +73,7 @@ def test_tables_as_data_sets_have_them(tmp_path: Path, name: str, content: str) 
         ("a.jsonl", b'{"file": "a", "caption": [["b"]]}\n', "row 1 has file, caption"),
         ("a.jsonl", b"[1]\n", "row 1 has nothing"),
         ("a.jsonl", b"{file\n", "Expecting property name"),
+        ("a.json", b"[" * 9999, "recursion"),
         ("a.json", b'[{"file": "a", "caption": "b"}, {"file": "a"}]', "row 2 has file"),
         ("a.json", b'{"a.mp4": "b"}', "row 1 has a.mp4"),
         ("a.json", b"[[1]]", "row 1 has nothing"),

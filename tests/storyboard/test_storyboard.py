@@ -128,7 +128,17 @@ def test_storyboards_are_utf_8_wherever_they_are_read(tmp_path):
         load_storyboard(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize(("name", "text"), [("b.yaml", "a: [1"), ("b.json", "{"), ("b.yaml", None)])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("b.yaml", "a: [1"),
+        ("b.yaml", "[" * 1500),
+        ("b.yaml", "prompt: !!bool maybe"),
+        ("b.json", "{"),
+        ("b.json", "[" * 5000),
+        ("b.yaml", None),
+    ],
+)
 def test_files_that_are_none_are_named(tmp_path, name, text):
     if text is not None:
         (tmp_path / name).write_text(text)

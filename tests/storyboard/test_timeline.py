@@ -49,6 +49,7 @@ def test_times_in_frames_seconds_and_percent(time, frame):
         ("soon", r"time=soon: expected a frame \(12\), seconds \('1\.5s'\), minutes and seconds \(1:30\) or percent"),
         ("2.5", "time=2.5: expected a frame"),
         (-1, "time=-1: expected a frame"),
+        ("9" * 400 + ":00:00", "time=9+:00:00: expected 0s to"),
     ],
 )
 def test_times_outside_the_clip_are_refused(time, said):

@@ -41,7 +41,7 @@ def read_captions(path: Path) -> dict[str, tuple[str, ...]]:
             if not isinstance(name, str) or not isinstance(said, list) or not all(isinstance(s, str) for s in said):
                 raise BadValue("captions", path, f"{ALLOWED}; row {number} has {', '.join(map(str, row)) or 'nothing'}")
             found.setdefault(normpath(name), []).extend(map(one_line, said))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError, csv.Error) as error:
         raise BadValue("captions", path, f"{ALLOWED}: {error}") from error
     if not found:
         raise BadValue("captions", path, f"{ALLOWED}; it has no rows")
