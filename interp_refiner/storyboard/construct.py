@@ -175,7 +175,8 @@ def construct(node: Any, folder: Path, **supplied: Any) -> Any:
             allowed = f"an argument of {made_by.__name__}: another version wrote this folder, export it again"
             raise BadValue("components", name, allowed, list(known))
     for name, rule in rules(made_by).items():
-        if isinstance(value := values.get(name), int | float | str):
+        is_node = isinstance(value := values.get(name), Mapping) and "_target_" in value
+        if name in values and not is_node and value != known[name].default:
             rule.check(f"components.{name}", value)
     arguments = {name: construct(value, folder) for name, value in values.items()} | supplied
     for name, parameter in known.items():

@@ -212,6 +212,9 @@ FROM_STRANGERS = {
     "a number for a file": ("choice", chosen_by({"_target_": SCORER, "weights": 7}), r"weights=7: expected a string"),
     "a word for a number": ("choice", chosen_by({"_target_": SCORER, "oddity": "a"}), r"oddity=a: expected a number"),
     "a word for a count": ("choice", chosen_by(None, "8"), r"components\.candidates=.*8.*: expected an integer"),
+    "a list for a count": ("choice", chosen_by(None, [2]), r"components\.candidates=\[2\]: expected an integer"),
+    "nothing for a count": ("choice", chosen_by(None, None), r"components\.candidates=null: expected an integer"),
+    "a mapping for a part": ("choice", chosen_by({"weights": "x"}), r"components\.scorer=.*a node with _target_"),
     "half a sample": ("choice", chosen_by(None, 2.5), r"components\.candidates=2\.5: expected an integer"),
 }
 
