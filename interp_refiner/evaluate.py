@@ -16,7 +16,7 @@ from interp_refiner.evaluation.pictures import examples, write_clips, write_outp
 from interp_refiner.evaluation.settings import EvaluateSettings, inference_overrides
 from interp_refiner.evaluation.terminal import show
 from interp_refiner.storyboard import phase1_of
-from interp_refiner.storyboard.chosen import with_samples
+from interp_refiner.storyboard.pipeline.chosen import with_samples
 from interp_refiner.training import KeyframeGenerator, Refiner
 
 

@@ -17,6 +17,7 @@ INSIDE = {  # the folders of a room in the order in which they may import each o
     "data": ["shards", "codec", "text", "medium", "world", ".", "preparation"],
     "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
     "evaluation": ["measures", ".", "comparison"],
+    "storyboard": ["file", "plan", "conditioning", "saved", "pipeline", "export", "sampling", "page", ".", "diffusers"],
 }
 ASSEMBLY = "assemble"
 PROGRAMS = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", ASSEMBLY))

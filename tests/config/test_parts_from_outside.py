@@ -23,7 +23,7 @@ from interp_refiner.evaluation.terminal import show
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.backbone import Interface
 from interp_refiner.model.keyframes import KeyframeRequest
-from interp_refiner.storyboard.card import evaluated, figures
+from interp_refiner.storyboard.saved.card import evaluated, figures
 from interp_refiner.train import train
 from interp_refiner.training.record import LogBook, read_record
 from tests.evaluation.comparison.synthetic import make_run
