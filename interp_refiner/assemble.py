@@ -17,7 +17,7 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation import Run
-from interp_refiner.evaluation.run import text_or_none
+from interp_refiner.evaluation.run.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.attention import portable
 from interp_refiner.model.backbone import Backbone, Interface

@@ -16,7 +16,18 @@ INSIDE = {  # the folders of a room in the order in which they may import each o
     "model": ["attention", "backbone", "objective", "sampler", "keyframes"],
     "data": ["shards", "codec", "text", "medium", "world", ".", "preparation"],
     "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
-    "evaluation": ["measures", ".", "comparison"],
+    "evaluation": [
+        "statistics",
+        "measures",
+        "records",
+        "run",
+        "pictures",
+        "evaluator",
+        "diagnosis",
+        "benchmarks",
+        "programs",
+        "comparison",
+    ],
     "storyboard": ["file", "plan", "conditioning", "saved", "pipeline", "export", "sampling", "page", ".", "diffusers"],
 }
 ASSEMBLY = "assemble"

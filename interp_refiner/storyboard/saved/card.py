@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from interp_refiner.evaluation import Evaluation
-from interp_refiner.evaluation.methods import NOISE
-from interp_refiner.evaluation.report import markdown_table
+from interp_refiner.evaluation.evaluator.methods import NOISE
+from interp_refiner.evaluation.records.markdown import markdown_table
 
 KINDS = {"Wan": "WanTransformer3DModel", "LTX": "LTXVideoTransformer3DModel"}  # diffusers class by backbone
 TERMS = ("license", "base_model")  # as the hub calls them

@@ -1,8 +1,8 @@
 """The model card reports an evaluation's figures, or none if there was no evaluation."""
 
 from interp_refiner.evaluation import Evaluation
+from interp_refiner.evaluation.evaluator.methods import NOISE
 from interp_refiner.evaluation.measures import Frechet, Record, SquaredError
-from interp_refiner.evaluation.methods import NOISE
 from interp_refiner.storyboard.saved.card import evaluated, figures
 
 
