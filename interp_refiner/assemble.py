@@ -94,8 +94,7 @@ def refiner(
     check_method(corruption, objective, sampler)
     distilled = issubclass(get_class(cfg.training._target_), Distill)
     check_distilled(objective, distilled)
-    offered = corruption.interpolator.num_hypotheses
-    interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
+    interface = objective.interface(spec, corruption.interpolator.num_hypotheses)
     judged = cfg.training.get("perceptual")
     perceptual = build(judged, spec=spec, codec=codec) if judged is not None and trains else None
     taught = {}

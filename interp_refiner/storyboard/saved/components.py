@@ -28,7 +28,7 @@ from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.conditioning.phase1 import Phase1
 from interp_refiner.storyboard.saved.card import FPS, model_card
-from interp_refiner.storyboard.saved.construct import INSIDE, check_storable, construct_components
+from interp_refiner.storyboard.saved.construct import INSIDE, SLOTS, check_storable, construct_components
 from interp_refiner.storyboard.saved.generator import (
     GENERATOR,
     generator_index,
@@ -112,7 +112,8 @@ def load_components(folder: Path) -> tuple[Components, PipelineConfig]:
 
 def save_components(parts: Components, config: PipelineConfig, folder: Path) -> Path:
     """Writes a pipeline's folder; returns it. Raises :class:`BadValue` for a part from outside this package."""
-    check_storable(config.components)
+    for name, node in config.components.items():
+        check_storable(node, (SLOTS[name],), name)
     folder.mkdir(parents=True, exist_ok=True)
     components = {name: _stored(name, node) for name, node in config.components.items()}
     if save_transformer(parts.backbone, folder / TRANSFORMER):

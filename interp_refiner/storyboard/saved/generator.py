@@ -18,7 +18,7 @@ from interp_refiner.data.world.scorer import SHIPPED, CaptionScorer, save_reader
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard.conditioning.phase1 import Phase1
 from interp_refiner.storyboard.saved.card import generator_card
-from interp_refiner.storyboard.saved.construct import INSIDE, check_storable, construct_generator
+from interp_refiner.storyboard.saved.construct import INSIDE, OF_GENERATOR, check_storable, construct_generator
 from interp_refiner.storyboard.saved.weights import (
     TRANSFORMER,
     beside_transformer,
@@ -65,7 +65,9 @@ def save_generator(phase1: Phase1, folder: Path) -> Path:
     if not isinstance(source, GeneratedKeyframes):
         raise BadValue("keyframe_source", repr(source), "a trained generator (keyframes=<run>): this one is not stored")
     index = generator_index(phase1)
-    check_storable({name: node for name, node in index["components"].items() if name != "choice"})
+    for name, node in index["components"].items():
+        if name != "choice":
+            check_storable(node, (OF_GENERATOR[name],), name)
     folder.mkdir(parents=True, exist_ok=True)
     if save_transformer(source.network, folder / TRANSFORMER):
         index["components"]["network"] = {**index["components"]["network"], "pretrained": INSIDE + TRANSFORMER}

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import assemble
 from interp_refiner.core import BadValue, ClipSpec
-from interp_refiner.data.codec import PatchDCT
+from interp_refiner.data.codec import Codec, PatchDCT
+from interp_refiner.model.keyframes import Choice
 from interp_refiner.storyboard import INDEX, RefinerPipeline, as_pipeline, load_generator
 from interp_refiner.storyboard.saved.components import WEIGHTS
 from interp_refiner.storyboard.saved.construct import component, construct, construct_components
@@ -43,8 +44,8 @@ def folder(pipe, tmp_path_factory):
 def test_a_folder_runs_nothing_but_components(tmp_path, target, arguments):
     mark = tmp_path / "mark"
     node = {"_target_": target, **{name: value.format(mark) for name, value in arguments.items()}}
-    with pytest.raises(BadValue, match=r"_target_=.*: expected a component of interp_refiner"):
-        construct({"inside": [node]}, tmp_path)
+    with pytest.raises(BadValue, match=r"_target_=.*: expected Codec of interp_refiner, by the name"):
+        construct({"inside": [node]}, tmp_path, (Codec,))
     assert not mark.exists()
 
 
@@ -61,16 +62,32 @@ def test_a_part_from_outside_is_refused_before_a_folder_is_written(pipe, tmp_pat
 
 def test_components_are_found_by_the_name_of_their_module_and_of_their_package(tmp_path):
     for name in ("interp_refiner.data.codec.PatchDCT", "interp_refiner.data.codec.patch_dct.PatchDCT"):
-        assert component(name) is PatchDCT
+        assert component(name, (Codec,)) is PatchDCT
     node = {"_target_": "interp_refiner.data.codec.declared_codec"}
     spec = ClipSpec((16, 5, 2, 2), codec={"name": "patch_dct"})
-    assert isinstance(construct(node, tmp_path, spec=spec), PatchDCT)
+    assert isinstance(construct(node, tmp_path, (Codec,), spec=spec), PatchDCT)
+
+
+@pytest.mark.parametrize(
+    ("outer", "argument", "inner", "expected"),
+    [
+        ("data.codec.PatchDCT", "still", "data.codec.PatchDCT", "Still"),
+        ("model.keyframes.Choice", "scorer", "model.sampler.OneJump", "CaptionScorer"),  # both can be called
+        ("model.keyframes.Choice", "candidates", "model.sampler.OneJump", "no component"),
+    ],
+)
+def test_a_component_in_the_place_of_another_is_not_built(tmp_path, outer, argument, inner, expected):
+    node = {"_target_": f"interp_refiner.{outer}", argument: {"_target_": f"interp_refiner.{inner}"}}
+    with pytest.raises(BadValue, match=f"_target_=interp_refiner.{inner}: expected {expected} of interp_refiner"):
+        construct(node, tmp_path, (Codec, Choice))
 
 
 def test_a_component_of_another_kind_is_refused(pipe, folder):
     nodes = json.loads((folder / INDEX).read_text())["components"]
-    with pytest.raises(BadValue, match=r"components\.codec=CaptionEncoder: expected a Codec"):
+    with pytest.raises(BadValue, match=r"_target_=.*declared_text_encoder: expected Codec of interp_refiner"):
         construct_components({**nodes, "codec": nodes["text"]}, pipe.config.spec, folder)
+    with pytest.raises(BadValue, match=r"components\.codec=NoneType: expected a Codec"):
+        construct_components({**nodes, "codec": None}, pipe.config.spec, folder)
     with pytest.raises(BadValue, match=r"components=vae: expected corruption \| .*"):
         construct_components({**nodes, "vae": None}, pipe.config.spec, folder)
     older = {**nodes["corruption"], "level": None}
@@ -108,7 +125,7 @@ def test_a_damaged_index_is_refused_by_its_file(tmp_path, content, said):
 
 def test_a_component_without_its_arguments_is_refused(tmp_path):
     with pytest.raises(BadValue, match="components=spec: expected an argument of declared_codec"):
-        construct({"_target_": "interp_refiner.data.codec.declared_codec"}, tmp_path)
+        construct({"_target_": "interp_refiner.data.codec.declared_codec"}, tmp_path, (Codec,))
 
 
 @pytest.mark.parametrize("change", ["missing", "too many", "other size", "half a file", "no file"])
