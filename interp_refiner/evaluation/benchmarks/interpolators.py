@@ -1,6 +1,7 @@
 """Evaluates every interpolator on held-out clips by gap: error, time, and correlation of confidence and error."""
 
 import time
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +11,21 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, masked_mean
+from interp_refiner.core import BadValue, Measure, masked_mean
 from interp_refiner.data import ShardDataset, Writer
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.evaluation.benchmarks.peers import Peer
 from interp_refiner.evaluation.measures import paired_bootstrap, psnr, rank_correlation
-from interp_refiner.evaluation.records.markdown import markdown_table
+from interp_refiner.evaluation.records.markdown import cell, markdown_table
 from interp_refiner.forward.interpolator import InPixels, Interpolation, Interpolator, Learned, Linear
 
-FIGURES = {  # keys of a row: (heading, format)
-    "ratio": ("Missing-frame MSE relative to linear", "{:.3f}"),
-    "ratio_interval": ("Its 95% interval, by the paired bootstrap over clips", "{0[0]:.3f}-{0[1]:.3f}"),
-    "psnr": ("PSNR of decoded missing frames against the decoded truth, dB", "{:.2f}"),
-    "ms": ("CPU milliseconds per clip", "{:.1f}"),
-    "correlation": ("Rank correlation of confidence and squared error at missing positions", "{:.2f}"),
-}
+MEASURES = (
+    Measure("ratio", "Missing-frame MSE relative to linear"),
+    Measure("ratio_interval", "Its 95% interval, by the paired bootstrap over clips"),
+    Measure("psnr", "PSNR of decoded missing frames against the decoded truth, dB", "higher", digits=2),
+    Measure("ms", "CPU milliseconds per clip", digits=1),
+    Measure("correlation", "Rank correlation of confidence and squared error at missing positions", digits=2),
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class InterpolatorBenchmark:
 
     @torch.no_grad()
     def run(self, device: str) -> dict[str, Any]:
-        """One row per interpolator and gap, with the keys of :data:`FIGURES`, ``mse`` and ``improved_share``."""
+        """One row per interpolator and gap, with the :data:`MEASURES`, ``mse`` and ``improved_share``."""
         torch.set_num_threads(self.threads)
         clean, codec = self.clips.read()
         clean, codec = clean.to(device), codec.to(device)
@@ -138,15 +139,14 @@ class InterpolatorBenchmark:
         """A Markdown table of every figure, interpolators by gaps."""
         parts = [f"{result['shape'][0]} clips of `{result['shape'][1:]}`, decoder: {result['decoder']}."]
         parts += [f"Left out: {name}, {reason}." for name, reason in result["left_out"].items()]
-        for key, (title, number) in FIGURES.items():
-            cells = {(row["interpolator"], row["gap"]): row[key] for row in result["rows"]}
-            table = [
-                [name, *(number.format(cells[name, gap]) for gap in self.gaps)]
-                for name in dict.fromkeys(name for name, _ in cells)
-                if None not in (cells[name, gap] for gap in self.gaps)
-            ]
+        for measure in MEASURES:
+            measured: dict[str, list[str]] = defaultdict(list)
+            for row in result["rows"]:
+                if row[measure.name] is not None:
+                    measured[row["interpolator"]].append(cell(measure, row))
+            table = [[name, *cells] for name, cells in measured.items() if len(cells) == len(self.gaps)]
             if table:
-                parts.append(f"{title}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
+                parts.append(f"{measure.heading}:\n\n{markdown_table(['gap', *map(str, self.gaps)], table)}")
         return "\n\n".join(part.rstrip() for part in parts)
 
 

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue, choice, masked_mean
+from interp_refiner.core import BadValue, Measure, choice, masked_mean
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.benchmarks.interpolators import HeldOutClips, unusable
 from interp_refiner.evaluation.measures import missing_frame_mse, paired_bootstrap
-from interp_refiner.evaluation.records.markdown import markdown_table
+from interp_refiner.evaluation.records.markdown import figure_table
 from interp_refiner.forward.interpolator import Interpolator
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
@@ -76,20 +76,15 @@ class PatchOracle:
         """A Markdown table for every K."""
         parts = [f"{result['shape'][0]} clips of `{result['shape'][1:]}`."]
         parts += [f"Left out: {name}, {reason}." for name, reason in result["left_out"].items()]
+        measures = (
+            Measure("ratio", f"MSE relative to {self.base}"),
+            Measure("ratio_interval", "95%"),
+            Measure("pixels", "in pixels"),
+            Measure("chosen", "chosen", "higher", digits=2),
+        )
         for count in self.counts:
-            lines = [
-                [
-                    row["interpolation"],
-                    f"{row['ratio']:.3f}",
-                    "{:.3f}-{:.3f}".format(*row["ratio_interval"]),
-                    f"{row['pixels']:.3f}",
-                    f"{row['chosen']:.2f}",
-                ]
-                for row in result["rows"]
-                if row["keyframes"] == count
-            ]
-            head = ["interpolation", f"MSE relative to {self.base}", "95%", "in pixels", "chosen"]
-            parts.append(f"{count} keyframes:\n\n{markdown_table(head, lines)}")
+            rows = [(row["interpolation"], row) for row in result["rows"] if row["keyframes"] == count]
+            parts.append(f"{count} keyframes:\n\n{figure_table('interpolation', rows, measures)}")
         return "\n\n".join(part.rstrip() for part in parts)
 
 

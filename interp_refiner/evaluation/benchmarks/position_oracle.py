@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from tqdm import trange
 
-from interp_refiner.core import BadValue, Draws
+from interp_refiner.core import BadValue, Draws, Measure
 from interp_refiner.data.world import Scene, World
 from interp_refiner.evaluation.measures import paired_bootstrap
-from interp_refiner.evaluation.records.markdown import markdown_table
+from interp_refiner.evaluation.records.markdown import figure_table
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
@@ -22,6 +22,11 @@ CHUNK = 1000  # scenes drawn at a time
 TURN = 1e-2  # radians; a turn larger than a world's smooth curve plus this is abrupt
 WIDTH = 256  # of the network's hidden layers
 LEARNING_RATE = 2e-3  # at the start; falls to 0 along a cosine
+MEASURES = (
+    Measure("ratio", "of straight lines' squared error"),
+    Measure("ratio_interval", "95%"),
+    Measure("straight_gaps", "gaps without a turn", "higher", digits=2),
+)
 
 
 @dataclass(frozen=True)
@@ -152,16 +157,7 @@ class PositionOracle:
 
     def markdown(self, result: dict[str, Any]) -> str:
         """A Markdown table, one row per K."""
-        lines = [
-            [
-                str(row["keyframes"]),
-                f"{row['ratio']:.3f}",
-                "{:.3f}-{:.3f}".format(*row["ratio_interval"]),
-                f"{row['straight_gaps']:.2f}",
-            ]
-            for row in result["rows"]
-        ]
-        table = markdown_table(["K", "of straight lines' squared error", "95%", "gaps without a turn"], lines)
+        table = figure_table("K", ((str(row["keyframes"]), row) for row in result["rows"]), MEASURES)
         return f"World {result['world']}, {result['paths']} paths.\n\n{table}"
 
 

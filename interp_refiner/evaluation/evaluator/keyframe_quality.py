@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from interp_refiner.config import build, run_metadata
-from interp_refiner.core import BadValue, Draws
+from interp_refiner.core import BadValue, Draws, Measure
 from interp_refiner.data.codec import Codec, contact_sheet, stacked
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.world import Scene, render
@@ -22,7 +22,7 @@ from interp_refiner.data.world.reader import UNKNOWN, CaptionReader, Said, train
 from interp_refiner.data.world.scorer import load_reader, save_reader
 from interp_refiner.evaluation.measures import RandomConvFeatures
 from interp_refiner.evaluation.measures.frechet import frechet_distance
-from interp_refiner.evaluation.records.markdown import markdown_table
+from interp_refiner.evaluation.records.markdown import figure_table
 from interp_refiner.evaluation.run.run import Run
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSource
@@ -32,6 +32,17 @@ PROBE_BATCH = 32
 FEWEST = 4  # keyframes; the Frechet features halve the time axis and then need two frames
 SHOWN = 8  # clips in the picture
 TRUE, MIXED, MADE = "real", "mixed clips", "generated"
+MEASURES = (
+    Measure("own_caption", "log P(caption)", "higher", digits=2),
+    Measure("other_caption", "of another's", digits=2),
+    Measure("brightness", "brightness right", "higher", percent=True),
+    Measure("no_other_brightness", "no other brightness", "higher", percent=True),
+    Measure("shape", "shape right", "higher", percent=True),
+    Measure("direction_within_one", "direction within 1 of 8", "higher", percent=True),
+    Measure("background_within_between", "background within / between"),
+    Measure("frechet", "Frechet", digits=2),
+    Measure("nearest_5th_percentile", "nearest training clip, 5%", "higher", digits=2),
+)
 
 
 @dataclass(frozen=True)
@@ -232,26 +243,9 @@ def nearest(pictures: Pictures, training: Pictures) -> Float[Tensor, " b"]:
     return torch.cat([torch.cdist(some, others).amin(1) for some in own.split(64)]) / own.shape[1] ** 0.5
 
 
-HEADINGS = {
-    "own_caption": ("log P(caption)", "{:.2f}"),
-    "other_caption": ("of another's", "{:.2f}"),
-    "brightness": ("brightness right", "{:.0%}"),
-    "no_other_brightness": ("no other brightness", "{:.0%}"),
-    "shape": ("shape right", "{:.0%}"),
-    "direction_within_one": ("direction within 1 of 8", "{:.0%}"),
-    "background_within_between": ("background within / between", "{:.3f}"),
-    "frechet": ("Frechet", "{:.2f}"),
-    "nearest_5th_percentile": ("nearest training clip, 5%", "{:.2f}"),
-}
-
-
 def quality_table(result: dict[str, Any]) -> str:
     """A Markdown table, one row for each kind of keyframes, and the two figures that compare them."""
-    lines = [
-        [name, *(pattern.format(row[figure]) for figure, (_, pattern) in HEADINGS.items())]
-        for name, row in result["rows"].items()
-    ]
-    table = markdown_table([f"K = {result['keyframes']}", *(heading for heading, _ in HEADINGS.values())], lines)
+    table = figure_table(f"K = {result['keyframes']}", result["rows"].items(), MEASURES)
     gap, distance = result["caption_gap_of_real"], result["frechet_of_mixed"]
     compared = f"Gap between own and another's caption: {gap:.0%} of the real clips'."
     compared += f" Frechet distance above the floor: {distance:.0%} of that of mixed clips."

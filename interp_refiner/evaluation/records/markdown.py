@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from interp_refiner.core import Interval
+from interp_refiner.core import Interval, Measure
 from interp_refiner.evaluation.records.records import Column, Evaluation
 
 
@@ -14,6 +14,24 @@ def markdown_table(
     right = numbers or [False, *[True] * (len(headings) - 1)]
     lines = [headings, ["---:" if aligned else "---" for aligned in right], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def figure_table(head: str, rows: Iterable[tuple[str, Mapping[str, Any]]], measures: Sequence[Measure]) -> str:
+    """A Markdown table of named figures: one row per name, one column per measure.
+
+    Args:
+        head: the heading of the names.
+        rows: names with their figures, see :func:`cell`.
+        measures: the figures to show.
+    """
+    lines = [[name, *(cell(measure, figures) for measure in measures)] for name, figures in rows]
+    return markdown_table([head, *(measure.heading for measure in measures)], lines)
+
+
+def cell(measure: Measure, figures: Mapping[str, Any]) -> str:
+    """A measure among named figures: a number, the two ends of an interval, or a dash for None."""
+    found = figures[measure.name]
+    return "-".join(map(measure.number, found)) if isinstance(found, list) else measure.text(found)
 
 
 def level_table(evaluation: Evaluation, level: int, columns: Sequence[Column]) -> str:

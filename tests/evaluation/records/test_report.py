@@ -24,7 +24,7 @@ from interp_refiner.evaluation.measures import (
     SeveralSamples,
     standard,
 )
-from interp_refiner.evaluation.records.markdown import markdown_table
+from interp_refiner.evaluation.records.markdown import figure_table, markdown_table
 from interp_refiner.evaluation.records.plots import by_gap, perception_distortion, ratios_to_truth
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
@@ -295,3 +295,15 @@ def test_committed_evaluations_load_and_their_tables_show_their_figures(path):
                 found = evaluation.record("mse_ratio", method, "linear", level=level)
                 ratio = found and Interval(found.value, found.low, found.high)
                 assert rows[method][column] == Measure("", "").text(ratio)
+
+
+def test_named_figures_are_a_row_per_name_with_the_formats_of_their_measures():
+    measures = (Measure("ratio", "MSE / linear"), Measure("ends", "95%"), Measure("found", "found", percent=True))
+    rows = [
+        ("spline", {"ratio": 0.98765, "ends": [0.9, 1.23456], "found": 0.876, "unused": 1}),
+        ("linear", {"ratio": 1.0, "ends": [1.0, 1.0], "found": None}),
+    ]
+    assert figure_table("K = 5", rows, measures) == (
+        "| K = 5 | MSE / linear | 95% | found |\n| --- | ---: | ---: | ---: |\n"
+        "| spline | 0.988 | 0.900-1.235 | 88% |\n| linear | 1.000 | 1.000-1.000 | – |\n"
+    )
