@@ -81,7 +81,7 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 		output=logs/city/storyboard.mp4
 	$(python) experiments/city/storyboard.py logs/city
 
-log: $(installed) ## the table of the log book, logs/log/README.md
+log: $(installed) ## the table of the log book's entries that have a decision, logs/log/README.md
 	$(python) -m interp_refiner.report $(ARGS)
 
 debug: $(installed) ## every step on tiny data, in one process; stops at the first failure

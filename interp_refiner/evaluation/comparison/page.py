@@ -13,12 +13,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from interp_refiner.evaluation import markdown_table
 from interp_refiner.evaluation.comparison.clips import clips_of, sheet_of
 from interp_refiner.evaluation.comparison.compare import Comparison
 from interp_refiner.evaluation.comparison.plots import SQUARE, Plot, plots_of
 from interp_refiner.evaluation.comparison.run_folder import RunFolder
 from interp_refiner.evaluation.comparison.table import Column, columns_of, verdict_text
+from interp_refiner.evaluation.records.markdown import markdown_table
 from interp_refiner.training.checkpoint import write_whole
 from interp_refiner.training.record import without_folders
 

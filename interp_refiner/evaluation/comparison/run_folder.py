@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.core import BadValue, read_stored
 from interp_refiner.evaluation.comparison.curves import Curves, read_curves
-from interp_refiner.evaluation.records import Evaluation, newest_evaluation, of_validation
+from interp_refiner.evaluation.records.records import Evaluation, newest_evaluation, of_validation
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
 
 MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # a folder with one of these is a run folder
