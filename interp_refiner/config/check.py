@@ -70,8 +70,10 @@ def check_config(
         target = locate_target(key, node["_target_"])
         names = [name for name in node if name not in DIRECTIVES and not OmegaConf.is_missing(node, name)]
         _check_arguments(target, {str(name): node[name] for name in names}, key)
+        if is_partial(node):
+            continue
         for name, rule in list(rules(target).items())[len(node.get("_args_", [])) :]:
-            if rule.is_needed and name not in names and not is_partial(node):
+            if rule.is_required and rule.words and not rule.code_only and name not in names:
                 raise Refused(f"{key}.{name} has no value: {_path(target)} needs it, set +{key}.{name}=<value>")
 
 
@@ -97,7 +99,8 @@ def _check_arguments(target: Callable, given: Mapping[str, Any], key: str) -> No
         rule = known.get(name) or known.get("**")
         if rule is None:
             unknown = f"unknown argument of {_path(target)}" if key else "unknown key"
-            ours = [other for other, its in known.items() if other in given or not its.is_supplied]
+            by_program = {other for other, rule in known.items() if rule.code_only and rule.is_required}
+            ours = [other for other in known if other in given or other not in by_program]
             near = suggestion(name, ours).replace("'", f"'{prefix}", 1)  # the prefix would make all names alike
             raise Refused(f"{prefix}{name}: {unknown}{near}")
         if not is_target(value) and not target_nodes(value):  # these are checked as nodes

@@ -58,19 +58,9 @@ class CommandLine:
         meant = {text: as_meant(text, texts, options.multirun) for text in words}
         return cls([meant.get(argument, argument) for argument in arguments], list(meant.values()), options)
 
-    @property
-    def only_shows(self) -> bool:
-        """Whether nothing is run: help, or a look at the config."""
-        return any(getattr(self.options, name) for name in ("help", "hydra_help", "cfg", "info"))
-
-    @property
-    def composes(self) -> bool:
-        """Whether a config is composed: not for shell completion, nor for the config of a saved run.
-
-        Lightning passes such a config (``--config-path``) to the processes that it starts.
-        """
-        elsewhere = ("config_path", "experimental_rerun", "shell_completion")
-        return not any(getattr(self.options, name) for name in elsewhere)
+    def has(self, *options: str) -> bool:
+        """Whether one of Hydra's options is given."""
+        return any(getattr(self.options, name) for name in options)
 
     @property
     def composable(self) -> list[str]:

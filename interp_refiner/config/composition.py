@@ -99,7 +99,7 @@ class Composer:
     def package(self, option: str) -> str | None:
         """The key at which the values of an option stand, if its file says one."""
         file = self.file(option)
-        return file and file.header.get("package")
+        return None if file is None else file.header.get("package")
 
     def check_components(self, overrides: Sequence[str], cfg: DictConfig) -> None:
         """Refuses plain values in place of components, given the config that has them.

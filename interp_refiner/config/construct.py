@@ -31,7 +31,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     names = [name for name in node if name not in DIRECTIVES and name not in arguments]
     if is_partial(node):
         names = [name for name in names if not OmegaConf.is_missing(node, name)]
-    values = {name: value_of(node[name]) for name in names}
+    values = {str(name): value_of(node[name]) for name in names}
     call = functools.partial(target_call(key, node["_target_"]), *value_of(node.get("_args_", [])), **values)
     if is_partial(node) and not arguments:
         return call

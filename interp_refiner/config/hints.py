@@ -14,13 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from interp_refiner.core import SUPPLIED, BadValue
 
-_SCALARS: dict[Any, tuple[str, tuple[type, ...]]] = {
-    int: ("an integer", (int,)),
-    float: ("a number", (int, float)),
-    str: ("a string", (str,)),
-    bool: ("true or false", (bool,)),
-    types.NoneType: ("null", (types.NoneType,)),
-}
+_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false", types.NoneType: "null"}
 _PLURALS = {"an integer": "integers", "a number": "numbers", "a string": "strings", "true or false": "true or false"}
 _PATHS = (os.PathLike, pathlib.PurePath, pathlib.Path)
 _LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection, abc.Set)
@@ -58,26 +52,23 @@ class Rule:
         return self.built and self.words in ("", "null")
 
     @property
-    def is_needed(self) -> bool:
-        """Whether a config has to give a value."""
-        return bool(self.words) and not self.code_only and self.default is inspect.Parameter.empty
-
-    @property
-    def is_supplied(self) -> bool:
-        """Whether only the program can give a value."""
-        return self.code_only and self.default is inspect.Parameter.empty
+    def is_required(self) -> bool:
+        """Whether the argument has no default."""
+        return self.default is inspect.Parameter.empty
 
     def check(self, name: str, value: object) -> None:
         """Raises :class:`BadValue` if the value is neither allowed nor the default."""
         is_default = type(value) is type(self.default) and value == self.default
         if is_default or (self.words and self.allows(value)):
             return
-        allowed = self.words
+        allowed = [self.words] if self.words else []
         if isinstance(value, dict) and self.code_only:
-            node = f"{allowed and f'{allowed}, or '}a node with _target_; these keys are of another option"
-            allowed = node if self.built else ""
+            if not self.built:
+                return
+            allowed.append("a node with _target_; these keys are of another option")
         if allowed:
-            raise BadValue(name, value if isinstance(value, str) else json.dumps(value), allowed, self.options)
+            written = value if isinstance(value, str) else json.dumps(value)
+            raise BadValue(name, written, ", or ".join(allowed), self.options)
 
 
 _ANYTHING = Rule(code_only=True)
@@ -97,9 +88,10 @@ def rule(hint: Any) -> Rule:
         return _one_of(args)
     if inspect.isclass(kind) and issubclass(kind, enum.Enum):
         return _one_of([member.value for member in kind])
-    if kind in _SCALARS or kind in _PATHS:
-        words, serving = _SCALARS[kind if kind in _SCALARS else str]
-        return Rule(words, lambda value: type(value) in serving)
+    kind = str if kind in _PATHS else kind
+    if kind in _WORDS:
+        serving = (int, float) if kind is float else (kind,)
+        return Rule(_WORDS[kind], lambda value: type(value) in serving)
     if kind in _DICTS:
         return _all("a dict", dict, rule(args[1]) if len(args) == 2 else _ANYTHING)
     if kind is tuple and args and Ellipsis not in args:
@@ -143,11 +135,13 @@ def _each(items: Sequence[Rule]) -> Rule:
     return Rule(f"a list of {len(items)}: {words}", allows, code_only=any(item.code_only for item in items))
 
 
-def _all(words: str, kind: type, item: Rule) -> Rule:
+def _all(words: str, kind: type[list | dict], item: Rule) -> Rule:
     """The rule of a list, or of a dict, whose items have one rule."""
 
     def allows(value: Any) -> bool:
-        return isinstance(value, kind) and all(map(item.allows, value.values() if isinstance(value, dict) else value))
+        if not isinstance(value, kind):
+            return False
+        return all(item.allows(one) for one in (value.values() if isinstance(value, dict) else value))
 
     of = f" of {_PLURALS.get(item.words, f'({item.words})')}" if item.words else ""
     return Rule(words + of, allows, code_only=item.code_only)

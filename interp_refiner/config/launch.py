@@ -91,7 +91,7 @@ class Program:
         overrides, multirun = line.composable, line.options.multirun
         compose = functools.partial(composed, self.conf_dir, line.options.config_name or self.config_name)
         cfg = compose(*(text for text in overrides if not (multirun and parsed(text).is_sweep_override())))
-        if line.only_shows:
+        if line.has("help", "hydra_help", "cfg", "info"):  # nothing is run
             return None
         if not multirun and cfg.hydra.mode != RunMode.MULTIRUN:
             folder = OmegaConf.select(cfg, "hydra.run.dir", throw_on_resolution_failure=False)
@@ -146,7 +146,8 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
     run = hydra.main(config_path=str(program.conf_dir), config_name=program.config_name, version_base="1.3")(job)
     try:
         line = CommandLine.read(sys.argv[1:], text_settings(program.settings))
-        if line.composes:
+        # Lightning passes the config of a saved run to the processes that it starts.
+        if not line.has("config_path", "experimental_rerun", "shell_completion"):
             job.new_folder = program.check_line(line)
         with patch.object(sys, "argv", [sys.argv[0], *line.arguments]), patch.dict(os.environ, {FULL_ERROR: "1"}):
             if line.options.help:
