@@ -13,8 +13,9 @@ from typing import Any, final
 import torch
 
 from interp_refiner.core import NOTHING, BadValue, choice
-from interp_refiner.evaluation.programs.suite_part import ROOT, Part, without_folder
+from interp_refiner.evaluation.programs.suite_part import ROOT, Part
 from interp_refiner.evaluation.records.markdown import markdown_table
+from interp_refiner.training.record import portable_command
 
 LAST_LINES = 12  # of what a failed program printed
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
@@ -118,7 +119,7 @@ class Suite:
             code = run_within(command, seconds, output, OFFLINE | self._environment())
             output.seek(0)
             printed = output.read()
-        taken, typed = round(time.monotonic() - start, 1), shlex.join(["python", *without_folder(command[1:])])
+        taken, typed = round(time.monotonic() - start, 1), portable_command(shlex.join(["python", *command[1:]]))
         row: dict[str, Any] = {"seconds": taken, "command": typed, "result": {}}
         try:
             row["result"] = part.result(folder, printed)

@@ -1,13 +1,14 @@
 """The programs of a suite: benchmarks, and tests with a mark."""
 
 import json
-import shlex
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
+
+from interp_refiner.training.record import portable_command
 
 ROOT = Path(__file__).resolve().parents[3]  # of a checkout: what programs are run in
 TESTS = ROOT / "tests"
@@ -63,8 +64,8 @@ class BenchmarkPart(Part):
         if not file.is_file():
             return {}
         found = json.loads(file.read_text())
-        if "command" in found:  # removes local paths
-            found["command"] = shlex.join(without_folder(shlex.split(found["command"])))
+        if "command" in found:
+            found["command"] = portable_command(found["command"])
         return found
 
 
@@ -108,8 +109,3 @@ def marked_files(mark: str) -> list[str]:
 
 def _test_name(line: str) -> str:
     return next(word for word in line.split() if "::" in word)
-
-
-def without_folder(words: list[str]) -> list[str]:
-    """A command line without its output folder."""
-    return [word for word in words if not word.startswith("hydra.run.dir=")]

@@ -27,6 +27,7 @@ from interp_refiner.config import writable_folder
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import write_whole
 from interp_refiner.training.missing_frame import FIGURES, level_cells, validated_clips
+from interp_refiner.training.record.portable import without_folders
 from interp_refiner.training.record.run_record import RunRecord
 
 INDEX = "README.md"
@@ -35,7 +36,6 @@ UNDECIDED = "*open*"
 UNTOLD = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
 # Names that entries use for the paths of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
-_ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,6 @@ class LogBook:
         with write_whole(path) as file:
             file.write(index(entries).encode())
         return path
-
-
-def without_folders(text: str) -> str:
-    """``text`` with absolute paths shortened: ``.../name`` for ``/some/where/name``."""
-    return _ELSEWHERE.sub(".../", text)
 
 
 def reserved(folder: Path, name: str) -> Path:
