@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import hydra.utils
@@ -140,6 +141,7 @@ def parameters(target: Callable) -> dict[str, inspect.Parameter]:
     return {name: p for name, p in _signature(target).items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
 
 
+@cache
 def _signature(target: Callable) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(target).parameters
@@ -191,7 +193,7 @@ def locate_target(key: str, target: Any) -> Callable:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise BadValue(f"{key}._target_", target, _DOTTED_PATH)
     try:
-        return hydra.utils.instantiate({"_target_": target, "_partial_": True}).func
+        return _located(target)
     except InstantiationException as error:
         causes = list(_causes(error))
     for cause in causes:
@@ -207,6 +209,11 @@ def locate_target(key: str, target: Any) -> Callable:
     if isinstance(root, ModuleNotFoundError | AttributeError):
         raise BadValue(f"{key}._target_", target, _DOTTED_PATH, _siblings(target)) from root
     raise root  # the module itself is broken
+
+
+@cache
+def _located(target: str) -> Callable:
+    return hydra.utils.instantiate({"_target_": target, "_partial_": True}).func
 
 
 def is_ours(target: str) -> bool:
