@@ -161,7 +161,7 @@ def target_call(key: str, target: Any) -> functools.partial:
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise BadValue(f"{key}._target_", target, _DOTTED_PATH)
     try:
-        return hydra.utils.instantiate({"_target_": target, "_partial_": True})
+        return _looked_up(target)
     except InstantiationException as error:
         causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__) is not None:
@@ -180,6 +180,11 @@ def target_call(key: str, target: Any) -> functools.partial:
         public = [f"{module}.{name}" for name in dir(sys.modules.get(module)) if not name.startswith("_")]
         raise BadValue(f"{key}._target_", target, _DOTTED_PATH, public) from root
     raise root  # the module itself is broken
+
+
+@functools.cache
+def _looked_up(target: str) -> functools.partial:
+    return hydra.utils.instantiate({"_target_": target, "_partial_": True})
 
 
 def is_ours(target: str) -> bool:
