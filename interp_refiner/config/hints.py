@@ -3,6 +3,7 @@
 import enum
 import inspect
 import json
+import math
 import os
 import pathlib
 import types
@@ -48,7 +49,7 @@ class Rule:
 
     @property
     def is_component(self) -> bool:
-        """Whether the hint allows no plain value but null. A program may still replace one, such as a path."""
+        """Whether the hint allows no plain value but null."""
         return self.built and self.words in ("", "null")
 
     @property
@@ -57,21 +58,35 @@ class Rule:
         return self.default is inspect.Parameter.empty
 
     def check(self, name: str, value: object) -> None:
-        """Raises :class:`BadValue` if the value is neither allowed nor the default."""
+        """Raises :class:`BadValue` if the value is neither allowed nor the default.
+
+        Infinity is allowed only as the default. NaN never is: ranges are often checked by ``<``, which it passes.
+        """
         is_default = type(value) is type(self.default) and value == self.default
-        if is_default or (self.words and self.allows(value)):
+        if is_default or (self.words and self.allows(value) and _is_finite(value)):
             return
         allowed = [self.words] if self.words else []
-        if isinstance(value, dict) and self.code_only:
+        if self.words and self.allows(value):
+            allowed = [f"{self.words}, finite"]
+        elif isinstance(value, dict) and self.code_only:
             if not self.built:
                 return
             allowed.append("a node with _target_; these keys are of another option")
+        elif self.is_component and value is not None:
+            allowed = ["a component, which is a node with _target_, not a plain value"]
         if allowed:
             written = value if isinstance(value, str) else json.dumps(value)
             raise BadValue(name, written, ", or ".join(allowed), self.options)
 
 
 _ANYTHING = Rule(code_only=True)
+
+
+def _is_finite(value: object) -> bool:
+    """Whether no number in a value is infinite or NaN."""
+    if isinstance(value, list | dict):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def rule(hint: Any) -> Rule:

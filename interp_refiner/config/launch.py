@@ -34,6 +34,7 @@ from omegaconf.errors import OmegaConfBaseException
 from interp_refiner.config.check import Settings, check_added, check_config
 from interp_refiner.config.command_line import CommandLine, assigned, jobs, parsed, text_settings
 from interp_refiner.config.composition import composed, conf_dir
+from interp_refiner.config.describe import folders_of_options
 from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.new_folder import NewFolder
@@ -251,7 +252,8 @@ def checked(program: str, folder: Path, *overrides: str) -> tuple[Callable, Dict
     """A program and the config that :func:`call` calls it with, composed and checked; raises like its command line."""
     module, _, command = program.partition("/")
     entry_point = getattr(import_module(f"{PACKAGE}.{module}"), command or module)
-    cfg = entry_point.program.compose(*overrides, assigned("paths.output_dir", folder))
+    folders = CommandLine.read(folders_of_options(), []).composable  # the caller's
+    cfg = entry_point.program.compose(*folders, *overrides, assigned("paths.output_dir", folder))
     entry_point.program.check_before(cfg, str(folder))
     return entry_point, cfg
 

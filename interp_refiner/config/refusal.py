@@ -43,14 +43,16 @@ def with_key(error: BadValue, key: str) -> BadValue:
 def locate(error: Exception, cfg: DictConfig) -> Exception:
     """Adds the config path to a bad argument's name, if only one place in the config has that name.
 
-    Objects can also be refused long after they were built, when the key is no longer known (``DataModule.setup``).
+    Of several places, it is the one with the refused value, or with the folder that holds a refused path. Objects can
+    also be refused long after they were built, when the key is no longer known (``DataModule.setup``).
     """
     if not isinstance(error, BadValue) or "." in error.name or error.name in cfg:
         return error
     names = [(key, node, name) for key, node, name in walk(cfg) if name == error.name]
     entries = [(key, node[name]) for key, node, name in names if not OmegaConf.is_missing(node, name)]
-    same_value = [(key, value) for key, value in entries if str(value) == str(error.value)]
-    found = same_value or entries
+    inside = [(key, str(value)) for key, value in entries if f"{error.value}/".startswith(f"{value}/")]
+    nearest = max((len(value) for _, value in inside), default=0)
+    found = [(key, value) for key, value in inside if len(value) == nearest] or entries
     return with_key(error, found[0][0].rpartition(".")[0]) if len(found) == 1 else error
 
 

@@ -13,6 +13,7 @@ from interp_refiner.core.errors import (
     choice,
     non_negative,
     one_fault,
+    positive,
     suggestion,
 )
 from interp_refiner.core.freezable import AVERAGED, LAST_CHECKPOINT, Freezable, move, save_weights
@@ -26,7 +27,15 @@ from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, precise, take_frames
 from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
-from interp_refiner.core.stored import load_stored, load_tensor, parse_stored, read_stored
+from interp_refiner.core.stored import (
+    check_kinds,
+    from_stored,
+    load_stored,
+    load_tensor,
+    of_kind,
+    parse_stored,
+    read_stored,
+)
 from interp_refiner.core.timing import Mark, median_seconds
 from interp_refiner.core.weights import (
     check_folder,
@@ -67,6 +76,7 @@ __all__ = [
     "Reflection",
     "Stopped",
     "check_folder",
+    "check_kinds",
     "check_not_original",
     "choice",
     "derived_seed",
@@ -75,6 +85,7 @@ __all__ = [
     "forget_peak_memory",
     "frame_mean",
     "free_memory",
+    "from_stored",
     "keep_freed_memory",
     "load_embedding",
     "load_stored",
@@ -84,6 +95,7 @@ __all__ = [
     "move",
     "neighbours",
     "non_negative",
+    "of_kind",
     "on_hub",
     "one_fault",
     "original",
@@ -92,6 +104,7 @@ __all__ = [
     "peak_memory",
     "per_frame",
     "per_sample",
+    "positive",
     "precise",
     "read_stored",
     "refused",

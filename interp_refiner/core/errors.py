@@ -92,6 +92,13 @@ def non_negative(name: str, value: float, meaning: str) -> float:
     return value
 
 
+def positive(name: str, value: int | float, meaning: str = "") -> int | float:
+    """Returns ``value`` if it is a finite number > 0, else raises :class:`BadValue`; NaN would pass ``value <= 0``."""
+    if not 0 < value < math.inf:
+        raise BadValue(name, value, f"a finite number > 0{meaning and f', {meaning}'}")
+    return value
+
+
 def choice(name: str, value: str, options: Iterable[str]) -> str:
     """Returns ``value`` if it is one of ``options``, else raises :class:`BadValue` with the nearest one."""
     options = tuple(options)

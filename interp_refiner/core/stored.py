@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import is_dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
@@ -93,3 +96,54 @@ def read_stored(name: str, path: Path, kind: type[Kind], parse: Callable[[bytes]
     except OSError as error:
         raise BadValue(name, path, f"a file that can be read: {error.strerror}") from error
     return parse_stored(name, path, content, kind, parse)
+
+
+def from_stored(kind: type[Kind], found: Any) -> Kind:
+    """A dataclass with the values that a stored mapping has under the names of its fields; other names are ignored.
+
+    Raises:
+        TypeError: no mapping, a field without a value, or as :func:`check_kinds`.
+    """
+    if not isinstance(found, dict):
+        raise TypeError(f"a mapping is needed, not {type(found).__name__}")
+    return check_kinds(kind(**{name: found[name] for name in _hints(kind) if name in found}))
+
+
+def check_kinds(found: Kind) -> Kind:
+    """Returns a dataclass or named tuple whose values are of their declared kinds, see :func:`of_kind`.
+
+    Raises:
+        TypeError: names the first field with another value.
+    """
+    for name, hint in _hints(type(found)).items():
+        if not of_kind(value := getattr(found, name), hint):
+            raise TypeError(f"{name} is {str(value)[:99]}")
+    return found
+
+
+def of_kind(value: Any, hint: Any) -> bool:
+    """Whether a value fits a type hint, with all values in lists, mappings, dataclasses and named tuples.
+
+    As in JSON, an int is a float, and a bool is no number.
+    """
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind in (Union, UnionType):
+        return any(of_kind(value, part) for part in parts)
+    if kind is Literal:
+        return value in parts
+    if isinstance(value, bool) or hint is Any:
+        return hint in (bool, Any)
+    if kind is float:
+        return isinstance(value, int | float)
+    if not isinstance(value, kind):
+        return False
+    if kind is list and parts:
+        return all(of_kind(item, parts[0]) for item in value)
+    if kind is dict and parts:
+        return all(of_kind(name, parts[0]) and of_kind(item, parts[1]) for name, item in value.items())
+    if is_dataclass(kind) or hasattr(kind, "_fields"):
+        return all(of_kind(getattr(value, name), part) for name, part in _hints(kind).items())
+    return True
+
+
+_hints = cache(get_type_hints)

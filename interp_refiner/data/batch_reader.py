@@ -8,7 +8,7 @@ from typing import NamedTuple, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip
+from interp_refiner.core import BadValue, Clip, positive
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.mixed import Dataset
@@ -53,8 +53,7 @@ class BatchReader:
     ):
         if threads < 1:
             raise BadValue("threads", threads, "at least 1")
-        if timeout <= 0:
-            raise BadValue("timeout", timeout, "seconds > 0")
+        positive("timeout", timeout, "in seconds")
         self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
         self.skipped = 0
         self.pool = DaemonPool(threads, "read")

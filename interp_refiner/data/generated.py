@@ -99,8 +99,8 @@ def refuse_foreign(root: Path, splits: Sequence[str]) -> None:
     """Refuses to write into a root that cannot be a folder, or holds shards itself, or a split with others' files."""
     if all((root / split / DATASET_FILE).is_file() for split in splits):
         return
-    writable_folder("root", root)
     for folder, written in [(root, False), *((root / split, True) for split in splits)]:
+        writable_folder("root", folder)
         files = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         found = next((name for name in files if written or name.endswith(".tar")), None)
         if found is not None and not (written and (folder / DATASET_FILE).is_file()):

@@ -1,6 +1,7 @@
 """The settings of a data set, and its opened clips."""
 
 import logging
+import os
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,8 @@ class ClipSource:
         if self.writer is None and not self.is_split() and not self._holds_shards(place):
             expected = "a folder with train/ and val/, each with shards (shard-00000.tar ...)"
             absent = isinstance(place, Path) and not place.is_dir()
-            raise BadValue("root", place, expected + (": no such folder" if absent else ""))
+            why = ": this is a file" if os.path.isfile(place) else ": no such folder" if absent else ""
+            raise BadValue("root", place, expected + why)
 
     def open(self) -> "Clips":
         """Writes the data set if it is missing and there is a writer, then indexes it. Safe in many processes at once.

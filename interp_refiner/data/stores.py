@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, non_negative
 from interp_refiner.data.shards.range_cache import CachedFolder, RangeCache
 from interp_refiner.data.shards.remote import RemoteFolder, Retries, is_url
 from interp_refiner.data.shards.storage import LocalFolder, Storage
@@ -33,8 +33,7 @@ class Stores:
 
     def __post_init__(self) -> None:
         self.retries()
-        if self.cache_gb < 0:
-            raise BadValue("cache_gb", self.cache_gb, "at least 0")
+        non_negative("cache_gb", self.cache_gb, "in 10^9 bytes")
         if self.cache_gb > 0 and self.cache_dir is None:
             raise BadValue("cache_dir", None, "a local folder, because cache_gb caches files there")
 

@@ -3,13 +3,13 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_sample
+from interp_refiner.core import SUPPLIED, BadValue, Corrupted, frame_mean, masked_mean, per_sample
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.model.backbone import Backbone, Wan
 from interp_refiner.model.objective import Consistency, Objective
@@ -48,7 +48,7 @@ class Distill(Refiner):
         optimizer: OptimizerRecipe,
         sampler: Sampler,
         corruption: Corruption,
-        teacher: Refiner,
+        teacher: Annotated[Refiner, SUPPLIED],  # a config has its path
         tangent: Tangent,
     ):
         check_distilled(objective, distills=True)

@@ -5,13 +5,13 @@ See docs/method.md, Objectives.
 
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from math import inf
 from typing import final
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, Draws, move, non_negative, per_frame
 from interp_refiner.data.codec import Codec
@@ -94,6 +94,9 @@ class Perceptual:
 
     Codec and network are no part of the refiner: checkpoints, averages and the optimizer do not see them.
 
+    Attributes:
+        flops: operations of the last call and its gradient; counted once for every size by running it once more.
+
     Args:
         spec: of the clips.
         codec: decodes them; a copy is taken.
@@ -117,8 +120,6 @@ class Perceptual:
         seed: int = 0,
     ):
         non_negative("weight", weight, "a weight")
-        if weight == inf:
-            raise BadValue("weight", weight, "a finite weight")
         if not isinstance(codec, Codec) or codec.caveat:
             name = getattr(codec, "name", type(codec).__name__)
             raise BadValue("codec", name, "a codec that decodes the clips to video, with training/perceptual")
@@ -126,7 +127,8 @@ class Perceptual:
         for shape in spec.latent_shapes:
             self.network.check_size(*(codec.spatial_factor * side for side in self.windows.sides(*shape[2:])))
         self.codec = deepcopy(codec).requires_grad_(False)
-        self.weight, self.seed = weight, seed
+        self.weight, self.seed, self.flops = weight, seed, 0.0
+        self._flops: dict[torch.Size, float] = {}
 
     def __call__(self, estimate: Float[Tensor, "b c t y x"], corrupted: Corrupted) -> Float[Tensor, ""]:
         """The mean distance without the weight. Given frames count as truth, as in the objective."""
@@ -137,5 +139,14 @@ class Perceptual:
             pieces = self.windows.cut(both, ~corrupted.given, Draws(self.seed, "train", clip.keys, clip.epochs))
             for module in (self.codec, self.network):
                 move(module, estimate.device)
-            made, truth = (rearrange(self.codec.decode(piece), "n p t h w -> (n t) p h w") for piece in pieces)
-            return self.network(made, truth.detach()).mean()
+            if pieces.shape not in self._flops:
+                with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                    self._distance(pieces)
+                # Forward for estimate and truth, backward for the estimate alone; frozen weights have no gradient.
+                self._flops[pieces.shape] = 1.5 * counter.get_total_flops()
+            self.flops = self._flops[pieces.shape]
+            return self._distance(pieces)
+
+    def _distance(self, pieces: Float[Tensor, "2 n c t y x"]) -> Float[Tensor, ""]:
+        made, truth = (rearrange(self.codec.decode(piece), "n p t h w -> (n t) p h w") for piece in pieces)
+        return self.network(made, truth.detach()).mean()

@@ -163,7 +163,8 @@ class Refiner(BackboneModule):
         if forward is None:
             return None
         predicted = forward.total if self.corruption.scheduled_sampling.from_model else 0.0
-        return self.objective.samples * forward.training.total + predicted
+        beside = self.perceptual.flops if self.perceptual is not None else 0.0
+        return self.objective.samples * forward.training.total + predicted + beside
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         if steps(optimizer):

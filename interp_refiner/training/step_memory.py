@@ -1,11 +1,14 @@
 """Computes the GPU memory of a training step before the run."""
 
+import logging
 from dataclasses import dataclass, fields
 
 import lightning as L
 
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.training.refiner import Refiner
+
+log = logging.getLogger(__name__)
 
 SPARE = 0.06  # share of a GPU's memory for CUDA itself, gradient buckets and fragmentation
 
@@ -73,6 +76,8 @@ def check_step_memory(
     """
     if gpu_gb is None or not isinstance(module, Refiner) or hasattr(trainer and trainer.strategy, "parallelize"):
         return
+    if module.perceptual is not None:
+        log.warning("training/perceptual: the check of gpu_gb leaves out the memory in which windows are decoded")
     averaged = trainer is None or any(hasattr(c, "average") for c in trainer.callbacks)  # type: ignore[attr-defined]
     needed = step_memory(module, spec, batch_size, averaged)
     if needed is not None and needed.total > (1 - SPARE) * 1e9 * gpu_gb:

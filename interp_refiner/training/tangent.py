@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_frame, per_sample, precise
+from interp_refiner.core import BadValue, Corrupted, frame_mean, masked_mean, per_frame, per_sample, positive, precise
 from interp_refiner.model.attention import AUTO, DenseLayer, SparseLinearLayer
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.sampler import CleanEstimate
@@ -135,8 +135,7 @@ class Continuous(Tangent):
     of_student: int = 2
 
     def __init__(self, weight: float = 0.5, normalised: bool = True, warmup_steps: int = 1000):
-        if not weight > 0:
-            raise BadValue("weight", weight, "a number > 0")
+        positive("weight", weight)
         if warmup_steps < 0:
             raise BadValue("warmup_steps", warmup_steps, "a number of optimizer steps >= 0")
         self.weight, self.normalised, self.warmup_steps = weight, normalised, warmup_steps

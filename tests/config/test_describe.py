@@ -12,7 +12,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import describe, given, main, next_command, print_config, run_metadata, save_config
+from interp_refiner.config import checked, describe, given, main, next_command, print_config, run_metadata, save_config
 from interp_refiner.data.preparation.commands import training_command
 from tests.config.toy_program import ToySettings
 
@@ -96,12 +96,15 @@ def test_a_following_command_has_the_folders_of_options(
     word: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder, seen = tmp_path / "my parts", []
-    folder.mkdir()
+    (folder / "metric").mkdir(parents=True)
+    (folder / "metric" / "mine.yaml").write_text("mine:\n  _target_: interp_refiner.evaluation.measures.PSNR\n")
     typed = f"--config-dir={folder}" if word == "--config-dir" else f"hydra.searchpath=['file://{folder}']"
 
     @main("toy", ToySettings, conf=Path(__file__).parent / "conf")
     def tell(cfg: DictConfig) -> None:
         seen.extend(given())
+        _, cfg = checked("evaluate", tmp_path / "evaluation", "checkpoint=none", "metric=[mine]")
+        assert cfg.metric.mine._target_.endswith("PSNR")
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["toy", "seed=3", typed])

@@ -6,6 +6,7 @@ is composed once; then its function is called in this process, as ``main`` calls
 
 import dataclasses
 import importlib
+import math
 import pkgutil
 import random
 import re
@@ -23,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import interp_refiner
 from interp_refiner.config import build
-from interp_refiner.config.check import locate_target
+from interp_refiner.config.check import check_config, locate_target
 from interp_refiner.config.composition import composed as compose_explained
 from interp_refiner.config.hints import rules
 from interp_refiner.config.machine import check_output
@@ -64,9 +65,9 @@ def composed(name: str, *overrides: str) -> tuple[DictConfig, dict[str, Any]]:
 
 
 @contextmanager
-def config(name: str, folder: Path, **values: Any) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
+def config(name: str, folder: Path, *overrides: str, **values: Any) -> Iterator[tuple[DictConfig, dict[str, Any]]]:
     """With everything in ``folder``, the settings that have no value set, and some values replaced, while it lasts."""
-    cfg, choices = composed(name)
+    cfg, choices = composed(name, *overrides)
     places = {f"paths.{place}": str(folder / place) for place in ("root", "cache", "log_dir", "output_dir")}
     needed = {str(key): str(folder / NEEDED.get(key, "nowhere")) for key in cfg if OmegaConf.is_missing(cfg, key)}
     values = places | needed | values
@@ -140,6 +141,20 @@ def test_paths_that_are_none(program: str, tmp_path: Path, monkeypatch: pytest.M
             assert line.partition("=")[0] in list(composed(program)[0]), (name, kind, line)
 
 
+@pytest.mark.parametrize("data", ["moving_shapes", "wan_synth"])
+@pytest.mark.parametrize("root", ["garbage", "shard-00000.tar", "garbage/below", "folder"])
+@pytest.mark.parametrize("program", [name for name in PROGRAMS if name != "benchmark" and "data" in composed(name)[1]])
+def test_a_root_of_data_that_is_a_file_or_has_files_for_folders(program: str, root: str, data: str, tmp_path: Path):
+    for name in ("garbage", "shard-00000.tar", "folder/train", "folder/val"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(bytes(range(256)) * 40)
+    with config(program, tmp_path, f"data={data}", **{"data.root": str(tmp_path / root)}) as (cfg, _):
+        if isinstance(cfg.get("checkpoint"), str):  # not the callback of training
+            cfg.checkpoint = "shipped"
+        line = told(cfg, lambda: PROGRAMS[program](cfg))
+    assert re.match(rf"data\.root={tmp_path}/{root}(/train)?: expected .*(folder|writable place)", line), line
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_values_of_a_wrong_type_are_named(program: str, tmp_path: Path):
     """Of every setting, and of a number of every component."""
@@ -173,6 +188,25 @@ def test_a_number_in_place_of_a_component_is_named(program: str):
     for key in random.sample(parts, min(len(parts), 2)):
         with pytest.raises(BadValue, match=rf"^{re.escape(key)}=5: expected a component, not a plain value; set "):
             compose_explained(CONF, program, f"{key}=5")
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_number_that_is_not_finite_is_named(program: str, tmp_path: Path):
+    """Of every component."""
+    with config(program, tmp_path) as (cfg, _):
+        floats = [(key, node, name) for key, node in target_nodes(cfg) for name in node if takes_float(key, node, name)]
+        for key, node, name in random.sample(floats, min(len(floats), 3)):
+            before = OmegaConf.to_container(node, resolve=False)[name]
+            for wrong in (math.nan, -math.inf):
+                node[name] = wrong
+                with pytest.raises(BadValue, match=rf"^{re.escape(f'{key}.{name}')}=(NaN|-Infinity): .*, finite"):
+                    check_config(cfg, PROGRAMS[program].program.settings)
+            node[name] = before
+
+
+def takes_float(key: str, node: DictConfig, name: str) -> bool:
+    rule = rules(locate_target(key, node["_target_"])).get(name)
+    return rule is not None and float in (rule.hint, *get_args(rule.hint))
 
 
 def is_number(node: DictConfig, key: str) -> bool:

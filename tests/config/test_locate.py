@@ -25,6 +25,9 @@ CONFIG = OmegaConf.create(
         ("batch_size", 4, "data.batch_size"),
         ("batch_size", 16, "data.batch_size"),  # the only one of that name, though the value was changed on the way
         ("root", "/data/clips", "data.root"),  # by its value, through an interpolation
+        ("root", "/data/clips/train/dataset.json", "data.root"),  # by its folder
+        ("root", "/here/train", "paths.root"),
+        ("root", "/data/clips2", "root"),
         ("root", "/elsewhere", "root"),  # either could be meant
         ("size", 1, "twins.0.size"),
         ("size", 2, "size"),

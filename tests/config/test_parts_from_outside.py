@@ -83,6 +83,8 @@ class Edges(ImageDistance):
 OPTIONS = {
     "interpolator/hold": "_target_: throw_away.parts.Hold\ngain: 0.5\n",
     "corruption/late": "defaults:\n  - dist\n  - _self_\nnoise:\n  _target_: throw_away.parts.Late\n",
+    "corruption/plain": "defaults:\n  - dist\n  - _self_\nnoise: gauss\n",
+    "corruption/number": "defaults:\n  - dist\n  - _self_\ndrawn:\n  bridge_time: 5\n",
     "backbone/per_position": "_target_: throw_away.parts.PerPosition\n",
     "metric/mine": "mine:\n  _target_: throw_away.parts.Distance\n",
     "training/perceptual/edges": (
@@ -139,6 +141,15 @@ def test_its_values_are_checked_like_any_other(override, message, package):
 
     with pytest.raises((BadValue, Refused), match=message):
         start()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("plain", "corruption.noise=gauss"), ("number", "corruption.drawn.bridge_time=5")]
+)
+def test_a_plain_value_for_a_component_in_a_file_is_refused(package, option, said):
+    cfg = config(package, train, f"corruption={option}")
+    with pytest.raises(BadValue, match=rf"^{re.escape(said)}: expected a component, .* not a plain value"):
+        train.program.check_before(cfg, str(package / "run"))
 
 
 def test_it_stands_among_the_options_of_its_group(package):
@@ -255,6 +266,11 @@ def test_a_metric_is_in_every_output(package, tmp_path, capsys):
     assert heading in evaluated(figures(evaluation, [14, 9, 6, 4]))  # of the model card
     entry = LogBook(tmp_path / "book").enter(read_record(run), run).read_text()
     assert heading in entry
+
+
+def test_the_evaluation_at_the_end_of_a_run_finds_it(package, tmp_path):
+    cfg = config(package, train, "evaluation={metric:[mine]}")
+    train.program.check_before(cfg, str(tmp_path / "run"))
 
 
 def test_a_metric_of_a_name_that_is_taken_is_refused():

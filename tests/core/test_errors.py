@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from interp_refiner.core import BadValue, MissingExtra, choice, one_fault, suggestion
+from interp_refiner.core import BadValue, MissingExtra, choice, non_negative, one_fault, positive, suggestion
 
 
 def test_a_bad_value_says_name_value_allowed_and_nearest():
@@ -35,3 +37,13 @@ def test_a_missing_extra_says_how_to_get_it():
     assert str(MissingExtra("attention=flash", "flash-attn", "flash")) == (
         "attention=flash needs flash-attn, which is not installed: pip install 'interp_refiner[flash]'"
     )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1e-9])
+def test_a_number_without_a_meaning_is_refused_also_where_a_comparison_would_pass_it(value):
+    for check in (positive, non_negative):
+        with pytest.raises(BadValue, match=rf"^weight={value}: expected a finite number >=? 0, of a loss"):
+            check("weight", value, "of a loss")
+    with pytest.raises(BadValue):
+        positive("weight", 0.0)
+    assert (positive("weight", 1e-9), non_negative("weight", 0.0, "")) == (1e-9, 0.0)

@@ -93,7 +93,7 @@ def test_what_was_not_measured_is_not_odd():
 
 
 def test_a_negative_weight_is_refused():
-    with pytest.raises(BadValue, match=r"oddity=-1\.0: expected a number >= 0"):
+    with pytest.raises(BadValue, match=r"oddity=-1\.0: expected a finite number >= 0"):
         CaptionScorer(oddity=-1.0)
 
 

@@ -19,6 +19,8 @@ from interp_refiner.data.text import CaptionEncoder
 
 CUT = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.0, held_out_end=0.4)
 
+BEGUN = {"fingerprint": "a", "source": "b", "settings": {}, "statistics": [], "still_gap": {}, "chunks": {}}
+
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -129,6 +131,21 @@ def test_other_settings_are_refused_with_both_fingerprints(source: Path, tmp_pat
     assert "cut.fps=None instead of 5.0" in str(caught.value)
     with pytest.raises(BadValue, match=r"an empty folder: this one was made from other videos \(\w+, not \w+\)"):
         encoder().write(videos[:2], tmp_path / "set")
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"clips": {"train": "3"}, "skipped": {}, "rows": []}'])
+def test_a_damaged_record_of_an_unfinished_folder_is_named(content: str, tmp_path: Path) -> None:
+    chunks = Chunks(tmp_path / "set")
+    chunks.begin(BEGUN)
+    assert chunks.state() == BEGUN
+    record = chunks.partial / "chunks" / "00003.json"
+    record.write_text(content)
+    with pytest.raises(BadValue, match=r"^output=.*00003\.json: expected (a file that holds a mapping|what prepare)"):
+        chunks.state()
+    record.unlink()
+    (chunks.partial / "encode.json").write_text(content)
+    with pytest.raises(BadValue, match=r"^output=.*encode\.json: expected (a file that holds a mapping|what prepare)"):
+        chunks.state()
 
 
 def test_every_setting_that_differs_is_told_by_its_path() -> None:
@@ -331,7 +348,7 @@ def test_a_mount_point_is_refused_before_the_work(
 
 def test_shards_of_many_chunks_keep_their_order(tmp_path: Path) -> None:
     chunks = Chunks(tmp_path / "set")
-    chunks.begin({"chunks": {}, "still_gap": {}})
+    chunks.begin(BEGUN)
     (chunks.partial / "train").mkdir()
     for number in (10001, 100000):
         (chunks.partial / "train" / f"shard-{number}.tar").write_text(str(number))

@@ -307,7 +307,7 @@ def test_an_unknown_store_and_a_missing_package_are_refused(monkeypatch):
     ("arguments", "message"),
     [
         ({"attempts": 0}, "attempts=0: expected at least 1"),
-        ({"timeout": 0.0}, "timeout=0.0: expected seconds > 0"),
+        ({"timeout": 0.0}, "timeout=0.0: expected a finite number > 0"),
         ({"first_wait": -1.0}, "first_wait=-1.0"),
         ({"cache_gb": -1.0}, "cache_gb=-1.0"),
         ({"cache_gb": 1.0}, "cache_dir=None: expected a local folder"),

@@ -5,6 +5,8 @@ import importlib
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import conv2d
+from torch.utils.flop_counter import FlopCounterMode
 
 from interp_refiner.assemble import assemble, load_run
 from interp_refiner.core import BadValue, Draws
@@ -15,6 +17,7 @@ from interp_refiner.storyboard import RefinerPipeline, as_pipeline
 from interp_refiner.train import train
 from interp_refiner.training import ImageDistance, Perceptual, Refiner, ShiftTolerantLPIPS, Windows
 from interp_refiner.training.optimizer import AdamW
+from interp_refiner.training.step_memory import check_step_memory
 from tests.config.small import small_config
 from tests.factories import corrupted_clip, make_corruption, spec_of
 from tests.model.backbone.small_wan import small_wan
@@ -105,6 +108,33 @@ def test_given_frames_and_the_truth_get_no_gradient():
     assert loss(corrupted.clean, corrupted) == 0
 
 
+def test_its_operations_are_those_of_its_passes():
+    """Of codec and network, forward and backward; counted once for a size."""
+
+    class OneConvolution(ImageDistance):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.calls = torch.nn.Parameter(torch.randn(7, 3, 1, 1)), 0
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            self.calls += 1
+            return (conv2d(x, self.weight) - conv2d(y, self.weight)).square().mean((1, 2, 3))
+
+    state, objective = corrupted_clip(**TRAINED)[0], Preconditioned(spec_of(), 2)
+    model = Refiner(small_wan(num_layers=1), objective, AdamW(), OneJump(), make_corruption(*BRIDGE))
+    alone = model.step_flops(state)
+    loss = model.perceptual = Perceptual(spec_of(16), PatchDCT(), OneConvolution(), windows=Windows(3))
+    with FlopCounterMode(display=False) as counter:
+        loss(state.x.clone().requires_grad_(), state).backward()
+    places = 3 * state.clip.batch_size * state.x.shape[3] * state.x.shape[4]
+    forward = 2 * places * (16 * 48 + 16 * 3 * 7)  # a place is a patch of 4 x 4 pixels
+    assert loss.flops == 3 * forward  # estimate, truth and the gradient of the estimate
+    assert counter.get_total_flops() == loss.flops + 2 * forward  # and once more, to count
+    assert model.step_flops(state) == alone + loss.flops
+    loss(state.x, state)
+    assert loss.network.calls == 3
+
+
 @needs_stlpips
 def test_st_lpips_is_differentiable_and_falls_along_its_gradient():
     network = ShiftTolerantLPIPS()
@@ -166,6 +196,17 @@ def test_a_sampler_of_several_steps_warns(caplog):
     assert [record.message for record in caplog.records] == [
         "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
     ]
+
+
+def test_the_memory_check_says_that_it_leaves_the_windows_out(caplog):
+    objective, losses = Preconditioned(spec_of(), 2), (None, Perceptual(spec_of(16), PatchDCT(), MeanSquare()))
+    for loss in losses:
+        model = Refiner(
+            small_wan(num_layers=1), objective, AdamW(), OneJump(), make_corruption(*BRIDGE), perceptual=loss
+        )
+        check_step_memory(model, spec_of(16), batch_size=1, gpu_gb=80.0)
+    (record,) = caplog.records
+    assert record.message.startswith("training/perceptual: the check of gpu_gb leaves out")
 
 
 def test_the_network_is_frozen():

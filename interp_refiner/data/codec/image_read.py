@@ -16,6 +16,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import colour
 from interp_refiner.data.codec.frame import UnreadableVideo
+from interp_refiner.data.codec.jpeg import jpeg_fault
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".avif", ".bmp", ".tif", ".tiff")
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")  # Pillow reads more, some by starting programs
@@ -46,8 +47,8 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
         raise BadValue("image", path, f"an image file ({KINDS}): no such file")
     try:
         with Image.open(path, formats=FORMATS) as opened:
-            if opened.format == "JPEG" and not _has_end(path.read_bytes()):
-                raise UnreadableImage("truncated: the end marker is missing")
+            if opened.format in ("JPEG", "MPO") and (fault := jpeg_fault(path.read_bytes())):
+                raise UnreadableImage(fault)
             return as_shown(opened)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's for damage
         reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
@@ -119,14 +120,6 @@ def as_shown(image: Image.Image) -> tuple[Image.Image, list[str]]:
     shown = rgb.convert("RGB")
     shown.info = {}
     return shown, remarks
-
-
-def _has_end(jpeg: bytes) -> bool:
-    """Whether an end marker follows the header's segments; a thumbnail in one of them has its own."""
-    at = 2
-    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] != b"\xda":  # ends at the start of the first scan
-        at += 1 if jpeg[at + 1 : at + 2] == b"\xff" else 2 + int.from_bytes(jpeg[at + 2 : at + 4])  # or a fill byte
-    return jpeg.find(b"\xff\xd9", at) >= 0
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import Summary
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, positive
 from interp_refiner.data.codec.sound import Sound
 from interp_refiner.data.codec.video_read import file_url
 
@@ -65,8 +65,7 @@ def write_mp4(
         crf: the quality of x264, 0 (lossless) to 51; 6 more give about half the bytes.
         sound: the sound track; None for silence.
     """
-    if fps <= 0:
-        raise BadValue("fps", fps, "a positive number")
+    positive("fps", fps, "frames a second")
     frames = as_frames(video, scale).numpy()
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     path = Path(path)

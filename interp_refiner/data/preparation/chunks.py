@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
-from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.core import BadValue, derived_seed, of_kind, read_stored
 from interp_refiner.data.preparation.cut import SPLITS
 from interp_refiner.data.preparation.decoding import Done
 from interp_refiner.data.preparation.quality import Measures
@@ -26,6 +26,9 @@ from interp_refiner.data.preparation.videos import Video
 from interp_refiner.data.shards import BUCKETS_FILE, DatasetMetadata, Sample, ShardWriter
 
 SETTINGS_FILE = "encode.json"
+STATE = {"fingerprint": str, "source": str, "settings": dict, "statistics": list, "still_gap": dict}
+STATE |= {"chunks": dict[str, dict[str, Any]]}
+CHUNK = {"clips": dict[str, int], "skipped": dict[str, str], "rows": list}
 Record = dict[str, Any]
 
 
@@ -84,13 +87,17 @@ class Chunks:
         return (self.partial / SETTINGS_FILE).is_file()
 
     def state(self) -> dict[str, Any]:
-        """The saved state, with the records of all finished chunks."""
+        """The saved state, with the records of all finished chunks.
+
+        Raises:
+            BadValue: the folder holds something else, or a record is damaged.
+        """
         folder = self.output if self.is_whole else self.partial
         file = folder / SETTINGS_FILE
         if not file.is_file():
             raise BadValue("output", folder, "a new or empty folder: it holds files already")
-        state = json.loads(file.read_text())
-        records = {int(path.stem): json.loads(path.read_text()) for path in (folder / "chunks").glob("*.json")}
+        state = _read(file, STATE)
+        records = {int(path.stem): _read(path, CHUNK) for path in (folder / "chunks").glob("*.json")}
         return {**state, "chunks": {int(number): found for number, found in state["chunks"].items()} | records}
 
     def begin(self, state: dict[str, Any]) -> None:
@@ -254,6 +261,14 @@ def _shard(number: int) -> str:
 
 def _number(shard: Path) -> int:
     return int(shard.stem.removeprefix("shard-"))
+
+
+def _read(file: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """A file of :func:`_save`; raises :class:`BadValue`, with its name, if it is damaged."""
+    found = read_stored("output", file, dict)
+    if wrong := [name for name, kind in kinds.items() if not of_kind(found.get(name), kind)]:
+        raise BadValue("output", file, f"what prepare encode has written: {wrong[0]} is lacking or of another kind")
+    return found
 
 
 def _save(file: Path, content: Any) -> None:

@@ -15,7 +15,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
 
-from interp_refiner.core import BadValue, MissingExtra
+from interp_refiner.core import BadValue, MissingExtra, non_negative, positive
 from interp_refiner.data.shards.bad_sample import Unavailable
 from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage, is_shard, is_stray
 
@@ -48,10 +48,8 @@ class Retries:
         if self.attempts < 1:
             raise BadValue("attempts", self.attempts, "at least 1")
         for name in ("first_wait", "longest_wait"):
-            if getattr(self, name) < 0:
-                raise BadValue(name, getattr(self, name), "seconds, at least 0")
-        if self.timeout <= 0:
-            raise BadValue("timeout", self.timeout, "seconds > 0")
+            non_negative(name, getattr(self, name), "in seconds")
+        positive("timeout", self.timeout, "in seconds")
 
     def wait(self, failed: int) -> float:
         """Seconds to wait after ``failed`` failed attempts."""

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from interp_refiner.core import BadValue, save_tensors, state_faults
+from interp_refiner.core import BadValue, non_negative, save_tensors, state_faults
 from interp_refiner.data.world.reader import CaptionReader, Said
 
 SHIPPED = "shipped"
@@ -33,8 +33,7 @@ class CaptionScorer:
     """
 
     def __init__(self, weights: str = SHIPPED, oddity: float = 0.2):
-        if not oddity >= 0:
-            raise BadValue("oddity", oddity, "a number >= 0")
+        non_negative("oddity", oddity, "a weight")
         self.reader, self.weights, self.oddity = load_reader(weights), weights, oddity
 
     def __repr__(self) -> str:

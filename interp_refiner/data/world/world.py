@@ -36,7 +36,7 @@ class World(ABC):
     max_gain: float = inf
 
     def __post_init__(self) -> None:
-        if self.max_gain < 1:
+        if not self.max_gain >= 1:  # nor NaN
             raise BadValue("max_gain", self.max_gain, "at least 1")
         if not 1 <= self.max_objects <= MAX_OBJECTS:
             raise BadValue("max_objects", self.max_objects, f"1 to {MAX_OBJECTS}")

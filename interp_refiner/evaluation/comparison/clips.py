@@ -1,18 +1,17 @@
 """The clips that a report shows: best, median and worst of a run's evaluation, else those of its last validation."""
 
 import base64
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
 import torch
 from PIL import Image
 
+from interp_refiner.core import BadValue, from_stored, read_stored
 from interp_refiner.data.codec import HEAD, panel_size, write_mp4
 from interp_refiner.evaluation.comparison.run_folder import RunFolder
 
@@ -66,24 +65,35 @@ def sheet_of(run: RunFolder) -> Image.Image | None:
     return None
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """A clip in ``clips.json``; ``frame_size`` is that of one video, None if the video has labels itself."""
+
+    key: str
+    level: int
+    ratio: float
+    videos: list[str] = field(default_factory=list)
+    frame_size: list[int] | None = None
+
+
 def _evaluated(folder: Path) -> Iterator[ClipVideo]:
     try:
-        chosen: dict[str, Any] = json.loads((folder / "clips.json").read_text())
-    except (OSError, ValueError):
+        told = read_stored("runs", folder / "clips.json", dict)
+        chosen = {name: from_stored(_Chosen, clip) for name, clip in told.items()}
+    except (BadValue, TypeError):  # not there, half written or damaged
         return
     for name, clip in chosen.items():
         found = frames_of(folder / f"{name}.mp4")
         if found is None:
             continue
         frames, fps = found
-        caption = f"{clip['key']}, level {clip['level']}: MSE / linear {clip['ratio']:.2f}"
-        videos, size = clip.get("videos", []), clip.get("frame_size")
-        if size is None:
+        caption = f"{clip.key}, level {clip.level}: MSE / linear {clip.ratio:.2f}"
+        if clip.frame_size is None or len(clip.frame_size) != 2:
             yield ClipVideo(name, caption, _encoded(frames, fps))
             continue
-        height, width = panel_size(*size)
-        panels = frames[:, HEAD : HEAD + height, : len(videos) * width]
-        yield ClipVideo(name, caption, _encoded(panels, fps), videos)
+        height, width = panel_size(*clip.frame_size)
+        panels = frames[:, HEAD : HEAD + height, : len(clip.videos) * width]
+        yield ClipVideo(name, caption, _encoded(panels, fps), clip.videos)
 
 
 def frames_of(path: Path) -> tuple[np.ndarray, float] | None:

@@ -34,8 +34,8 @@ def read_curves(run: Path) -> Curves:
 def _csv(path: Path) -> dict[str, dict[int, float]]:
     """Reads Lightning's table: one row per step, most cells empty; an incomplete row is left out."""
     found: dict[str, dict[int, float]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
+    with path.open(newline="", errors="replace") as file:
+        for row in csv.DictReader(file, quoting=csv.QUOTE_NONE):
             step = _number(row.get("step"))
             cells = {name: _number(cell) for name, cell in row.items() if name not in ("step", "epoch", None)}
             for name, value in cells.items():

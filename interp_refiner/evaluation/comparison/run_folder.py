@@ -5,17 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from interp_refiner.core import BadValue, read_stored
+from interp_refiner.core import BadValue, of_kind, read_stored
 from interp_refiner.evaluation.comparison.curves import Curves, read_curves
 from interp_refiner.evaluation.records.records import Evaluation, newest_evaluation, of_validation
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
 
 MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # a folder with one of these is a run folder
 EXPECTED = "a run folder, or a folder with runs in it such as a multirun's"
+STATED = ("experiment", "command", "git_commit", "git_dirty", "device", "steps", "samples_per_second")  # in a summary
 SIGMA = "corruption.sigma"
 DEEPEST = 3  # levels below a given folder: logs/train/multiruns/<date>_<time>/<job> covers all sweeps of a program
 
@@ -128,7 +130,7 @@ def _runs_below(folder: Path, depth: int) -> list[Path]:
 def _is_run(folder: Path) -> bool:
     if any((folder / mark).exists() for mark in MARKS):
         return True
-    return OmegaConf.select(_yaml(folder / ".hydra/hydra.yaml"), "hydra.job.name") == "train"  # failed at its start
+    return _hydra(folder, "job").get("name") == "train"  # failed at its start
 
 
 def _natural(path: Path) -> list[Any]:
@@ -146,7 +148,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 def read_run(folder: Path, name: str | None = None) -> RunFolder:
     """Reads a folder; its name is the default name of the run."""
     config = _yaml(folder / "config.yaml") or _yaml(folder / ".hydra/config.yaml")
-    choices = OmegaConf.select(_yaml(folder / ".hydra/hydra.yaml"), "hydra.runtime.choices", default={})
+    choices = _hydra(folder, "runtime", "choices")
     evaluation, file = newest_evaluation(folder) or (None, None)
     return RunFolder(
         path=folder,
@@ -180,19 +182,14 @@ def _record(folder: Path) -> RunRecord:
     if record is not None:
         return record
     summary = _json(folder / "summary.json")
-    overrides = _yaml(folder / ".hydra/overrides.yaml", "[]")
+    overrides = OmegaConf.to_container(_yaml(folder / ".hydra/overrides.yaml", "[]"))
+    kinds = get_type_hints(RunRecord)
     return RunRecord(
         identity="",
-        experiment=str(summary.get("experiment", "")),
         status="finished" if summary else "interrupted",
-        command=str(summary.get("command", "")),
         overrides=[str(item) for item in overrides],
-        git_commit=summary.get("git_commit"),
-        git_dirty=summary.get("git_dirty"),
-        device=str(summary.get("device", "")),
-        steps=int(summary.get("steps") or 0),
-        samples_per_second=summary.get("samples_per_second") or None,
-        metrics={name: value for name, value in summary.items() if name.startswith("val/")},
+        metrics={name: value for name, value in summary.items() if name.startswith("val/") and of_kind(value, float)},
+        **{name: summary[name] for name in STATED if name in summary and of_kind(summary[name], kinds[name])},
     )
 
 
@@ -201,6 +198,14 @@ def _json(path: Path) -> dict[str, Any]:
         return read_stored("runs", path, dict)
     except BadValue:
         return {}
+
+
+def _hydra(folder: Path, *keys: str) -> dict[str, Any]:
+    """A mapping in Hydra's own settings of a run; empty if it is not there."""
+    found = OmegaConf.to_container(_yaml(folder / ".hydra/hydra.yaml"))
+    for key in ("hydra", *keys):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _yaml(path: Path, empty: str = "{}") -> Any:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from interp_refiner.core import Interval, Measure
+from interp_refiner.core import BadValue, Interval, Measure, check_kinds, one_fault, read_stored
 from interp_refiner.evaluation.measures import Record, Role, SquaredError
 from interp_refiner.training.missing_frame import level_rows
 
@@ -42,7 +42,7 @@ class Column:
     @property
     def heading(self) -> str:
         """The displayed heading."""
-        return self.measure.heading.format(against=self.against)
+        return self.measure.heading.replace("{against}", str(self.against))
 
 
 @dataclass
@@ -131,15 +131,16 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: Path) -> "Evaluation":
-        """Reads a file of :meth:`save`; raises :class:`ValueError` for a file of an older version."""
-        found = json.loads(path.read_text())
+        """Reads a file of :meth:`save`; raises :class:`BadValue` for a damaged file, or one of an older version."""
+        found = read_stored(FILE, path, dict)
         if "columns" not in found:
-            raise ValueError(f"{path}: an older version wrote it; evaluate again")
-        names, rows = found.pop("columns"), found.pop("records")
-        records = [Record(**dict(zip(names, row, strict=True))) for row in rows]
-        numbers = [r._replace(value=number(r.value), low=number(r.low), high=number(r.high)) for r in records]
-        measures = [Measure(**measure) for measure in found.pop("measures")]
-        return cls(**found, measures=measures, records=numbers)
+            raise BadValue(FILE, path, "results of this version; an older version wrote it, evaluate again")
+        with one_fault(FILE, path, "the results of an evaluation"):
+            names, rows = found.pop("columns"), found.pop("records")
+            records = [Record(**dict(zip(names, row, strict=True))) for row in rows]
+            numbers = [r._replace(value=number(r.value), low=number(r.low), high=number(r.high)) for r in records]
+            measures = [Measure(**measure) for measure in found.pop("measures")]
+            return check_kinds(cls(**found, measures=measures, records=numbers))
 
 
 def of_validation(metrics: Mapping[str, float | None], base: str) -> Evaluation:
@@ -178,7 +179,7 @@ def newest_evaluation(run: Path) -> tuple[Evaluation, Path] | None:
     for path in reversed(evaluations_of(run)):
         try:
             return Evaluation.load(path), path
-        except (OSError, ValueError, TypeError):  # half written, or of an older version
+        except BadValue:  # half written, damaged, or of an older version
             continue
     return None
 

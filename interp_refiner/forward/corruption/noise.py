@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame, take_frames
+from interp_refiner.core import BadValue, Corrupted, Draws, Neighbours, per_frame, positive, take_frames
 from interp_refiner.forward.interpolator.motion_fields import local_mean
 
 
@@ -172,9 +172,8 @@ class Disagreement(NoiseProfile):
         super().__init__(temporal_correlation)
         if not 0 <= white <= 1:
             raise BadValue("white", white, "a share of the amplitude from 0 to 1")
-        if not floor > 0:
-            raise BadValue("floor", floor, "a number > 0, in units of latent standard deviation")
-        self.white_share, self.floor = white, floor
+        self.white_share = white
+        self.floor = positive("floor", floor, "in units of latent standard deviation")
 
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int

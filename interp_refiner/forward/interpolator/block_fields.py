@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, positive
 from interp_refiner.forward.interpolator.block_matching import cheapest, displacements, matching_cost, regret
 from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.motion_compensated import variance
@@ -40,8 +40,7 @@ class BlockFields(Fields):
     ):
         super().__init__(tolerance)
         for name, value in {"radius": radius, "block": block, "pooling": pooling, "smoothness": smoothness}.items():
-            if value <= 0:
-                raise BadValue(name, value, "a number > 0")
+            positive(name, value)
         if radius % pooling or block % pooling:
             raise BadValue("pooling", pooling, f"a divisor of radius={radius} and block={block}")
         self.radius, self.block, self.pooling, self.smoothness = radius, block, pooling, smoothness

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from interp_refiner.core import BadValue, Neighbours, per_frame
+from interp_refiner.core import BadValue, Neighbours, per_frame, positive
 from interp_refiner.forward.interpolator.block_matching import cheapest, displacements, matching_cost, read_at, regret
 from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
@@ -47,10 +47,8 @@ class MotionCompensated(Interpolator):
 
     def __init__(self, radius: int = 3, block: int = 2, pooling: int = 1, smoothness: float = 0.03):
         super().__init__()
-        positive = {"radius": radius, "block": block, "pooling": pooling, "smoothness": smoothness}
-        for name, value in positive.items():
-            if value <= 0:
-                raise BadValue(name, value, "a number > 0")
+        for name, value in {"radius": radius, "block": block, "pooling": pooling, "smoothness": smoothness}.items():
+            positive(name, value)
         if radius % pooling or block % pooling:
             raise BadValue("pooling", pooling, f"a divisor of radius={radius} and block={block}")
         self.radius, self.block, self.pooling, self.smoothness = radius, block, pooling, smoothness

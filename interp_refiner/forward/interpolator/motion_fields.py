@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, positive
 from interp_refiner.forward.interpolator.block_matching import cheapest, displacements, matching_cost
 from interp_refiner.forward.interpolator.flow_warp import warp
 
@@ -51,8 +51,8 @@ class Fields(ABC):
     """
 
     def __init__(self, tolerance: float | None = None):
-        if tolerance is not None and tolerance <= 0:
-            raise BadValue("tolerance", tolerance, "a number > 0, or null for no check")
+        if tolerance is not None:
+            positive("tolerance", tolerance, "or null for no check")
         self.tolerance = tolerance
 
     @abstractmethod
@@ -107,8 +107,7 @@ class MotionFields(Fields):
     ):
         super().__init__(tolerance)
         for name, value in {"radius": radius, "pooling": pooling, "smoothness": smoothness, "window": window}.items():
-            if value <= 0:
-                raise BadValue(name, value, "a number > 0")
+            positive(name, value)
         if radius % pooling:
             raise BadValue("pooling", pooling, f"a divisor of radius={radius}")
         if window % 2 == 0:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.profiler import record_function
 
-from interp_refiner.core import BadValue, Neighbours, per_frame
+from interp_refiner.core import BadValue, Neighbours, non_negative, per_frame, positive
 from interp_refiner.forward.interpolator.interpolator import PART, Interpolation, Interpolator
 from interp_refiner.forward.interpolator.linear import lerp_frames
 from interp_refiner.forward.interpolator.segments import segments
@@ -63,14 +63,11 @@ class Sinkhorn(Interpolator):
         iterations: int = 30,
     ):
         super().__init__()
-        positive = {"patch": patch, "epsilon": epsilon, "prior_weight": prior_weight, "iterations": iterations}
-        positive["distance_limit"] = distance_limit
-        for name, value in positive.items():
-            if value <= 0:
-                raise BadValue(name, value, "a number > 0")
-        if distance_weight < 0:
-            raise BadValue("distance_weight", distance_weight, "a number >= 0")
-        self.patch, self.epsilon, self.distance_weight = patch, epsilon, distance_weight
+        ranged = {"patch": patch, "epsilon": epsilon, "prior_weight": prior_weight, "iterations": iterations}
+        for name, value in {**ranged, "distance_limit": distance_limit}.items():
+            positive(name, value)
+        self.patch, self.epsilon = patch, epsilon
+        self.distance_weight = non_negative("distance_weight", distance_weight, "a weight")
         self.distance_limit = distance_limit
         self.dustbin, self.prior_weight, self.iterations = dustbin, prior_weight, iterations
 

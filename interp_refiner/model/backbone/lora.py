@@ -6,7 +6,7 @@ from typing import Any, Literal, final
 import torch
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, MissingExtra, choice
+from interp_refiner.core import BadValue, MissingExtra, choice, positive
 from interp_refiner.model.backbone.lora_file import Adapter, read_adapters
 
 # In a block of Wan: projections of self-attention and cross-attention, and both layers of the feed-forward network.
@@ -45,8 +45,8 @@ class LoRA:
     ):
         if rank is not None and rank < 1:
             raise BadValue("rank", rank, "a rank >= 1, such as 8 or 32, or null for full fine-tuning")
-        if alpha is not None and not alpha > 0:
-            raise BadValue("alpha", alpha, "a scale > 0, or null for rank")
+        if alpha is not None:
+            positive("alpha", alpha, "or null for rank")
         choice("frozen_dtype", frozen_dtype, ("float32", "bfloat16"))
         self.rank, self.alpha, self.frozen_dtype = rank, alpha, getattr(torch, frozen_dtype)
         self.weights, self.layers = weights, layers

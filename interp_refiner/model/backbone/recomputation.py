@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import non_negative
 
 Runner = Callable[..., Tensor]
 
@@ -95,8 +95,8 @@ class SelectiveRecomputation(Recomputation):
     """
 
     def __init__(self, memory_gb: float | None = None):
-        if memory_gb is not None and not memory_gb >= 0:
-            raise BadValue("memory_gb", memory_gb, "gigabytes >= 0, or null for no limit")
+        if memory_gb is not None:
+            non_negative("memory_gb", memory_gb, "in 10^9 bytes, or null for no limit")
         self.memory_gb = memory_gb
 
     def runners(self, num_blocks: int, bytes_per_block: int) -> list[Runner]:

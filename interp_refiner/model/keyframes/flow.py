@@ -3,14 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Draws, frame_mean, masked_mean, per_frame
+from interp_refiner.core import BadValue, ClipSpec, Draws, frame_mean, masked_mean, per_frame, positive
 from interp_refiner.model.backbone import Shown
 
 Network = Callable[[Shown], Tensor]
@@ -52,9 +51,7 @@ class FlowTime:
 
     def __post_init__(self) -> None:
         for name in ("deviation", "shift"):
-            value = getattr(self, name)
-            if not (isfinite(value) and value > 0):
-                raise BadValue(name, value, "a number > 0")
+            positive(name, getattr(self, name))
 
     def __call__(self, draws: Draws) -> Float[Tensor, " b"]:
         """One flow time per sample, on the host."""

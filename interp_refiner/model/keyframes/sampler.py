@@ -4,14 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from math import isfinite
 from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, per_sample
+from interp_refiner.core import BadValue, non_negative, per_sample, positive
 from interp_refiner.model.keyframes.flow import shifted
 
 VelocityAt = Callable[[Tensor, Tensor], Tensor]
@@ -57,10 +56,8 @@ class KeyframeSampler(ABC):
         for name, count in (("steps", steps), ("rounds", rounds)):
             if count < 1:
                 raise BadValue(name, count, "at least 1")
-        if not (isfinite(guidance) and guidance >= 0):
-            raise BadValue("guidance", guidance, "a number >= 0; 1 is no guidance")
-        if not (isfinite(shift) and shift > 0):
-            raise BadValue("shift", shift, "a number > 0")
+        non_negative("guidance", guidance, "1 is no guidance")
+        positive("shift", shift)
         self.steps, self.guidance, self.shift, self.rounds = steps, guidance, shift, rounds
 
     @property

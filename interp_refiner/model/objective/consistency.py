@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, non_negative, per_sample
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, non_negative, per_sample, positive
 from interp_refiner.model.objective.mixture import Gate
 from interp_refiner.model.objective.preconditioned import FASTER, TINY, OnArc, Preconditioned
 
@@ -27,8 +27,7 @@ class Matching:
     """
 
     def __init__(self, weight: float = 1.0, student_every: int = 5):
-        if not weight > 0:
-            raise BadValue("weight", weight, "a number > 0")
+        positive("weight", weight)
         if student_every < 1:
             raise BadValue("student_every", student_every, "a number of optimizer steps >= 1")
         self.weight, self.student_every = weight, student_every

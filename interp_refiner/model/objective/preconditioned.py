@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample, precise
+from interp_refiner.core import BadValue, ClipSpec, Corrupted, NumLevels, per_frame, per_sample, positive, precise
 from interp_refiner.model.objective.mixture import Gate, Mixture
 from interp_refiner.model.objective.robust import Robust
 
@@ -54,9 +54,7 @@ class ResidualArc(nn.Module):
 
     def __init__(self, latent_channels: int, variance: float):
         super().__init__()
-        if not variance > 0:
-            raise BadValue("variance", variance, "a number > 0")
-        self.variance = variance
+        self.variance = positive("variance", variance)
         self.log_variance = nn.Parameter(torch.zeros(latent_channels))
 
     def deviation(self, corrupted: Corrupted) -> Float[Tensor, "b c t *positions"]:

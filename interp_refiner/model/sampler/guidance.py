@@ -3,14 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
-from math import isfinite
 from typing import final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, NegativeEmbedding
+from interp_refiner.core import BadValue, Corrupted, NegativeEmbedding, non_negative
 
 CleanEstimate = Callable[[Corrupted], Tensor]
 
@@ -66,8 +65,7 @@ class ClassifierFree(Guidance):
     """
 
     def __init__(self, scale: float = 2.0, negative: str | None = None):
-        if not (isfinite(scale) and scale >= 0):
-            raise BadValue("scale", scale, "a number >= 0; 1 is no guidance")
+        non_negative("scale", scale, "1 is no guidance")
         self.scale, self.negative = scale, NegativeEmbedding(negative)
 
     def away_from(self, negative: Float[Tensor, "l d"]) -> "ClassifierFree":

@@ -4,7 +4,7 @@ from typing import Any, final
 
 import lightning as L
 
-from interp_refiner.core import BadValue, Corrupted, Mark, forget_peak_memory, peak_flops, peak_memory
+from interp_refiner.core import BadValue, Corrupted, Mark, forget_peak_memory, peak_flops, peak_memory, positive
 from interp_refiner.training import BackboneModule
 
 
@@ -29,8 +29,8 @@ class Throughput(L.Callback):
     def __init__(self, every_n_steps: int = 10, warmup_batches: int = 3, peak_tflops: float | None = None):
         if every_n_steps < 1:
             raise BadValue("every_n_steps", every_n_steps, "at least 1")
-        if peak_tflops is not None and not peak_tflops > 0:
-            raise BadValue("peak_tflops", peak_tflops, "a number > 0, or null to look the device up")
+        if peak_tflops is not None:
+            positive("peak_tflops", peak_tflops, "or null to look the device up")
         self.every_n_steps, self.warmup_batches, self.peak_tflops = every_n_steps, warmup_batches, peak_tflops
         self.samples, self.frames, self.tokens, self.flops = 0, 0, 0, 0.0
         self.batches, self.waited, self.stepped, self.memory = 0, 0.0, 0.0, 0

@@ -13,7 +13,7 @@ from typing import Any, final
 import lightning as L
 import torch
 
-from interp_refiner.core import BadValue, Corrupted, Stopped
+from interp_refiner.core import Corrupted, Stopped, positive
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class Watchdog(L.Callback):
     """
 
     def __init__(self, timeout: float | None = 1800.0):
-        if timeout is not None and timeout <= 0:
-            raise BadValue("timeout", timeout, "seconds > 0, or null")
+        if timeout is not None:
+            positive("timeout", timeout, "seconds, or null")
         self.timeout = timeout
         self.waiting_for, self.since = "", 0.0
         self.ended = threading.Event()

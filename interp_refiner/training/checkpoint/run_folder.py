@@ -125,7 +125,7 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
         fitting: the options with which the module has the size of these weights, for the error.
 
     Raises:
-        BadValue: the weights belong to another backbone.
+        BadValue: the weights belong to another backbone, or are not finite floats.
     """
     own, advice = module.state_dict(), f"; its size is {fitting}" if fitting else ""
     found = {name: weights.get(name_without(name), weights.get(name)) for name in own}
@@ -143,4 +143,6 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
     taken = {name_without(name) for name in shared} | shared.keys()
     if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:
         raise BadValue("initial_weights", path, f"a run of the same backbone: {weight_faults([], unused)}{advice}")
+    if faults := state_faults({name: own[name] for name in shared}, shared):
+        raise BadValue("initial_weights", path, f"the weights of a whole run: {faults}")
     module.load_state_dict(shared, strict=False)

@@ -5,7 +5,6 @@ from interp_refiner.training.record.log_book import LogBook
 from interp_refiner.training.record.portable import portable_command, without_folders
 from interp_refiner.training.record.run_record import (
     STATUS_FILE,
-    STATUSES,
     RunRecord,
     Status,
     read_record,
@@ -14,7 +13,6 @@ from interp_refiner.training.record.run_record import (
 )
 
 __all__ = [
-    "STATUSES",
     "STATUS_FILE",
     "Claimed",
     "LogBook",

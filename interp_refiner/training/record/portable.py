@@ -28,7 +28,11 @@ def without_folders(text: str) -> str:
 
 def portable_command(command: str) -> str:
     """A command without its output folder, and with other paths shortened to their last part."""
-    return shlex.join(without_folders(word) for word in shlex.split(command) if not _OUTPUT.match(word))
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quote that is not closed
+        words = command.split()
+    return shlex.join(without_folders(word) for word in words if not _OUTPUT.match(word))
 
 
 def portable(cfg: DictConfig) -> dict[str, Any]:

@@ -13,17 +13,15 @@ import json
 import math
 import os
 import platform
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from interp_refiner.core import BadValue, one_fault, read_stored
+from interp_refiner.core import from_stored, one_fault, read_stored
 from interp_refiner.training.checkpoint import write_whole
 
 STATUS_FILE = "status.json"
 Status = Literal["running", "finished", "failed", "interrupted", "duplicate"]
-STATUSES: tuple[Status, ...] = ("running", "finished", "failed", "interrupted", "duplicate")
 
 
 @dataclass
@@ -102,27 +100,11 @@ def read_record(folder: Path) -> RunRecord | None:
     if not path.exists():
         return None
     found = read_stored(STATUS_FILE, path, dict)
-    names = {f.name for f in fields(RunRecord)}
     with one_fault(STATUS_FILE, path, "the record of a run"):
-        record = RunRecord(**{name: value for name, value in found.items() if name in names})
-        _check_kinds(record)
-    if record.status not in STATUSES:
-        raise BadValue("status", record.status, f"{' | '.join(STATUSES)} in {path}", STATUSES)
+        record = from_stored(RunRecord, found)
     if record.status == "running" and record.hostname == platform.node() and not _alive(record.pid):
         record.status, record.error = "interrupted", f"process {record.pid} ended without a report"
     return record
-
-
-def _check_kinds(record: RunRecord) -> None:
-    """Raises TypeError for the first field whose value is not of the declared kind."""
-    for name, hint in get_type_hints(RunRecord).items():
-        value, parts = getattr(record, name), get_args(hint) if isinstance(hint, UnionType) else (hint,)
-        kinds = tuple(str if get_origin(part) is Literal else get_origin(part) or part for part in parts)
-        if not isinstance(value, (*kinds, int) if float in kinds else kinds):
-            raise TypeError(f"{name} is {value}")
-    for name, figure in record.metrics.items():
-        if not isinstance(figure, int | float | None):
-            raise TypeError(f"metrics.{name} is {figure}")
 
 
 def twin_folder(folder: Path, record: RunRecord) -> Path:

@@ -17,6 +17,7 @@ from PIL import ExifTags, Image, ImageCms, PngImagePlugin
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import UnreadableVideo, colour, decode_video, read_image, write_mp4
+from interp_refiner.data.codec.jpeg import HOLE, jpeg_fault
 from interp_refiner.data.codec.sound import Sound
 from interp_refiner.data.codec.video_read import opened
 from interp_refiner.storyboard.file.keyframe import frame_shown_at
@@ -618,6 +619,40 @@ def test_a_jpeg_with_zeros_instead_of_its_end_is_refused(tmp_path: Path, progres
     (tmp_path / "a.jpg").write_bytes(content[:-1000] + bytes(1000))
     with pytest.raises(BadValue, match=r"whole and readable: truncated: the end marker is missing"):
         read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("quality", [20, 75, 95])
+@pytest.mark.parametrize("kind", [{"subsampling": 0}, {"subsampling": 2}, {"format": "MPO"}])
+def test_a_jpeg_with_a_block_of_zeros_is_refused(tmp_path: Path, quality: int, kind: dict[str, Any]):
+    rng = np.random.default_rng(quality)
+    image = Image.fromarray(rng.integers(0, 256, (160, 160, 3), np.uint8))
+    image.save(tmp_path / "a.jpg", quality=quality, exif=b"Exif\0\0" + bytes(600), append_images=[image], **kind)
+    content = (tmp_path / "a.jpg").read_bytes()
+    read_image(tmp_path / "a.jpg")  # zeros in the header are no damage
+    start = content.index(b"\xff\xda") + 20
+    at = int(rng.integers(start, start + 1000))
+    (tmp_path / "a.jpg").write_bytes(content[:at] + bytes(512) + content[at + 512 :])
+    with pytest.raises(BadValue, match=r"whole and readable: damaged: 51\d zeros in its compressed data"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_zeros_that_a_jpeg_needs_are_no_damage():
+    picture = np.zeros((512, 512, 3), np.uint8)
+    picture[96:200, 64:256] = np.random.default_rng(0).integers(0, 256, (104, 192, 3))
+    stripes = np.where(np.arange(512)[:, None] % 16 < 8, 255, 0).astype(np.uint8) * np.ones((1, 512), np.uint8)
+    pictures = [Image.new("RGB", (512, 512), colour) for colour in ("black", "white", GREY, RED)]
+    pictures += [Image.fromarray(picture), Image.fromarray(stripes), Image.new("CMYK", (512, 512), (9, 99, 0, 50))]
+    zeros = 0
+    for image in pictures:
+        for quality in (5, 75, 100):
+            for settings in ({}, {"optimize": True}, {"progressive": True}, {"restart_marker_rows": 1}):
+                buffer = io.BytesIO()
+                image.save(buffer, "jpeg", quality=quality, subsampling=quality % 3, **settings)
+                zeros += HOLE in buffer.getvalue()
+                assert jpeg_fault(buffer.getvalue()) == ""
+                padded = buffer.getvalue()[:-2] + bytes(500) + buffer.getvalue()[-2:]
+                assert jpeg_fault(padded) == ""
+    assert zeros > 20  # areas of one colour have them
 
 
 def test_a_picture_that_is_damaged_is_refused_in_one_line(tmp_path: Path):

@@ -65,7 +65,7 @@ def test_the_same_frames_give_the_same_bytes(tmp_path: Path):
 
 
 def test_mp4_refuses_bad_settings(tmp_path: Path):
-    with pytest.raises(BadValue, match=r"fps=0.0: expected a positive number"):
+    with pytest.raises(BadValue, match=r"fps=0.0: expected a finite number > 0"):
         write_mp4(tmp_path / "a.mp4", torch.rand(3, 2, 4, 4), fps=0.0)
     with pytest.raises(BadValue, match="scale=0"):
         write_mp4(tmp_path / "a.mp4", torch.rand(3, 2, 4, 4), fps=8.0, scale=0)

@@ -1,13 +1,18 @@
 """Comparison of several runs, on folders with known numbers."""
 
+import copy
+import json
 import math
+import random
 
 import pytest
+import yaml
 
 from interp_refiner.core import BadValue, Interval
 from interp_refiner.evaluation import Column
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_run, read_runs
 from interp_refiner.evaluation.comparison.compare import overlap
+from interp_refiner.evaluation.comparison.page import facts, headlines
 from interp_refiner.evaluation.comparison.plots import averaged, learning_curves, plots_of, undominated
 from interp_refiner.evaluation.comparison.table import columns_of, verdict_text
 from interp_refiner.evaluation.measures import Frechet, Realism, SquaredError
@@ -235,3 +240,69 @@ def test_no_such_folder_and_a_folder_without_runs_are_told(tmp_path, what):
     reason = "no such folder" if what == "nowhere" else "there is none"
     with pytest.raises(BadValue, match=rf"^runs=.*{what}: expected a run folder, or .*: {reason}$"):
         find_runs([tmp_path / what])
+
+
+def places(content, at=()):
+    """The path of every value in a stored file."""
+    yield at
+    inner = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for name, value in inner:
+        yield from places(value, (*at, name))
+
+
+WRONG = (None, [], {}, [1], {"a": [{"b": 2}]}, "", "x", "it's", -3, True, [None], math.inf, "${x}", "???")
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "status.json",
+        "summary.json",
+        "evaluation/evaluation.json",
+        "config.yaml",
+        ".hydra/hydra.yaml",
+        ".hydra/overrides.yaml",
+    ],
+)
+def test_a_value_of_a_wrong_kind_in_a_run_counts_as_absent(tmp_path, file):
+    rng = random.Random(file)
+    runs = [make_run(tmp_path / name, {"corruption.sigma": value}, ratio=0.8) for name, value in (("a", 1), ("b", 2))]
+    summary = {"experiment": "gt", "command": "train", "git_commit": "0", "steps": 3, "val/level_1/ratio": 0.5}
+    (runs[0] / "summary.json").write_text(json.dumps(summary))
+    (runs[0] / ".hydra" / "overrides.yaml").write_text("[corruption.sigma=1]")
+    if not file.startswith(("status", "eval")):
+        (runs[0] / "status.json").unlink()  # so that the older files count
+    whole = yaml.safe_load((runs[0] / file).read_text())
+    for _ in range(10):
+        content, at, wrong = copy.deepcopy(whole), rng.choice(list(places(whole))), rng.choice(WRONG)
+        *parents, last = ("all", *at)
+        holder = {"all": content}
+        for name in parents:
+            holder = holder[name]
+        if last == "all":
+            content = wrong
+        else:
+            holder[last] = wrong
+        (runs[0] / file).write_text(json.dumps(content))
+        comparison = Comparison(read_runs(find_runs([tmp_path])))
+        assert facts(comparison.runs)["runs"].startswith("2 runs"), (at, wrong)
+        assert len(columns_of(comparison)[0].cells) >= 2, (at, wrong)
+        headlines(comparison)
+
+
+def test_a_damaged_table_of_curves_is_read_as_far_as_it_can_be(tmp_path):
+    run = make_run(tmp_path / "a", {}, ratio=0.8)
+    table = run / "csv" / "metrics.csv"
+    content = table.read_bytes()
+    table.write_bytes(content[:60] + b'\xff\x00"' + content[63:])
+    whole, (steps, _) = (
+        read_run(make_run(tmp_path / "b", {}, ratio=0.8)).curves["train/loss"],
+        read_run(run).curves["train/loss"],
+    )
+    assert len(whole[0]) - 1 <= len(steps) <= len(whole[0])
+
+
+def test_a_setting_that_cannot_be_resolved_has_its_override(tmp_path):
+    run = make_run(tmp_path / "a", {"corruption.sigma": 1})
+    (run / "config.yaml").write_text("corruption: ${gone}\n")
+    assert read_run(run).value("corruption.sigma") == "1"

@@ -171,9 +171,9 @@ def test_what_the_codec_loses_is_kept_on_stills(shapes):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"radius": 0}, "radius=0: expected a number > 0"),
-        ({"block": -2}, "block=-2: expected a number > 0"),
-        ({"smoothness": 0.0}, "smoothness=0.0: expected a number > 0"),
+        ({"radius": 0}, "radius=0: expected a finite number > 0"),
+        ({"block": -2}, "block=-2: expected a finite number > 0"),
+        ({"smoothness": 0.0}, "smoothness=0.0: expected a finite number > 0"),
         ({"radius": 5, "block": 4, "pooling": 2}, "pooling=2: expected a divisor of radius=5 and block=4"),
         ({"radius": 6, "block": 3, "pooling": 2}, "pooling=2: expected a divisor of radius=6 and block=3"),
     ],

@@ -219,11 +219,11 @@ def test_what_the_other_keyframe_does_not_confirm_counts_little():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"radius": 0}, "radius=0: expected a number > 0"),
+        ({"radius": 0}, "radius=0: expected a finite number > 0"),
         ({"radius": 5, "pooling": 2}, "pooling=2: expected a divisor of radius=5"),
         ({"window": 4}, "window=4: expected an odd number"),
         ({"steps": -1}, "steps=-1: expected 0 or more"),
-        ({"tolerance": 0.0}, "tolerance=0.0: expected a number > 0, or null"),
+        ({"tolerance": 0.0}, "tolerance=0.0: expected a finite number > 0, or null"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

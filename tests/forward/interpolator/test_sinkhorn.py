@@ -233,11 +233,11 @@ def test_gradients_are_right():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"patch": 0}, "patch=0: expected a number > 0"),
-        ({"epsilon": -0.1}, "epsilon=-0.1: expected a number > 0"),
-        ({"prior_weight": 0.0}, "prior_weight=0.0: expected a number > 0"),
-        ({"iterations": 0}, "iterations=0: expected a number > 0"),
-        ({"distance_weight": -1.0}, "distance_weight=-1.0: expected a number >= 0"),
+        ({"patch": 0}, "patch=0: expected a finite number > 0"),
+        ({"epsilon": -0.1}, "epsilon=-0.1: expected a finite number > 0"),
+        ({"prior_weight": 0.0}, "prior_weight=0.0: expected a finite number > 0"),
+        ({"iterations": 0}, "iterations=0: expected a finite number > 0"),
+        ({"distance_weight": -1.0}, "distance_weight=-1.0: expected a finite number >= 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

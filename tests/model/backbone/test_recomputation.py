@@ -60,7 +60,7 @@ def test_blocks_beyond_the_budget_keep_their_inputs_only():
     assert runners == [keep_products, keep_products, keep_inputs, keep_inputs]
     assert SelectiveRecomputation().runners(2, 10**12) == [keep_products] * 2
     assert SelectiveRecomputation(memory_gb=0.0).runners(2, 1) == [keep_inputs] * 2
-    with pytest.raises(BadValue, match=r"memory_gb=-1\.0: expected gigabytes >= 0"):
+    with pytest.raises(BadValue, match=r"memory_gb=-1\.0: expected a finite number >= 0"):
         SelectiveRecomputation(memory_gb=-1.0)
 
 

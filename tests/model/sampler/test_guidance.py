@@ -74,7 +74,7 @@ def test_says_what_is_wrong(tmp_path):
     corrupted, *_ = corrupted_clip()
     with pytest.raises(BadValue, match=r"sampler\.guidance=classifier_free: expected none: the clips have no prompt"):
         ClassifierFree()(listening)(without_prompt(corrupted, None))
-    with pytest.raises(BadValue, match=r"scale=-1\.0: expected a number >= 0"):
+    with pytest.raises(BadValue, match=r"scale=-1\.0: expected a finite number >= 0"):
         ClassifierFree(-1.0)
     with pytest.raises(BadValue, match=r"negative=.*nowhere.pt: expected a tensor file .*no such file"):
         ClassifierFree(2.0, str(tmp_path / "nowhere.pt"))

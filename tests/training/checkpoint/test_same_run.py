@@ -177,6 +177,25 @@ def test_a_run_whose_checkpoint_was_tampered_with_is_refused(begun, tmp_path, ch
 
 
 @pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda weight: weight.index_fill(0, torch.tensor(3), torch.nan), "holds NaN or infinity"),
+        (lambda weight: weight.index_fill(0, torch.tensor(3), -torch.inf), "holds NaN or infinity"),
+        (lambda weight: weight.to(torch.int8), r"is \[64\] int8, not \[64\] float32"),
+    ],
+)
+def test_a_new_run_does_not_start_from_broken_weights(begun, tmp_path, broken, said):
+    name = "backbone.wan.proj_out.bias"
+    state = begun.module.state_dict()
+    save(begun, tmp_path / "run", state_dict={**state, name: broken(state[name])})
+    fresh = assemble(config(Path(begun.config.paths.log_dir).parent)).module
+    before = {name: value.clone() for name, value in fresh.state_dict().items()}
+    with pytest.raises(BadValue, match=rf"^initial_weights=.*: expected the weights of a whole run: {name} {said}"):
+        start_from(fresh, tmp_path / "run")
+    assert all(torch.equal(value, before[name]) for name, value in fresh.state_dict().items())
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         ([1, 2], "a checkpoint of this project, with a mapping state_dict of tensors"),

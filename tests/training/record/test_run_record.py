@@ -72,7 +72,8 @@ def test_what_is_no_record_is_named(text, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("metrics", [1]), ("metrics", {"val/mse": "low"}), ("overrides", 3), ("steps", "x"), ("experiment", None),
-     ("error", 3), ("peak_memory_gb", []), ("status", ["running"]), ("settings", "none")],
+     ("error", 3), ("overrides", [3]), ("versions", {"torch": [2]}), ("metrics", {"val/mean/ratio": "x"}),
+     ("steps", True), ("peak_memory_gb", []), ("status", ["running"]), ("settings", "none")],
 )  # fmt: skip
 def test_a_field_of_another_kind_is_named(tmp_path, field, value):
     write_record(tmp_path, RunRecord(identity="a", status="finished", samples_per_second=3))
