@@ -108,21 +108,11 @@ class Program:
         return None
 
 
-class JobFailed(Exception):
-    """A job of a sweep did not finish; says which one."""
-
-
 def main(config_name: str, settings: type[Settings] = Settings, conf: Path | None = None) -> Callable:
-    """Turns a function of the composed config into a program.
+    """Decorates a function of the composed config, and makes a :class:`Program` of it, its attribute ``program``.
 
-    Args:
-        config_name: the primary config, a file in the conf folder.
-        settings: the dataclass of the config's top-level values.
-        conf: another folder of config groups than the project's own.
-
-    Returns:
-        A decorator. Called without arguments, the decorated function reads the command line; called with a config, it
-        is the function itself. Its attribute ``program`` is its :class:`Program`.
+    Called without arguments, the decorated function reads the command line; called with a config, it is the function
+    itself. ``conf`` is another folder of config groups than the project's own.
     """
     program = Program(config_name, settings, conf or conf_dir())
 
@@ -156,9 +146,8 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
                 print_help(run, program.compose(*line.composable), program.config_name, folders)
             else:
                 run()
-    except JobFailed as failed:
-        print(failed, file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_SWEEP) from None
+    except Stopped as error:
+        raise reported(error) from None
     except Exception as error:
         if error is job.bug:
             raise error if asked == "1" else error.with_traceback(job.trace) from error.__cause__
@@ -200,8 +189,9 @@ class Job:
                 raise
             if isinstance(error, Exception):
                 traceback.print_exception(error.with_traceback(self.trace))
-            said = f"not all jobs finished, job {hydra_cfg.job.num} is the first that did not"
-            raise JobFailed(f"sweep {hydra_cfg.sweep.dir}: {said}; the same command runs the missing jobs") from None
+            sweep, number = hydra_cfg.sweep.dir, hydra_cfg.job.num
+            said = f"sweep {sweep}: not all jobs finished, job {number} is the first that did not"
+            raise Stopped(f"{said}; the same command runs the missing jobs", EXIT_SWEEP) from None
 
     def run(self, cfg: DictConfig, hydra_cfg: Any) -> Any:
         """Checks the config and runs the task, with Hydra's switch as the user has set it."""

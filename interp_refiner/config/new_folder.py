@@ -31,10 +31,9 @@ class NewFolder:
     def undo(self, folder: str | Path, overrides: Sequence[str]) -> None:
         """Removes the run's folder if it is new, and the new folders above it that are then empty.
 
-        A folder that already held a run gets Hydra's config of that run back, if only log files have changed.
-
-        A folder stays if it holds more than Hydra's config and log, if it has another parent than expected, or if it
-        holds another run's overrides: two runs that start in the same second share a folder.
+        It stays if it holds more than Hydra's config and log, if it has another parent than expected, or if it holds
+        another run's overrides: two runs that start in the same second share a folder. A folder that already held a run
+        gets Hydra's config of that run back, if only log files have changed.
         """
         folder = Path(folder).absolute()
         if folder == self.folder and last_writes(folder) == self.written:
