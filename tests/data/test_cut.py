@@ -177,6 +177,33 @@ def test_a_size_that_only_held_out_clips_have_is_trained(tmp_path: Path, caplog:
         encoder.write(held_out, tmp_path / "none")
 
 
+def test_a_video_that_is_held_out_is_in_no_other_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its shots have two lengths, and no training clip has the shorter one."""
+    flash = torch.rand(3, 14, 16, 32, generator=torch.Generator().manual_seed(0)) * 0.1
+    flash[:, 9:] += 0.8  # shots of 9 and 5 frames
+    drawn = {number: derived_seed("held out", f"v{number}-mp4") / 2**63 for number in range(99)}
+    held_out = [number for number, draw in drawn.items() if draw < 0.3][:2]
+    training = next(number for number, draw in drawn.items() if draw >= 0.3)
+    (tmp_path / "videos").mkdir()
+    for number, frames in ((training, 9), (held_out[0], 14), (held_out[1], 9)):
+        write_mp4(tmp_path / "videos" / f"v{number}.mp4", flash[:, :frames], fps=8.0)
+    cut = Cut(buckets=BUCKETS, held_out_videos=0.3)
+    whole = VideoEncoder(PatchDCT(), CaptionEncoder(4, 8), cut).write(
+        find_videos(tmp_path / "videos"), tmp_path / "set"
+    )
+    assert whole.clips == {"train": 1, "val": 2}
+    assert whole.left_out == {"no training clip has their size, and their video is held out": 1}
+    assert "held-out clips of 5x16x32 are left out, their videos stay held out" in caplog.text
+    clips = ClipSource(str(tmp_path / "set")).open()
+    assert (len(clips.train), len(clips.val)) == (1, 2)
+    assert not list((tmp_path / "set").rglob("5x16x32"))
+    assert "1 of 4 clips are left out" in (tmp_path / "set" / "report.md").read_text()
+    found = VideoEncoder(PatchDCT(), CaptionEncoder(4, 8), cut).write(
+        find_videos(tmp_path / "videos"), tmp_path / "set"
+    )
+    assert found == whole
+
+
 @pytest.mark.parametrize("shot_change", [None, 0.1])
 def test_a_change_of_size_begins_a_new_shot(shot_change: float | None) -> None:
     cut = Cut(buckets=[[3, 4, 4], [3, 4, 8]], shot_change=shot_change)

@@ -28,6 +28,7 @@ from interp_refiner.data.shards import BUCKETS_FILE, DatasetMetadata, Sample, Sh
 SETTINGS_FILE = "encode.json"
 STATE = {"fingerprint": str, "source": str, "settings": dict, "statistics": list, "still_gap": dict}
 STATE |= {"chunks": dict[str, dict[str, Any]]}
+LONE_SIZE = "no training clip has their size, and their video is held out"
 CHUNK = {"clips": dict[str, int], "skipped": dict[str, str], "rows": list}
 Record = dict[str, Any]
 
@@ -38,7 +39,7 @@ class Encoded:
 
     Attributes:
         clips: number of clips by split.
-        left_out: number of clips left out for their quality, by reason.
+        left_out: number of clips left out, by reason.
         skipped: why a video was left out, by its path relative to the source.
         remarks: what was converted or ignored of the other videos, see :attr:`Film.remarks`.
         still_gap: see :func:`still_gap`.
@@ -119,6 +120,8 @@ class Chunks:
         for given, folder in state.get("moved", {}).items():
             if (self.partial / given).is_dir():
                 os.rename(self.partial / given, self.partial / folder)
+        for folder in state.get("dropped", ()):
+            shutil.rmtree(self.partial / folder, ignore_errors=True)
         chunks, skipped = dict(sorted(state["chunks"].items())), Encoded.of(state).skipped
         write_report(self.partial, [row for chunk in chunks.values() for row in chunk["rows"]], skipped)
         names: defaultdict[str, list[str]] = defaultdict(list)
@@ -227,25 +230,36 @@ class ChunkWriter:
 
 
 def trainable(state: dict[str, Any]) -> dict[str, Any]:
-    """The state with the held-out clips of a size that no training clip has as training clips: ``moved`` names them.
+    """The state after sizes that only held-out clips have are gone: training refuses them.
 
-    Training refuses held-out clips of a size that it does not have.
+    Such clips become training clips: ``moved`` names their folders. But no video is in both splits that was held out as
+    a whole: if one has such clips and others that stay held out, the folder is left out: ``dropped`` names it.
     """
     train, val = SPLITS
-    made = set().union(*(chunk["clips"] for chunk in state["chunks"].values()))
+    chunks = state["chunks"].values()
+    made = set().union(*(chunk["clips"] for chunk in chunks))
     held_out = {folder: train + folder.removeprefix(val) for folder in sorted(made) if folder.startswith(f"{val}/")}
-    moved = {folder: own for folder, own in held_out.items() if own not in made}
-    if not moved or len(held_out) == len(made):  # without training clips, the data set is refused
+    alone = {folder: own for folder, own in held_out.items() if own not in made}
+    if not alone or len(held_out) == len(made):  # without training clips, the data set is refused
         return state
-    chunks = {
-        number: {
-            **chunk,
-            "clips": {moved.get(folder, folder): count for folder, count in chunk["clips"].items()},
-            "rows": [[key, moved.get(folder, folder), *more] for key, folder, *more in chunk["rows"]],
-        }
-        for number, chunk in state["chunks"].items()
-    }
-    return {**state, "chunks": chunks, "moved": moved}
+    folders: defaultdict[str, set[str]] = defaultdict(set)  # by video
+    for key, folder, *_, fault in (row for chunk in chunks for row in chunk["rows"]):
+        if not fault:
+            folders[key.rsplit("-", 3)[0]].add(folder)
+    whole = [own for own in folders.values() if own <= held_out.keys() and not own <= alone.keys()]
+    dropped = alone.keys() & set().union(*whole)
+    moved = {folder: own for folder, own in alone.items() if folder not in dropped}
+
+    def changed(chunk: Record) -> Record:
+        rows = [
+            [key, moved.get(folder, folder), *measures, fault or (LONE_SIZE if folder in dropped else "")]
+            for key, folder, *measures, fault in chunk["rows"]
+        ]
+        clips = {moved.get(folder, folder): n for folder, n in chunk["clips"].items() if folder not in dropped}
+        return {**chunk, "clips": clips, "rows": rows, "left_out": counted(rows)}
+
+    changes = {"moved": moved, "dropped": sorted(dropped)}
+    return {**state, "chunks": {number: changed(chunk) for number, chunk in state["chunks"].items()}, **changes}
 
 
 def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:

@@ -135,7 +135,7 @@ class VideoEncoder:
 
     def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None, left_out: int = 0) -> None:
         allowed = f"a share that leaves clips for train and val; {' and '.join(splits)} would be empty"
-        allowed += f"; {left_out} clips are left out for their quality" if left_out else ""
+        allowed += f"; {left_out} clips are left out" if left_out else ""
         allowed += f" (delete {folder} before another try)" if folder else ""
         raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)
 
@@ -299,9 +299,9 @@ class VideoEncoder:
             return encoded
         state = trainable(state)
         encoded = Encoded.of(state)
-        for folder in state.get("moved", {}):
-            size = folder.partition("/")[2]
-            log.warning("held-out clips of %s train instead: no other clip has this size (cut.held_out_videos)", size)
+        for name, what in (("moved", "train instead"), ("dropped", "are left out, their videos stay held out")):
+            for size in (folder.partition("/")[2] for folder in state.get(name, ())):
+                log.warning("held-out clips of %s %s: no training clip has this size (cut.held_out_videos)", size, what)
         if empty := [split for split, count in encoded.clips.items() if count == 0]:
             self._refuse_empty(empty, chunks.partial, sum(encoded.left_out.values()))
         made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}

@@ -36,7 +36,7 @@ def page(rows: Sequence[Sequence[Any]], skipped: dict[str, str]) -> str:
     left_out = counted(rows)
     kept = Counter(folder for _, folder, *_, fault in rows if not fault)
     lines = ["# Clips", "", "| folder | clips |", "|---|---|", *(f"| {name} | {kept[name]} |" for name in sorted(kept))]
-    lines += ["", f"{sum(left_out.values())} of {len(rows)} clips are left out for their quality (`quality.*`)."]
+    lines += ["", f"{sum(left_out.values())} of {len(rows)} clips are left out."]
     lines += [f"- {fault}: {count}" for fault, count in left_out.items()]
     for column, (name, unit) in enumerate(UNITS.items(), 2):
         lines += ["", f"## {name}", "", f"{unit}; [all clips]({TABLE})", "", "```"]
