@@ -43,7 +43,17 @@ from omegaconf.base import Box
 from omegaconf.nodes import InterpolationResultNode
 
 KEPT = 16  # compositions
-VALUES = (AnyNode, StringNode, IntegerNode, FloatNode, BooleanNode, EnumNode, BytesNode, PathNode, InterpolationResultNode)
+VALUES = (
+    AnyNode,
+    StringNode,
+    IntegerNode,
+    FloatNode,
+    BooleanNode,
+    EnumNode,
+    BytesNode,
+    PathNode,
+    InterpolationResultNode,
+)
 KINDS = {*VALUES, DictConfig, ListConfig, UnionNode}
 
 PLAIN: list[tuple[Any, str, Any]] = []  # what Hydra has itself: where, name, function

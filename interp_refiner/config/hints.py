@@ -67,7 +67,7 @@ class Rule:
             return
         allowed = [self.words] if self.words else []
         if self.words and self.allows(value):
-            allowed = [f"{self.words}, finite"]
+            allowed = [self.words.replace("number", "finite number")]
         elif isinstance(value, dict) and self.code_only:
             if not self.built:
                 return

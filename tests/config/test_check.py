@@ -27,7 +27,7 @@ class Colour(enum.Enum):
 
 ALLOWED = [
     (int, [3, -1]),
-    (float, [0.5, 3, float("inf"), 1e-9]),  # an integer is a number
+    (float, [0.5, 3, 1e-9]),  # an integer is a number
     (bool, [True]),
     (str, ["", "a", "é"]),
     (Path, ["/a/b"]),
@@ -49,7 +49,7 @@ ALLOWED = [
     (float | Tensor, [0.1]),
     (dict | None, [{"a": [1]}, None]),
     (Any, [object, 3, "a", None, {"a": 1}]),
-    (nn.Module, [3, "x"]),  # nothing that a config could be held to
+    (nn.Module | None, [None]),
     (Callable[[int], int], ["x"]),
     (list[nn.Module], [[], ["x"]]),
     (nn.Module | int, [3]),
@@ -58,6 +58,9 @@ ALLOWED = [
 REFUSED = [
     (int, ["3", 3.0, 3.5, True, None, [3]], "an integer"),
     (float, ["0.5", "abc", None, True], "a number"),
+    (float, [float("inf"), -float("inf"), float("nan")], "a finite number"),
+    (list[float] | None, [[0.5, float("nan")]], "a list of finite numbers or null"),
+    (nn.Module, [3, "x"], "a component, which is a node with _target_, not a plain value"),
     (bool, [0, "true", None], "true or false"),
     (str, [3, None, True], "a string"),
     (Path, [3], "a string"),

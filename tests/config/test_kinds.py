@@ -195,18 +195,18 @@ def test_a_number_that_is_not_finite_is_named(program: str, tmp_path: Path):
     """Of every component."""
     with config(program, tmp_path) as (cfg, _):
         floats = [(key, node, name) for key, node in target_nodes(cfg) for name in node if takes_float(key, node, name)]
-        for key, node, name in random.sample(floats, min(len(floats), 3)):
+        for key, node, name in random.Random(0).sample(floats, min(len(floats), 3)):
             before = OmegaConf.to_container(node, resolve=False)[name]
             for wrong in (math.nan, -math.inf):
                 node[name] = wrong
-                with pytest.raises(BadValue, match=rf"^{re.escape(f'{key}.{name}')}=(NaN|-Infinity): .*, finite"):
+                with pytest.raises(BadValue, match=rf"^{re.escape(f'{key}.{name}')}=(NaN|-Infinity): .*finite number"):
                     check_config(cfg, PROGRAMS[program].program.settings)
             node[name] = before
 
 
 def takes_float(key: str, node: DictConfig, name: str) -> bool:
     rule = rules(locate_target(key, node["_target_"])).get(name)
-    return rule is not None and float in (rule.hint, *get_args(rule.hint))
+    return rule is not None and rule.words != "" and rule.allows(0.5) and not rule.allows("x")
 
 
 def is_number(node: DictConfig, key: str) -> bool:
