@@ -115,6 +115,7 @@ class Film:
         stream: Any = container.streams.best("video")  # a cover picture only if there is no other stream
         if stream is None:
             raise UnreadableVideo("it has no video stream")
+        stream.thread_type = "SLICE"  # threads of frames lose some after an error, and find damage after its frame
         self.path, self.container, self.stream = path, container, stream
         self.rate = float(stream.average_rate or 0)
         self.aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -149,8 +150,6 @@ class Film:
             UnreadableVideo: unsupported colours.
         """
         there, last = 0, None
-        if not self._truncated:
-            self.stream.thread_type = "AUTO"  # after an error, decoding threads lose the frames in progress
         try:
             for packet in self.container.demux(self.stream):
                 self._torn += packet.is_corrupt

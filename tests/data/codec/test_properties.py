@@ -293,6 +293,23 @@ def test_a_hole_in_a_transport_stream_is_said(tmp_path: Path):
     assert any(remark.startswith("damaged") for remark in shown(film)[1])
 
 
+@pytest.mark.parametrize("name", ["a.ts", "a.mkv"])
+def test_damage_is_the_same_in_every_run(tmp_path: Path, name: str):
+    film = noise(tmp_path / name, codec="libx264")
+    content = bytearray(film.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 1500] = bytes(1500)
+    film.write_bytes(content)
+    found = []
+    for _ in range(3):
+        with opened(film) as opened_film:
+            opened_film.stream.thread_count = 8
+            frames = [frame.to_ndarray().tobytes() for frame in opened_film.frames()]
+            assert opened_film.stream.thread_type.name == "SLICE"  # threads of frames would find it after some frames
+            found.append((frames, opened_film.remarks))
+    assert found[0] == found[1] == found[2]
+    assert any(remark.startswith(("damaged", "truncated")) for remark in found[0][1])
+
+
 def noise(path: Path, sound: bool = False, codec: str = "mpeg4", **settings: Any) -> Path:
     """24 frames of noise, three of them intra-coded; with a tone that lasts two seconds longer."""
     rng = np.random.default_rng(0)
