@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import hydra.utils
 from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.command_line import parsed
@@ -68,11 +68,13 @@ def check_config(
         raise BadValue("scale", chosen["scale"], allowed, scales)
     for key, node in target_nodes(cfg):
         target = locate_target(key, node["_target_"])
+        if not isinstance(positional := node.get("_args_", []), ListConfig | list):
+            raise BadValue(f"{key}._args_", plain(positional), "a list")
         names = [name for name in node if name not in DIRECTIVES and not OmegaConf.is_missing(node, name)]
         _check_arguments(target, {str(name): node[name] for name in names}, key)
         if is_partial(node):
             continue
-        for name, rule in list(rules(target).items())[len(node.get("_args_", [])) :]:
+        for name, rule in list(rules(target).items())[len(positional) :]:
             if rule.is_required and rule.words and not rule.code_only and name not in names:
                 raise Refused(f"{key}.{name} has no value: {_path(target)} needs it, set +{key}.{name}=<value>")
 
@@ -133,14 +135,9 @@ def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
 
 
 def _is_read(cfg: DictConfig, top: str) -> bool:
-    """Whether other nodes read a node: without it they cannot be resolved."""
-    rest = without(cfg, top)
-    try:
-        plain(without(rest, "hydra"))
-        plain(rest.hydra.run)
-    except OmegaConfBaseException:
-        return True
-    return False
+    """Whether an interpolation anywhere else names a node."""
+    rest = [without(cfg, top, "hydra"), cfg.hydra.run]
+    return any(re.search(rf"\$\{{[^}}]*\b{top}[.,}}]", OmegaConf.to_yaml(part)) for part in rest)
 
 
 def _path(target: Callable) -> str:

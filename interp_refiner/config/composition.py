@@ -110,7 +110,7 @@ class Composer:
         plain = [text for text in overrides if sets_a_component(text, cfg)]
         before = self.compose([text for text in overrides if text not in plain]) if plain else cfg
         for text in plain:
-            key, _, value = text.partition("=")
+            key, value = parsed(text).key_or_group, text.partition("=")[2]
             if not is_target(node := OmegaConf.select(before, key)):
                 continue
             place, choices = home(node), before.hydra.runtime.choices

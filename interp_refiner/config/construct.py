@@ -28,9 +28,8 @@ def build(node: DictConfig, **arguments: Any) -> Any:
             package refuses.
     """
     key, value_of = home(node), _built if node.get("_recursive_", True) else plain
-    names = [name for name in node if name not in DIRECTIVES and name not in arguments]
-    if is_partial(node):
-        names = [name for name in names if not OmegaConf.is_missing(node, name)]
+    taken = {*DIRECTIVES, *arguments}
+    names = [name for name in node if name not in taken and not OmegaConf.is_missing(node, name)]
     values = {str(name): value_of(node[name]) for name in names}
     call = functools.partial(target_call(key, node["_target_"]), *value_of(node.get("_args_", [])), **values)
     if is_partial(node) and not arguments:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
-from interp_refiner.core import SUPPLIED, BadValue
+from interp_refiner.core import SUPPLIED, UNBOUNDED, BadValue
 
 _WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false", types.NoneType: "null"}
 _PLURALS = {"an integer": "integers", "a number": "numbers", "a string": "strings", "true or false": "true or false"}
@@ -38,6 +38,7 @@ class Rule:
         built: whether all such parts are classes. A dict is then allowed only with a ``_target_``. Otherwise a dict is
             not checked.
         default: of the argument. It is allowed even if it contradicts the hint (``size: int = None``).
+        unbounded: whether infinity is allowed.
     """
 
     words: str = ""
@@ -46,6 +47,7 @@ class Rule:
     code_only: bool = False
     built: bool = False
     default: Any = inspect.Parameter.empty
+    unbounded: bool = False
 
     @property
     def is_component(self) -> bool:
@@ -60,14 +62,17 @@ class Rule:
     def check(self, name: str, value: object) -> None:
         """Raises :class:`BadValue` if the value is neither allowed nor the default.
 
-        Infinity is allowed only as the default. NaN never is: ranges are often checked by ``<``, which it passes.
+        Infinity is allowed only as the default and where the hint says :data:`UNBOUNDED`. NaN never is: ranges are
+        often checked by ``<``, which it passes.
         """
         is_default = type(value) is type(self.default) and value == self.default
-        if is_default or (self.words and self.allows(value) and _is_finite(value)):
+        fits = self.words and self.allows(value)
+        if is_default or (fits and (_is_finite(value) or (self.unbounded and value == math.inf))):
             return
         allowed = [self.words] if self.words else []
-        if self.words and self.allows(value):
-            allowed = [self.words.replace("number", "finite number")]
+        if fits:
+            finite = self.words.replace("number", "finite number")
+            allowed = [finite if finite != self.words else f"{self.words} without infinite numbers and NaN"]
         elif isinstance(value, dict) and self.code_only:
             if not self.built:
                 return
@@ -94,7 +99,7 @@ def rule(hint: Any) -> Rule:
     hint = types.NoneType if hint is None else hint
     args, kind = get_args(hint), get_origin(hint) or hint
     if kind is typing.Annotated:
-        return _ANYTHING if SUPPLIED in args[1:] else rule(args[0])
+        return _ANYTHING if SUPPLIED in args[1:] else replace(rule(args[0]), unbounded=UNBOUNDED in args[1:])
     if isinstance(hint, typing.NewType):
         return rule(hint.__supertype__)
     if kind in _UNIONS:
@@ -113,8 +118,17 @@ def rule(hint: Any) -> Rule:
         return _each([rule(arg) for arg in args])
     if kind in _LISTS:
         return _all("a list", list, rule(args[0]) if args else _ANYTHING)
-    is_built = inspect.isclass(kind) and kind not in (Any, object, Callable) and not issubclass(kind, dict)
-    return Rule(code_only=True, built=is_built)
+    return Rule(code_only=True, built=_is_built(kind))
+
+
+def _is_built(kind: Any) -> bool:
+    """Whether objects of a type are built from a node with a ``_target_``, as plain values and devices are not."""
+    if not inspect.isclass(kind) or kind in (Any, Callable) or kind.__module__ in ("builtins", "torch"):
+        return False
+    try:
+        return not any(issubclass(value, kind) for value in (*_WORDS, list, dict)) and not issubclass(kind, dict)
+    except TypeError:  # a protocol with attributes
+        return True
 
 
 def _any_of(members: Sequence[Rule]) -> Rule:

@@ -1,12 +1,15 @@
 """Checks of a resolved config against the signatures of its targets: what is refused, and what has to be allowed."""
 
 import enum
+import numbers
+from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Optional
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from interp_refiner.config import Refused, Settings, check_config
 from interp_refiner.config.hints import rule, rules
-from interp_refiner.core import BadValue
+from interp_refiner.core import UNBOUNDED, BadValue
 
 Width = NewType("Width", int)
 
@@ -266,3 +269,25 @@ def test_scales_of_an_experiment() -> None:
     expected = "scale=h100: expected laptop | h200 with \\+experiment=maze; did you mean 'h200'?"
     with pytest.raises(BadValue, match=expected):
         check_config(cfg, choices={"scale": "h100", "experiment": "maze"})
+
+
+def test_infinity_is_allowed_where_the_hint_says_so() -> None:
+    rule(Annotated[float, UNBOUNDED]).check("gain", float("inf"))
+    for wrong in (float("nan"), -float("inf")):
+        with pytest.raises(BadValue, match=r"^gain=.*: expected a finite number$"):
+            rule(Annotated[float, UNBOUNDED]).check("gain", wrong)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [(numbers.Real, 1.5), (abc.Hashable, "x"), (torch.device, "cpu"), (complex, 1), (abc.Container, [1])],
+)
+def test_a_type_of_plain_values_is_no_component(hint: Any, value: Any) -> None:
+    rule(hint).check("x", value)
+
+
+@pytest.mark.parametrize("wrong", [3, "abc", {"a": 1}])
+def test_positional_arguments_are_a_list(wrong: Any) -> None:
+    node = {"part": {"_target_": "builtins.print", "_args_": wrong}}
+    with pytest.raises(BadValue, match=r"^part\._args_=.*: expected a list$"):
+        check_config(OmegaConf.create(node))
