@@ -50,8 +50,8 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
             if opened.format in ("JPEG", "MPO") and (fault := jpeg_fault(path.read_bytes())):
                 raise UnreadableImage(fault)
             return as_shown(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # all are Pillow's for damage
-        reason = "no image file" if isinstance(error, UnidentifiedImageError) else error
+    except Exception as error:  # Pillow raises exceptions of many kinds for damage
+        reason = "no image file" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
         raise BadValue("image", path, f"an image ({KINDS}), whole and readable: {reason}") from error
 
 

@@ -690,6 +690,14 @@ def test_a_picture_that_is_damaged_is_refused_in_one_line(tmp_path: Path):
         assert "\n" not in str(caught.value)
 
 
+def test_what_else_pillow_raises_for_damage_is_one_line(tmp_path: Path):
+    one_colour("RGB", RED).save(tmp_path / "a.avif")
+    content = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "a.avif").write_bytes(content.replace(b"iloc", b"free"))  # where the picture lies
+    with pytest.raises(BadValue, match=r"a\.avif: expected an image .*, whole and readable: [^\n]+$"):
+        read_image(tmp_path / "a.avif")
+
+
 def test_hdr_is_found_behind_a_long_text(tmp_path: Path):
     info = PngImagePlugin.PngInfo()
     info.add_text("long", "x" * (1 << 17))
