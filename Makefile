@@ -8,6 +8,7 @@ installed := .venv/.installed
 shipped := +experiment=gt_keyframes backbone.size.dim=96 backbone.size.num_heads=3 data.writer.num_val=256 trainer.val_check_interval=500
 longer := $(shipped) optimizer.lr=4e-3 callback.ema.decay=0.998
 fresh := $(longer) data.writer.num_train=40000 interpolator.gigabytes=0.1 trainer.devices=2 strategy=ddp data.batch_size=4
+averaged := logs/shipped/checkpoints/averaged.ckpt
 held_out := data=moving_shapes data.root=data/distillation data.writer.num_train=1000 data.writer.num_val=256
 camera := +experiment=gt_keyframes data=wan_synth data.batch_size=4 data.val_batch_size=16 data.val_samples=12 \
 	schedule.counts=[14,9,6,4] interpolator@interpolator.inner=two_fields_linear_pixels corruption.sigma=1.0 optimizer.lr=2e-3
@@ -42,7 +43,7 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
 
-weights: $(installed) ## the weights in the package, made again in six runs: eleven hours of one core; see experiments/shipped
+weights: $(installed) ## the weights in the package, made again in seven runs: twelve hours of one core; see experiments/shipped
 	$(python) -m interp_refiner.train $(shipped) optimizer.lr=5e-3 data.writer.num_train=3000 data.root=data/shipped_first \
 		interpolator.gigabytes=6.5 trainer.max_steps=3500 hydra.run.dir=logs/shipped_first $(ARGS)
 	$(python) -m interp_refiner.train $(longer) data.writer.num_train=4000 data.root=data/shipped interpolator.gigabytes=6.5 \
@@ -54,11 +55,14 @@ weights: $(installed) ## the weights in the package, made again in six runs: ele
 	$(python) -m interp_refiner.train $(fresh) data.writer.seed=2 data.root=data/shipped_fifth trainer.max_steps=4800 \
 		initial_weights=logs/shipped_fourth hydra.run.dir=logs/shipped_fifth $(ARGS)
 	$(python) -m interp_refiner.train $(fresh) data.writer.seed=3 data.root=data/shipped_sixth trainer.max_steps=4800 \
-		initial_weights=logs/shipped_fifth hydra.run.dir=logs/shipped $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=bridge sampler.order=1 num_samples=2 clips=64 \
+		initial_weights=logs/shipped_fifth hydra.run.dir=logs/shipped_sixth $(ARGS)
+	$(python) -m interp_refiner.train $(fresh) data.writer.seed=4 data.root=data/shipped_seventh trainer.max_steps=3000 \
+		initial_weights=logs/shipped_sixth hydra.run.dir=logs/shipped $(ARGS)
+	$(python) experiments/shipped/average.py logs/shipped_sixth logs/shipped
+	$(python) -m interp_refiner.evaluate checkpoint=$(averaged) $(held_out) sampler=bridge sampler.order=1 num_samples=2 clips=64 \
 		hydra.run.dir=logs/shipped/evaluation
-	$(python) -m interp_refiner.export checkpoint=logs/shipped output=logs/shipped/exported
-	$(python) -m interp_refiner.evaluate checkpoint=logs/shipped $(held_out) sampler=one_jump sampler/views=mirrored clips=256 \
+	$(python) -m interp_refiner.export checkpoint=$(averaged) output=logs/shipped/exported
+	$(python) -m interp_refiner.evaluate checkpoint=$(averaged) $(held_out) sampler=one_jump sampler/views=mirrored clips=256 \
 		hydra.run.dir=logs/shipped/views
 
 city: $(installed) ## real video: fetches clips, trains on the beginning of one, evaluates on its end and on three others
@@ -77,7 +81,7 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 		output=logs/city/storyboard.mp4
 	$(python) experiments/city/storyboard.py logs/city
 
-log: $(installed) ## the table of the log book, logs/log/README.md
+log: $(installed) ## the table of the log book's entries that have a decision, logs/log/README.md
 	$(python) -m interp_refiner.report $(ARGS)
 
 debug: $(installed) ## every step on tiny data, in one process; stops at the first failure

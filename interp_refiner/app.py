@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import load_pipeline
 from interp_refiner.config import Settings, build, main, quiet_libraries, terminal
 from interp_refiner.core import BadValue, MissingExtra, device
-from interp_refiner.storyboard.studio import Studio
+from interp_refiner.storyboard.page.studio import Studio
 from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_ONE_STEP
 
 
@@ -63,7 +63,7 @@ def app(cfg: DictConfig) -> None:
         upscale=cfg.upscale,
         fast=None if fast is None else load_pipeline(fast, cfg).to(device(cfg.device)),
     )
-    from interp_refiner.storyboard.page import open_page  # here, because gradio takes seconds to import
+    from interp_refiner.storyboard.page.page import open_page  # here, because gradio takes seconds to import
 
     page, url = open_page(studio, cfg.host, cfg.port, cfg.seed)
     terminal().print(f"{url}   (Ctrl-C ends it)", soft_wrap=True)

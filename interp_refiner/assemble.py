@@ -17,14 +17,14 @@ from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation import Run
-from interp_refiner.evaluation.run import text_or_none
+from interp_refiner.evaluation.run.run import text_or_none
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.attention import portable
 from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
-from interp_refiner.storyboard.chosen import chosen_nodes, plain, with_components, with_keyframes, with_samples
-from interp_refiner.storyboard.export import PERCEPTUAL, exported_run
+from interp_refiner.storyboard.export.conversion import PERCEPTUAL, exported_run
+from interp_refiner.storyboard.pipeline.chosen import chosen_nodes, plain, with_components, with_keyframes, with_samples
 from interp_refiner.training import (
     BackboneModule,
     Distill,
@@ -94,8 +94,7 @@ def refiner(
     check_method(corruption, objective, sampler)
     distilled = issubclass(get_class(cfg.training._target_), Distill)
     check_distilled(objective, distilled)
-    offered = corruption.interpolator.num_hypotheses
-    interface = Interface(spec, offered, objective.out_channels(spec.channels, offered))
+    interface = objective.interface(spec, corruption.interpolator.num_hypotheses)
     judged = cfg.training.get("perceptual")
     perceptual = build(judged, spec=spec, codec=codec) if judged is not None and trains else None
     taught = {}

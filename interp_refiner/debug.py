@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from interp_refiner.config import MISTAKES, Refused, Settings, main, terminal
 from interp_refiner.config.refusal import one_line
 from interp_refiner.core import BadValue, Stopped
-from interp_refiner.evaluation.line import LINE, tiny
+from interp_refiner.evaluation.programs.line import LINE, tiny
 
 
 @dataclass

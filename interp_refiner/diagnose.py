@@ -10,7 +10,7 @@ from interp_refiner.config import Settings, build, main, option_name, quiet_libr
 from interp_refiner.core import BadValue, device, keep_freed_memory
 from interp_refiner.data import Clips, ShardedDataModule
 from interp_refiner.data.codec import Codec
-from interp_refiner.evaluation.forward_table import clean_clips, measure, write
+from interp_refiner.evaluation.diagnosis.forward_table import clean_clips, measure, write
 from interp_refiner.forward.corruption import Corruption
 
 

@@ -8,15 +8,15 @@ from interp_refiner.assemble import load_run
 from interp_refiner.config import build, main, quiet_libraries, terminal
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation import Evaluator, Run
-from interp_refiner.evaluation.about import check, describe
-from interp_refiner.evaluation.judging import clips_to_judge, compared, judge, labels_of, scope
-from interp_refiner.evaluation.keyframe_quality import world_of
+from interp_refiner.evaluation.evaluator.about import check, describe
+from interp_refiner.evaluation.evaluator.judging import clips_to_judge, compared, judge, labels_of, scope
+from interp_refiner.evaluation.evaluator.keyframe_quality import world_of
+from interp_refiner.evaluation.evaluator.outputs import examples, write_clips, write_outputs
+from interp_refiner.evaluation.evaluator.settings import EvaluateSettings, inference_overrides
 from interp_refiner.evaluation.measures import Bootstrap
-from interp_refiner.evaluation.pictures import examples, write_clips, write_outputs
-from interp_refiner.evaluation.settings import EvaluateSettings, inference_overrides
-from interp_refiner.evaluation.terminal import show
+from interp_refiner.evaluation.records.terminal import show
 from interp_refiner.storyboard import phase1_of
-from interp_refiner.storyboard.chosen import with_samples
+from interp_refiner.storyboard.pipeline.chosen import with_samples
 from interp_refiner.training import KeyframeGenerator, Refiner
 
 

@@ -8,8 +8,8 @@ from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.config import main
 from interp_refiner.core import device, suggestion
 from interp_refiner.data.preparation import commands as data
-from interp_refiner.storyboard.proposed import propose_keyframes
-from interp_refiner.storyboard.settings import KeyframesSettings
+from interp_refiner.storyboard.sampling.proposed import propose_keyframes
+from interp_refiner.storyboard.sampling.settings import KeyframesSettings
 from interp_refiner.training.renoised_keyframes import anchor_source
 
 

@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.config import build, main
 from interp_refiner.core import BadValue, device
-from interp_refiner.evaluation.samples import write_samples
-from interp_refiner.evaluation.settings import inference_overrides
-from interp_refiner.storyboard.sampling import sample_video
-from interp_refiner.storyboard.settings import SampleSettings
+from interp_refiner.evaluation.evaluator.settings import inference_overrides
+from interp_refiner.evaluation.pictures.samples import write_samples
+from interp_refiner.storyboard.sampling.settings import SampleSettings
+from interp_refiner.storyboard.sampling.video import sample_video
 from interp_refiner.training.checkpoint import is_exported, located
 
 ASK_FOR_A_VIDEO = ("storyboard", "prompt", "keyframes", "keyframe_source")

@@ -7,27 +7,60 @@ for lists that have one. Values are copied without going through the protocol of
 
 import copy
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra._internal import defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.sources_registry import SourcesRegistry
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.default_element import InputDefault
+from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
-from omegaconf import AnyNode, _utils, base
-from omegaconf.base import Metadata
+from omegaconf import (
+    AnyNode,
+    BooleanNode,
+    BytesNode,
+    DictConfig,
+    EnumNode,
+    FloatNode,
+    IntegerNode,
+    ListConfig,
+    Node,
+    PathNode,
+    StringNode,
+    UnionNode,
+    _utils,
+    base,
+    basecontainer,
+    dictconfig,
+    nodes,
+)
+from omegaconf.base import Box
+from omegaconf.nodes import InterpolationResultNode
 
 KEPT = 16  # compositions
-
+VALUES = (
+    AnyNode,
+    StringNode,
+    IntegerNode,
+    FloatNode,
+    BooleanNode,
+    EnumNode,
+    BytesNode,
+    PathNode,
+    InterpolationResultNode,
+)
+KINDS = {*VALUES, DictConfig, ListConfig, UnionNode}
 
 PLAIN: list[tuple[Any, str, Any]] = []  # what Hydra has itself: where, name, function
 
 
 def _replace(place: Any, name: str, function: Any) -> None:
-    PLAIN.append((place, name, getattr(place, name)))
+    PLAIN.append((place, name, getattr(place, name, None)))
     setattr(place, name, function)
 
 
@@ -36,21 +69,66 @@ def install() -> None:
     """Until this process ends; again changes nothing."""
     Plugins.instance()  # finds the sources
     _parse_once()
-    _parse_packages_once()
     for place in (base, _utils):
         _replace(place, "parse", lru_cache(maxsize=4096)(place.parse))  # nothing changes a tree once it is parsed
-    _replace(AnyNode, "__deepcopy__", _copy_of)
+    for kind in KINDS - {UnionNode}:
+        _replace(kind, "__deepcopy__", _copy_of)
+    _replace(Box, "_re_parent", _re_parent)
+    for name, function in {"_is_missing_value": _is_missing_value, "_is_interpolation": _is_interpolation}.items():
+        for place in (_utils, base, basecontainer, dictconfig, nodes):
+            if hasattr(place, name):
+                _replace(place, name, function)
     _resolve_where_needed()
     _compose_once()
 
 
-def _copy_of(node: AnyNode, memo: dict[int, Any]) -> AnyNode:
-    """A value's node of its own: the value itself is not copied, nor is it by omegaconf."""
-    copied, metadata = object.__new__(AnyNode), object.__new__(Metadata)
-    metadata.__dict__.update(node._metadata.__dict__)
-    metadata.flags = dict(metadata.flags or {})
-    copied.__dict__.update(node.__dict__, _metadata=metadata, _flags_cache=None)
+def _shallow_copy_of(item: Any) -> Any:
+    copied = object.__new__(type(item))
+    copied.__dict__.update(item.__dict__)
     return copied
+
+
+def _copy_of(node: Any, memo: dict[int, Any]) -> Any:
+    """A node of its own with all below it: values themselves are not copied, nor are they by omegaconf."""
+    own, copied = node.__dict__, _shallow_copy_of(node)
+    metadata = _shallow_copy_of(own["_metadata"])
+    metadata.flags = dict(metadata.flags or {})
+    copied.__dict__.update(_metadata=metadata, _flags_cache=None)
+    content = own.get("_content")
+    if isinstance(content, dict):
+        copied.__dict__["_content"] = {key: child.__deepcopy__(memo) for key, child in content.items()}
+    elif isinstance(content, list):
+        copied.__dict__["_content"] = [child.__deepcopy__(memo) for child in content]
+    if "_content" in own:
+        metadata.resolver_cache = copy.deepcopy(metadata.resolver_cache)
+        for child in _children(copied):
+            child.__dict__["_parent"] = copied
+    return copied
+
+
+def _is_missing_value(value: Any) -> bool:
+    value = value._value() if type(value) in KINDS else value
+    return isinstance(value, str) and value == "???"
+
+
+def _is_interpolation(value: Any, strict_interpolation_validation: bool = False) -> bool:
+    value = value._value() if type(value) in KINDS else value
+    return isinstance(value, str) and _utils._is_interpolation_string(value, strict_interpolation_validation)
+
+
+def _children(node: Any) -> Collection[Any]:
+    content = node.__dict__.get("_content")
+    if isinstance(content, dict):
+        return content.values()
+    return content if isinstance(content, list) else [content] * isinstance(content, Node)
+
+
+def _re_parent(node: Any) -> None:
+    """omegaconf does so to the whole config after every merge."""
+    for child in _children(node):
+        child.__dict__.update(_parent=node, _flags_cache=None)
+        if "_content" in child.__dict__:
+            _re_parent(child)
 
 
 def _stamp(file: os.DirEntry | Path) -> tuple[str, int, int]:
@@ -59,33 +137,36 @@ def _stamp(file: os.DirEntry | Path) -> tuple[str, int, int]:
 
 
 def _parse_once() -> None:
-    source = SourcesRegistry.instance().resolve("file")
-    parse, parsed = source.load_config, {}
+    """Configs of installed packages, Hydra's own, do not change."""
+    load, loaded = ConfigRepository.load_config, {}
 
     def load_config(self: Any, config_path: str) -> Any:
-        file = Path(os.path.realpath(os.path.join(self.path, self._normalize_file_name(config_path))))
-        if not file.is_file():
-            return parse(self, config_path)
-        key = (self.path, self.provider, _stamp(file))
-        if key not in parsed:
-            parsed[key] = parse(self, config_path)
-        return copy.deepcopy(parsed[key])  # a composition changes what it is given
+        source = self._find_object_source(config_path, ObjectType.CONFIG)
+        scheme = source and source.scheme()
+        if scheme not in ("file", "pkg"):
+            return load(self, config_path)
+        file = Path(source.path, source._normalize_file_name(config_path))
+        key = (source.provider, source.path, config_path, scheme == "file" and _stamp(file))
+        if key not in loaded:
+            loaded[key] = load(self, config_path)
+        found = _shallow_copy_of(loaded[key])
+        found.config = copy.deepcopy(found.config)  # a composition changes what it is given
+        return found
 
-    _replace(source, "load_config", load_config)
+    def copy_of_repository(self: Any, memo: dict[int, Any]) -> Any:
+        copied = _shallow_copy_of(self)
+        copied.sources = list(self.sources)
+        return copied
 
+    def copy_of_default(self: Any, memo: dict[int, Any]) -> Any:
+        copied = _shallow_copy_of(self)
+        copied.__dict__.update({name: list(value) for name, value in vars(self).items() if isinstance(value, list)})
+        return copied
 
-def _parse_packages_once() -> None:
-    """The configs of installed packages, Hydra's own, do not change."""
-    source = SourcesRegistry.instance().resolve("pkg")
-    parse, parsed = source.load_config, {}
-
-    def load_config(self: Any, config_path: str) -> Any:
-        key = (self.path, self.provider, config_path)
-        if key not in parsed:
-            parsed[key] = parse(self, config_path)
-        return copy.deepcopy(parsed[key])
-
-    _replace(source, "load_config", load_config)
+    _replace(ConfigRepository, "load_config", load_config)
+    _replace(ConfigRepository, "__deepcopy__", copy_of_repository)
+    _replace(InputDefault, "__deepcopy__", copy_of_default)
+    _replace(version, "_get_version", cache(version._get_version))
 
 
 def _resolve_where_needed() -> None:

@@ -16,7 +16,19 @@ INSIDE = {  # the folders of a room in the order in which they may import each o
     "model": ["attention", "backbone", "objective", "sampler", "keyframes"],
     "data": ["shards", "codec", "text", "medium", "world", ".", "preparation"],
     "training": ["optimizer", "checkpoint", ".", "callback", "strategy", "record"],
-    "evaluation": ["measures", ".", "comparison"],
+    "evaluation": [
+        "statistics",
+        "measures",
+        "records",
+        "run",
+        "pictures",
+        "evaluator",
+        "diagnosis",
+        "benchmarks",
+        "programs",
+        "comparison",
+    ],
+    "storyboard": ["file", "plan", "conditioning", "saved", "pipeline", "export", "sampling", "page", ".", "diffusers"],
 }
 ASSEMBLY = "assemble"
 PROGRAMS = sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem not in ("__init__", ASSEMBLY))
@@ -34,6 +46,8 @@ GROUPS = {  # config groups that name components, and the folder that holds thei
 }
 MOST_ARGUMENTS = 7  # of a constructor; dataclasses of data aside
 LONGEST_PROGRAM = 80  # lines
+MOST_MODULES = 13  # of a folder of these rooms
+SHORT = ["evaluation", "storyboard"]
 FLOORS = 8
 
 
@@ -89,6 +103,13 @@ def test_folders_of_a_room_import_in_their_order(room):
             if module[0] == room:
                 other = place(room, module[1:])
                 assert order.index(other) <= order.index(own), f"{file} imports {'.'.join(module)}"
+
+
+@pytest.mark.parametrize("room", SHORT)
+def test_a_folder_of_these_rooms_is_short(room):
+    assert not [file for file in (PACKAGE / room).glob("*.py") if file.name != "__init__.py"]
+    modules = [file.parent for file in files(room) if file.name != "__init__.py"]
+    assert not {folder for folder in modules if modules.count(folder) > MOST_MODULES}
 
 
 @pytest.mark.parametrize("part", [*ROOMS, ASSEMBLY, *PROGRAMS])

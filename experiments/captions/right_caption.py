@@ -15,7 +15,7 @@ from tqdm import tqdm
 from interp_refiner.assemble import load_run
 from interp_refiner.core import Clip
 from interp_refiner.evaluation.measures import Bootstrap, missing_frame_mse
-from interp_refiner.evaluation.run import Run, load_text_encoder
+from interp_refiner.evaluation.run.run import Run, load_text_encoder
 from interp_refiner.model.sampler import one_jump
 
 GAP = slice(0, 11)  # the first gap and its two keyframes

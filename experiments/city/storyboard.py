@@ -14,8 +14,8 @@ from interp_refiner.data.codec import read_image
 from interp_refiner.evaluation.measures import Bootstrap, psnr, ssim
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.storyboard import load_storyboard
-from interp_refiner.storyboard.media import as_video
-from interp_refiner.storyboard.sampling import read_board
+from interp_refiner.storyboard.file.media import as_video
+from interp_refiner.storyboard.sampling.video import read_board
 
 BOARD = Path(__file__).with_name("board.yaml")
 

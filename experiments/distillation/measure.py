@@ -27,7 +27,7 @@ from interp_refiner.evaluation.measures import (
     SquaredError,
     paired_bootstrap,
 )
-from interp_refiner.evaluation.notebook import config
+from interp_refiner.evaluation.run.notebook import config
 from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.objective.preconditioned import FASTER
 from interp_refiner.model.sampler import Bridge, Consistency, Sampler

@@ -9,7 +9,7 @@ import torch
 from interp_refiner import load_run
 from interp_refiner.core import Draws
 from interp_refiner.data.codec import contact_sheet, stacked
-from interp_refiner.evaluation.notebook import config
+from interp_refiner.evaluation.run.notebook import config
 from interp_refiner.model.sampler import Bridge
 
 LABELS = ("truth", "base", "mean", "16 steps", "one step")

@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from interp_refiner.evaluation.report import markdown_table
+from interp_refiner.evaluation.records.markdown import markdown_table
 
 KEYFRAMES = {"1": "8", "2": "5"}
 TEACHER = "bridge, 16 steps"

@@ -13,8 +13,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from interp_refiner.config import build, conf_dir
-from interp_refiner.evaluation.interpolator_table import HeldOutClips
-from interp_refiner.evaluation.patch_oracle import ORACLE
+from interp_refiner.evaluation.benchmarks.interpolators import HeldOutClips
+from interp_refiner.evaluation.benchmarks.patch_oracle import ORACLE
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 CLIPS, SEEDS = 128, (0, 1, 2)

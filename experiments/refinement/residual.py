@@ -13,8 +13,8 @@ from interp_refiner.assemble import forward_process
 from interp_refiner.config import build
 from interp_refiner.core import Clip
 from interp_refiner.data.codec import declared_codec
-from interp_refiner.evaluation.interpolator_table import HeldOutClips
-from interp_refiner.evaluation.notebook import config
+from interp_refiner.evaluation.benchmarks.interpolators import HeldOutClips
+from interp_refiner.evaluation.run.notebook import config
 
 CLIPS = 128
 

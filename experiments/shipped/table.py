@@ -10,7 +10,7 @@ from pathlib import Path
 
 from interp_refiner.core import Interval
 from interp_refiner.evaluation import Evaluation
-from interp_refiner.evaluation.report import markdown_table
+from interp_refiner.evaluation.records.markdown import markdown_table
 
 MEAN, VIEWS, SAMPLE = "one_jump", "one_jump mirrored", "bridge"
 WHITE, OWN = "noise of its size", "noise of its size and law"

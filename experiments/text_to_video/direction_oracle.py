@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from interp_refiner.config import build
-from interp_refiner.evaluation.notebook import config
+from interp_refiner.evaluation.run.notebook import config
 
 CLIPS, HELD_OUT, CELL, STEPS = 40000, 4000, 4, 3000
 

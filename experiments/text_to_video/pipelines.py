@@ -16,10 +16,11 @@ from interp_refiner.assemble import load_phase1
 from interp_refiner.config import build, run_metadata
 from interp_refiner.core import Clip, Draws, KeyframePlan
 from interp_refiner.data.world.scorer import SHIPPED, load_reader
-from interp_refiner.evaluation.keyframe_quality import background, read_by
-from interp_refiner.evaluation.measures import FLOOR, FrechetDistance, RandomConvFeatures, noise_of_its_size
+from interp_refiner.evaluation.evaluator.controls import noise_of_its_size
+from interp_refiner.evaluation.evaluator.keyframe_quality import background, read_by
+from interp_refiner.evaluation.measures import FLOOR, FrechetDistance, RandomConvFeatures
 from interp_refiner.evaluation.measures.realism import energies
-from interp_refiner.evaluation.notebook import config
+from interp_refiner.evaluation.run.notebook import config
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 from interp_refiner.model.keyframes import Heun, KeyframeRequest, KeyframeSource

@@ -12,7 +12,7 @@ from interp_refiner.config import build
 from interp_refiner.data.world import Scene, render
 from interp_refiner.data.world.reader import measure_traits, train_reader
 from interp_refiner.data.world.scorer import save_reader
-from interp_refiner.evaluation.notebook import config
+from interp_refiner.evaluation.run.notebook import config
 from interp_refiner.forward.schedule.uniform import evenly_spaced
 
 STEPS, BATCH, KEYFRAMES, SEED = 900, 32, 5, 1

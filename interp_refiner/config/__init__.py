@@ -14,21 +14,21 @@ A program is a function of the composed config:
 
 from interp_refiner.config.check import Settings, check_config
 from interp_refiner.config.command_line import assigned
+from interp_refiner.config.composition import conf_dir
 from interp_refiner.config.construct import build
 from interp_refiner.config.describe import (
     folders_of_options,
     given,
     next_command,
+    option_name,
     print_config,
     run_metadata,
     save_config,
 )
-from interp_refiner.config.launch import Program, call, checked, conf_dir, main
-from interp_refiner.config.option import option_name
-from interp_refiner.config.quiet import quiet_libraries
+from interp_refiner.config.launch import Program, call, checked, main
+from interp_refiner.config.machine import writable, writable_folder
 from interp_refiner.config.refusal import MISTAKES, Refused
-from interp_refiner.config.terminal import terminal
-from interp_refiner.config.writable import writable, writable_folder
+from interp_refiner.config.terminal import quiet_libraries, terminal
 
 __all__ = [
     "MISTAKES",

@@ -1,15 +1,16 @@
 """Parses the arguments of a program, and quotes plain values so that Hydra reads them as they were typed."""
 
+import os
 import re
 import types
 import typing
-from argparse import SUPPRESS, ArgumentParser
+from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NoReturn
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import OverrideParseException
@@ -18,14 +19,6 @@ from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, suggestion
 
 ITEM = re.compile(r"""'[^']*'|"[^"]*"|[^,]+""")  # of a list
-SHOWN = "shown"  # Hydra's own commands: nothing is run
-
-
-class Parser(ArgumentParser):
-    """Raises :class:`Refused` instead of printing its usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise Refused(message)
 
 
 @dataclass(frozen=True)
@@ -35,23 +28,12 @@ class CommandLine:
     Attributes:
         arguments: all of them, as Hydra reads them.
         overrides: those that change the config.
-        multirun: whether this is a sweep.
-        config_name: another primary config than the program's own, or None.
-        config_dir: a folder with more config groups, or None.
-        only_shown: nothing is run: help, a look at the config, shell completion.
-        asks_for_help: whether this is ``--help``.
-        unread: the config is not composed: for shell completion, or for the config of a saved run (``--config-path``),
-            which Lightning passes to the processes that it starts.
+        options: those of Hydra itself, as ``multirun``, ``config_name`` and ``config_dir``.
     """
 
     arguments: list[str]
     overrides: list[str]
-    multirun: bool
-    config_name: str | None
-    config_dir: str | None
-    only_shown: bool
-    unread: bool
-    asks_for_help: bool = False
+    options: Namespace
 
     @classmethod
     def read(cls, arguments: Sequence[str], texts: Collection[str]) -> "CommandLine":
@@ -60,51 +42,35 @@ class CommandLine:
         Raises:
             BadValue, Refused: an unknown option, or no such folder of config groups.
         """
-        parser = Parser(add_help=False, allow_abbrev=False, argument_default=SUPPRESS)
-        parser.add_argument("overrides", nargs="*", default=[])
-        parser.add_argument("--multirun", "-m", action="store_true", default=False)
-        for name, short in (("--config-name", "-cn"), ("--config-dir", "-cd"), ("--config-path", "-cp")):
-            parser.add_argument(name, short, default=None)
-        parser.add_argument("--experimental-rerun", default=None)
-        parser.add_argument("--package", "-p", default=None)
-        for name, short in (("--cfg", "-c"), ("--info", "-i")):
-            parser.add_argument(name, short, nargs="?", dest=SHOWN)
-        parser.add_argument("--run", "-r", action="store_true")
-        parser.add_argument("--shell-completion", "-sc", action="store_true", default=False)
-        parser.add_argument("--help", "-h", action="store_true", default=False)
-        for name in ("--hydra-help", "--version", "--resolve"):
-            parser.add_argument(name, action="store_true", dest=SHOWN)
-        found, unknown = parser.parse_known_intermixed_args(list(arguments))
+        parser = ArgumentParser(parents=[get_args_parser()], add_help=False, allow_abbrev=False, exit_on_error=False)
+        try:
+            options, unknown = parser.parse_known_intermixed_args(list(arguments))
+        except ArgumentError as error:
+            raise Refused(str(error)) from None
         if unknown:
             plain = unknown[0].lstrip("-")
             flags = [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
             near = f"; a setting has no dashes: {plain}" if "=" in plain else suggestion(unknown[0], flags)
             raise Refused(f"{unknown[0]}: no such option{near}")
-        if found.config_dir is not None and not Path(found.config_dir).is_dir():
-            raise BadValue("--config-dir", found.config_dir, "a folder of config groups")
-        words = [] if found.shell_completion else found.overrides
-        meant = {text: as_meant(text, texts, found.multirun) for text in words}
-        return cls(
-            arguments=[meant.get(argument, argument) for argument in arguments],
-            overrides=list(meant.values()),
-            multirun=found.multirun,
-            config_name=found.config_name,
-            config_dir=found.config_dir,
-            only_shown=hasattr(found, SHOWN) or found.help,
-            asks_for_help=found.help,
-            unread=bool(found.config_path or found.experimental_rerun or found.shell_completion),
-        )
+        if options.config_dir is not None and not Path(options.config_dir).is_dir():
+            raise BadValue("--config-dir", options.config_dir, "a folder of config groups")
+        words = [] if options.shell_completion else options.overrides
+        meant = {text: as_meant(text, texts, options.multirun) for text in words}
+        return cls([meant.get(argument, argument) for argument in arguments], list(meant.values()), options)
+
+    def has(self, *options: str) -> bool:
+        """Whether one of Hydra's options is given."""
+        return any(getattr(self.options, name) for name in options)
 
     @property
     def composable(self) -> list[str]:
-        """The overrides, with ``config_dir`` as a folder of ``hydra.searchpath``."""
-        if self.config_dir is None:
+        """The overrides, with ``--config-dir`` as a folder of ``hydra.searchpath``."""
+        if self.options.config_dir is None:
             return self.overrides
         added = [text for text in self.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
-        folders = [f"file://{Path(self.config_dir).absolute()}"]
-        for text in added:
-            value = parsed(text).value()
-            folders += [str(folder) for folder in (value if isinstance(value, list) else [value])]
+        folders = [f"file://{Path(self.options.config_dir).absolute()}"]
+        for value in (parsed(text).value() for text in added):
+            folders += map(str, value if isinstance(value, list) else [value])
         rest = [text for text in self.overrides if text not in added]
         return [*rest, assigned("hydra.searchpath", folders)]
 
@@ -136,7 +102,7 @@ def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
     except OverrideParseException:
         if value[0] in "'\"" and not is_text:
             return text
-        if value[0] + value[-1] == "[]" and not is_text and not _exists(value):
+        if value[0] + value[-1] == "[]" and not is_text and not os.path.exists(value):
             items = [as_meant(f"{key}={item.strip()}", [], True) for item in ITEM.findall(value[1:-1])]
             return f"{key}=[{','.join(item.partition('=')[2] for item in items)}]"
         return f"{key}={quoted(value)}"
@@ -144,7 +110,7 @@ def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
         return text
     plain = is_text and not (multirun and override.is_sweep_override())
     structured = override.is_sweep_override() or isinstance(override.value(), list | dict)
-    return f"{key}={quoted(value)}" if plain or (structured and _exists(value)) else text
+    return f"{key}={quoted(value)}" if plain or (structured and os.path.exists(value)) else text
 
 
 def quoted(value: str) -> str:
@@ -168,11 +134,6 @@ def _written(value: object) -> str:
     return "null" if value is None else str(value).lower()
 
 
-def fixed(overrides: Sequence[str]) -> list[str]:
-    """The overrides that every job of a sweep has."""
-    return [text for text in overrides if not parsed(text).is_sweep_override()]
-
-
 def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
     """The overrides of every job of a grid; a continuous interval is represented by its start."""
     choices = {}
@@ -186,10 +147,3 @@ def jobs(overrides: Sequence[str]) -> Iterator[list[str]]:
         else:
             choices[key] = [f"{key}={override.value().start}"]  # type: ignore[union-attr]
     return map(list, product(*choices.values()))
-
-
-def _exists(value: str) -> bool:
-    try:
-        return Path(value).exists()
-    except OSError:  # too long for a file name
-        return False

@@ -1,18 +1,21 @@
-"""Describes a run: its config, its command line, the commands that follow it, and its origin."""
+"""Describes a run: its config, its options, its command line, the commands that follow it, and its origin."""
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner.config.composition import conf_dir
+from interp_refiner.config.nodes import is_target, target_nodes
 from interp_refiner.config.refusal import later_process
 
 PACKAGES = ("interp_refiner", "torch", "lightning", "hydra-core", "diffusers")
@@ -31,6 +34,25 @@ def save_config(cfg: DictConfig, folder: str | Path) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(cfg, folder / "config.yaml", resolve=True)
+
+
+def option_name(group: str, node: DictConfig) -> str:
+    """The option of a config group that a node comes from: ``dp`` for :class:`DynamicProgramming`.
+
+    It is the file whose ``_target_`` lines, nested ones included, are all in the node. Of several such files, it is the
+    one with the most lines. A node of a class without a file is named after its class.
+    """
+    found = targets(node)
+    said = {path.stem: targets(cast(DictConfig, OmegaConf.load(path))) for path in (conf_dir() / group).glob("*.yaml")}
+    matching = {name: lines for name, lines in said.items() if lines and lines <= found}
+    if matching:
+        return max(sorted(matching), key=lambda name: len(matching[name]))
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(node.get("_target_")).rpartition(".")[2]).lower()
+
+
+def targets(node: DictConfig) -> set[tuple[str, str]]:
+    """The targets of a node and of all nodes below it, as (key below the node, target)."""
+    return {(key, str(one["_target_"])) for key, one in [("", node), *target_nodes(node)] if is_target(one)}
 
 
 def given() -> list[str]:
@@ -57,15 +79,17 @@ def run_metadata() -> dict[str, Any]:
 
     Returns:
         ``command``; ``git_commit`` and ``git_dirty`` (tracked files differ from it), None outside a checkout;
-        ``versions`` of Python and of the packages that decide the numbers; ``device`` and ``hostname``.
+        ``versions`` of Python and of the packages that decide the numbers, torch's with its build (2.11.0+cu130);
+        ``device`` and ``hostname``.
     """
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--untracked-files=no")
+    installed = {name: _version(name) for name in PACKAGES}
     return {
         "command": _command(),
         "git_commit": commit,
         "git_dirty": None if commit is None else bool(changes),
-        "versions": versions(),
+        "versions": {"python": platform.python_version(), **installed, "torch": torch.__version__},
         "device": _device(),
         "hostname": platform.node(),
     }
@@ -88,15 +112,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def versions() -> dict[str, str | None]:
-    """Versions of Python and of the packages that affect the numbers; torch's includes its build: 2.11.0+cu130."""
-    return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
-        "torch": torch.__version__,
-    }
 
 
 def _version(package: str) -> str | None:

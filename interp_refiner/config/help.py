@@ -28,13 +28,7 @@ def keys_of(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def comments_of(cfg: DictConfig, config_name: str, folders: Sequence[Path]) -> dict[str, str]:
-    """The comments of the files that a config was composed of, by dotted key.
-
-    Args:
-        cfg: composed, with Hydra's own part.
-        config_name: the primary config.
-        folders: where config groups are.
-    """
+    """The comments of the files in ``folders`` that a config was composed of, by dotted key."""
     chosen = {"": config_name} | {group: option for group, option in cfg.hydra.runtime.choices.items() if option}
     found: dict[str, str] = {}
     for group, option in chosen.items():

@@ -1,195 +1,202 @@
-"""Checks config values (numbers, strings, booleans, null, lists and dicts) against type hints."""
+"""What the type hints of a callable allow in a config: numbers, strings, booleans, null, lists and dicts."""
 
-import collections.abc
 import enum
-import functools
 import inspect
 import json
 import math
-import operator
 import os
 import pathlib
 import types
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import abc
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import TypeAdapter, ValidationError
+from interp_refiner.core import SUPPLIED, UNBOUNDED, BadValue
 
-from interp_refiner.core import SUPPLIED, BadValue
-
-_SCALARS = {int: "an integer", float: "a number", str: "a string", bool: "true or false", types.NoneType: "null"}
+_WORDS = {int: "an integer", float: "a number", str: "a string", bool: "true or false", types.NoneType: "null"}
+_PLURALS = {"an integer": "integers", "a number": "numbers", "a string": "strings", "true or false": "true or false"}
 _PATHS = (os.PathLike, pathlib.PurePath, pathlib.Path)
-_LISTS = (
-    list,
-    tuple,
-    set,
-    frozenset,
-    collections.abc.Sequence,
-    collections.abc.MutableSequence,
-    collections.abc.Iterable,
-    collections.abc.Collection,
-    collections.abc.Set,
-)
-_DICTS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_LISTS = (list, tuple, set, frozenset, abc.Sequence, abc.MutableSequence, abc.Iterable, abc.Collection, abc.Set)
+_DICTS = (dict, abc.Mapping, abc.MutableMapping)
 _UNIONS = (Union, types.UnionType)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The rule of a type hint for values written in a config.
+    """The values that a type hint allows in a config.
+
+    An integer serves as a float, a list as a tuple, a string as a path or an enum's value; ``"3"`` is no number, 1 is
+    no boolean and 1.0 no integer.
 
     Attributes:
-        hint: the hint without the parts that only code can supply; None if nothing remains.
-        code_only: whether it had such a part (a tensor, a module, a callable).
+        words: the allowed values in words; empty if the hint allows any, or only what a config cannot write.
+        allows: whether a value is one of them.
+        options: the values, if they can be listed.
+        code_only: whether the hint has a part that only code can supply (a tensor, a module, a callable).
         built: whether all such parts are classes. A dict is then allowed only with a ``_target_``. Otherwise a dict is
             not checked.
+        default: of the argument. It is allowed even if it contradicts the hint (``size: int = None``).
+        unbounded: whether infinity is allowed.
     """
 
-    hint: Any
-    code_only: bool
+    words: str = ""
+    allows: Callable[[Any], bool] = lambda value: True
+    options: tuple[str, ...] = ()
+    code_only: bool = False
     built: bool = False
+    default: Any = inspect.Parameter.empty
+    unbounded: bool = False
 
     @property
     def is_component(self) -> bool:
         """Whether the hint allows no plain value but null."""
-        return self.built and self.hint in (None, types.NoneType)
+        return self.built and self.words in ("", "null")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the argument has no default."""
+        return self.default is inspect.Parameter.empty
 
     def check(self, name: str, value: object) -> None:
-        """Raises :class:`BadValue` if the hint does not allow the value.
+        """Raises :class:`BadValue` if the value is neither allowed nor the default.
 
-        Checked as strict JSON: an int serves as a float, a list as a tuple, a string as a path or an enum's value, but
-        ``"3"`` is no number, 1 is no boolean and 1.0 no integer. Infinity is allowed only where it is the default.
+        Infinity is allowed only as the default and where the hint says :data:`UNBOUNDED`. NaN never is: ranges are
+        often checked by ``<``, which it passes.
         """
-        if isinstance(value, dict) and self.built and not _takes_dicts(self.hint):
-            allowed = "" if self.hint is None else f"{_describe(self.hint)}, or "
-            raise BadValue(name, as_yaml(value), f"{allowed}a node with _target_; these keys are of another option")
-        if self.is_component and value is not None:
-            raise BadValue(name, as_yaml(value), "a component, which is a node with _target_, not a plain value")
-        if self.hint is None or (self.code_only and isinstance(value, dict)):
+        is_default = type(value) is type(self.default) and value == self.default
+        fits = self.words and self.allows(value)
+        if is_default or (fits and (_is_finite(value) or (self.unbounded and value == math.inf))):
             return
-        try:
-            _adapter(self.hint).validate_json(json.dumps(value), strict=True)
-        except ValidationError:
-            raise BadValue(name, as_yaml(value), _describe(self.hint), _options(self.hint)) from None
-        if not _is_finite(value):
-            raise BadValue(name, as_yaml(value), f"{_describe(self.hint)}, finite")
+        allowed = [self.words] if self.words else []
+        if fits:
+            finite = self.words.replace("number", "finite number")
+            allowed = [finite if finite != self.words else f"{self.words} without infinite numbers and NaN"]
+        elif isinstance(value, dict) and self.code_only:
+            if not self.built:
+                return
+            allowed.append("a node with _target_; these keys are of another option")
+        elif self.is_component and value is not None:
+            allowed = ["a component, which is a node with _target_, not a plain value"]
+        if allowed:
+            written = value if isinstance(value, str) else json.dumps(value)
+            raise BadValue(name, written, ", or ".join(allowed), self.options)
 
 
-_ANYTHING = Rule(None, code_only=True)
-
-
-def rule(hint: Any) -> Rule:
-    """The rule of a type hint."""
-    hint = types.NoneType if hint is None else hint
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is typing.Annotated:
-        return _ANYTHING if SUPPLIED in args[1:] else rule(args[0])
-    if isinstance(hint, typing.NewType):
-        return rule(hint.__supertype__)
-    if origin in _UNIONS:
-        return _union([rule(member) for member in args])
-    kind = origin or hint
-    if kind is Literal or kind in _SCALARS or _is_enum(hint):
-        return Rule(hint, code_only=False)
-    if kind in _PATHS:
-        return Rule(str, code_only=False)
-    if kind in _LISTS:
-        return _sequence(kind, args)
-    if kind in _DICTS:
-        values = rule(args[1]) if len(args) == 2 else _ANYTHING
-        return Rule(dict[Any, Any if values.hint is None else values.hint], values.code_only)
-    return Rule(None, code_only=True, built=_is_built(kind))
-
-
-def _is_built(kind: Any) -> bool:
-    """Whether objects of a type are built from a node with a ``_target_``."""
-    return inspect.isclass(kind) and kind not in (Any, object, collections.abc.Callable) and not issubclass(kind, dict)
+_ANYTHING = Rule(code_only=True)
 
 
 def _is_finite(value: object) -> bool:
-    """Whether no number in a value is infinite or NaN: ranges are often checked by ``<``, which NaN passes."""
+    """Whether no number in a value is infinite or NaN."""
     if isinstance(value, list | dict):
         return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _takes_dicts(hint: Any) -> bool:
-    return any(get_origin(part) is dict for part in (hint, *get_args(hint)))
+def rule(hint: Any) -> Rule:
+    """The rule of a type hint."""
+    hint = types.NoneType if hint is None else hint
+    args, kind = get_args(hint), get_origin(hint) or hint
+    if kind is typing.Annotated:
+        return _ANYTHING if SUPPLIED in args[1:] else replace(rule(args[0]), unbounded=UNBOUNDED in args[1:])
+    if isinstance(hint, typing.NewType):
+        return rule(hint.__supertype__)
+    if kind in _UNIONS:
+        return _any_of([rule(member) for member in args])
+    if kind is Literal:
+        return _one_of(args)
+    if inspect.isclass(kind) and issubclass(kind, enum.Enum):
+        return _one_of([member.value for member in kind])
+    kind = str if kind in _PATHS else kind
+    if kind in _WORDS:
+        serving = (int, float) if kind is float else (kind,)
+        return Rule(_WORDS[kind], lambda value: type(value) in serving)
+    if kind in _DICTS:
+        return _all("a dict", dict, rule(args[1]) if len(args) == 2 else _ANYTHING)
+    if kind is tuple and args and Ellipsis not in args:
+        return _each([rule(arg) for arg in args])
+    if kind in _LISTS:
+        return _all("a list", list, rule(args[0]) if args else _ANYTHING)
+    return Rule(code_only=True, built=_is_built(kind))
 
 
-def _is_enum(hint: Any) -> bool:
-    return inspect.isclass(hint) and issubclass(hint, enum.Enum)
+def _is_built(kind: Any) -> bool:
+    """Whether objects of a type are built from a node with a ``_target_``, as plain values and devices are not."""
+    if not inspect.isclass(kind) or kind in (Any, Callable) or kind.__module__ in ("builtins", "torch"):
+        return False
+    try:
+        return not any(issubclass(value, kind) for value in (*_WORDS, list, dict)) and not issubclass(kind, dict)
+    except TypeError:  # a protocol with attributes
+        return True
 
 
-def _union(members: list[Rule]) -> Rule:
-    plain = [member.hint for member in members if member.hint is not None]
-    coded = [member for member in members if member.code_only]
-    hint = functools.reduce(operator.or_, plain) if plain else None
-    return Rule(hint, bool(coded), bool(coded) and all(member.built for member in coded))
+def _any_of(members: Sequence[Rule]) -> Rule:
+    """The rule of a union."""
+    said, coded = [one for one in members if one.words], [one for one in members if one.code_only]
+    words = list(dict.fromkeys(one.words for one in said))
+    options = tuple(dict.fromkeys(option for one in said for option in one.options))
+    if options and all(one.options or one.words == "null" for one in said):
+        words = [" | ".join([*options, *["null"] * ("null" in words)])]
+    return Rule(
+        " or ".join(words),
+        lambda value: not said or any(one.allows(value) for one in said),
+        options,
+        code_only=bool(coded),
+        built=bool(coded) and all(one.built for one in coded),
+    )
 
 
-def _sequence(kind: type, args: tuple) -> Rule:
-    items = [rule(arg) for arg in args if arg is not Ellipsis] or [_ANYTHING]
-    hints = [Any if item.hint is None else item.hint for item in items]
-    of_fixed_length = kind is tuple and args and Ellipsis not in args
-    hint = tuple[tuple(hints)] if of_fixed_length else list[hints[0]]  # type: ignore[valid-type]
-    return Rule(hint, any(item.code_only for item in items))
+def _one_of(values: Iterable[Any]) -> Rule:
+    listed = [(type(value), value) for value in values]
+    names = tuple(str(value) for _, value in listed)
+    return Rule(" | ".join(names), lambda value: (type(value), value) in listed, names)
+
+
+def _each(items: Sequence[Rule]) -> Rule:
+    """The rule of a tuple of fixed length."""
+
+    def allows(value: Any) -> bool:
+        same_length = isinstance(value, list) and len(value) == len(items)
+        return same_length and all(item.allows(one) for item, one in zip(items, value, strict=True))
+
+    words = ", ".join(item.words or "any value" for item in items)
+    return Rule(f"a list of {len(items)}: {words}", allows, code_only=any(item.code_only for item in items))
+
+
+def _all(words: str, kind: type[list | dict], item: Rule) -> Rule:
+    """The rule of a list, or of a dict, whose items have one rule."""
+
+    def allows(value: Any) -> bool:
+        if not isinstance(value, kind):
+            return False
+        return all(item.allows(one) for one in (value.values() if isinstance(value, dict) else value))
+
+    of = f" of {_PLURALS.get(item.words, f'({item.words})')}" if item.words else ""
+    return Rule(words + of, allows, code_only=item.code_only)
 
 
 def rules(target: Callable) -> dict[str, Rule]:
-    """The rules of a callable's arguments; arguments without a readable hint have none."""
+    """The rules of a callable's named arguments, and under ``**`` that of all others if it takes any.
+
+    An argument without a hint, or with one that only a type checker can read, may have any value.
+    """
     owner: Any = target
     if inspect.isclass(target):
         owner = target.__new__ if target.__init__ is object.__init__ else target.__init__  # type: ignore[misc]
     try:
         hints = typing.get_type_hints(owner, include_extras=True)
-    except (NameError, TypeError, AttributeError, SyntaxError):  # hints that only a type checker can read
+    except (NameError, TypeError, AttributeError, SyntaxError):
         annotations = getattr(owner, "__annotations__", {})
         hints = {name: hint for name, hint in annotations.items() if not isinstance(hint, str)}
-    return {name: rule(hint) for name, hint in hints.items() if name != "return"}
-
-
-@functools.cache
-def _adapter(hint: Any) -> TypeAdapter:
-    return TypeAdapter(hint)
-
-
-def _describe(hint: Any) -> str:
-    origin, args = get_origin(hint), get_args(hint)
-    if hint in _SCALARS:
-        return _SCALARS[hint]
-    if origin in _UNIONS:
-        if all(get_origin(arg) is Literal or arg is types.NoneType for arg in args):
-            return " | ".join(_options(hint) + ["null"] * (types.NoneType in args))
-        return " or ".join(dict.fromkeys(map(_describe, args)))
-    if origin is Literal or _is_enum(hint):
-        return " | ".join(_options(hint))
-    if origin is list:
-        return "a list" if args[0] is Any else f"a list of {_plural(args[0])}"
-    if origin is tuple:
-        return f"a list of {len(args)}: {', '.join(_describe(arg) for arg in args)}"
-    if origin is dict:
-        return "a dict" if args[1] is Any else f"a dict of {_plural(args[1])}"
-    return "any value"
-
-
-def _plural(hint: Any) -> str:
-    plural = {int: "integers", float: "numbers", str: "strings", bool: "true or false"}
-    return plural[hint] if hint in plural else f"({_describe(hint)})"
-
-
-def _options(hint: Any) -> list[str]:
-    """The values that can be listed, for the nearest one to be suggested."""
-    if get_origin(hint) is Literal:
-        return [str(value) for value in get_args(hint)]
-    if _is_enum(hint):
-        return [str(member.value) for member in hint]
-    members = get_args(hint) if get_origin(hint) in _UNIONS else ()
-    return list(dict.fromkeys(option for member in members for option in _options(member)))
-
-
-def as_yaml(value: object) -> str:
-    """The value as it is written in a config."""
-    return value if isinstance(value, str) else json.dumps(value)
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # a builtin without a signature
+        return {"**": Rule()}
+    found = {}
+    for name, parameter in parameters.items():
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            found[name] = replace(rule(hints[name]) if name in hints else Rule(), default=parameter.default)
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            found["**"] = Rule()
+    return found

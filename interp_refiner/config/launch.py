@@ -32,13 +32,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.check import Settings, check_added, check_config
-from interp_refiner.config.command_line import CommandLine, assigned, fixed, jobs, text_settings
-from interp_refiner.config.composition import composed
+from interp_refiner.config.command_line import CommandLine, assigned, jobs, parsed, text_settings
+from interp_refiner.config.composition import composed, conf_dir
 from interp_refiner.config.describe import folders_of_options
 from interp_refiner.config.help import print_help
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.new_folder import NewFolder
-from interp_refiner.config.refusal import MISTAKES, later_process, locate, refuse, short_names, stopped
+from interp_refiner.config.nodes import without
+from interp_refiner.config.refusal import MISTAKES, later_process, locate, reported, short_names
 from interp_refiner.config.terminal import log_any_name, print_any_name
 from interp_refiner.core import Stopped
 
@@ -54,13 +55,7 @@ OmegaConf.register_new_resolver("cwd", lambda: str(Path.cwd()), replace=True)
 
 @dataclass(frozen=True)
 class Program:
-    """One entry point.
-
-    Attributes:
-        config_name: its primary config.
-        settings: the dataclass of its top-level values.
-        conf_dir: the folder of its config groups.
-    """
+    """One entry point: its primary config, the dataclass of its top-level values, the folder of its config groups."""
 
     config_name: str
     settings: type[Settings]
@@ -69,10 +64,6 @@ class Program:
     def compose(self, *overrides: str) -> DictConfig:
         """Its config under these overrides, with Hydra's own part; see :func:`composed`."""
         return composed(self.conf_dir, self.config_name, *overrides)
-
-    def folders(self, line: CommandLine) -> list[Path]:
-        """Where config groups are: a folder of the user's own, then the project's."""
-        return [*map(Path, filter(None, [line.config_dir])), self.conf_dir]
 
     def check(self, cfg: DictConfig, choices: Mapping[str, str | None]) -> None:
         """Refuses what cannot be run; see :func:`check_config` and :func:`check_machine`."""
@@ -93,27 +84,20 @@ class Program:
             check_output(config, output_dir)
 
     def check_line(self, line: CommandLine) -> NewFolder | None:
-        """Composes and checks everything that a command line asks for.
+        """Composes and checks everything that a command line asks for; raises the first mistake.
 
         Returns:
             For a single run, the files that exist before its folder is made.
-
-        Raises:
-            BadValue, MissingExtra, Refused: the first mistake.
         """
-        compose = functools.partial(composed, self.conf_dir, line.config_name or self.config_name)
-        overrides = line.composable
-        cfg = compose(*(fixed(overrides) if line.multirun else overrides))
-        if line.only_shown:
+        overrides, multirun = line.composable, line.options.multirun
+        compose = functools.partial(composed, self.conf_dir, line.options.config_name or self.config_name)
+        cfg = compose(*(text for text in overrides if not (multirun and parsed(text).is_sweep_override())))
+        if line.has("help", "hydra_help", "cfg", "info"):  # nothing is run
             return None
-        if not line.multirun and cfg.hydra.mode != RunMode.MULTIRUN:
-            try:
-                folder = cfg.hydra.run.dir
-            except OmegaConfBaseException:  # a value in the folder's name: the check says which
-                self.check_before(cfg, "")
-                raise
-            self.check_before(cfg, folder)
-            return NewFolder(folder)
+        if not multirun and cfg.hydra.mode != RunMode.MULTIRUN:
+            folder = OmegaConf.select(cfg, "hydra.run.dir", throw_on_resolution_failure=False)
+            self.check_before(cfg, folder or "")  # names the value that the folder's name lacks
+            return NewFolder(cfg.hydra.run.dir)
         of_hydra = [text for text in overrides if text.lstrip("+~").startswith("hydra")]
         swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
         grid = jobs([*swept, *(text for text in overrides if text not in of_hydra)])
@@ -124,40 +108,11 @@ class Program:
         return None
 
 
-class JobFailed(Exception):
-    """A job of a sweep did not finish.
-
-    Args:
-        number: of the job.
-        sweep: the folder of the sweep.
-    """
-
-    def __init__(self, number: str, sweep: str):
-        super().__init__(number, sweep)  # so that it can be pickled
-        self.number, self.sweep = number, sweep
-
-    def __str__(self) -> str:
-        again = "the same command runs the missing jobs"
-        return f"sweep {self.sweep}: not all jobs finished, job {self.number} is the first that did not; {again}"
-
-
-def conf_dir() -> Path:
-    """The config groups: inside the package where a wheel was installed, beside it in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    return next((path for path in (package / "conf", package.parent / "conf") if path.is_dir()), package / "conf")
-
-
 def main(config_name: str, settings: type[Settings] = Settings, conf: Path | None = None) -> Callable:
-    """Turns a function of the composed config into a program.
+    """Decorates a function of the composed config, and makes a :class:`Program` of it, its attribute ``program``.
 
-    Args:
-        config_name: the primary config, a file in the conf folder.
-        settings: the dataclass of the config's top-level values.
-        conf: another folder of config groups than the project's own.
-
-    Returns:
-        A decorator. Called without arguments, the decorated function reads the command line; called with a config, it
-        is the function itself. Its attribute ``program`` is its :class:`Program`.
+    Called without arguments, the decorated function reads the command line; called with a config, it is the function
+    itself. ``conf`` is another folder of config groups than the project's own.
     """
     program = Program(config_name, settings, conf or conf_dir())
 
@@ -182,22 +137,23 @@ def _start(program: Program, task: Callable[[DictConfig], Any]) -> None:
     run = hydra.main(config_path=str(program.conf_dir), config_name=program.config_name, version_base="1.3")(job)
     try:
         line = CommandLine.read(sys.argv[1:], text_settings(program.settings))
-        if not line.unread:
+        # Lightning passes the config of a saved run to the processes that it starts.
+        if not line.has("config_path", "experimental_rerun", "shell_completion"):
             job.new_folder = program.check_line(line)
-        with patch.object(sys, "argv", [sys.argv[0], *line.arguments]), environment(FULL_ERROR, "1"):
-            if line.asks_for_help:
-                print_help(run, program.compose(*line.composable), program.config_name, program.folders(line))
+        with patch.object(sys, "argv", [sys.argv[0], *line.arguments]), patch.dict(os.environ, {FULL_ERROR: "1"}):
+            if line.options.help:
+                folders = [*map(Path, filter(None, [line.options.config_dir])), program.conf_dir]
+                print_help(run, program.compose(*line.composable), program.config_name, folders)
             else:
                 run()
-    except JobFailed as failed:
-        print(failed, file=sys.stderr, flush=True)
-        raise SystemExit(EXIT_SWEEP) from None
+    except Stopped as error:
+        raise reported(error) from None
     except Exception as error:
         if error is job.bug:
             raise error if asked == "1" else error.with_traceback(job.trace) from error.__cause__
         if not isinstance(error, OBJECTIONS):
             raise
-        raise refuse(error, keep_trace=asked == "1") from None
+        raise reported(error, keep_trace=asked == "1") from None
 
 
 class Job:
@@ -218,10 +174,31 @@ class Job:
         self.trace: TracebackType | None = None
 
     def __call__(self, cfg: DictConfig) -> Any:
+        """Runs the task. In a sweep, reports a failed job at once and lets the other jobs run.
+
+        Hydra's launchers treat an Exception as the result of the job, but a SystemExit ends the sweep. So an exit code
+        that has to end the whole program (Ctrl-C, preemption) is raised again as it is.
+        """
         hydra_cfg = HydraConfig.get()
         log_any_name()
+        try:
+            return self.run(cfg, hydra_cfg)
+        except (Exception, SystemExit) as error:
+            code = error.code if isinstance(error, SystemExit) else 1
+            if hydra_cfg.mode != RunMode.MULTIRUN or code in ENDS_A_SWEEP:
+                raise
+            if isinstance(error, Exception):
+                traceback.print_exception(error.with_traceback(self.trace))
+            sweep, number = hydra_cfg.sweep.dir, hydra_cfg.job.num
+            said = f"sweep {sweep}: not all jobs finished, job {number} is the first that did not"
+            raise Stopped(f"{said}; the same command runs the missing jobs", EXIT_SWEEP) from None
+
+    def run(self, cfg: DictConfig, hydra_cfg: Any) -> Any:
+        """Checks the config and runs the task, with Hydra's switch as the user has set it."""
         full_error = hydra_cfg.job.env_set.get(FULL_ERROR, self.asked)  # debug=default sets it
-        with environment(FULL_ERROR, full_error), self.rest_of_sweep(hydra_cfg):
+        with patch.dict(os.environ):
+            os.environ.pop(FULL_ERROR, None)
+            os.environ.update({FULL_ERROR: full_error} if full_error else {})
             try:
                 with short_names(cfg):
                     self.program.check(cfg, hydra_cfg.runtime.choices)
@@ -231,9 +208,9 @@ class Job:
                 return result
             except MISTAKES as error:
                 self.undo_folder(hydra_cfg)
-                raise refuse(error, str(locate(error, cfg)), keep_trace=full_error == "1") from None
+                raise reported(error, str(locate(error, cfg)), keep_trace=full_error == "1") from None
             except Stopped as error:
-                raise stopped(error) from None
+                raise reported(error) from None
             except Exception as error:
                 self.bug, self.trace = error, error.__traceback__ and error.__traceback__.tb_next
                 raise
@@ -242,23 +219,6 @@ class Job:
         """Undoes what Hydra wrote into the run's folder; see :meth:`NewFolder.undo`."""
         if self.new_folder is not None and not later_process():
             self.new_folder.undo(hydra_cfg.runtime.output_dir, hydra_cfg.overrides.task)
-
-    @contextmanager
-    def rest_of_sweep(self, hydra_cfg: Any) -> Iterator[None]:
-        """In a sweep, reports a failed job at once and lets the other jobs run.
-
-        Hydra's launchers treat an Exception as the result of the job, but a SystemExit ends the sweep. So an exit code
-        that has to end the whole program (Ctrl-C, preemption) is raised again as it is.
-        """
-        try:
-            yield
-        except (Exception, SystemExit) as error:
-            code = error.code if isinstance(error, SystemExit) else 1
-            if hydra_cfg.mode != RunMode.MULTIRUN or code in ENDS_A_SWEEP:
-                raise
-            if isinstance(error, Exception):
-                traceback.print_exception(error.with_traceback(self.trace))
-            raise JobFailed(str(hydra_cfg.job.num), str(hydra_cfg.sweep.dir)) from None
 
 
 def call(program: str, folder: Path, *overrides: str) -> Any:
@@ -270,15 +230,12 @@ def call(program: str, folder: Path, *overrides: str) -> Any:
         overrides: in Hydra's grammar; :func:`assigned` writes a path in it.
 
     Returns:
-        What the program returns.
-
-    Raises:
-        Exception: the same as its command line.
+        What the program returns; it raises the same as its command line.
     """
     entry_point, cfg = checked(program, folder, *overrides)
     folder.mkdir(parents=True, exist_ok=True)
     with hydra_config(cfg):
-        return entry_point(OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"]))
+        return entry_point(without(cfg, "hydra"))
 
 
 def checked(program: str, folder: Path, *overrides: str) -> tuple[Callable, DictConfig]:
@@ -300,12 +257,3 @@ def hydra_config(cfg: DictConfig) -> Iterator[None]:
         yield
     finally:
         HydraConfig.instance().cfg = before
-
-
-@contextmanager
-def environment(name: str, value: str | None) -> Iterator[None]:
-    """Sets an environment variable inside a block, or unsets it if ``value`` is None."""
-    with patch.dict(os.environ, {name: value} if value is not None else {}):
-        if value is None:
-            os.environ.pop(name, None)
-        yield

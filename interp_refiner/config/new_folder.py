@@ -8,7 +8,6 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 HYDRA = ".hydra"  # Hydra's config in a run's folder
-OVERRIDES = f"{HYDRA}/overrides.yaml"
 
 
 class NewFolder:
@@ -22,33 +21,31 @@ class NewFolder:
     """
 
     def __init__(self, expected: str | Path):
-        self.parent = Path(expected).absolute().parent
-        self.stood = set(self.parent.iterdir()) if self.parent.is_dir() else set()
-        self.stood |= {folder for folder in (self.parent, *self.parent.parents) if folder.exists()}
         self.folder = Path(expected).absolute()
+        self.parent = self.folder.parent
+        self.stood = {folder for folder in self.folder.parents if folder.exists()}
+        self.stood |= set(self.parent.iterdir() if self.parent.is_dir() else ())
         self.config = {file: file.read_bytes() for file in (self.folder / HYDRA).glob("*.yaml")}
         self.written = last_writes(self.folder)
 
     def undo(self, folder: str | Path, overrides: Sequence[str]) -> None:
         """Removes the run's folder if it is new, and the new folders above it that are then empty.
 
-        A folder that already held a run gets Hydra's config of that run back, if only log files have changed.
-
-        A folder stays if it holds more than Hydra's config and log, if it has another parent than expected, or if it
-        holds another run's overrides: two runs that start in the same second share a folder.
+        It stays if it holds more than Hydra's config and log, if it has another parent than expected, or if it holds
+        another run's overrides: two runs that start in the same second share a folder. A folder that already held a run
+        gets Hydra's config of that run back, if only log files have changed.
         """
         folder = Path(folder).absolute()
         if folder == self.folder and last_writes(folder) == self.written:
             for file, content in self.config.items():
                 file.write_bytes(content)
-        if folder.parent != self.parent or folder in self.stood or not holds_only_logs(folder):
+        made, own = folder / HYDRA / "overrides.yaml", folder.parent == self.parent and folder not in self.stood
+        if not own or last_writes(folder) or not made.is_file() or list(OmegaConf.load(made)) != list(overrides):
             return
-        if list(OmegaConf.load(folder / OVERRIDES)) != list(overrides):
-            return
-        with suppress(OSError):  # a file system may keep files that are open
+        with suppress(OSError):  # a folder above holds others, or a file system keeps files that are open
             shutil.rmtree(folder)
             for above in folder.parents:
-                if above in self.stood or any(above.iterdir()):
+                if above in self.stood:
                     return
                 above.rmdir()
 
@@ -57,9 +54,3 @@ def last_writes(folder: Path) -> dict[Path, int]:
     """When each file of a run's folder was last written, in ns; without Hydra's config and log files."""
     files = folder.iterdir() if folder.is_dir() else ()
     return {file: file.stat().st_mtime_ns for file in files if file.name != HYDRA and file.suffix != ".log"}
-
-
-def holds_only_logs(folder: Path) -> bool:
-    """Whether a folder holds Hydra's config, and nothing else but log files."""
-    others = [file for file in folder.iterdir() if file.suffix != ".log"] if folder.is_dir() else []
-    return [file.name for file in others] == [HYDRA] and (folder / OVERRIDES).is_file()

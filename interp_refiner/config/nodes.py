@@ -1,12 +1,12 @@
 """Walking through a composed config."""
 
-import re
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 Container: TypeAlias = DictConfig | ListConfig
+DIRECTIVES = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}  # what a node says to Hydra
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Container, Any]]:
@@ -46,15 +46,23 @@ def is_target(value: Any) -> bool:
     return isinstance(value, DictConfig) and not value._is_none() and "_target_" in value
 
 
-def home(root: Any, key: str) -> str:
-    """Where the value of ``key`` is written: ``corruption.schedule`` is ``${schedule}``, so at ``schedule``."""
-    parts = key.split(".")
-    for end in range(1, len(parts)):
-        parent, name = OmegaConf.select(root, ".".join(parts[:end])), parts[end]
-        if not isinstance(parent, DictConfig) or name not in parent:
-            return key
-        if OmegaConf.is_interpolation(parent, name):
-            link = re.fullmatch(r"\$\{([\w.]+)\}", str(parent._get_node(name)._value()))  # type: ignore[union-attr]
-            if link is not None:
-                return home(root, ".".join([link[1], *parts[end + 1 :]]))
-    return key
+def is_partial(value: Any) -> bool:
+    """Whether a value is a node whose object is completed by the program."""
+    return is_target(value) and bool(value.get("_partial_", False))
+
+
+def home(node: Container) -> str:
+    """The key at which a node is written: ``schedule`` for ``corruption.schedule``, which is ``${schedule}``."""
+    parent, name = node._get_parent(), node._key()
+    above = home(parent) if isinstance(parent, Container) else ""
+    return f"{above}.{name}" if above else str(name or "")
+
+
+def plain(value: Any) -> Any:
+    """A value as Python's own containers, interpolations resolved."""
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, Container) else value
+
+
+def without(cfg: DictConfig, *names: str) -> DictConfig:
+    """A copy of a config without some of its nodes."""
+    return OmegaConf.masked_copy(cfg, [name for name in cfg if name not in names])

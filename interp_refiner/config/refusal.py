@@ -61,11 +61,9 @@ def locate(error: Exception, cfg: DictConfig) -> Exception:
 def short_names(cfg: DictConfig) -> Iterator[None]:
     """Turns errors that any look at a path may raise into mistakes: a name that is too long, ``~`` of no user.
 
-    Args:
-        cfg: names the setting, if the name comes from it.
-
     Raises:
-        Refused: in place of ``ENAMETOOLONG``, and of pathlib's error about a home folder.
+        Refused: in place of ``ENAMETOOLONG``, and of pathlib's error about a home folder, naming the setting in
+            ``cfg`` that has the name.
     """
     try:
         yield
@@ -79,11 +77,13 @@ def short_names(cfg: DictConfig) -> Iterator[None]:
         if error.errno != errno.ENAMETOOLONG:
             raise
         said = str(error.filename)
-        values = [(key, node[name]) for key, node, name in walk(cfg) if is_written(node, name)]
-        longest = {key: max(value.split("/"), key=len) for key, value in values if isinstance(value, str)}
-        keys = [key for key, part in longest.items() if len(os.fsencode(part)) > LONG and Path(part).stem in said]
-        setting = f"{keys[0]}={OmegaConf.select(cfg, keys[0])}" if keys else said
-        raise Refused(f"{setting}: expected a file name of at most 255 bytes") from error
+        for key, node, name in walk(cfg):
+            value = node[name] if is_written(node, name) else None
+            parts = value.split("/") if isinstance(value, str) else []
+            if any(len(os.fsencode(part)) > LONG and Path(part).stem in said for part in parts):
+                said = f"{key}={value}"
+                break
+        raise Refused(f"{said}: expected a file name of at most 255 bytes") from error
 
 
 def one_line(text: object) -> str:
@@ -97,23 +97,17 @@ def later_process() -> str:
     return next((f"{name}={rank}: " for name, rank in ranks.items() if rank != "0"), "")
 
 
-def stopped(error: Stopped) -> SystemExit:
-    """Prints why a run stopped and returns the exit to raise.
+def reported(error: Exception, message: str = "", keep_trace: bool = False) -> SystemExit:
+    """Prints a mistake, or why a run stopped, in one line on stderr, and returns the exit to raise.
 
-    A process that Lightning's launcher started, and that stops together with the first process, reports success.
-    Otherwise the launcher would kill all processes, the first one too.
-    """
-    print(one_line(f"{later_process()}{error}"), file=sys.stderr, flush=True)
-    launched = HydraConfig.initialized() and HydraConfig.get().job.name.startswith(_LAUNCHED)
-    return SystemExit(0 if launched and error.agreed else error.exit_code)
-
-
-def refuse(error: Exception, message: str | None = None, keep_trace: bool = False) -> SystemExit:
-    """Prints one line on stderr, below the stack trace if that was asked for, and returns the exit to raise.
-
-    All processes of a run except the first put their rank in front.
+    The line has the rank in front in all processes of a run except the first, and the stack trace above it if that was
+    asked for. A process that Lightning's launcher started, and that stops together with the first process, reports
+    success. Otherwise the launcher would kill all processes, the first one too.
     """
     if keep_trace:
         traceback.print_exception(error)
     print(one_line(f"{later_process()}{message or error}"), file=sys.stderr, flush=True)
+    launched = HydraConfig.initialized() and HydraConfig.get().job.name.startswith(_LAUNCHED)
+    if isinstance(error, Stopped):
+        return SystemExit(0 if launched and error.agreed else error.exit_code)
     return SystemExit(error.exit_code if isinstance(error, DataFault) else EXIT_REFUSED)

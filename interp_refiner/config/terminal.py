@@ -1,13 +1,23 @@
-"""The console that programs print to, and the file that they log to."""
+"""What programs print and log: any text as it is, and no library messages that do not help the user."""
 
 import io
 import logging
 import sys
+import warnings
 
 from rich.console import Console
 
 WIDE = 160  # columns of a table in a file or a pipe
 ESCAPES = "backslashreplace"
+# Data comes as a stream, so "batches in an epoch" mean nothing. The argument that replaces DDP's deprecated one is not
+# in torch 2.11. A resumed run continues in its own folder.
+STALE = (
+    r".*isinstance\(treespec, LeafSpec\).*",
+    r"The number of training batches .* is smaller than the logging interval.*",
+    r"`broadcast_buffers` is deprecated.*",
+    r"Checkpoint directory .* exists and is not empty.*",
+)
+NO_NEWS = ("💡 Tip", "GPU available: ", "TPU available: ", "`Trainer.fit` stopped: ")  # the run says its own device
 
 
 def terminal(wide: bool = False) -> Console:
@@ -37,3 +47,11 @@ def log_any_name() -> None:
 def _with_escapes(stream: object) -> None:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors=ESCAPES)
+
+
+def quiet_libraries() -> None:
+    """Drops advertisements and warnings about other packages' internals; every other message stays."""
+    for message in STALE:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.callback_connector"):
+        logging.getLogger(name).addFilter(lambda record: not record.getMessage().startswith(NO_NEWS))

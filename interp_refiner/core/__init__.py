@@ -26,7 +26,7 @@ from interp_refiner.core.neighbours import Neighbours, neighbours
 from interp_refiner.core.plan import KeyframePlan
 from interp_refiner.core.rng import Draws, derived_seed
 from interp_refiner.core.shapes import frame_mean, masked_mean, per_frame, per_sample, precise, take_frames
-from interp_refiner.core.spec import SUPPLIED, ClipSpec, NumLevels
+from interp_refiner.core.spec import SUPPLIED, UNBOUNDED, ClipSpec, NumLevels
 from interp_refiner.core.stored import (
     check_kinds,
     from_stored,
@@ -57,6 +57,7 @@ __all__ = [
     "LAST_CHECKPOINT",
     "NOTHING",
     "SUPPLIED",
+    "UNBOUNDED",
     "Alternatives",
     "BadValue",
     "Clip",

@@ -9,6 +9,7 @@ from interp_refiner.core.errors import BadValue, choice
 
 LARGEST = 2**31  # numbers in one tensor of a sample; a larger shape is a mistake, and no memory holds a batch of it
 SUPPLIED = "supplied by the program"
+UNBOUNDED = "may be infinite"
 NumLevels = Annotated[int, SUPPLIED]
 """S, the sparsest level: the schedule and the length of the clips determine it, so no config sets it."""
 

@@ -106,7 +106,7 @@ def from_stored(kind: type[Kind], found: Any) -> Kind:
     """
     if not isinstance(found, dict):
         raise TypeError(f"a mapping is needed, not {type(found).__name__}")
-    return check_kinds(kind(**{name: found[name] for name in _hints(kind) if name in found}))
+    return check_kinds(kind(**{name: found[name] for name in _hints(kind) if name in found}))  # type: ignore[arg-type]
 
 
 def check_kinds(found: Kind) -> Kind:
@@ -115,7 +115,7 @@ def check_kinds(found: Kind) -> Kind:
     Raises:
         TypeError: names the first field with another value.
     """
-    for name, hint in _hints(type(found)).items():
+    for name, hint in _hints(type(found)).items():  # type: ignore[arg-type]
         if not of_kind(value := getattr(found, name), hint):
             raise TypeError(f"{name} is {str(value)[:99]}")
     return found

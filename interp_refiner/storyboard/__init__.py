@@ -1,19 +1,19 @@
 """Uses a trained refiner: storyboards, and a pipeline in the style of diffusers."""
 
-from interp_refiner.storyboard.arguments import RefinerOutput, Request
-from interp_refiner.storyboard.export import as_pipeline, phase1_of, run_of
-from interp_refiner.storyboard.inference import Inference
-from interp_refiner.storyboard.keyframe import Keyframe
-from interp_refiner.storyboard.levels import with_keyframes_at
-from interp_refiner.storyboard.phase1 import Phase1
-from interp_refiner.storyboard.pipeline import RefinerPipeline
-from interp_refiner.storyboard.plan import Planner, VideoPlan, VideoSize
-from interp_refiner.storyboard.publish import adapters_of, push, reserve, save_lora, with_terms
-from interp_refiner.storyboard.saved import INDEX, Components, PipelineConfig
-from interp_refiner.storyboard.saved_generator import load_generator, save_generator
-from interp_refiner.storyboard.storyboard import Storyboard, load_storyboard, naming, parse_storyboard
-from interp_refiner.storyboard.validation import ValidationStoryboards
-from interp_refiner.storyboard.weights import store_as
+from interp_refiner.storyboard.conditioning.phase1 import Phase1
+from interp_refiner.storyboard.export.conversion import as_pipeline, phase1_of, run_of
+from interp_refiner.storyboard.export.publish import adapters_of, push, reserve, save_lora, with_terms
+from interp_refiner.storyboard.file.keyframe import Keyframe
+from interp_refiner.storyboard.file.storyboard import Storyboard, load_storyboard, naming, parse_storyboard
+from interp_refiner.storyboard.pipeline.arguments import RefinerOutput, Request
+from interp_refiner.storyboard.pipeline.low_memory import Inference
+from interp_refiner.storyboard.pipeline.pipeline import RefinerPipeline
+from interp_refiner.storyboard.plan.levels import with_keyframes_at
+from interp_refiner.storyboard.plan.plan import Planner, VideoPlan, VideoSize
+from interp_refiner.storyboard.sampling.validation import ValidationStoryboards
+from interp_refiner.storyboard.saved.components import INDEX, Components, PipelineConfig
+from interp_refiner.storyboard.saved.generator import load_generator, save_generator
+from interp_refiner.storyboard.saved.weights import store_as
 
 __all__ = [
     "INDEX",

@@ -11,7 +11,7 @@ from interp_refiner.config import Refused, assigned, call
 from interp_refiner.config.command_line import parsed
 from interp_refiner.core import Stopped
 from interp_refiner.evaluate import evaluate
-from interp_refiner.evaluation import line
+from interp_refiner.evaluation.programs import line
 from interp_refiner.train import train
 from interp_refiner.training.settings import evaluation_overrides
 from tests.config.toy_program import toy

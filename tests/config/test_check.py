@@ -1,12 +1,15 @@
 """Checks of a resolved config against the signatures of its targets: what is refused, and what has to be allowed."""
 
 import enum
+import numbers
+from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Optional
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
@@ -15,7 +18,7 @@ from torch import Tensor, nn
 
 from interp_refiner.config import Refused, Settings, check_config
 from interp_refiner.config.hints import rule, rules
-from interp_refiner.core import BadValue
+from interp_refiner.core import UNBOUNDED, BadValue
 
 Width = NewType("Width", int)
 
@@ -27,7 +30,7 @@ class Colour(enum.Enum):
 
 ALLOWED = [
     (int, [3, -1]),
-    (float, [0.5, 3, float("inf"), 1e-9]),  # an integer is a number
+    (float, [0.5, 3, 1e-9]),  # an integer is a number
     (bool, [True]),
     (str, ["", "a", "é"]),
     (Path, ["/a/b"]),
@@ -49,7 +52,7 @@ ALLOWED = [
     (float | Tensor, [0.1]),
     (dict | None, [{"a": [1]}, None]),
     (Any, [object, 3, "a", None, {"a": 1}]),
-    (nn.Module, [3, "x"]),  # nothing that a config could be held to
+    (nn.Module | None, [None]),
     (Callable[[int], int], ["x"]),
     (list[nn.Module], [[], ["x"]]),
     (nn.Module | int, [3]),
@@ -58,6 +61,9 @@ ALLOWED = [
 REFUSED = [
     (int, ["3", 3.0, 3.5, True, None, [3]], "an integer"),
     (float, ["0.5", "abc", None, True], "a number"),
+    (float, [float("inf"), -float("inf"), float("nan")], "a finite number"),
+    (list[float] | None, [[0.5, float("nan")]], "a list of finite numbers or null"),
+    (nn.Module, [3, "x"], "a component, which is a node with _target_, not a plain value"),
     (bool, [0, "true", None], "true or false"),
     (str, [3, None, True], "a string"),
     (Path, [3], "a string"),
@@ -263,3 +269,25 @@ def test_scales_of_an_experiment() -> None:
     expected = "scale=h100: expected laptop | h200 with \\+experiment=maze; did you mean 'h200'?"
     with pytest.raises(BadValue, match=expected):
         check_config(cfg, choices={"scale": "h100", "experiment": "maze"})
+
+
+def test_infinity_is_allowed_where_the_hint_says_so() -> None:
+    rule(Annotated[float, UNBOUNDED]).check("gain", float("inf"))
+    for wrong in (float("nan"), -float("inf")):
+        with pytest.raises(BadValue, match=r"^gain=.*: expected a finite number$"):
+            rule(Annotated[float, UNBOUNDED]).check("gain", wrong)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [(numbers.Real, 1.5), (abc.Hashable, "x"), (torch.device, "cpu"), (complex, 1), (abc.Container, [1])],
+)
+def test_a_type_of_plain_values_is_no_component(hint: Any, value: Any) -> None:
+    rule(hint).check("x", value)
+
+
+@pytest.mark.parametrize("wrong", [3, "abc", {"a": 1}])
+def test_positional_arguments_are_a_list(wrong: Any) -> None:
+    node = {"part": {"_target_": "builtins.print", "_args_": wrong}}
+    with pytest.raises(BadValue, match=r"^part\._args_=.*: expected a list$"):
+        check_config(OmegaConf.create(node))

@@ -104,7 +104,7 @@ def test_jobs_are_the_product_of_what_is_swept():
 
 def test_a_folder_of_options_joins_those_of_the_search_path(tmp_path):
     line = CommandLine.read(["--config-dir", str(tmp_path), "seed=1", "hydra.searchpath=[pkg://own]", "-m"], [])
-    assert line.multirun
+    assert line.options.multirun
     *rest, searched = line.composable
     assert rest == ["seed=1"]
     assert value_of(searched) == [f"file://{tmp_path}", "pkg://own"]

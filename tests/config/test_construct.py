@@ -47,6 +47,12 @@ def test_values_arrive_as_plain_python() -> None:
     assert type(build(cfg.box).items[1]) is dict
 
 
+def test_directives_of_a_node() -> None:
+    inner = node("Box", size=4)
+    assert build(config(box=node("Box", _args_=[3, [1]], inner=inner)).box) == Box(3, [1], Box(4))
+    assert build(config(box=node("Box", size=3, inner=inner, _recursive_=False)).box) == Box(3, inner=inner)
+
+
 def test_arguments_arrive_as_they_are() -> None:
     given = Box(7)
     assert build(config(box=node("Box", size=1)).box, inner=given).inner is given
@@ -74,6 +80,10 @@ def test_a_partial_node_is_completed_by_the_program() -> None:
         (
             config(b=node("picky", size=-1), a=node("Box", size=1, inner="${b}")),
             "b.size=-1: expected an integer >= 0",
+        ),
+        (
+            config(b=[{"c": node("picky", size=-1)}], a=node("Box", size=1, inner=["${b.0.c}"])),
+            "b.0.c.size=-1: expected an integer >= 0",
         ),
     ],
 )
@@ -131,6 +141,11 @@ def test_only_another_packages_value_error_is_a_refusal(monkeypatch: pytest.Monk
     monkeypatch.setattr("interp_refiner.core.derived_seed", derived_seed)
     with pytest.raises(ValueError, match="a bug of ours"):
         build(config(a={"_target_": "interp_refiner.core.derived_seed"}).a)
+
+
+def test_a_call_that_hydra_forbids_is_a_refusal() -> None:
+    with pytest.raises(Refused, match=r"^a: Target 'builtins.type' cannot be used for dynamic class construction"):
+        build(config(a={"_target_": "builtins.type", "_args_": ["Name", [], {}]}).a)
 
 
 def test_devices_that_are_not_there() -> None:

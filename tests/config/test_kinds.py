@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_origin
 
 import pytest
 import torch
@@ -106,7 +106,7 @@ def has(task: Callable, name: str) -> bool:
 def is_judged(top: str, node: DictConfig, key: str) -> bool:
     """Whether the hint of an argument allows no text, and can be read: those that jaxtyping wraps in tests cannot."""
     rule = rules(locate_target(top, node["_target_"])).get(key)
-    return rule is not None and rule.hint is not None and str not in (rule.hint, *get_args(rule.hint))
+    return rule is not None and rule.words != "" and not rule.allows("text")
 
 
 def is_checked(hint: Any) -> bool:
@@ -195,18 +195,18 @@ def test_a_number_that_is_not_finite_is_named(program: str, tmp_path: Path):
     """Of every component."""
     with config(program, tmp_path) as (cfg, _):
         floats = [(key, node, name) for key, node in target_nodes(cfg) for name in node if takes_float(key, node, name)]
-        for key, node, name in random.sample(floats, min(len(floats), 3)):
+        for key, node, name in random.Random(0).sample(floats, min(len(floats), 3)):
             before = OmegaConf.to_container(node, resolve=False)[name]
             for wrong in (math.nan, -math.inf):
                 node[name] = wrong
-                with pytest.raises(BadValue, match=rf"^{re.escape(f'{key}.{name}')}=(NaN|-Infinity): .*, finite"):
+                with pytest.raises(BadValue, match=rf"^{re.escape(f'{key}.{name}')}=(NaN|-Infinity): .*finite number"):
                     check_config(cfg, PROGRAMS[program].program.settings)
             node[name] = before
 
 
 def takes_float(key: str, node: DictConfig, name: str) -> bool:
     rule = rules(locate_target(key, node["_target_"])).get(name)
-    return rule is not None and float in (rule.hint, *get_args(rule.hint))
+    return rule is not None and rule.words != "" and rule.allows(0.5) and not rule.allows("x")
 
 
 def is_number(node: DictConfig, key: str) -> bool:

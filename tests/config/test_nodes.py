@@ -2,7 +2,7 @@
 
 from omegaconf import OmegaConf
 
-from interp_refiner.config.nodes import home, target_nodes, walk
+from interp_refiner.config.nodes import home, target_nodes, walk, without
 
 CONFIG = OmegaConf.create(
     {
@@ -26,8 +26,12 @@ def test_target_nodes_at_their_home() -> None:
 
 
 def test_home() -> None:
-    assert home(CONFIG, "a.b") == "b"
-    assert home(CONFIG, "a.b.c") == "a.list.0"  # through two interpolations
-    assert home(CONFIG, "a.list") == "a.list"
-    assert home(CONFIG, "no.such.key") == "no.such.key"
-    assert home(CONFIG, "a.list0.x") == "a.list0.x"
+    assert home(CONFIG.a.b) == "b"
+    assert home(CONFIG.a.b.c) == home(CONFIG.a.list[0]) == "a.list.0"  # through two interpolations
+    assert home(CONFIG.a.list) == "a.list"
+    assert home(CONFIG) == ""
+
+
+def test_without() -> None:
+    assert set(without(CONFIG, "a", "elsewhere")) == {"b", "none"}
+    assert home(without(CONFIG, "b").a.list[0]) == "a.list.0"

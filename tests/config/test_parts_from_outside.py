@@ -16,19 +16,19 @@ from interp_refiner.data.codec import PatchDCT
 from interp_refiner.evaluate import evaluate
 from interp_refiner.evaluation import Evaluation
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
+from interp_refiner.evaluation.evaluator.outputs import write_outputs
 from interp_refiner.evaluation.measures import PSNR, FrameMetric
-from interp_refiner.evaluation.pictures import write_outputs
-from interp_refiner.evaluation.plots import by_gap
-from interp_refiner.evaluation.terminal import show
+from interp_refiner.evaluation.records.plots import by_gap
+from interp_refiner.evaluation.records.terminal import show
 from interp_refiner.forward.interpolator import Linear
 from interp_refiner.model.backbone import Interface
 from interp_refiner.model.keyframes import KeyframeRequest
-from interp_refiner.storyboard.card import evaluated, figures
+from interp_refiner.storyboard.saved.card import evaluated, figures
 from interp_refiner.train import train
 from interp_refiner.training.record import LogBook, read_record
 from tests.evaluation.comparison.synthetic import make_run
-from tests.evaluation.test_evaluator import evaluate as judged
-from tests.evaluation.test_evaluator import make as made
+from tests.evaluation.evaluator.test_evaluator import evaluate as judged
+from tests.evaluation.evaluator.test_evaluator import make as made
 from tests.factories import random_clip, spec_of
 
 CODE = """

@@ -251,6 +251,7 @@ def test_scale_and_experiment(run: Run) -> None:
 def test_an_added_node_that_another_value_reads(run: Run) -> None:
     assert run("+mine.sigma=0.7", "corruption.sigma=${mine.sigma}")[:2] == (0, "done: sigma 0.7, 3 steps\n")
     assert run("+mine.name=there", "hydra.run.dir=${mine.name}")[0] == 0
+    assert run("+mine.sigma=0.7", "corruption.sigma='${oc.select:mine.sigma,0.3}'")[1] == "done: sigma 0.7, 3 steps\n"
 
 
 def test_the_exit_code_of_the_task_is_kept(run: Run) -> None:

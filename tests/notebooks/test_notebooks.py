@@ -13,7 +13,7 @@ from nbclient import NotebookClient
 from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import AVERAGED, BadValue
-from interp_refiner.evaluation.notebook import Animation, steered
+from interp_refiner.evaluation.run.notebook import Animation, steered
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.config.small import SMALL, small_config
 from tests.evaluation.comparison.synthetic import sigma_sweep

@@ -8,7 +8,7 @@ from interp_refiner.assemble import assemble
 from interp_refiner.core import BadValue
 from interp_refiner.model.sampler import Consistency
 from interp_refiner.storyboard import as_pipeline
-from interp_refiner.storyboard.saved import INDEX
+from interp_refiner.storyboard.saved.components import INDEX
 from interp_refiner.train import train
 from interp_refiner.training import Refiner
 from tests.config.small import small_config

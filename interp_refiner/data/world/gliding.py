@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from math import pi
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws
+from interp_refiner.core import UNBOUNDED, BadValue, Draws
 from interp_refiner.data.world.bouncing import abrupt
 from interp_refiner.data.world.scene import Scene, between, looks, plane_waves, tint
 from interp_refiner.data.world.world import MAX_OBJECTS, World
@@ -48,7 +48,7 @@ class Gliding(World):
 
     version: ClassVar[int] = 2
     curve: ClassVar[float] = CURVE
-    max_gain: float = 5.0
+    max_gain: Annotated[float, UNBOUNDED] = 5.0
     turn_probability: float = 0.015
 
     def __post_init__(self) -> None:

@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from math import inf
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from interp_refiner.core import BadValue, Draws
+from interp_refiner.core import UNBOUNDED, BadValue, Draws
 from interp_refiner.data.world.captions import Captions, FirstDirection
 from interp_refiner.data.world.scene import Scene
 
@@ -33,7 +33,7 @@ class World(ABC):
     curve: ClassVar[float]
     captions: Captions = field(default_factory=FirstDirection)
     max_objects: int = MAX_OBJECTS
-    max_gain: float = inf
+    max_gain: Annotated[float, UNBOUNDED] = inf
 
     def __post_init__(self) -> None:
         if not self.max_gain >= 1:  # nor NaN

@@ -8,7 +8,7 @@ from typing import Any
 
 from interp_refiner.core import BadValue, Interval
 from interp_refiner.evaluation.comparison.run_folder import SIGMA, RunFolder
-from interp_refiner.evaluation.records import REFINED, Column
+from interp_refiner.evaluation.records.records import REFINED, Column
 
 BASELINE = "linear"  # for results from validation, whose base is the run's own interpolation
 TELLING = 3  # largest number of keys in a run's label

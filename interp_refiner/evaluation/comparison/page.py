@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +12,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from interp_refiner.evaluation import markdown_table
 from interp_refiner.evaluation.comparison.clips import clips_of, sheet_of
 from interp_refiner.evaluation.comparison.compare import Comparison
 from interp_refiner.evaluation.comparison.plots import SQUARE, Plot, plots_of
 from interp_refiner.evaluation.comparison.run_folder import RunFolder
 from interp_refiner.evaluation.comparison.table import Column, columns_of, verdict_text
+from interp_refiner.evaluation.records.markdown import markdown_table
 from interp_refiner.training.checkpoint import write_whole
-from interp_refiner.training.record import without_folders
+from interp_refiner.training.record import portable_command
 
 HTML, MARKDOWN = "report.html", "report.md"
 DASHES = {"-": "", "--": "7 4", "-.": "7 3 2 3", ":": "2 3"}
@@ -83,19 +82,9 @@ def facts(runs: Sequence[RunFolder]) -> dict[str, str]:
         "seed": ", ".join(dict.fromkeys(str(run.value("seed")) for run in runs if run.value("seed") is not None)),
         "commit": ", ".join(sorted(commits)),
         "device": ", ".join(dict.fromkeys(run.record.device for run in runs if run.record.device)),
-        "command": "\n".join(dict.fromkeys(portable(run.record.command) for run in runs if run.record.command)),
+        "command": "\n".join(dict.fromkeys(portable_command(run.record.command) for run in runs if run.record.command)),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def portable(command: str) -> str:
-    """A command without its output folder, and with other paths shortened to their last part."""
-    try:
-        parts = shlex.split(command)
-    except ValueError:  # a quote that is not closed
-        parts = command.split()
-    kept = [part for part in parts if not re.match(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=", part)]
-    return shlex.join(without_folders(part) for part in kept)
 
 
 def headlines(comparison: Comparison) -> list[Headline]:

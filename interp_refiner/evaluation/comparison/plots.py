@@ -15,8 +15,17 @@ from matplotlib.ticker import MaxNLocator
 
 from interp_refiner.core import Interval
 from interp_refiner.evaluation.comparison.compare import Comparison, Row, leaf
-from interp_refiner.evaluation.plots import COLOURS, FAINT, INK, canvas_of, legend_below, plain, reach, reference
-from interp_refiner.evaluation.records import Column
+from interp_refiner.evaluation.records.plots import (
+    COLOURS,
+    FAINT,
+    INK,
+    canvas_of,
+    legend_below,
+    plain,
+    reach,
+    reference,
+)
+from interp_refiner.evaluation.records.records import Column
 
 WIDTH, HEIGHT = 3.4, 2.9  # inches per panel
 SQUARE = "s"

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.core import BadValue, of_kind, read_stored
 from interp_refiner.evaluation.comparison.curves import Curves, read_curves
-from interp_refiner.evaluation.records import Evaluation, newest_evaluation, of_validation
+from interp_refiner.evaluation.records.records import Evaluation, newest_evaluation, of_validation
 from interp_refiner.training.record import STATUS_FILE, RunRecord, read_record, twin_folder, without_folders
 
 MARKS = ("config.yaml", STATUS_FILE, "summary.json", "checkpoints")  # a folder with one of these is a run folder
@@ -182,7 +182,7 @@ def _record(folder: Path) -> RunRecord:
     if record is not None:
         return record
     summary = _json(folder / "summary.json")
-    overrides = OmegaConf.to_container(_yaml(folder / ".hydra/overrides.yaml", "[]"))
+    overrides = cast(list[Any], OmegaConf.to_container(_yaml(folder / ".hydra/overrides.yaml", "[]")))
     kinds = get_type_hints(RunRecord)
     return RunRecord(
         identity="",
@@ -202,7 +202,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _hydra(folder: Path, *keys: str) -> dict[str, Any]:
     """A mapping in Hydra's own settings of a run; empty if it is not there."""
-    found = OmegaConf.to_container(_yaml(folder / ".hydra/hydra.yaml"))
+    found: Any = OmegaConf.to_container(_yaml(folder / ".hydra/hydra.yaml"))
     for key in ("hydra", *keys):
         found = found.get(key) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from interp_refiner.core import NOTHING, Interval, Measure
-from interp_refiner.evaluation import records
 from interp_refiner.evaluation.comparison.compare import Comparison, Row, Verdict
+from interp_refiner.evaluation.records import records
 
 SPEED = Measure("samples_per_second", "samples/s", "higher", digits=1)
 

@@ -5,26 +5,21 @@ The metrics in :data:`STANDARD` are always measured if the clips allow it, those
 
 from collections.abc import Container
 
-from interp_refiner.evaluation.measures.bootstrap import Bootstrap, paired_bootstrap
 from interp_refiner.evaluation.measures.clip_features import ClipFeatures, RandomConvFeatures
 from interp_refiner.evaluation.measures.clip_table import ClipMetric, ClipTable, FrameMetric
-from interp_refiner.evaluation.measures.controls import (
-    nearest_keyframe_copy,
-    noise_of_its_size,
-    shuffled_keyframes,
-)
 from interp_refiner.evaluation.measures.frechet import FLOOR, Frechet, FrechetDistance, frechet_distance
 from interp_refiner.evaluation.measures.image_quality import PSNR, SSIM, psnr, ssim
 from interp_refiner.evaluation.measures.keyframe_contract import KeyframeContract, KeyframeReport, keyframe_report
 from interp_refiner.evaluation.measures.maze import MazePaths, edge_collisions, endpoint_error, path_length
 from interp_refiner.evaluation.measures.metric import SHUFFLED, TRUTH, Batch, Design, Metric, Record, Role, Table
 from interp_refiner.evaluation.measures.pretrained import FID, FVD, LPIPS, I3DFeatures, InceptionFeatures
-from interp_refiner.evaluation.measures.rank_correlation import rank_correlation
 from interp_refiner.evaluation.measures.realism import Realism, difference_energy, energies, laplacian_energy
 from interp_refiner.evaluation.measures.squared_error import SquaredError
 from interp_refiner.evaluation.measures.st_lpips import STLPIPS
 from interp_refiner.evaluation.measures.stochastic import SeveralSamples, energy_score
 from interp_refiner.evaluation.measures.vmaf import VMAF, vmaf
+from interp_refiner.evaluation.statistics.bootstrap import Bootstrap, paired_bootstrap
+from interp_refiner.evaluation.statistics.rank_correlation import rank_correlation
 from interp_refiner.training.missing_frame import (
     ErrorByLevel,
     MissingFrameError,
@@ -88,13 +83,10 @@ __all__ = [
     "keyframe_report",
     "laplacian_energy",
     "missing_frame_mse",
-    "nearest_keyframe_copy",
-    "noise_of_its_size",
     "paired_bootstrap",
     "path_length",
     "psnr",
     "rank_correlation",
-    "shuffled_keyframes",
     "ssim",
     "standard",
     "vmaf",

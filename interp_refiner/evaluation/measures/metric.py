@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Clip, Measure, choice
-from interp_refiner.evaluation.measures.bootstrap import Bootstrap
+from interp_refiner.evaluation.statistics.bootstrap import Bootstrap
 
 Role = Literal["estimate", "baseline", "control"]
 TRUTH, SHUFFLED = "truth", "shuffled keyframes"

@@ -20,6 +20,7 @@ from interp_refiner.core import (
     non_negative,
     per_frame,
 )
+from interp_refiner.model.backbone import Interface
 from interp_refiner.model.objective.robust import Robust
 
 
@@ -172,6 +173,10 @@ class Objective(nn.Module, ABC):
             )
             raise BadValue("objective", type(self).__name__, allowed)
         return latent_channels
+
+    def interface(self, spec: ClipSpec, num_hypotheses: int) -> Interface:
+        """The interface of a backbone for this objective; raises as :meth:`out_channels`."""
+        return Interface(spec, num_hypotheses, self.out_channels(spec.channels, num_hypotheses))
 
     @abstractmethod
     def clean_estimate(

@@ -1,7 +1,8 @@
 """Records of runs: the record in a run's folder, claims against duplicates, and the log book."""
 
 from interp_refiner.training.record.claim import Claimed, claim
-from interp_refiner.training.record.log_book import LogBook, without_folders
+from interp_refiner.training.record.log_book import LogBook
+from interp_refiner.training.record.portable import portable_command, without_folders
 from interp_refiner.training.record.run_record import (
     STATUS_FILE,
     RunRecord,
@@ -18,6 +19,7 @@ __all__ = [
     "RunRecord",
     "Status",
     "claim",
+    "portable_command",
     "read_record",
     "twin_folder",
     "without_folders",

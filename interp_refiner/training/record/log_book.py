@@ -1,6 +1,6 @@
-"""The log book: one Markdown file for every run that has ended, and a table of all entries.
+"""The log book: one Markdown file for every run that has ended, and a table of those with a decision.
 
-An entry has facts as YAML, the results, and a decision, which a person fills in:
+An entry has facts as YAML, the results, and a decision, which a person fills in. This marks the entry for the table:
 
     ---
     date: 2026-11-22T15:10:03+00:00
@@ -27,6 +27,7 @@ from interp_refiner.config import writable_folder
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import write_whole
 from interp_refiner.training.missing_frame import FIGURES, level_cells, validated_clips
+from interp_refiner.training.record.portable import without_folders
 from interp_refiner.training.record.run_record import RunRecord
 
 INDEX = "README.md"
@@ -35,7 +36,6 @@ UNDECIDED = "*open*"
 UNTOLD = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
 # Names that entries use for the paths of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
-_ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,12 @@ class LogBook:
         return without_folders(text)
 
     def write_index(self) -> Path:
-        """Writes the table of all entries, newest first."""
+        """Writes the table of the entries with a decision, and a list of the others, both newest first."""
         path = self.folder / INDEX
         entries = [facts(p) for p in sorted(self.folder.glob("*.md"), reverse=True) if p.name != INDEX]
         with write_whole(path) as file:
             file.write(index(entries).encode())
         return path
-
-
-def without_folders(text: str) -> str:
-    """``text`` with absolute paths shortened: ``.../name`` for ``/some/where/name``."""
-    return _ELSEWHERE.sub(".../", text)
 
 
 def reserved(folder: Path, name: str) -> Path:
@@ -203,17 +198,27 @@ def short(key: str, value: Any) -> str:
 
 
 def index(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The table of entries, as ``make log`` writes it."""
-    lines = ["# Log book", "", "Made by `make log` from the entries in this folder.", ""]
+    """The table of the entries that have a decision, then a list of the others, as ``make log`` writes them."""
+    lines = ["# Log book", "", "Made by `make log` from the entries in this folder that have a decision.", ""]
     lines += [
         "| date | experiment | status | settings | error / interpolation | decision |",
         "|---|---|---|---|---|---|",
     ]
     for about in entries:
+        if about["decision"] == UNDECIDED:
+            continue
         ratio = about.get("ratio")
         settings = ", ".join(short(key, value) for key, value in (about.get("settings") or {}).items() if telling(key))
-        cells = [f"[{str(about.get('date', about['file']))[:16].replace('T', ' ')}]({about['file']})"]
-        cells += [str(about.get("experiment", "")), str(about.get("status", "")), settings]
+        cells = [*summary_of(about), settings]
         cells += ["" if ratio is None else f"{ratio:.3f}", about["decision"].splitlines()[0]]
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")
+    if others := [about for about in entries if about["decision"] == UNDECIDED]:
+        lines += ["", "## Without a decision", "", "Write one at the end of an entry, and the table has it.", ""]
+        lines += ["- " + ", ".join(filter(None, summary_of(about))) for about in others]
     return "\n".join(lines) + "\n"
+
+
+def summary_of(about: Mapping[str, Any]) -> list[str]:
+    """An entry's date, which links to it, experiment and status."""
+    date = str(about.get("date", about["file"]))[:16].replace("T", " ")
+    return [f"[{date}]({about['file']})", str(about.get("experiment", "")), str(about.get("status", ""))]

@@ -1,8 +1,10 @@
-"""The part of a config that affects the result: without paths, devices and loggers."""
+"""Configs, commands and texts without the folders of a machine, and what of a config affects the result."""
 
 import copy
 import hashlib
 import json
+import re
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +16,23 @@ from interp_refiner.config.nodes import walk
 OF_THE_PLACE = ("hydra", "paths", "logger", "log_book", "duplicates", "experiment_name", "next_command", "scales",
                 "print_config")  # fmt: skip
 OF_THE_DEVICES = ("accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar", "enable_model_summary")
+
+_OUTPUT = re.compile(r"\+?(hydra\.(run|sweep)\.dir|paths\.\w+)=")
+_ELSEWHERE = re.compile(r"(?<![\w.:/])/(?:[^/\s'\"=,]+/)+(?=[^/\s'\"=,])")
+
+
+def without_folders(text: str) -> str:
+    """``text`` with absolute paths shortened: ``.../name`` for ``/some/where/name``."""
+    return _ELSEWHERE.sub(".../", text)
+
+
+def portable_command(command: str) -> str:
+    """A command without its output folder, and with other paths shortened to their last part."""
+    try:
+        words = shlex.split(command)
+    except ValueError:  # a quote that is not closed
+        words = command.split()
+    return shlex.join(without_folders(word) for word in words if not _OUTPUT.match(word))
 
 
 def portable(cfg: DictConfig) -> dict[str, Any]:

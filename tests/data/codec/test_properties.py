@@ -20,8 +20,8 @@ from interp_refiner.data.codec import UnreadableVideo, colour, decode_video, rea
 from interp_refiner.data.codec.jpeg import HOLE, jpeg_fault
 from interp_refiner.data.codec.sound import Sound
 from interp_refiner.data.codec.video_read import opened
-from interp_refiner.storyboard.keyframe import frame_shown_at
-from interp_refiner.storyboard.media import read_clip, read_frame
+from interp_refiner.storyboard.file.keyframe import frame_shown_at
+from interp_refiner.storyboard.file.media import read_clip, read_frame
 
 RED, GREY = (200, 40, 60), (128, 128, 128)
 SIZE = (48, 32)  # width and height

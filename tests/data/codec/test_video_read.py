@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from interp_refiner.data.codec import UnreadableVideo, read_video, write_mp4
-from interp_refiner.storyboard.media import read_clip, read_frame
+from interp_refiner.storyboard.file.media import read_clip, read_frame
 
 ONE = 1 << 16  # in the fixed-point numbers of mp4
 UPRIGHT = (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)

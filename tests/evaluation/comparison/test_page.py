@@ -10,7 +10,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from interp_refiner.evaluation.comparison import Comparison, find_runs, read_runs, write_report
 from interp_refiner.evaluation.comparison.clips import clips_of, frames_of
-from interp_refiner.evaluation.comparison.page import portable
 from interp_refiner.report import report, with_runs
 from tests.browser import MISSING, chromium
 from tests.evaluation.comparison.synthetic import add_clips, sigma_sweep
@@ -129,13 +128,6 @@ def test_a_browser_shows_the_page_at_two_widths_and_plays_its_clips(written, tmp
             assert browser.run("[...document.images].every(image => image.naturalWidth > 0)")
             assert browser.run("document.documentElement.scrollWidth <= innerWidth")
             assert browser.run("performance.getEntriesByType('resource').every(r => r.name.startsWith('data:'))")
-
-
-def test_commands_keep_what_was_run_and_not_where():
-    command = (
-        "python -m interp_refiner.train -m corruption.sigma=0.1,0.3 hydra.sweep.dir=/home/a paths.root=/b +x='a b'"
-    )
-    assert portable(command) == "python -m interp_refiner.train -m corruption.sigma=0.1,0.3 '+x=a b'"
 
 
 def test_plain_folders_become_a_list_in_hydras_grammar(tmp_path):

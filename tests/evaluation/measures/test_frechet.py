@@ -10,12 +10,12 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.medium.soft import blurred
+from interp_refiner.evaluation.evaluator.controls import nearest_keyframe_copy
 from interp_refiner.evaluation.measures import (
     FLOOR,
     FrechetDistance,
     RandomConvFeatures,
     frechet_distance,
-    nearest_keyframe_copy,
 )
 from interp_refiner.evaluation.measures.frechet import jackknife_interval
 from tests.evaluation.measures.moving import every, linear, moving_textures

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.medium.soft import blurred
+from interp_refiner.evaluation.evaluator.controls import nearest_keyframe_copy
 from interp_refiner.evaluation.measures import (
     Realism,
     difference_energy,
     energies,
     laplacian_energy,
-    nearest_keyframe_copy,
 )
 from tests.evaluation.measures import tables
 from tests.evaluation.measures.moving import every, linear, moving_textures

@@ -120,7 +120,9 @@ def test_compiled_blocks_on_a_gpu_train_as_uncompiled_ones(attention):
 
 def measured() -> None:
     """Prints the memory of a forward pass of compiled blocks, and that of its output."""
-    from interp_refiner.storyboard.cost import _measured  # here: machines of the GPU suite may lack what it imports
+    from interp_refiner.storyboard.pipeline.cost import (
+        _measured,  # here: machines of the GPU suite may lack what it imports
+    )
 
     model, corrupted = small_wan(compile=True, num_layers=1), clip()
     with torch.no_grad():

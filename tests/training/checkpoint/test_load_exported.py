@@ -12,7 +12,7 @@ from interp_refiner.assemble import assemble
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation import Evaluation
-from interp_refiner.evaluation.records import evaluations_of
+from interp_refiner.evaluation.records.records import evaluations_of
 from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training.checkpoint import LAST_CHECKPOINT
 from tests.config.small import small_config

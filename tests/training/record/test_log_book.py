@@ -89,18 +89,24 @@ def test_processes_at_once_lose_nothing(book):
     assert sorted(about["steps"] for about in entries) == list(range(8))
 
 
-def test_the_index_lists_entries_newest_first_with_their_decisions(book):
+def test_the_table_has_the_entries_with_a_decision_and_a_list_the_others(book):
     settings = {"evaluation.clips": 64, "scales": ["laptop"], "root": "<cache>", "n._target_": "a.b.G"}
     old = book.enter(a_record(settings=settings), Path("/x"))
     new = book.enter(a_record(started="2026-03-05T00:00:00+00:00", status="failed", metrics={}), Path("/x"))
+    undecided = book.enter(a_record(started="2026-03-06T00:00:00+00:00"), Path("/x"))
     old.write_text(old.read_text().replace(UNDECIDED, "keep | it\nsince it is better"))
+    new.write_text(new.read_text().replace(UNDECIDED, "a typing error"))
     (book.folder / "2020_broken.md").write_text("---\n: [\n---\nno entry\n")
     lines = book.write_index().read_text().splitlines()
     rows = lines[lines.index("|---|---|---|---|---|---|") + 1 :]
-    assert rows == [
-        f"| [2026-03-05 00:00]({new.name}) | gt_keyframes | failed |  |  | {UNDECIDED} |",
+    others = rows.index("## Without a decision")
+    assert rows[: others - 1] == [
+        f"| [2026-03-05 00:00]({new.name}) | gt_keyframes | failed |  |  | a typing error |",
         f"| [2026-03-04 05:06]({old.name}) | gt_keyframes | finished | root=&lt;cache>, n=G | 0.500 | keep \\| it |",
-        f"| [2020_broken.md](2020_broken.md) |  | not an entry |  |  | {UNDECIDED} |",
+    ]
+    assert rows[others + 4 :] == [
+        f"- [2026-03-06 00:00]({undecided.name}), gt_keyframes, finished",
+        "- [2020_broken.md](2020_broken.md), not an entry",
     ]
     assert book.write_index().read_text().splitlines() == lines  # the index is no entry
     assert index([]).startswith("# Log book")
@@ -114,7 +120,7 @@ def test_what_is_no_entry_is_listed_as_none(book, kind):
         path.mkdir()
     else:
         path.write_bytes(b"\xff\xfe" if kind == "bytes" else f"---\n{texts[kind]}\n---\n".encode())
-    assert f"| [odd.md](odd.md) |  | not an entry |  |  | {UNDECIDED} |" in book.write_index().read_text().splitlines()
+    assert "- [odd.md](odd.md), not an entry" in book.write_index().read_text().splitlines()
 
 
 def test_an_entry_is_yaml_that_anything_reads(book):

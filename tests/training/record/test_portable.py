@@ -4,7 +4,7 @@ import pytest
 
 from interp_refiner.config import conf_dir
 from interp_refiner.train import train
-from interp_refiner.training.record.portable import changed, identity, portable
+from interp_refiner.training.record.portable import changed, identity, portable, portable_command
 from interp_refiner.training.record.recording import normalised
 
 PROGRAM = train.program
@@ -84,3 +84,9 @@ def test_what_differs_from_the_defaults():
     moved = PROGRAM.compose("paths.root=/elsewhere", "paths.output_dir=/elsewhere/run")
     assert changed(moved, defaults) == {}
     assert conf_dir() == PROGRAM.conf_dir
+
+
+def test_commands_keep_what_was_run_and_not_where():
+    command = "python -m interp_refiner.train -m sigma=0.1,0.3 hydra.sweep.dir=/home/a paths.root=/b +x='a b'"
+    assert portable_command(command) == "python -m interp_refiner.train -m sigma=0.1,0.3 '+x=a b'"
+    assert portable_command("python /home/a/b.py source=/home/c") == "python .../b.py source=.../c"

@@ -1,0 +1,1 @@
+"""Benchmarks: time, interpolators, and upper bounds."""

@@ -1,0 +1,1 @@
+"""Results as records, and their tables and plots."""

@@ -1,0 +1,1 @@
+"""A trained model with its data, and its held-out clips."""

@@ -1,0 +1,1 @@
+"""What the refiner's clips are made from: prompts, encoded keyframes, generated keyframes."""

@@ -1,0 +1,1 @@
+"""Modules that every exported folder has a copy of, for diffusers."""

@@ -1,0 +1,1 @@
+"""Runs as pipelines, and their publication."""

@@ -1,0 +1,1 @@
+"""What a storyboard file says: keyframes, their times, pictures and videos."""

@@ -1,0 +1,1 @@
+"""Videos of storyboards and prompts: from a program's settings to files."""

@@ -1,0 +1,1 @@
+"""Exported folders: their weights, components and model card."""
