@@ -14,7 +14,7 @@ from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
 from tests.training.strategy.groups import PARITY, Fit, dealt, difference, fits_together
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("distill")]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("processes")]  # one worker has their server
 STEPS, RESUMED, PATIENCE = 4, 2, 1000.0
 MIDDLE = f"run/checkpoints/step_{RESUMED:06d}.ckpt"
 BRIDGE = ["corruption/bridge_time=uniform", "corruption.keyframe_fraction=0.3"]
