@@ -1,51 +1,19 @@
-"""Set up before any test module is imported: most shapes in signatures are checked, except under ``-m gpu``."""
+"""Set up before any test module is imported, and what all of them share."""
 
 import gc
-import importlib.util
 import logging
 import os
+import re
 import sys
-import tempfile
 from collections.abc import Generator
 from dataclasses import dataclass
 from runpy import run_module
 
 import pytest
-import torch
-from jaxtyping import install_import_hook
 
-from tests.quick_compose import install as compose_quickly
-
-SHAPED = (
-    "core",
-    "forward",
-    "model",
-    "data.codec",
-    "data.medium",
-    "data.text",
-    "data.world",
-    "evaluation.measures",
-    "training.distill",
-    "training.missing_frame",
-    "training.perceptual",
-    "training.st_lpips",
-    "training.tangent",
-)  # six sevenths of all annotated shapes; to decorate the rest as well takes every worker five more seconds
-
-torch.set_num_threads(1)
-compose_quickly()
-os.environ["INTERP_REFINER_EXPERIMENTS"] = tempfile.mkdtemp(prefix="experiments_")  # the log book is for real runs
-
-# Here and not in pytest_configure, which runs after the conftest files of the folders that pytest was given: what these
-# import of the package would go unchecked. Compiled kernels cannot hold the checks.
-if "-m gpu" not in " ".join(sys.argv):
-    install_import_hook([f"interp_refiner.{place}" for place in SHAPED], "beartype.beartype")
-
-if importlib.util.find_spec("hypothesis"):  # not on every machine that runs the GPU suite
-    from hypothesis import settings
-
-    settings.register_profile("unhurried", deadline=None)  # examples are judged by what they show, not by the clock
-    settings.load_profile("unhurried")
+# whoever only deals tests to workers needs no torch, which takes seconds in which no worker has begun
+if "PYTEST_XDIST_WORKER" in os.environ or not re.search(" -n ?[1-9al]", " ".join(sys.argv)):
+    from tests import set_up  # noqa: F401
 
 
 @pytest.hookimpl(wrapper=True)
@@ -87,6 +55,8 @@ def program(tmp_path, monkeypatch, capfd):
     for name in ("CACHE", "LOGS", "DATA"):
         monkeypatch.setenv(f"INTERP_REFINER_{name}", str(tmp_path / name.lower()))
     monkeypatch.chdir(tmp_path)
+
+    import torch
 
     def run(name: str, *arguments: str) -> Done:
         monkeypatch.setattr(sys, "argv", [name, *arguments])

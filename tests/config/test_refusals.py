@@ -375,6 +375,7 @@ def test_called_with_a_config_it_is_the_function_itself(tmp_path: Path) -> None:
     assert toy(cfg) == 0.25
 
 
+@pytest.mark.soak  # in this process above; that a fresh one prints nothing else: tests/packaging/test_wheel.py
 def test_a_refusal_as_a_process(tmp_path: Path) -> None:
     done = _process(["corruption=gaus"], tmp_path)
     assert (done.returncode, done.stderr.splitlines()) == (2, [REFUSED["unknown option"][1]])

@@ -141,8 +141,18 @@ def unhurried(suite):
 
 
 @pytest.mark.timeout(1800)
-def test_the_suite_runs_a_step_in_miniature(tmp_path):
-    """The soak runs all parts, the GPU tests among them."""
+def test_the_suite_runs_a_step_in_miniature(tmp_path, program, monkeypatch):
+    """In this process; the soak runs all parts as the programs they are, the GPU tests among them."""
+
+    def here(command, seconds, output, environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        _, _, module, *arguments = command
+        done = program(module.removeprefix("interp_refiner."), *arguments)
+        output.write(done.stdout + done.stderr)
+        return done.returncode
+
+    monkeypatch.setattr("interp_refiner.evaluation.suite.run_within", here)
     suite = unhurried(suite_in_miniature(tmp_path, "benchmark.only=[step]"))
     parts = suite.run("cpu")["parts"]
     assert {name: part["error"] for name, part in parts.items() if "error" in part} == {}

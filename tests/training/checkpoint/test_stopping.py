@@ -25,6 +25,20 @@ def signalled(number):
     return lambda: os.kill(os.getpid(), number)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def hanging(tmp_path_factory):
+    """They hang for a dozen seconds, in which the other tests of this module run.
+
+    One run with a stopped process, seen by the timeout of the group; one stuck by itself, seen by its watchdog.
+    """
+    folder, short = tmp_path_factory.mktemp("hanging"), ["trainer.strategy.timeout.minutes=0.2"]
+    group = processes(folder / "group", short, [At(2, signalled(signal.SIGSTOP), rank=1)], world=2)
+    alone = processes(folder / "alone", ["callback.watchdog.timeout=10.0"], [At(1, lambda: time.sleep(1000))])
+    yield folder, group, alone
+    for process in (*group, *alone):
+        process.kill()
+
+
 def test_a_signal_to_either_process_stops_both_at_the_same_step_and_the_run_goes_on_exactly(tmp_path):
     """SIGTERM after the first of the two micro-batches (4, 5) of step 3, in the second process only."""
     options = ["trainer.accumulate_grad_batches=2", "trainer.max_steps=5", "checkpoint.every_n_steps=100"]
@@ -172,18 +186,13 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_saved(tmp_path):
     assert sorted(os.listdir(folder)) == ["last.ckpt", "step_000001.ckpt", "step_000002.ckpt"]
 
 
-def test_whoever_waits_for_a_process_that_hangs_says_so_and_ends(tmp_path):
-    """One run with a stopped process, seen by the timeout of the group; one stuck by itself, seen by its watchdog."""
-    short = ["trainer.strategy.timeout.minutes=0.2"]
-    group = processes(tmp_path / "group", short, [At(2, signalled(signal.SIGSTOP), rank=1)], world=2)
-    alone = processes(tmp_path / "alone", ["callback.watchdog.timeout=10.0"], [At(1, lambda: time.sleep(1000))])
+def test_whoever_waits_for_a_process_that_hangs_says_so_and_ends(hanging):
+    folder, group, alone = hanging
     group[0].join(120)
-    assert group[0].exitcode == 3, printed(tmp_path / "group")
-    for process in group[1:]:
-        process.kill()
+    assert group[0].exitcode == 3, printed(folder / "group")
     assert finish(alone, 120) == [3]
-    waiting = printed(tmp_path / "group")
+    waiting = printed(folder / "group")
     assert "process 0 of 2 has waited" in waiting
     assert "s for another process, a checkpoint or the next batch, after step 3: " in waiting
-    assert "process 0 of 1 has waited" in printed(tmp_path / "alone")
-    assert "in <lambda>" in printed(tmp_path / "alone")
+    assert "process 0 of 1 has waited" in printed(folder / "alone")
+    assert "in <lambda>" in printed(folder / "alone")

@@ -151,6 +151,10 @@ def dealt(strategy: str, batch: int, micro: int, world: int, steps: int, every: 
     ]
 
 
+# of a run from whose checkpoints none goes on: writing shards takes half of its time
+UNSAVED = ["~checkpoint", "callback.best_checkpoint=null"]
+
+
 def difference(found: dict[Any, Any], expected: dict[Any, Any]) -> float:
     """The largest difference of two dicts of numbers or tensors, over the names of the first."""
     assert found

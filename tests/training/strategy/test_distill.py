@@ -12,9 +12,9 @@ from interp_refiner.training.backbone_module import shards
 from interp_refiner.training.checkpoint import resume_path, stored_names
 from tests.config.small import small_config
 from tests.training.checkpoint.runs import TINY
-from tests.training.strategy.groups import PARITY, Fit, dealt, difference, fits_together
+from tests.training.strategy.groups import PARITY, UNSAVED, Fit, dealt, difference, fits_together
 
-pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("distill")]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("processes")]  # one worker has their server
 STEPS, RESUMED, PATIENCE = 4, 2, 1000.0
 MIDDLE = f"run/checkpoints/step_{RESUMED:06d}.ckpt"
 BRIDGE = ["corruption/bridge_time=uniform", "corruption.keyframe_fraction=0.3"]
@@ -66,11 +66,11 @@ class Sharded(L.Callback):
         assert not kinds
 
 
-def fit(name, strategy, told, world=2, resume=None, called=None):
+def fit(name, strategy, told, world=2, resume=None, called=None, extra=()):
     batch, micro = {"auto": (4, 1), "sequence": (4, 1), "hsdp": (1, 2)}.get(strategy, (2, 1))
-    extra = ["trainer.strategy.replicas=2"] if strategy == "hsdp" else []
+    replicas = ["trainer.strategy.replicas=2"] if strategy == "hsdp" else []
     method = [*told, *STUDENTS[name]] if name in STUDENTS else [*BRIDGE, *BRIDGES[name]]
-    overrides = [*dealt(strategy, batch, micro, world, STEPS, RESUMED), *method, *extra]
+    overrides = [*dealt(strategy, batch, micro, world, STEPS, RESUMED), *method, *replicas, *extra]
     return Fit(called or f"{strategy} {name}", overrides, resume, [Sharded()])
 
 
@@ -92,7 +92,7 @@ def single(folder, told):
 @pytest.fixture(scope="module")
 def two(folder, told, single):
     fits = [fit(name, strategy, told) for strategy, name in of(SHARDED)]
-    fits += [fit("rcm", "fsdp2", told, resume=f"fsdp2_rcm/{MIDDLE}", called="again")]
+    fits += [fit("rcm", "fsdp2", told, resume=f"fsdp2_rcm/{MIDDLE}", called="again", extra=UNSAVED)]
     return fits_together(fits, folder, 2, PATIENCE)
 
 

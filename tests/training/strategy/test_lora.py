@@ -8,7 +8,7 @@ from interp_refiner.assemble import load_run
 from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training.checkpoint import resume_path, stored_names
 from tests.model.backbone.small_wan import save_base
-from tests.training.strategy.groups import Fit, dealt, difference, fits_together
+from tests.training.strategy.groups import UNSAVED, Fit, dealt, difference, fits_together
 
 pytest.importorskip("peft")
 pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("processes")]
@@ -32,8 +32,8 @@ def fits(folder):
     single = fits_together([Fit("one", one)], folder, 1)
     sharded = [
         Fit("fsdp2", two),
-        Fit("fsdp2_again", two, f"fsdp2/{MIDDLE}"),
-        Fit("fsdp2_from_one", two, f"one/{MIDDLE}"),
+        Fit("fsdp2_again", [*two, *UNSAVED], f"fsdp2/{MIDDLE}"),
+        Fit("fsdp2_from_one", [*two, *UNSAVED], f"one/{MIDDLE}"),
     ]
     return {**single, **fits_together(sharded, folder, 2)}
 

@@ -7,7 +7,7 @@ from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from interp_refiner.assemble import load_run
 from interp_refiner.storyboard import as_pipeline
 from interp_refiner.training.checkpoint import resume_path
-from tests.training.strategy.groups import Fit, dealt, difference, fits_together
+from tests.training.strategy.groups import UNSAVED, Fit, dealt, difference, fits_together
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.xdist_group("processes")]
 STEPS, RESUMED, PATIENCE = 4, 2, 1000.0  # seconds: half a minute where there is nothing else to do
@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def single(folder):
-    fits = [Fit("one", alone()), Fit("one_accumulated", alone(batch=1, micro=4))]
+    fits = [Fit("one", alone()), Fit("one_accumulated", [*alone(batch=1, micro=4), *UNSAVED])]
     return fits_together(fits, folder, 1, PATIENCE)
 
 
@@ -42,8 +42,8 @@ def two(folder, single):
         Fit("ddp", pair("ddp")),
         Fit("fsdp2", pair("fsdp2", "backbone/recomputation=selective")),
         Fit("hsdp", pair("hsdp", replicas, batch=1, micro=2)),
-        Fit("ddp_from_fsdp2", pair("ddp"), f"fsdp2/{MIDDLE}"),
-        Fit("fsdp2_from_one", pair("fsdp2"), f"one/{MIDDLE}"),
+        Fit("ddp_from_fsdp2", pair("ddp", *UNSAVED), f"fsdp2/{MIDDLE}"),
+        Fit("fsdp2_from_one", pair("fsdp2", *UNSAVED), f"one/{MIDDLE}"),
         Fit("sequence", dealt("sequence", 4, 1, 2, STEPS, RESUMED)),
     ]
     return fits_together(fits, folder, 2, PATIENCE)
@@ -51,7 +51,7 @@ def two(folder, single):
 
 @pytest.fixture(scope="module")
 def one_from_two(folder, two):
-    return fits_together([Fit("one_from_hsdp", alone(), f"hsdp/{MIDDLE}")], folder, 1, PATIENCE)
+    return fits_together([Fit("one_from_hsdp", [*alone(), *UNSAVED], f"hsdp/{MIDDLE}")], folder, 1, PATIENCE)
 
 
 def check(name, found, expected, first=1):
