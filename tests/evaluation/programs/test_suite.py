@@ -152,7 +152,7 @@ def test_the_suite_runs_a_step_in_miniature(tmp_path, program, monkeypatch):
         output.write(done.stdout + done.stderr)
         return done.returncode
 
-    monkeypatch.setattr("interp_refiner.evaluation.suite.run_within", here)
+    monkeypatch.setattr("interp_refiner.evaluation.programs.suite.run_within", here)
     suite = unhurried(suite_in_miniature(tmp_path, "benchmark.only=[step]"))
     parts = suite.run("cpu")["parts"]
     assert {name: part["error"] for name, part in parts.items() if "error" in part} == {}
