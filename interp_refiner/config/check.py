@@ -3,7 +3,7 @@
 import functools
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -67,16 +67,31 @@ def check_config(
         allowed = f"{' | '.join(scales)} with +experiment={chosen.get('experiment')}"
         raise BadValue("scale", chosen["scale"], allowed, scales)
     for key, node in target_nodes(cfg):
-        target = locate_target(key, node["_target_"])
-        if not isinstance(positional := node.get("_args_", []), ListConfig | list):
-            raise BadValue(f"{key}._args_", plain(positional), "a list")
-        names = [name for name in node if name not in DIRECTIVES and not OmegaConf.is_missing(node, name)]
-        _check_arguments(target, {str(name): node[name] for name in names}, key)
+        check_node(key, node)
+        target, positional = locate_target(key, node["_target_"]), node.get("_args_", [])
         if is_partial(node):
             continue
         for name, rule in list(rules(target).items())[len(positional) :]:
-            if rule.is_required and rule.words and not rule.code_only and name not in names:
+            written = name in node and not OmegaConf.is_missing(node, name)
+            if rule.is_required and rule.words and not rule.code_only and not written:
                 raise Refused(f"{key}.{name} has no value: {_path(target)} needs it, set +{key}.{name}=<value>")
+
+
+def check_node(key: str, node: DictConfig, given: Collection[str] = ()) -> None:
+    """Compares the values of one node, but for those of nodes in it, with the signature of its target.
+
+    Args:
+        key: where the node is.
+        node: with a ``_target_``.
+        given: names of entries that the program replaces.
+
+    Raises:
+        BadValue, Refused: an argument that the target does not have, or a value that its type hint does not allow.
+    """
+    if not isinstance(positional := node.get("_args_", []), ListConfig | list):
+        raise BadValue(f"{key}._args_", plain(positional), "a list")
+    names = [name for name in node if name not in {*DIRECTIVES, *given} and not OmegaConf.is_missing(node, name)]
+    _check_arguments(locate_target(key, node["_target_"]), {str(name): node[name] for name in names}, key)
 
 
 def _check_resolves(key: str, node: Container, name: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from interp_refiner.config.check import foreign, is_ours, locate_target, target_call
+from interp_refiner.config.check import check_node, foreign, is_ours, locate_target, target_call
 from interp_refiner.config.hints import rules
 from interp_refiner.config.nodes import DIRECTIVES, home, is_partial, is_target, plain
 from interp_refiner.config.refusal import Refused, with_key
@@ -23,11 +23,14 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     ``arguments``.
 
     Raises:
-        BadValue: with the config path in front of the argument's name.
-        Refused: with the config path: a missing extra, an unreadable path, or arguments that the constructor of another
-            package refuses.
+        BadValue: with the config path in front of the argument's name: the constructor, or :func:`check_node`.
+        Refused: with the config path: see :func:`check_node`, a missing extra, an unreadable path, or arguments that
+            the constructor of another package refuses.
     """
+    if not is_target(node):
+        raise Refused(f"{home(node) if isinstance(node, DictConfig) else 'config'}: {node} is no node with _target_")
     key, value_of = home(node), _built if node.get("_recursive_", True) else plain
+    check_node(key, node, arguments)
     taken = {*DIRECTIVES, *arguments}
     names = [name for name in node if name not in taken and not OmegaConf.is_missing(node, name)]
     values = {str(name): value_of(node[name]) for name in names}

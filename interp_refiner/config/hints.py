@@ -77,7 +77,7 @@ class Rule:
             if not self.built:
                 return
             allowed.append("a node with _target_; these keys are of another option")
-        elif self.is_component and value is not None:
+        elif self.is_component:
             allowed = ["a component, which is a node with _target_, not a plain value"]
         if allowed:
             written = value if isinstance(value, str) else json.dumps(value)

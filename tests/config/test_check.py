@@ -63,7 +63,7 @@ REFUSED = [
     (float, ["0.5", "abc", None, True], "a number"),
     (float, [float("inf"), -float("inf"), float("nan")], "a finite number"),
     (list[float] | None, [[0.5, float("nan")]], "a list of finite numbers or null"),
-    (nn.Module, [3, "x"], "a component, which is a node with _target_, not a plain value"),
+    (nn.Module, [3, "x", None], "a component, which is a node with _target_, not a plain value"),
     (bool, [0, "true", None], "true or false"),
     (str, [3, None, True], "a string"),
     (Path, [3], "a string"),

@@ -85,12 +85,26 @@ def test_a_partial_node_is_completed_by_the_program() -> None:
             config(b=[{"c": node("picky", size=-1)}], a=node("Box", size=1, inner=["${b.0.c}"])),
             "b.0.c.size=-1: expected an integer >= 0",
         ),
+        (config(a=node("Box", size=[1])), "a.size=[1]: expected an integer"),
+        (config(a=node("Box", size=1, inner=node("picky", size="x"))), "a.inner.size=x: expected an integer"),
     ],
 )
 def test_a_bad_value_is_named_by_its_place_in_the_config(cfg: Any, line: str) -> None:
     with pytest.raises(BadValue) as caught:
         build(cfg.a)
     assert str(caught.value) == line
+
+
+def test_what_is_built_is_checked_first() -> None:
+    with pytest.raises(Refused, match=r"^box\.sise: unknown argument of .*Box; did you mean 'box\.size'\?"):
+        build(config(box=node("Box", sise=1)).box)
+    assert build(config(box=node("Box", size="wrong")).box, size=2) == Box(2)  # the program replaces it
+
+
+@pytest.mark.parametrize("value", [{"size": 3}, None, 3.5])
+def test_only_nodes_with_a_target_are_built(value: Any) -> None:
+    with pytest.raises(Refused, match=r"is no node with _target_$"):
+        build(config(box=value).box)
 
 
 def test_a_key_of_the_config_stays_as_it_is() -> None:

@@ -65,6 +65,24 @@ def test_a_run_of_an_older_version_is_refused_in_one_line(run_folder, tmp_path):
         load_run(tmp_path / "old")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "backbone.size.num_layers",
+            [8],
+            r"backbone\.size\.num_layers=\[8\]: expected an integer; it is from .*config\.yaml",
+        ),
+        ("corruption.noise", None, "corruption.noise=null: expected a component"),
+        ("data.reading", 3, "data.reading=3: expected a component"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_refused_by_their_key(run_folder, key, value, said):
+    overrides = {"data.root": str(run_folder.parent / "moved"), key: value}
+    with pytest.raises(BadValue, match=f"^{said}"):
+        load_run(run_folder, overrides=overrides)
+
+
 @pytest.mark.parametrize("content", [b"corruption: {drawn", b"- 1", b"3", b"a: b: c", b"\xff\xfe", b"a: ${b"])
 def test_a_damaged_config_is_refused_by_its_file(run_folder, tmp_path, content):
     shutil.copytree(run_folder, tmp_path / "run")
