@@ -12,9 +12,10 @@ averaged := logs/shipped/checkpoints/averaged.ckpt
 held_out := data=moving_shapes data.root=data/distillation data.writer.num_train=1000 data.writer.num_val=256
 camera := +experiment=gt_keyframes data=wan_synth data.batch_size=4 data.val_batch_size=16 data.val_samples=12 \
 	schedule.counts=[14,9,6,4] interpolator@interpolator.inner=two_fields_linear_pixels corruption.sigma=1.0 optimizer.lr=2e-3
-robust := $(camera) data.root=data/city/scenes objective/penalty=robust optimizer.lr=1e-3 trainer.val_check_interval=null \
-	trainer.limit_val_batches=1
-on_camera := data=wan_synth sampler=bridge sampler.order=1
+photos := $(camera) data.root=data/city/flying objective/penalty=robust backbone.size.dim=96 backbone.size.num_heads=3 \
+	corruption.drawn.bridge_time.at_one=1.0 trainer.devices=2 strategy=ddp trainer.limit_val_batches=1
+on_camera := data=wan_synth sampler=one_jump sampler.strength=0.5 metric=[st_lpips,vmaf]
+on_camera_samples := data=wan_synth sampler=bridge sampler.order=1
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo text train weights city scenes log debug test check soak gpu-suite clean
@@ -74,8 +75,8 @@ city: $(installed) ## real video: fetches clips, trains on the beginning of one,
 	$(python) experiments/city/others.py data/city
 	$(python) -m interp_refiner.train $(camera) data.root=data/city/shards trainer.max_steps=600 \
 		trainer.val_check_interval=200 hydra.run.dir=logs/city $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city $(on_camera) data.root=data/city/shards clips=40 hydra.run.dir=logs/city/evaluation
-	$(python) -m interp_refiner.evaluate checkpoint=logs/city $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/city/others
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city $(on_camera_samples) data.root=data/city/shards clips=40 hydra.run.dir=logs/city/evaluation
+	$(python) -m interp_refiner.evaluate checkpoint=logs/city $(on_camera_samples) data.root=data/city/others clips=60 hydra.run.dir=logs/city/others
 	$(python) experiments/city/cut.py
 	$(python) -m interp_refiner.sample checkpoint=logs/city storyboard=experiments/city/board.yaml \
 		output=logs/city/storyboard.mp4
@@ -87,27 +88,16 @@ log: $(installed) ## the table of the log book's entries that have a decision, l
 debug: $(installed) ## every step on tiny data, in one process; stops at the first failure
 	$(python) -m interp_refiner.debug $(ARGS)
 
-scenes: $(installed) ## real video of 15 scenes, after make city: fetches them, trains, evaluates on the same held-out clips
+scenes: $(installed) ## real video of 15 scenes and photos in motion, after make city: trains, evaluates on the same clips
 	$(python) experiments/city/scenes.py data/city
-	$(python) -m interp_refiner.train $(camera) data.root=data/city/scenes trainer.max_steps=1600 \
-		trainer.val_check_interval=400 hydra.run.dir=logs/scenes $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) metric=[st_lpips] data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes/evaluation
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes $(on_camera) metric=[st_lpips] data.root=data/city/others clips=60 hydra.run.dir=logs/scenes/others
-	$(python) -m interp_refiner.train $(robust) objective.penalty.alpha=1 objective.penalty.scale=0.2 trainer.max_steps=500 \
-		initial_weights=logs/scenes hydra.run.dir=logs/scenes_charbonnier $(ARGS)
-	$(python) -m interp_refiner.train $(robust) objective.penalty.alpha=0 objective.penalty.scale=0.1 trainer.max_steps=600 \
-		initial_weights=logs/scenes_charbonnier hydra.run.dir=logs/scenes_cauchy $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_cauchy data=wan_synth sampler=one_jump metric=[st_lpips] \
-		data.root=data/city/others clips=60 hydra.run.dir=logs/scenes_cauchy/others
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_cauchy data=wan_synth sampler=one_jump metric=[st_lpips] \
-		data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes_cauchy/evaluation
-	$(python) -m interp_refiner.train $(robust) objective.penalty.alpha=0 objective.penalty.scale=0.1 \
-		training/perceptual=st_lpips training.perceptual.weight=0.3 trainer.max_steps=450 \
-		initial_weights=logs/scenes_cauchy hydra.run.dir=logs/scenes_perceptual $(ARGS)
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_perceptual data=wan_synth sampler=one_jump sampler.strength=0.5 \
-		metric=[st_lpips,vmaf] data.root=data/city/others clips=60 hydra.run.dir=logs/scenes_perceptual/others
-	$(python) -m interp_refiner.evaluate checkpoint=logs/scenes_perceptual data=wan_synth sampler=one_jump sampler.strength=0.5 \
-		metric=[st_lpips,vmaf] data.root=data/city/shards clips=40 hydra.run.dir=logs/scenes_perceptual/evaluation
+	$(python) experiments/city/flying.py data/city 5000
+	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=1 objective.penalty.scale=0.2 trainer.max_steps=1200 \
+		trainer.val_check_interval=200 hydra.run.dir=logs/photos_charbonnier $(ARGS)
+	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=0 objective.penalty.scale=0.1 optimizer.lr=1e-3 \
+		training/perceptual=st_lpips training.perceptual.weight=0.15 trainer.max_steps=350 trainer.val_check_interval=null \
+		initial_weights=logs/photos_charbonnier hydra.run.dir=logs/photos $(ARGS)
+	$(python) -m interp_refiner.evaluate checkpoint=logs/photos $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/photos/others
+	$(python) -m interp_refiner.evaluate checkpoint=logs/photos $(on_camera) data.root=data/city/shards clips=40 hydra.run.dir=logs/photos/evaluation
 
 test: check ## lint, types and tests, minutes on 2 cores
 	OMP_NUM_THREADS=1 $(python) -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)

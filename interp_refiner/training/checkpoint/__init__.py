@@ -4,6 +4,7 @@ from interp_refiner.training.checkpoint.atomic import AtomicCheckpointIO
 from interp_refiner.training.checkpoint.exported import (
     INDEX,
     SHIPPED,
+    SHIPPED_CAMERA,
     SHIPPED_FOLDER,
     SHIPPED_KEYFRAMES,
     SHIPPED_ONE_STEP,
@@ -49,6 +50,7 @@ __all__ = [
     "OPTIMIZER",
     "REST",
     "SHIPPED",
+    "SHIPPED_CAMERA",
     "SHIPPED_FOLDER",
     "SHIPPED_KEYFRAMES",
     "SHIPPED_ONE_STEP",

@@ -7,18 +7,22 @@ from typing import Any
 from interp_refiner.core import BadValue, ClipSpec, fetch, read_stored
 
 INDEX = "model_index.json"  # in every exported folder
-SHIPPED, SHIPPED_ONE_STEP = "shipped", "shipped_one_step"
+SHIPPED, SHIPPED_ONE_STEP, SHIPPED_CAMERA = "shipped", "shipped_one_step", "shipped_camera"
 WEIGHTS = Path(__file__).resolve().parents[2] / "weights"
 SHIPPED_FOLDER, SHIPPED_KEYFRAMES = WEIGHTS / "moving_shapes", WEIGHTS / "moving_shapes_keyframes"
-REFINERS = {SHIPPED: SHIPPED_FOLDER, SHIPPED_ONE_STEP: WEIGHTS / "moving_shapes_one_step"}
+REFINERS = {
+    SHIPPED: SHIPPED_FOLDER,
+    SHIPPED_ONE_STEP: WEIGHTS / "moving_shapes_one_step",
+    SHIPPED_CAMERA: WEIGHTS / "camera",
+}
 PLACES = "a run folder with config.yaml, a checkpoint file inside one, an exported folder or one on the hub"
-ALLOWED = f"{PLACES}, {SHIPPED_ONE_STEP} or {SHIPPED}"
+ALLOWED = f"{PLACES}, {SHIPPED_ONE_STEP}, {SHIPPED_CAMERA} or {SHIPPED}"
 
 
 def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
     """The path of a checkpoint: local, downloaded from the hub, or in the package.
 
-    ``shipped`` and ``shipped_one_step`` name the weights in the package.
+    ``shipped``, ``shipped_one_step`` and ``shipped_camera`` name the weights in the package.
 
     Args:
         checkpoint: the path or name.

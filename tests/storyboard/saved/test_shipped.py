@@ -14,7 +14,14 @@ from interp_refiner.core import BadValue, Draws
 from interp_refiner.evaluation import by_level
 from interp_refiner.evaluation.measures import missing_frame_mse
 from interp_refiner.model.sampler import Bridge
-from interp_refiner.training.checkpoint import SHIPPED, SHIPPED_FOLDER, SHIPPED_ONE_STEP, is_exported, located
+from interp_refiner.training.checkpoint import (
+    SHIPPED,
+    SHIPPED_CAMERA,
+    SHIPPED_FOLDER,
+    SHIPPED_ONE_STEP,
+    is_exported,
+    located,
+)
 from tests.storyboard.conftest import program_config
 
 MEGABYTES = 4
@@ -104,6 +111,24 @@ def test_the_one_step_weights_are_small_and_say_what_they_were_distilled_from():
     assert located(SHIPPED, "keyframes") != SHIPPED_FOLDER
     with pytest.raises(BadValue, match="keyframes=shipped_one_step"):
         located(SHIPPED_ONE_STEP, "keyframes")
+
+
+def test_the_weights_for_real_video_keep_keyframes_at_any_size_and_go_half_of_the_way():
+    folder = located(SHIPPED_CAMERA)
+    assert sum(file.stat().st_size for file in folder.rglob("*")) <= MEGABYTES * 1e6
+    card = (folder / "README.md").read_text()
+    assert "60 held-out clips, missing frames only" in card
+    assert "| perceptual loss | ShiftTolerantLPIPS |" in card
+    pipe = RefinerPipeline.from_pretrained(SHIPPED_CAMERA)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.sampler.strength == 0.5
+    frames = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    board = [Keyframe(image=frames[0], time=0), Keyframe(image=frames[1], time="100%")]
+    made = pipe(keyframes=board, height=64, width=96)
+    assert made.latents.shape[-2:] == (16, 24)
+    for end in (0, -1):
+        assert torch.equal(made.latents[:, :, end], made.values[:, :, end])
+    assert not torch.equal(made.latents, made.values)
 
 
 @torch.no_grad()
