@@ -1,9 +1,11 @@
-"""The factorised network without prompts."""
+"""The factorised network without prompts, and its size."""
 
 from dataclasses import replace
 
-from interp_refiner.core import ClipSpec
-from interp_refiner.model.backbone import Factorised
+import pytest
+
+from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.model.backbone import Factorised, FactorisedSize
 from tests.factories import corrupted_clip
 from tests.model.backbone.made import made
 
@@ -16,3 +18,9 @@ def test_without_prompts_every_weight_has_a_gradient_too():
     model(corrupted).square().mean().backward()
     assert [name for name, weight in model.named_parameters() if weight.grad is None] == []
     assert (model.text.weight.grad == 0).all()
+
+
+@pytest.mark.parametrize("dim", [0, -2, 7])
+def test_channels_that_cannot_be_are_refused(dim):
+    with pytest.raises(BadValue, match=rf"^dim={dim}: expected an even number"):
+        FactorisedSize(dim=dim)
