@@ -10,7 +10,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, Corrupted, check_least
 from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers
@@ -55,6 +55,7 @@ class FactorisedSize:
     num_heads: int = 2
 
     def __post_init__(self) -> None:
+        check_least(self, num_layers=0)
         if self.dim < 2 or self.dim % 2:
             raise BadValue("dim", self.dim, "an even number of channels, at least 2")
         if self.num_heads < 1 or self.dim % self.num_heads:
