@@ -12,7 +12,7 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build
-from interp_refiner.config.refusal import locate
+from interp_refiner.config.check import check_parts
 from interp_refiner.core import BadValue, ClipSpec
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.data.codec import Codec
@@ -34,8 +34,9 @@ from interp_refiner.training import (
     check_method,
 )
 from interp_refiner.training.checkpoint import (
-    CONFIG_FILE,
+    NETWORK,
     SHIPPED,
+    blaming,
     find_checkpoint,
     is_exported,
     load_weights,
@@ -147,6 +148,7 @@ def network(cfg: DictConfig, interface: Interface, device: str = "cpu") -> Backb
     Raises:
         BadValue: as :func:`check_memory`, or clips of a size that the backbone cannot take.
     """
+    check_parts(cfg, NETWORK)
     check_memory(cfg, interface, device)
     backbone = drawn(cfg, interface, device)
     for shape in interface.spec.latent_shapes:
@@ -191,8 +193,8 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         that works here, see :func:`free_backends`.
 
     Raises:
-        BadValue: there is no such run; it is of an older version; or a value of its config is no longer valid (with its
-            key).
+        BadValue, Refused: there is no such run; it is of an older version; or a value of its config is not valid (with
+            its key).
     """
     place = located(path)
     if is_exported(place):
@@ -200,13 +202,8 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     folder, file = find_checkpoint(place)
     config = with_stored_adapters(read_config(folder, overrides or {}), file)
     free_backends(config, overrides or {})
-    try:
+    with blaming(folder, config):
         run = assemble(config, trains=False)
-    except BadValue as error:
-        found = locate(error, config)
-        assert isinstance(found, BadValue)
-        allowed = f"{found.allowed}; it is from {folder / CONFIG_FILE}, override {found.name}"
-        raise BadValue(found.name, found.value, allowed, found.options) from error
     load_weights(file, run.module, ema)
     if isinstance(run.module, BackboneModule) and run.module.backbone.merge_adapters():
         del run.config.backbone.lora  # the adapters are merged, so the model has none now
@@ -220,7 +217,7 @@ def free_backends(config: DictConfig, overrides: Mapping[str, Any]) -> None:
 
     A run is trained in bfloat16 on a GPU and used in float32 or on a CPU, where these kernels are refused.
     """
-    if "attention" not in overrides and "attention" in config:
+    if "attention" not in overrides and config.get("attention") is not None:
         replaced = portable(config.attention)
         config.attention.update({name: to for name, to in replaced.items() if f"attention.{name}" not in overrides})
 

@@ -1,9 +1,10 @@
 """Checks the resolved config against the signatures of its targets, before anything is built."""
 
 import functools
+import json
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -58,10 +59,9 @@ def check_config(
     cfg = without(cfg, "hydra")
     for key, node, name in walk(cfg):
         _check_resolves(key, node, name)
-    top = {str(name): cfg[name] for name in cfg if not isinstance(cfg[name], DictConfig)}
-    _check_arguments(settings, top, key="")
-    if not 0 <= top.get("seed", 0) < 2**32:  # NumPy takes no other seed
-        raise BadValue("seed", top["seed"], f"0 to {2**32 - 1}")
+    known = rules(settings)
+    top = {str(name): cfg[name] for name in cfg if name in known or not isinstance(cfg[name], DictConfig)}
+    _check_top(settings, top)
     chosen, scales = choices or {}, top.get("scales")
     if scales is not None and chosen.get("scale") not in (None, *scales):
         allowed = f"{' | '.join(scales)} with +experiment={chosen.get('experiment')}"
@@ -75,6 +75,23 @@ def check_config(
             written = name in node and not OmegaConf.is_missing(node, name)
             if rule.is_required and rule.words and not rule.code_only and not written:
                 raise Refused(f"{key}.{name} has no value: {_path(target)} needs it, set +{key}.{name}=<value>")
+
+
+def check_parts(cfg: DictConfig, parts: Iterable[str]) -> None:
+    """Refuses a config, which may have been edited by hand, that lacks parts or has wrong values in them.
+
+    What a part is made of is checked when it is built. So the rest may need packages that are not installed here.
+
+    Raises:
+        BadValue, Refused: as :func:`check_config`, or a part that is no node with a ``_target_``.
+    """
+    _check_top(Settings, {"seed": cfg.get("seed", 0)})
+    for part in parts:
+        if not is_target(found := cfg.get(part)):
+            raise BadValue(part, json.dumps(plain(found)), "a component, which is a node with _target_")
+        for key, node, name in walk(found, part):
+            _check_resolves(key, node, name)
+        check_node(part, found)
 
 
 def check_node(key: str, node: DictConfig, given: Collection[str] = ()) -> None:
@@ -107,6 +124,13 @@ def _check_resolves(key: str, node: Container, name: Any) -> None:
             raise Refused(f"{key} has no value: set {key}=<value>, or {unset[1]} in the environment") from error
         raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index,call-overload]
         raise Refused(f"{key}={raw}: cannot be resolved: {said}") from error
+
+
+def _check_top(settings: type[Settings], top: Mapping[str, Any]) -> None:
+    """Refuses values at the top that the settings do not allow."""
+    _check_arguments(settings, top, key="")
+    if not 0 <= top.get("seed", 0) < 2**32:  # NumPy takes no other seed
+        raise BadValue("seed", top["seed"], f"0 to {2**32 - 1}")
 
 
 def _check_arguments(target: Callable, given: Mapping[str, Any], key: str) -> None:

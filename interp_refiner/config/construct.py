@@ -64,7 +64,7 @@ def _raise_with_key(error: Exception, key: str, node: DictConfig, given: Collect
         argument = next((f"{key}.{name!s}" for name, value in node.items() if value == str(error.filename)), key)
         raise Refused(f"{argument}={error.filename}: {error.strerror}") from error
     of_lightning = type(error).__name__ == "MisconfigurationException"  # by name: Lightning takes seconds to import
-    theirs = (isinstance(error, ValueError) or of_lightning) and not is_ours(target)
+    theirs = (isinstance(error, ValueError | TypeError | OverflowError) or of_lightning) and not is_ours(target)
     if theirs or isinstance(error, InstantiationException):  # the latter is Hydra's own objection to the call
         raise Refused(f"{key}: {error}") from error
     raise error

@@ -9,7 +9,7 @@ import pathlib
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -63,14 +63,16 @@ class Rule:
         """Raises :class:`BadValue` if the value is neither allowed nor the default.
 
         Infinity is allowed only as the default and where the hint says :data:`UNBOUNDED`. NaN never is: ranges are
-        often checked by ``<``, which it passes.
+        often checked by ``<``, which it passes. No tensor takes an integer of more than 64 bits.
         """
         is_default = type(value) is type(self.default) and value == self.default
-        fits = self.words and self.allows(value)
-        if is_default or (fits and (_is_finite(value) or (self.unbounded and value == math.inf))):
+        fits, too_long = self.words and self.allows(value), any(map(_is_too_long, _leaves(value)))
+        if is_default or (fits and not too_long and (_is_finite(value) or (self.unbounded and value == math.inf))):
             return
         allowed = [self.words] if self.words else []
-        if fits:
+        if fits and too_long:
+            allowed = [f"{self.words}, of at most 64 bits"]
+        elif fits:
             finite = self.words.replace("number", "finite number")
             allowed = [finite if finite != self.words else f"{self.words} without infinite numbers and NaN"]
         elif isinstance(value, dict) and self.code_only:
@@ -87,11 +89,22 @@ class Rule:
 _ANYTHING = Rule(code_only=True)
 
 
+def _leaves(value: object) -> Iterator[object]:
+    """What lists and dicts hold at any depth; anything else is its own leaf."""
+    if not isinstance(value, list | dict):
+        yield value
+        return
+    for item in value.values() if isinstance(value, dict) else value:
+        yield from _leaves(item)
+
+
 def _is_finite(value: object) -> bool:
     """Whether no number in a value is infinite or NaN."""
-    if isinstance(value, list | dict):
-        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or math.isfinite(value)
+    return all(math.isfinite(leaf) for leaf in _leaves(value) if isinstance(leaf, float))
+
+
+def _is_too_long(leaf: object) -> bool:
+    return isinstance(leaf, int) and not -(2**63) <= leaf < 2**63
 
 
 def rule(hint: Any) -> Rule:

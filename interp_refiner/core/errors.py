@@ -99,6 +99,13 @@ def positive(name: str, value: int | float, meaning: str = "") -> int | float:
     return value
 
 
+def check_least(settings: object, **least: int) -> None:
+    """Raises :class:`BadValue` if one of the named attributes is below its least value."""
+    for name, lowest in least.items():
+        if (value := getattr(settings, name)) < lowest:
+            raise BadValue(name, value, f"at least {lowest}")
+
+
 def choice(name: str, value: str, options: Iterable[str]) -> str:
     """Returns ``value`` if it is one of ``options``, else raises :class:`BadValue` with the nearest one."""
     options = tuple(options)

@@ -4,11 +4,12 @@ import logging
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from threading import TIMEOUT_MAX
 from typing import NamedTuple, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip, positive
+from interp_refiner.core import BadValue, Clip
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.mixed import Dataset
@@ -53,7 +54,8 @@ class BatchReader:
     ):
         if threads < 1:
             raise BadValue("threads", threads, "at least 1")
-        positive("timeout", timeout, "in seconds")
+        if not 0 < timeout <= TIMEOUT_MAX:
+            raise BadValue("timeout", timeout, f"a number of seconds > 0 and <= {TIMEOUT_MAX:g}")
         self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
         self.skipped = 0
         self.pool = DaemonPool(threads, "read")

@@ -7,8 +7,9 @@ from typing import Any, Literal, cast
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import MISTAKES, Refused, Settings, assigned, checked
+from interp_refiner.config.check import check_parts
 from interp_refiner.core import BadValue
-from interp_refiner.training.checkpoint import check_same_run
+from interp_refiner.training.checkpoint import PARTS, check_same_run
 
 
 @dataclass
@@ -47,6 +48,7 @@ class TrainSettings(Settings):
 
     @classmethod
     def check(cls, cfg: DictConfig) -> None:
+        check_parts(cfg, PARTS)
         check_same_run(cfg)
         if cfg.evaluation is not None:
             try:
@@ -56,6 +58,9 @@ class TrainSettings(Settings):
         interval = OmegaConf.select(cfg, "trainer.val_check_interval")
         if isinstance(interval, int | float) and interval <= 0:
             raise BadValue("trainer.val_check_interval", interval, "a positive number of steps, or a share of an epoch")
+        for name in ("accumulate_grad_batches", "num_nodes"):  # Lightning does not check them
+            if isinstance(count := OmegaConf.select(cfg, f"trainer.{name}"), int) and count < 1:
+                raise BadValue(f"trainer.{name}", count, "an integer >= 1")
         precision = OmegaConf.select(cfg, "trainer.precision")
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         if frozen == "bfloat16" and _has_adapters(cfg) and "bf16" not in str(precision):

@@ -63,6 +63,8 @@ REFUSED = [
     (float, ["0.5", "abc", None, True], "a number"),
     (float, [float("inf"), -float("inf"), float("nan")], "a finite number"),
     (list[float] | None, [[0.5, float("nan")]], "a list of finite numbers or null"),
+    (float, [2**63, -(2**63) - 1], "a number, of at most 64 bits"),
+    (list[int], [[1, 10**30]], "a list of integers, of at most 64 bits"),
     (nn.Module, [3, "x", None], "a component, which is a node with _target_, not a plain value"),
     (bool, [0, "true", None], "true or false"),
     (str, [3, None, True], "a string"),
@@ -188,6 +190,7 @@ STOPPED: dict[str, tuple[dict[str, Any], str]] = {
         {"n": {"m": "${oc.env:SURELY_NOT_SET}"}},
         "n.m has no value: set n.m=<value>, or SURELY_NOT_SET in the environment",
     ),
+    "a dict in place of a top-level value": ({"seed": {"wrong": 1}}, 'seed={"wrong": 1}: expected an integer'),
     "unknown top-level value": ({"seeed": 1}, "seeed: unknown key; did you mean 'seed'?"),
     "torch": (
         {"o": {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": "big"}},

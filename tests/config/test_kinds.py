@@ -29,7 +29,7 @@ from interp_refiner.config.composition import composed as compose_explained
 from interp_refiner.config.hints import rules
 from interp_refiner.config.machine import check_output
 from interp_refiner.config.nodes import target_nodes
-from interp_refiner.config.refusal import MISTAKES, locate
+from interp_refiner.config.refusal import MISTAKES, Refused, locate
 from interp_refiner.core import BadValue
 from tests.helpers import CONF, group_members
 
@@ -230,12 +230,40 @@ def test_no_gpu_to_train_on(overrides: tuple[str, ...], monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=-1", f"seed={2**32}", "trainer.val_check_interval=0", "trainer.val_check_interval=-0.5"]
+    "override",
+    [
+        "seed=-1",
+        f"seed={2**32}",
+        "trainer.val_check_interval=0",
+        "trainer.val_check_interval=-0.5",
+        "trainer.accumulate_grad_batches=0",
+        "trainer.num_nodes=0",
+        f"corruption.sigma={10**30}",
+    ],
 )
 def test_numbers_that_a_library_cannot_take_are_named(override: str):
     cfg, choices = composed("train", override)
     with pytest.raises(BadValue, match=rf"^{re.escape(override)}: expected "):
         PROGRAMS["train"].program.check(cfg, choices)
+
+
+def test_a_part_without_its_class_is_named():
+    cfg, choices = composed("train", "~training._target_")
+    with pytest.raises(BadValue, match=r"^training=.*: expected a component"):
+        PROGRAMS["train"].program.check(cfg, choices)
+
+
+def test_a_dict_in_place_of_a_setting_is_named(tmp_path: Path):
+    with config("train", tmp_path, ckpt_path={"a": 1}) as (cfg, choices):
+        line = told(cfg, lambda: PROGRAMS["train"].program.check(cfg, choices))
+    assert line.startswith('ckpt_path={"a": 1}: expected a string or null')
+
+
+def test_what_the_trainer_cannot_take_is_named():
+    """Lightning raises a TypeError."""
+    cfg, _ = composed("train", "trainer=cpu", "trainer.devices=x")
+    with pytest.raises(Refused, match=r"^trainer: .*devices"):
+        build(cfg.trainer)
 
 
 def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch):

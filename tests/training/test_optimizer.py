@@ -58,6 +58,10 @@ def test_configure_applies_the_schedule_to_every_group():
     assert configured["lr_scheduler"]["interval"] == "step"
 
 
+def test_whole_numbers_serve_as_betas():
+    AdamW(lr=0.1, betas=(0, 0.99)).optimizer(torch.nn.Linear(3, 3))
+
+
 def test_the_step_is_fused_and_equals_the_plain_one():
     torch.manual_seed(0)
     layers = [torch.nn.Linear(5, 4) for _ in range(2)]

@@ -127,6 +127,7 @@ def test_every_codec_without_weights_takes_the_data_sets_statistics(option, kind
         (["backbone.size.attention_head_dim=33"], "attention_head_dim=33"),
         (["corruption=none", "sampler=bridge"], "sampler.steps=8"),
         (["optimizer.betas=[0.9]"], "betas"),
+        (["data.reading.timeout=1e30"], r"timeout=1e\+30"),
         (["optimizer.weight_decay=-1.0"], "weight_decay=-1.0"),
         (["corruption/bridge_time=uniform", "scheduled_sampling=noisy"], "keyframe_fraction=0"),
     ],

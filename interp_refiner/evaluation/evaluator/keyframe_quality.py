@@ -79,7 +79,7 @@ class KeyframeQuality:
         batch_size: captions at a time.
 
     Raises:
-        BadValue: fewer than 4 keyframes, or more than a clip has; fewer than 8 clips of a kind.
+        BadValue: fewer than 4 keyframes, or more than a clip has; fewer than 8 clips of a kind; no steps or batches.
     """
 
     def __init__(
@@ -97,6 +97,9 @@ class KeyframeQuality:
         for name, count in (("clips", clips), ("training_clips", training_clips)):
             if count < 8:
                 raise BadValue(name, count, "at least 8")
+        for name, count in (("probe_steps", probe_steps), ("batch_size", batch_size)):
+            if count < 1:
+                raise BadValue(name, count, "at least 1")
         self.world, self.codec, self.batch_size = world, codec, batch_size
         self.frames, self.probe_steps = evenly_spaced(world.size[0], keyframes), probe_steps
         self.counts = {"val": clips, "train": training_clips}

@@ -10,7 +10,7 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, Corrupted, check_least
 from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers
@@ -47,7 +47,7 @@ class FactorisedSize:
         num_heads: heads of attention over time; a divisor of ``dim``.
 
     Raises:
-        BadValue: an odd ``dim``, or ``num_heads`` does not divide it.
+        BadValue: a ``dim`` that is odd or below 2, or ``num_heads`` does not divide it.
     """
 
     dim: int = 64
@@ -55,8 +55,9 @@ class FactorisedSize:
     num_heads: int = 2
 
     def __post_init__(self) -> None:
-        if self.dim % 2:
-            raise BadValue("dim", self.dim, "an even number of channels")
+        check_least(self, num_layers=0)
+        if self.dim < 2 or self.dim % 2:
+            raise BadValue("dim", self.dim, "an even number of channels, at least 2")
         if self.num_heads < 1 or self.dim % self.num_heads:
             raise BadValue("num_heads", self.num_heads, f"a divisor of dim={self.dim}")
 

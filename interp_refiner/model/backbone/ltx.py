@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Corrupted, fetch
+from interp_refiner.core import BadValue, Corrupted, check_least, fetch
 from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers, MaskedKeyframes, frames_to_tokens
@@ -28,6 +28,9 @@ class LTXSize:
     num_layers: int = 28
     num_attention_heads: int = 32
     attention_head_dim: int = 64
+
+    def __post_init__(self) -> None:
+        check_least(self, num_layers=0, num_attention_heads=1, attention_head_dim=1)
 
 
 @final

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue, Corrupted
+from interp_refiner.core import BadValue, Corrupted, check_least
 from interp_refiner.core.maps import COUNT, DISTANCE, GOAL, START
 from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone, Interface
@@ -144,6 +144,7 @@ class TrajectorySize:
     num_heads: int = 4
 
     def __post_init__(self) -> None:
+        check_least(self, dim=1, num_layers=0)
         if self.num_heads < 1 or self.dim % self.num_heads:
             raise BadValue("num_heads", self.num_heads, f"a divisor of dim={self.dim}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from diffusers import WanTransformer3DModel
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, check_least
 from interp_refiner.model.backbone.convolutions import Convolutions
 
 
@@ -20,7 +20,7 @@ class WanSize:
         word_reach: reach of a :class:`WordConvolution`, for captions without a language model; 0 for none.
 
     Raises:
-        BadValue: a head dimension that rotary embeddings do not support, or a negative reach.
+        BadValue: a size below 1, a head dimension that rotary embeddings do not support, or a negative reach.
     """
 
     num_layers: int = 30
@@ -35,6 +35,9 @@ class WanSize:
     def __post_init__(self) -> None:
         if self.word_reach < 0:
             raise BadValue("word_reach", self.word_reach, "a number of words >= 0")
+        check_least(self, num_layers=0, num_attention_heads=1, ffn_dim=1, freq_dim=1)
+        if len(self.patch_size) != 3 or min(self.patch_size) < 1:
+            raise BadValue("patch_size", list(self.patch_size), "three integers >= 1")
         if self.attention_head_dim < 6 or self.attention_head_dim % 2:
             allowed = "an even number >= 6, for rotary embeddings"
             raise BadValue("attention_head_dim", self.attention_head_dim, allowed)

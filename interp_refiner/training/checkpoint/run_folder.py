@@ -1,6 +1,7 @@
 """Finds a run folder, its newest undamaged checkpoint and the weights in it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,12 +9,17 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
+from interp_refiner.config import Refused
+from interp_refiner.config.check import check_parts
+from interp_refiner.config.refusal import locate
 from interp_refiner.core import AVERAGED, LAST_CHECKPOINT, BadValue, read_stored, state_faults, weight_faults
 from interp_refiner.model.backbone import Backbone, is_adapter, name_without
 from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoint
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
+PARTS = ("data", "codec", "medium", "corruption", "training")  # of every run
+NETWORK = ("backbone", "attention")  # of most
 BACKBONE = "backbone."  # prefix of its weights' names
 FAKE = "fake."  # prefix of the weights of the fake network, which only distillation needs
 
@@ -64,8 +70,17 @@ def read_weights(
 
 
 def stored_config(folder: Path, name: str = "checkpoint") -> DictConfig:
-    """The ``config.yaml`` of a run folder; raises :class:`BadValue`, with the setting's ``name``, if it is damaged."""
-    return read_stored(name, folder / CONFIG_FILE, DictConfig, lambda content: OmegaConf.create(content.decode()))
+    """The ``config.yaml`` of a run folder.
+
+    Raises:
+        BadValue: with the setting's ``name``, if it is damaged; with its key, if a part is a plain value.
+    """
+    file = folder / CONFIG_FILE
+    config = read_stored(name, file, DictConfig, lambda content: OmegaConf.create(content.decode()))
+    for part in (*PARTS, *NETWORK, "objective", "optimizer", "sampler"):
+        if not isinstance(found := config.get(part), DictConfig | None):
+            raise BadValue(part, found, f"a component, which is a node with _target_; it is from {file}")
+    return config
 
 
 def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
@@ -76,14 +91,31 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
         overrides: values by dotted key that replace its own.
 
     Raises:
-        BadValue: it is damaged, or an older version wrote it.
+        BadValue, Refused: it is damaged, an older version wrote it, or as :func:`check_parts`.
     """
     config = stored_config(folder)
-    if OmegaConf.select(config, "corruption.drawn") is None:  # older runs have none
+    if (corruption := config.get("corruption")) is not None and corruption.get("drawn") is None:  # older runs have none
         raise BadValue("checkpoint", folder, "a run of this version; an older version wrote this one, train it again")
     for key in sorted(overrides, key=lambda key: key.count(".")):  # set a whole node before values inside it
         OmegaConf.update(config, key, overrides[key], merge=False)
+    with blaming(folder, config):
+        check_parts(config, [*PARTS, *(part for part in NETWORK if config.get(part) is not None)])
     return config
+
+
+@contextmanager
+def blaming(folder: Path, config: DictConfig) -> Iterator[None]:
+    """Adds to a mistake inside a block that the config of a run's folder has it."""
+    file = folder / CONFIG_FILE
+    try:
+        yield
+    except BadValue as error:
+        found = locate(error, config)
+        assert isinstance(found, BadValue)
+        allowed = f"{found.allowed}; it is from {file}, override {found.name}"
+        raise BadValue(found.name, found.value, allowed, found.options) from error
+    except Refused as error:
+        raise Refused(f"{error}; it is from {file}") from error
 
 
 def load_weights(checkpoint_file: Path, module: L.LightningModule, ema: bool = True) -> None:

@@ -131,7 +131,7 @@ class AdamW(OptimizerRecipe):
     def adamw(self, module: nn.Module, takes: Callable[[nn.Parameter], bool] = lambda p: True) -> torch.optim.AdamW:
         """AdamW over the trained parameters that ``takes`` accepts."""
         groups = parameter_groups(module, self.weight_decay, takes)
-        first, second = self.betas
+        first, second = map(float, self.betas)  # PyTorch takes no integers
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(first, second), fused=True)
         # Only float16 needs unscaling inside a fused step; Lightning would refuse gradient clipping because of it.
         optimizer._step_supports_amp_scaling = False

@@ -28,3 +28,9 @@ def test_a_single_clip_of_some_size_is_refused(counts):
 def test_the_number_of_captions_that_is_too_small_is_named(setting):
     with pytest.raises(BadValue, match=rf"^{setting}=5: expected at least 8$"):
         KeyframeQuality(SimpleNamespace(size=(21, 16, 16)), None, **{setting: 5})
+
+
+@pytest.mark.parametrize("setting", ["probe_steps", "batch_size"])
+def test_no_steps_or_batches_are_refused(setting):
+    with pytest.raises(BadValue, match=rf"^{setting}=0: expected at least 1$"):
+        KeyframeQuality(SimpleNamespace(size=(21, 16, 16)), None, **{setting: 0})

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from interp_refiner.assemble import assemble, load_phase1, load_run, located_weights, start
-from interp_refiner.config import save_config
+from interp_refiner.config import Refused, save_config
 from interp_refiner.config.nodes import dotted
 from interp_refiner.core import BadValue
 from interp_refiner.train import train
@@ -81,6 +81,41 @@ def test_values_of_a_wrong_kind_are_refused_by_their_key(run_folder, key, value,
     overrides = {"data.root": str(run_folder.parent / "moved"), key: value}
     with pytest.raises(BadValue, match=f"^{said}"):
         load_run(run_folder, overrides=overrides)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("seed", "x", "seed=x: expected an integer"),
+        ("seed", -1, "seed=-1: expected 0 to 4294967295"),
+        ("training", None, "training=null: expected a component"),
+        ("training._target_", 3.5, r"training\._target_=3\.5: expected the dotted path"),
+        ("attention", None, "attention=null: expected a component"),
+        ("attention.blocks", {"many": 3}, r"attention\.blocks: unknown argument of "),
+        ("backbone", None, "backbone=null: expected a component"),
+        ("backbone.lora", [1], r"backbone\.lora=\[1\]: expected "),
+        ("corruption", [1], r"corruption=\[1\]: expected a component"),
+        ("data", 3, "data=3: expected a component"),
+    ],
+)
+def test_a_config_edited_by_hand_is_refused_by_its_key_and_file(run_folder, tmp_path, key, value, said):
+    shutil.copytree(run_folder, tmp_path / "run")
+    file = tmp_path / "run" / "config.yaml"
+    config = OmegaConf.load(file)
+    OmegaConf.update(config, key, value, merge=False, force_add=True)
+    OmegaConf.save(config, file)
+    with pytest.raises((BadValue, Refused), match=f"^{said}.*; it is from {file}"):
+        load_run(tmp_path / "run", overrides={"data.root": str(run_folder.parent / "moved")})
+
+
+def test_a_run_is_not_resumed_from_a_config_edited_by_hand(run_folder, tmp_path):
+    shutil.copytree(run_folder, tmp_path / "run")
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    again = OmegaConf.merge(config, {"ckpt_path": str(tmp_path / "run")})
+    check_same_run(again)
+    OmegaConf.save(OmegaConf.merge(config, {"objective": 3}), tmp_path / "run" / "config.yaml")
+    with pytest.raises(BadValue, match=r"^objective=3: expected a component.*config\.yaml$"):
+        check_same_run(again)
 
 
 @pytest.mark.parametrize("content", [b"corruption: {drawn", b"- 1", b"3", b"a: b: c", b"\xff\xfe", b"a: ${b"])
