@@ -171,7 +171,7 @@ class Studio:
         sheet = storyboard_sheet(result, video, interpolation, columns=SHEET_COLUMNS)
         progress(total, total)
         contract = [contract_row(record) for record in keyframe_records(result, video)]
-        return Refined(file, start, sheet, contract, [*notes, *result.plan.notes])
+        return Refined(file, start, sheet, contract, [*notes, *pipeline.sampler_notes(), *result.plan.notes])
 
     def _sampler(self, name: str, steps: int) -> Sampler:
         return self.samplers[name] if name in self.models else self.samplers[name].of_steps(steps)
