@@ -101,7 +101,8 @@ class RefinerPipeline(LowMemory, Drafting):
         """Loads a pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` if there is none.
 
         Args:
-            folder: a path, a model of the hub, or ``shipped`` for the model in the package.
+            folder: a path, a model of the hub, or the name of weights in the package: ``shipped``, ``shipped_one_step`` or
+                ``shipped_camera``.
             torch_dtype: see :meth:`to`.
         """
         pipeline = cls(*load_components(located(folder)))
