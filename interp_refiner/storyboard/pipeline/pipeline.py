@@ -101,8 +101,8 @@ class RefinerPipeline(LowMemory, Drafting):
         """Loads a pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` if there is none.
 
         Args:
-            folder: a path, a model of the hub, or the name of weights in the package: ``shipped``, ``shipped_one_step`` or
-                ``shipped_camera``.
+            folder: a path, a model of the hub, or the name of weights in the package: ``shipped``,
+                ``shipped_one_step`` or ``shipped_camera``.
             torch_dtype: see :meth:`to`.
         """
         pipeline = cls(*load_components(located(folder)))
@@ -290,6 +290,7 @@ class RefinerPipeline(LowMemory, Drafting):
 
     def sampler_notes(self, steps: int | None = None) -> list[str]:
         """What the steps of the sampler need but the model was not trained for; ``steps`` as of a call."""
+        steps = at_least_one("num_inference_steps", steps, "the model's own sampler")
         sampler = self.sampler if steps is None else self._of_steps(self.sampler, steps)
         notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
         if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
