@@ -25,7 +25,7 @@ class AppSettings(Settings):
     """Top-level values of ``conf/app.yaml``.
 
     Attributes:
-        checkpoint: a run folder, a checkpoint file inside one, an exported folder, or ``shipped``.
+        checkpoint: a run folder, a checkpoint file inside one, an exported folder, ``shipped`` or ``shipped_camera``.
         keyframes: the generator of keyframes, as of ``interp_refiner.sample``; None for pictures only.
         fast: a distilled model that the page also offers; None: ``shipped_one_step`` with ``checkpoint=shipped``.
         device: ``auto``, ``cpu`` or ``cuda``.

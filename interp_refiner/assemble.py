@@ -23,8 +23,9 @@ from interp_refiner.model.attention import portable
 from interp_refiner.model.backbone import Backbone, Interface
 from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
-from interp_refiner.storyboard.export.conversion import PERCEPTUAL, exported_run
+from interp_refiner.storyboard.export.conversion import exported_run
 from interp_refiner.storyboard.pipeline.chosen import chosen_nodes, plain, with_components, with_keyframes, with_samples
+from interp_refiner.storyboard.saved.components import PERCEPTUAL
 from interp_refiner.training import (
     BackboneModule,
     Distill,

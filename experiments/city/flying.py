@@ -39,8 +39,8 @@ CURVE = 0.2  # largest turn per frame, radians
 SPIN = 0.06  # largest rotation per frame, radians
 ZOOM = 0.02  # largest change per frame of the logarithm of the size
 BEND = 3.0  # largest amplitude of a layer's waves, pixels
-SHAKE = 0.6  # largest deviation of the camera's shake, pixels
-NOISE = 0.02  # largest deviation of the noise of a frame, of 1
+SHAKE = 0.6  # largest standard deviation of a step of the camera's shake, a random walk, pixels
+NOISE = 0.02  # largest standard deviation of the noise; colours are 0 to 1
 BRIGHTENING = 0.01  # largest change per frame of the brightness, relative
 
 
@@ -52,12 +52,16 @@ def fetch_photos(folder: Path) -> list[Path]:
                 sys.exit(f"flying.py fetches photos with {tool}, which comes with Debian; or put photos into {folder}")
         partial = folder.with_suffix(".partial")
         partial.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", "--quiet", *PACKAGES], check=True, cwd=partial)
-        for package in sorted(partial.glob("*.deb")):
-            subprocess.run(["dpkg-deb", "-x", package, partial], check=True)
-            package.unlink()
+        try:
+            subprocess.run(["apt-get", "download", "--quiet", *PACKAGES], check=True, cwd=partial)
+            for package in sorted(partial.glob("*.deb")):
+                subprocess.run(["dpkg-deb", "-x", package, partial], check=True)
+                package.unlink()
+        except subprocess.CalledProcessError as error:
+            sys.exit(f"{error.cmd[0]} failed: apt-get update may help; or put photos into {folder}")
         partial.rename(folder)
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    photos = [path for path in folder.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()]
+    return sorted(photos) or sys.exit(f"{folder} has no photos: put some into it, or remove it to fetch them")
 
 
 def textures(photos: list[Path], videos: list[Path], pick: random.Random) -> UInt8[Tensor, "n 3 h w"]:
@@ -89,8 +93,11 @@ def covering(rows: float, columns: float, height: float) -> tuple[int, int]:
 
 
 def render(pieces: UInt8[Tensor, "n 3 h w"], generator: Generator) -> Float[Tensor, "3 t y x"]:
-    """One clip: a background and layers over it. Point ``p`` of a frame shows point ``R(-a_t) (p - c_t) / s_t`` of a
-    layer, displaced by travelling waves. Layer 0, the background, covers the frame; the others end at a lobed outline.
+    """One clip: a background and layers over it.
+
+    Point ``p`` of frame ``t`` shows point ``R(-a_t) (p - c_t) / s_t`` of a layer, displaced by travelling waves; ``R``
+    turns by the layer's angle ``a_t``, ``c_t`` is its centre, ``s_t`` its size. Layer 0, the background, covers the
+    frame. The others end at a lobed outline.
     """
 
     def uniform(*shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -112,9 +119,8 @@ def render(pieces: UInt8[Tensor, "n 3 h w"], generator: Generator) -> Float[Tens
     offset = torch.stack([x, y], -1) - centre[:, :, None, None]
     place = turned(offset, -angle[..., None, None]) / size[..., None, None, None]  # [layer, t, y, x, 2]
     wave = uniform(layers, 1, 1, 1, 6)
-    phase = 2 * pi * (place / (20 + 60 * wave[..., 2:4]) + wave[..., 4:6]) + 0.4 * wave[..., :1] * step.view(
-        -1, 1, 1, 1
-    )
+    phase = 2 * pi * (place / (20 + 60 * wave[..., 2:4]) + wave[..., 4:6])  # wavelengths of 20 to 80 pixels
+    phase = phase + 0.4 * wave[..., :1] * step.view(-1, 1, 1, 1)
     place = place + trend(wave[..., 1:2], BEND) * phase.flip(-1).sin()
 
     height, width = pieces.shape[2:]
@@ -158,9 +164,12 @@ def samples(count: int, pieces: UInt8[Tensor, "n 3 h w"], metadata: DatasetMetad
 
 def main(folder: Path, clips: int) -> None:
     """Writes ``<folder>/flying``: train/ has the clips of ``<folder>/scenes`` and the rendered ones, val/ is theirs."""
-    pick = random.Random(0)
+    scenes, pick = folder / "scenes/train", random.Random(0)
+    if not (scenes / "dataset.json").exists():
+        sys.exit(f"{scenes} is missing: python experiments/city/scenes.py {folder} first")
+    if (folder / "flying").exists():
+        sys.exit(f"{folder / 'flying'} exists: remove it to make it again")
     pieces = textures(fetch_photos(folder / "photos"), sorted((folder / "scene_videos").iterdir()), pick)
-    scenes = folder / "scenes/train"
     metadata = DatasetMetadata.load(scenes)
     train = write_shards(folder / "flying/train", samples(clips, pieces, metadata), metadata)
     for number, shard in enumerate(sorted(scenes.glob("shard-*.tar")), len(list(train.glob("shard-*.tar")))):
@@ -170,5 +179,7 @@ def main(folder: Path, clips: int) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3 or not sys.argv[2].isdecimal() or int(sys.argv[2]) == 0:
+        sys.exit("usage: python flying.py <folder> <number of rendered clips>, after scenes.py <folder>")
     torch.set_num_threads(1)
     main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -56,6 +56,17 @@ def check_distilled(objective: Objective, distills: bool) -> None:
         raise BadValue("objective", name, "consistency | distribution_matching | rcm with training=distill")
 
 
+def not_the_mean(objective: Objective, sampler: Sampler, perceptual: bool) -> list[str]:
+    """A note if a sampler needs means, but a perceptual or a robust loss trained the estimates."""
+    other = ["training/perceptual"] * perceptual
+    if objective.penalty is not None:
+        other.append(f"objective/penalty={type(objective.penalty).__name__.lower()}")
+    if not other or not sampler.leaves_start:
+        return []
+    name = type(sampler).__name__.lower()
+    return [f"sampler={name}: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not"]
+
+
 class Refiner(BackboneModule):
     """Trains a backbone to refine corrupted clips.
 
@@ -90,12 +101,8 @@ class Refiner(BackboneModule):
         if perceptual is not None and objective.estimates_finer:
             allowed = "null with objective=adjacent, whose estimate is no video"
             raise BadValue("training.perceptual", type(perceptual).__name__, allowed)
-        other = ["training/perceptual"] * (perceptual is not None)
-        if objective.penalty is not None:
-            other.append(f"objective/penalty={type(objective.penalty).__name__.lower()}")
-        if other and sampler.leaves_start:
-            text = "sampler=%s: its steps assume that every estimate is the mean; with %s it is not"
-            log.warning(text, type(sampler).__name__.lower(), " and ".join(other))
+        for note in not_the_mean(objective, sampler, perceptual is not None):
+            log.warning(note)
         if objective.zero_start:
             backbone.zero_output()
         self.objective, self.sampler, self.corruption = objective, sampler, corruption

@@ -20,6 +20,11 @@ class BridgeTime(ABC):
 
     fully_corrupted: ClassVar[bool] = False
 
+    @property
+    def always_one(self) -> bool:
+        """Whether no sample has ``tau < 1``, by the class or by its settings."""
+        return self.fully_corrupted
+
     @abstractmethod
     def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
         """One ``tau`` in (0, 1] per sample."""
@@ -41,6 +46,10 @@ class _Drawn(BridgeTime):
         if not 0.3 <= at_one <= 1:
             raise BadValue("at_one", at_one, "a share from 0.3 to 1, because sampling starts at tau = 1")
         self.at_one = at_one
+
+    @property
+    def always_one(self) -> bool:
+        return self.at_one == 1
 
     @abstractmethod
     def quantile(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:

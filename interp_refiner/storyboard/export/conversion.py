@@ -20,12 +20,11 @@ from interp_refiner.storyboard.conditioning.phase1 import Phase1
 from interp_refiner.storyboard.pipeline.chosen import plain, with_components
 from interp_refiner.storyboard.pipeline.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved.card import figures
-from interp_refiner.storyboard.saved.components import Components, PipelineConfig
+from interp_refiner.storyboard.saved.components import PERCEPTUAL, Components, PipelineConfig
 from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
 
 FACTORS = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
-PERCEPTUAL = "perceptual loss"  # on the card: the network whose distance was added to the loss
 
 
 def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:

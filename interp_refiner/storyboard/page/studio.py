@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from interp_refiner.data.codec import write_mp4
-from interp_refiner.model.sampler import NoGuidance, Sampler
+from interp_refiner.model.sampler import NoGuidance, OneJump, Sampler
 from interp_refiner.storyboard.file.storyboard import Storyboard, parse_storyboard
 from interp_refiner.storyboard.pipeline.pipeline import RefinerPipeline
 from interp_refiner.storyboard.plan.plan import VideoPlan
@@ -92,9 +92,11 @@ def storyboard(pins: Sequence[Pinned], frames: int | None, fps: Number | None, p
 
 
 def _as_in_model(sampler: Sampler, own: Sampler) -> Sampler:
+    sampler = copy.copy(sampler)
+    if isinstance(sampler, OneJump) and isinstance(own, OneJump) and sampler.strength == 1:
+        sampler.strength = own.strength
     if not isinstance(sampler.guidance, NoGuidance) or sampler.views.count > 1:
         return sampler
-    sampler = copy.copy(sampler)
     sampler.guidance, sampler.views = own.guidance, own.views
     return sampler
 
@@ -104,7 +106,8 @@ class Studio:
 
     Args:
         pipeline: on its device.
-        samplers: by the names shown on the page; one with neither guidance nor views of its own takes the model's.
+        samplers: by the names shown on the page; one with neither guidance nor views of its own takes the model's, and
+            ``one_jump`` the model's strength unless it has one below 1.
         folder: output folder of videos.
         upscale: enlargement factor of videos; None for a width of about ``SHOWN_WIDTH``.
         fast: a distilled model of the same clips with its own sampler, as a further choice; None for none.
@@ -171,7 +174,7 @@ class Studio:
         sheet = storyboard_sheet(result, video, interpolation, columns=SHEET_COLUMNS)
         progress(total, total)
         contract = [contract_row(record) for record in keyframe_records(result, video)]
-        return Refined(file, start, sheet, contract, [*notes, *result.plan.notes])
+        return Refined(file, start, sheet, contract, [*notes, *pipeline.sampler_notes(), *result.plan.notes])
 
     def _sampler(self, name: str, steps: int) -> Sampler:
         return self.samplers[name] if name in self.models else self.samplers[name].of_steps(steps)

@@ -57,8 +57,14 @@ from interp_refiner.storyboard.pipeline.low_memory import LowMemory
 from interp_refiner.storyboard.plan.levels import Levels
 from interp_refiner.storyboard.plan.plan import VideoPlan, VideoSize
 from interp_refiner.storyboard.plan.windows import CrossFaded
-from interp_refiner.storyboard.saved.components import Components, PipelineConfig, load_components, save_components
-from interp_refiner.training import check_method
+from interp_refiner.storyboard.saved.components import (
+    PERCEPTUAL,
+    Components,
+    PipelineConfig,
+    load_components,
+    save_components,
+)
+from interp_refiner.training import check_method, not_the_mean
 from interp_refiner.training.checkpoint import located
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
@@ -95,7 +101,8 @@ class RefinerPipeline(LowMemory, Drafting):
         """Loads a pipeline that :meth:`save_pretrained` wrote; raises :class:`BadValue` if there is none.
 
         Args:
-            folder: a path, a model of the hub, or ``shipped`` for the model in the package.
+            folder: a path, a model of the hub, or the name of weights in the package: ``shipped``,
+                ``shipped_one_step`` or ``shipped_camera``.
             torch_dtype: see :meth:`to`.
         """
         pipeline = cls(*load_components(located(folder)))
@@ -198,7 +205,7 @@ class RefinerPipeline(LowMemory, Drafting):
         )
         guidance, advice = self.guidance(guidance_scale, request.negative_prompt), "set guidance_scale, such as 2.0"
         ineffective = self.negative_notes(request, guidance, self.objective.distilled, advice)
-        for note in [*self.prompt_notes(request), *ineffective]:
+        for note in [*self.prompt_notes(request), *ineffective, *self.sampler_notes(num_inference_steps)]:
             warnings.warn(note, stacklevel=2)
         with naming("num_frames", "frames", only=["frames"]):
             return self.make(request, num_inference_steps, guidance_scale, output_type, callback_on_step_end)
@@ -280,6 +287,16 @@ class RefinerPipeline(LowMemory, Drafting):
         if prompts.texts is None:
             return [model for _ in plan.parts]
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
+
+    def sampler_notes(self, steps: int | None = None) -> list[str]:
+        """What the steps of the sampler need but the model was not trained for; ``steps`` as of a call."""
+        steps = at_least_one("num_inference_steps", steps, "the model's own sampler")
+        sampler = self.sampler if steps is None else self._of_steps(self.sampler, steps)
+        notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
+        if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
+            name = type(sampler).__name__.lower()
+            notes.append(f"sampler={name}: the model was trained at bridge time 1 only, and its steps go below 1")
+        return notes
 
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)

@@ -60,6 +60,7 @@ def sample_video(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> None:
         keyframes, plan = pipeline.planned(request, collide=cfg.dry_run)
         advice = "add sampler=<name> sampler/guidance=classifier_free"
         notes += pipeline.negative_notes(request, pipeline.sampler.guidance, pipeline.objective.distilled, advice)
+        notes += pipeline.sampler_notes()
         sound = board.sound(plan.placed, plan.fps)
         if sound is not None:
             sound.samples(plan.grid.num_frames / plan.fps)  # damage shows here, not after the sampling

@@ -151,6 +151,14 @@ def test_samplers_have_the_views_and_the_guidance_of_the_model_unless_they_have_
     assert of_mirrored["guided"].guidance.scale == 2.0
 
 
+def test_one_jump_goes_as_far_as_the_model_does_unless_it_has_a_strength_of_its_own(pipe, tmp_path):  # noqa: F811
+    half = copy.copy(pipe)
+    half.sampler = OneJump(strength=0.5)
+    jumps = {"own": OneJump(), "less": OneJump(strength=0.2)}
+    assert [sampler.strength for sampler in Studio(half, jumps, tmp_path).samplers.values()] == [0.5, 0.2]
+    assert jumps["own"].strength == 1
+
+
 @pytest.mark.parametrize(
     ("pins", "frames", "said"),
     [

@@ -131,6 +131,22 @@ def test_the_weights_for_real_video_keep_keyframes_at_any_size_and_go_half_of_th
     assert not torch.equal(made.latents, made.values)
 
 
+def test_a_sampler_whose_steps_they_were_not_trained_for_gets_a_note():
+    pipe = RefinerPipeline.from_pretrained(SHIPPED_CAMERA)
+    assert pipe.sampler_notes() == pipe.sampler_notes(1) == []
+    assert pipe.sampler_notes(4) == [
+        "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual and "
+        "objective/penalty=robust it is not",
+        "sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1",
+    ]
+    pipe.set_progress_bar_config(disable=True)
+    frame = torch.rand(3, 48, 80, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="trained at bridge time 1 only"):
+        pipe(keyframes=[Keyframe(image=frame, time=0)], num_frames=3, num_inference_steps=2)
+    for name in (SHIPPED, SHIPPED_ONE_STEP):
+        assert RefinerPipeline.from_pretrained(name).sampler_notes(4) == []
+
+
 @torch.no_grad()
 def test_one_step_ends_where_sixteen_of_the_teacher_do(clips):
     """Relative to the mean's distance from there; the bar is .35."""
