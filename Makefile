@@ -91,9 +91,9 @@ debug: $(installed) ## every step on tiny data, in one process; stops at the fir
 scenes: $(installed) ## real video of 15 scenes and photos in motion, after make city: trains, evaluates on the same clips
 	$(python) experiments/city/scenes.py data/city
 	$(python) experiments/city/flying.py data/city 5000
-	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=1 objective.penalty.scale=0.2 trainer.max_steps=1200 \
+	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=1.0 objective.penalty.scale=0.2 trainer.max_steps=1200 \
 		trainer.val_check_interval=200 hydra.run.dir=logs/photos_charbonnier $(ARGS)
-	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=0 objective.penalty.scale=0.1 optimizer.lr=1e-3 \
+	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=0.0 objective.penalty.scale=0.1 optimizer.lr=1e-3 \
 		training/perceptual=st_lpips training.perceptual.weight=0.15 trainer.max_steps=350 trainer.val_check_interval=null \
 		initial_weights=logs/photos_charbonnier hydra.run.dir=logs/photos $(ARGS)
 	$(python) -m interp_refiner.evaluate checkpoint=logs/photos $(on_camera) data.root=data/city/others clips=60 hydra.run.dir=logs/photos/others

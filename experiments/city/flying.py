@@ -23,6 +23,7 @@ from interp_refiner.core import BadValue
 from interp_refiner.data.codec import PICTURE_SUFFIXES, PatchDCT, decode_picture, read_video
 from interp_refiner.data.shards import DatasetMetadata, Sample, write_shards
 from interp_refiner.data.world.gliding import glide
+from interp_refiner.data.world.scene import rotate
 
 PACKAGES = ["gnome-backgrounds", "lomiri-wallpapers-16.04", "lomiri-wallpapers-20.04", "mate-backgrounds"]
 PACKAGES += ["plasma-workspace-wallpapers", "sway-backgrounds", "ukui-wallpapers"]
@@ -30,7 +31,7 @@ FRAMES, HEIGHT, WIDTH = 21, 48, 80
 TEXTURE = (128, 192)  # height and width of a texture in pixels; it is mirrored beyond its borders
 TEXTURES = 6000
 PICTURE_HEIGHTS = (180, 720)  # a photo is scaled to a height between these before textures are cut out of it
-SCENE_FRAMES = 12  # of every scene, from its first two thirds
+SCENE_FRAMES = 12  # of every scene, from its first half: later frames show the city's held-out shot
 
 LAYERS = 4  # at most so many over the background
 RADIUS = (5.0, 40.0)  # pixels
@@ -65,7 +66,7 @@ def fetch_photos(folder: Path) -> list[Path]:
 
 
 def textures(photos: list[Path], videos: list[Path], pick: random.Random) -> UInt8[Tensor, "n 3 h w"]:
-    """:data:`TEXTURES` pieces of photos at random scales, and of frames of the first two thirds of the videos."""
+    """:data:`TEXTURES` pieces of photos at random scales, and of frames of the first half of the videos."""
     pictures = []
     for photo in photos:
         try:
@@ -76,7 +77,7 @@ def textures(photos: list[Path], videos: list[Path], pick: random.Random) -> UIn
             print(f"left out: {error}")
     for video in videos:
         frames = read_video(video, 240, 400, max_frames=450)
-        pictures += [frames[int(len(frames) * 2 / 3 * place / SCENE_FRAMES)] for place in range(SCENE_FRAMES)]
+        pictures += [frames[len(frames) // 2 * place // SCENE_FRAMES] for place in range(SCENE_FRAMES)]
     height, width = TEXTURE
     cut = []
     for _ in range(TEXTURES):
@@ -117,7 +118,7 @@ def render(pieces: UInt8[Tensor, "n 3 h w"], generator: Generator) -> Float[Tens
 
     y, x = torch.meshgrid(torch.arange(HEIGHT) + 0.5, torch.arange(WIDTH) + 0.5, indexing="ij")
     offset = torch.stack([x, y], -1) - centre[:, :, None, None]
-    place = turned(offset, -angle[..., None, None]) / size[..., None, None, None]  # [layer, t, y, x, 2]
+    place = rotate(offset, -angle[..., None, None]) / size[..., None, None, None]  # [layer, t, y, x, 2]
     wave = uniform(layers, 1, 1, 1, 6)
     phase = 2 * pi * (place / (20 + 60 * wave[..., 2:4]) + wave[..., 4:6])  # wavelengths of 20 to 80 pixels
     phase = phase + 0.4 * wave[..., :1] * step.view(-1, 1, 1, 1)
@@ -140,12 +141,6 @@ def render(pieces: UInt8[Tensor, "n 3 h w"], generator: Generator) -> Float[Tens
     clip = clip * (1 + trend(uniform(1), BRIGHTENING) * step)[:, None, None]
     clip = clip + torch.randn(clip.shape, generator=generator) * uniform(1).pow(3) * NOISE
     return clip.clamp(0, 1)
-
-
-def turned(point: Float[Tensor, "*shape 2"], angle: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
-    """Points (x, y), turned around the origin by an angle."""
-    x, y = point.unbind(-1)
-    return torch.stack([angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y], -1)
 
 
 def trend(u: Tensor, largest: float) -> Tensor:

@@ -128,7 +128,11 @@ def test_the_weights_for_real_video_keep_keyframes_at_any_size_and_go_half_of_th
     assert made.latents.shape[-2:] == (16, 24)
     for end in (0, -1):
         assert torch.equal(made.latents[:, :, end], made.values[:, :, end])
-    assert not torch.equal(made.latents, made.values)
+    pipe.sampler.strength = 1.0
+    whole = pipe(keyframes=board, height=64, width=96).latents
+    base = pipe.corruption.interpolator(made.values, made.known).latents
+    torch.testing.assert_close(made.latents, (base + whole) / 2)
+    assert (whole - base).square().mean() > 1e-4 * base.square().mean()
 
 
 def test_a_sampler_whose_steps_they_were_not_trained_for_gets_a_note():
