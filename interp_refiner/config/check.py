@@ -80,7 +80,8 @@ def check_config(
 def check_parts(cfg: DictConfig, parts: Iterable[str]) -> None:
     """Refuses a config, which may have been edited by hand, that lacks parts or has wrong values in them.
 
-    What a part is made of is checked when it is built. So the rest may need packages that are not installed here.
+    Nodes inside a part are checked when they are built. The rest of the config is not checked: it may need packages
+    that are not installed here.
 
     Raises:
         BadValue, Refused: as :func:`check_config`, or a part that is no node with a ``_target_``.
@@ -95,7 +96,7 @@ def check_parts(cfg: DictConfig, parts: Iterable[str]) -> None:
 
 
 def check_node(key: str, node: DictConfig, given: Collection[str] = ()) -> None:
-    """Compares the values of one node, but for those of nodes in it, with the signature of its target.
+    """Compares the values of one node with the signature of its target; nodes inside it are left to their own check.
 
     Args:
         key: where the node is.
