@@ -4,10 +4,11 @@ import sys
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import load_pipeline, load_run
-from interp_refiner.config import main
+from interp_refiner.assemble import load_phase1, load_pipeline
+from interp_refiner.config import build, main
 from interp_refiner.core import device, suggestion
 from interp_refiner.data.preparation import commands as data
+from interp_refiner.storyboard import naming
 from interp_refiner.storyboard.sampling.proposed import propose_keyframes
 from interp_refiner.storyboard.sampling.settings import KeyframesSettings
 from interp_refiner.training.renoised_keyframes import anchor_source
@@ -28,7 +29,9 @@ def shapes(cfg: DictConfig) -> None:
 @main("prepare/anchors", data.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
     """Proposals of keyframes (anchors) for a data set, from an imperfect source or a generator."""
-    data.make_anchors(cfg, anchor_source(cfg, lambda path: load_run(path).generator))
+    with naming("checkpoint", "keyframes"):
+        source = anchor_source(cfg, lambda path: load_phase1(path).of_clips(build(cfg.data).open().spec).fitted)
+    data.make_anchors(cfg, source)
 
 
 @main("prepare/keyframes", KeyframesSettings)

@@ -12,8 +12,7 @@ from interp_refiner.core import BadValue, Draws, device, weights_digest
 from interp_refiner.data import AnchorSource, Sample
 from interp_refiner.data.shards.write import Anchor
 from interp_refiner.forward.schedule import Schedule
-from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSampler
-from interp_refiner.training.keyframe_generator import KeyframeGenerator
+from interp_refiner.model.keyframes import KeyframeRequest, KeyframeSampler, KeyframeSource
 
 
 @final
@@ -24,7 +23,7 @@ class RenoisedKeyframes(AnchorSource):
     generator's errors.
 
     Args:
-        generator: a trained generator, on its device.
+        generator: a trained source, on its device; its own sampler is not used.
         schedule: selects the keyframes; those of the finest level get an anchor.
         sampler: samples back from the noise.
         lowest, highest: range from which u is drawn uniformly. 1 and 1 give free samples, made in the sampler's rounds,
@@ -39,7 +38,7 @@ class RenoisedKeyframes(AnchorSource):
 
     def __init__(
         self,
-        generator: KeyframeGenerator,
+        generator: KeyframeSource,
         schedule: Schedule,
         sampler: KeyframeSampler,
         lowest: float = 0.3,
@@ -51,8 +50,8 @@ class RenoisedKeyframes(AnchorSource):
             raise BadValue("lowest", [lowest, highest], "times of the flow, 0 < lowest <= highest <= 1")
         if batch_size < 1:
             raise BadValue("batch_size", batch_size, "at least 1")
-        self.keyframes, self.schedule = generator.source(sampler), schedule
-        self.weights = weights_digest(generator)
+        self.keyframes, self.schedule, self.sampler = generator.with_sampler(sampler), schedule, sampler
+        self.weights = weights_digest(generator.trained)
         self.lowest, self.highest, self.batch_size, self.seed = lowest, highest, batch_size, seed
 
     @property
@@ -62,9 +61,9 @@ class RenoisedKeyframes(AnchorSource):
 
     @property
     def made_by(self) -> dict[str, Any]:
-        sampler, counts = repr(self.keyframes.sampler), self.schedule.counts
+        sampler, counts = repr(self.sampler), self.schedule.counts
         times = {"lowest": self.lowest, "highest": self.highest}
-        times |= {"rounds": self.keyframes.sampler.rounds} if self.free else {}
+        times |= {"rounds": self.sampler.rounds} if self.free else {}
         about = {"weights": self.weights, "sampler": sampler, "schedule": type(self.schedule).__name__}
         return {"generator": "renoised_keyframes", **about, "counts": counts, **times, "seed": self.seed}
 
@@ -76,7 +75,7 @@ class RenoisedKeyframes(AnchorSource):
         text = torch.stack([clip.text.float() for clip in clips if clip.text is not None])
         frames = self.frames(latents.shape[2])
         u = self.lowest + (self.highest - self.lowest) * draws.uniform("time", 1).squeeze(1)
-        device = next(self.keyframes.network.parameters()).device
+        device = next(self.keyframes.trained.parameters()).device
         positions = frames.expand(len(clips), -1).to(device)
         request = KeyframeRequest(
             positions,
@@ -84,8 +83,9 @@ class RenoisedKeyframes(AnchorSource):
             latents[:, :, frames].to(device),
             torch.zeros_like(positions, dtype=torch.bool),
             text.to(device) if len(text) == len(clips) else None,
+            start=None if self.free else u,
         )
-        made = self.keyframes(request, draws) if self.free else self.keyframes.from_time(request, u, draws)
+        made = self.keyframes(request, draws)
         return [Anchor(key, found, frames) for key, found in zip(keys, made.cpu(), strict=True)]
 
     def frames(self, num_frames: int) -> torch.Tensor:
@@ -95,20 +95,20 @@ class RenoisedKeyframes(AnchorSource):
         return plan.mask_at(torch.ones(1, dtype=torch.long))[0].nonzero().flatten()
 
 
-def anchor_source(cfg: DictConfig, load: Callable[[str], KeyframeGenerator]) -> AnchorSource:
+def anchor_source(cfg: DictConfig, load: Callable[[str], KeyframeSource]) -> AnchorSource:
     """The anchor source of ``prepare anchors``: an :class:`ImperfectSource`, or a keyframe generator.
 
     Args:
         cfg: of ``interp_refiner.prepare anchors``.
-        load: loads a generator from its checkpoint.
+        load: loads the generator that a checkpoint names.
 
     Raises:
         BadValue: a generator without a checkpoint, or a checkpoint without a generator.
     """
     node = cfg.get("anchor_source") or cfg.data.anchors.source
     if (generates := issubclass(get_class(node._target_), RenoisedKeyframes)) != (cfg.checkpoint is not None):
-        allowed = "a run folder of +experiment=keyframes" if generates else "null, or anchor_source=generator"
+        allowed = "shipped, or a run of +experiment=keyframes" if generates else "null, or anchor_source=generator"
         raise BadValue("checkpoint", cfg.checkpoint, allowed)
     if not generates:
         return build(node)
-    return build(node, generator=load(cfg.checkpoint).to(device(cfg.device)))
+    return build(node, generator=load(cfg.checkpoint).to(torch.device(device(cfg.device))))

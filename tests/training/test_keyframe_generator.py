@@ -10,7 +10,7 @@ from interp_refiner.core import BadValue, weights_digest
 from interp_refiner.data import AnchorShards, ShardDataset
 from interp_refiner.forward.schedule import Uniform
 from interp_refiner.model.backbone import LoRA, Wan
-from interp_refiner.model.keyframes import Euler, Preconditioned, Velocity
+from interp_refiner.model.keyframes import Euler, Preconditioned, Rescaled, Velocity
 from interp_refiner.training import KeyframeGenerator, RenoisedKeyframes
 from interp_refiner.training.keyframe_generator import by_count, keyframes_of
 from interp_refiner.training.optimizer import AdamW
@@ -96,7 +96,7 @@ class TestRenoisedKeyframes:
     @staticmethod
     def source(clips, **settings):
         spec = clips.metadata.spec
-        network = generator(Preconditioned, spec)
+        network = generator(Preconditioned, spec).source()
         return RenoisedKeyframes(network, Uniform(counts=[3, 2]), Euler(steps=2, guidance=1.0), **settings)
 
     def test_they_do_not_depend_on_the_batch_and_are_read_back_by_key(self, tmp_path, clips):
@@ -132,7 +132,7 @@ class TestRenoisedKeyframes:
     def test_only_free_keyframes_are_made_in_the_rounds_of_the_sampler(self, clips, u, passes, monkeypatch):
         sampler = Euler(steps=2, guidance=1.0, rounds=2)
         source = RenoisedKeyframes(
-            generator(Preconditioned, clips.metadata.spec), Uniform(counts=[3, 2]), sampler, u, u
+            generator(Preconditioned, clips.metadata.spec).source(), Uniform(counts=[3, 2]), sampler, u, u
         )
         told, velocity = [], type(source.keyframes.flow).velocity
         monkeypatch.setattr(
@@ -146,6 +146,17 @@ class TestRenoisedKeyframes:
         source, clip = self.source(clips, lowest=1.0, highest=1.0), clips[0]
         (one,), (other,) = (source.propose([replace(clip, latents=x)]) for x in (clip.latents, -clip.latents))
         assert torch.equal(one.latents, other.latents)
+
+    def test_clips_of_other_statistics_get_the_same_keyframes_in_their_own_units(self, clips):
+        clip, spec = clips[0], clips.metadata.spec
+        own = replace(spec, latents_mean=[1.0] * spec.channels, latents_std=[2.0] * spec.channels)
+        wanted = replace(spec, latents_mean=[0.0] * spec.channels, latents_std=[4.0] * spec.channels)
+        source = generator(Preconditioned, own).source()  # z_0 = (4 z - 1) / 2
+        settings = (Uniform(counts=[3, 2]), Euler(steps=2, guidance=1.0))
+        (found,) = RenoisedKeyframes(Rescaled(source, own, wanted), *settings).propose([clip])
+        moved = replace(clip, latents=2 * clip.latents.float() - 0.5)
+        (expected,) = RenoisedKeyframes(source, *settings).propose([moved])
+        torch.testing.assert_close(2 * found.latents - 0.5, expected.latents, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize("times", [(0.0, 0.5), (0.6, 0.4), (0.5, 1.1)])
     def test_times_that_the_flow_does_not_have_are_refused(self, clips, times):

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Draws, per_frame
 from interp_refiner.model.backbone import Backbone
@@ -39,6 +39,10 @@ class GeneratedKeyframes(KeyframeSource):
     def guided(self) -> bool:
         return self.sampler.guidance != 1
 
+    @property
+    def trained(self) -> nn.ModuleDict:
+        return nn.ModuleDict({"backbone": self.network, "flow": self.flow})
+
     def evaluations(self, free: int) -> int:
         rounds = max(1, min(self.sampler.rounds, free))
         return rounds * self.sampler.evaluations * (2 if self.guided else 1)
@@ -48,35 +52,34 @@ class GeneratedKeyframes(KeyframeSource):
             raise BadValue("steps", steps, "at least 1")
         sampler = copy.copy(self.sampler)
         sampler.steps = steps
+        return self.with_sampler(sampler)
+
+    def with_sampler(self, sampler: KeyframeSampler) -> "GeneratedKeyframes":
         return GeneratedKeyframes(self.network, self.flow, sampler)
 
     def to(self, device: torch.device) -> "GeneratedKeyframes":
-        self.network.to(device)
-        self.flow.to(device)
+        self.trained.to(device)
         return self
 
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        """Samples all keyframes together; every further round keeps one more of them and samples the others again."""
-        start = torch.ones(len(request.positions))
-        for number in range(1, self.sampler.rounds):
+        """Samples all keyframes together; every further round keeps one more of them and samples the others again.
+
+        There is one round if ``request.start`` is set.
+        """
+        for number in range(1, self.sampler.rounds if request.start is None else 1):
             free = ~request.given
             first = free & (free.cumsum(1) == 1) & (free.sum(1, keepdim=True) > 1)  # the last one is made at the end
             if not first.any():
                 break
-            made = self.from_time(request, start, draws, f"{NOISE}_{number}")
+            made = self._sampled(request, draws, f"{NOISE}_{number}")
             request = replace(request, latents=made, given=request.given | first)
-        return self.from_time(request, start, draws)
+        return self._sampled(request, draws)
 
     @torch.no_grad()
-    def from_time(
-        self, request: KeyframeRequest, start: Float[Tensor, " b"], draws: Draws, stream: str = NOISE
-    ) -> Float[Tensor, "b c k *space"]:
-        """Keyframes made by adding noise to ``request.latents`` up to the time ``start``, then sampling back to 0.
-
-        At ``start = 1`` the keyframes are new, and only given keyframes of ``request.latents`` are read. Below 1 they
-        keep some of ``request.latents``. So they have a generator's errors, but belong to a known clip.
-        """
+    def _sampled(self, request: KeyframeRequest, draws: Draws, stream: str = NOISE) -> Float[Tensor, "b c k *space"]:
+        """Adds noise to the latents up to the start time, then samples back to 0."""
         latents, given = request.latents.float(), request.given
+        start = torch.ones(len(latents)) if request.start is None else request.start
         start = start.to(latents.device)
         known = given | (start < 1).unsqueeze(1)
         values = torch.where(per_frame(known, latents), latents, 0.0)

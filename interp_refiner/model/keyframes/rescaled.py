@@ -1,13 +1,15 @@
 """Renormalises the latents of a keyframe source to other statistics."""
 
+import copy
 from dataclasses import replace
 from typing import final
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_refiner.core import ClipSpec, Draws
+from interp_refiner.model.keyframes.sampler import KeyframeSampler
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 
@@ -44,12 +46,22 @@ class Rescaled(KeyframeSource):
     def guided(self) -> bool:
         return self.source.guided
 
+    @property
+    def trained(self) -> nn.ModuleDict:
+        return self.source.trained
+
     def evaluations(self, free: int) -> int:
         return self.source.evaluations(free)
 
     def of_steps(self, steps: int) -> "Rescaled":
-        made = object.__new__(Rescaled)
-        made.__dict__ |= {**self.__dict__, "source": self.source.of_steps(steps)}
+        return self._around(self.source.of_steps(steps))
+
+    def with_sampler(self, sampler: KeyframeSampler) -> "Rescaled":
+        return self._around(self.source.with_sampler(sampler))
+
+    def _around(self, source: KeyframeSource) -> "Rescaled":
+        made = copy.copy(self)
+        made.source = source
         return made
 
     def to(self, device: torch.device) -> "Rescaled":

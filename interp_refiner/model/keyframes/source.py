@@ -7,9 +7,10 @@ from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Draws, per_frame
+from interp_refiner.model.keyframes.sampler import KeyframeSampler
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class KeyframeRequest:
         negative: embeddings of what a clip should not show, for guidance; None for zeros.
         prompts: the words of every clip, for a :class:`KeyframeScorer`; None if only embeddings are known.
         about: the keyframes that the prompts are about, the same ones in every clip; None for all.
+        start: the flow time u at which every clip begins; None for 1, pure noise. Below 1 all ``latents`` are read and
+            noised to this time, so the keyframes have a generator's errors but belong to the clips of ``latents``.
 
     Raises:
         BadValue: positions that do not increase, or are outside the clip.
@@ -38,6 +41,7 @@ class KeyframeRequest:
     negative: Float[Tensor, "b l d"] | None = None
     prompts: Sequence[str] | None = None
     about: Bool[Tensor, "b k"] | None = None
+    start: Float[Tensor, " b"] | None = None
 
     def __post_init__(self) -> None:
         at = self.positions
@@ -74,6 +78,11 @@ class KeyframeSource(ABC):
         """Whether it uses guidance, so that a negative prompt has an effect."""
         return True
 
+    @property
+    def trained(self) -> nn.ModuleDict:
+        """The modules that were trained for this source; empty for a source without any."""
+        return nn.ModuleDict()
+
     @abstractmethod
     def evaluations(self, free: int) -> int:
         """The number of network evaluations of a request, including guidance.
@@ -85,6 +94,14 @@ class KeyframeSource(ABC):
     @abstractmethod
     def of_steps(self, steps: int) -> "KeyframeSource":
         """The same source with another number of steps."""
+
+    def with_sampler(self, sampler: KeyframeSampler) -> "KeyframeSource":
+        """The same networks with another sampler.
+
+        Raises:
+            BadValue: the source has its own scheduler.
+        """
+        raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
 
     @abstractmethod
     def to(self, device: torch.device) -> "KeyframeSource":

@@ -97,8 +97,10 @@ class WanT2V(KeyframeSource):
         """As :class:`KeyframeSource`.
 
         Raises:
-            BadValue: given keyframes, no prompt embeddings, or an odd height or width.
+            BadValue: given keyframes, a start time, no prompt embeddings, or an odd height or width.
         """
+        if request.start is not None:
+            raise BadValue("start", request.start.tolist(), "null: wan_t2v begins with noise")
         if bool(request.given.any()):
             allowed = "no given keyframes, because wan_t2v samples whole clips and cannot keep them"
             raise BadValue("keyframes", request.positions[request.given].tolist(), allowed)

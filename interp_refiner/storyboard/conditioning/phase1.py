@@ -11,7 +11,6 @@ from interp_refiner.core import BadValue, ClipSpec, Draws
 from interp_refiner.data.codec import Codec
 from interp_refiner.model.keyframes import (
     Choice,
-    GeneratedKeyframes,
     KeyframeRequest,
     KeyframeSampler,
     KeyframeSource,
@@ -51,21 +50,25 @@ class Phase1:
     asked: KeyframeSource | None = None
     choice: Choice = field(default_factory=Choice)
 
+    @property
+    def fitted(self) -> KeyframeSource:
+        """The source for clips of the refiner, or of its own kind if there is none."""
+        return self.asked or self.source
+
     def of_clips(self, spec: ClipSpec) -> "Phase1":
         """The same source, adapted to a refiner of these clips; raises :class:`BadValue` as :func:`check_fit`."""
         check_fit(self.spec, spec)
         return replace(self, asked=Rescaled.between(self.source, self.spec, spec))
 
     def with_sampler(self, sampler: KeyframeSampler, node: Mapping[str, Any]) -> "Phase1":
-        """The same trained network with another sampler, which ``node`` describes.
+        """The same network with another sampler, which ``node`` describes.
 
         Raises:
             BadValue: the source has its own scheduler.
         """
-        if not isinstance(self.source, GeneratedKeyframes):
-            raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
-        source = GeneratedKeyframes(self.source.network, self.source.flow, sampler)
-        return replace(self, source=source, asked=None, components={**self.components, "sampler": node})
+        return replace(
+            self, source=self.source.with_sampler(sampler), asked=None, components={**self.components, "sampler": node}
+        )
 
     def with_choice(self, choice: Choice, node: Mapping[str, Any]) -> "Phase1":
         """The same source with another choice among its samples, which ``node`` describes."""
@@ -74,7 +77,7 @@ class Phase1:
 
     def chosen(self, codec: Codec) -> KeyframeSource:
         """The source with the choice among its samples; ``codec`` makes the pictures by which it chooses."""
-        return self.choice.among(self.asked or self.source, codec.decode)
+        return self.choice.among(self.fitted, codec.decode)
 
     def with_generated(
         self,
@@ -198,12 +201,12 @@ def check_fit(own: ClipSpec, wanted: ClipSpec) -> None:
     The statistics may differ, see :class:`Rescaled`.
     """
     if own.latent_shape != wanted.latent_shape:
-        allowed = f"a source of clips {list(wanted.latent_shape)}, which the refiner was trained on"
+        allowed = f"a source of clips {list(wanted.latent_shape)}"
         raise BadValue("keyframes", list(own.latent_shape), allowed)
     found, needed = (f"{spec.text.get('name', 'prompts')} {list(spec.text_shape or [])}" for spec in (own, wanted))
     if found != needed:
-        raise BadValue("keyframes", found, f"a source that reads prompts as the refiner does: {needed}")
+        raise BadValue("keyframes", found, f"a source that reads prompts of {needed}")
     for name in DECLARED:
         if own.codec.get(name) != wanted.codec.get(name):
-            allowed = f"a source of latents of the refiner's codec: {name}={wanted.codec.get(name)}"
+            allowed = f"a source of latents with {name}={wanted.codec.get(name)}"
             raise BadValue("keyframes", f"{name}={own.codec.get(name)}", allowed)

@@ -108,7 +108,7 @@ def _of_generating(
     wanted = [placed.slots.start for placed in plan.placed if keyframes[placed.index].generated]
     if pipeline.phase1 is None or not wanted:
         return 0, 0.0, 0.0
-    sample, known = pipeline.phase1.asked or pipeline.phase1.source, set(plan.known) - set(wanted)
+    sample, known = pipeline.phase1.fitted, set(plan.known) - set(wanted)
     made = requests(plan, wanted, known, prompts_of(plan, keyframes, None)[1])
     most = max(made, key=lambda asked: len(asked.slots))
     at, text = torch.arange(len(most.slots), device=pipeline.device).unsqueeze(0), pipeline.embed([""])

@@ -1,5 +1,6 @@
 """Samplers of keyframes, alone and with a network."""
 
+from dataclasses import replace
 from math import exp, sqrt
 
 import pytest
@@ -53,7 +54,7 @@ def test_given_keyframes_come_back_bit_for_bit_and_others_are_not_read(sampler, 
 def test_a_round_keeps_the_first_free_keyframe_and_makes_the_others_beside_it():
     asked, draws = request(GIVEN), Draws(0, "sample", KEYS)
     once, twice = (source(Heun(steps=2, rounds=rounds)) for rounds in (1, 2))
-    before = once.from_time(asked, torch.ones(3), draws, "keyframe_noise_1")
+    before = once._sampled(asked, draws, "keyframe_noise_1")
     kept = torch.tensor([[True, True, False], [False, True, True], [True, False, False]])
     beside = KeyframeRequest(asked.positions, 21, before, kept, asked.text)
     assert torch.equal(twice(asked, draws), once(beside, draws))
@@ -135,12 +136,12 @@ def test_renoised_keyframes_keep_more_of_the_clip_the_less_noise_they_saw():
     network.zero_output()
     made, asked = GeneratedKeyframes(network, flow, Heun(steps=20, guidance=1.0)), request()
     start = torch.tensor([0.05, 0.5, 1.0])
-    found = made.from_time(asked, start, Draws(0, "anchor", KEYS))
+    found = made(replace(asked, start=start), Draws(0, "anchor", KEYS))
     error = (found - asked.latents).square().mean((1, 2, 3, 4)).sqrt()
     assert error[0] < 0.1 < error[1] < error[2]
     assert error[2] == pytest.approx(sqrt(2), rel=0.2)  # another clip altogether
     hidden = KeyframeRequest(asked.positions, 21, torch.full_like(asked.latents, torch.nan), asked.given, asked.text)
-    fresh = made.from_time(hidden, torch.ones(3), Draws(0, "anchor", KEYS))
+    fresh = made(hidden, Draws(0, "anchor", KEYS))
     assert torch.equal(fresh[2], found[2])
 
 
