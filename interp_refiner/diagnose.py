@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from interp_refiner.assemble import forward_process
 from interp_refiner.config import Settings, build, main, option_name, quiet_libraries
-from interp_refiner.core import BadValue, device, keep_freed_memory
+from interp_refiner.core import BadValue, at_least, device, keep_freed_memory
 from interp_refiner.data import Clips, ShardedDataModule
 from interp_refiner.data.codec import Codec
 from interp_refiner.evaluation.diagnosis.forward_table import clean_clips, measure, write
@@ -34,8 +34,7 @@ def diagnose(cfg: DictConfig) -> None:
     """Prints gaps, corruption sizes and interpolation errors by level; writes them as JSON and Markdown."""
     quiet_libraries()
     keep_freed_memory()
-    if cfg.batch_size < 1:
-        raise BadValue("batch_size", cfg.batch_size, "at least 1")
+    at_least(1, batch_size=cfg.batch_size)
     place = device(cfg.device)
     opened = build(cfg.data).open()
     corruptions = compared(cfg, build(cfg.codec, spec=opened.spec))

@@ -4,10 +4,9 @@ Prints PSNR and SSIM of decoded missing frames for all keyframe counts, means ov
 """
 
 import sys
-from collections import defaultdict
 
 import torch
-from torch import Tensor
+from by_level import ByLevel
 
 from interp_refiner import load_run
 from interp_refiner.evaluation.benchmarks.peers import Minterpolate
@@ -26,7 +25,7 @@ def main(clips: int, root: str, path: str) -> None:
         f"minterpolate, {name}": InPixels(Minterpolate(*setting)).with_codec(run.codec)
         for name, setting in PEERS.items()
     }
-    found: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    table = ByLevel()
     for batch in data.val_dataloader():
         c = data.on_after_batch_transfer(batch, 0)
         rows = {name: interpolator(c.values, c.known).latents for name, interpolator in others.items()}
@@ -35,16 +34,9 @@ def main(clips: int, root: str, path: str) -> None:
         for name, latents in rows.items():
             video = run.codec.decode(latents)
             frames = torch.stack([psnr(video, truth), ssim(video, truth)], -1)
-            means = (frames * missing[..., None]).sum(1) / missing.sum(1, keepdim=True)
-            for level, mean in zip(c.level.tolist(), means, strict=True):
-                found[name, level].append(mean)
-    levels = sorted({level for _, level in found})
+            table.add(name, c.level, (frames * missing[..., None]).sum(1) / missing.sum(1, keepdim=True))
     counts = run.refiner.corruption.schedule.counts_for(data.spec.num_frames)
-    print("| PSNR dB / SSIM | " + " | ".join(f"{counts[level]} keyframes" for level in levels) + " |")
-    print("|---" * (1 + len(levels)) + "|")
-    for row in dict.fromkeys(name for name, _ in found):
-        means = [torch.stack(found[row, level]).mean(0).tolist() for level in levels]
-        print(f"| {row} | " + " | ".join(f"{decibels:.2f} / {likeness:.4f}" for decibels, likeness in means) + " |")
+    table.print("PSNR dB / SSIM", counts, lambda row, level: "{:.2f} / {:.4f}".format(*table.mean(row, level)))
 
 
 if __name__ == "__main__":

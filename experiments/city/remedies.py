@@ -6,9 +6,9 @@ from the interpolation, its gate alone, and its correction alone. With two runs,
 """
 
 import sys
-from dataclasses import dataclass, field
 
 import torch
+from by_level import ByLevel
 from torch import Tensor
 
 from interp_refiner import load_run
@@ -32,19 +32,6 @@ def estimates(refiner: Refiner, corrupted: Corrupted) -> dict[str, Tensor]:
     }
 
 
-@dataclass
-class Sums:
-    """Summed errors by row and level."""
-
-    of: dict[tuple[str, int], float] = field(default_factory=dict)
-
-    def add(self, row: str, estimate: Tensor, corrupted: Corrupted) -> None:
-        """Adds the errors of one batch."""
-        errors = missing_frame_mse(corrupted.keep_given(estimate), corrupted.clean, corrupted.missing)
-        for level, error in zip(corrupted.level.tolist(), errors.tolist(), strict=True):
-            self.of[row, level] = self.of.get((row, level), 0.0) + error
-
-
 @torch.no_grad()
 def main(clips: int, root: str, paths: list[str]) -> None:
     """Prints a Markdown table."""
@@ -56,21 +43,20 @@ def main(clips: int, root: str, paths: list[str]) -> None:
         pairs = zip(*(refiner.state_dict().items() for refiner in refiners.values()), strict=True)
         both.load_state_dict({name: (a + b) / 2 if a.is_floating_point() else a for (name, a), (_, b) in pairs})
         refiners["average of the weights"] = both
-    sums = Sums()
+    table = ByLevel()
     for batch in data.val_dataloader():
-        corrupted = data.on_after_batch_transfer(batch, 0)
-        sums.add("interpolation", corrupted.interpolation, corrupted)
-        sums.add("linear", Linear()(corrupted.values, corrupted.known).latents, corrupted)
+        c = data.on_after_batch_transfer(batch, 0)
+        rows = {"interpolation": c.interpolation, "linear": Linear()(c.values, c.known).latents}
         for path, refiner in refiners.items():
-            for name, estimate in estimates(refiner, corrupted).items():
-                sums.add(f"{path}, {name}", estimate, corrupted)
-    levels = sorted({level for _, level in sums.of})
+            rows |= {f"{path}, {name}": estimate for name, estimate in estimates(refiner, c).items()}
+        for row, estimate in rows.items():
+            table.add(row, c.level, missing_frame_mse(c.keep_given(estimate), c.clean, c.missing))
     counts = refiners[paths[0]].corruption.schedule.counts_for(data.spec.num_frames)
-    print(f"| {clips} clips of {root} | " + " | ".join(f"{counts[level]} keyframes" for level in levels) + " |")
-    print("|---" * (1 + len(levels)) + "|")
-    for row in dict.fromkeys(row for row, _ in sums.of):
-        ratios = [sums.of[row, level] / sums.of["interpolation", level] for level in levels]
-        print(f"| {row} | " + " | ".join(f"{ratio:.3f}" for ratio in ratios) + " |")
+
+    def relative(row: str, level: int) -> str:
+        return f"{float(table.mean(row, level) / table.mean('interpolation', level)):.3f}"
+
+    table.print(f"{clips} clips of {root}", counts, relative)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from interp_refiner.config.command_line import parsed
 from interp_refiner.config.hints import rules
-from interp_refiner.config.nodes import DIRECTIVES, Container, is_partial, is_target, plain, target_nodes, walk, without
+from interp_refiner.config.nodes import DIRECTIVES, is_partial, is_target, plain, target_nodes, walk, without
 from interp_refiner.config.refusal import Refused, one_line
 from interp_refiner.core import BadValue, MissingExtra, suggestion
 
@@ -57,8 +57,7 @@ def check_config(
         BadValue, Refused: the first mistake found.
     """
     cfg = without(cfg, "hydra")
-    for key, node, name in walk(cfg):
-        _check_resolves(key, node, name)
+    _check_resolves(cfg)
     known = rules(settings)
     top = {str(name): cfg[name] for name in cfg if name in known or not isinstance(cfg[name], DictConfig)}
     _check_top(settings, top)
@@ -90,12 +89,11 @@ def check_parts(cfg: DictConfig, parts: Iterable[str]) -> None:
     for part in parts:
         if not is_target(found := cfg.get(part)):
             raise BadValue(part, json.dumps(plain(found)), "a component, which is a node with _target_")
-        for key, node, name in walk(found, part):
-            _check_resolves(key, node, name)
+        _check_resolves(found, part)
         check_node(part, found)
 
 
-def check_node(key: str, node: DictConfig, given: Collection[str] = ()) -> None:
+def check_node(key: str, node: DictConfig, given: Collection[str] = ()) -> dict[str, Any]:
     """Compares the values of one node with the signature of its target; nodes inside it are left to their own check.
 
     Args:
@@ -103,28 +101,35 @@ def check_node(key: str, node: DictConfig, given: Collection[str] = ()) -> None:
         node: with a ``_target_``.
         given: names of entries that the program replaces.
 
+    Returns:
+        Its other entries by name, without missing ones.
+
     Raises:
         BadValue, Refused: an argument that the target does not have, or a value that its type hint does not allow.
     """
     if not isinstance(positional := node.get("_args_", []), ListConfig | list):
         raise BadValue(f"{key}._args_", plain(positional), "a list")
     names = [name for name in node if name not in {*DIRECTIVES, *given} and not OmegaConf.is_missing(node, name)]
-    _check_arguments(locate_target(key, node["_target_"]), {str(name): node[name] for name in names}, key)
+    arguments = {str(name): node[name] for name in names}
+    _check_arguments(locate_target(key, node["_target_"]), arguments, key)
+    return arguments
 
 
-def _check_resolves(key: str, node: Container, name: Any) -> None:
-    if OmegaConf.is_missing(node, name):
-        if not is_partial(node):
-            raise Refused(f"{key} has no value: set {key}=<value>")
-        return
-    try:
-        node[name]
-    except OmegaConfBaseException as error:
-        said = str(error).splitlines()[0]
-        if unset := re.search(r"Environment variable '(\w+)' not found", said):
-            raise Refused(f"{key} has no value: set {key}=<value>, or {unset[1]} in the environment") from error
-        raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index,call-overload]
-        raise Refused(f"{key}={raw}: cannot be resolved: {said}") from error
+def _check_resolves(cfg: DictConfig, key: str = "") -> None:
+    """Refuses entries below a node without a value: missing ones, and interpolations that cannot be resolved."""
+    for place, node, name in walk(cfg, key):
+        if OmegaConf.is_missing(node, name):
+            if is_partial(node):
+                continue
+            raise Refused(f"{place} has no value: set {place}=<value>")
+        try:
+            node[name]
+        except OmegaConfBaseException as error:
+            said = str(error).splitlines()[0]
+            if unset := re.search(r"Environment variable '(\w+)' not found", said):
+                raise Refused(f"{place} has no value: set {place}=<value>, or {unset[1]} in the environment") from error
+            raw = OmegaConf.to_container(node, resolve=False)[name]  # type: ignore[index,call-overload]
+            raise Refused(f"{place}={raw}: cannot be resolved: {said}") from error
 
 
 def _check_top(settings: type[Settings], top: Mapping[str, Any]) -> None:
@@ -150,7 +155,7 @@ def _check_arguments(target: Callable, given: Mapping[str, Any], key: str) -> No
 
 
 def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
-    """Refuses nodes at the top that only ``+`` on the command line made: no settings, no groups, and read by nothing.
+    """Refuses nodes at the top that ``+`` on the command line adds to: no settings, no groups, and read by nothing.
 
     Args:
         cfg: the composed config, with its ``hydra`` node.
@@ -161,16 +166,11 @@ def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
     """
     typed = cast(list[str], OmegaConf.to_container(cfg.hydra.overrides.task))  # interpolations stay as typed
     items = [item for item in map(parsed, typed) if item.is_add()]
-    added = [item.package or item.key_or_group.replace("/", ".") for item in items]
+    added = [(item.package or item.key_or_group.replace("/", ".")).partition(".")[0] for item in items]
     groups = {group.partition("@")[0].partition("/")[0] for group in cfg.hydra.runtime.choices}
     known = {*rules(settings), *(groups - {item.key_or_group for item in items})}
-    for top in dict.fromkeys(key.partition(".")[0] for key in added):
-        if top in known or not isinstance(cfg.get(top), DictConfig):
-            continue
-        entries = [(key, parent._get_node(name)) for key, parent, name in walk(cfg[top], top)]
-        leaves = [f"{key}." for key, entry in entries if not isinstance(entry, DictConfig)]
-        all_added = all(leaf.startswith(tuple(f"{key}." for key in added)) for leaf in leaves)
-        if all_added and not _is_read(cfg, top):
+    for top in dict.fromkeys(added):
+        if top not in known and isinstance(cfg.get(top), DictConfig) and not _is_read(cfg, top):
             raise Refused(f"{top}: unknown key{suggestion(top, {*known, *map(str, cfg)} - {top, 'hydra'})}")
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from interp_refiner.config.check import check_node, foreign, is_ours, locate_target, target_call
 from interp_refiner.config.hints import rules
-from interp_refiner.config.nodes import DIRECTIVES, home, is_partial, is_target, plain
+from interp_refiner.config.nodes import home, is_partial, is_target, plain
 from interp_refiner.config.refusal import Refused, with_key
 from interp_refiner.core import BadValue, MissingExtra
 
@@ -30,10 +30,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
     if not is_target(node):
         raise Refused(f"{home(node) if isinstance(node, DictConfig) else 'config'}: {node} is no node with _target_")
     key, value_of = home(node), _built if node.get("_recursive_", True) else plain
-    check_node(key, node, arguments)
-    taken = {*DIRECTIVES, *arguments}
-    names = [name for name in node if name not in taken and not OmegaConf.is_missing(node, name)]
-    values = {str(name): value_of(node[name]) for name in names}
+    values = {name: value_of(value) for name, value in check_node(key, node, arguments).items()}
     call = functools.partial(target_call(key, node["_target_"]), *value_of(node.get("_args_", [])), **values)
     if is_partial(node) and not arguments:
         return call

@@ -66,15 +66,17 @@ class Rule:
         often checked by ``<``, which it passes. No tensor takes an integer of more than 64 bits.
         """
         is_default = type(value) is type(self.default) and value == self.default
-        fits, too_long = self.words and self.allows(value), any(map(_is_too_long, _leaves(value)))
-        if is_default or (fits and not too_long and (_is_finite(value) or (self.unbounded and value == math.inf))):
+        fits, leaves = self.words and self.allows(value), list(_leaves(value))
+        too_long = any(isinstance(leaf, int) and not -(2**63) <= leaf < 2**63 for leaf in leaves)
+        finite = all(math.isfinite(leaf) for leaf in leaves if isinstance(leaf, float))
+        if is_default or (fits and not too_long and (finite or (self.unbounded and value == math.inf))):
             return
         allowed = [self.words] if self.words else []
         if fits and too_long:
             allowed = [f"{self.words}, of at most 64 bits"]
         elif fits:
-            finite = self.words.replace("number", "finite number")
-            allowed = [finite if finite != self.words else f"{self.words} without infinite numbers and NaN"]
+            said = self.words.replace("number", "finite number")
+            allowed = [said if said != self.words else f"{self.words} without infinite numbers and NaN"]
         elif isinstance(value, dict) and self.code_only:
             if not self.built:
                 return
@@ -96,15 +98,6 @@ def _leaves(value: object) -> Iterator[object]:
         return
     for item in value.values() if isinstance(value, dict) else value:
         yield from _leaves(item)
-
-
-def _is_finite(value: object) -> bool:
-    """Whether no number in a value is infinite or NaN."""
-    return all(math.isfinite(leaf) for leaf in _leaves(value) if isinstance(leaf, float))
-
-
-def _is_too_long(leaf: object) -> bool:
-    return isinstance(leaf, int) and not -(2**63) <= leaf < 2**63
 
 
 def rule(hint: Any) -> Rule:

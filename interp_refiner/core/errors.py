@@ -99,11 +99,17 @@ def positive(name: str, value: int | float, meaning: str = "") -> int | float:
     return value
 
 
+def at_least(least: int, /, **values: int) -> None:
+    """Raises :class:`BadValue` if one of the named arguments is below ``least``."""
+    for name, value in values.items():
+        if value < least:
+            raise BadValue(name, value, f"at least {least}")
+
+
 def check_least(settings: object, **least: int) -> None:
     """Raises :class:`BadValue` if one of the named attributes is below its least value."""
     for name, lowest in least.items():
-        if (value := getattr(settings, name)) < lowest:
-            raise BadValue(name, value, f"at least {lowest}")
+        at_least(lowest, **{name: getattr(settings, name)})
 
 
 def choice(name: str, value: str, options: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip
+from interp_refiner.core import BadValue, Clip, at_least
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.mixed import Dataset
@@ -52,8 +52,7 @@ class BatchReader:
         timeout: float = 600.0,
         anchors: AnchorShards | None = None,
     ):
-        if threads < 1:
-            raise BadValue("threads", threads, "at least 1")
+        at_least(1, threads=threads)
         if not 0 < timeout <= TIMEOUT_MAX:
             raise BadValue("timeout", timeout, f"a number of seconds > 0 and <= {TIMEOUT_MAX:g}")
         self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout

@@ -12,7 +12,7 @@ from typing import Any, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip, derived_seed
+from interp_refiner.core import BadValue, Clip, at_least, derived_seed
 from interp_refiner.data.batch_reader import BatchReader, Pending
 from interp_refiner.data.copying import beside
 from interp_refiner.data.order import dealt, fixed_order, next_bucket, stream
@@ -245,7 +245,5 @@ class EvalLoader:
 
 
 def _check_sizes(batch_size: int, read_ahead: int) -> None:
-    if batch_size < 1:
-        raise BadValue("batch_size", batch_size, "at least 1")
-    if read_ahead < 0:
-        raise BadValue("read_ahead", read_ahead, "at least 0")
+    at_least(1, batch_size=batch_size)
+    at_least(0, read_ahead=read_ahead)

@@ -5,7 +5,7 @@ from typing import Any, final
 
 import torch
 
-from interp_refiner.core import BadValue, derived_seed
+from interp_refiner.core import at_least, derived_seed
 from interp_refiner.data.generated import Generated
 from interp_refiner.data.shards import DatasetMetadata, Sample
 from interp_refiner.data.wan_synth import wan_synth_metadata
@@ -37,9 +37,7 @@ class RandomClips(Generated):
         text_shape: Sequence[int] | None = (512, 4096),
         seed: int = 0,
     ):
-        for name, count in {"num_train": num_train, "num_val": num_val}.items():
-            if count < 1:
-                raise BadValue(name, count, "at least 1")
+        at_least(1, num_train=num_train, num_val=num_val)
         self.shapes = list(latent_shape), list(text_shape) if text_shape is not None else None
         shapes = {"latent_shape": self.shapes[0], "text_shape": self.shapes[1]}
         super().__init__({"num_train": num_train, "num_val": num_val, **shapes, "seed": seed})

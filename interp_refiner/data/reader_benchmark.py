@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, at_least, check_least
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.batch_reader import BatchReader
-from interp_refiner.data.dataset import ShardDataset, check_declaration
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.declaration import check_declaration
 from interp_refiner.data.loader import TrainLoader
 from interp_refiner.data.order import epoch_order
 from interp_refiner.data.shards import DATASET_FILE, DatasetMetadata, LocalFolder, Sample, build_index, write_shards
@@ -48,8 +49,7 @@ class RandomSet:
     samples_per_shard: int = 32
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise BadValue("num_samples", self.num_samples, "at least 1")
+        check_least(self, num_samples=1)
 
 
 class ReaderBenchmark:
@@ -83,9 +83,7 @@ class ReaderBenchmark:
         repeats: int = 7,
         indexed_members: int = INDEXED_MEMBERS,
     ):
-        for name, size in {"repeats": repeats, "indexed_members": indexed_members}.items():
-            if size < 1:
-                raise BadValue(name, size, "at least 1")
+        at_least(1, repeats=repeats, indexed_members=indexed_members)
         self.folder = Path(folder)
         self.num_samples, self.samples_per_shard = samples.num_samples, samples.samples_per_shard
         length, width = samples.text_shape

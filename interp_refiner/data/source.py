@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from interp_refiner.core import BadValue, ClipSpec
+from interp_refiner.core import BadValue, ClipSpec, check_least
 from interp_refiner.data.anchors import Anchors, AnchorShards
-from interp_refiner.data.dataset import ShardDataset, check_declaration, check_fingerprints
+from interp_refiner.data.dataset import ShardDataset
+from interp_refiner.data.declaration import check_declaration, check_fingerprints
 from interp_refiner.data.generated import refuse_foreign
 from interp_refiner.data.lock import locked
 from interp_refiner.data.mirror import Mirror
@@ -99,9 +100,7 @@ class ClipSource:
     stores: Stores = field(default_factory=Stores)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "val_batch_size", "held_out"):
-            if (size := getattr(self, name)) < 1:
-                raise BadValue(name, size, "at least 1")
+        check_least(self, batch_size=1, val_batch_size=1, held_out=1)
         if not 0 <= self.still_keyframes <= 1:
             raise BadValue("still_keyframes", self.still_keyframes, "a probability from 0 to 1")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import at_least
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.dataset import ShardDataset
 from interp_refiner.data.shards import (
@@ -94,8 +94,7 @@ def verify(
         BadValue: fewer than one thread, no shards, or nothing declares their shapes.
         Unavailable: a remote storage does not answer; the data may still be good.
     """
-    if threads < 1:
-        raise BadValue("threads", threads, "at least 1")
+    at_least(1, threads=threads)
     start = time.monotonic()
     dataset = ShardDataset(storage, metadata, on_bad_sample="skip", threads=threads, min_samples=0, checksums=True)
     report = Report(storage.name, len(dataset.index.shards), len(dataset.index))

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchmetrics import Metric
 
-from interp_refiner.core import BadValue, Measure, frame_mean, masked_mean
+from interp_refiner.core import BadValue, Measure, at_least, frame_mean, masked_mean
 
 ROUNDING = 1e-5  # relative: errors that differ by less are equal
 FIGURES = (  # of a validation, by level
@@ -79,8 +79,7 @@ class ErrorByLevel(Metric):
 
     def __init__(self, num_levels: int):
         super().__init__()
-        if num_levels < 1:
-            raise BadValue("num_levels", num_levels, "at least 1")
+        at_least(1, num_levels=num_levels)
         self.num_levels = num_levels
         for name in ("refined", "interpolation", "improved", "count"):
             self.add_state(name, torch.zeros(num_levels, dtype=torch.float64), dist_reduce_fx="sum")

@@ -8,7 +8,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from interp_refiner.config import build
-from interp_refiner.core import BadValue, Draws, device, weights_digest
+from interp_refiner.core import BadValue, Draws, at_least, device, weights_digest
 from interp_refiner.data import AnchorSource, Sample
 from interp_refiner.data.shards.write import Anchor
 from interp_refiner.forward.schedule import Schedule
@@ -48,8 +48,7 @@ class RenoisedKeyframes(AnchorSource):
     ):
         if not 0 < lowest <= highest <= 1:
             raise BadValue("lowest", [lowest, highest], "times of the flow, 0 < lowest <= highest <= 1")
-        if batch_size < 1:
-            raise BadValue("batch_size", batch_size, "at least 1")
+        at_least(1, batch_size=batch_size)
         self.keyframes, self.schedule, self.sampler = generator.with_sampler(sampler), schedule, sampler
         self.weights = weights_digest(generator.trained)
         self.lowest, self.highest, self.batch_size, self.seed = lowest, highest, batch_size, seed

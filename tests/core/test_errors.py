@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from interp_refiner.core import BadValue, MissingExtra, choice, non_negative, one_fault, positive, suggestion
+from interp_refiner.core import BadValue, MissingExtra, at_least, choice, non_negative, one_fault, positive, suggestion
 
 
 def test_a_bad_value_says_name_value_allowed_and_nearest():
@@ -47,3 +47,9 @@ def test_a_number_without_a_meaning_is_refused_also_where_a_comparison_would_pas
     with pytest.raises(BadValue):
         positive("weight", 0.0)
     assert (positive("weight", 1e-9), non_negative("weight", 0.0, "")) == (1e-9, 0.0)
+
+
+def test_the_first_number_that_is_too_small_is_named():
+    at_least(1, steps=1, rounds=2)
+    with pytest.raises(BadValue, match=r"^rounds=0: expected at least 1$"):
+        at_least(1, steps=1, rounds=0, least=-1)

@@ -10,7 +10,7 @@ import torch
 
 from interp_refiner.core import BadValue
 from interp_refiner.data import BadSample, DatasetMetadata, ShardDataset, Unavailable
-from interp_refiner.data.dataset import check_declaration
+from interp_refiner.data.declaration import check_declaration
 from interp_refiner.data.shards import LocalFolder, build_index, finite_rows, write_shards
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, replace_member, samples, saved, write
 

@@ -11,7 +11,7 @@ import torch
 from interp_refiner.core import BadValue
 from interp_refiner.data import Cut, DatasetMetadata, ShardDataset, VideoEncoder, find_videos, walked
 from interp_refiner.data.codec import PatchDCT, read_video, write_mp4
-from interp_refiner.data.dataset import check_fingerprints
+from interp_refiner.data.declaration import check_fingerprints
 from interp_refiner.data.preparation.chunks import Chunks
 from interp_refiner.data.settings import difference
 from interp_refiner.data.shards import ShardWriter

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from interp_refiner.core import BadValue
 from interp_refiner.data import ClipSource, ShardDataset, wan_synth_metadata, windows, write_clip_windows
-from interp_refiner.data.dataset import check_declaration
+from interp_refiner.data.declaration import check_declaration
 from interp_refiner.data.wan_synth import load_clip
 from tests.helpers import CONF
 

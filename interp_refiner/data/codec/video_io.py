@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import Summary
 
-from interp_refiner.core import BadValue, positive
+from interp_refiner.core import at_least, positive
+from interp_refiner.data.codec.container import file_url
 from interp_refiner.data.codec.sound import Sound
-from interp_refiner.data.codec.video_read import file_url
 
 # For frames only a few macroblocks wide, macroblock-tree rate control reads uninitialised memory, and two encodings of
 # the same frames differ. Without it the same frames give the same bytes.
@@ -42,8 +42,7 @@ def as_frames(video: Video, scale: int = 1) -> Frames:
         video: RGB in 0..1 (values outside are clamped), or 8-bit frames.
         scale: at least 1.
     """
-    if scale < 1:
-        raise BadValue("scale", scale, "at least 1")
+    at_least(1, scale=scale)
     if video.dtype != torch.uint8:
         video = (video.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 3, 0)
     return video.cpu().repeat_interleave(scale, 1).repeat_interleave(scale, 2)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import islice, pairwise
-from math import atan2, degrees, inf
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,18 @@ import av.stream
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Interpolation
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from interp_refiner.data.codec import colour
-from interp_refiner.data.codec.frame import (
-    UPRIGHT,
-    UnreadableVideo,
-    colour_of,
-    display_matrix,
-    has_alpha,
-    is_rgb,
-    lies,
-    matrix_of,
-    rgb_of,
-    upright,
-)
+from interp_refiner.data.codec.container import cut_off, declared_seconds, open_file
+from interp_refiner.data.codec.frame import UnreadableVideo, display_matrix, lies, rgb_of, upright
+from interp_refiner.data.codec.remarks import remarks_on
 
 VIDEO_SUFFIXES = (".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 TICK = 1e-6  # seconds, below any time base
-WHOLE_INDEX = ("mp4", "avi")  # formats whose index lists all frames; other formats list only some
-GIF_TRAILER = b";"  # the last byte of every gif
 SOUNDLESS = "its sound is not used"
-
-
-def file_url(path: Path | str) -> str:
-    """A path in the form that ffmpeg recognises as a path; it would read ``take:1.mp4`` as a protocol ``take``."""
-    return str(Path(path).absolute())
 
 
 def read_video(
@@ -94,7 +76,7 @@ def count_frames(path: Path | str, fps: float | None = None) -> int:
 def opened(path: Path | str) -> Iterator["Film"]:
     """Opens a video file; ffmpeg's errors become :class:`UnreadableVideo`."""
     try:
-        with av.open(file_url(path), metadata_errors="replace") as container:  # titles need not be UTF-8
+        with open_file(path) as container:
             yield Film(Path(path), container)
     except (av.error.FFmpegError, OSError) as error:
         raise UnreadableVideo(getattr(error, "strerror", None) or str(error)) from error
@@ -120,7 +102,6 @@ class Film:
         self.rate = float(stream.average_rate or 0)
         self.aspect = stream.sample_aspect_ratio or Fraction(1)
         self._said: list[str] = []
-        self._truncated = ""
         self._damaged = 0
         self._torn = 0  # damaged packets; a transport stream that was spliced has one, too
         self._start: float | None = None  # display time of the first frame, if known without decoding
@@ -222,13 +203,7 @@ class Film:
             self._said.append(f"pixels {float(self.aspect):.4g} times as wide as high are resampled to square pixels")
         if self.stream.metadata.get("alpha_mode") == "1":
             self._said.append("its transparency is ignored")
-        entries = self.stream.index_entries
-        if any(name in self.container.format.name for name in WHOLE_INDEX) and len(entries):
-            size = self.path.stat().st_size
-            if any(entry.pos + entry.size > size for entry in entries):
-                self._truncated = f"truncated: {_whole_frames(self.path)} of {len(entries)} frames are there"
-        if self.container.format.name == "gif" and not _tail(self.path).endswith(GIF_TRAILER):
-            self._truncated = "truncated: its end is missing"
+        self._truncated = cut_off(self.path, self.container, self.stream)
 
     def _about_the_end(self, there: int, last: float | Fraction | None) -> None:
         """Compares the number of frames read, and the time of the last one, with the header."""
@@ -236,27 +211,12 @@ class Film:
         missing, duration = declared - there, 0.0
         if last is not None and self.rate:
             longest = max(self._intervals[1], 1 / self.rate)
-            duration = self._declared(longest)
+            duration = declared_seconds(self.path, self.container, self.stream, longest)
             rest = duration - float(last)  # the last frame may be shown as long as the longest other one
             missing = round(rest * self.rate) - 1 if duration and rest > 2 * longest else missing
         if missing > 0 and not self._truncated:
             about = "about " if duration else ""
             self._truncated = f"truncated: {there} of {about}{there + missing} frames are there"
-
-    def _declared(self, longest: float) -> float:
-        """Seconds that the header of a Matroska, WebM or fragmented mp4 file declares for the stream; 0 if none.
-
-        In Matroska the tag of the stream says it. Without one, the duration of the file counts if all streams end
-        before it: the sound may be longer than the pictures.
-        """
-        if "mp4" in self.container.format.name and not self.stream.frames and self.stream.duration:  # fragmented
-            return float(self.stream.duration * self.stream.time_base)
-        if tagged := _seconds(self.stream.metadata.get("DURATION")):
-            return tagged
-        if "matroska" not in self.container.format.name or not self.container.duration:
-            return 0.0
-        duration = self.container.duration / av.time_base
-        return duration if _end_of_packets(self.path) < duration - longest else 0.0
 
     def _about(self, frame: av.VideoFrame, last: av.VideoFrame | None) -> None:
         self._damaged += frame.is_corrupt
@@ -267,30 +227,7 @@ class Film:
             self._about_the_first(frame)
 
     def _about_the_first(self, frame: av.VideoFrame) -> None:
-        if SideData.DOVI_METADATA in frame.side_data and frame.color_trc in colour.UNSPECIFIED:
-            raise UnreadableVideo("Dolby Vision without a compatible base layer is not supported")
-        primaries, transfer = colour_of(frame)
-        if transfer in (colour.PQ, colour.HLG):
-            what = f"HDR ({colour.TRANSFERS[transfer]}, {colour.PRIMARIES[primaries][0]})"
-            self._said.append(f"{what} is tone-mapped to sRGB, {colour.WHITE:g} nits as white")
-        elif primaries != 1 or transfer not in colour.SDR:
-            curve = "" if transfer in colour.SDR else f", {colour.TRANSFERS[transfer]}"
-            self._said.append(f"{colour.PRIMARIES[primaries][0]}{curve} is converted to sRGB")
-        if not is_rgb(frame) and frame.colorspace in colour.UNSPECIFIED:
-            self._said.append(f"colours without a matrix are treated as BT.{709 if matrix_of(frame) == 1 else 601}")
-        if (bits := max(part.bits for part in frame.format.components)) > 8:
-            self._said.append(f"{bits} bits are rounded to 8")
-        if has_alpha(frame):
-            self._said.append("transparent pixels become black")
-        if frame.interlaced_frame:
-            self._said.append("interlaced; both fields are combined into one frame")
-        if SideData.ICC_PROFILE in frame.side_data:
-            self._said.append("its ICC profile is ignored")
-        if (matrix := display_matrix(frame)) != UPRIGHT:
-            a, b, c, d = matrix
-            angle, mirrored = degrees(atan2(-b, a)) % 360, a * d - b * c < 0
-            nearest = "" if round(angle) % 90 == 0 else ", to the nearest multiple of 90"
-            self._said.append(f"turned upright by {angle:.0f} degrees{' and mirrored' if mirrored else ''}{nearest}")
+        self._said += remarks_on(frame)
         start = frame.time if self._start is None else self._start  # after a seek this frame is not the first
         if start and self.rate and start * self.rate > 1.5:
             self._said.append(f"begins at {start:.3g} s: times count from its first frame")
@@ -314,41 +251,3 @@ def _shown_at(frames: Iterator[av.VideoFrame], fps: float) -> Iterator[av.VideoF
         last = frame
     if last is not None and count / fps < elapsed + TICK:
         yield last
-
-
-def _whole_frames(path: Path) -> int:
-    """The number of frames that can be decoded before the first missing one."""
-    count = 0
-    with av.open(file_url(path), metadata_errors="replace") as container:
-        try:
-            for _ in container.decode(container.streams.best("video")):
-                count += 1
-        except av.error.InvalidDataError:
-            pass
-    return count
-
-
-def _tail(path: Path, length: int = 4096) -> bytes:
-    """The end of a file, without the zeros that some programs append."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - length))
-        return file.read().rstrip(b"\0")
-
-
-def _end_of_packets(path: Path) -> float:
-    """Seconds at which the last packet of any stream ends; decodes nothing."""
-    end = 0.0
-    with av.open(file_url(path), metadata_errors="replace") as container:
-        for packet in container.demux():
-            if packet.pts is not None:
-                end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    return end
-
-
-def _seconds(clock: str | None) -> float:
-    """The seconds of a time such as ``00:01:02.5``; 0 if it is None or not a time."""
-    try:
-        hours, minutes, seconds = (clock or "").split(":")
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
-    except ValueError:
-        return 0.0

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, choice, derived_seed
+from interp_refiner.core import BadValue, check_least, choice, derived_seed
 from interp_refiner.data.codec import (
     PICTURE_SUFFIXES,
     VIDEO_SUFFIXES,
@@ -89,8 +89,7 @@ class Cut:
         if self.shot_change is not None and not 0 < self.shot_change <= 1:
             raise BadValue("shot_change", self.shot_change, "a difference above 0 and up to 1, or null")
         choice("incomplete", self.incomplete, get_args(Incomplete))
-        if self.divisor < 1:
-            raise BadValue("divisor", self.divisor, "at least 1")
+        check_least(self, divisor=1)
         if isinstance(self.buckets, str):
             choice("buckets", self.buckets, ("auto",))
         elif self.buckets is not None and (

@@ -1,12 +1,10 @@
 """Encodes a folder of videos as a data set, with any number of processes; a stopped run can be continued."""
 
 import logging
-import sys
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -15,15 +13,16 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from interp_refiner.core import BadValue, derived_seed
-from interp_refiner.data.codec import Codec, still_gap
+from interp_refiner.core import BadValue, at_least
+from interp_refiner.data.codec import Codec
 from interp_refiner.data.lock import locked
 from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt, trainable
 from interp_refiner.data.preparation.cut import SPLITS, Cut, as_videos
 from interp_refiner.data.preparation.decoding import Done, Shown, decoded
 from interp_refiner.data.preparation.process import Process
 from interp_refiner.data.preparation.quality import Quality
-from interp_refiner.data.preparation.shot import Pixels, Size
+from interp_refiner.data.preparation.shot import Size
+from interp_refiner.data.preparation.survey import Survey, interval
 from interp_refiner.data.preparation.videos import Video
 from interp_refiner.data.settings import difference, fingerprint, plain
 from interp_refiner.data.shards import DatasetMetadata, Sample
@@ -32,7 +31,6 @@ from interp_refiner.data.text import TextEncoder
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # version of an unfinished folder: how videos are assigned to chunks
-STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64  # mean and deviation are estimated from so many videos, so many clips each
 Item = tuple[Video, Shown | Done]
 
 
@@ -71,9 +69,7 @@ class VideoEncoder:
         threads: int = 4,
         batch_size: int = 1,
     ):
-        for name, value in (("videos_per_shard", videos_per_shard), ("threads", threads), ("batch_size", batch_size)):
-            if value < 1:
-                raise BadValue(name, value, "at least 1")
+        at_least(1, videos_per_shard=videos_per_shard, threads=threads, batch_size=batch_size)
         self.latent_shapes = {size: codec.latent_size(*size) for size in cut.sizes}
         self.codec, self.text, self.cut, self.quality = codec, text, cut, quality or Quality()
         self.videos_per_shard, self.threads, self.batch_size = videos_per_shard, threads, batch_size
@@ -142,7 +138,8 @@ class VideoEncoder:
     def _begin(self, chunks: Chunks, source: str, videos: Sequence[Video]) -> None:
         """Begins the folder: computes the statistics that normalise every clip, and saves the settings."""
         self._check_splits(videos)
-        statistics = self._statistics(videos)
+        survey = Survey(self.codec, self.cut, self.threads)
+        statistics = survey.statistics(videos)
         self.codec.set_statistics(*statistics)
         state = {
             "format": FORMAT,
@@ -150,7 +147,7 @@ class VideoEncoder:
             "source": source,
             "settings": self.settings,
             "statistics": statistics,
-            "still_gap": self._still_gap(videos),
+            "still_gap": survey.still_gap(videos),
             "videos_per_shard": self.videos_per_shard,
             "chunks": {},
         }
@@ -173,41 +170,6 @@ class VideoEncoder:
             raise BadValue("videos_per_shard", self.videos_per_shard, allowed)
         return state
 
-    def _statistics(self, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation of every channel: the codec's own, else estimated from some training clips."""
-        if self.codec.has_statistics:
-            return self.codec.latents_mean.tolist(), self.codec.latents_std.tolist()
-        total = torch.zeros(self.codec.latent_channels, 3, dtype=torch.float64)
-        chosen = sorted(videos, key=lambda video: derived_seed("statistics", video.key))[:STATISTICS_VIDEOS]
-        faults: dict[str, str] = {}
-        for video in tqdm(chosen, desc="statistics", unit="video", mininterval=_interval()):
-            with closing(self._clips([video], faults)) as clips:
-                for split, clip in islice(clips, STATISTICS_CLIPS):
-                    if split == "train":
-                        total += moments(self.codec.transform(as_videos([clip], self.device))).cpu()
-        if not total[:, 0].all():
-            raise _nothing_to_read(chosen, faults, "is not held out")
-        mean = total[:, 1] / total[:, 0]
-        return mean.tolist(), (total[:, 2] / total[:, 0] - mean.square()).clamp(min=1e-12).sqrt().tolist()
-
-    def _still_gap(self, videos: Sequence[Video]) -> dict[str, list[float]]:
-        """:func:`still_gap` of the first clip, by mode of encoding and latent frame."""
-        faults: dict[str, str] = {}
-        with closing(self._clips(videos, faults)) as clips:
-            if (first := next(clips, None)) is None:
-                raise _nothing_to_read(videos, faults, "is long enough")
-            gap = still_gap(self.codec, as_videos([first[1]], self.device))
-        return {mode: [round(value, 4) for value in distance.tolist()] for mode, distance in gap.items()}
-
-    def _clips(self, videos: Sequence[Video], faults: dict[str, str]) -> Generator[tuple[str, Pixels]]:
-        """Yields (split, clip) of some videos; adds unreadable videos to ``faults``."""
-        with closing(decoded(self.cut, videos, self.threads)) as items:
-            for video, item in items:
-                if isinstance(item, Shown):
-                    yield item.piece.split, item.piece.pixels
-                elif item.fault:
-                    faults[video.name] = item.fault
-
     @property
     def device(self) -> torch.device:
         """The codec's device."""
@@ -217,7 +179,7 @@ class VideoEncoder:
         """Encodes this process's unfinished chunks."""
         left = {number: videos for number, videos in parts.items() if not chunks.is_done(number)}
         whole, missing = (sum(map(len, some.values())) for some in (parts, left))
-        with tqdm(total=whole, initial=whole - missing, desc="videos", unit="video", mininterval=_interval()) as bar:
+        with tqdm(total=whole, initial=whole - missing, desc="videos", unit="video", mininterval=interval()) as bar:
             for number, videos in left.items():
                 chunks.save(number, self._encode(chunks.partial, number, videos, bar))
 
@@ -311,12 +273,6 @@ class VideoEncoder:
         return encoded
 
 
-def moments(raw: Float[Tensor, "1 c t h w"]) -> Float[Tensor, "c 3"]:
-    """Count, sum and sum of squares of every channel. Summed over clips they give mean and standard deviation."""
-    values = raw.double().squeeze(0).flatten(1)
-    return torch.stack([torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)], 1)
-
-
 def _batches(items: Iterator[Item], size: int) -> Iterator[list[Item]]:
     """Lists of consecutive items with up to ``size`` clips each."""
     batch: list[Item] = []
@@ -339,13 +295,3 @@ def _tell(video: Video, done: Done, bar: "tqdm[Any]") -> None:
     bar.update()
     if rate := bar.format_dict["rate"] or (bar.n - bar.initial) / max(bar.format_dict["elapsed"], 1e-9):
         bar.set_postfix_str(f"{3600 * rate:.0f} videos an hour", refresh=False)
-
-
-def _interval() -> float:
-    """Seconds between two updates of a progress bar; a log file gets fewer."""
-    return 0.2 if sys.stderr.isatty() else 10.0
-
-
-def _nothing_to_read(videos: Sequence[Video], faults: dict[str, str], wanted: str) -> BadValue:
-    first = next((f"; {name}: {reason}" for name, reason in faults.items()), "")
-    return BadValue("source", f"{len(videos)} videos", f"at least one that can be read and {wanted}{first}")

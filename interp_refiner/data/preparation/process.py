@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, check_least
 
 STARTERS = (  # variables of torchrun, srun and submitit's local launcher: rank, world size, rank on this machine
     ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
@@ -33,8 +33,7 @@ class Process:
     local_rank: int = 0
 
     def __post_init__(self) -> None:
-        if self.world_size < 1:
-            raise BadValue("world_size", self.world_size, "at least 1")
+        check_least(self, world_size=1)
         if not 0 <= self.rank < self.world_size:
             raise BadValue("rank", self.rank, f"0 to {self.world_size - 1}, the processes of world_size")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import at_least
 from interp_refiner.data.shards.bad_sample import BadSample
 from interp_refiner.data.shards.storage import ShardStat, Span, Storage
 from interp_refiner.data.shards.tar import KINDS, TarIndex, index_tar
@@ -117,8 +117,7 @@ def build_index(storage: Storage, cache_dir: Path | str | None = None, threads: 
     Raises:
         BadValue: fewer than one thread.
     """
-    if threads < 1:
-        raise BadValue("index_threads", threads, "at least 1")
+    at_least(1, index_threads=threads)
     found = storage.shards()
     path = cache_path(storage, cache_dir) if cache_dir is not None else None
     cached = _load(path) if path is not None else None

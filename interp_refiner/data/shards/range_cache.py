@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import final
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import at_least
 from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ class RangeCache:
     """
 
     def __init__(self, folder: Path | str, max_bytes: int):
-        if max_bytes < 1:
-            raise BadValue("max_bytes", max_bytes, "at least 1")
+        at_least(1, max_bytes=max_bytes)
         self.folder, self.max_bytes, self.full = Path(folder), max_bytes, False
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked() as total:

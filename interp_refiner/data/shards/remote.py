@@ -15,7 +15,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.asyn import AsyncFileSystem, sync
 
-from interp_refiner.core import BadValue, MissingExtra, non_negative, positive
+from interp_refiner.core import BadValue, MissingExtra, check_least, non_negative, positive
 from interp_refiner.data.shards.bad_sample import Unavailable
 from interp_refiner.data.shards.storage import Buffer, ShardStat, Storage, is_shard, is_stray
 
@@ -45,8 +45,7 @@ class Retries:
     timeout: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise BadValue("attempts", self.attempts, "at least 1")
+        check_least(self, attempts=1)
         for name in ("first_wait", "longest_wait"):
             non_negative(name, getattr(self, name), "in seconds")
         positive("timeout", self.timeout, "in seconds")

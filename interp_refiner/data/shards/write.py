@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, at_least
 from interp_refiner.data.shards.metadata import DatasetMetadata
 from interp_refiner.data.shards.tar import BLOCK, RECORD, header_with_crc
 
@@ -94,8 +94,7 @@ def write_shards(
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} is not an empty folder: shards are never written over others")
-    if samples_per_shard < 1:
-        raise BadValue("samples_per_shard", samples_per_shard, "at least 1")
+    at_least(1, samples_per_shard=samples_per_shard)
     root.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(root) as partial:
         stream, keys, shard = iter(samples), set[str](), 0

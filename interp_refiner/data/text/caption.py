@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, ClipSpec, derived_seed
+from interp_refiner.core import ClipSpec, at_least, derived_seed
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 WORD = re.compile(r"\w+(?:[-']\w+)*")
@@ -36,9 +36,7 @@ class CaptionEncoder(TextEncoder):
     name = "caption"
 
     def __init__(self, length: int = 16, dim: int = 32, spec: ClipSpec | None = None, vocabulary: Sequence[str] = ()):
-        for name, size in (("length", length), ("dim", dim)):
-            if size < 1:
-                raise BadValue(name, size, "at least 1")
+        at_least(1, length=length, dim=dim)
         self.length = length
         self.dim = dim
         self._vectors: dict[tuple[str, object], Float[Tensor, " d"]] = {}

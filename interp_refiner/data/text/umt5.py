@@ -14,6 +14,7 @@ from interp_refiner.core import (
     BadValue,
     ClipSpec,
     MissingExtra,
+    at_least,
     check_folder,
     check_not_original,
     choice,
@@ -55,8 +56,7 @@ class UMT5Encoder(TextEncoder):
         spec: ClipSpec | None = None,
     ):
         choice("precision", precision, get_args(Precision))
-        if length < 1:
-            raise BadValue("length", length, "at least 1")
+        at_least(1, length=length)
         root = fetch("folder", folder, ["text_encoder", "tokenizer"])
         check_not_original("folder", folder, root)
         for part in ("text_encoder", "tokenizer"):

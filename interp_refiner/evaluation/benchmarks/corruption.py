@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch.autograd.profiler import profile, record_function
 
 from interp_refiner.config import build, conf_dir
-from interp_refiner.core import BadValue, Clip, choice
+from interp_refiner.core import BadValue, Clip, at_least, choice
 from interp_refiner.data.codec import PatchDCT
 from interp_refiner.forward.corruption import TRAIN_STREAM, Corruption
 from interp_refiner.forward.interpolator import PART, Interpolator
@@ -64,9 +64,7 @@ class CorruptionBenchmark:
         ):
             for value in chosen:
                 choice(name, value, allowed)
-        for name, number in {"threads": threads, **one_clip, **clip_by_clip, **interpolators}.items():
-            if number < 1:
-                raise BadValue(name, number, "at least 1")
+        at_least(1, **{"threads": threads, **one_clip, **clip_by_clip, **interpolators})
         if len(shape) != 5 or min(shape) < 1 or shape[2] <= KEYFRAMES:
             raise BadValue("shape", shape, f"[b, c, t, h, w] with t above {KEYFRAMES}")
         self.batched, self.clip_by_clip, self.one_clip = interpolators, clip_by_clip, one_clip

@@ -4,7 +4,7 @@ from typing import Any, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip, ClipSpec, forget_peak_memory, median_seconds, peak_memory
+from interp_refiner.core import Clip, ClipSpec, at_least, forget_peak_memory, median_seconds, peak_memory
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.evaluation.benchmarks.step import MakeTrainer
 from interp_refiner.model.sampler import Sampler
@@ -26,9 +26,7 @@ class InferenceBenchmark:
     """
 
     def __init__(self, samplers: dict[str, Sampler], batch_size: int = 1, repeats: int = 3, warmup: int = 1):
-        for name, number in {"batch_size": batch_size, "repeats": repeats, "warmup": warmup}.items():
-            if number < 1:
-                raise BadValue(name, number, "at least 1")
+        at_least(1, batch_size=batch_size, repeats=repeats, warmup=warmup)
         self.samplers, self.batch_size, self.repeats, self.warmup = samplers, batch_size, repeats, warmup
 
     def measure(self, module: Refiner, data: ShardedDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Measure, masked_mean
+from interp_refiner.core import BadValue, Measure, at_least, check_least, masked_mean
 from interp_refiner.data import ShardDataset, Writer
 from interp_refiner.data.codec import Codec, declared_codec
 from interp_refiner.evaluation.benchmarks.peers import Peer
@@ -47,8 +47,7 @@ class HeldOutClips:
     writer: Writer | None = None
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise BadValue("count", self.count, "at least 1")
+        check_least(self, count=1)
 
     @property
     def folder(self) -> Path:
@@ -89,9 +88,7 @@ class InterpolatorBenchmark:
         batch_size: int = 8,
         threads: int = 1,
     ):
-        for name, number in {"batch_size": batch_size, "threads": threads}.items():
-            if number < 1:
-                raise BadValue(name, number, "at least 1")
+        at_least(1, batch_size=batch_size, threads=threads)
         if not gaps or min(gaps) < 2:
             raise BadValue("gaps", list(gaps), "gaps of at least 2 frames")
         self.interpolators, self.clips = dict(interpolators), clips

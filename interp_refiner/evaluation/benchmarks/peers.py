@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, MissingExtra, Neighbours, choice
+from interp_refiner.core import BadValue, MissingExtra, Neighbours, at_least, choice
 from interp_refiner.forward.interpolator import Interpolation, Interpolator
 from interp_refiner.forward.interpolator.interpolator import no_confidence
 
@@ -76,8 +76,7 @@ class Minterpolate(Peer):
         self.estimation = choice("estimation", estimation, ESTIMATION)
         if block not in (4, 8, 16):
             raise BadValue("block", block, "4 | 8 | 16")
-        if radius < 4:
-            raise BadValue("radius", radius, "at least 4")
+        at_least(4, radius=radius)
         self.block, self.radius = block, radius
 
     @property

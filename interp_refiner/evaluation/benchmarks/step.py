@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.profilers import Profiler
 
-from interp_refiner.core import BadValue, Corrupted, Mark, forget_peak_memory, peak_flops, peak_memory
+from interp_refiner.core import BadValue, Corrupted, Mark, at_least, forget_peak_memory, peak_flops, peak_memory
 from interp_refiner.training import Refiner
 
 # Lightning's names for the actions of a step in its profilers. Actions can be nested.
@@ -109,9 +109,7 @@ class StepBenchmark:
     """
 
     def __init__(self, steps: int = 20, warmup: int = 5, peak_tflops: float | None = None):
-        for name, number in {"steps": steps, "warmup": warmup}.items():
-            if number < 1:
-                raise BadValue(name, number, "at least 1")
+        at_least(1, steps=steps, warmup=warmup)
         self.steps, self.warmup, self.peak_tflops = steps, warmup, peak_tflops
 
     def measure(self, module: Refiner, data: L.LightningDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from interp_refiner.config import build, run_metadata
-from interp_refiner.core import BadValue, Draws, Measure
+from interp_refiner.core import BadValue, Draws, Measure, at_least
 from interp_refiner.data.codec import Codec, contact_sheet, stacked
 from interp_refiner.data.moving_shapes import MovingShapes
 from interp_refiner.data.world import Scene, render
@@ -94,12 +94,8 @@ class KeyframeQuality:
     ):
         if not FEWEST <= keyframes <= world.size[0]:
             raise BadValue("keyframes", keyframes, f"a number of keyframes from {FEWEST} to {world.size[0]}")
-        for name, count in (("clips", clips), ("training_clips", training_clips)):
-            if count < 8:
-                raise BadValue(name, count, "at least 8")
-        for name, count in (("probe_steps", probe_steps), ("batch_size", batch_size)):
-            if count < 1:
-                raise BadValue(name, count, "at least 1")
+        at_least(8, clips=clips, training_clips=training_clips)
+        at_least(1, probe_steps=probe_steps, batch_size=batch_size)
         self.world, self.codec, self.batch_size = world, codec, batch_size
         self.frames, self.probe_steps = evenly_spaced(world.size[0], keyframes), probe_steps
         self.counts = {"val": clips, "train": training_clips}

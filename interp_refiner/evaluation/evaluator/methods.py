@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Corrupted, Draws
+from interp_refiner.core import BadValue, Corrupted, Draws, at_least
 from interp_refiner.data.medium import Medium
 from interp_refiner.evaluation.evaluator.controls import nearest_keyframe_copy, noise_of_its_size, shuffled_keyframes
 from interp_refiner.evaluation.measures import (
@@ -65,8 +65,7 @@ class Methods:
         label: str = "",
         rivals: Sequence["Methods"] = (),
     ):
-        if num_samples < 1:
-            raise BadValue("num_samples", num_samples, "at least 1")
+        at_least(1, num_samples=num_samples)
         self.label, self.rivals = label, rivals
         self.refiner, self.medium, self.num_samples = refiner, medium, num_samples
         corruption, sampler = refiner.corruption, refiner.sampler

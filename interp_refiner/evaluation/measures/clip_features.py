@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import BadValue, at_least
 
 
 class ClipFeatures(nn.Module, ABC):
@@ -55,9 +55,7 @@ class RandomConvFeatures(ClipFeatures):
     def __init__(self, channels: int, width: int = 16, num_scales: int = 3, num_windows: int = 4, seed: int = 0):
         super().__init__()
         sizes = {"channels": channels, "width": width, "num_scales": num_scales, "num_windows": num_windows}
-        for name, size in sizes.items():
-            if size < 1:
-                raise BadValue(name, size, "at least 1")
+        at_least(1, **sizes)
         self.num_scales, self.num_windows = num_scales, num_windows
         self.num_features = channels + 2 * num_scales * width
         generator = torch.Generator().manual_seed(seed)

@@ -11,7 +11,7 @@ import torchmetrics
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Interval, Measure
+from interp_refiner.core import BadValue, Interval, Measure, at_least
 from interp_refiner.evaluation.measures.clip_features import ClipFeatures, RandomConvFeatures
 from interp_refiner.evaluation.measures.metric import Batch, Design, Metric, Record, Table, checked
 from interp_refiner.evaluation.measures.realism import REALISM
@@ -94,8 +94,7 @@ class FrechetDistance(torchmetrics.Metric):
         confidence: float = 0.95,
     ):
         super().__init__()
-        if num_folds < 2:
-            raise BadValue("num_folds", num_folds, "at least 2")
+        at_least(2, num_folds=num_folds)
         if not 0 < confidence < 1:
             raise BadValue("confidence", confidence, "a number between 0 and 1")
         self.methods, self.baselines = list(methods), list(baselines)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Interval
+from interp_refiner.core import BadValue, Interval, check_least
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,7 @@ class Bootstrap:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_resamples < 1:
-            raise BadValue("num_resamples", self.num_resamples, "at least 1")
+        check_least(self, num_resamples=1)
         if not 0 < self.confidence < 1:
             raise BadValue("confidence", self.confidence, "a number between 0 and 1")
 

@@ -2,7 +2,8 @@
 
 from interp_refiner.forward.corruption.bridge_time import BridgeTime, FullyCorrupted, LogitNormal, Uniform
 from interp_refiner.forward.corruption.content import ClipContent
-from interp_refiner.forward.corruption.corruption import TRAIN_STREAM, Corruption, Drawn
+from interp_refiner.forward.corruption.corruption import TRAIN_STREAM, Corruption
+from interp_refiner.forward.corruption.drawn import Drawn
 from interp_refiner.forward.corruption.given import Given, GivenAtRandom, GivenFile, GivenFrames, NoGiven
 from interp_refiner.forward.corruption.noise import (
     BrownianBridge,

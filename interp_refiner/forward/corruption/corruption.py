@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float, Int
@@ -20,39 +20,16 @@ from interp_refiner.core import (
     per_frame,
     per_sample,
 )
-from interp_refiner.forward.corruption.bridge_time import BridgeTime, FullyCorrupted
+from interp_refiner.forward.corruption.bridge_time import FullyCorrupted
 from interp_refiner.forward.corruption.content import Blank, ClipContent
-from interp_refiner.forward.corruption.given import Given, NoGiven
+from interp_refiner.forward.corruption.drawn import Drawn
+from interp_refiner.forward.corruption.given import NoGiven
 from interp_refiner.forward.corruption.noise import NoiseProfile
 from interp_refiner.forward.interpolator import Interpolator, PixelCodec
 from interp_refiner.forward.schedule import Schedule
 from interp_refiner.forward.scheduled_sampling import Never, Proposals, ScheduledSampling
 
 TRAIN_STREAM = "train"
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """The draws of a sample other than its plan and its noise.
-
-    Attributes:
-        level: the one level to train at; None draws it uniformly from 1..S.
-        bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
-        given: which keyframes are constraints; None for those that clips bring.
-        seed: the run's seed, of all draws.
-
-    Raises:
-        BadValue: a level below 1.
-    """
-
-    level: int | None = None
-    bridge_time: BridgeTime | None = None
-    given: Given | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.level is not None and self.level < 1:
-            raise BadValue("level", self.level, "a level from 1 (finest) to S (sparsest), or null to draw it")
 
 
 class Corruption:
@@ -87,7 +64,7 @@ class Corruption:
         interpolator: Interpolator,
         noise: NoiseProfile,
         scheduled_sampling: ScheduledSampling | None = None,
-        drawn: Drawn = Drawn(),
+        drawn: Drawn = Drawn(),  # noqa: B008 - frozen
         sigma: float = 0.3,
         keyframe_fraction: float = 0.0,
     ):
@@ -124,12 +101,18 @@ class Corruption:
         """S, the sparsest level of a clip of ``num_frames`` frames."""
         return len(self.schedule.counts_for(num_frames)) - 1
 
+    def _sparsest(self, num_frames: int) -> int:
+        """S; raises :class:`BadValue` if the one level to train at is above it."""
+        sparsest = self.num_levels(num_frames)
+        if self.level is not None and self.level > sparsest:
+            raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {num_frames} frames")
+        return sparsest
+
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that this corruption is not defined for."""
         self.given.check(latent_shape)
         num_frames = latent_shape[1]
-        if self.level is not None and self.level > (sparsest := self.num_levels(num_frames)):
-            raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {num_frames} frames")
+        self._sparsest(num_frames)
         content = Blank(latent_shape, self.interpolator)
         self.schedule.plan(torch.zeros(1, num_frames, dtype=torch.bool), Draws(0, "check", [""]), content)
 
@@ -259,10 +242,8 @@ class Corruption:
         return self.noise.eps(self._draw(draws, name, corrupted.interpolation.float()), corrupted)
 
     def _draw_level(self, clip: Clip, draws: Draws) -> Int[Tensor, " b"]:
-        sparsest, device = self.num_levels(clip.num_frames), clip.latents.device
+        sparsest, device = self._sparsest(clip.num_frames), clip.latents.device
         if self.level is not None:
-            if self.level > sparsest:
-                raise BadValue("level", self.level, f"a level from 1 to {sparsest} for {clip.num_frames} frames")
             return torch.full((clip.batch_size,), self.level, device=device)
         return 1 + (draws.uniform("level", 1, device).squeeze(1) * sparsest).long()
 

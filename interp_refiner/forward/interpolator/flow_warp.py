@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Neighbours, take_frames
+from interp_refiner.core import BadValue, Neighbours, at_least, take_frames
 from interp_refiner.forward.interpolator.interpolator import Interpolation
 from interp_refiner.forward.interpolator.learned import Conv2d, Learned
 from interp_refiner.forward.interpolator.linear import lerp_frames
@@ -54,9 +54,7 @@ class FlowWarp(Learned):
         self, channels: int = 16, width: int = 24, stride: int = 1, radius: int = 3, checkpoint: str | None = None
     ):
         super().__init__()
-        for name, size in {"channels": channels, "width": width, "stride": stride, "radius": radius}.items():
-            if size < 1:
-                raise BadValue(name, size, "at least 1")
+        at_least(1, channels=channels, width=width, stride=stride, radius=radius)
         self.channels, self.stride, self.radius = channels, stride, radius
         self.encode_fine = nn.Sequential(
             Conv2d(channels, width, stride), nn.LeakyReLU(SLOPE), Conv2d(width, width), nn.LeakyReLU(SLOPE)

@@ -7,7 +7,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Neighbours, frame_mean, masked_mean, neighbours, per_frame, take_frames
+from interp_refiner.core import (
+    BadValue,
+    Neighbours,
+    at_least,
+    frame_mean,
+    masked_mean,
+    neighbours,
+    per_frame,
+    take_frames,
+)
 from interp_refiner.forward.interpolator.in_pixels import InPixels
 from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator
 from interp_refiner.forward.interpolator.learned import Conv2d, Learned
@@ -75,9 +84,7 @@ class Straightened(Learned):
         checkpoint: str | None = None,
     ):
         super().__init__()
-        for name, size in {"channels": channels, "width": width}.items():
-            if size < 1:
-                raise BadValue(name, size, "at least 1")
+        at_least(1, channels=channels, width=width)
         if straight_channels < channels:
             raise BadValue("straight_channels", straight_channels, f"at least channels={channels}, to lose nothing")
         if any(isinstance(part, InPixels) for part in inner.modules()):

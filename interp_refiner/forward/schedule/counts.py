@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, get_args
 
-from interp_refiner.core import BadValue, choice
+from interp_refiner.core import BadValue, at_least, choice
 
 Law = Literal["geometric", "linear", "doubling"]
 
@@ -69,10 +69,8 @@ def explicit_counts(num_frames: int, counts: Sequence[int]) -> list[int]:
 def check_law(k_min: int, num_levels: int, law: str) -> None:
     """Raises :class:`BadValue` for values that are wrong for clips of any length."""
     choice("law", law, get_args(Law))
-    if k_min < 2:
-        raise BadValue("k_min", k_min, "at least 2")
-    if num_levels < 1:
-        raise BadValue("num_levels", num_levels, "at least 1")
+    at_least(2, k_min=k_min)
+    at_least(1, num_levels=num_levels)
 
 
 def check_counts(counts: Sequence[int]) -> None:

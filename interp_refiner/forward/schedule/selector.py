@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Freezable
+from interp_refiner.core import BadValue, Freezable, at_least
 
 KERNEL = 3  # frames
 NATS = 10.0  # initial cost of a squared error of 1; errors of two plans differ by about 0.1
@@ -39,9 +39,7 @@ class Selector(Freezable):
 
     def __init__(self, channels: int = 16, grid: int = 4, width: int = 16):
         super().__init__()
-        for name, size in {"channels": channels, "grid": grid, "width": width}.items():
-            if size < 1:
-                raise BadValue(name, size, "at least 1")
+        at_least(1, channels=channels, grid=grid, width=width)
         self.channels, self.grid = channels, grid
         self.features = nn.Sequential(
             nn.Conv1d(2 * channels, width, KERNEL, padding=KERNEL // 2, padding_mode="replicate"), nn.GELU(),

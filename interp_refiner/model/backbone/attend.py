@@ -77,3 +77,9 @@ def use_attention(
         block.attn1.set_processor(Attend(own_layer))
         block.attn2.set_processor(Attend(cross_layer))
     return own, cross
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The precision of matrix products with ``x``: autocast's if it is on, else that of ``x``."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from interp_refiner.core import Corrupted, per_frame, take_frames
 from interp_refiner.model.backbone.backbone import Interface
 from interp_refiner.model.backbone.shown import Shown
+from interp_refiner.model.backbone.zeroed import zeroed
 
 
 class KeyframeChannels(ABC):
@@ -129,9 +130,7 @@ class FrameNumbers(nn.Module):
     def __init__(self, hidden: int, out: int):
         super().__init__()
         self.hidden = nn.Linear(self.COUNT, hidden)
-        self.out = nn.Linear(hidden, out)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.out = zeroed(nn.Linear(hidden, out))
 
     def forward(self, numbers: Float[Tensor, "b t 8"]) -> Float[Tensor, "b t out"]:
         return self.out(nn.functional.silu(self.hidden(numbers.to(self.hidden.weight.dtype))))

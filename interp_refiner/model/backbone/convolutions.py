@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue
 from interp_refiner.model.attention import Flops, linear_flops
+from interp_refiner.model.backbone.zeroed import zeroed
 
 
 class Kernel(nn.Module):
@@ -35,9 +36,7 @@ class SpaceBlock(nn.Module):
 
     def __init__(self, dim: int):
         super().__init__()
-        self.around, self.out = Kernel(dim, dim), nn.Linear(dim, dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.around, self.out = Kernel(dim, dim), zeroed(nn.Linear(dim, dim))
         self.table = nn.Parameter(torch.tensor([0.0, 1.0]).unsqueeze(1).repeat(1, dim))  # shift, scale
 
     def forward(self, x: Float[Tensor, "n h w d"], modulation: Float[Tensor, "n 2 d"]) -> Float[Tensor, "n h w d"]:
@@ -85,12 +84,9 @@ class ConvolutionalHead(nn.Module):
         super().__init__()
         self.dim = size.dim
         self.stem = Kernel(channels, size.dim)
-        self.modulation = nn.Linear(time_dim, 2 * size.dim)
+        self.modulation = zeroed(nn.Linear(time_dim, 2 * size.dim))
         self.blocks = nn.ModuleList(SpaceBlock(size.dim) for _ in range(size.num_blocks))
-        self.norm, self.out = nn.RMSNorm(size.dim), nn.Linear(size.dim, out_channels)
-        for layer in (self.modulation, self.out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.norm, self.out = nn.RMSNorm(size.dim), zeroed(nn.Linear(size.dim, out_channels))
 
     def forward(
         self,
@@ -137,9 +133,7 @@ class WordConvolution(nn.Module):
     def __init__(self, dim: int, reach: int):
         super().__init__()
         self.reach = reach
-        self.around, self.out = nn.Linear((2 * reach + 1) * dim, dim), nn.Linear(dim, dim)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.around, self.out = nn.Linear((2 * reach + 1) * dim, dim), zeroed(nn.Linear(dim, dim))
 
     def forward(self, words: Float[Tensor, "b l d"]) -> Float[Tensor, "b l d"]:
         windows = F.pad(words, (0, 0, self.reach, self.reach)).unfold(1, 2 * self.reach + 1, 1).flatten(2)

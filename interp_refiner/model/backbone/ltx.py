@@ -17,6 +17,7 @@ from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers, MaskedKeyframes, frames_to_tokens
 from interp_refiner.model.backbone.pretrained import TRANSFORMER, load_saved
 from interp_refiner.model.backbone.shown import Shown
+from interp_refiner.model.backbone.zeroed import zeroed
 
 FPS = 25.0  # of the model's training; used for clips that declare none
 
@@ -75,14 +76,10 @@ class LTX(Backbone):
         dim = self.ltx.proj_in.out_features
         self.keyframe_embedding = self.frame_numbers = None
         if count := self.conditioning.count(interface):
-            self.keyframe_embedding = nn.Linear(count, dim, bias=False)
-            nn.init.zeros_(self.keyframe_embedding.weight)
+            self.keyframe_embedding = zeroed(nn.Linear(count, dim, bias=False))
             self.frame_numbers = FrameNumbers(dim, 7 * dim)  # for the embedding and its six projections
         more = interface.out_channels - spec.channels
-        self.second_head = nn.Linear(dim, more) if more else None
-        if self.second_head is not None:
-            nn.init.zeros_(self.second_head.weight)
-            nn.init.zeros_(self.second_head.bias)
+        self.second_head = zeroed(nn.Linear(dim, more)) if more else None
         factors = spec.codec.get("temporal_factor", 1), spec.codec.get("spatial_factor", 1)
         self.scale = factors[0] / (spec.fps or FPS), float(factors[1])  # seconds per frame, pixels per row and column
 
@@ -96,8 +93,7 @@ class LTX(Backbone):
 
     def zero_output(self) -> None:
         for head in filter(None, (self.ltx.proj_out, self.second_head)):
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+            zeroed(head)
 
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses clips that are not videos ``[c, t, h, w]``."""

@@ -17,6 +17,7 @@ from interp_refiner.model.attention import Attention, Dense
 from interp_refiner.model.backbone.backbone import Backbone, Interface
 from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers
 from interp_refiner.model.backbone.shown import Shown
+from interp_refiner.model.backbone.zeroed import zeroed
 
 
 def look_up(maps: Float[Tensor, "b k g h"], points: Float[Tensor, "b 2 *n"]) -> Float[Tensor, "b k *n"]:
@@ -222,15 +223,12 @@ class Trajectory(Backbone):
         self.sinusoids, self.time = Timesteps(dim, True, 0.0), TimestepEmbedding(dim, dim)
         self.place = Timesteps(dim, True, 0.0)
         self.frame_numbers = FrameNumbers(dim, dim)
-        self.modulation = nn.Linear(dim, 6 * dim)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
+        self.modulation = zeroed(nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(Block(dim, size.num_heads, map.dim, map.places) for _ in range(size.num_layers))
         self.norm, self.head = nn.LayerNorm(dim), nn.Linear(dim, interface.out_channels)
 
     def zero_output(self) -> None:
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        zeroed(self.head)
 
     def check(self, latent_shape: Sequence[int]) -> None:
         """Refuses anything but paths ``[2, t]``."""

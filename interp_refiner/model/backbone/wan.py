@@ -13,29 +13,20 @@ from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, Corrupted
 from interp_refiner.model.attention import Attention, Dense, Flops, Workload
-from interp_refiner.model.backbone.attend import use_attention
+from interp_refiner.model.backbone.attend import product_dtype, use_attention
 from interp_refiner.model.backbone.backbone import Backbone, Interface
-from interp_refiner.model.backbone.conditioning import (
-    Conditioning,
-    FrameNumbers,
-    MaskedKeyframes,
-    frames_to_tokens,
-)
+from interp_refiner.model.backbone.conditioning import Conditioning, FrameNumbers, MaskedKeyframes, frames_to_tokens
 from interp_refiner.model.backbone.convolutions import ConvolutionalHead, WordConvolution
 from interp_refiner.model.backbone.flops import wan_flops
 from interp_refiner.model.backbone.lora import LoRA, merge
 from interp_refiner.model.backbone.pretrained import load_pretrained
-from interp_refiner.model.backbone.recomputation import (
-    Runner,
-    activation_bytes,
-    keep_all,
-    kept_bytes,
-)
+from interp_refiner.model.backbone.recomputation import Runner, activation_bytes, keep_all, kept_bytes
 from interp_refiner.model.backbone.rotary import rotary_at
 from interp_refiner.model.backbone.run_block import Blocks
 from interp_refiner.model.backbone.shown import Shown
 from interp_refiner.model.backbone.spread import Spread, Together
 from interp_refiner.model.backbone.wan_size import WanSize
+from interp_refiner.model.backbone.zeroed import zeroed
 
 # Weights that stay in float32 in a half-precision network, as in diffusers: rounding a modulation would shift all
 # tokens of a frame in the same way.
@@ -108,8 +99,7 @@ class Wan(Backbone):
         self.keyframe_embedding = self.frame_numbers = None
         if count := self.conditioning.count(interface):
             kernel = {"kernel_size": patch.kernel_size, "stride": patch.stride}
-            self.keyframe_embedding = nn.Conv3d(count, patch.out_channels, bias=False, **kernel)
-            nn.init.zeros_(self.keyframe_embedding.weight)
+            self.keyframe_embedding = zeroed(nn.Conv3d(count, patch.out_channels, bias=False, **kernel))
             # Added to the embedding (for the head) and its six projections (for the blocks), after Wan's own layers:
             # a sum with 0 is exact, whereas a matrix product of another size may round differently.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
@@ -218,11 +208,9 @@ class Wan(Backbone):
     def activation_bytes(self, batch: int, latent_shape: Sequence[int], text_tokens: int, passes: int = 1) -> int:
         """See :func:`activation_bytes`."""
         size, tokens = self.wan.config, self.tokens(latent_shape)
-        sizes = (batch, size.num_attention_heads, tokens, size.attention_head_dim)
-        dim, itemsize = size.num_attention_heads * size.attention_head_dim, torch.bfloat16.itemsize
-        products = kept_bytes(batch, tokens, text_tokens, dim, size.ffn_dim, itemsize)
-        products += self.attention.kept_bytes(*sizes, itemsize)
+        products = self._kept_bytes(batch, tokens, text_tokens, torch.bfloat16.itemsize)
         runners = passes * self.recomputation.runners(size.num_layers, products)
+        dim = size.num_attention_heads * size.attention_head_dim
         return activation_bytes(runners, batch * tokens, dim, size.ffn_dim, products, passes)
 
     def kernels(self) -> dict[str, str]:
@@ -281,13 +269,17 @@ class Wan(Backbone):
 
     def _runners(self, work: Workload, text_tokens: int) -> list[Runner]:
         """The runner of each block; recomputation only in training."""
-        size = self.wan.config
         if not work.training:
-            return [keep_all] * size.num_layers
-        sizes, itemsize = (work.batch, work.heads, work.queries, work.head_dim), work.dtype.itemsize
-        dim = work.heads * work.head_dim
-        kept = kept_bytes(work.batch, work.queries, text_tokens, dim, size.ffn_dim, itemsize)
-        return self.recomputation.runners(size.num_layers, kept + self.attention.kept_bytes(*sizes, itemsize))
+            return [keep_all] * self.wan.config.num_layers
+        kept = self._kept_bytes(work.batch, work.queries, text_tokens, work.dtype.itemsize)
+        return self.recomputation.runners(self.wan.config.num_layers, kept)
+
+    def _kept_bytes(self, batch: int, tokens: int, text_tokens: int, itemsize: int) -> int:
+        """Bytes that :func:`keep_products` keeps in one block."""
+        size = self.wan.config
+        heads, width = size.num_attention_heads, size.attention_head_dim
+        kept = kept_bytes(batch, tokens, text_tokens, heads * width, size.ffn_dim, itemsize)
+        return kept + self.attention.kept_bytes(batch, heads, tokens, width, itemsize)
 
     def _head(self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
         """Modulated norm and projection to the values of a patch; at every position latent channels come first."""
@@ -305,16 +297,3 @@ class Wan(Backbone):
         (t, h, w), (pt, ph, pw) = grid, self.wan.config.patch_size
         pattern = "b (t h w) (pt ph pw c) -> b c (t pt) (h ph) (w pw)"
         return rearrange(values.float(), pattern, t=t, h=h, w=w, pt=pt, ph=ph, pw=pw)
-
-
-def zeroed(head: nn.Linear) -> nn.Linear:
-    """Sets the layer's weights to zero, and returns it."""
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head
-
-
-def product_dtype(x: Tensor) -> torch.dtype:
-    """The precision of matrix products with ``x``: autocast's if it is on, else that of ``x``."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, Draws, per_sample
+from interp_refiner.core import BadValue, Draws, check_least, per_sample
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 Decode = Callable[[Tensor], Tensor]
@@ -58,8 +58,7 @@ class Choice:
     def __post_init__(self) -> None:
         if self.scorer is not None and not callable(self.scorer):
             raise BadValue("scorer", self.scorer, "a KeyframeScorer: a function of pictures and prompts")
-        if self.candidates < 1:
-            raise BadValue("candidates", self.candidates, "at least 1")
+        check_least(self, candidates=1)
         if self.scorer is None and self.candidates > 1:
             raise BadValue("candidates", self.candidates, "1 without a scorer")
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp_refiner.core import BadValue, Draws, per_frame
+from interp_refiner.core import BadValue, Draws, at_least, per_frame
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.keyframes.flow import KeyframeFlow, Keyframes
 from interp_refiner.model.keyframes.sampler import KeyframeSampler, OwnSampler, VelocityAt
@@ -48,8 +48,7 @@ class GeneratedKeyframes(KeyframeSource):
         return rounds * self.sampler.evaluations * (2 if self.guided else 1)
 
     def of_steps(self, steps: int) -> "GeneratedKeyframes":
-        if steps < 1:
-            raise BadValue("steps", steps, "at least 1")
+        at_least(1, steps=steps)
         sampler = copy.copy(self.sampler)
         sampler.steps = steps
         return self.with_sampler(sampler)

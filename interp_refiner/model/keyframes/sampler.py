@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp_refiner.core import BadValue, non_negative, per_sample, positive
+from interp_refiner.core import at_least, non_negative, per_sample, positive
 from interp_refiner.model.keyframes.flow import shifted
 
 VelocityAt = Callable[[Tensor, Tensor], Tensor]
@@ -53,9 +53,7 @@ class KeyframeSampler(ABC):
     of_step: ClassVar[int]
 
     def __init__(self, steps: int = 20, guidance: float = 2.0, shift: float = 4.0, rounds: int = 1):
-        for name, count in (("steps", steps), ("rounds", rounds)):
-            if count < 1:
-                raise BadValue(name, count, "at least 1")
+        at_least(1, steps=steps, rounds=rounds)
         non_negative("guidance", guidance, "1 is no guidance")
         positive("shift", shift)
         self.steps, self.guidance, self.shift, self.rounds = steps, guidance, shift, rounds

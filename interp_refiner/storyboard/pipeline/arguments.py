@@ -14,6 +14,7 @@ from torch import Tensor
 
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames
+from interp_refiner.model.sampler import Bridge, Consistency, OneJump, Sampler
 from interp_refiner.storyboard.file.keyframe import Keyframe, Time
 from interp_refiner.storyboard.plan.plan import OF_CLIPS, VideoPlan, VideoSize
 
@@ -110,6 +111,26 @@ def at_least_one(name: str, number: int | None, without: str) -> int | None:
     if number is not None and (isinstance(number, bool) or not isinstance(number, Integral) or number < 1):
         raise BadValue(name, number, f"a whole number >= 1, or None for {without}")
     return None if number is None else int(number)
+
+
+def of_steps(sampler: Sampler, steps: int | None, distilled: bool) -> Sampler:
+    """The sampler of ``num_inference_steps``.
+
+    Args:
+        sampler: of the model; it stays if it can take that number of steps.
+        steps: the argument; None for the model's own sampler.
+        distilled: whether the model is distilled.
+
+    Raises:
+        BadValue: not a whole number >= 1.
+    """
+    if (number := at_least_one("num_inference_steps", steps, "the model's own sampler")) is None:
+        return sampler
+    if distilled:
+        return (sampler if isinstance(sampler, Consistency) else Consistency(views=sampler.views)).of_steps(number)
+    if number == 1:
+        return sampler if isinstance(sampler, OneJump) else OneJump(views=sampler.views)
+    return (sampler if isinstance(sampler, Bridge) else Bridge(views=sampler.views)).of_steps(number)
 
 
 def prompt_or_embedding(

@@ -20,26 +20,16 @@ from interp_refiner.forward.corruption import Corruption
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import (
-    Bridge,
     ClassifierFree,
     CleanEstimate,
-    Consistency,
     Guidance,
     NoGuidance,
-    OneJump,
     OneView,
     Sampler,
     check_views,
 )
 from interp_refiner.storyboard.conditioning.phase1 import Phase1
-from interp_refiner.storyboard.conditioning.prompts import (
-    OnStep,
-    Prompts,
-    counted,
-    prompted,
-    strengths,
-    with_proposals,
-)
+from interp_refiner.storyboard.conditioning.prompts import OnStep, Prompts, counted, prompted, strengths, with_proposals
 from interp_refiner.storyboard.file.keyframe import Keyframe, Time
 from interp_refiner.storyboard.file.storyboard import naming
 from interp_refiner.storyboard.pipeline.arguments import (
@@ -49,6 +39,7 @@ from interp_refiner.storyboard.pipeline.arguments import (
     Request,
     as_output,
     at_least_one,
+    of_steps,
     prompt_or_embedding,
     seed_of,
 )
@@ -221,7 +212,7 @@ class RefinerPipeline(LowMemory, Drafting):
     ) -> RefinerOutput:
         """Makes the video of a request; arguments and errors are those of a call."""
         choice("output_type", output_type, get_args(OutputType))
-        sampler = self._sampler(at_least_one("num_inference_steps", num_inference_steps, "the model's own sampler"))
+        sampler = self._sampler(num_inference_steps)
         guidance = self.guidance(guidance_scale, request.negative_prompt)
         check_views(self.sampler.views, guidance)
         draft = self.draft(request)
@@ -290,8 +281,7 @@ class RefinerPipeline(LowMemory, Drafting):
 
     def sampler_notes(self, steps: int | None = None) -> list[str]:
         """What the steps of the sampler need but the model was not trained for; ``steps`` as of a call."""
-        steps = at_least_one("num_inference_steps", steps, "the model's own sampler")
-        sampler = self.sampler if steps is None else self._of_steps(self.sampler, steps)
+        sampler = of_steps(self.sampler, steps, self.objective.distilled)
         notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
         if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
             name = type(sampler).__name__.lower()
@@ -299,18 +289,8 @@ class RefinerPipeline(LowMemory, Drafting):
         return notes
 
     def _sampler(self, steps: int | None) -> Sampler:
-        sampler = copy.copy(self.sampler)
-        if steps is not None:
-            sampler = self._of_steps(sampler, steps)
+        sampler = copy.copy(of_steps(self.sampler, steps, self.objective.distilled))
         check_method(self.corruption, self.objective, sampler)
         # both are applied per window and prompt, before they are joined
         sampler.guidance, sampler.views = NoGuidance(), OneView()
         return sampler
-
-    def _of_steps(self, sampler: Sampler, steps: int) -> Sampler:
-        if self.objective.distilled:
-            return (sampler if isinstance(sampler, Consistency) else Consistency(views=sampler.views)).of_steps(steps)
-        bridge = sampler if isinstance(sampler, Bridge) else Bridge(views=sampler.views)
-        if steps == 1:
-            return sampler if isinstance(sampler, OneJump) else OneJump(views=sampler.views)
-        return bridge.of_steps(steps)

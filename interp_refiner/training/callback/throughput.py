@@ -4,7 +4,7 @@ from typing import Any, final
 
 import lightning as L
 
-from interp_refiner.core import BadValue, Corrupted, Mark, forget_peak_memory, peak_flops, peak_memory, positive
+from interp_refiner.core import Corrupted, Mark, at_least, forget_peak_memory, peak_flops, peak_memory, positive
 from interp_refiner.training import BackboneModule
 
 
@@ -27,8 +27,7 @@ class Throughput(L.Callback):
     """
 
     def __init__(self, every_n_steps: int = 10, warmup_batches: int = 3, peak_tflops: float | None = None):
-        if every_n_steps < 1:
-            raise BadValue("every_n_steps", every_n_steps, "at least 1")
+        at_least(1, every_n_steps=every_n_steps)
         if peak_tflops is not None:
             positive("peak_tflops", peak_tflops, "or null to look the device up")
         self.every_n_steps, self.warmup_batches, self.peak_tflops = every_n_steps, warmup_batches, peak_tflops

@@ -10,7 +10,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from interp_refiner.core import BadValue
+from interp_refiner.core import at_least
 from interp_refiner.training.checkpoint.partial import PARTIAL
 from interp_refiner.training.checkpoint.whole import LAST
 
@@ -34,9 +34,7 @@ class RollingCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: str, every_n_steps: int = 100, keep_last: int = 2, save_optimizer: bool = True):
-        for name, value in {"every_n_steps": every_n_steps, "keep_last": keep_last}.items():
-            if value < 1:
-                raise BadValue(name, value, "at least 1")
+        at_least(1, every_n_steps=every_n_steps, keep_last=keep_last)
         self.folder, self.every_n_steps, self.keep_last = Path(folder), every_n_steps, keep_last
         self.save_optimizer = save_optimizer
         self.saved_step = self.seen_step = 0
