@@ -56,11 +56,12 @@ class GeneratedKeyframes(KeyframeSource):
         return self
 
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        """Samples all keyframes together; every further round keeps one more of them and samples the others again."""
+        """Samples all keyframes together. Every further round keeps one more of them and samples the others again."""
         start = torch.ones(len(request.positions))
         for number in range(1, self.sampler.rounds):
             free = ~request.given
-            first = free & (free.cumsum(1) == 1) & (free.sum(1, keepdim=True) > 1)  # the last one is made at the end
+            # keep the first free keyframe, unless it is the only one, which the last round samples
+            first = free & (free.cumsum(1) == 1) & (free.sum(1, keepdim=True) > 1)
             if not first.any():
                 break
             made = self.from_time(request, start, draws, f"{NOISE}_{number}")
@@ -71,10 +72,10 @@ class GeneratedKeyframes(KeyframeSource):
     def from_time(
         self, request: KeyframeRequest, start: Float[Tensor, " b"], draws: Draws, stream: str = NOISE
     ) -> Float[Tensor, "b c k *space"]:
-        """Keyframes made by adding noise to ``request.latents`` up to the time ``start``, then sampling back to 0.
+        """Adds noise to ``request.latents`` up to the time ``start``, then samples back to 0.
 
         At ``start = 1`` the keyframes are new, and only given keyframes of ``request.latents`` are read. Below 1 they
-        keep some of ``request.latents``. So they have a generator's errors, but belong to a known clip.
+        keep a part of ``request.latents``, so they have a generator's errors, but still belong to the clip.
         """
         latents, given = request.latents.float(), request.given
         start = start.to(latents.device)
@@ -89,13 +90,13 @@ class GeneratedKeyframes(KeyframeSource):
         scale, text = self.sampler.guidance, request.text
         prompted = Keyframes(request.latents, request.positions, text)
         negative = torch.zeros_like(text) if text is not None and request.negative is None else request.negative
-        others = replace(prompted, text=negative)
+        unprompted = replace(prompted, text=negative)
 
         def at(x: Tensor, u: Tensor) -> Tensor:
             times = torch.where(request.given, 0.0, u.unsqueeze(1))
             found = self.flow.velocity(self.network, x, times, prompted)
             if text is not None and scale != 1:
-                found = torch.lerp(self.flow.velocity(self.network, x, times, others), found, scale)
+                found = torch.lerp(self.flow.velocity(self.network, x, times, unprompted), found, scale)
             return found.masked_fill(per_frame(request.given, x), 0.0)
 
         return at
