@@ -81,8 +81,8 @@ def one_fault(name: str, value: object, allowed: str) -> Iterator[None]:
     except (BadValue, MissingExtra):
         raise
     except Exception as error:
-        said = " ".join(str(error).split()).partition(". ")[0]
-        raise BadValue(name, value, f"{allowed}: {said or type(error).__name__}") from error
+        sentence = " ".join(str(error).split()).partition(". ")[0]
+        raise BadValue(name, value, f"{allowed}: {sentence or type(error).__name__}") from error
 
 
 def non_negative(name: str, value: float, meaning: str) -> float:

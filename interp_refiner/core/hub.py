@@ -77,5 +77,5 @@ def refused(name: str, value: object, wanted: str = "a path, or a model of the h
         yield
     except Exception as error:
         reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), None)
-        said = reason or " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-        raise BadValue(name, value, f"{wanted}: {said}") from error
+        message = reason or " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        raise BadValue(name, value, f"{wanted}: {message}") from error

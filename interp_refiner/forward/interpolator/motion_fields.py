@@ -41,7 +41,7 @@ class Fields(ABC):
 
     With the flow f from one keyframe to the other and b back (forward-backward check, Sundaram et al. 2010),
 
-        weight(p) = covering(f)(p) exp(-|f(p) + b(p + f(p))|^2 / (2 tolerance^2))
+        weight(p) = covering(f / frames)(p) exp(-|f(p) + b(p + f(p))|^2 / (2 tolerance^2))
 
     Args:
         tolerance: the error of the forward-backward check, in positions, at which the weight falls by ``exp(-1/2)``;

@@ -100,8 +100,8 @@ def _check_complete(checkpoint: Path, module: nn.Module, optimizer: Optimizer) -
     """
     sharded = checkpoint.is_dir()
     content = read_rest(checkpoint, "ckpt_path") if sharded else read_checkpoint(checkpoint, "ckpt_path")
-    if lacking := [name for name in RESUMED if name not in content and not (sharded and name == OPTIMIZERS)]:
-        allowed = f"a checkpoint of training: it lacks {lacking[0]}; initial_weights=<a run> starts a new run"
+    if missing := [name for name in RESUMED if name not in content and not (sharded and name == OPTIMIZERS)]:
+        allowed = f"a checkpoint of training: it lacks {missing[0]}; initial_weights=<a run> starts a new run"
         raise BadValue("ckpt_path", checkpoint, allowed)
     if sharded:
         return
