@@ -56,11 +56,11 @@ def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
 
     Args:
         cfg: the config.
-        device: where a backbone's initial weights are drawn. A GPU is much faster, but draws other numbers.
-        trains: False if the module is only used: then a distilled refiner is an ordinary refiner.
+        device: device on which a backbone's initial weights are drawn. A GPU is much faster, but draws other numbers.
+        trains: False if the module is only used; a distilled refiner is then an ordinary refiner, without its teacher.
 
     Raises:
-        BadValue: with the config path of the wrong value.
+        BadValue: a wrong value, with its config path.
     """
     seed_everything(cfg.seed, verbose=False)
     clips = build(cfg.data).open()
@@ -80,16 +80,16 @@ def assemble(cfg: DictConfig, device: str = "cpu", trains: bool = True) -> Run:
 
 
 def forward_process(cfg: DictConfig, codec: Codec, **others: Any) -> Corruption:
-    """The corruption of a config, for the clips of a codec; ``others`` replace parts of the config."""
+    """Builds the corruption of a config for the clips of a codec; ``others`` replace parts of the config."""
     return build(cfg, **others).with_codec(codec)
 
 
 def refiner(
     cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec, device: str = "cpu", trains: bool = True
 ) -> Refiner:
-    """The module of ``training=refiner`` and of ``training=distill``.
+    """Builds the module of ``training=refiner`` or ``training=distill``.
 
-    The backbone is built last, because it takes longest and the other parts may be refused.
+    The backbone is built last, because it takes longest and the checks of the other parts may fail.
     """
     optimizer, sampler = build(cfg.optimizer), build(cfg.sampler)
     objective = build(cfg.objective, spec=spec, num_levels=corruption.num_levels(spec.num_frames))
@@ -97,8 +97,8 @@ def refiner(
     distilled = issubclass(get_class(cfg.training._target_), Distill)
     check_distilled(objective, distilled)
     interface = objective.interface(spec, corruption.interpolator.num_hypotheses)
-    judged = cfg.training.get("perceptual")
-    perceptual = build(judged, spec=spec, codec=codec) if judged is not None and trains else None
+    node = cfg.training.get("perceptual") if trains else None
+    perceptual = None if node is None else build(node, spec=spec, codec=codec)
     taught = {}
     if distilled and trains:
         check_memory(cfg, interface, device, beside=beside_student(objective))
@@ -109,16 +109,16 @@ def refiner(
         return build(cfg.training, backbone=backbone, objective=objective, **parts, **taught)
     if distilled:
         return Refiner(backbone, objective, **parts, saves_frozen=True)
-    keeps = cfg.get("initial_weights") is not None
-    others = {"saves_frozen": keeps, "perceptual": perceptual}
+    others = {"saves_frozen": cfg.get("initial_weights") is not None, "perceptual": perceptual}
     return build(cfg.training, backbone=backbone, objective=objective, **parts, **others)
 
 
 def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
-    """The bridge that ``training=distill`` learns from, of the same clips.
+    """Loads the bridge that ``training=distill`` learns from.
 
     Raises:
-        BadValue: none is named, or as :func:`load_run`.
+        BadValue: no teacher is named, it was trained with a perceptual loss or on clips of another shape, or as
+            :func:`load_run`.
     """
     path = cfg.training.teacher
     if path is None:
@@ -127,7 +127,7 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
         clips = {"data": OmegaConf.create(plain(cfg.data))}
         run = load_run(path, overrides={} if is_exported(located(path)) else clips)
         if OmegaConf.select(run.config, "training.perceptual") or (run.config.get("trained") or {}).get(PERCEPTUAL):
-            raise BadValue("checkpoint", path, "one trained without training/perceptual: the bridge needs the mean")
+            raise BadValue("checkpoint", path, "one trained without training/perceptual: the bridge needs means")
         if run.spec.latent_shape != spec.latent_shape:
             shape = list(run.spec.latent_shape)
             raise BadValue("checkpoint", path, f"a refiner of clips {list(spec.latent_shape)}, not {shape}")
@@ -135,19 +135,19 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
 
 
 def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:
-    """The module of ``training=keyframe_generator``: a backbone without an interpolation as input."""
+    """Builds the module of ``training=keyframe_generator``; its backbone has no interpolation as input."""
     optimizer, flow = build(cfg.optimizer), build(cfg.training.flow, spec=spec)
     backbone = network(cfg, Interface(spec, num_hypotheses=0), device)
-    keeps = cfg.get("initial_weights") is not None
+    saves_frozen = cfg.get("initial_weights") is not None
     parts = {"flow": flow, "optimizer": optimizer, "corruption": corruption}
-    return build(cfg.training, backbone=backbone, saves_frozen=keeps, **parts)
+    return build(cfg.training, backbone=backbone, saves_frozen=saves_frozen, **parts)
 
 
 def network(cfg: DictConfig, interface: Interface, device: str = "cpu") -> Backbone:
-    """The backbone of a config, its initial weights drawn on a device.
+    """Builds the backbone of a config and draws its initial weights on a device.
 
     Raises:
-        BadValue: as :func:`check_memory`, or clips of a size that the backbone cannot take.
+        BadValue: as :func:`check_memory`, or a size of clips that the backbone does not support.
     """
     check_parts(cfg, NETWORK)
     check_memory(cfg, interface, device)
@@ -164,13 +164,13 @@ def drawn(cfg: DictConfig, interface: Interface, device: str) -> Backbone:
 
 
 def check_memory(cfg: DictConfig, interface: Interface, device: str, beside: Sequence[str] = ()) -> None:
-    """:func:`check_weight_memory` of a config's network; not of pretrained weights, nor of a network on a GPU."""
+    """:func:`check_weight_memory` of a config's network; skipped for pretrained weights and on a GPU."""
     if device == "cpu" and cfg.backbone.get("pretrained") is None:
         check_weight_memory(drawn(cfg, interface, "meta"), beside)
 
 
 def part(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, codec: Codec) -> L.LightningModule:
-    """The module of any other training: a part of the forward process."""
+    """Builds the module of any other training, which trains a part of the forward process."""
     own = {"interpolator": build(cfg.interpolator).with_codec(codec)} if "interpolator" in cfg else {}
     return build(cfg, spec=spec, corruption=corruption, **own)
 
@@ -184,17 +184,18 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     Args:
         path: a run folder, a checkpoint inside one (a file, or the folder of a sharded one), a folder that
             ``interp_refiner.export`` wrote, or ``"shipped"``.
-        ema: the averaged weights, which validation used; False for the raw ones. An exported folder has one kind.
+        ema: whether to load the averaged weights, which validation used, or the raw ones. An exported folder has one
+            kind only.
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
-            ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` if those have been moved. For an
+            also ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` if these files have moved. For an
             exported folder: the ``data`` to evaluate it on, and its ``sampler``.
 
     Returns:
-        The run, with its module in evaluation mode on the CPU and its adapters (LoRA) merged. Attention has a kernel
-        that works here, see :func:`free_backends`.
+        The run, with its module in evaluation mode on the CPU and its adapters (LoRA) merged. Kernels of attention that
+        might not run here are replaced, see :func:`use_portable_kernels`.
 
     Raises:
-        BadValue, Refused: there is no such run; it is of an older version; or a value of its config is not valid (with
+        BadValue, Refused: there is no such run, an older version wrote it, or a value of its config is not valid (with
             its key).
     """
     place = located(path)
@@ -202,21 +203,21 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
         return exported_run(place.resolve(), overrides or {})
     folder, file = find_checkpoint(place)
     config = with_stored_adapters(read_config(folder, overrides or {}), file)
-    free_backends(config, overrides or {})
+    use_portable_kernels(config, overrides or {})
     with blaming(folder, config):
         run = assemble(config, trains=False)
     load_weights(file, run.module, ema)
     if isinstance(run.module, BackboneModule) and run.module.backbone.merge_adapters():
-        del run.config.backbone.lora  # the adapters are merged, so the model has none now
+        del run.config.backbone.lora  # merged, so the model has no adapters now
     run.module.eval()
     run.folder, run.checkpoint = folder, file
     return run
 
 
-def free_backends(config: DictConfig, overrides: Mapping[str, Any]) -> None:
-    """Sets the kernels of attention that do not run everywhere to ``auto``, unless the overrides choose them.
+def use_portable_kernels(config: DictConfig, overrides: Mapping[str, Any]) -> None:
+    """Sets kernels of attention that do not run everywhere to ``auto``, unless the overrides choose them.
 
-    A run is trained in bfloat16 on a GPU and used in float32 or on a CPU, where these kernels are refused.
+    A run may be trained in bfloat16 on a GPU but used in float32 or on a CPU, where such kernels do not run.
     """
     if "attention" not in overrides and config.get("attention") is not None:
         replaced = portable(config.attention)
@@ -224,12 +225,12 @@ def free_backends(config: DictConfig, overrides: Mapping[str, Any]) -> None:
 
 
 def located_weights(cfg: DictConfig) -> Path:
-    """The exported folder, or the checkpoint of a run, that a config's ``initial_weights`` names.
+    """The path of a config's ``initial_weights``: an exported folder, or a run's checkpoint.
 
-    ``shipped`` is the refiner in the package, or with ``training=keyframe_generator`` the generator.
+    ``shipped`` is the refiner in the package; with ``training=keyframe_generator``, the generator in the package.
 
     Raises:
-        BadValue: there is none.
+        BadValue: there is no such folder or checkpoint.
     """
     kind = "keyframes" if issubclass(get_class(cfg.training._target_), KeyframeGenerator) else "checkpoint"
     with naming("initial_weights", kind):
@@ -238,7 +239,7 @@ def located_weights(cfg: DictConfig) -> Path:
 
 
 def start(module: L.LightningModule, cfg: DictConfig) -> None:
-    """Gives a new module the averaged weights that ``initial_weights`` names; raises as :func:`take_weights`."""
+    """Loads the averaged weights of ``initial_weights`` into a new module; raises as :func:`take_weights`."""
     place = located_weights(cfg)
     fitting = size_options(cfg.backbone, place) if isinstance(module, BackboneModule) else ""
     if not is_exported(place):
@@ -256,11 +257,11 @@ def start(module: L.LightningModule, cfg: DictConfig) -> None:
 
 
 def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True) -> RefinerPipeline:
-    """The pipeline of a run folder, a checkpoint file or an exported folder.
+    """Loads the pipeline of a trained refiner.
 
     Args:
-        path: one of them.
-        chosen: a config. Its nodes ``sampler``, ``codec`` and ``text`` replace the model's own, and the nodes that
+        path: a run folder, a checkpoint file or an exported folder.
+        chosen: a config whose nodes ``sampler``, ``codec`` and ``text`` replace the model's own, and whose nodes that
             :func:`with_keyframes` reads replace its source of keyframes; None keeps the model's own.
         ema: whether to use the averaged weights of a checkpoint.
 
@@ -270,7 +271,7 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
     pipeline = load_exportable(path, chosen, ema=ema)
     if isinstance(pipeline, Phase1):
         raise BadValue(
-            "checkpoint", path, "a refiner; this is a generator of keyframes, which sample takes as keyframes=<it>"
+            "checkpoint", path, "a refiner; this is a generator of keyframes (for interp_refiner.sample: keyframes=)"
         )
     return pipeline
 

@@ -29,8 +29,8 @@ class Alternatives:
 class Corrupted:
     """A clip after the forward process (docs/method.md, Corruption),
 
-        x = (1 - tau) z0 + tau (zbar + sigma m eps)     on every frame that is not given
-        x = value, bit for bit                           on given frames
+        x = (1 - tau) z0 + tau (zbar + sigma m g eps)   on every frame that is not given
+        x = value, bit for bit                          on given frames
 
     Not frozen: Lightning's precision plugins assign to the fields of a batch.
 
@@ -51,7 +51,7 @@ class Corrupted:
         plan: the keyframes of every level.
         clip: the clip before corruption. Its latents are ``z0`` in training and validation; in sampling they hold only
             keyframes.
-        finer: ``x`` one level finer from the same draws, for objectives whose target it is; None for the others.
+        finer: ``x`` one level finer, from the same draws; None if the objective does not need it.
         hypotheses: k reconstructions of the clip, one per motion model; the first is ``interpolation``. None where the
             interpolator offers only one.
         present: 0 where a hypothesis is undefined and equals ``interpolation``, up to 1 where it is defined.

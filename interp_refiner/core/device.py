@@ -1,4 +1,4 @@
-"""Which device is meant, and its peak speed."""
+"""The device that a setting names, and its peak speed."""
 
 import torch
 
@@ -21,7 +21,7 @@ PEAK_FLOPS = {
 
 
 def device(name: str) -> str:
-    """``auto`` is the GPU where there is one; raises :class:`BadValue` for ``cuda`` where there is none."""
+    """The device of a setting: ``auto`` is a GPU if there is one; raises :class:`BadValue` for ``cuda`` without one."""
     if name == "cuda" and not torch.cuda.is_available():
         raise BadValue("device", "cuda", "auto or cpu: this machine has no GPU that torch can use")
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name

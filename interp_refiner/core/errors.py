@@ -24,17 +24,17 @@ class BadValue(ValueError):
 
 
 class DataFault(Exception):
-    """The data or their source are faulty, not the program; reported in one line.
+    """The data or its source is faulty, not the program; the user sees the message as one line.
 
     Attributes:
-        exit_code: of a program that ends because of it.
+        exit_code: exit code of a program that this error ends.
     """
 
     exit_code = 2
 
 
 class MissingExtra(ImportError):
-    """An optional dependency was asked for and is not installed.
+    """A requested feature needs an optional dependency that is not installed.
 
     Args:
         feature: the requested feature.
@@ -70,19 +70,19 @@ def suggestion(value: object, options: Iterable[object]) -> str:
 
 @contextmanager
 def one_fault(name: str, value: object, allowed: str) -> Iterator[None]:
-    """Turns any error of a library about a damaged or foreign file into a :class:`BadValue`.
+    """Turns any error that a library raises on a damaged or foreign file into a :class:`BadValue`.
 
     Args:
         name, value: the setting that names the file.
-        allowed: what it should have been; the library's first sentence is added.
+        allowed: what the file should be; the message adds the first sentence of the library's error.
     """
     try:
         yield
     except (BadValue, MissingExtra):
         raise
     except Exception as error:
-        said = " ".join(str(error).split()).partition(". ")[0]
-        raise BadValue(name, value, f"{allowed}: {said or type(error).__name__}") from error
+        sentence = " ".join(str(error).split()).partition(". ")[0]
+        raise BadValue(name, value, f"{allowed}: {sentence or type(error).__name__}") from error
 
 
 def non_negative(name: str, value: float, meaning: str) -> float:

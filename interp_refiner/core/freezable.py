@@ -17,8 +17,10 @@ LAST_CHECKPOINT = "checkpoints/last.ckpt"  # of a run folder
 class Freezable(nn.Module):
     """A module that can load its weights from a checkpoint and then stays frozen.
 
-    Once loaded, it is frozen: no weight requires a gradient. A corruption that uses it is no module, so no trainer
-    moves its weights, loaded or untrained. Instead they follow the device of the batch, see :meth:`follow`.
+    A corruption is not an ``nn.Module``, so no trainer moves the weights of a module that it uses. They follow the
+    device of the batch instead, see :meth:`follow`.
+
+    Frozen means: no weight requires a gradient, and the module stays in evaluation mode.
 
     Attributes:
         prefix: the prefix of its weights' names in the checkpoint of its training run.
@@ -28,13 +30,14 @@ class Freezable(nn.Module):
     frozen: bool = False
 
     def freeze(self, checkpoint: str | None) -> None:
-        """Loads the weights of ``checkpoint`` and freezes the module; None leaves it as it is, to be trained.
+        """Loads the weights of ``checkpoint`` and freezes the module; None does nothing, so that it can be trained.
 
         Args:
-            checkpoint: the run folder of a fit, a ``.ckpt`` of it (its averaged weights), or a ``.safetensors`` file.
+            checkpoint: the run folder of its training, a ``.ckpt`` in it (for the averaged weights), or a
+            ``.safetensors`` file.
 
         Raises:
-            BadValue: no such file, no weights in it, the weights of another module, or NaN among them.
+            BadValue: no such file, no weights in it, weights of another module, or weights that are not finite.
         """
         if checkpoint is None:
             return
@@ -45,7 +48,7 @@ class Freezable(nn.Module):
         self.hold()
 
     def hold(self) -> None:
-        """Freezes the weights as they are."""
+        """Freezes the current weights."""
         self.requires_grad_(False).eval()
         self.frozen = True
 
@@ -54,13 +57,13 @@ class Freezable(nn.Module):
         return super().train(mode and not self.frozen)
 
     def follow(self, device: torch.device) -> None:
-        """Moves the module to ``device``; one in training is there already, because its trainer has moved it."""
+        """Moves the module to ``device``. A module in training is already there, because its trainer has moved it."""
         move(self, device)
 
 
 @torch.inference_mode(False)  # weights moved under Lightning's inference mode could not be used outside it
 def move(module: nn.Module, device: torch.device) -> None:
-    """Moves a module to ``device``, if it is not there."""
+    """Moves a module to ``device`` if it is on another one."""
     tensors = [*module.parameters(), *module.buffers()]
     if any(tensor.device != device for tensor in tensors):
         module.to(device)
@@ -95,7 +98,7 @@ class NoWeights(Exception):
 
 
 def of_run(file: Path, prefix: str) -> dict[str, Tensor]:
-    """A checkpoint's weights with this ``prefix``, which is removed; the averaged ones where there are any."""
+    """A checkpoint's weights with this ``prefix``, which is removed; averaged weights replace raw ones."""
     stored = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
         raise NoWeights("no state_dict in it")

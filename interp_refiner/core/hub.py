@@ -12,7 +12,7 @@ from interp_refiner.core.errors import BadValue
 # owner/name, owner/name@revision, owner/name/file.safetensors, owner/name@revision/file.safetensors
 HUB = re.compile(r"([A-Za-z0-9][\w.-]*/[\w.-]+)(?:@([\w.-]+))?(?:/(.+\.safetensors))?")
 INDICES = ("model_index.json", "config.json")
-# The first match counts: some classes are sub-classes of later ones.
+# The first match counts, because some classes are subclasses of later ones.
 REASONS: dict[type[Exception], str] = {
     errors.GatedRepoError: "its licence has to be accepted on its page, and HF_TOKEN has to be set",
     errors.RepositoryNotFoundError: "the hub has no such model, or it is private and HF_TOKEN is not set",
@@ -20,7 +20,7 @@ REASONS: dict[type[Exception], str] = {
     errors.OfflineModeIsEnabled: "it is not in the cache, and HF_HUB_OFFLINE is set",
     errors.LocalEntryNotFoundError: "it is not in the cache, and the hub cannot be reached",
     errors.EntryNotFoundError: "the hub's model has no such file",
-    errors.HFValidationError: "this is no name of a model",
+    errors.HFValidationError: "this is not a valid model name",
 }
 
 
@@ -40,9 +40,9 @@ def fetch(
 
     Args:
         name: of the setting, for errors.
-        value: a path, ``owner/name``, ``owner/name@revision``, or either with ``/<file>.safetensors`` behind it.
-        parts: the folders of a pipeline to download, such as ``transformer``. A model that is no pipeline gives its
-            configuration and weights instead. Without ``parts`` and ``files``, everything is downloaded.
+        value: a path, ``owner/name`` or ``owner/name@revision``; ``/<file>.safetensors`` may follow the last two.
+        parts: the folders of a pipeline to download, such as ``transformer``. If the model is not a pipeline, its
+            configuration and weights are downloaded instead. Without ``parts`` and ``files``, everything is downloaded.
         files: patterns of other files to download.
         beside: names of files to download into the folder of a single file, if the model has them.
 
@@ -72,10 +72,10 @@ def fetch(
 
 @contextmanager
 def refused(name: str, value: object, wanted: str = "a path, or a model of the hub (owner/name)") -> Iterator[None]:
-    """Turns an error of the hub's client into a :class:`BadValue` of one line."""
+    """Turns an error of the hub's client into a :class:`BadValue` with a one-line message."""
     try:
         yield
     except Exception as error:
         reason = next((text for kind, text in REASONS.items() if isinstance(error, kind)), None)
-        said = reason or " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
-        raise BadValue(name, value, f"{wanted}: {said}") from error
+        message = reason or " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        raise BadValue(name, value, f"{wanted}: {message}") from error

@@ -68,10 +68,11 @@ class Measure:
 
     @property
     def family(self) -> tuple["Measure", ...]:
-        """The measure, and the measures that compare two methods by it.
+        """The measure, and the measures that compare two methods by it. These depend on ``compared``:
 
-        - ``<name>_ratio``: the ratio of the two figures; ``<name>_better`` and ``<name>_worse``: shares of clips;
-        - or ``<name>_gain``: the difference of the two figures.
+        - ``ratio``: ``<name>_ratio`` is the ratio of the two figures; ``<name>_better`` and ``<name>_worse`` are shares
+          of clips;
+        - ``difference``: ``<name>_gain`` is the difference of the two figures.
         """
         if self.compared is None:
             return (self,)
@@ -91,7 +92,7 @@ class Measure:
         return replace(self, lead=False, brief=False), ratio, *shares
 
     def text(self, found: Interval | float | None, interval: bool = True) -> str:
-        """``0.783 (0.751..0.812)``, ``92% (88..95%)``, or a dash for what was not measured or is no number."""
+        """``0.783 (0.751..0.812)``, ``92% (88..95%)``, or a dash if the figure was not measured or is NaN."""
         found = Interval(found) if isinstance(found, float | int) else found
         if found is None or isnan(found.value):
             return NOTHING

@@ -1,4 +1,4 @@
-"""Memory: keeps freed heap, and measures the free memory and the peak of a process or a GPU."""
+"""Keeps freed heap memory in the process; measures free memory and the peak of a process or a GPU."""
 
 import ctypes
 import platform
@@ -19,9 +19,9 @@ _STATUS, _CLEAR_REFS, _MEMORY = Path("/proc/self/status"), Path("/proc/self/clea
 def keep_freed_memory() -> bool:
     """Makes glibc keep up to 1 GiB of freed heap instead of unmapping every large tensor that is freed.
 
-    Fresh pages are zeroed and faulted in one by one, which can cost more than the arithmetic on them: on a virtual
-    machine the forward process of a full-size batch takes 1.55 times its floor with this and 2.6 times without
-    (``benchmark=corruption``, float32, linear).
+    Fresh pages are zeroed and faulted in one by one, which can cost more than the arithmetic on them. On a virtual
+    machine the forward process of a full-size batch takes 1.55 times the floor of ``benchmark=corruption`` with this,
+    and 2.6 times without (float32, linear).
 
     Returns:
         Whether it took effect: glibc on Linux only; elsewhere nothing happens.
@@ -29,14 +29,14 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    # large blocks come from the heap (no mappings of their own), which grows in big steps and is trimmed late
+    # Large blocks come from the heap instead of separate mappings; the heap grows in big steps and is trimmed late.
     return all(mallopt(*setting) for setting in ((M_MMAP_MAX, 0), (M_TOP_PAD, KEPT), (M_TRIM_THRESHOLD, KEPT)))
 
 
 def forget_peak_memory(device: torch.device | str) -> None:
-    """Resets :func:`peak_memory`, because several runs of a sweep may share a process."""
+    """Resets :func:`peak_memory`; several runs of a sweep may share a process."""
     if torch.device(device).type == "cuda":
-        if torch.cuda.is_initialized():  # else there is no peak, and torch knows no device of this number yet
+        if torch.cuda.is_initialized():  # before, there is no peak, and torch would raise for this device
             torch.cuda.reset_peak_memory_stats(device)
         return
     with suppress(OSError):

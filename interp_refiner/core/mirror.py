@@ -15,9 +15,9 @@ from interp_refiner.core.shapes import per_sample
 
 @final
 class Reflection:
-    """What mirroring a video along one axis of space does to its latents. It is its own inverse.
+    """Maps latents to those of the video mirrored along one axis of space. It is its own inverse.
 
-    Raw latents are flipped and multiplied by signs ``s``, so those normalised by ``(mu, std)`` become
+    Raw latents are flipped and multiplied by signs ``s``. So latents ``z`` normalised by ``(mu, std)`` become
 
         s flip(z) + (s - 1) mu / std
 
@@ -29,7 +29,8 @@ class Reflection:
 
     def __init__(self, axis: int, signs: Float[Tensor, " c"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]):
         self.axis, self.signs, self.shift = axis, signs, (signs - 1) * mean / std
-        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}  # a copy may stop the GPU
+        # cached, because a copy from the host may make the GPU wait
+        self._placed: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def latents(self, z: Float[Tensor, "b *k c t h w"]) -> Float[Tensor, "b *k c t h w"]:
         """The latents of the mirrored video."""
@@ -37,12 +38,12 @@ class Reflection:
         return z.flip(self.axis) * signs + shift
 
     def noise(self, drawn: Float[Tensor, "b n t h w"]) -> Float[Tensor, "b n t h w"]:
-        """Noise has no mean. Channels after those of the latents keep their sign."""
+        """Mirrors noise: without the shift, because its mean is 0. Channels after the latents' keep their sign."""
         c, flipped = len(self.signs), drawn.flip(self.axis)
         return torch.cat([flipped[:, :c] * self._like(drawn)[0], flipped[:, c:]], 1)
 
     def plain(self, value: Tensor) -> Tensor:
-        """Masks and scales have no sign; numbers per frame stay as they are."""
+        """Mirrors masks and scales: only flipped. Numbers per frame do not change."""
         return value.flip(self.axis) if value.shape[self.axis] > 1 else value
 
     def __call__(self, corrupted: Corrupted, chosen: Bool[Tensor, " b"]) -> Corrupted:
@@ -51,12 +52,12 @@ class Reflection:
         def where(value: Tensor, image: Callable[[Tensor], Tensor]) -> Tensor:
             return torch.where(per_sample(chosen, value), image(value), value)
 
-        kinds: dict[Callable[[Tensor], Tensor], Sequence[str]] = {
+        images: dict[Callable[[Tensor], Tensor], Sequence[str]] = {
             self.latents: ("x", "values", "interpolation", "finer", "hypotheses"),
             self.plain: ("present", "local_scale", *["confidence"] * (corrupted.confidence.ndim > 2)),
             self.noise: ("noise",),
         }
-        of_corruption = mirrored_fields(corrupted, kinds, where)
+        of_corruption = mirrored_fields(corrupted, images, where)
         of_clip = mirrored_fields(corrupted.clip, {self.latents: ("latents", "proposals")}, where)
         if (text := corrupted.clip.text) is not None:
             of_clip["text"] = torch.where(per_sample(chosen, text), NegativeEmbedding(None).like(text), text)
@@ -70,8 +71,14 @@ class Reflection:
 
 
 def mirrored_fields(
-    owner: Any, names: Mapping[Callable[[Tensor], Tensor], Sequence[str]], where: Callable[..., Tensor]
+    owner: Any, images: Mapping[Callable[[Tensor], Tensor], Sequence[str]], where: Callable[..., Tensor]
 ) -> dict[str, Any]:
-    """The fields of ``owner`` that are not None, by ``where(value, image)``; ``names`` maps images to fields."""
-    fields = ((image, name, getattr(owner, name)) for image, those in names.items() for name in those)
+    """``where(value, image)`` for the named fields of ``owner`` that are not None.
+
+    Args:
+        owner: the object with the fields.
+        images: the names of the fields, by the function that mirrors them.
+        where: returns a field's new value from its value and this function.
+    """
+    fields = ((image, name, getattr(owner, name)) for image, names in images.items() for name in names)
     return {name: where(value, image) for image, name, value in fields if value is not None}

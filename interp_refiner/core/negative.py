@@ -16,11 +16,11 @@ class NegativeEmbedding:
     """One embedding ``[L, D]`` for every clip.
 
     Args:
-        path: a tensor file ``[L, D]``, as ``prepare embed`` writes it; None for zeros, which is what the caption
-            encoder makes of an empty prompt (umT5 does not).
+        path: a tensor file ``[L, D]``, as ``prepare embed`` writes it; None for zeros, which are the caption encoder's
+            embedding of an empty prompt (but not umT5's).
 
     Raises:
-        BadValue: no such file, or something else in it.
+        BadValue: no such file, or a file without a prompt embedding.
     """
 
     def __init__(self, path: str | None = None):
@@ -29,7 +29,7 @@ class NegativeEmbedding:
 
     @classmethod
     def of(cls, embedding: Float[Tensor, "l d"]) -> "NegativeEmbedding":
-        """The same from an embedding in memory instead of a file."""
+        """From an embedding in memory instead of a file."""
         made = cls()
         made.embedding = embedding
         return made
@@ -43,7 +43,7 @@ class NegativeEmbedding:
         if self.embedding is None:
             return torch.zeros_like(text)
         if self.embedding.shape != text.shape[1:]:
-            found = f"an embedding {list(text.shape[1:])} like the prompts', it holds {list(self.embedding.shape)}"
+            found = f"an embedding {list(text.shape[1:])}, as the prompts have; it holds {list(self.embedding.shape)}"
             raise BadValue("negative", self.path, found)
         return self.embedding.to(text, non_blocking=True).expand_as(text)
 

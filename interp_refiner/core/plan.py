@@ -48,6 +48,6 @@ class KeyframePlan:
         """
         kept_until = torch.zeros_like(rank)
         for count in counts[1:]:
-            kept_until += rank < count  # K_s falls with s, so the number of levels that keep a frame is its coarsest
+            kept_until += rank < count  # K_s decreases with s, so the levels that keep a frame are 1..kept_until
         num_levels = len(counts) - 1
         return cls(kept_until.masked_fill(forced, num_levels), given, num_levels)

@@ -2,7 +2,8 @@
 
 Every draw of the corruption is a function of (seed, stream, epoch, sample key) in training and of (seed, stream, sample
 key) in validation (docs/method.md, Randomness), and of the draw's own name. Nothing is kept between draws. So the
-result depends on no rank, world size, batch size, accumulation or history, and resume has no generator state to lose.
+result does not depend on rank, world size, batch size, accumulation or history, and a resumed run needs no generator
+state.
 """
 
 import hashlib

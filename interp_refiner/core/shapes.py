@@ -21,7 +21,7 @@ def frame_mean(value: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b t"]:
 
 
 def masked_mean(value: Float[Tensor, "b t"], mask: Shaped[Tensor, "b t"]) -> Float[Tensor, " b"]:
-    """Mean over the frames where ``mask`` is true; 0 where it is true nowhere. Never reads masked-out values."""
+    """Mean over the frames where ``mask`` is true; 0 without such frames. Other values are never read."""
     return value.masked_fill(~mask, 0.0).sum(1) / mask.sum(1).clamp(min=1)
 
 
@@ -38,5 +38,5 @@ def take_frames(latents: Float[Tensor, "b c t *space"], index: Int[Tensor, "b n"
 
 
 def precise(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """In float32, or in float64 where it is."""
+    """``value`` in float32, or unchanged if it is float64."""
     return value.to(torch.promote_types(value.dtype, torch.float32))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from interp_refiner.core.errors import BadValue, choice
 
-LARGEST = 2**31  # numbers in one tensor of a sample; a larger shape is a mistake, and no memory holds a batch of it
+LARGEST = 2**31  # numbers in one tensor of a sample; a larger shape is a mistake, because a batch of it fits no memory
 SUPPLIED = "supplied by the program"
 UNBOUNDED = "may be infinite"
 NumLevels = Annotated[int, SUPPLIED]
@@ -19,15 +19,15 @@ class ClipSpec:
     """The clips of a data set, read once from its metadata. Other parts get nothing else about the data.
 
     Attributes:
-        latent_shape: ``(c, t, *space)`` of a clip; of the largest clips where there are several sizes.
-        text_shape: ``(L, D)`` of a prompt embedding; None where there are none.
-        context_shape: ``(k, *grid)`` of the maps that come with a clip; None where there are none.
-        latents_mean, latents_std: per channel, of the codec's own output; None where they are not declared.
-        fps: pixel frames per second; None where it is not declared.
+        latent_shape: ``(c, t, *space)`` of a clip; of the largest clips if there are several sizes.
+        text_shape: ``(L, D)`` of a prompt embedding; None without prompts.
+        context_shape: ``(k, *grid)`` of the maps that come with a clip; None without maps.
+        latents_mean, latents_std: per channel, of the codec's output before normalisation; None if not declared.
+        fps: pixel frames per second; None if not declared.
         codec: the codec that made the latents: its name, its factors and its other settings.
-        text: the encoder that made the prompt embeddings, as it describes itself.
+        text: the encoder that made the prompt embeddings: its name and its settings.
         made_by: how the data set was made.
-        other_shapes: the latent shapes of the smaller clips, where there are several sizes.
+        other_shapes: the latent shapes of the smaller clips, if there are several sizes.
     """
 
     latent_shape: tuple[int, ...]
@@ -78,7 +78,7 @@ class ClipSpec:
 
     @property
     def text_dim(self) -> int:
-        """D; 1 where there are no prompts."""
+        """D; 1 without prompts."""
         return self.text_shape[1] if self.text_shape is not None else 1
 
 

@@ -34,14 +34,14 @@ def load_stored(name: str, path: str | Path, wanted: str, mmap: bool = False) ->
     except FileNotFoundError as error:
         raise BadValue(name, path, f"{wanted}: no such file") from error
     except Exception as error:  # unpickling a damaged file can raise any exception
-        raise BadValue(name, path, f"{wanted}: no such content") from error
+        raise BadValue(name, path, f"{wanted}: it is damaged, or holds other objects than tensors") from error
 
 
 def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
     """:func:`load_stored` for a file of one dense tensor of finite floats.
 
     Raises:
-        BadValue: as :func:`load_stored`, or for other content.
+        BadValue: as :func:`load_stored`, or the file holds something else.
     """
     tensor = load_stored(name, path, wanted)
     if not isinstance(tensor, Tensor):
@@ -56,7 +56,7 @@ def load_tensor(name: str, path: str | Path, wanted: str) -> Tensor:
 
 
 def special(tensor: Tensor) -> str | None:
-    """What makes a tensor special: nested, quantized, sparse or without values; None for a dense one."""
+    """The kind of a tensor that is not dense: nested, quantized, sparse or without values (meta); None if dense."""
     if tensor.is_nested:
         return "nested"
     if tensor.is_quantized:
@@ -69,7 +69,7 @@ def special(tensor: Tensor) -> str | None:
 def parse_stored(
     name: str, path: str | Path, content: bytes, kind: type[Kind], parse: Callable[[bytes], Any] = json.loads
 ) -> Kind:
-    """The content of a file of plain values, which must be of one kind.
+    """Parses the content of a file of plain values and checks its kind.
 
     Args:
         name: the setting that names the file, for the error.
@@ -99,10 +99,10 @@ def read_stored(name: str, path: Path, kind: type[Kind], parse: Callable[[bytes]
 
 
 def from_stored(kind: type[Kind], found: Any) -> Kind:
-    """A dataclass with the values that a stored mapping has under the names of its fields; other names are ignored.
+    """A dataclass whose fields come from a stored mapping; other names in the mapping are ignored.
 
     Raises:
-        TypeError: no mapping, a field without a value, or as :func:`check_kinds`.
+        TypeError: not a mapping, a field without a value, or as :func:`check_kinds`.
     """
     if not isinstance(found, dict):
         raise TypeError(f"a mapping is needed, not {type(found).__name__}")
@@ -122,9 +122,9 @@ def check_kinds(found: Kind) -> Kind:
 
 
 def of_kind(value: Any, hint: Any) -> bool:
-    """Whether a value fits a type hint, with all values in lists, mappings, dataclasses and named tuples.
+    """Whether a value fits a type hint, including the values inside lists, mappings, dataclasses and named tuples.
 
-    As in JSON, an int is a float, and a bool is no number.
+    As in JSON, an int is also a float, and a bool is not a number.
     """
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind in (Union, UnionType):

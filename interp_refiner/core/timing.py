@@ -34,8 +34,8 @@ def median_seconds(function: Callable[[], object], device: torch.device | str, r
     """Median duration of ``function`` in seconds: CUDA events on a GPU, the clock elsewhere.
 
     Args:
-        function: what is timed; it runs ``warmup + repeats`` times.
-        device: where it computes.
+        function: the timed function; it runs ``warmup + repeats`` times.
+        device: the device that it computes on.
         repeats: timed runs.
         warmup: runs before them, for compilation and the allocator's growth.
     """

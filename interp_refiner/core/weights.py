@@ -52,7 +52,7 @@ def weights_digest(module: nn.Module) -> str:
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """16 hexadecimal digits that change with any bit of the tensors and with their names."""
+    """A hash of the names and bits of tensors: 16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for name, value in sorted(tensors.items()):
         digest.update(name.encode())
@@ -61,13 +61,13 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def state_faults(own: Mapping[str, Tensor], stored: Mapping[str, Tensor], optional: Iterable[str] = ()) -> str:
-    """:func:`weight_faults` of a state dict that is to be loaded into a module whose state is ``own``.
+    """:func:`weight_faults` of a state dict to be loaded into a module whose state is ``own``.
 
-    NaN and infinity are faults, too, except where the module itself starts with them.
+    NaN and infinity are faults, too, unless the module's own tensor has the same values.
 
     Args:
         own: the module's state.
-        stored: what is to be loaded.
+        stored: the state dict to load.
         optional: names that need not be stored.
     """
     misfits = [
@@ -94,34 +94,34 @@ def unreported(library: str) -> Iterator[None]:
 
 
 def check_folder(
-    name: str, value: object, allowed: str, folder: Path, told: Mapping[str, Any], model: nn.Module
+    name: str, value: object, allowed: str, folder: Path, info: Mapping[str, Any], model: nn.Module
 ) -> None:
     """Refuses a model that ``from_pretrained`` has loaded only in part.
 
     Args:
         name, value: of the setting that names the folder.
-        allowed: what it should have been.
+        allowed: what the folder should hold.
         folder: the folder that was loaded.
-        told: the loading information of ``from_pretrained(..., output_loading_info=True)``.
-        model: what was loaded.
+        info: the loading information of ``from_pretrained(..., output_loading_info=True)``.
+        model: the loaded model.
 
     Raises:
         BadValue: tensors are missing, left over, of another size, not stored as plain floats, or not finite.
     """
-    misfits = [f"{entry[0]} has another size" for entry in told.get("mismatched_keys", ())]
+    misfits = [f"{entry[0]} has another size" for entry in info.get("mismatched_keys", ())]
     misfits += [f"{tensor} is stored as {kind}" for tensor, kind in stored_kinds(folder).items() if kind not in FLOATS]
     if not misfits:
         weights = [(tensor, weight) for tensor, weight in model.named_parameters() if not weight.is_meta]
         misfits += [NOT_FINITE.format(tensor) for tensor, weight in weights if not weight.isfinite().all()]
-    if faults := weight_faults(told["missing_keys"], told["unexpected_keys"], misfits):
+    if faults := weight_faults(info["missing_keys"], info["unexpected_keys"], misfits):
         raise BadValue(name, value, f"{allowed}: {faults}")
 
 
 def check_not_original(name: str, value: object, folder: Path) -> None:
-    """Refuses a folder with one of Wan's own checkpoints: diffusers and transformers load them in part or not at all.
+    """Refuses a folder with one of Wan's own checkpoints. diffusers and transformers load it in part or not at all.
 
     Raises:
-        BadValue: naming the folder to use instead.
+        BadValue: the folder has one; names the folder to use instead.
     """
     part = original([*stored_kinds(folder), *(file.name for file in folder.glob("*.pth"))])
     if part is not None:
@@ -129,7 +129,7 @@ def check_not_original(name: str, value: object, folder: Path) -> None:
         raise BadValue(name, value, allowed)
 
 
-# The names are safetensors', and torch's in .bin files. Other kinds (F8_E4M3, I8) have a scale stored elsewhere.
+# Names of dtypes: safetensors' and, for .bin files, torch's. Other kinds (F8_E4M3, I8) have a scale stored elsewhere.
 FLOATS = ("F64", "F32", "F16", "BF16", *(str(kind).removeprefix("torch.") for kind in PLAIN_FLOATS))
 
 
@@ -155,7 +155,7 @@ def stored_kinds(path: Path) -> dict[str, str]:
 
 
 def original(names: Iterable[str]) -> str | None:
-    """Which part of Wan's own checkpoints has these names; None for none."""
+    """The part of Wan's own checkpoints that these names belong to (a key of :data:`ORIGINAL`); None for none."""
     found = {name.removeprefix("model.").removeprefix("diffusion_model.") for name in names}  # repackaged files
     return next((part for part, own in ORIGINAL.items() if any(name in found for name in own)), None)
 
@@ -176,7 +176,7 @@ def _alike(own: Tensor, stored: Tensor) -> bool:
 
 
 def _broken(own: Tensor, stored: Tensor) -> bool:
-    """Whether floats that are stored hold NaN or infinity; False where only sizes are known."""
+    """Whether stored floats are NaN or infinite and differ from ``own``; False if only sizes are known."""
     if stored.is_meta or not stored.is_floating_point() or stored.isfinite().all():
         return False
     return own.is_meta or not stored.equal(own.to(stored))

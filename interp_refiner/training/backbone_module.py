@@ -25,8 +25,8 @@ class BackboneModule(L.LightningModule, ABC):
     Args:
         backbone: the network.
         optimizer: optimizer and learning-rate schedule.
-        saves_frozen: whether checkpoints include frozen weights, because they come from another run instead of
-            ``pretrained``.
+        saves_frozen: whether checkpoints include frozen weights, which is needed if these weights come from another run
+            and not from ``pretrained``.
     """
 
     def __init__(self, backbone: Backbone, optimizer: OptimizerRecipe, saves_frozen: bool = False):
@@ -38,7 +38,7 @@ class BackboneModule(L.LightningModule, ABC):
         """The shape ``[b, c, t, *space]`` of the backbone's input for a training batch."""
 
     def step_flops(self, corrupted: Corrupted) -> float | None:
-        """Operations of :meth:`training_step` and its backward pass on a batch; None if the backbone does not count.
+        """Operations of :meth:`training_step` and its backward pass on a batch; None if unknown.
 
         These are the model's operations, without recomputation, see :mod:`interp_refiner.model.attention.flops`.
         """
@@ -46,18 +46,18 @@ class BackboneModule(L.LightningModule, ABC):
         return forward.training.total if forward is not None else None
 
     def forward_flops(self, corrupted: Corrupted) -> Flops | None:
-        """Operations of one forward pass of the backbone on a batch; None if it does not count."""
+        """Operations of one forward pass of the backbone on a batch; None if unknown."""
         text, shape = corrupted.clip.text, self.seen_shape(corrupted)
         return self.backbone.flops(shape[0], shape[1:], text.shape[1] if text is not None else 1)
 
     @property
     def networks(self) -> Sequence[nn.Module]:
-        """The backbone, and other modules with weights, that training and validation run."""
+        """The backbone and the other modules with weights that both training and validation run."""
         return [self.backbone]
 
     @property
     def beside(self) -> Sequence[nn.Module]:
-        """Networks that only training runs, whether or not checkpoints hold them."""
+        """Networks that only training runs, such as a teacher; checkpoints may or may not contain them."""
         return []
 
     def configure_model(self) -> None:

@@ -1,4 +1,4 @@
-"""Compares two parts of a method by the settings that they were built with."""
+"""Compares two parts of a method by their settings and weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import FunctionType
@@ -12,21 +12,21 @@ from interp_refiner.forward.interpolator import Remembered
 
 PLAIN = (bool, int, float, str, type(None), torch.dtype)
 NO_SETTING = (torch.Tensor, type, FunctionType)
-OF_USE = ("training", "frozen")  # attributes of modules that say how they are used
+OF_USE = ("training", "frozen")  # attributes of modules that are not settings
 
 
 def check_alike(key: str, own: Any, other: Any, leave_out: Sequence[str] = ()) -> None:
     """Refuses a student's part that differs from its teacher's in class, settings or weights, at any depth.
 
-    A cache around an interpolator changes nothing, so it does not count.
+    A cache around an interpolator is ignored, because it does not change results.
 
     Args:
-        key: of the part in the config.
+        key: the part's key in the config.
         own, other: the student's part and the teacher's.
         leave_out: names of settings that may differ.
 
     Raises:
-        BadValue: naming the first difference.
+        BadValue: they differ; names the first difference.
     """
     mine, theirs = (dict(_settings(part, "", "", leave_out)) for part in (own, other))
     for name, (shown, value) in mine.items():
@@ -42,9 +42,9 @@ def check_alike(key: str, own: Any, other: Any, leave_out: Sequence[str] = ()) -
 
 
 def _settings(part: Any, name: str, shown: str, leave_out: Sequence[str] = ()) -> Iterator[tuple[str, tuple[str, Any]]]:
-    """Every setting below a part as (its name, (its key, its value)); the value of a part itself is its class name.
+    """Yields every setting below a part as (name, (key, value)); the value of a part itself is its class name.
 
-    Settings are public attributes. Keys include the caches around an interpolator, names do not. Both begin with a dot.
+    Settings are public attributes. Names and keys are dotted paths; only keys include caches around an interpolator.
     """
     if isinstance(part, Remembered):
         yield from _settings(part.inner, name, f"{shown}.inner", leave_out)

@@ -1,4 +1,4 @@
-"""The LightningModule that trains a student to do in one step what its teacher does in many."""
+"""The LightningModule that distils a teacher: its student makes in one step what the teacher makes in many."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from interp_refiner.training.backbone_module import shards
 from interp_refiner.training.optimizer import OptimizerRecipe
 from interp_refiner.training.refiner import Refiner, check_distilled
 from interp_refiner.training.tangent import Tangent
-from interp_refiner.training.teacher import SharedBase, Teacher, begin_as, check_student
+from interp_refiner.training.teacher import SharedBase, Teacher, check_student, start_as
 
 BASE = "teacher_base"  # in checkpoints: the digest of the weights that a student with adapters shares with its teacher
 
@@ -30,14 +30,14 @@ class Distill(Refiner):
     always read from its own run. A trained student is loaded as a refiner, without teacher and fake network.
 
     Args:
-        backbone, optimizer, corruption: as in :class:`Refiner`; backbone and corruption like the teacher's.
-        objective: what the student learns.
-        sampler: how validation makes a clip, ``consistency`` or ``one_jump``.
+        backbone, optimizer, corruption: as in :class:`Refiner`; backbone and corruption must equal the teacher's.
+        objective: the consistency function and the losses of the student.
+        sampler: makes the clips of validation: ``consistency`` or ``one_jump``.
         teacher: a trained bridge; it is frozen.
-        tangent: how the student is made constant along the teacher's ODE.
+        tangent: makes the targets of the consistency loss.
 
     Raises:
-        BadValue: an objective that is no consistency function, a teacher of another network or another bridge, a
+        BadValue: an objective that is not a consistency function, a teacher of another network or another bridge, or a
             network that the tangent cannot differentiate.
     """
 
@@ -54,35 +54,35 @@ class Distill(Refiner):
         check_distilled(objective, distills=True)
         assert isinstance(objective, Consistency)
         if objective.matching is not None and corruption.bridge_time.fully_corrupted:
-            allowed = "uniform | logit_normal: a fake network learns at every bridge time (or objective=consistency)"
+            allowed = "uniform | logit_normal: the fake network learns at all bridge times (or objective=consistency)"
             raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
         check_student(objective, backbone, corruption, teacher)
         tangent.check(backbone)
         super().__init__(backbone, objective, optimizer, sampler, corruption, saves_frozen=True)
-        self.tangent, self.resting = tangent, False
+        self.tangent, self.student_rests = tangent, False
         for name in ("backbone", "objective"):
-            begin_as(getattr(self, name), getattr(teacher, name), name)
+            start_as(getattr(self, name), getattr(teacher, name), name)
         self.fake = fake_network(teacher.backbone, backbone) if objective.matching is not None else None
-        # a list hides it: it is no part of checkpoints, averages and the optimizer
-        self.taught_by = [Teacher(teacher, backbone)]
+        # in a list, so that checkpoints, averages and the optimizer do not include it
+        self._teachers = [Teacher(teacher, backbone)]
 
     @property
     def learns(self) -> Consistency:
-        """The objective, with its settings of distillation."""
+        """The objective, typed as :class:`Consistency`."""
         assert isinstance(self.objective, Consistency)
         return self.objective
 
     @property
     def teacher(self) -> Teacher:
-        return self.taught_by[0]
+        return self._teachers[0]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Moves the teacher, too, to the module's new device and precision."""
+        """Also moves the teacher to the module's new device and precision."""
         self.teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], *arguments: Any, **named: Any) -> Any:
-        """Refuses, with :class:`BadValue`, frozen weights that a teacher shares and that differ from its own."""
+        """Refuses, with :class:`BadValue`, frozen weights that the student shares with its teacher but that differ."""
         if isinstance(shared := self.teacher.backbone, SharedBase):
             shared.check(state_dict, "backbone.")
         return super().load_state_dict(state_dict, *arguments, **named)
@@ -93,7 +93,7 @@ class Distill(Refiner):
             checkpoint[BASE] = shared.digest
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses, with :class:`BadValue`, the checkpoint of a student that shares the base of another teacher."""
+        """Refuses, with :class:`BadValue`, the checkpoint of a student that shares its base with another teacher."""
         if isinstance(shared := self.teacher.backbone, SharedBase):
             shared.check_digest(checkpoint.get(BASE))
         super().on_load_checkpoint(checkpoint)
@@ -104,7 +104,7 @@ class Distill(Refiner):
 
     @property
     def passes(self) -> int:
-        """One for consistency; with a fake network, one for it and one for the student's own clips."""
+        """One for the consistency loss, if used; with a fake network also its own and that of the student's clips."""
         return int(self.learns.consistency > 0) + 2 * int(self.fake is not None)
 
     def training_step(self, corrupted: Corrupted, batch_index: int) -> Tensor:
@@ -117,15 +117,16 @@ class Distill(Refiner):
             terms |= self.matching(corrupted)
         self.objective.observe(corrupted)
         size, total = corrupted.clip.batch_size, torch.stack(list(terms.values())).sum()
-        self.resting = not self.students_turn(corrupted.clip.step)
-        if self.resting and torch.distributed.is_initialized() and not shards(self.trainer):
-            total = total + 0 * sum(weight.sum() for weight in self.own_weights())  # DDP waits for every gradient
+        self.student_rests = not self.students_turn(corrupted.clip.step)
+        if self.student_rests and torch.distributed.is_initialized() and not shards(self.trainer):
+            # DDP waits for a gradient of every trained weight
+            total = total + 0 * sum(weight.sum() for weight in self.own_weights())
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=size)
         self.log_dict({f"train/{name}": term.detach() for name, term in terms.items()}, batch_size=size)
         return total
 
     def students_turn(self, step: int | None) -> bool:
-        """Whether the student learns in an optimizer step; a fake network learns in every step."""
+        """Whether the student learns in this optimizer step; a fake network learns in every step."""
         every = self.learns.matching.student_every if self.learns.matching is not None else 1
         return (step or 0) % every == 0
 
@@ -135,21 +136,22 @@ class Distill(Refiner):
         return [weight for weight in weights if weight.requires_grad]
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.resting:  # without gradients the optimizer leaves weights and moments as they are
+        if self.student_rests:  # without gradients, the optimizer does not change weights and moments
             for weight in self.own_weights():
                 weight.grad = None
         super().on_before_optimizer_step(optimizer)
 
     def consistency(self, corrupted: Corrupted) -> Float[Tensor, ""]:
-        """``L_CM``: f against the tangent's target, along the teacher's ODE."""
+        """The consistency loss: ``f(x, tau)`` against the tangent's target."""
         estimate = self.clean_estimate(corrupted)
         target = self.tangent.target(self.clean_estimate, self.teacher, corrupted, estimate.detach())
         return self.objective.against(estimate, target, corrupted).total
 
     def matching(self, corrupted: Corrupted) -> dict[str, Float[Tensor, ""]]:
-        """The fake network's loss on the student's clips and, in the student's turn, ``L_DMD``.
+        """The fake network's loss on the student's clips and, in steps in which the student learns, ``L_DMD``.
 
-        The clips are made from separate noise. Another draw then noises them at the batch's bridge times.
+        The clips ``z = f(zbar + s eps, 1)`` are made from their own noise draw. Another draw then noises them to the
+        batch's bridge times.
         """
         turn = self.students_turn(corrupted.clip.step)
         start = replace(corrupted, tau=torch.ones_like(corrupted.tau))
@@ -158,11 +160,11 @@ class Distill(Refiner):
             made = start.keep_given(self.clean_estimate(start))
         clip = replace(corrupted.clip, latents=made.detach())
         noised = self.corruption.renoised(replace(corrupted, clip=clip), TRAIN_STREAM, "fake")
-        said = self.fake_estimate(noised)
-        terms = {"fake": self.objective.against(said, noised.clean, noised).total}
+        estimate = self.fake_estimate(noised)
+        terms = {"fake": self.objective.against(estimate, noised.clean, noised).total}
         if turn and self.learns.matching is not None:
-            led = matched(noised.clean, said.detach(), self.teacher(noised), ~noised.given)
-            error = masked_mean(frame_mean((made - led).square()), ~noised.given)
+            target = matched(noised.clean, estimate.detach(), self.teacher(noised), ~noised.given)
+            error = masked_mean(frame_mean((made - target).square()), ~noised.given)
             terms["matching"] = self.learns.matching.weight * 0.5 * error.mean()
         return terms
 
@@ -172,7 +174,7 @@ class Distill(Refiner):
         return self.teacher.objective.clean_estimate(self.fake(corrupted), corrupted)
 
     def step_flops(self, corrupted: Corrupted) -> float | None:
-        """The student's pass and its backward pass, the passes that make its target, and those of the fake network."""
+        """Operations of a step: forward and backward of student and fake network, and forward for their targets."""
         forward = self.forward_flops(corrupted)
         if forward is None:
             return None
@@ -180,13 +182,15 @@ class Distill(Refiner):
         turn, of_teacher = self.students_turn(corrupted.clip.step), self.teacher.sampler.passes
         if turn and self.learns.consistency > 0:
             passes, trainings = passes + self.tangent.of_teacher * of_teacher + self.tangent.of_student, 1
-        if self.fake is not None:  # the fake network learns; the student makes clips, in its turn with a gradient,
-            passes, trainings = passes + (of_teacher if turn else 1), trainings + 1 + turn  # and the teacher's estimate
+        if self.fake is not None:
+            # with backward: the fake network and, in its turn, the student's clips; forward alone: in the student's
+            # turn the teacher's estimate, else the student's clips
+            passes, trainings = passes + (of_teacher if turn else 1), trainings + 1 + turn
         return trainings * forward.training.total + passes * forward.total
 
 
 def fake_network(teacher: Backbone, student: Backbone) -> Backbone:
-    """A copy of the teacher's network that is trained; it keeps as much for its backward pass as the student does."""
+    """A copy of the teacher's network to be trained, with the student's activation checkpointing."""
     fake = copy.deepcopy(teacher).requires_grad_(True)
     if isinstance(fake, Wan) and isinstance(student, Wan):
         fake.recomputation = student.recomputation
@@ -199,13 +203,13 @@ def matched(
     teacher: Float[Tensor, "b c t *space"],
     free: Tensor,
 ) -> Float[Tensor, "b c t *space"]:
-    """The target of clips z in distribution matching (Yin et al. 2024, equations 7 and 8):
+    """The target of the student's clips z in distribution matching (Yin et al. 2024, equations 7 and 8):
 
         z - (z0_F - z0_T) / mean_free |z - z0_T|
 
     Args:
-        clips: z, of the student.
-        fake, teacher: their clean estimates of the same noised clips.
+        clips: z, the student's clips.
+        fake, teacher: ``z0_F`` and ``z0_T``: clean estimates of the same noised clips.
         free: frames that are not given, ``[b, t]``.
     """
     size = masked_mean(frame_mean((clips - teacher).abs()), free).clamp(min=1e-6)

@@ -49,18 +49,18 @@ class InterpolatorFit(L.LightningModule):
 
         mean e^2 + w_l1 mean |e| + w_confidence mean (k - 1 / (1 + e^2))^2 + sum_p w_p penalty_p
 
-    In the confidence term ``e^2`` is averaged over channels and gets no gradient. The penalties are defined by the
-    interpolator. Validation compares with the corruption's own interpolator, by level and by gap from 2 to ``max_gap``,
+    In the confidence term ``e^2`` is averaged over channels and gets no gradient. The interpolator defines the
+    penalties. Validation compares it with the corruption's own interpolator, by level and by gap from 2 to ``max_gap``,
     and reports the unweighted penalties on held-out clips.
 
     Args:
         interpolator: the interpolator to train.
         optimizer: optimizer and learning-rate schedule.
-        corruption: of the run; its schedule gives the keyframes of validation.
+        corruption: the run's corruption; its schedule gives the keyframes of validation.
         spec: of the clips.
-        weights: w by name of the term: ``l1``, ``confidence`` and the interpolator's ``penalised``; default 0.
+        weights: w by name of the term: ``l1``, ``confidence`` and the interpolator's ``penalised``; 0 if left out.
         max_gap: largest distance between two keyframes, in frames.
-        seed: of the gaps.
+        seed: seed of the gaps.
 
     Raises:
         BadValue: a negative weight or an unknown term, a gap below 2, or an interpolator without trainable weights.
@@ -121,7 +121,7 @@ class InterpolatorFit(L.LightningModule):
         self.validation_error.update(*compared, corrupted.missing, corrupted.level)
         gap = neighbours(corrupted.known).gap
         counted = corrupted.missing & (gap > 0) & (gap <= self.max_gap)
-        # every frame counts as a sample, whose "level" is its gap
+        # every frame counts as a sample whose level is its gap
         estimate, base, clean = (version.transpose(1, 2).flatten(0, 1).unsqueeze(2) for version in compared)
         self.gap_error.update(estimate, base, clean, counted.flatten().unsqueeze(1), gap.flatten())
         return filled.latents

@@ -23,7 +23,7 @@ class KeyframeGenerator(BackboneModule):
         flow: defines the meaning of its output, and the loss.
         optimizer: optimizer and learning-rate schedule.
         sampler: samples keyframes, for pictures and prediction.
-        corruption: of the run; its schedule selects the keyframes.
+        corruption: the run's corruption; its schedule selects the keyframes.
         saves_frozen: see :class:`BackboneModule`.
     """
 
@@ -63,7 +63,7 @@ class KeyframeGenerator(BackboneModule):
         return loss
 
     def validation_step(self, corrupted: Corrupted, batch_index: int) -> None:
-        """The loss at random times, with and without captions. The difference shows how much captions help."""
+        """Logs the loss at random times, with and without captions. The difference shows how much captions help."""
         for count, rows in by_count(corrupted.known):
             some = corrupted.clip.select(rows)
             of = keyframes_of(corrupted, corrupted.known, count, rows)

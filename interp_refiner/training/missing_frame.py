@@ -1,4 +1,4 @@
-"""Squared error on missing frames, of refinement and of interpolation, by level."""
+"""Squared error of refinement and of interpolation on missing frames, by level."""
 
 from collections.abc import Mapping
 from typing import Any, SupportsFloat
@@ -181,7 +181,7 @@ def level_cells(metrics: Mapping[str, SupportsFloat | None]) -> dict[str, list[s
 
 
 def validated_clips(limit: int | float | None) -> str:
-    """What the last validation was on, under this ``trainer.limit_val_batches``; Lightning's 1.0 is all of them."""
+    """The clips of the last validation in words, for this ``trainer.limit_val_batches`` (Lightning's 1.0 means all)."""
     if limit is None or (isinstance(limit, float) and limit == 1):
         return "all held-out clips"
     return f"held-out clips within trainer.limit_val_batches={limit:g}"

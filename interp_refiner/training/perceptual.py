@@ -1,4 +1,4 @@
-"""A perceptual loss: how different decoded estimates look from the decoded truth, by the features of a trained network.
+"""A perceptual loss: the distance of decoded estimates to the decoded truth in the features of a trained network.
 
 See docs/method.md, Objectives.
 """
@@ -18,7 +18,7 @@ from interp_refiner.data.codec import Codec
 
 
 class ImageDistance(nn.Module, ABC):
-    """A trained network that says how different two images look."""
+    """A trained network that measures how different two images look."""
 
     def check_size(self, height: int, width: int) -> None:
         """Refuses, with :class:`BadValue`, images of a size that the network cannot take."""
@@ -30,12 +30,12 @@ class ImageDistance(nn.Module, ABC):
 
 @final
 class Windows:
-    """Draws the pieces of a clip that are decoded: windows that end at a free frame.
+    """Draws windows of a clip to decode; each ends at a free frame (one that is not given).
 
     Args:
-        count: per clip and training step.
-        length: latent frames of a window. A causal codec needs a few frames before the one that counts.
-        side: of a square of latent positions; None for whole frames.
+        count: number of windows per clip and training step.
+        length: latent frames of a window; a causal codec needs a few frames before the free one.
+        side: side of a window in latent positions; None for whole frames.
 
     Raises:
         BadValue: a number below 1.
@@ -54,7 +54,7 @@ class Windows:
     def cut(
         self, clips: Float[Tensor, "m b c t y x"], free: Bool[Tensor, "b t"], draws: Draws
     ) -> Float[Tensor, "m n c length h w"]:
-        """The same windows of m versions of every clip, ``n = b count``. A free frame may be drawn twice."""
+        """Cuts the same windows from m versions of every clip; ``n = b count``. A free frame may be drawn twice."""
         b, (t, *space) = clips.shape[1], clips.shape[3:]
         length, (h, w), device = min(self.length, t), self.sides(*space), clips.device
         rooms = {"y": space[0] - h, "x": space[1] - w}
@@ -62,7 +62,7 @@ class Windows:
         numbers = free.int().argsort(dim=1, descending=True, stable=True)
         chosen = numbers.gather(1, places(draws, "window_frame", self.count, free.sum(1, keepdim=True), device))
         start = (chosen - length + 1).clamp(min=0)
-        # numbers of the host, so that a GPU does not wait for a copy
+        # their ranges are plain numbers, so that a GPU does not wait for a copy
         up, left = (places(draws, f"window_{axis}", self.count, room + 1, device) for axis, room in rooms.items())
 
         def along(first: Int[Tensor, "b k"], size: int, *shape: int) -> Tensor:
@@ -77,7 +77,7 @@ class Windows:
 def places(
     draws: Draws, name: str, count: int, number: int | Int[Tensor, "b 1"], device: torch.device
 ) -> Int[Tensor, "b count"]:
-    """``count`` numbers per sample, each uniform in 0 .. ``number`` - 1 (at least 0)."""
+    """``count`` integers per sample, uniform in 0 .. ``number`` - 1; 0 if ``number`` is 0."""
     return (draws.uniform(name, count, device) * number).long().clamp(max=number - 1).clamp(min=0)
 
 
@@ -89,24 +89,24 @@ class Perceptual:
 
     with ``D`` the codec and ``d`` a distance of images in the features of a trained network (Johnson et al., Perceptual
     Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016; Zhang et al., The Unreasonable Effectiveness of
-    Deep Features as a Perceptual Metric, CVPR 2018). The objective's own loss prefers the mean of all possible videos,
-    which is a blend. The windows of a clip are a function of (seed, stream, epoch, key).
+    Deep Features as a Perceptual Metric, CVPR 2018). The squared error of the objective is smallest at the mean of all
+    possible videos, which is a blend. The windows of a clip are a function of (seed, stream, epoch, key).
 
-    Codec and network are no part of the refiner: checkpoints, averages and the optimizer do not see them.
+    Codec and network are not part of the refiner: checkpoints, averages and the optimizer do not contain them.
 
     Attributes:
-        flops: operations of the last call and its gradient; counted once for every size by running it once more.
+        flops: operations of the last call and its gradient; counted by an extra run for every new size.
 
     Args:
         spec: of the clips.
-        codec: decodes them; a copy is taken.
+        codec: decodes the clips; it is copied.
         network: the distance ``d``; it is frozen.
-        weight: of the distance.
-        windows: which pieces of a clip are decoded; None for three frames.
+        weight: weight of the distance.
+        windows: draws the decoded windows; None for three whole frames.
         seed: the run's seed.
 
     Raises:
-        BadValue: a weight that is negative or not finite, clips that are no video, a codec that cannot decode, or
+        BadValue: a weight that is negative or not finite, clips that are not video, a codec that cannot decode, or
             windows that are too small for the network.
     """
 
@@ -131,7 +131,7 @@ class Perceptual:
         self._flops: dict[torch.Size, float] = {}
 
     def __call__(self, estimate: Float[Tensor, "b c t y x"], corrupted: Corrupted) -> Float[Tensor, ""]:
-        """The mean distance without the weight. Given frames count as truth, as in the objective."""
+        """The mean distance without the weight. Given frames count as exact, as in the objective."""
         clip, given = corrupted.clip, per_frame(corrupted.given, estimate)
         clean = corrupted.clean.float()
         both = torch.stack([torch.where(given, clean, estimate.float()), clean])

@@ -27,10 +27,10 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
     sampler.check(corruption)
     name = type(objective).__name__
     if objective.fully_corrupted_only and not corruption.bridge_time.fully_corrupted:
-        allowed = f"fully_corrupted with objective={name}, which is defined at tau = 1 alone"
+        allowed = f"fully_corrupted with objective={name}, which is defined only at tau = 1"
         raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
     if objective.fully_corrupted_only and sampler.leaves_start:
-        allowed = f"one_jump with objective={name}, which is defined at tau = 1 alone (or sampler.steps=1)"
+        allowed = f"one_jump with objective={name}, which is defined only at tau = 1 (or sampler.steps=1)"
         raise BadValue("sampler", type(sampler).__name__, allowed)
     if sampler.of_distilled and not objective.distilled:
         allowed = f"bridge | one_jump with objective={name}: its estimates are means (or training=distill)"
@@ -57,7 +57,7 @@ def check_distilled(objective: Objective, distills: bool) -> None:
 
 
 def not_the_mean(objective: Objective, sampler: Sampler, perceptual: bool) -> list[str]:
-    """A note if a sampler needs means, but a perceptual or a robust loss trained the estimates."""
+    """A warning if the sampler needs means, but a perceptual or robust loss trains the estimates; else empty."""
     other = ["training/perceptual"] * perceptual
     if objective.penalty is not None:
         other.append(f"objective/penalty={type(objective.penalty).__name__.lower()}")
@@ -79,11 +79,11 @@ class Refiner(BackboneModule):
         sampler: makes the clips of validation and prediction.
         corruption: the forward process, for samplers that re-corrupt.
         saves_frozen: see :class:`BackboneModule`.
-        perceptual: added to the loss in training; None for none.
+        perceptual: a perceptual loss that training adds; None for none.
 
     Raises:
-        BadValue: the objective or the sampler is not defined for this corruption, or a perceptual loss for the
-            objective.
+        BadValue: the objective or the sampler is not defined for this corruption, or the perceptual loss is not defined
+            for this objective.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Refiner(BackboneModule):
         super().__init__(backbone, optimizer, saves_frozen)
         check_method(corruption, objective, sampler)
         if perceptual is not None and objective.estimates_finer:
-            allowed = "null with objective=adjacent, whose estimate is no video"
+            allowed = "null with objective=adjacent, whose estimate is not a video"
             raise BadValue("training.perceptual", type(perceptual).__name__, allowed)
         for note in not_the_mean(objective, sampler, perceptual is not None):
             log.warning(note)
@@ -120,7 +120,7 @@ class Refiner(BackboneModule):
 
     @property
     def passes(self) -> int:
-        """Forward passes of a training step whose activations are kept at once: one for every sample of the loss."""
+        """Forward passes of a training step whose activations are kept at the same time: one per sample of the loss."""
         return self.objective.samples
 
     def seen_shape(self, corrupted: Corrupted) -> torch.Size:
@@ -189,7 +189,7 @@ class Refiner(BackboneModule):
 
     @property
     def metrics(self) -> list[str]:
-        """The names of all figures that a validation may give."""
+        """The names of all figures that a validation may log."""
         levels = [*(f"level_{s}" for s in range(1, self.objective.num_levels + 1)), "mean"]
         return [f"val/{group}/{figure.name}" for group in levels for figure in FIGURES]
 

@@ -1,4 +1,4 @@
-"""Anchors with the errors of a keyframe generator that still belong to their clips."""
+"""Anchors that have a keyframe generator's errors but still belong to their clips."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, final
@@ -26,10 +26,9 @@ class RenoisedKeyframes(AnchorSource):
         generator: a trained source, on its device; its own sampler is not used.
         schedule: selects the keyframes; those of the finest level get an anchor.
         sampler: samples back from the noise.
-        lowest, highest: range from which u is drawn uniformly. 1 and 1 give free samples, made in the sampler's rounds,
-            which are meant only for evaluating whole pipelines. Below 1 there is one round, which starts from
-            the noised truth.
-        batch_size: clips at a time.
+        lowest, highest: range from which u is drawn uniformly. 1 and 1 give free samples in the sampler's rounds, meant
+            only for evaluating whole pipelines. Otherwise there is one round, which starts from the noised truth.
+        batch_size: number of clips at a time.
         seed: times and noise are functions of (seed, key).
 
     Raises:
@@ -55,7 +54,7 @@ class RenoisedKeyframes(AnchorSource):
 
     @property
     def free(self) -> bool:
-        """Whether nothing of the true keyframes is left, because all times are 1."""
+        """Whether the samples do not depend on the true keyframes, because all times are 1."""
         return self.lowest == 1
 
     @property

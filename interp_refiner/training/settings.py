@@ -1,4 +1,4 @@
-"""Settings of a training."""
+"""Settings of a training run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from interp_refiner.training.checkpoint import PARTS, check_same_run
 
 @dataclass
 class TrainSettings(Settings):
-    """Top-level values of ``conf/train.yaml``.
+    """The top-level values of ``conf/train.yaml``.
 
     Attributes:
         experiment_name: name of the method, for logs.
@@ -68,14 +68,14 @@ class TrainSettings(Settings):
 
 
 def check_bases(cfg: DictConfig) -> None:
-    """Refuses adapters of a new run on random matrices, which would stay random.
+    """Refuses a new run with adapters on random frozen matrices, which would stay random.
 
     Raises:
         BadValue: ``backbone.lora`` without pretrained weights, initial weights or a teacher.
     """
     named = ("backbone.pretrained", "initial_weights", "training.teacher")
     if _has_adapters(cfg) and not any(OmegaConf.select(cfg, name) for name in named):
-        allowed = "a Wan, or set initial_weights: backbone.lora freezes all matrices (lora.rank=null trains them)"
+        allowed = "a Wan model, or initial_weights: backbone.lora freezes all matrices (lora.rank=null trains them)"
         raise BadValue("backbone.pretrained", None, allowed)
 
 

@@ -14,8 +14,8 @@ from interp_refiner.training.perceptual import ImageDistance
 
 PACKAGE = "stlpips_pytorch"
 CONVOLUTIONS = {1: (0, 64, 11, 2), 2: (5, 192, 5, 2), 3: (9, 384, 3, 1), 4: (11, 256, 3, 1), 5: (13, 256, 3, 1)}
-"""Stage: number of its layer in the checkpoint, channels, kernel size and padding of the convolution."""
-MIN_SIDE = 21  # pixels: the last blur reflects by two positions and so needs three
+"""By stage: the layer's number in the checkpoint, and channels, kernel size and padding of its convolution."""
+MIN_SIDE = 21  # pixels; below, the last blur has fewer than the three positions that its reflection needs
 
 
 @final

@@ -18,11 +18,11 @@ class StepMemory:
     """Bytes of one process, before a strategy shards anything.
 
     Attributes:
-        weights: all weights in their own precision, those of a teacher and a fake network included.
-        gradients, moments: of trained weights, float32; two moments, the most that an optimizer here keeps.
-        averages: of trained weights, float32.
-        casts: bfloat16 copies of trained float32 weights, which autocast keeps for a step.
-        activations: of all forward passes whose graphs live at once, see :func:`activation_bytes`.
+        weights: all weights in their own precision, including those of a teacher and a fake network.
+        gradients, moments: float32, of trained weights; two moments, the most that an optimizer here keeps.
+        averages: float32, of trained weights.
+        casts: bfloat16 copies of trained float32 weights, which autocast keeps during a step.
+        activations: of all forward passes whose graphs exist at the same time, see :func:`activation_bytes`.
     """
 
     weights: int
@@ -42,7 +42,7 @@ class StepMemory:
 
 
 def step_memory(refiner: Refiner, spec: ClipSpec, batch_size: int, averaged: bool = True) -> StepMemory | None:
-    """The memory of a step under bfloat16 autocast; None for a backbone that does not know its activations.
+    """The memory of a step under bfloat16 autocast; None if the backbone's activations are unknown.
 
     Args:
         refiner: the module that is trained; its weights may be on the meta device.
@@ -72,7 +72,7 @@ def check_step_memory(
         trainer: gives the strategy and whether averages are kept; None for one process that keeps averages.
 
     Raises:
-        BadValue: with the numbers, and what to do.
+        BadValue: the step does not fit; the message has the numbers and remedies.
     """
     if gpu_gb is None or not isinstance(module, Refiner) or hasattr(trainer and trainer.strategy, "parallelize"):
         return

@@ -13,18 +13,18 @@ from interp_refiner.model.attention import AUTO, DenseLayer, SparseLinearLayer
 from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.sampler import CleanEstimate
 
-UNIT = 0.1  # added to the norm that a tangent is divided by
+UNIT = 0.1  # added to the relative norm that a tangent is divided by
 
 
 def direction(teacher: CleanEstimate, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
     """``dx/dtau = (x - z0_T) / tau`` of the teacher's ODE, 0 on given frames, in float32."""
     x = precise(corrupted.x)
-    moved = (x - teacher(corrupted)) / per_sample(corrupted.tau, x)
-    return moved * per_frame(~corrupted.given, x)
+    dx = (x - teacher(corrupted)) / per_sample(corrupted.tau, x)
+    return dx * per_frame(~corrupted.given, x)
 
 
 def along(teacher: CleanEstimate, corrupted: Corrupted, end: Float[Tensor, " b"], substeps: int = 1) -> Corrupted:
-    """The state at bridge time ``end`` on the teacher's ODE, by equal Euler steps; at ``end = 0`` a clean clip.
+    """Follows the teacher's ODE to the bridge time ``end`` in equal Euler steps; at ``end = 0`` a clean clip.
 
     From ``tau = 1`` to 0 these are the steps of ``sampler=bridge sampler.order=1``.
     """
@@ -86,7 +86,7 @@ class Discrete(Tangent):
         substeps: number of the teacher's Euler steps within d.
 
     Raises:
-        BadValue: a d outside 0..1, or an increasing d; fewer than one substep.
+        BadValue: a d outside (0, 1], ``last > first``, ``steps`` below 0, or fewer than one substep.
     """
 
     def __init__(self, first: float = 0.5, last: float = 0.0625, steps: int = 500, substeps: int = 1):
@@ -125,11 +125,11 @@ class Continuous(Tangent):
 
     Args:
         weight: w.
-        normalised: whether D is divided by its norm, see :func:`normalised`, so that it never exceeds the noise.
+        normalised: whether D is normalised (:func:`normalised`), so that its RMS is smaller than that of the noise.
         warmup_steps: number of optimizer steps in which w rises from 0.
 
     Raises:
-        BadValue: a weight that is not positive, a number of steps below 0.
+        BadValue: a weight that is not positive, or a number of steps below 0.
     """
 
     of_student: int = 2
@@ -156,9 +156,9 @@ class Continuous(Tangent):
 
     @abstractmethod
     def derivative(
-        self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
+        self, student: CleanEstimate, corrupted: Corrupted, dx: Float[Tensor, "b c t *space"]
     ) -> Float[Tensor, "b c t *space"]:
-        """``D`` in the direction ``(dx, dtau) = (moved, 1)``."""
+        """``D``, the derivative of ``f(x, tau)`` in the direction ``(dx, 1)``."""
 
     @torch.no_grad()
     def target(
@@ -169,19 +169,19 @@ class Continuous(Tangent):
         estimate: Float[Tensor, "b c t *space"],
     ) -> Float[Tensor, "b c t *space"]:
         if corrupted.x.dtype.itemsize < 4:
-            allowed = f"discrete with {corrupted.x.dtype} clips: differences of f are lost in them (or bf16-mixed)"
+            allowed = f"discrete with {corrupted.x.dtype} clips, which round away differences of f (or bf16-mixed)"
             raise BadValue("training.tangent", type(self).__name__.lower(), allowed)
         warm = ramp(corrupted.clip.step, self.warmup_steps)
-        moved = direction(teacher, corrupted)
+        dx = direction(teacher, corrupted)
         with torch.autocast(corrupted.x.device.type, enabled=False):
-            tangent = self.derivative(student, corrupted, moved)
+            tangent = self.derivative(student, corrupted, dx)
         if self.normalised:
             tangent = normalised(tangent, corrupted)
         return estimate - self.weight * warm * tangent
 
 
 def normalised(tangent: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-    """``D / (|D| / |s| + .1)``, where ``|.|`` is the RMS over the frames that are not given."""
+    """``D / (|D| / |s| + .1)``, with s the noise amplitude and ``|.|`` the RMS over the frames that are not given."""
     free = ~corrupted.given
     size, noise = (masked_mean(frame_mean(v.square()), free).sqrt() for v in (tangent, precise(corrupted.amplitude)))
     return tangent / per_sample(size / noise.clamp(min=1e-6) + UNIT, tangent)
@@ -191,12 +191,12 @@ def normalised(tangent: Float[Tensor, "b c t *space"], corrupted: Corrupted) -> 
 class Difference(Continuous):
     """The derivative by a central difference, ``(f(x + h dx, tau + h) - f(x - h dx, tau - h)) / 2h``.
 
-    h is at most tau / 2. At ``tau = 1`` the upper point is beyond 1, which is harmless because ``f`` is smooth there.
-    In float32 the best h is about .001.
+    At ``tau = 1`` one point is beyond 1, which is harmless because ``f`` is smooth there. In float32 the best h is
+    about .001.
 
     Args:
         weight, normalised, warmup_steps: see :class:`Continuous`.
-        size: h.
+        size: h; at most ``tau / 2`` is used.
 
     Raises:
         BadValue: an h outside (0, .1].
@@ -209,12 +209,12 @@ class Difference(Continuous):
         self.size = size
 
     def derivative(
-        self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
+        self, student: CleanEstimate, corrupted: Corrupted, dx: Float[Tensor, "b c t *space"]
     ) -> Float[Tensor, "b c t *space"]:
         h = (0.5 * corrupted.tau).clamp(max=self.size)
-        step = per_sample(h, moved)
-        after = student(corrupted.at(corrupted.tau + h, corrupted.x + step * moved))
-        before = student(corrupted.at(corrupted.tau - h, corrupted.x - step * moved))
+        step = per_sample(h, dx)
+        after = student(corrupted.at(corrupted.tau + h, corrupted.x + step * dx))
+        before = student(corrupted.at(corrupted.tau - h, corrupted.x - step * dx))
         return (after - before) / (2 * step)
 
 
@@ -231,11 +231,11 @@ class Forward(Continuous):
             raise BadValue("tangent", "forward", "discrete | difference with backbone.blocks.compile=true")
 
     def derivative(
-        self, student: CleanEstimate, corrupted: Corrupted, moved: Float[Tensor, "b c t *space"]
+        self, student: CleanEstimate, corrupted: Corrupted, dx: Float[Tensor, "b c t *space"]
     ) -> Float[Tensor, "b c t *space"]:
         def f(x: Tensor, tau: Tensor) -> Tensor:
             return student(corrupted.at(tau, x))
 
         with sdpa_kernel(SDPBackend.MATH):
-            states, steps = (corrupted.x, corrupted.tau), (moved.to(corrupted.x.dtype), torch.ones_like(corrupted.tau))
-            return torch.func.jvp(f, states, steps)[1]
+            point, tangent = (corrupted.x, corrupted.tau), (dx.to(corrupted.x.dtype), torch.ones_like(corrupted.tau))
+            return torch.func.jvp(f, point, tangent)[1]

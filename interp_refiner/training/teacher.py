@@ -1,4 +1,4 @@
-"""A student's teacher: the trained bridge, how its weights are kept, and how a student gets them at its start."""
+"""A student's teacher: the trained bridge, memory shared with the student, and the student's initial weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,37 +16,37 @@ from interp_refiner.model.objective import Preconditioned
 from interp_refiner.training.compare import check_alike
 from interp_refiner.training.refiner import Refiner
 
-GAIN = "gain"  # the parameter of a consistency function that its teacher lacks
-ALLOWED = "the one whose frozen weights are loaded, because a student with adapters shares them with it"
-BACKENDS = ("backend", "cross_backend")  # kernels of attention, which compute the same
+GAIN = "gain"  # the parameter of a consistency function that its teacher does not have
+ALLOWED = "the teacher of the stored student, because a student with adapters shares its frozen weights"
+BACKENDS = ("backend", "cross_backend")  # kernels of attention, which do not change the result
 
 
 class SharedBase(nn.Module):
-    """The teacher of a student with adapters: the student's network with its adapters off. The base is kept once.
+    """The teacher of a student with adapters: the student's network without its adapters, so memory has the base once.
 
-    Other layers that the student trains (small ones at the ends of the network) are kept twice. The base has the
-    precision in which the student keeps it.
+    Other layers that the student trains (small ones at both ends of the network) are in memory twice. The base has the
+    student's precision.
 
     Args:
-        student: with adapters; its frozen weights are the teacher's.
+        student: a network with adapters; its frozen weights are the teacher's.
         teacher: the same network without adapters. Only its layers that the student trains are kept.
     """
 
     def __init__(self, student: Backbone, teacher: Backbone):
         super().__init__()
-        self.of_student = (student,)  # a tuple hides it: the student is no part of its teacher
+        self.of_student = (student,)  # in a tuple, so that the student is not a submodule
         frozen = {name: weight for name, weight in student.named_parameters() if not weight.requires_grad}
-        on_meta = any(weight.is_meta for weight in frozen.values())  # a plan of memory has no weights
+        on_meta = any(weight.is_meta for weight in frozen.values())  # only to compute the memory of a step
         self.digest = "" if on_meta else tensors_digest({name_without(name): w for name, w in frozen.items()})
-        shown = bases(student)
+        replacements = bases(student)
         for name, module in student.named_modules():
-            inside = any(name.startswith(f"{other}.") for other in shown)
+            inside = any(name.startswith(f"{other}.") for other in replacements)
             if not inside and any(weight.requires_grad for weight in module.parameters(recurse=False)):
-                shown[name] = teacher.get_submodule(name)
+                replacements[name] = teacher.get_submodule(name)
         adapted = bases(student).keys()
-        self.own = nn.ModuleList(module for name, module in shown.items() if name not in adapted)
+        self.own = nn.ModuleList(module for name, module in replacements.items() if name not in adapted)
         self.places = []
-        for name, module in shown.items():
+        for name, module in replacements.items():
             parent, _, child = name.rpartition(".")
             self.places.append((student.get_submodule(parent), child, student.get_submodule(name), module))
 
@@ -56,7 +56,7 @@ class SharedBase(nn.Module):
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
-        """Makes the student's network compute as the teacher's inside a block."""
+        """Turns the student's network into the teacher's inside a ``with`` block."""
         try:
             for parent, child, _, module in self.places:
                 setattr(parent, child, module)
@@ -66,27 +66,27 @@ class SharedBase(nn.Module):
                 setattr(parent, child, module)
 
     def check(self, state: Mapping[str, Any], prefix: str) -> None:
-        """Refuses weights for the student whose frozen ones are not the teacher's.
+        """Refuses student weights whose frozen part is not the teacher's.
 
         Args:
             state: the state dict to load.
-            prefix: of the student's names in it.
+            prefix: prefix of the student's names in it.
 
         Raises:
-            BadValue: naming the first weight that differs.
+            BadValue: a weight differs; names the first one.
         """
         for name, weight in self.of_student[0].named_parameters():
             value = state.get(prefix + name)
             if value is None or weight.requires_grad or isinstance(value, DTensor) or isinstance(weight, DTensor):
-                continue  # shards are read into the shared weights themselves
+                continue  # shards are loaded directly into the shared weights
             if not torch.equal(weight.detach(), value.to(weight)):
                 raise BadValue("training.teacher", f"a network with another {name_without(name)}", ALLOWED)
 
     def check_digest(self, stored: str | None) -> None:
-        """Refuses the checkpoint of a student with another base; also works where its weights are sharded.
+        """Refuses the checkpoint of a student with another base; also works for sharded weights.
 
         Args:
-            stored: the :attr:`digest` in the checkpoint; None in older ones, which are not checked.
+            stored: the :attr:`digest` in the checkpoint; None in older checkpoints, which are not checked.
 
         Raises:
             BadValue: another base.
@@ -101,10 +101,10 @@ class Teacher(nn.Module):
     Args:
         refiner: the trained refiner.
         student: the network that learns from it. If it has adapters and the refiner has none, its base is the teacher's
-            network, see :class:`SharedBase`; its weights then have to be the refiner's, see :func:`begin_as`.
+            network, see :class:`SharedBase`; it must then have the refiner's weights, see :func:`start_as`.
 
     Raises:
-        BadValue: the refiner's objective is not the bridge's own, in units of the residual.
+        BadValue: the refiner's objective is not ``preconditioned``, or its estimates are not means.
     """
 
     def __init__(self, refiner: Refiner, student: Backbone):
@@ -125,7 +125,7 @@ class Teacher(nn.Module):
 
 
 def shares_base(student: Backbone, teacher: Backbone) -> bool:
-    """Whether a student without its adapters is the same network as its teacher, after :func:`begin_as`."""
+    """Whether a student without its adapters is the same network as its teacher, after :func:`start_as`."""
     if not bases(student) or bases(teacher):
         return False
     try:
@@ -136,10 +136,10 @@ def shares_base(student: Backbone, teacher: Backbone) -> bool:
 
 
 def bridge_of(refiner: Refiner) -> Preconditioned:
-    """The objective of a trained bridge; raises :class:`BadValue` for another one, and for estimates of no mean."""
+    """The objective of a trained bridge; raises :class:`BadValue` for others, or if its estimates are not means."""
     objective = refiner.objective
     if not isinstance(objective, Preconditioned) or objective.distilled:
-        allowed = "one with objective=preconditioned, whose head the student goes on with"
+        allowed = "one with objective=preconditioned, because the student continues to train its head"
         raise BadValue("teacher", type(objective).__name__, allowed)
     if objective.penalty is not None:
         penalty = type(objective.penalty).__name__.lower()
@@ -148,14 +148,14 @@ def bridge_of(refiner: Refiner) -> Preconditioned:
 
 
 def check_student(objective: Preconditioned, backbone: Backbone, corruption: Corruption, teacher: Refiner) -> None:
-    """Refuses a student whose objective, input or bridge differs in meaning from the teacher's.
+    """Refuses a student whose objective, inputs or bridge differ from the teacher's.
 
     Args:
-        objective, backbone, corruption: of the student.
+        objective, backbone, corruption: the student's.
         teacher: the trained bridge.
 
     Raises:
-        BadValue: naming the setting.
+        BadValue: a setting differs; names it.
     """
     check_bridge(corruption, teacher.corruption)
     taught = bridge_of(teacher)
@@ -164,21 +164,21 @@ def check_student(objective: Preconditioned, backbone: Backbone, corruption: Cor
     own, other = (getattr(network, "conditioning", None) for network in (backbone, teacher.backbone))
     check_alike("backbone.conditioning", own, other, leave_out=["seed"])
     own, other = (sorted(heads(network)) for network in (backbone, teacher.backbone))
-    if own != other:  # the weights have the same shapes
+    if own != other:  # the shapes of weights do not depend on the number of heads
         raise BadValue("backbone.size", f"attention with {own} heads", f"{other}, the teacher's")
 
 
 def heads(network: nn.Module) -> set[int]:
-    """The numbers of heads that attention has in a network."""
+    """The numbers of attention heads in a network, without repeats."""
     counts = {getattr(module, name, None) for module in network.modules() for name in ("heads", "num_heads")}
     return {count for count in counts if isinstance(count, int)}
 
 
 def check_bridge(corruption: Corruption, taught: Corruption) -> None:
-    """Refuses a student on another bridge than its teacher's.
+    """Refuses a student whose bridge differs from its teacher's.
 
     Raises:
-        BadValue: naming the setting.
+        BadValue: a setting differs; names it.
     """
     for name in ("sigma", "keyframe_fraction"):
         check_alike(f"corruption.{name}", getattr(corruption, name), getattr(taught, name))
@@ -186,15 +186,17 @@ def check_bridge(corruption: Corruption, taught: Corruption) -> None:
     for length in filter(None, [vars(profile).get("num_frames") for profile in (noise, other)]):
         noise, other = noise.of_clips(length), other.of_clips(length)  # clips of both have the same length
     if type(noise) is not type(other) or vars(noise) != vars(other):
-        told = ", ".join(f"{name}={value}" for name, value in vars(other).items())
-        raise BadValue("corruption.noise", type(noise).__name__, f"{type(other).__name__} with {told}, the teacher's")
+        settings = ", ".join(f"{name}={value}" for name, value in vars(other).items())
+        raise BadValue(
+            "corruption.noise", type(noise).__name__, f"{type(other).__name__} with {settings}, the teacher's"
+        )
     check_alike("interpolator", corruption.interpolator, taught.interpolator)
-    law, wanted = (getattr(c.scheduled_sampling, "proposal_confidence", None) for c in (corruption, taught))
-    if law is not None and wanted is not None:  # both may replace keyframes
-        check_alike("scheduled_sampling.confidence", law, wanted)
+    own, wanted = (getattr(c.scheduled_sampling, "proposal_confidence", None) for c in (corruption, taught))
+    if own is not None and wanted is not None:  # both may replace keyframes
+        check_alike("scheduled_sampling.confidence", own, wanted)
 
 
-def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
+def start_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
     """Gives a student its teacher's weights. Adapters that the teacher lacks keep their initial zeros.
 
     Raises:
@@ -206,5 +208,5 @@ def begin_as(student: nn.Module, teacher: nn.Module, name: str) -> None:
     found = {n: weight for n, weight in taken.items() if weight is not None}
     found |= {n: weights[n] for n in weights.keys() - found.keys() - {name_without(n) for n in found}}
     if faults := state_faults(own, found, optional=added):
-        raise BadValue(name, type(student).__name__, f"as the teacher has it: {faults}")
+        raise BadValue(name, type(student).__name__, f"the same as the teacher's: {faults}")
     student.load_state_dict(found, strict=False)

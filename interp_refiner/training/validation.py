@@ -1,4 +1,4 @@
-"""The validation at the end of a training, and the name of the figure of it that a sweep minimises."""
+"""The validation at the end of training, and checks of ``optimized_metric``, the figure that a sweep minimises."""
 
 from collections.abc import Collection
 
@@ -9,19 +9,19 @@ from interp_refiner.training.refiner import Refiner
 
 
 def validate_fully(trainer: L.Trainer, module: L.LightningModule, held_out: L.LightningDataModule) -> dict[str, float]:
-    """Validation with the averaged weights on all ``held_out`` clips; no figures with ``limit_val_batches=0``."""
+    """Validates with the averaged weights on all ``held_out`` clips; empty with ``limit_val_batches=0``."""
     results = trainer.validate(module, datamodule=held_out, verbose=False)
     return {name: float(value) for figures in results for name, value in figures.items()}
 
 
 def check_metric(name: str | None, known: Collection[str]) -> None:
-    """Refuses, with :class:`BadValue`, an ``optimized_metric`` that is none of the ``known`` ones of a validation."""
+    """Refuses, with :class:`BadValue`, an ``optimized_metric`` that is not among the ``known`` names."""
     if name is not None and name not in known:
         raise BadValue("optimized_metric", name, " | ".join(known) or "null, because this run has no validation", known)
 
 
 def check_metric_of(name: str | None, trainer: L.Trainer, module: L.LightningModule) -> None:
-    """:func:`check_metric` before the training, if the module is a refiner; others name their figures afterwards."""
+    """:func:`check_metric` before training; only refusals that are certain: names are known in advance for refiners."""
     if trainer.fast_dev_run or trainer.limit_val_batches == 0:  # type: ignore[attr-defined]
         check_metric(name, [])
     elif isinstance(module, Refiner):

@@ -23,7 +23,7 @@ def check_weight_memory(network: nn.Module, beside: Sequence[str] = ()) -> None:
         beside: names of further networks of the same size in every process of this machine, for the error.
 
     Raises:
-        BadValue: naming the networks and the free memory.
+        BadValue: they do not fit; names the networks and the free memory.
     """
     if (free := free_memory()) is None:
         return

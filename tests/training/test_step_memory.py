@@ -232,7 +232,7 @@ def test_adapters_of_a_new_run_need_matrices_that_are_not_random(tmp_path):
         return composed("train", "scale=rtx4090", f"paths.output_dir={tmp_path}", *options)
 
     with pytest.raises(
-        BadValue, match=r"backbone\.pretrained=None: expected a Wan, or set initial_weights: .* freezes"
+        BadValue, match=r"backbone\.pretrained=None: expected a Wan model, or initial_weights: .* freezes"
     ):
         fit(cfg(), None)
     check_bases(cfg("backbone.lora.rank=null"))

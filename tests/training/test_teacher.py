@@ -220,7 +220,7 @@ class TestAdapters:
         other_teacher = teacher()
         torch.nn.init.normal_(other_teacher.backbone.wan.blocks[0].attn1.to_q.weight)
         other = student(other_teacher, made.corruption, lora=LoRA(4))
-        with pytest.raises(BadValue, match=r"^training\.teacher=a network with other frozen weights: expected the one"):
+        with pytest.raises(BadValue, match=r"^training\.teacher=a network with other frozen weights: expected the t"):
             other.on_load_checkpoint(dict(checkpoint))
         other.on_load_checkpoint({})  # an older checkpoint
 

@@ -22,7 +22,7 @@ class BridgeTime(ABC):
 
     @property
     def always_one(self) -> bool:
-        """Whether no sample has ``tau < 1``, by the class or by its settings."""
+        """Whether ``tau`` is 1 in every sample, because of the class or of its settings (``at_one=1``)."""
         return self.fully_corrupted
 
     @abstractmethod
@@ -40,7 +40,7 @@ class FullyCorrupted(BridgeTime):
 
 
 class _Drawn(BridgeTime):
-    """``tau = 1`` with probability ``at_one``, else from the subclass's quantile function."""
+    """``tau = 1`` with probability ``at_one``, else drawn by the subclass's quantile function."""
 
     def __init__(self, at_one: float = 0.3):
         if not 0.3 <= at_one <= 1:
@@ -61,14 +61,14 @@ class _Drawn(BridgeTime):
 
 
 class Uniform(_Drawn):
-    """``tau`` uniform in (0, 1], with at least 30% at exactly 1."""
+    """``tau`` uniform in (0, 1], and exactly 1 with probability ``at_one``, at least 0.3."""
 
     def quantile(self, u: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         return 1 - u
 
 
 class LogitNormal(_Drawn):
-    """``logit(tau)`` normal with ``location`` and ``scale`` (Esser et al. 2024, section 3.1), ``at_one`` at 1."""
+    """``logit(tau) ~ N(location, scale^2)`` (Esser et al. 2024, section 3.1), and 1 with probability ``at_one``."""
 
     def __init__(self, at_one: float = 0.3, location: float = 0.0, scale: float = 1.0):
         super().__init__(at_one)

@@ -18,7 +18,7 @@ from interp_refiner.forward.schedule import Content
 @final
 @dataclass(frozen=True)
 class ClipContent(Content):
-    """The content of clips; segment costs are those of the interpolator that will fill them."""
+    """The content of clips; segment costs are the errors of ``interpolator``, which will also fill the clips."""
 
     clip: Clip
     interpolator: Interpolator
@@ -34,10 +34,10 @@ class ClipContent(Content):
         return pooled(self.clip.latents, grid)
 
     def coarse_candidates(self, grid: int) -> Float[Tensor, "b c n t"]:
-        """See :class:`Content`; a clip without any candidate shows zeros, never itself.
+        """See :class:`Content`; zeros for a clip without candidates, so that the clip itself is never read.
 
         Raises:
-            BadValue: the clips bring no candidates.
+            BadValue: the clips have no candidates.
         """
         values, proposed = self.clip.proposals, self.clip.proposed
         if values is None or proposed is None:
@@ -55,7 +55,7 @@ class Blank(Content):
 
     Args:
         latent_shape: ``[c, t, *space]``.
-        interpolator: the one whose errors are the segment costs.
+        interpolator: the interpolator whose errors are the segment costs.
     """
 
     latent_shape: Sequence[int]
@@ -76,7 +76,7 @@ def pooled(latents: Float[Tensor, "b c t *space"], grid: int) -> Float[Tensor, "
     """Means over ``n = grid x grid`` cells, in float32; a path is one cell.
 
     Raises:
-        BadValue: cells of less than 2 x 2 positions, which would be the clip rather than a preview of it.
+        BadValue: cells of less than 2 x 2 positions, which would show the clip itself instead of a preview.
     """
     latents = latents.float()
     if latents.ndim == 5:

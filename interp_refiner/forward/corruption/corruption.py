@@ -35,8 +35,8 @@ TRAIN_STREAM = "train"
 class Corruption:
     """Draws a plan, a level, a bridge time and noise for every sample and renders
 
-        x = (1 - tau) z0 + tau (zbar + sigma m eps)     on every frame that is not given
-        x = value, bit for bit                           on given frames
+        x = (1 - tau) z0 + tau (zbar + sigma m g eps)   on every frame that is not given
+        x = value, bit for bit                          on given frames
 
     All draws are functions of (seed, stream, epoch, key), see :class:`Draws`. Outside the training stream ``tau = 1``,
     where sampling starts.
@@ -44,10 +44,10 @@ class Corruption:
     Args:
         schedule: which frames are keyframes at which level.
         interpolator: rebuilds a sequence from its known frames.
-        noise: the noise profile ``m`` and the law of ``eps``.
+        noise: the noise profile ``m``, the local scale ``g`` and the distribution of ``eps``.
         scheduled_sampling: which keyframes are replaced by proposals; None for never.
         drawn: level, bridge time and given frames of a sample.
-        sigma: noise amplitude, in units of latent standard deviation.
+        sigma: noise amplitude, in units of latent standard deviation (with a local scale ``g``: in units of ``g``).
         keyframe_fraction: ``m`` on known frames that are not given.
 
     Attributes:
@@ -79,14 +79,14 @@ class Corruption:
         self.reflections: tuple[Reflection, ...] = ()
         if self.scheduled_sampling.replaces and keyframe_fraction == 0 and not self.bridge_time.fully_corrupted:
             # a replaced keyframe is x = (1 - tau) z0 + tau value; the model sees x, tau and value, so it could get z0
-            allowed = "a number > 0 if keyframes are replaced and tau is drawn, or x would reveal the truth"
+            allowed = "a number > 0 if keyframes are replaced and tau is drawn; otherwise x would reveal the truth"
             raise BadValue("keyframe_fraction", keyframe_fraction, allowed)
         if self.sigma == 0 and not self.bridge_time.fully_corrupted:
-            allowed = "tau = 1 (FullyCorrupted) without noise"
+            allowed = "FullyCorrupted (tau = 1) without noise"
             raise BadValue("drawn.bridge_time", type(self.bridge_time).__name__, allowed)
 
     def with_codec(self, codec: PixelCodec) -> "Corruption":
-        """The same forward process for the clips of a codec: it interpolates in its pixels and mirrors its latents."""
+        """The same forward process for a codec's clips: interpolates in the codec's pixels and mirrors its latents."""
         made = copy.copy(self)
         made.interpolator = self.interpolator.with_codec(codec)
         made.reflections = codec.reflections()
@@ -94,7 +94,7 @@ class Corruption:
 
     @property
     def needs_anchors(self) -> bool:
-        """Whether clips have to bring phase-1 candidates: to replace keyframes, or for the schedule to look at."""
+        """Whether clips need phase-1 candidates: to replace keyframes, or as the schedule's input."""
         return self.scheduled_sampling.needs_anchors or self.schedule.needs_anchors
 
     def num_levels(self, num_frames: int) -> int:
@@ -121,9 +121,9 @@ class Corruption:
         """Corrupts a batch of mixed levels on its own device; ``clip`` is not changed.
 
         Args:
-            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` missing frames are read only by schedules that
-                see the clean clip (``schedule.sees``): dp, and learned from ``preview=clip``.
-            stream: the name to draw under; :data:`TRAIN_STREAM` in training.
+            clip: clean latents ``[b, c, t, *space]``. With ``tau = 1`` the result depends on missing frames only if the
+                schedule sees the clean clip (``schedule.sees``): dp, and learned with ``preview=clip``.
+            stream: name of the random stream; :data:`TRAIN_STREAM` in training.
         """
         draws = Draws(self.seed, stream, clip.keys, clip.epochs)
         clip, device = self.given(clip, draws), clip.latents.device
@@ -134,15 +134,15 @@ class Corruption:
         if given is None:
             given = torch.zeros(clip.batch_size, clip.num_frames, dtype=torch.bool, device=device)
         plan = self.schedule.plan(given, draws, ClipContent(clip, self.interpolator))
-        bare = self._bare(clip, plan, level, tau, draws)
+        drawn = self._drawn(clip, plan, level, tau, draws)
         if not self.scheduled_sampling.replaces:
-            bare.given = bare.known
+            drawn.given = drawn.known
         proposals = self.scheduled_sampling.propose(clip, draws)
-        return self._render(self._replace(bare, proposals, draws), bridged=not bridge_time.fully_corrupted)
+        return self._render(self._replace(drawn, proposals, draws), bridged=not bridge_time.fully_corrupted)
 
     @torch.no_grad()
     def of_keyframes(self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], draws: Draws) -> Corrupted:
-        """The corruption at ``tau = 1`` of a clip that consists of keyframes alone, where sampling starts.
+        """The corruption at ``tau = 1``, where sampling starts, of a clip whose missing frames are unknown.
 
         Known frames are the keyframes of ``plan`` at ``level``; those of ``plan.given`` are given. The other known
         frames are proposals, with the confidence of keyframes that this corruption may replace. Only noise is drawn.
@@ -154,12 +154,12 @@ class Corruption:
             draws: the random numbers, for the noise.
         """
         tau = torch.ones(clip.batch_size, device=clip.latents.device)
-        return self._render(self._bare(clip, plan, level, tau, draws), bridged=False)
+        return self._render(self._drawn(clip, plan, level, tau, draws), bridged=False)
 
-    def _bare(
+    def _drawn(
         self, clip: Clip, plan: KeyframePlan, level: Int[Tensor, " b"], tau: Float[Tensor, " b"], draws: Draws
     ) -> Corrupted:
-        """All draws; in the fields that are rendered later, the clip itself."""
+        """A corrupted clip with all its draws, before :meth:`_render`: ``x`` and interpolation are still the clip."""
         known = plan.mask_at(level)
         return Corrupted(
             x=clip.latents,
@@ -191,7 +191,7 @@ class Corruption:
     def with_values(
         self, corrupted: Corrupted, values: Float[Tensor, "b c t *space"], stream: str = TRAIN_STREAM
     ) -> Corrupted:
-        """The same draws with other keyframe values, those of given frames too. Pure."""
+        """The same draws with other keyframe values, also on given frames. Pure."""
         bridged = stream == TRAIN_STREAM and not self.bridge_time.fully_corrupted
         return self._render(replace(corrupted, values=values), bridged)
 
@@ -208,7 +208,7 @@ class Corruption:
     ) -> Corrupted:
         """The same plan and noise at another level and ``tau = 1``, with keyframes taken from ``values``.
 
-        Given frames keep their values. This is how ``hierarchical`` sampling re-corrupts its own estimate.
+        Given frames keep their values. ``hierarchical`` sampling re-corrupts its estimate in this way.
         """
         known = corrupted.plan.mask_at(level)
         moved = replace(
@@ -238,7 +238,7 @@ class Corruption:
 
     @torch.no_grad()
     def fresh(self, draws: Draws, name: str, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
-        """``eps`` of another draw, of unit variance, in float32."""
+        """``eps``, of unit variance, in float32, from the draw called ``name``."""
         return self.noise.eps(self._draw(draws, name, corrupted.interpolation.float()), corrupted)
 
     def _draw_level(self, clip: Clip, draws: Draws) -> Int[Tensor, " b"]:
@@ -248,41 +248,41 @@ class Corruption:
         return 1 + (draws.uniform("level", 1, device).squeeze(1) * sparsest).long()
 
     def _replace(self, corrupted: Corrupted, proposals: Proposals | None, draws: Draws) -> Corrupted:
-        """Keyframes drawn by scheduled sampling take their proposal's value; given ones never do.
+        """Replaces the keyframes that scheduled sampling draws by their proposals; never given ones.
 
-        Frames that become keyframes at a finer level take theirs, too, because that level reads the same ``values``.
+        ``values`` also gets the proposals of frames that are keyframes only at finer levels, which share ``values``.
         """
         if proposals is None:
             return corrupted
         chosen = self.scheduled_sampling.chosen(torch.ones_like(corrupted.known), draws, corrupted.clip.step)
         chosen = chosen & ~corrupted.given & proposals.available
-        kept = corrupted.keep_given(corrupted.clean)  # given frames may be encoded from stills
+        kept = corrupted.keep_given(corrupted.clean)  # values of given frames may be encoded from stills
         values = torch.where(per_frame(chosen, kept), proposals.latents.to(kept.dtype), kept)
         return replace(corrupted, replaced=chosen & corrupted.known, values=values)
 
     def _render(self, corrupted: Corrupted, bridged: bool) -> Corrupted:
         """Interpolates ``corrupted.values`` and renders ``x`` from the draws that ``corrupted`` carries."""
         c = corrupted
-        zbar = self.interpolator(c.values, c.known)
+        filled = self.interpolator(c.values, c.known)
         may_be_replaced = c.known & ~c.given
         profile = torch.where(may_be_replaced, self.keyframe_fraction, self.noise(neighbours(c.known)))
         not_given = self.scheduled_sampling.confidence(c.level / c.plan.num_levels).unsqueeze(1)
         of_keyframes = torch.where(c.given, 1.0, not_given)  # the same whether or not the draw replaced a keyframe
-        known, of_keyframes = (v.view(*v.shape, *[1] * (zbar.confidence.ndim - 2)) for v in (c.known, of_keyframes))
-        confidence = torch.where(known, of_keyframes.to(zbar.confidence.dtype), zbar.confidence)
-        offered = {"hypotheses": zbar.hypotheses, "present": zbar.present}
-        rendered = replace(c, interpolation=zbar.latents, noise_profile=profile, confidence=confidence, **offered)
+        known, of_keyframes = (v.view(*v.shape, *[1] * (filled.confidence.ndim - 2)) for v in (c.known, of_keyframes))
+        confidence = torch.where(known, of_keyframes.to(filled.confidence.dtype), filled.confidence)
+        offered = {"hypotheses": filled.hypotheses, "present": filled.present}
+        rendered = replace(c, interpolation=filled.latents, noise_profile=profile, confidence=confidence, **offered)
         if (scale := self.noise.local_scale(rendered)) is not None:
             rendered = replace(rendered, local_scale=torch.where(per_frame(c.known, scale), 1.0, scale))
         return replace(rendered, x=self._state(rendered, bridged))
 
     def _state(self, c: Corrupted, bridged: bool) -> Float[Tensor, "b c t *space"]:
-        """``x`` from the interpolation, the noise and the bridge time that ``c`` carries; those tensors stay."""
+        """``x`` from the interpolation, the noise and the bridge time that ``c`` carries; does not change them."""
         x = c.interpolation
         if c.noise is not None:
             x = torch.addcmul(x, self.noise.eps(c.noise, c), c.amplitude.to(x.dtype))
         if bridged:
             x = torch.lerp(c.clean, x, per_sample(c.tau, x).to(x.dtype))
-        if x is not c.interpolation:  # which has the given frames already; in place: a new batch costs more than a pass
-            torch.where(per_frame(c.given, x), c.values, x, out=x)
+        if x is not c.interpolation:  # the interpolation already has the given frames
+            torch.where(per_frame(c.given, x), c.values, x, out=x)  # in place: allocating a new batch costs more
         return x

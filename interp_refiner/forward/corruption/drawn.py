@@ -9,13 +9,13 @@ from interp_refiner.forward.corruption.given import Given
 
 @dataclass(frozen=True)
 class Drawn:
-    """The draws of a sample other than its plan and its noise.
+    """How level, bridge time and given frames of a sample are drawn.
 
     Attributes:
-        level: the one level to train at; None draws it uniformly from 1..S.
-        bridge_time: the law of ``tau`` in training; None for ``tau = 1``.
-        given: which keyframes are constraints; None for those that clips bring.
-        seed: the run's seed, of all draws.
+        level: the only level to train at; None draws it uniformly from 1..S.
+        bridge_time: the distribution of ``tau`` in training; None for ``tau = 1``.
+        given: which keyframes are constraints; None for the clip's own given frames.
+        seed: the run's seed, used by all draws.
 
     Raises:
         BadValue: a level below 1.

@@ -12,11 +12,11 @@ from interp_refiner.core import BadValue, Clip, Draws, load_stored, per_frame
 
 
 class Given(ABC):
-    """Chooses given keyframes by index and value. A clip's own given keyframes stay given."""
+    """Chooses given keyframes and their values. A clip's own given keyframes stay given."""
 
     @abstractmethod
     def __call__(self, clip: Clip, draws: Draws) -> Clip:
-        """The clip with ``given`` set, and with the given frames' values as its latents; ``clip`` is not changed."""
+        """The clip with ``given`` set and the given values in its latents; ``clip`` is not changed."""
 
     def check(self, latent_shape: Sequence[int]) -> None:  # noqa: B027 - not all depend on the clips' shape
         """Refuses, with :class:`BadValue`, clips ``[c, t, *space]`` that cannot have these keyframes."""
@@ -36,7 +36,7 @@ class GivenFrames(Given):
         frames: indices, 0 for the first frame.
 
     Raises:
-        BadValue: no frame, a negative index or a repeated one.
+        BadValue: an empty list, a negative index or a repeated one.
     """
 
     def __init__(self, frames: list[int]):
@@ -88,7 +88,7 @@ class GivenFile(Given):
             normalised like the data set's.
 
     Raises:
-        BadValue: no such file, or other content.
+        BadValue: no such file, or a file with other content.
     """
 
     def __init__(self, path: str):
@@ -126,5 +126,5 @@ def frame_mask(frames: Sequence[int], clip: Clip) -> Bool[Tensor, "b t"]:
 
 
 def with_given(clip: Clip, given: Bool[Tensor, "b t"]) -> Clip:
-    """The clip with more given keyframes."""
+    """The clip with ``given`` keyframes in addition to its own."""
     return replace(clip, given=given if clip.given is None else given | clip.given)

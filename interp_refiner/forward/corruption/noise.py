@@ -16,9 +16,11 @@ from interp_refiner.forward.interpolator.motion_fields import local_mean
 
 
 def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> Float[Tensor, "b c t *space"]:
-    """White noise made into a stationary AR(1) process in time, in place; at 0 it stays as it is, bit for bit.
+    """Turns white noise ``xi`` into a stationary AR(1) process in time, in place, with ``rho = correlation``:
 
-    eps_0 = xi_0        eps_t = rho eps_{t-1} + sqrt(1 - rho^2) xi_t        E eps_i eps_j = rho^|i - j|
+        eps_0 = xi_0        eps_t = rho eps_{t-1} + sqrt(1 - rho^2) xi_t        E eps_i eps_j = rho^|i - j|
+
+    ``rho = 0`` changes nothing, bit for bit.
     """
     if correlation:
         for frame in range(1, white.shape[2]):
@@ -27,13 +29,13 @@ def autoregressive(white: Float[Tensor, "b c t *space"], correlation: float) -> 
 
 
 class NoiseProfile(ABC):
-    """``m[b, t]``, the relative noise amplitude of every frame, and the law of the unit noise that it scales.
+    """``m[b, t]``, the relative noise amplitude of every frame, and the distribution of the unit noise that it scales.
 
-    Without state: subclasses give the profile of missing frames, :meth:`__call__` zeroes the known ones.
+    It has no state. Subclasses define the profile of missing frames; :meth:`__call__` sets known frames to 0.
 
     Args:
-        temporal_correlation: rho, of the noise of neighbouring frames (:func:`autoregressive`); 0 is white. The errors
-            of an interpolation are correlated in time: residuals of motion-compensated interpolation have about 0.5.
+        temporal_correlation: rho, the correlation of the noise of neighbouring frames (:func:`autoregressive`); 0 is
+            white noise. Residuals of motion-compensated interpolation have a correlation of about 0.5.
 
     Attributes:
         structured: whether ``eps`` depends on the interpolation and is not white in space.
@@ -50,7 +52,7 @@ class NoiseProfile(ABC):
         self.temporal_correlation = temporal_correlation
 
     def white(self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"]) -> Float[Tensor, "b c t *space"]:
-        """Standard normal in every position, correlated in time only, from the draw called ``name``."""
+        """Standard normal numbers, correlated only in time, from the draw called ``name``."""
         return autoregressive(draws.normal(name, like), self.temporal_correlation)
 
     def draw(
@@ -68,11 +70,11 @@ class NoiseProfile(ABC):
         return sigma
 
     def of_clips(self, num_frames: int) -> "NoiseProfile":
-        """The profile of clips with ``num_frames`` frames, for use on clips of any length."""
+        """A profile that gives clips of any length the amplitudes of clips with ``num_frames`` frames."""
         return self
 
     def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"] | None:
-        """``g``, the amplitude of every position relative to ``m``, from the interpolation; None for 1."""
+        """``g``, the noise amplitude of every position relative to ``m``, from the interpolation; None if it is 1."""
         return None
 
     @abstractmethod
@@ -85,11 +87,11 @@ class NoiseProfile(ABC):
 
 
 class Noiseless(NoiseProfile):
-    """``m = 0``: plain interpolation; any ``sigma`` is normalised to 0 with a warning, so that sweeps compose."""
+    """``m = 0``: plain interpolation. Any ``sigma`` becomes 0 with a warning, so that sweeps over sigma work."""
 
     def amplitude(self, sigma: float) -> float:
         if sigma != 0:
-            warnings.warn(f"corruption=none has no noise: sigma={sigma} is taken as 0", stacklevel=3)
+            warnings.warn(f"corruption=none has no noise: sigma={sigma} is replaced by 0", stacklevel=3)
         return 0.0
 
     def missing(self, neighbours: Neighbours) -> Float[Tensor, "b t"]:
@@ -106,8 +108,8 @@ class Gauss(NoiseProfile):
 class BrownianBridge(NoiseProfile):
     """``m = sqrt(4 dl dr / (gap gap_max))``, ``gap_max = T - 1``; with one neighbour ``min(1, sqrt(4 d / gap_max))``.
 
-    The standard deviation of a Brownian bridge pinned at both keyframes (its variance is ``dl dr / gap``), scaled to
-    1 in the middle of a gap as long as the clip. One-sided, the limit of a gap whose far end goes to infinity.
+    This is the standard deviation of a Brownian bridge pinned at both keyframes (its variance is ``dl dr / gap``),
+    scaled to 1 in the middle of a gap as long as the clip. With one neighbour it is the limit for an infinite gap.
 
     Args:
         num_frames: T; None for the length of each clip.
@@ -120,7 +122,7 @@ class BrownianBridge(NoiseProfile):
     def __init__(self, num_frames: int | None = None, temporal_correlation: float = 0.0):
         super().__init__(temporal_correlation)
         if num_frames is not None and num_frames < 2:
-            raise BadValue("num_frames", num_frames, "at least 2, or null for the length of the clip at hand")
+            raise BadValue("num_frames", num_frames, "at least 2, or null for the length of each clip")
         self.num_frames = num_frames
 
     def of_clips(self, num_frames: int) -> "NoiseProfile":
@@ -148,22 +150,22 @@ class Disagreement(NoiseProfile):
         g eps = sqrt(1 - w^2) sum_j a_j (h_j - zbar) / sqrt(k - 1) + w g xi            j = 2..k
         g^2   = floor^2 + local mean of  1/(k-1) sum_j (h_j - zbar)^2
 
-    An interpolation is wrong where its hypotheses disagree and right nearly everywhere else. White noise of one
-    amplitude is too little in the first places and too much in the others. The fields ``a_j`` are standard normal,
+    An interpolation is wrong where its hypotheses disagree, and right nearly everywhere else. White noise of a constant
+    amplitude is too weak in the first places and too strong in the others. The fields ``a_j`` are standard normal,
     smooth over 3 x 3 positions, and shared by all channels, so the noise looks like moving objects instead of speckle.
-    ``xi`` is white. Without it, the model could compute the part that no hypothesis explains from ``x`` at ``tau < 1``.
-    The local mean is over 3 x 3 positions, channel by channel. ``sigma`` is in units of the disagreement; residuals are
-    about half as large (experiments/refinement).
+    ``xi`` is white. Without it, the model could compute from ``x`` at ``tau < 1`` the part of the truth that no
+    hypothesis explains. The local mean is over 3 x 3 positions, for each channel. ``sigma`` is in units of the
+    disagreement ``g``; residuals are about half as large (experiments/refinement).
 
     If an interpolator has no hypotheses other than ``zbar``, the two keyframes around a frame take their place.
 
     Args:
-        white: ``w``, amplitude of the white part, in 0..1; at 1 there is no other part.
+        white: ``w``, the amplitude of the white part, in 0..1; at 1 all noise is white.
         floor: the amplitude where all hypotheses agree, in units of latent standard deviation.
         temporal_correlation: see :class:`NoiseProfile`.
 
     Raises:
-        BadValue: a share outside 0..1, a floor that is not positive.
+        BadValue: ``white`` outside 0..1, or a floor that is not positive.
     """
 
     structured: ClassVar[bool] = True
@@ -178,10 +180,10 @@ class Disagreement(NoiseProfile):
     def draw(
         self, draws: Draws, name: str, like: Float[Tensor, "b c t *space"], num_hypotheses: int
     ) -> Float[Tensor, "b n t *space"]:
-        """``xi`` and the unsmoothed fields ``a_j``, ``n = c + k - 1``; without hypotheses, one per keyframe: c + 2."""
+        """``xi`` and the unsmoothed fields ``a_j``: ``n = c + k - 1`` channels, or ``c + 2`` without hypotheses."""
         b, c = like.shape[:2]
-        more = like.new_empty(1).expand(b, c + (num_hypotheses - 1 or 2), *like.shape[2:])
-        return self.white(draws, name, more)
+        drawn = like.new_empty(1).expand(b, c + (num_hypotheses - 1 or 2), *like.shape[2:])  # takes no memory
+        return self.white(draws, name, drawn)
 
     @staticmethod
     def differences(corrupted: Corrupted) -> Float[Tensor, "b n c t *space"]:
@@ -189,8 +191,8 @@ class Disagreement(NoiseProfile):
         if (offered := corrupted.alternatives) is not None:
             return offered.offsets
         near = corrupted.neighbours
-        around = torch.stack([take_frames(corrupted.values, side) for side in (near.left, near.right)], 1)
-        return around - corrupted.interpolation.unsqueeze(1)
+        keyframes = torch.stack([take_frames(corrupted.values, side) for side in (near.left, near.right)], 1)
+        return keyframes - corrupted.interpolation.unsqueeze(1)
 
     def local_scale(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         spread = smooth(self.differences(corrupted).float().square().mean(1), "replicate")
@@ -211,10 +213,7 @@ class Disagreement(NoiseProfile):
 
 
 def smooth(values: Float[Tensor, "b c t *space"], edge: str) -> Float[Tensor, "b c t *space"]:
-    """:func:`local_mean` over 3 x 3 positions of every frame.
-
-    Frames of a path have one position, and stay as they are.
-    """
+    """:func:`local_mean` over 3 x 3 positions of every frame; a path, with one position per frame, does not change."""
     if values.ndim != 5:
         return values
     frames = local_mean(values.transpose(1, 2).flatten(0, 1), 3, edge)

@@ -1,4 +1,4 @@
-"""The error of interpolating between two keyframes, which is the input of keyframe selection."""
+"""The interpolation error between any two keyframes: the cost that keyframe selection minimises."""
 
 import torch
 from jaxtyping import Float
@@ -13,19 +13,20 @@ def segment_cost(
 ) -> Float[Tensor, "b t t"]:
     """``C[i, j] = sum over i < t < j of e_t(i, j)``: the error of the frames between keyframes i and j.
 
-    ``e_t`` is the squared error of frame t, mean over channels and space. A sum and not a mean over t: only sums add up
-    to the error of the clip. It takes ``O(T^3)`` interpolated frames per sample, in ``O(T)`` calls of the interpolator.
+    ``e_t`` is the squared error of frame t, averaged over channels and space. Over t it is a sum, not a mean, because
+    only sums add up to the error of the clip. It takes ``O(T^3)`` interpolated frames per sample, in ``O(T)`` calls of
+    the interpolator.
 
     Args:
         latents: the clean clip.
-        interpolator: any whose segments depend on their own two keyframes only.
-        max_elements: numbers interpolated at once (one segment of every sample at least); small enough for a cache.
+        interpolator: any interpolator whose segments depend on their own two keyframes only.
+        max_elements: numbers interpolated at once (at least one segment of every sample); small enough for a CPU cache.
 
     Returns:
-        The cost in float32 (float64 for such latents), 0 where there is no frame between i and j.
+        The cost in float32 (float64 for float64 latents), 0 if there is no frame between i and j.
 
     Raises:
-        BadValue: for an interpolator that is not segment-local.
+        BadValue: an interpolator that is not segment-local.
     """
     check_segment_local(interpolator)
     if latents.dtype in (torch.bfloat16, torch.float16):
@@ -45,7 +46,7 @@ def check_segment_local(interpolator: Interpolator) -> None:
     """Refuses, with :class:`BadValue`, an interpolator whose segments depend on more than their own two keyframes."""
     if not interpolator.segment_local:
         name = type(interpolator).__name__.lower()
-        raise BadValue("interpolator", name, "a segment-local one; this one also depends on outer keyframes")
+        raise BadValue("interpolator", name, "a segment-local one; this one also reads keyframes of other gaps")
 
 
 def _segment_error(windows: Float[Tensor, "b n c g *space"], interpolator: Interpolator) -> Float[Tensor, "b n"]:

@@ -1,4 +1,4 @@
-"""Displacements of whole blocks. Every position takes the best one of the blocks around it, so outlines stay sharp."""
+"""Motion fields from block matching: every position takes the best displacement of the nine blocks around it."""
 
 import torch
 import torch.nn.functional as F
@@ -15,9 +15,9 @@ from interp_refiner.forward.interpolator.motion_fields import Fields
 class BlockFields(Fields):
     """Dense displacements between two keyframes, an alternative to :class:`MotionFields` with different errors.
 
-    A block takes the displacement of least :func:`regret`, so both keyframes have to agree on it. A position takes that
-    of its own block or of one of the eight around it: the one for which ``|end(p + v) - start(p)|^2``, a mean over
-    3 x 3 positions, is least. So outlines are not blurred by the size of blocks.
+    A block takes the displacement of least :func:`regret`, so it has to be a good match in both keyframes. Of the
+    displacements of its own block and the eight blocks around it, a position p takes the v for which
+    ``|end(p + v) - start(p)|^2``, averaged over 3 x 3 positions, is smallest. So outlines can be finer than blocks.
 
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
@@ -46,7 +46,7 @@ class BlockFields(Fields):
         self.radius, self.block, self.pooling, self.smoothness = radius, block, pooling, smoothness
 
     @torch.no_grad()
-    def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+    def flow(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         height, width = start.shape[2:]
         pad = (0, -width % self.block, 0, -height % self.block)
         start, end = (F.pad(z, pad, mode="replicate") for z in (start, end))
@@ -67,7 +67,7 @@ class BlockFields(Fields):
     def fitting(
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"], vectors: Float[Tensor, "n 2 rows cols"]
     ) -> Float[Tensor, "n 2 h w"]:
-        """For every position, the best-fitting vector of the blocks around it; on ties, that of its own block."""
+        """For every position, the best vector of the nine blocks around it; on ties, that of its own block."""
         rows, cols = vectors.shape[2:]
         around = F.pad(vectors, (1, 1, 1, 1), mode="replicate")
         shifts = sorted(((y, x) for y in range(3) for x in range(3)), key=lambda shift: shift != (1, 1))

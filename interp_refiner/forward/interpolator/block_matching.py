@@ -5,11 +5,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-TINY = 1e-12  # a parabola without a bend has no minimum
+TINY = 1e-12  # smallest curvature of a parabola; without curvature it has no minimum
 
 
 def displacements(radius: int, like: Tensor) -> Float[Tensor, "2 v"]:
-    """All ``v = (2 radius + 1)^2`` whole displacements (x, y) in a search window, row by row; 0 is in the middle."""
+    """All ``v = (2 radius + 1)^2`` integer displacements (x, y) of a search window, row by row; 0 is in the middle."""
     axis = torch.arange(-radius, radius + 1, dtype=like.dtype, device=like.device)
     return torch.cartesian_prod(axis, axis).T.flip(0)
 
@@ -19,7 +19,7 @@ def matching_cost(
 ) -> Float[Tensor, "n v rows cols"]:
     """``D(x, v)``: mean of ``(left(p) - right(p + v))^2`` over channels and over all p in the 3 x 3 blocks around x.
 
-    ``right`` is continued by its edge; ``block`` divides height and width.
+    The edges of ``right`` are replicated; ``block`` divides height and width.
     """
     channels, height, width = left.shape[1:]
     shifted = F.pad(right, (radius,) * 4, mode="replicate").unfold(2, height, 1).unfold(3, width, 1)
@@ -35,11 +35,12 @@ def matching_cost(
 
 
 def regret(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "2 v"]) -> Float[Tensor, "n v rows cols"]:
-    """By how much a match costs more than the best of either block that it joins,
+    """How much more a match costs than the best match of its left block plus that of its right block,
 
         G(x, v) = (D(x, v) - min_u D(x, u)) + (D(x, v) - min_u D(x + v - u, u))
 
-    which is 0 where both are each other's best. D alone prefers flat background to everything that passes before it.
+    It is 0 where each block is the other's best match. D alone prefers matches of flat background to those of objects
+    that pass in front of it.
 
     Args:
         cost: ``D``.
@@ -51,7 +52,7 @@ def regret(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "2 v"]) -> 
 
 
 def read_at(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "*n 2 v"]) -> Float[Tensor, "n v rows cols"]:
-    """``cost(x + step_v, v)`` at the nearest block; beyond the edge, the cost at the edge."""
+    """``cost(x + step_v, v)`` at the nearest block, with replicated edges."""
     rows, cols = cost.shape[2:]
     x = torch.arange(cols, device=cost.device) + step[..., 0, :, None]
     y = torch.arange(rows, device=cost.device) + step[..., 1, :, None]
@@ -61,9 +62,9 @@ def read_at(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "*n 2 v"])
 
 
 def cheapest(cost: Float[Tensor, "n v rows cols"], radius: int) -> Float[Tensor, "n 2 rows cols"]:
-    """The displacement (x, y) of least cost, at the minimum of the parabola through it and its neighbours.
+    """The displacement (x, y) of least cost, refined along each axis by the parabola through three costs.
 
-    A displacement of 0 stays exactly 0, and no displacement leaves the window.
+    A displacement of (0, 0) stays exact, and displacements at the border of the window are not refined along that axis.
     """
     side, middle = 2 * radius + 1, cost.shape[1] // 2
     index = cost.argmin(1, keepdim=True)

@@ -21,9 +21,9 @@ GAIN = 10.0  # an optimizer step changes the weight of the best match by about t
 class FlowWarp(Learned):
     """Warps both keyframes to the target frame and blends them (bilateral motion: Park et al. 2020, BMBC).
 
-    For every position of a frame at ``a`` of its gap, a network estimates from the two keyframes: the displacement
-    ``d`` from left to right, the curvature ``e`` of the path, and the visibility in each keyframe, ``c1`` and ``c0 = 1
-    - c1``:
+    For every position x of a frame at ``a`` of its gap, a network estimates from the two keyframes: the displacement
+    ``d`` from left to right, the bend ``e`` of the path, and the visibility ``c0 = 1 - c1`` and ``c1`` in the left and
+    right keyframe:
 
         f0 = -a d + a (1-a) e        f1 = (1-a) d + a (1-a) e
         w0 ~ (1-a) c0, w1 ~ a c1     w0 + w1 = 1
@@ -31,13 +31,14 @@ class FlowWarp(Learned):
 
     With ``d = e = 0`` and ``c0 = c1`` this is linear interpolation. All three are zero-initialised residuals, so an
     untrained network is linear interpolation bit for bit. On a coarse grid, the appearance of both keyframes and their
-    features are matched over all displacements (cost volume). ``d`` is the best match times a weight that starts at 0;
-    the network corrects it there and on a fine grid.
+    features are matched over all displacements (cost volume). ``d`` starts as the best match times a learned weight,
+    initially 0. The network corrects it on the coarse grid and then on a fine one.
 
-    The confidence is the network's estimate of ``1 / (1 + |zbar - z0|^2)``, the mean over channels at every position.
+    The confidence is the network's estimate of ``1 / (1 + e^2)`` at every position, with ``e^2`` the squared error of
+    ``zbar``, averaged over channels.
 
     Args:
-        channels: of the values that are warped: c of latents, 3 in pixels.
+        channels: channels of the warped values: c for latents, 3 for pixels.
         width: features per position.
         stride: positions of the input per position of the fine grid; the coarse grid has half its resolution.
         radius: largest displacement between keyframes that is matched, in positions of the coarse grid.
@@ -84,7 +85,7 @@ class FlowWarp(Learned):
         alpha = torch.where(inside, alpha, 0.5)  # frames that are not inside a gap are computed and discarded
         left, right = (take_frames(values, side).transpose(1, 2).flatten(0, 1) for side in (near.left, near.right))
         fields = self.fields(left, near.right, alpha, near.gap.flatten().view(-1, 1, 1, 1))
-        # the difference to the same blend of unmoved keyframes: exactly 0 where the fields are
+        # the difference to the same blend of unmoved keyframes, which is exactly 0 where the fields are 0
         moved = blend(left, right, fields, alpha) - blend(left, right, torch.zeros_like(fields), alpha)
         moved = torch.where(inside, moved, 0.0).unflatten(0, (b, t)).transpose(1, 2)
         confidence = (fields[:, 5:].sigmoid() * inside).squeeze(1).unflatten(0, (b, t))
@@ -116,7 +117,7 @@ class FlowWarp(Learned):
         first = torch.arange(right_frame.shape[0], device=left.device).unsqueeze(1) * right_frame.shape[1]
         row = (first + right_frame).flatten()
         fine_right, coarse_right = fine_left.index_select(0, row), coarse_left.index_select(0, row)
-        time = torch.cat([alpha, 1 - 4 / (gap.to(alpha.dtype) + 4)], 1)
+        time = torch.cat([alpha, 1 - 4 / (gap.to(alpha.dtype) + 4)], 1)  # place in the gap, and its length, in 0..1
 
         looks = torch.cat([F.normalize(centred(coarse_left)), appearance(left, coarse_left)], 1)
         match = matching(looks, looks.index_select(0, row), alpha, self.radius)
@@ -134,7 +135,7 @@ class FlowWarp(Learned):
 def flows(
     fields: Float[Tensor, "n 6 h w"], alpha: Float[Tensor, "n 1 1 1"]
 ) -> tuple[Float[Tensor, "n 2 h w"], Float[Tensor, "n 2 h w"]]:
-    """``f0 = -a d + a (1-a) e`` and ``f1 = (1-a) d + a (1-a) e``: where a position is found in either keyframe."""
+    """``f0 = -a d + a (1-a) e`` and ``f1 = (1-a) d + a (1-a) e``: the flows to the left and the right keyframe."""
     displacement, bend = fields[:, :2], alpha * (1 - alpha) * fields[:, 2:4]
     return bend - alpha * displacement, bend + (1 - alpha) * displacement
 
@@ -153,7 +154,7 @@ def blend(
 
 
 def warp(image: Float[Tensor, "n c h w"], flow: Float[Tensor, "n 2 k w"]) -> Float[Tensor, "n c k w"]:
-    """``image(x + flow)``, bilinear, edges replicated; with ``k = m h``, m flows of the grid are sampled at once."""
+    """``image(x + flow)``, bilinear, with replicated edges; ``k = m h`` samples with m flows, one below the other."""
     h, w = image.shape[2:]
     y = torch.arange(h, device=image.device, dtype=image.dtype).repeat(flow.shape[2] // h).unsqueeze(1)
     x = torch.arange(w, device=image.device, dtype=image.dtype)
@@ -168,33 +169,33 @@ def matching(
     h, w = left.shape[2:]
     steps = torch.arange(-radius, radius + 1, device=left.device, dtype=left.dtype)
     dy, dx = torch.meshgrid(steps, steps, indexing="ij")
-    # [k h, w]: the constant flow d, one grid below the other
+    # [2, k h, w]: k constant flows, one below the other
     displacement = torch.stack([dx, dy]).flatten(1).repeat_interleave(h, 1).unsqueeze(2).expand(2, -1, w)
     from_left, from_right = warp(left, -alpha * displacement), warp(right, (1 - alpha) * displacement)
     return (from_left * from_right).sum(1).unflatten(1, (-1, h))
 
 
 def best_match(scores: Float[Tensor, "n k h w"], sharpness: Float[Tensor, ""], radius: int) -> Float[Tensor, "n 2 h w"]:
-    """The displacement (x, y) of the highest score, softly: its mean under ``softmax(sharpness scores)``."""
+    """The soft argmax of the scores: the mean displacement (x, y) under ``softmax(sharpness scores)``."""
     steps = torch.arange(-radius, radius + 1, device=scores.device, dtype=scores.dtype)
     share = (sharpness * scores).softmax(1).unflatten(1, (len(steps), len(steps)))
     return torch.stack([torch.einsum("nyxhw,x->nhw", share, steps), torch.einsum("nyxhw,y->nhw", share, steps)], 1)
 
 
 def appearance(image: Float[Tensor, "n c h w"], grid: Float[Tensor, "n _ y x"]) -> Float[Tensor, "n d y x"]:
-    """Unit vectors of the 3 x 3 cells around every cell of the coarse grid. They can be matched without training."""
+    """The 3 x 3 cells around every cell of the coarse grid as a unit vector, which can be matched without training."""
     cells = centred(F.adaptive_avg_pool2d(image, (grid.shape[2], grid.shape[3])))
     around = F.unfold(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3)
     return F.normalize(around.unflatten(2, cells.shape[2:]))
 
 
 def centred(features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The features minus their mean over space, which would make all of them similar."""
+    """The features minus their mean over space; with the mean, all of them would be similar."""
     return features - features.mean((2, 3), keepdim=True)
 
 
 def enlarge(fields: Float[Tensor, "n 6 h w"], factor: int) -> Float[Tensor, "n 6 y x"]:
-    """The fields on a grid ``factor`` times as fine, with lengths in positions of that grid."""
+    """The fields on a grid that is ``factor`` times finer, with displacements in positions of that grid."""
     scale = torch.ones(NUM_FIELDS, device=fields.device, dtype=fields.dtype)
     scale[:4] = factor
     return F.interpolate(fields, scale_factor=factor, mode="bilinear", align_corners=False) * scale.view(-1, 1, 1)
@@ -206,7 +207,7 @@ def planes(numbers: Float[Tensor, "n k 1 1"], like: Float[Tensor, "n _ h w"]) ->
 
 
 def roughness(flow: Float[Tensor, "n 4 h w"], inside: Tensor) -> Float[Tensor, ""]:
-    """Mean absolute difference of neighbouring positions over the frames ``inside`` a gap: total variation."""
+    """Total variation: the mean absolute difference of neighbouring positions, over frames ``inside`` gaps."""
     total = flow.diff(dim=2).abs().mean((1, 2, 3)) + flow.diff(dim=3).abs().mean((1, 2, 3))
     inside = inside.flatten()
     return (total * inside).sum() / inside.sum().clamp(min=1)

@@ -19,12 +19,13 @@ class InPixels(Learned):
 
         zbar = linear(z) + E(inner(D z)) - E(linear(D z))
 
-    with ``D, E`` the codec. When a picture moves, its pixels shift, but block-transform latents do not. The codec's
-    error cancels: wherever ``inner`` is linear interpolation, this is too, bit for bit.
+    with ``D`` and ``E`` the codec's decoder and encoder. When a picture moves, its pixels shift, but block-transform
+    latents do not. The codec's error cancels: wherever ``inner`` is linear interpolation, the result is ``linear(z)``,
+    bit for bit.
 
     Args:
         inner: the interpolator in pixels, ``[b, 3, t, H, W]`` in 0..1.
-        codec: with one pixel frame per latent frame; None for that of the clips, see :meth:`Interpolator.with_codec`.
+        codec: has one pixel frame per latent frame; None for the clips' codec, see :meth:`Interpolator.with_codec`.
         checkpoint: weights to load and freeze, ``inner``'s included, see :meth:`Freezable.freeze`; None to train it.
 
     Raises:
@@ -46,7 +47,7 @@ class InPixels(Learned):
         self.freeze(checkpoint)
 
     def take_codec(self, codec: PixelCodec) -> None:
-        """Takes a copy, which follows the device of the batch. A codec given to the constructor is not replaced."""
+        """Keeps a copy, which follows the device of the batch. A codec given to the constructor is not replaced."""
         if getattr(self, "has_own_codec", False):
             return
         if codec.temporal_factor != 1 or codec.caveat:

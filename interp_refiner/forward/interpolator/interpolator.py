@@ -22,10 +22,11 @@ class Interpolation:
         latents: ``zbar``.
         confidence: 1 on known frames; on missing ones the interpolator's own estimate, 0 if it has none. Per position,
             or with axes of size 1 for one number per frame.
-        roughness: of the flow that made it; None without a flow.
-        hypotheses: the sequence by k motion models, the first of which is ``latents``; None if there is only one.
-        present: 0 where a hypothesis is undefined and equals ``latents``; up to 1 where it is defined, by how reliable
-            it is. 1 for the first hypothesis. Per position, or with axes of size 1.
+        roughness: total variation of a learned flow, a penalty in its training; None without such a flow.
+        hypotheses: the sequence rebuilt by k motion models, the first of which is ``latents``; None if there is only
+            one.
+        present: 0 where a hypothesis is undefined and equals ``latents``, up to 1 where it is fully defined; 1 for the
+            first hypothesis. Per position, or with axes of size 1.
     """
 
     latents: Float[Tensor, "b c t *space"]
@@ -37,9 +38,9 @@ class Interpolation:
 
 @runtime_checkable
 class PixelCodec(Protocol):
-    """A codec as the forward process needs it.
+    """The parts of a codec that the forward process uses.
 
-    To interpolate in pixels, it has to be differentiable, with one pixel frame per latent frame.
+    For interpolation in pixels, it must be differentiable and have one pixel frame per latent frame.
     """
 
     temporal_factor: int
@@ -58,13 +59,13 @@ class PixelCodec(Protocol):
 class Interpolator(nn.Module, ABC):
     """Fills missing frames from known ones (docs/method.md, Interpolators).
 
-    Before the first and after the last known frame the nearest one is held; nothing is extrapolated.
+    Before the first and after the last known frame the nearest known frame is repeated; nothing is extrapolated.
 
     Attributes:
         segment_local: whether a missing frame of ``latents`` depends on its two bracketing keyframes only.
         keeps_known: whether :meth:`fill` itself returns known frames bit for bit, which saves a pass over memory.
-        title: its name in tables; empty: the name of the class.
-        num_hypotheses: k, the number of hypotheses; with 1, ``latents`` is the only one.
+        title: its name in tables; if empty, the name of the class.
+        num_hypotheses: k, the number of hypotheses; 1 if ``latents`` is the only one.
     """
 
     segment_local: ClassVar[bool]
@@ -77,7 +78,7 @@ class Interpolator(nn.Module, ABC):
         """``zbar`` and its confidence.
 
         Args:
-            values: keyframe values. Missing frames may hold anything, NaN included: they are never read.
+            values: keyframe values. Missing frames are never read and may hold anything, for example NaN.
             known: the keyframes, at least one per sample.
 
         Returns:
@@ -98,13 +99,13 @@ class Interpolator(nn.Module, ABC):
         hypotheses, present = filled.hypotheses, filled.present
         if hypotheses is not None and present is not None:
             present = inside_gaps(present, near)
-            own = (present > 0).view(*present.shape[:2], 1, *present.shape[2:])
-            hypotheses = torch.where(own, hypotheses, latents.unsqueeze(1)).to(values.dtype)
+            defined = (present > 0).view(*present.shape[:2], 1, *present.shape[2:])
+            hypotheses = torch.where(defined, hypotheses, latents.unsqueeze(1)).to(values.dtype)
             present = torch.cat([torch.ones_like(present[:, :1]), present[:, 1:]], 1)
         return Interpolation(latents.to(values.dtype), confidence, filled.roughness, hypotheses, present)
 
     def _check(self, filled: Interpolation, values: Float[Tensor, "b c t *space"]) -> None:
-        """Raises :class:`BadValue` with the contract of :meth:`fill` where its result has other shapes."""
+        """Raises :class:`BadValue` if a result of :meth:`fill` has a wrong shape."""
         name, frames = type(self).__name__, (values.shape[0], *values.shape[2:])
         if filled.latents.shape != values.shape:
             raise BadValue(f"{name}.fill latents", list(filled.latents.shape), f"{list(values.shape)}, as its values")
@@ -115,7 +116,7 @@ class Interpolator(nn.Module, ABC):
             raise BadValue(f"{name}.fill confidence", list(found), allowed)
 
     def with_codec(self, codec: PixelCodec) -> "Interpolator":
-        """A copy of this interpolator whose parts that work in pixels use the codec of the clips."""
+        """A copy of this interpolator; its parts that work in pixels use this codec."""
         made = deepcopy(self)
         for part in made.modules():
             if isinstance(part, Interpolator):
@@ -127,9 +128,9 @@ class Interpolator(nn.Module, ABC):
 
     @abstractmethod
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
-        """Fills the missing frames of ``values`` (float32 or float64); known frames may come out as anything.
+        """Fills the missing frames of ``values`` (float32 or float64). Known frames of the result are ignored.
 
-        The first of its ``hypotheses``, if there are several, is its ``latents``.
+        If it returns ``hypotheses``, the first one equals ``latents``.
         """
 
 

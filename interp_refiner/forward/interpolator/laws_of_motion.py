@@ -11,7 +11,7 @@ from interp_refiner.forward.interpolator.flow_warp import warp
 from interp_refiner.forward.interpolator.motion_fields import Motion
 from interp_refiner.forward.interpolator.splatting import splat
 
-FAINT = 0.1  # in weights of one standing position: a place that gets less is a hole
+FAINT = 0.1  # places with much less splatted weight than this are holes; a standing position has weight 1
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Gap:
     Attributes:
         left, right: the keyframes l and r.
         since, until: ``t - l`` and ``r - t``.
-        before, after: ``l - l'`` and ``r' - r``; 1 where there is none.
-        has_before, has_after: whether l' or r' exists, and anything moves at all.
+        before, after: ``l - l'`` and ``r' - r``; any number >= 1 if l' or r' does not exist.
+        has_before, has_after: whether l' (or r') exists and anything moves.
         to_right, to_left: from l to r, and from r to l.
         to_before, to_after: from l to l', and from r to r'.
     """
@@ -68,44 +68,44 @@ class Forward(LawOfMotion):
     """The left keyframe moves on with the velocity that it had in the gap before: ``p + v (t - l)``."""
 
     def __call__(self, gap: Gap) -> Guess:
-        way = gap.to_before.way * (-gap.since / gap.before)
-        return carried(splat(gap.left, way, gap.to_before.weight), gap.has_before)
+        flow = gap.to_before.flow * (-gap.since / gap.before)
+        return guess_of(splat(gap.left, flow, gap.to_before.weight), gap.has_before)
 
 
 class Backward(LawOfMotion):
-    """The right keyframe moved before with its velocity in the gap after it: ``p - v (r - t)``."""
+    """The right keyframe moves back with the velocity that it has in the gap after: ``p - v (r - t)``."""
 
     def __call__(self, gap: Gap) -> Guess:
-        way = gap.to_after.way * (-gap.until / gap.after)
-        return carried(splat(gap.right, way, gap.to_after.weight), gap.has_after)
+        flow = gap.to_after.flow * (-gap.until / gap.after)
+        return guess_of(splat(gap.right, flow, gap.to_after.weight), gap.has_after)
 
 
 class Quadratic(LawOfMotion):
-    """Along the parabolas through three keyframes, blended (Xu et al. 2019; Overhauser 1968):
+    """Constant acceleration: objects move along the parabolas through three keyframes (Xu et al. 2019), blended:
 
-        x(t) = line(t) - (t - l) (r - t) ((1 - a) c_l + a c_r)         a = (t - l) / (r - l)
+        x(t) = (1 - a) x_l + a x_r - (t - l) (r - t) (w_l c_l + w_r c_r)         a = (t - l) / (r - l)
 
-    ``c_l`` and ``c_r`` are half the accelerations at l and r, the second divided differences of positions. With one of
-    them it is a parabola, with both the cubic of Catmull and Rom. Both keyframes are moved along it and blended by
-    ``1 - a`` and ``a``.
+    ``c_l`` and ``c_r`` are half the accelerations at l and r, the second divided differences of positions. With both,
+    ``w_l = 1 - a`` and ``w_r = a`` give the cubic of Catmull and Rom (Overhauser 1968). If only one is known, it has
+    weight 1, which gives a parabola. Both keyframes are moved along the path and blended by ``1 - a`` and ``a``.
     """
 
     def __call__(self, gap: Gap) -> Guess:
         a, bulge = gap.since / gap.length, gap.since * gap.until
-        to_right, to_left, before, after = (m.way for m in (gap.to_right, gap.to_left, gap.to_before, gap.to_after))
-        at_left = (to_right / gap.length + before / gap.before) / (gap.length + gap.before)
-        at_right = (after / gap.after + to_left / gap.length) / (gap.length + gap.after)
-        of_left = torch.where(gap.has_after, 1 - a, 1.0) * gap.has_before
-        of_right = torch.where(gap.has_before, a, 1.0) * gap.has_after
-        from_left = a * to_right - bulge * (of_left * at_left + of_right * warp(at_right, to_right))
-        from_right = (1 - a) * to_left - bulge * (of_left * warp(at_left, to_left) + of_right * at_right)
+        to_right, to_left, before, after = (m.flow for m in (gap.to_right, gap.to_left, gap.to_before, gap.to_after))
+        c_l = (to_right / gap.length + before / gap.before) / (gap.length + gap.before)
+        c_r = (after / gap.after + to_left / gap.length) / (gap.length + gap.after)
+        w_l = torch.where(gap.has_after, 1 - a, 1.0) * gap.has_before
+        w_r = torch.where(gap.has_before, a, 1.0) * gap.has_after
+        from_left = a * to_right - bulge * (w_l * c_l + w_r * warp(c_r, to_right))
+        from_right = (1 - a) * to_left - bulge * (w_l * warp(c_l, to_left) + w_r * c_r)
         left, weight_left = splat(gap.left, from_left, (1 - a) * gap.to_right.weight)
         right, weight_right = splat(gap.right, from_right, a * gap.to_left.weight)
-        return carried((left + right, weight_left + weight_right), gap.has_before | gap.has_after)
+        return guess_of((left + right, weight_left + weight_right), gap.has_before | gap.has_after)
 
 
 class LinearBlend(LawOfMotion):
-    """Nothing moves, the left keyframe fades into the right one."""
+    """Nothing moves; the left keyframe fades into the right one."""
 
     def __call__(self, gap: Gap) -> Guess:
         blend = torch.lerp(gap.left, gap.right, gap.since / gap.length)
@@ -113,16 +113,14 @@ class LinearBlend(LawOfMotion):
 
 
 class Nearest(LawOfMotion):
-    """The nearest keyframe, the left one in the middle."""
+    """The nearest keyframe; in the middle of a gap the left one."""
 
     def __call__(self, gap: Gap) -> Guess:
         nearest = torch.where(gap.since <= gap.until, gap.left, gap.right)
         return Guess(nearest, torch.ones_like(nearest[:, :1]))
 
 
-def carried(
-    total: tuple[Float[Tensor, "f c h w"], Float[Tensor, "f 1 h w"]], has_side: Bool[Tensor, "f 1 1 1"]
-) -> Guess:
-    """The guess from a splat, after its division. It is undefined in holes, and everywhere if its side is missing."""
-    values, weight = total
-    return Guess(values / weight.clamp(min=FAINT * 1e-3), torch.where(has_side, weight / (weight + FAINT), 0.0))
+def guess_of(sums: tuple[Float[Tensor, "f c h w"], Float[Tensor, "f 1 h w"]], exists: Bool[Tensor, "f 1 1 1"]) -> Guess:
+    """``S / W`` of a :func:`splat`, with ``present = W / (W + FAINT)``, or 0 if its keyframe does not exist."""
+    values, weight = sums
+    return Guess(values / weight.clamp(min=FAINT * 1e-3), torch.where(exists, weight / (weight + FAINT), 0.0))

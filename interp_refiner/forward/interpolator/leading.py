@@ -1,4 +1,4 @@
-"""Makes another hypothesis ``zbar``, such as the best single law of motion."""
+"""Uses another hypothesis as ``zbar``, such as the best single law of motion."""
 
 from dataclasses import replace
 from typing import ClassVar
@@ -15,7 +15,7 @@ class Leading(Interpolator):
     """Swaps ``zbar`` with the hypothesis number ``leader`` of another interpolator.
 
     Where the leader is undefined it equals the old ``zbar``, so the new ``zbar`` has a value everywhere. The old
-    ``zbar`` is then an equal hypothesis with ``present`` 1.
+    ``zbar`` takes the leader's place among the hypotheses, with ``present`` 1.
 
     Args:
         inner: has the hypotheses; it is not trained.
@@ -26,7 +26,7 @@ class Leading(Interpolator):
         BadValue: no such hypothesis.
     """
 
-    segment_local: ClassVar[bool] = False  # laws of motion look at the gaps around
+    segment_local: ClassVar[bool] = False  # laws of motion read keyframes of neighbouring gaps
 
     def __init__(self, inner: Interpolator, leader: int = -1, title: str = ""):
         super().__init__()

@@ -11,10 +11,10 @@ from interp_refiner.forward.interpolator.interpolator import Interpolation, Inte
 
 
 class Learned(Interpolator, Freezable):
-    """An interpolator that is trained; loaded from a checkpoint it is frozen, see :class:`Freezable`.
+    """An interpolator with trainable weights; frozen once they are loaded from a checkpoint, see :class:`Freezable`.
 
     Attributes:
-        penalised: the names of what :meth:`penalties` returns.
+        penalised: the names of the terms that :meth:`penalties` returns.
     """
 
     prefix: ClassVar[str] = "interpolator."
@@ -35,15 +35,15 @@ class Learned(Interpolator, Freezable):
         """Additional terms of the training loss, by name, such as the roughness of a flow.
 
         Args:
-            clean: the clips, whose missing frames may be read here.
+            clean: the clips; missing frames may be read here.
             known: the keyframes that ``filled`` was made from.
-            filled: what :meth:`forward` returned for them.
+            filled: the result of :meth:`forward` for them.
         """
         return {}
 
 
 class Conv2d(nn.Conv2d):
-    """A 3 x 3 convolution, edges replicated, in the precision of its input (a run in bfloat16 casts the weights)."""
+    """A 3 x 3 convolution with replicated edges, computed in the precision of its input, also with bfloat16 weights."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1):
         super().__init__(in_channels, out_channels, 3, stride, padding=1, padding_mode="replicate")
@@ -53,7 +53,7 @@ class Conv2d(nn.Conv2d):
         return self._conv_forward(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
     def zero(self) -> "Conv2d":
-        """The same convolution with output 0, whatever comes in."""
+        """Sets all weights to 0, so that the output is 0; returns the convolution."""
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)  # type: ignore[arg-type]
         return self

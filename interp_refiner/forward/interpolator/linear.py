@@ -22,7 +22,7 @@ class Linear(Interpolator):
 
 def lerp_frames(values: Float[Tensor, "b c t *space"], near: Neighbours) -> Float[Tensor, "b c t *space"]:
     """Linear interpolation; known frames come out bit for bit."""
-    # z + (-0.0) * (z - z) is z for every z, also for z = -0.0, which + 0.0 would turn into 0.0
+    # Known frames get alpha = -0.0: z + (-0.0) * (z - z) is z for every z. With alpha = 0.0, z = -0.0 would become 0.0.
     alpha = torch.where(near.gap > 0, near.alpha, -0.0).to(values.dtype)
     left, right = take_frames(values, near.left), take_frames(values, near.right)
     return left.lerp_(right, per_frame(alpha, values))

@@ -22,21 +22,23 @@ TINY = 1e-6  # added to variances and squared differences before a division
 class MotionCompensated(Interpolator):
     """Moves blocks along the straight line on which the two bracketing keyframes agree best.
 
-    A block at q of a frame at time a takes the displacement v of a search window for which ``z_l(q - a v)`` and
-    ``z_r(q + (1 - a) v)`` have the least :func:`regret` (bilateral matching at the target frame, Choi et al. 2007; the
-    cost is :func:`matching_cost` plus ``smoothness * variance * |v|``). With the vectors ``v_k`` of the blocks around a
-    position and their windows ``w_k`` (overlapped block motion compensation, Orchard and Sullivan 1994)
+    Let a frame be at ``a`` of its gap. For its block at q, the displacement v in the search window is chosen for which
+    matching ``z_l(q - a v)`` with ``z_r(q + (1 - a) v)`` has the least :func:`regret` (bilateral matching at the target
+    frame, Choi et al. 2007; the cost is :func:`matching_cost` plus ``smoothness * variance * |v|``). With the vectors
+    ``v_k`` of the blocks around a position p and their :func:`windows` ``w_k`` (overlapped block motion compensation,
+    Orchard and Sullivan 1994),
 
         zbar(p) = z(p) + g sum_k w_k ((1 - a) (L_k - z_l(p)) + a (R_k - z_r(p)))        z = (1 - a) z_l + a z_r
         L_k = z_l(p - a v_k)        R_k = z_r(p + (1 - a) v_k)        g = max(0, 1 - (d / d0)^2)
 
-    where d and d0 are local means of ``sum_k w_k (L_k - R_k)^2`` and ``(z_l - z_r)^2``. Where motion does not make the
-    keyframes more similar, the result is linear. The confidence is ``1 / (1 + d / variance)``.
+    where d and d0 are local means of ``sum_k w_k (L_k - R_k)^2`` and ``(z_l - z_r)^2``. Where motion compensation does
+    not make the keyframes more similar (``d >= d0``), the result is linear interpolation. The confidence is
+    ``1 / (1 + d / variance)``.
 
     Args:
         radius: of the search window, in positions; motion that goes further within a gap is not found.
         block: side of a block in positions; it is matched together with the 8 blocks around it.
-        pooling: means over ``pooling^2`` positions are matched, which is faster; it divides radius and block.
+        pooling: means over ``pooling^2`` positions are matched, which is faster; divides radius and block.
         smoothness: cost of a displacement by one position, in units of the keyframes' variance.
 
     Raises:
@@ -84,7 +86,7 @@ class MotionCompensated(Interpolator):
         segment: Int[Tensor, " f"],
         alpha: Float[Tensor, "f 1 1 1"],
     ) -> Float[Tensor, "f 2 rows cols"]:
-        """Displacements (x, y), from the left to the right keyframe of its segment, of the blocks of every frame."""
+        """The displacement (x, y) of every block of every frame, from the left to the right keyframe of its segment."""
         height, width = left.shape[2:]
         pad = (0, -width % self.block, 0, -height % self.block)
         left, right = (F.avg_pool2d(F.pad(z, pad, mode="replicate"), self.pooling) for z in (left, right))
@@ -98,7 +100,7 @@ class MotionCompensated(Interpolator):
 
 
 def variance(left: Float[Tensor, "n c h w"], right: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
-    """Variance of two frames over space, mean over channels."""
+    """Variance over the positions of both frames, averaged over channels."""
     both = torch.cat([left, right], 2)
     return (both - both.mean((2, 3), keepdim=True)).square().mean((1, 2, 3), keepdim=True) + TINY
 
@@ -110,9 +112,9 @@ def compensate(
     alpha: Float[Tensor, "f 1 1 1"],
     block: int,
 ) -> tuple[Float[Tensor, "f c h w"], Float[Tensor, "f c h w"]]:
-    """The two sums over k of :class:`MotionCompensated`; the first is exactly 0 where all vectors are.
+    """The two sums over k in :class:`MotionCompensated`: the change of z before the factor g, and the difference.
 
-    Keyframes are sampled bilinearly and continued by their edges.
+    The first is exactly 0 where all vectors are 0. Keyframes are sampled bilinearly, with replicated edges.
     """
     change = difference = torch.zeros_like(left)
     for row, weight_y in windows(left.shape[2], block, left):
@@ -127,7 +129,10 @@ def compensate(
 
 
 def windows(size: int, block: int, like: Tensor) -> list[tuple[Int[Tensor, " size"], Float[Tensor, " size"]]]:
-    """For every position of an axis: its block, the block before and the one after, with their weights."""
+    """The three nearest blocks of every position of an axis (before, own, after), and their weights.
+
+    The weights are a quadratic B-spline over block centres; they sum to 1.
+    """
     centre = (torch.arange(size, device=like.device, dtype=like.dtype) + 0.5) / block - 0.5
     nearest, last = centre.round(), -(-size // block) - 1
     u = centre - nearest
@@ -136,7 +141,7 @@ def windows(size: int, block: int, like: Tensor) -> list[tuple[Int[Tensor, " siz
 
 
 def around(error: Float[Tensor, "f c h w"], block: int) -> Float[Tensor, "f 1 h w"]:
-    """Mean over channels and over about two blocks around every position."""
+    """Mean over channels and over about two blocks around every position: two box filters of about one block."""
     side = block // 2 * 2 + 1
     error = error.mean(1, keepdim=True)
     for _ in range(2):

@@ -13,8 +13,8 @@ from interp_refiner.forward.interpolator.block_matching import cheapest, displac
 from interp_refiner.forward.interpolator.flow_warp import warp
 
 TINY = 1e-6  # added to variances before a division
-DAMPING = 0.02  # of Gauss-Newton, relative to the mean square of the gradient: flat windows stay where they are
-REACH = 2.0  # how far Gauss-Newton may go from its start, in positions
+DAMPING = 0.02  # of Gauss-Newton, relative to the mean square of the gradient: vectors of flat windows hardly change
+REACH = 2.0  # largest distance of Gauss-Newton from its start, in positions
 COVERING = 2.0  # weight = exp(COVERING * speed in positions per frame), so faster positions cover slower ones
 FASTEST = 2.0  # positions per frame; a higher speed does not add weight
 
@@ -24,27 +24,28 @@ class Motion:
     """The motion of every position of a keyframe to another keyframe.
 
     Attributes:
-        way: displacements (x, y) in positions.
-        weight: of every position if several arrive at one place. Moving positions cover standing ones, and positions
-            that fail the forward-backward check have a small weight.
+        flow: displacements (x, y) in positions.
+        weight: weight of every position in a splat. Moving positions cover standing ones, and positions that fail the
+            forward-backward check have a small weight.
     """
 
-    way: Float[Tensor, "n 2 h w"]
+    flow: Float[Tensor, "n 2 h w"]
     weight: Float[Tensor, "n 1 h w"]
 
     def rows(self, index: Int[Tensor, " f"]) -> "Motion":
-        return Motion(self.way.index_select(0, index), self.weight.index_select(0, index))
+        return Motion(self.flow.index_select(0, index), self.weight.index_select(0, index))
 
 
 class Fields(ABC):
-    """Finds the motion between two keyframes, in both directions.
+    """Computes the motion between two keyframes, in both directions.
 
-    With f from one keyframe to the other and b back (forward-backward check, Sundaram et al. 2010),
+    With the flow f from one keyframe to the other and b back (forward-backward check, Sundaram et al. 2010),
 
-        weight(p) = covering(f) exp(-|f(p) + b(p + f(p))|^2 / (2 tolerance^2))
+        weight(p) = covering(f / frames)(p) exp(-|f(p) + b(p + f(p))|^2 / (2 tolerance^2))
 
     Args:
-        tolerance: the largest error of the forward-backward check, in positions; None for no check.
+        tolerance: the error of the forward-backward check, in positions, at which the weight falls by ``exp(-1/2)``;
+            None for no check.
 
     Raises:
         BadValue: a tolerance that is not positive.
@@ -56,33 +57,33 @@ class Fields(ABC):
         self.tolerance = tolerance
 
     @abstractmethod
-    def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """The displacement (x, y), in positions, of every position of ``start`` to ``end``."""
+    def flow(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+        """The displacement (x, y) of every position from ``start`` to ``end``, in positions."""
 
     @torch.no_grad()
     def __call__(
         self, earlier: Float[Tensor, "n c h w"], later: Float[Tensor, "n c h w"], frames: Float[Tensor, "n 1 1 1"]
     ) -> tuple[Motion, Motion]:
-        """The motion from the earlier keyframe to the later one, which is ``frames`` frames away, and back."""
-        way = self.way(torch.cat([earlier, later]), torch.cat([later, earlier]))
-        weight = covering(way / frames.repeat(2, 1, 1, 1))
+        """The motion from the earlier keyframe to the later one, ``frames`` frames later, and back."""
+        flow = self.flow(torch.cat([earlier, later]), torch.cat([later, earlier]))
+        weight = covering(flow / frames.repeat(2, 1, 1, 1))
         if self.tolerance is not None:
-            back = torch.cat(way.chunk(2)[::-1])
-            miss = (way + warp(back, way)).square().sum(1, keepdim=True)
-            weight = weight * (miss / (-2 * self.tolerance**2)).exp()
-        (forth, forth_weight), (back, back_weight) = zip(way.chunk(2), weight.chunk(2), strict=True)
-        return Motion(forth, forth_weight), Motion(back, back_weight)
+            opposite = torch.cat(flow.chunk(2)[::-1])
+            error = (flow + warp(opposite, flow)).square().sum(1, keepdim=True)
+            weight = weight * (error / (-2 * self.tolerance**2)).exp()
+        forward, backward = zip(flow.chunk(2), weight.chunk(2), strict=True)
+        return Motion(*forward), Motion(*backward)
 
 
 class MotionFields(Fields):
     """Dense motion, by block matching and Gauss-Newton steps.
 
-    Means over ``pooling^2`` positions, the cells, are matched: a cell at x takes the displacement v of least
+    Cells of ``pooling^2`` positions are matched by their means: a cell at x takes the displacement v that minimises
 
         D(x, v) + smoothness * variance * |v|
 
-    see :func:`matching_cost`, refined by a parabola. Every position starts with the displacement of its cell and
-    descends the squared difference of ``start(p)`` and ``end(p + v)`` over the window around it (Lucas, Kanade 1981).
+    with D of :func:`matching_cost`, refined by a parabola. From the displacement of its cell, every position then
+    minimises ``|end(p + v) - start(p)|^2`` over the window around it (Lucas and Kanade 1981).
 
     Args:
         radius: of the search window, in positions; motion that goes further from keyframe to keyframe is not found.
@@ -118,11 +119,11 @@ class MotionFields(Fields):
         self.window, self.steps = window, steps
 
     @torch.no_grad()
-    def way(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
+    def flow(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
         return self.refine(start, end, self.match(start, end))
 
     def match(self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2 h w"]:
-        """The cheapest displacement of every cell."""
+        """The cheapest displacement of every position's cell."""
         height, width = start.shape[2:]
         pad = (0, -width % self.pooling, 0, -height % self.pooling)
         start, end = (F.avg_pool2d(F.pad(z, pad, mode="replicate"), self.pooling) for z in (start, end))
@@ -137,10 +138,12 @@ class MotionFields(Fields):
     def refine(
         self, start: Float[Tensor, "n c h w"], end: Float[Tensor, "n c h w"], field: Float[Tensor, "n 2 h w"]
     ) -> Float[Tensor, "n 2 h w"]:
-        """Gauss-Newton: ``(G + mu) dv = -mean(g (end(p + v) - start(p)))`` over the window, g the gradient at p.
+        """Gauss-Newton steps ``dv``: with g the gradient of ``start`` at p, ``G = mean(g g^T)`` and damping mu,
 
-        After every step v becomes the mean of the 3 x 3 vectors around it, because neighbouring vectors would otherwise
-        drift apart.
+            (G + mu) dv = -mean(g (end(p + v) - start(p)))
+
+        with means over the window and channels. After every step v is averaged over 3 x 3 positions, because
+        neighbouring vectors would otherwise drift apart.
         """
         gradient = torch.stack(spatial_gradient(start), 2)  # [n, c, 2, h, w]
         xx, xy, yy = (
@@ -150,12 +153,12 @@ class MotionFields(Fields):
         damping = DAMPING * (xx + yy).mean((2, 3), keepdim=True) + TINY**2
         xx, yy = xx + damping, yy + damping
         scale = (start != end).flatten(1).any(1).view(-1, 1, 1, 1) / (xx * yy - xy * xy)  # 0 where nothing moves
-        first = field
+        start_field = field
         for _ in range(self.steps):
             error = (warp(end, field) - start).unsqueeze(2)
             x, y = local_mean((gradient * error).mean(1), self.window).split(1, 1)
             step = torch.cat([xy * y - yy * x, xy * x - xx * y], 1) * scale
-            field = local_mean(first + (field + step - first).clamp(-REACH, REACH), 3)
+            field = local_mean(start_field + (field + step - start_field).clamp(-REACH, REACH), 3)
         return field
 
 
@@ -165,10 +168,13 @@ def local_mean(values: Float[Tensor, "n c h w"], side: int, edge: str = "replica
 
 
 def covering(velocity: Float[Tensor, "n 2 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Weights of a splat in which moving positions cover standing ones. Speed is relative to the median velocity."""
-    speeds = velocity[..., ::3, ::3].flatten(2).sort(2).values  # on CUDA, `median` has no deterministic kernel
-    ground = speeds[:, :, (speeds.shape[2] - 1) // 2, None, None]
-    x, y = (velocity - ground).split(1, 1)
+    """Splat weights ``exp(COVERING min(|velocity - median|, FASTEST))``: moving positions cover standing ones.
+
+    The median is over every third position in x and y.
+    """
+    ordered = velocity[..., ::3, ::3].flatten(2).sort(2).values  # on CUDA, `median` has no deterministic kernel
+    median = ordered[:, :, (ordered.shape[2] - 1) // 2, None, None]
+    x, y = (velocity - median).split(1, 1)
     return (COVERING * (x * x + y * y).sqrt().clamp(max=FASTEST)).exp()
 
 

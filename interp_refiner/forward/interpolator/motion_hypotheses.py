@@ -19,24 +19,24 @@ from interp_refiner.forward.interpolator.segments import rows_inside, table_of_k
 class MotionHypotheses(Interpolator):
     """An interpolator plus hypotheses: other interpolations of the same keyframes.
 
-    ``zbar`` is that of ``base``, and the hypotheses of ``base`` come first. So a base with other fields can be nested;
-    different fields are wrong in different places. Every law of motion adds a hypothesis
+    ``zbar`` is the base's. The base's own hypotheses come first, so a base with other motion fields can be nested;
+    different fields have errors in different places. Every law of motion adds a hypothesis
 
         h = zbar + present (guess - zbar)
 
-    with its guess and ``present`` from the keyframes around the gap and from the displacements between neighbouring
-    keyframes, which all laws share. In a frame in which nothing moves, h is ``zbar``.
+    It computes guess and ``present`` from the keyframes around the gap and from the displacements between neighbouring
+    keyframes, which are computed once for all laws. In a frame in which nothing moves, h is ``zbar``.
 
     Args:
-        base: rebuilds ``zbar``.
-        fields: finds the displacements.
-        laws: of motion, one hypothesis each.
+        base: makes ``zbar``.
+        fields: computes the displacements.
+        laws: laws of motion, one hypothesis each.
 
     Raises:
         BadValue: no law; on use, latents that are not video.
     """
 
-    segment_local: ClassVar[bool]  # as base: hypotheses look further, zbar does not
+    segment_local: ClassVar[bool]  # as base: only the added hypotheses read keyframes of other gaps
 
     def __init__(self, base: Interpolator, fields: Fields, laws: Sequence[LawOfMotion]):
         super().__init__()
@@ -62,15 +62,16 @@ class MotionHypotheses(Interpolator):
                 guess = law(gap)
                 hypotheses.append(zbar.index_copy(0, row, torch.lerp(of_gap, guess.frames, guess.present)))
                 present.append(nothing.index_copy(0, row, guess.present))
-        before = filled.latents.unsqueeze(1), torch.ones_like(filled.latents[:, :1])
-        if filled.hypotheses is not None and filled.present is not None:
-            before = filled.hypotheses, filled.present
-        more = torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5)
-        trust = torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2)
-        return replace(filled, hypotheses=torch.cat([before[0], more], 1), present=torch.cat([before[1], trust], 1))
+        of_base, base_present = filled.hypotheses, filled.present
+        if of_base is None or base_present is None:
+            of_base, base_present = filled.latents.unsqueeze(1), torch.ones_like(filled.latents[:, :1])
+        added = torch.stack(hypotheses, 1).unflatten(0, (b, t)).permute(0, 2, 3, 1, 4, 5)
+        added_present = torch.stack(present, 1).squeeze(2).unflatten(0, (b, t)).transpose(1, 2)
+        all_present = torch.cat([base_present, added_present], 1)
+        return replace(filled, hypotheses=torch.cat([of_base, added], 1), present=all_present)
 
     def gap(self, values: Float[Tensor, "b c t h w"], near: Neighbours) -> Gap:
-        """The input of the laws for all missing frames; every pair of neighbouring keyframes is matched once."""
+        """The input of the laws for all missing frames. Every pair of neighbouring keyframes is matched once."""
         table, row = table_of_keyframes(near.known), rows_inside(near)
         keyframes = take_frames(values, table.frame).transpose(1, 2)
         earlier, later = keyframes[:, :-1].flatten(0, 1), keyframes[:, 1:].flatten(0, 1)
@@ -78,7 +79,7 @@ class MotionHypotheses(Interpolator):
         to_later, to_earlier = self.fields(earlier, later, frames)
         here, before, after = (table.pair(offset).index_select(0, row) for offset in (0, -1, 1))
         around = to_later.rows(here), to_earlier.rows(here), to_earlier.rows(before), to_later.rows(after)
-        moves = torch.stack([(motion.way != 0).flatten(1).any(1) for motion in around]).any(0)
+        moves = torch.stack([(motion.flow != 0).flatten(1).any(1) for motion in around]).any(0)
 
         def of_frame(numbers: Tensor) -> Tensor:
             return numbers.flatten().index_select(0, row).view(-1, 1, 1, 1)

@@ -1,4 +1,4 @@
-"""Caches the results of an interpolator, so motion is matched once per clip and plan, not in every epoch."""
+"""Caches the results of an interpolator, so motion is matched once per set of keyframes, not in every epoch."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -30,13 +30,13 @@ class Kept:
 class Remembered(Interpolator):
     """Caches the results of an interpolator in CPU memory, by the content of the keyframes.
 
-    The same keyframes always have the same interpolation, so an entry never becomes invalid. Hypotheses are rounded to
-    float16 relative to ``zbar``, the first time as well; ``zbar`` is exact. On other devices, where matching is fast,
-    nothing is cached.
+    The same keyframes always have the same interpolation, so an entry never becomes invalid. ``zbar`` is stored as it
+    is, ``h_j - zbar`` and ``present`` in float16. The result of the first call is rounded in the same way. On a GPU,
+    where matching is fast, nothing is cached.
 
     Args:
         inner: the interpolator; it is not trained.
-        gigabytes: the size limit of the cache; results beyond it are recomputed every time.
+        gigabytes: the size limit of the cache, in 10^9 bytes; results beyond it are recomputed every time.
 
     Raises:
         BadValue: a size below 0.
@@ -49,22 +49,22 @@ class Remembered(Interpolator):
         self.inner = inner.requires_grad_(False)
         self.segment_local = inner.segment_local  # type: ignore[misc]
         self.num_hypotheses, self.title = inner.num_hypotheses, inner.title
-        self.room = int(1e9 * non_negative("gigabytes", gigabytes, "the memory that interpolations may take"))
-        self.kept: dict[bytes, Kept] = {}
+        self.free_bytes = int(1e9 * non_negative("gigabytes", gigabytes, "the size limit of the cache"))
+        self.entries: dict[bytes, Kept] = {}
 
     def fill(self, values: Float[Tensor, "b c t *space"], near: Neighbours) -> Interpolation:
-        if values.device.type != "cpu" or values.requires_grad:  # what is kept has no gradient
+        if values.device.type != "cpu" or values.requires_grad:  # entries have no gradient
             return self.inner(values, near.known)
-        names = [fingerprint(sample, known) for sample, known in zip(values, near.known, strict=True)]
-        new = [row for row, name in enumerate(names) if name not in self.kept]
+        keys = [fingerprint(sample, known) for sample, known in zip(values, near.known, strict=True)]
+        new = [row for row, key in enumerate(keys) if key not in self.entries]
         made = {}
         if new:
             filled = self.inner(values[new], near.known[new])
-            made = {names[row]: sample(filled, place) for place, row in enumerate(new)}
-        for name, one in made.items():
-            if one.nbytes <= self.room:
-                self.kept[name], self.room = one, self.room - one.nbytes
-        return batch([made[name] if name in made else self.kept[name] for name in names])
+            made = {keys[row]: sample(filled, place) for place, row in enumerate(new)}
+        for key, entry in made.items():
+            if entry.nbytes <= self.free_bytes:
+                self.entries[key], self.free_bytes = entry, self.free_bytes - entry.nbytes
+        return batch([made[key] if key in made else self.entries[key] for key in keys])
 
 
 def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) -> bytes:
@@ -75,7 +75,7 @@ def fingerprint(values: Float[Tensor, "c t *space"], known: Bool[Tensor, " t"]) 
 
 
 def sample(filled: Interpolation, row: int) -> Kept:
-    """One sample of a batch; the roughness of a flow, one number for all, is left out."""
+    """One sample of a batch, without the roughness, which is one number for the whole batch."""
     latents, confidence = filled.latents[row].clone(), filled.confidence[row].clone()
     if filled.hypotheses is None or filled.present is None:
         return Kept(latents, confidence, None, None)
@@ -85,10 +85,10 @@ def sample(filled: Interpolation, row: int) -> Kept:
 
 def batch(samples: list[Kept]) -> Interpolation:
     """One batch from samples of one interpolator."""
-    latents = torch.stack([one.latents for one in samples])
-    confidence = torch.stack([one.confidence for one in samples])
-    offsets = [one.offsets for one in samples if one.offsets is not None]
-    present = [one.present for one in samples if one.present is not None]
+    latents = torch.stack([entry.latents for entry in samples])
+    confidence = torch.stack([entry.confidence for entry in samples])
+    offsets = [entry.offsets for entry in samples if entry.offsets is not None]
+    present = [entry.present for entry in samples if entry.present is not None]
     if not offsets:
         return Interpolation(latents, confidence)
     zbar = latents.unsqueeze(1)

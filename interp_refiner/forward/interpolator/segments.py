@@ -13,14 +13,14 @@ from interp_refiner.core import Neighbours, take_frames
 class Segments:
     """Pairs of neighbouring keyframes with missing frames between them, in a table of fixed size.
 
-    The number of such pairs differs between samples, and on a GPU reading it would wait for the device. But a segment
-    spans at least three frames and shares only its ends with others, so T frames hold at most ``(T - 1) // 2`` of them.
-    This bound follows from the shape alone. On the CPU the table is as long as the sample with the most segments needs.
-    Rows are filled from the front; unused ones hold a keyframe twice.
+    The number of such pairs differs between samples, and on a GPU reading it would make the host wait for the device.
+    But a segment spans at least three frames and shares only its ends with others, so T frames have at most
+    ``(T - 1) // 2`` segments. On a GPU the table has this size, which follows from the shape alone. On the CPU it is as
+    long as the sample with the most segments needs. Rows are filled from the front; unused ones repeat a keyframe.
 
     Attributes:
         left, right: the keyframes of every segment.
-        of_frame: the segment of every frame; some row of the table where there is none.
+        of_frame: the segment of every frame; an arbitrary row of the table for frames outside segments.
         inside: frames inside a segment: missing, with a keyframe on either side.
         alpha: position of every frame inside its segment, 0 outside.
     """
@@ -83,7 +83,7 @@ class Keyframes:
     Attributes:
         frame: the frame of every keyframe.
         before: the row of the last keyframe at or before every frame; 0 where there is none.
-        count: how many there are.
+        count: number of keyframes.
     """
 
     frame: Int[Tensor, "b k"]
@@ -91,9 +91,10 @@ class Keyframes:
     count: Int[Tensor, "b 1"]
 
     def pair(self, offset: int) -> Int[Tensor, " f"]:
-        """The pair of neighbours around every frame, or ``offset`` further right, as an index into all ``b (k - 1)``.
+        """The index of the pair of keyframes around every frame, or of the pair ``offset`` further right.
 
-        Beyond the outermost pair it is the outermost pair.
+        Indices count all ``b (k - 1)`` pairs of neighbouring keyframes. Beyond the outermost pair of a sample, that
+        pair counts.
         """
         pairs = self.frame.shape[1] - 1
         first = torch.arange(self.frame.shape[0], device=self.frame.device).unsqueeze(1) * pairs
@@ -101,7 +102,7 @@ class Keyframes:
 
 
 def table_of_keyframes(known: Bool[Tensor, "b t"]) -> Keyframes:
-    """Numbers the keyframes of every sample; on a GPU the table has a row per frame, to not wait for the device."""
+    """Numbers the keyframes of every sample; on a GPU with a row per frame, to avoid waiting for the device."""
     num_frames = known.shape[1]
     rows = most(known, num_frames)
     rank = known.cumsum(1) - 1

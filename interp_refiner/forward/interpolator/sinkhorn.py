@@ -28,23 +28,24 @@ class Sinkhorn(Interpolator):
         D zbar(q) = sum_ij P_ij b(q - p_ij) ((1 - a) z_i + a z'_j) + (1 - a) (u_q + w0) z_q + a (u'_q + w0) z'_q
         p_ij = (1 - a) p_i + a p_j
 
-    where ``b`` splats bilinearly, ``u`` and ``u'`` are the mass of either keyframe that has no partner and stays where
-    it is, ``w0`` is the weight of linear interpolation, and ``D`` is the same sum without the z.
+    where ``b`` is the bilinear kernel. ``u`` and ``u'`` are the masses of left and right tokens that have no partner
+    and do not move. ``w0`` is the weight of linear interpolation, and ``D`` is the right side with every z set to 1.
 
     The cost of moving by d tokens is ``c(d) = w d^2 / (1 + w d^2 / limit)``. It is quadratic for small d, so still
     pictures stay still, and at most ``limit``, so large displacements can be matched.
 
-    The confidence is the matched share of ``D``, divided by ``1 + d``, where d is the mean squared difference between
-    the tokens from the left and from the right. It is near 1 for equal keyframes and near 0 for unrelated ones.
+    The confidence is the matched share of ``D`` divided by ``1 + d``, where d is the mean squared difference between
+    the tokens that arrive from the left and from the right. It is near 1 for equal keyframes and near 0 for unrelated
+    ones.
 
     Args:
-        patch: side of a token in latent positions; a grid that it does not divide is continued by its last row.
+        patch: side of a token in latent positions; if it does not divide height or width, the edge is repeated.
         epsilon: temperature of the plan.
-        distance_weight: w, about the cost of moving by one token.
-        distance_limit: the largest cost of a displacement; ``inf`` for a cost that grows with the square.
-        dustbin: smallest score of a match.
+        distance_weight: w, approximately the cost of moving by one token.
+        distance_limit: ``limit``, the largest cost of a displacement; ``inf`` for a quadratic cost.
+        dustbin: score above which a match is better than none.
         prior_weight: ``w0``.
-        iterations: of Sinkhorn's algorithm.
+        iterations: number of Sinkhorn iterations.
 
     Raises:
         BadValue: an argument out of range; on use, latents that are not video.
@@ -63,8 +64,8 @@ class Sinkhorn(Interpolator):
         iterations: int = 30,
     ):
         super().__init__()
-        ranged = {"patch": patch, "epsilon": epsilon, "prior_weight": prior_weight, "iterations": iterations}
-        for name, value in {**ranged, "distance_limit": distance_limit}.items():
+        sizes = {"patch": patch, "epsilon": epsilon, "prior_weight": prior_weight, "iterations": iterations}
+        for name, value in {**sizes, "distance_limit": distance_limit}.items():
             positive(name, value)
         self.patch, self.epsilon = patch, epsilon
         self.distance_weight = non_negative("distance_weight", distance_weight, "a weight")
@@ -94,7 +95,7 @@ class Sinkhorn(Interpolator):
         return Interpolation(latents, confidence * gaps.inside.view(b, t, 1, 1))
 
     def plan(self, left: Float[Tensor, "n c h w"], right: Float[Tensor, "n c h w"]) -> Float[Tensor, "n m m"]:
-        """How much of every token of ``left`` goes to every token of ``right``; the last ones are the dustbins."""
+        """The plan ``P``: the mass from each token of ``left`` to each token of ``right``; the dustbins come last."""
         features, others = (patches(standardised(keyframe), self.patch) for keyframe in (left, right))
         quadratic = self.distance_weight * squared_distances(features)
         cost = quadratic / (1 + quadratic / self.distance_limit)
@@ -132,7 +133,7 @@ def displace(
 def splat_weights(
     plan: Float[Tensor, "n k k"], segment: Int[Tensor, " f"], alpha: Float[Tensor, " f"], grid: tuple[int, int]
 ) -> Float[Tensor, "f k k"]:
-    """``W[i, q] = sum_j P_ij b(q - p_ij)``: how much of token i arrives at q, at ``alpha`` of its way.
+    """``W[i, q] = sum_j P_ij b(q - p_ij)``: the mass of token i that is at q at time ``alpha``.
 
     The grid is a product of rows and columns, and so is the bilinear kernel: with ``h(x) = max(0, 1 - |x|)``
 
@@ -157,25 +158,25 @@ def _hats(alpha: Float[Tensor, " f"], size: int) -> Float[Tensor, "f size size s
 
 
 def patches(frame: Float[Tensor, "n c h w"], size: int) -> Float[Tensor, "n rows cols d"]:
-    """Tokens of ``size x size`` positions, the last ones completed by repeating the edge."""
+    """Tokens of ``size x size`` positions, ``d = c size^2``; the edge is repeated to complete the last ones."""
     height, width = frame.shape[2:]
     frame = F.pad(frame, (0, -width % size, 0, -height % size), mode="replicate")
     return rearrange(frame, "n c (y i) (x j) -> n y x (c i j)", i=size, j=size)
 
 
 def from_patches(tokens: Float[Tensor, "n rows cols d"], size: int) -> Float[Tensor, "n c h w"]:
-    """The inverse of :func:`patches`; the completed edge stays."""
+    """The inverse of :func:`patches`, including the repeated edge."""
     return rearrange(tokens, "n y x (c i j) -> n c (y i) (x j)", i=size, j=size)
 
 
 def standardised(frame: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Every channel of every frame at mean 0 and deviation 1, so that none outweighs the others in a match."""
+    """Normalises every channel of every frame to mean 0 and deviation 1, so that all channels count equally."""
     centred = frame - frame.mean((2, 3), keepdim=True)  # torch.var_mean takes ten times as long
     return centred / (centred.square().mean((2, 3), keepdim=True) + TINY**2).sqrt()
 
 
 def unit(features: Float[Tensor, "n k d"]) -> Float[Tensor, "n k d"]:
-    """Features at length 1; a blank patch, which resembles nothing, stays at 0."""
+    """Normalises features to length 1; a blank patch keeps length 0, so it resembles nothing."""
     return features / (features.square().sum(-1, keepdim=True) + TINY**2).sqrt()
 
 

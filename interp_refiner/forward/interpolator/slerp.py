@@ -9,7 +9,7 @@ from torch import Tensor
 from interp_refiner.core import Neighbours, per_frame, take_frames
 from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator, no_confidence
 
-DEGENERATE = 1e-3  # radians from 0 or pi, where the arc is a straight line, or undefined
+DEGENERATE = 1e-3  # radians: nearer to 0 or pi, the arc is (almost) a straight line or undefined
 
 
 class Slerp(Interpolator):
@@ -35,7 +35,7 @@ def slerp(
 ) -> Float[Tensor, "b c *rest"]:
     """Spherical interpolation along axis 1 between two tensors, see :class:`Slerp`.
 
-    Written as the straight line plus what the arc adds to it, ``lerp + p z_l + q z_r`` with p = q = 0 exactly where
+    Computed as a correction of linear interpolation, ``lerp + p z_l + q z_r``, with p = q = 0 exactly where
     ``z_l = z_r``.
     """
     norm_left, norm_right = _norm(left), _norm(right)

@@ -11,19 +11,19 @@ from interp_refiner.forward.interpolator.interpolator import Interpolation, Inte
 
 
 class Spline(Interpolator):
-    """Cubic Hermite spline through keyframes at any distances, with three-point tangents.
+    """Cubic Hermite spline through unevenly spaced keyframes, with three-point tangents.
 
     Between keyframes l and r, at ``a = (t - l) / h`` with ``h = r - l``,
 
         zbar = z_l + a^2 (3 - 2a) (z_r - z_l) + a (1 - a)^2 h m_l - a^2 (1 - a) h m_r
 
-    and the tangents are those of the parabola through three keyframes, l' < l < r < r' at distances ``h- = l - l'`` and
+    Each tangent is that of the parabola through three of the keyframes l' < l < r < r', with ``h- = l - l'`` and
     ``h+ = r' - r``,
 
         m_l = (h- d0 + h d-) / (h- + h)       d0 = (z_r - z_l) / h,  d- = (z_l - z_l') / h-
         m_r = (h+ d0 + h d+) / (h+ + h)       d+ = (z_r' - z_r) / h+
 
-    and ``d0`` at the outermost keyframes. So a segment depends on up to four keyframes.
+    At the outermost keyframes the tangent is ``d0``. So a segment depends on up to four keyframes.
     """
 
     segment_local: ClassVar[bool] = False
@@ -32,7 +32,7 @@ class Spline(Interpolator):
         before, after = outer_neighbours(near)
         across, across_before, across_after = spline_weights(near, before, after)
         filled = take_frames(values, near.left)
-        # differences only: a clip constant in time stays exactly what it is
+        # a sum of differences, so that a clip that is constant in time stays so, bit for bit
         for start, end, weight in (
             (near.left, near.right, across),
             (before, near.left, across_before),
@@ -44,7 +44,7 @@ class Spline(Interpolator):
 
 
 def outer_neighbours(near: Neighbours) -> tuple[Int[Tensor, "b t"], Int[Tensor, "b t"]]:
-    """``l'`` and ``r'``: the keyframes before the left and after the right one, or these themselves at the ends."""
+    """``l'`` and ``r'``: the keyframes before l and after r; at the ends of the clip l and r themselves."""
     last = near.known.shape[1] - 1
     before = near.left.gather(1, (near.left - 1).clamp(min=0))
     after = near.right.gather(1, (near.right + 1).clamp(max=last))

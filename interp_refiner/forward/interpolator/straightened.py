@@ -28,7 +28,7 @@ TINY = 1e-6  # added to variances before a division
 class FrameMap(nn.Module):
     """``A z + f(z)`` of every frame separately: a linear map of channels plus a small convolutional network.
 
-    At first A keeps channels, dropping the last ones or adding zeros, and f is 0 on those that were kept.
+    Initially A is the identity, cut to fewer rows or extended by zero rows, and f is 0 on channels that A keeps.
 
     Args:
         channels, mapped: channels of z and of the result.
@@ -54,11 +54,11 @@ class Straightened(Learned):
 
         zbar = linear(z) + R(inner(S z)) - linear(R S z)
 
-    The error of ``R S z`` cancels on keyframes, so keyframes are exact, and so are stills if ``inner`` keeps them. S
-    and R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the
+    The error of ``R S z`` cancels on keyframes, so keyframes are exact, and so are still clips if ``inner`` keeps them.
+    S and R are trained so that ``R S z`` is z and ``S z(t)`` lies on the straight line between the ``S z`` of the
     keyframes around it, where every interpolator is right (perceptual straightening, Henaff et al. 2019). Initially S
-    keeps z and adds random features of it, which R drops. A point between two lifted frames is not a lifted frame; R
-    can detect this and learn from it.
+    keeps z and adds random features of it, which R drops. A point between ``S z_l`` and ``S z_r`` is usually not ``S``
+    of a frame. R can detect this and learn to correct it.
 
     Args:
         inner: the interpolator in the straightened space; with its own weights, if it has any, for ``width`` channels.
@@ -68,7 +68,7 @@ class Straightened(Learned):
         checkpoint: weights to load and freeze, ``inner``'s included, see :class:`Freezable`; None to train it.
 
     Raises:
-        BadValue: a size below 1, fewer straightened than latent channels, an ``inner`` that decodes latents; on use,
+        BadValue: a size below 1, fewer straightened than latent channels, or an ``inner`` that decodes latents; on use,
             values of another shape.
     """
 
@@ -88,7 +88,7 @@ class Straightened(Learned):
         if straight_channels < channels:
             raise BadValue("straight_channels", straight_channels, f"at least channels={channels}, to lose nothing")
         if any(isinstance(part, InPixels) for part in inner.modules()):
-            raise BadValue("inner", type(inner).__name__, "one in latents: straightened ones have no decoder")
+            raise BadValue("inner", type(inner).__name__, "one in latents: straightened latents have no decoder")
         self.inner, self.channels = inner, channels
         self.segment_local = inner.segment_local  # type: ignore[misc]
         self.straighten = FrameMap(channels, straight_channels, width)
@@ -99,7 +99,7 @@ class Straightened(Learned):
         if values.ndim != 5 or values.shape[1] != self.channels:
             expected = f"video [b, {self.channels}, t, h, w]: straightened maps frames of channels={self.channels}"
             raise BadValue("latents", tuple(values.shape), expected)
-        straight = self.straighten(take_frames(values, near.left))  # of keyframes only
+        straight = self.straighten(take_frames(values, near.left))  # reads keyframes only
         filled = self.inner(straight, near.known)
         gain = self.restore(filled.latents) - lerp_frames(self.restore(straight), near)
         inside = per_frame(~near.known & ~near.one_sided, gain)
@@ -108,9 +108,10 @@ class Straightened(Learned):
     def penalties(
         self, clean: Float[Tensor, "b c t *space"], known: Bool[Tensor, "b t"], filled: Interpolation
     ) -> dict[str, Tensor]:
-        """``|R S z - z|^2`` and the squared distance of missing ``S z`` to the straight line between keyframes.
+        """``|R S z - z|^2``, and the squared distance of ``S z`` on missing frames to the line between keyframes.
 
-        Both are in units of variance, of z and of every channel of ``S z``, so S cannot lower them by scaling down.
+        The first is relative to the variance of z, the second to the variance of every channel of ``S z``. So S cannot
+        lower them by scaling down.
         """
         straight = self.straighten(clean)
         reconstruction = (self.restore(straight) - clean).square().mean() / (variance(clean).mean() + TINY)

@@ -12,7 +12,7 @@ from torch import Tensor
 from interp_refiner.core import BadValue
 from interp_refiner.forward.schedule.content import Content
 from interp_refiner.forward.schedule.schedule import Request, Schedule, ranks
-from interp_refiner.forward.schedule.segment_path import best_superset, beyond, finite_cost
+from interp_refiner.forward.schedule.segment_path import best_superset, finite_cost, prohibitive
 
 
 @dataclass(kw_only=True, eq=False)
@@ -25,13 +25,13 @@ class CheapestSegments(Schedule):
     Args:
         endpoints: must be true, because frames outside the outermost keyframes belong to no segment and have no cost.
         gap_ratio: the largest gap allowed, as a multiple of the mean gap ``(T - 1) / (K_S - 1)`` of the sparsest level,
-            rounded up to a frame; None for no limit. Where given frames leave too few keyframes to keep it, the excess
-            is as small as possible.
+            rounded up to a frame; None for no limit. If given frames leave too few keyframes for this limit, it is
+            exceeded by as little as possible.
+
+    See :class:`Schedule` for the other arguments.
 
     Raises:
-        BadValue: free endpoints, or a ``gap_ratio`` below 1.
-
-    See :class:`Schedule` for the others.
+        BadValue: ``endpoints`` is false, or ``gap_ratio`` is below 1.
     """
 
     gap_ratio: float | None = None
@@ -65,8 +65,11 @@ class CheapestSegments(Schedule):
 
 
 def capped(cost: Float[Tensor, "b t t"], max_gap: int) -> Float[Tensor, "b t t"]:
-    """Penalises segments longer than ``max_gap`` by their excess, so that any set without them costs less."""
+    """The cost plus a penalty on segments longer than ``max_gap``, so large that any set without them costs less.
+
+    The penalty grows with the excess.
+    """
     frame = torch.arange(cost.shape[1], device=cost.device)
     gap = frame - frame.unsqueeze(1)
     cost = finite_cost(cost)
-    return cost + (gap - max_gap).clamp(min=0) * beyond(cost)
+    return cost + (gap - max_gap).clamp(min=0) * prohibitive(cost)

@@ -14,7 +14,7 @@ class Content(ABC):
 
     @abstractmethod
     def segment_cost(self) -> Float[Tensor, "b t t"]:
-        """The error of the frames between keyframes i < j, summed; needs the clean clip and an interpolator."""
+        """The summed interpolation error of the frames between keyframes i < j; reads the clean clip."""
 
     @abstractmethod
     def coarse_clip(self, grid: int) -> Float[Tensor, "b c n t"]:
@@ -22,14 +22,14 @@ class Content(ABC):
 
     @abstractmethod
     def coarse_candidates(self, grid: int) -> Float[Tensor, "b c n t"]:
-        """The same of phase-1 candidates, interpolated linearly over frames that have none.
+        """The same for phase-1 candidates; frames without a candidate are interpolated linearly.
 
-        A path has no space to average over: it is one cell.
+        A path has no space to average over, so it is one cell.
         """
 
 
 class Unseen(Content):
-    """No content, for schedules that do not need any; others are refused."""
+    """No content: for schedules that do not need any. Refuses every other schedule with :class:`BadValue`."""
 
     def segment_cost(self) -> NoReturn:
         raise BadValue("content", None, "clips, because this schedule needs the cost of every segment")

@@ -17,19 +17,19 @@ def keyframe_counts(num_frames: int, k_min: int, num_levels: int, law: Law = "ge
     - ``linear``: ``K_s = T - (T - K_min) s / S``
     - ``doubling``: ``K_s = K_min 2^(S - s)``, as far as it stays below T
 
-    Where T is too small for S different counts there are fewer levels than asked, with a warning.
+    If T is too small for S different counts, there are fewer levels, with a warning.
 
     Args:
         num_frames: T.
         k_min: ``K_min``, the keyframes of the sparsest level.
         num_levels: S.
-        law: how the counts fall from T to ``K_min``.
+        law: how the counts decrease from T to ``K_min``.
 
     Returns:
         The counts of levels 0..S.
 
     Raises:
-        BadValue: for ``T < 2``, ``K_min < 2``, ``K_min >= T`` (no frame would be missing), ``S < 1`` or an unknown law.
+        BadValue: ``T < 2``, ``K_min < 2``, ``K_min >= T`` (no frame would be missing), ``S < 1`` or an unknown law.
     """
     check_law(k_min, num_levels, law)
     _check_num_frames(num_frames)
@@ -56,7 +56,7 @@ def explicit_counts(num_frames: int, counts: Sequence[int]) -> list[int]:
     """``[T, K_1, ..., K_S]`` from the counts of levels 1..S; a leading T is accepted as level 0.
 
     Raises:
-        BadValue: unless the counts fall strictly, from below T to at least 2.
+        BadValue: the counts do not decrease strictly, or are not all from 2 to ``T - 1``.
     """
     check_counts(counts)
     _check_num_frames(num_frames)

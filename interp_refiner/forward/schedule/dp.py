@@ -13,7 +13,7 @@ from interp_refiner.forward.schedule.content import Content
 @final
 @dataclass(kw_only=True, eq=False)
 class DynamicProgramming(CheapestSegments):
-    """The keyframes of least interpolation error. It needs the clean clip, so it is a bound for other schedules.
+    """The keyframes of least interpolation error. It needs the clean clip, so it is a reference for other schedules.
 
     The cost matrix takes ``O(T^3)`` interpolated frames per clip, far more time than finding the keyframes from it.
 

@@ -17,15 +17,15 @@ from interp_refiner.forward.schedule.splitting import frame_mask, rank_by_splitt
 class Fixed(Schedule):
     """A list of keyframes at the sparsest level; each finer level splits the largest gap at its midpoint.
 
-    Given frames count towards the length of the list: they replace the frames of the list that are nearest to them.
+    Given frames count towards ``K_s``: they replace the frames of the list that are nearest to them.
 
     Args:
         frames: keyframes of the sparsest level, such as ``[0, 3, 12, 20]``; their number is ``K_min``.
 
-    See :class:`Schedule` for the others.
+    See :class:`Schedule` for the other arguments.
 
     Raises:
-        BadValue: for frames that do not rise, do not lie in the clip, or leave out its first or last frame.
+        BadValue: frames that do not increase, do not lie in the clip, or leave out its first or last frame.
     """
 
     frames: list[int]
@@ -33,7 +33,7 @@ class Fixed(Schedule):
 
     def __post_init__(self) -> None:
         if len(self.frames) < 2 or any(earlier >= later for earlier, later in pairwise(self.frames)):
-            raise BadValue("frames", self.frames, "at least two rising frame numbers")
+            raise BadValue("frames", self.frames, "at least two increasing frame numbers")
         self.k_min = len(self.frames)
         super().__post_init__()
         if self.counts is not None and self.counts[-1] != self.k_min:

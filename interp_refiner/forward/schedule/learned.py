@@ -16,15 +16,15 @@ from interp_refiner.forward.schedule.selector import Selector
 @final
 @dataclass(kw_only=True, eq=False)
 class Learned(CheapestSegments):
-    """The keyframes of least cost, as a :class:`Selector` predicts it from a preview of the clip.
+    """The keyframes of least predicted cost; a :class:`Selector` predicts the costs from a preview of the clip.
 
     Args:
         preview: the input of the selector, in training and in use.
         selector: the network.
-        checkpoint: its weights, to load and freeze, see :meth:`Freezable.freeze`; None for an untrained one, which uses
-            the interpolation error of the preview itself.
+        checkpoint: its weights, to load and freeze, see :meth:`Freezable.freeze`; None for an untrained selector, which
+            uses the interpolation error of the preview itself.
 
-    See :class:`CheapestSegments` for the others.
+    See :class:`CheapestSegments` for the other arguments.
     """
 
     gap_ratio: float | None = 1.5

@@ -10,11 +10,11 @@ from interp_refiner.forward.schedule.content import Content
 
 
 class Preview(ABC):
-    """A coarse look at every frame of a batch of clips.
+    """A coarse version of every frame of a batch of clips.
 
     Attributes:
         sees: its source, for reports.
-        needs_anchors: whether it is made from phase-1 candidates, which the data module has to read.
+        needs_anchors: whether it needs phase-1 candidates, which the data module then reads.
     """
 
     sees: ClassVar[str]
@@ -27,7 +27,7 @@ class Preview(ABC):
 
 @final
 class AnchorPreview(Preview):
-    """Phase-1 candidates, interpolated linearly. It does not need the clip, so it is available at sampling time."""
+    """Phase-1 candidates, interpolated linearly. Available at sampling time, because it does not need the clip."""
 
     sees = "phase-1 candidates"
     needs_anchors = True

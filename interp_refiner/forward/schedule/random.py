@@ -12,7 +12,7 @@ from interp_refiner.forward.schedule.schedule import Request, Schedule, ranks
 @final
 @dataclass(kw_only=True, eq=False)
 class Random(Schedule):
-    """Forced keyframes and others drawn at random; each level keeps a uniformly drawn subset of the next finer one."""
+    """Forced keyframes, and others drawn at random. Each level keeps a uniformly drawn subset of the next finer one."""
 
     def rank(self, request: Request) -> Int[Tensor, "b t"]:
         order = request.draws.uniform("schedule/order", request.num_frames, request.given.device)

@@ -22,7 +22,7 @@ class Request:
         forced: frames that are keyframes at every level: given ones and endpoints.
         counts: ``K_0 = T > K_1 > ... > K_S``.
         draws: the random numbers, for random schedules.
-        content: what the clips show, for schedules that look at it.
+        content: the content of the clips, for schedules that depend on it.
     """
 
     given: Bool[Tensor, "b t"]
@@ -40,22 +40,22 @@ class Request:
 class Schedule(ABC):
     """Chooses the keyframes of every level of a batch of clips (docs/method.md, Plan).
 
-    A schedule ranks the frames of each sample, and level s keeps the ``K_s`` lowest ranks, so plans are nested whatever
-    the ranking. Forced frames (given ones and endpoints) rank lowest and are keyframes at every level; where they are
-    more than ``K_s``, level s keeps exactly them.
+    A schedule ranks the frames of each sample, and level s keeps the ``K_s`` lowest ranks. So plans are nested for any
+    ranking. Forced frames (given ones and endpoints) rank lowest and are keyframes at every level. If there are more
+    than ``K_s`` forced frames, level s keeps exactly these.
 
-    A subclass is a dataclass, too, and lists only the arguments that it adds.
+    A subclass is also a dataclass and lists only the arguments that it adds.
 
     Args:
         k_min: keyframes of the sparsest level.
         num_levels: S, how many levels have missing frames.
-        law: how the counts fall from T to ``k_min``, see :func:`keyframe_counts`.
-        counts: the counts of levels 1..S themselves, such as ``[14, 9, 6, 4]``, instead of the three above.
+        law: how the counts decrease from T to ``k_min``, see :func:`keyframe_counts`.
+        counts: explicit counts of levels 1..S, such as ``[14, 9, 6, 4]``, instead of the three above.
         endpoints: whether the first and the last frame are always keyframes. ``False`` frees them in samples that have
             given frames, and changes nothing for the others.
 
     Raises:
-        BadValue: for counts that no clip could have; once T is known, for counts that do not fit T.
+        BadValue: counts that no clip could have; on use, counts that do not fit T.
     """
 
     k_min: int = 4
@@ -72,17 +72,17 @@ class Schedule(ABC):
 
     @property
     def needs_anchors(self) -> bool:
-        """Whether it looks at phase-1 candidates, which the data module has to read."""
+        """Whether it needs phase-1 candidates, which the data module then reads."""
         return False
 
     @property
     def sees(self) -> str:
-        """What it sees of the clips that it plans, for reports."""
+        """The part of a clip's content that the plan depends on, for reports."""
         return "nothing"
 
     @final
     def counts_for(self, num_frames: int) -> list[int]:
-        """``[T, K_1, ..., K_S]`` for clips of T frames; fewer levels than asked for where T is too small."""
+        """``[T, K_1, ..., K_S]`` for clips of T frames; fewer levels if T is too small for ``num_levels``."""
         if self.counts is not None:
             return explicit_counts(num_frames, self.counts)
         return keyframe_counts(num_frames, self.k_min, self.num_levels, self.law)
@@ -94,7 +94,7 @@ class Schedule(ABC):
         Args:
             given: keyframes that are constraints; keyframes at every level, counted in ``K_s``.
             draws: the random numbers, for random schedules.
-            content: what the clips show; None if the schedule does not look at it.
+            content: the content of the clips; None if the schedule does not need it.
 
         Raises:
             BadValue: the schedule needs content that is missing, or the counts do not fit T.
@@ -116,5 +116,5 @@ class Schedule(ABC):
 
 
 def ranks(key: Shaped[Tensor, "b t"]) -> Int[Tensor, "b t"]:
-    """The rank of every frame by rising key, the earlier frame first on ties."""
+    """The rank of every frame in increasing order of ``key``; on ties the earlier frame is first."""
     return key.argsort(dim=1, stable=True).argsort(dim=1)

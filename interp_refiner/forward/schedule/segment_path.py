@@ -1,8 +1,8 @@
-"""Sets of keyframes as paths through a clip, each step from one keyframe to the next at the cost of its segment.
+"""Sets of keyframes as paths through a clip: a step from keyframe i to keyframe j costs ``cost[i, j]``.
 
-Sums over all paths of K keyframes follow from one recursion over frames. With ``min`` it finds the cheapest path; with
-``logsumexp`` the normaliser of the distribution ``p(path) ~ exp(-cost(path))``, a semi-Markov conditional random field
-(Sarawagi & Cohen 2004).
+One recursion over frames covers all paths of K keyframes. With ``min`` it finds the cheapest path, with ``logsumexp``
+the normaliser of the distribution ``p(path) ~ exp(-cost(path))``, a semi-Markov conditional random field (Sarawagi &
+Cohen 2004).
 """
 
 import torch
@@ -12,18 +12,19 @@ from torch import Tensor
 NATS = 1e3  # exp(-NATS) = 0
 
 
-def beyond(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b 1 1"]:
-    """A finite number instead of infinity, to keep gradients: any path without it costs less by :data:`NATS`.
+def prohibitive(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b 1 1"]:
+    """A finite cost in place of infinity, which keeps gradients finite. Any path with it costs more than one without.
 
-    Paths have fewer than T segments, so two of them differ by less than ``2 T`` times the largest finite cost.
+    Paths have fewer than T segments, so two of them differ by less than ``2 T`` times the largest finite cost. The
+    difference to any path without this cost is at least :data:`NATS`.
     """
     finite = cost.detach().masked_fill(~cost.isfinite(), 0.0).triu(1)
     return 2 * cost.shape[1] * finite.abs().amax((1, 2), keepdim=True) + NATS
 
 
 def finite_cost(cost: Float[Tensor, "b t t"]) -> Float[Tensor, "b t t"]:
-    """Replaces costs that are not finite (of clips with NaN) by one so large that any path without them costs less."""
-    return torch.where(cost.isfinite(), cost, beyond(cost))
+    """Replaces costs that are not finite (from clips with NaN) by a :func:`prohibitive` one."""
+    return torch.where(cost.isfinite(), cost, prohibitive(cost))
 
 
 def steps(forced: Bool[Tensor, "b t"]) -> Bool[Tensor, "b t t"]:
@@ -40,9 +41,9 @@ def best_superset(cost: Float[Tensor, "b t t"], forced: Bool[Tensor, "b t"], cou
         best[k, j] = min over i < j of best[k - 1, i] + cost[i, j],    no forced frame between i and j
 
     Args:
-        cost: additive cost of the segment between consecutive keyframes i < j; other entries are not read. What is not
-            finite is avoided as far as possible.
-        forced: must contain the first and the last frame. Where it has ``count`` frames or more, it is the answer.
+        cost: additive cost of the segment between consecutive keyframes i < j; other entries are not read. Segments
+            whose cost is not finite are avoided as far as possible.
+        forced: must contain the first and the last frame. If it has ``count`` frames or more, it is the result.
         count: K.
     """
     frame = torch.arange(forced.shape[1], device=forced.device)
@@ -72,12 +73,12 @@ def log_likelihood(
 
     Args:
         cost: as in :func:`best_superset`; negative entries are allowed.
-        keyframes: the set, with both ends of the clip in it.
-        forced: a subset of it, with both ends. Where it leaves no choice the result is 0.
+        keyframes: the set; it contains both ends of the clip.
+        forced: a subset of it, which also contains both ends. If it has ``count`` frames, the result is 0.
         count: K.
     """
     frame = torch.arange(forced.shape[1], device=forced.device)
-    no_step = beyond(cost)
+    no_step = prohibitive(cost)
     step = -torch.where(steps(forced), cost, no_step)
     weight = torch.where(frame == 0, 0.0, -no_step.squeeze(2))
     for _ in range(count - 1):

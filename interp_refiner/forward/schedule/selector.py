@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from interp_refiner.core import BadValue, Freezable, at_least
 
 KERNEL = 3  # frames
-NATS = 10.0  # initial cost of a squared error of 1; errors of two plans differ by about 0.1
+NATS = 10.0  # initial cost of a squared error of 1; the errors of two plans differ by about 0.1, so their costs by 1
 
 
 @final
 class Selector(Freezable):
-    """Segment costs from a preview ``e`` of every frame, with c channels on n cells:
+    """Predicts segment costs from a preview ``e`` of every frame, with c channels on n cells:
 
         cost[i, j] = sum over c of s_c P_c[i, j] + r(h_i, h_j, mean of h between i and j, (j - i) / T)
         P_c[i, j]  = sum over i < t < j of mean over n of (e_t - linear(e_i, e_j))^2
 
-    with ``h`` features of how strongly every channel moves, convolved over time. ``r`` is zero-initialised and all
-    ``s_c`` start equal, so an untrained selector uses the interpolation error of the preview itself. Nothing depends on
-    the position of motion in the picture, because a network would overfit to it on a few thousand clips.
+    with ``h`` features of every frame: how strongly every channel changes, convolved over time. ``r`` is
+    zero-initialised and all ``s_c`` start equal, so an untrained selector uses the interpolation error of the preview
+    itself. The network does not see where in the picture motion is, because on a few thousand clips it would overfit.
 
     Args:
-        channels: of the latents.
-        grid: the preview has ``grid x grid`` cells, at most half the height and width of the clips; ignored for
+        channels: c of the latents.
+        grid: the preview has ``grid x grid`` cells, at most half the height and width of the latents; ignored for
             paths, which have no space.
         width: features per frame.
 
@@ -51,7 +51,7 @@ class Selector(Freezable):
         self.log_scale = nn.Parameter(torch.full((channels,), math.log(NATS / channels)))
 
     def forward(self, preview: Float[Tensor, "b c n t"]) -> Float[Tensor, "b t t"]:
-        """The cost of every segment i < j in nats, see :func:`log_likelihood`; other entries mean nothing."""
+        """The cost of every segment i < j in nats, see :func:`log_likelihood`; other entries are meaningless."""
         if preview.shape[1] != self.channels:
             raise BadValue("channels", self.channels, f"{preview.shape[1]}, the channels of the clips")
         self.follow(preview.device)
@@ -79,9 +79,10 @@ class Selector(Freezable):
 def line_cost(e: Float[Tensor, "b d t"]) -> Float[Tensor, "b t t"]:
     """``sum over i < k < j of |e_k - (1-a) e_i - a e_j|^2`` with ``a = (k - i) / (j - i)``, for all i < j; else 0.
 
-    Inner products of frames give it in ``O(d T^2 + T^3)``; interpolating every segment would take ``O(d T^3)``.
+    The square is expanded into inner products of frames, which takes ``O(d T^2 + T^3)``. Interpolating every segment
+    would take ``O(d T^3)``.
     """
-    e = e - e.mean(2, keepdim=True)  # changes nothing but the rounding
+    e = e - e.mean(2, keepdim=True)  # the cost does not depend on the mean; this reduces rounding errors
     inner = e.mT @ e
     frame = torch.arange(e.shape[2], device=e.device)
     i, j, k = frame.view(-1, 1, 1), frame.view(-1, 1), frame

@@ -16,12 +16,12 @@ from interp_refiner.forward.schedule.splitting import frame_mask, rank_by_splitt
 class Uniform(Schedule):
     """Evenly spaced keyframes at the sparsest level; each finer level splits the largest gap at its midpoint.
 
-    Samples with given frames start from those (and the endpoints) and split from there on.
+    In samples with given frames, splitting starts from the given frames and the endpoints.
 
     Args:
-        jitter: moves each split at random, 0 not at all, 1 anywhere inside its gap; the sparsest level does not move.
+        jitter: random shift of each split: 0 none, 1 anywhere inside its gap. The sparsest level does not shift.
 
-    See :class:`Schedule` for the others.
+    See :class:`Schedule` for the other arguments.
     """
 
     jitter: float = 0.0
@@ -29,7 +29,7 @@ class Uniform(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.jitter <= 1:
-            raise BadValue("jitter", self.jitter, "0 to 1")
+            raise BadValue("jitter", self.jitter, "a number from 0 to 1")
 
     def rank(self, request: Request) -> Int[Tensor, "b t"]:
         given, num_frames = request.given, request.num_frames

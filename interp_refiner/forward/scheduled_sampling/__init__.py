@@ -1,4 +1,4 @@
-"""Which keyframes are shown as proposals instead of the truth, and what the proposals are."""
+"""Scheduled sampling: which keyframes are replaced by proposals, and where the proposals come from."""
 
 from interp_refiner.forward.scheduled_sampling.confidence import (
     AnnealedConfidence,

@@ -13,11 +13,11 @@ from interp_refiner.core import BadValue
 
 
 class ProposalConfidence(ABC):
-    """One value for every keyframe that may be replaced. It depends on the level only, so it cannot reveal the draw."""
+    """The confidence of keyframes that may be replaced. It depends on the level alone, so it cannot reveal the draw."""
 
     @abstractmethod
     def __call__(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Confidence in 0..1 at ``s / S``, 0 where every frame is known to 1 at the sparsest level."""
+        """The confidence in 0..1 at sparsity ``s / S``: 0 if every frame is known, 1 at the sparsest level."""
 
 
 @final
@@ -59,7 +59,7 @@ class AnnealedConfidence(ProposalConfidence):
 
     @abstractmethod
     def progress(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
-        """Rises from 0 to 1 with the sparsity."""
+        """The weight of ``sparsest``; increases from 0 to 1 with the sparsity."""
 
 
 @final

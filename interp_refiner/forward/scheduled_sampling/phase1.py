@@ -1,4 +1,4 @@
-"""Proposals of another model, stored as anchors."""
+"""Proposals from another model, stored as anchors."""
 
 from typing import Literal, final
 
@@ -12,15 +12,15 @@ Uncovered = Literal["error", "truth"]
 
 @final
 class Phase1(Replacing):
-    """The clip's own proposals, which the data module joins to it by key; frames without one keep the truth.
+    """The proposals that the data module joins to each clip by key; frames without one keep the truth.
 
     Args:
         probability, exempt_endpoints, confidence: as in :class:`Replacing`.
-        uncovered: for keyframes without a proposal in an evaluation of proposals only (``probability.evaluation = 1``):
-            ``"error"`` refuses them, ``"truth"`` shows the truth there. Training always shows the truth there.
+        uncovered: what an evaluation on proposals alone (``probability.evaluation = 1``) does with keyframes that have
+            none: ``"error"`` refuses them, ``"truth"`` shows the truth. Training always shows the truth.
 
     Raises:
-        BadValue: another ``uncovered``.
+        BadValue: an unknown ``uncovered``.
     """
 
     needs_anchors = True
@@ -36,10 +36,10 @@ class Phase1(Replacing):
         self.uncovered = choice("uncovered", uncovered, ("error", "truth"))
 
     def propose(self, clip: Clip, draws: Draws) -> Proposals | None:
-        """The proposals that the clip brings.
+        """The clip's proposals.
 
         Raises:
-            BadValue: the clip brings none, not even an empty mask of them.
+            BadValue: the clip has no proposals and no mask; a mask without any True is allowed.
         """
         if clip.proposals is None or clip.proposed is None:
             raise BadValue("clip.proposals", None, "proposals and their mask, with scheduled_sampling=phase1")
@@ -49,11 +49,11 @@ class Phase1(Replacing):
         proposed = corrupted.clip.proposed
         if self.uncovered == "truth" or self.probability(None) < 1 or proposed is None:
             return
-        every = self.replaceable(corrupted.known) & ~corrupted.given
-        shown_truth = (every & ~proposed).sum(1)
-        row = int(shown_truth.argmax())
-        if (count := int(shown_truth[row])) > 0:
-            of, level = int(every[row].sum()), int(corrupted.level[row])
-            allowed = f"truth, or a proposal for every keyframe: {count} of {of} have none in clip"
+        replaceable = self.replaceable(corrupted.known) & ~corrupted.given
+        without_proposal = (replaceable & ~proposed).sum(1)
+        row = int(without_proposal.argmax())
+        if (count := int(without_proposal[row])) > 0:
+            total, level = int(replaceable[row].sum()), int(corrupted.level[row])
+            allowed = f"truth, or a proposal for every keyframe: {count} of {total} have none in clip"
             name = "scheduled_sampling.uncovered"
             raise BadValue(name, self.uncovered, f"{allowed} {corrupted.clip.keys[row]} at level {level}")

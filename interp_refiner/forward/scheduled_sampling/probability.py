@@ -15,7 +15,7 @@ class Probability:
         start: p at step 0.
         end: p from step ``warmup_steps`` on.
         warmup_steps: length of the ramp; 0 for a constant p of ``end``.
-        evaluation: p outside training: 0 shows true keyframes, 1 every proposal that there is.
+        evaluation: p outside training: 0 shows true keyframes, 1 shows every available proposal.
 
     Raises:
         BadValue: a probability outside 0..1, or a negative number of steps.

@@ -1,4 +1,4 @@
-"""What every way of replacing keyframes by proposals shares."""
+"""The base classes of scheduled sampling, which replaces keyframes by proposals."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -30,9 +30,9 @@ class ScheduledSampling(ABC):
     """Replaces known keyframes by proposals, so that the model learns to correct them (Bengio et al. 2015).
 
     Attributes:
-        replaces: proposals may occur, so only explicitly given keyframes are constraints.
-        needs_anchors: proposals come with the clips, read from anchor shards.
-        from_model: proposals are the model's own predictions, made in the training step; :meth:`propose` returns none.
+        replaces: whether keyframes may be replaced; then only explicitly given keyframes are constraints.
+        needs_anchors: whether the proposals come with the clips, from anchor shards.
+        from_model: whether the training step makes the proposals with the model; then :meth:`propose` returns None.
     """
 
     replaces: ClassVar[bool] = True
@@ -41,21 +41,21 @@ class ScheduledSampling(ABC):
 
     @abstractmethod
     def propose(self, clip: Clip, draws: Draws) -> Proposals | None:
-        """Proposals for a batch; None where there are none (yet)."""
+        """Proposals for a batch; None if there are none, or if the training step makes them."""
 
     @abstractmethod
     def chosen(self, known: Bool[Tensor, "b t"], draws: Draws, step: int | None = None) -> Bool[Tensor, "b t"]:
-        """The known frames drawn for replacement after ``step`` optimizer steps, before given ones are exempted."""
+        """The known frames drawn for replacement after ``step`` optimizer steps; may include given frames."""
 
     @abstractmethod
     def confidence(self, sparsity: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
         """The confidence input of a keyframe that is not given, at ``s / S``; it does not depend on the draw."""
 
     def check_shown(self, corrupted: Corrupted) -> None:  # noqa: B027 (few have anything to refuse)
-        """Refuses, on the host, a batch of evaluation in which requested proposals are missing.
+        """Refuses an evaluation batch without all requested proposals. Reads the masks on the host.
 
         Raises:
-            BadValue: proposals were asked for on every keyframe, and some have none.
+            BadValue: every keyframe should be a proposal, and some have none.
         """
 
 
@@ -66,7 +66,7 @@ class Replacing(ScheduledSampling):
 
     Args:
         probability: p over the steps of training; None for the defaults.
-        exempt_endpoints: the first and the last frame always keep the truth.
+        exempt_endpoints: whether the first and the last frame always keep the truth.
         confidence: of a keyframe that may be replaced; None for 0.5 at every level.
     """
 

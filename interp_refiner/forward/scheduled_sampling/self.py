@@ -1,4 +1,4 @@
-"""Proposals of the model that is being trained."""
+"""Proposals from the model that is being trained."""
 
 from typing import final
 
@@ -10,8 +10,8 @@ from interp_refiner.forward.scheduled_sampling.scheduled_sampling import Proposa
 class Self(Replacing):
     """The model's own prediction from one level coarser, as in one step of ``hierarchical`` sampling.
 
-    Only frames that are missing at the coarser level have a proposal; the model sees the others. The sparsest level has
-    no coarser one and keeps the truth. Predictions are made without gradient in the training step, where the model is.
+    Only frames that are missing at the coarser level have a proposal, because the model sees the others. The sparsest
+    level has no coarser one, so it keeps the truth. The training step makes the predictions, without gradient.
     """
 
     from_model = True

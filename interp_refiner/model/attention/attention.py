@@ -77,7 +77,7 @@ class Attention(ABC):
 
     @abstractmethod
     def cross_attention(self, head_dim: int) -> AttentionLayer:
-        """The layer of one block that attends from tokens to text."""
+        """The cross-attention layer of one block, from tokens to text."""
 
     @abstractmethod
     def order(self, grid: Sequence[int], device: torch.device) -> TokenOrder | None:

@@ -77,12 +77,12 @@ BACKENDS = {
     "flash4": Backend(flash4_attention, "flash_attn.cute", "flash-attn-4", "flash4"),
 }
 
-# values of attention.backend that work on every device in every precision; `eager` is of sparse attention
+# values of attention.backend that work on every device in every precision; `eager` belongs to sparse attention
 RUN_EVERYWHERE = (AUTO, "eager", *(name for name, backend in BACKENDS.items() if backend.anywhere))
 
 
 def portable(attention: Mapping[str, Any]) -> dict[str, str]:
-    """Those settings of a node of attention that choose a kernel which does not run everywhere, set to ``auto``."""
+    """``auto`` for every setting of an attention node whose kernel does not run on every device in every precision."""
     kernels = {name: attention.get(name) for name in ("backend", "cross_backend")}
     return {name: AUTO for name, kernel in kernels.items() if kernel not in (None, *RUN_EVERYWHERE)}
 
@@ -123,7 +123,7 @@ def resolve(argument: str, name: str, work: Workload) -> str:
 
 @functools.cache
 def fastest(work: Workload) -> str:
-    """The fastest backend, found by timing all on CUDA at the same sizes; the result is logged."""
+    """The fastest backend on CUDA, found by timing all of them at these sizes and logged; sdpa elsewhere."""
     if not on_tensor_cores(work):
         return "sdpa"
     seconds = {name: _trial(backend, work) for name, backend in BACKENDS.items()}
@@ -156,7 +156,7 @@ def _trial(backend: Backend, work: Workload) -> float:
         try:
             return median_seconds(run, work.device, REPEATS)
         except Exception as error:  # kernels raise various errors if they cannot run
-            log.info("attention backend %s is out: %s (%s)", _name_of(backend), str(error).partition("\n")[0], work)
+            log.info("attention backend %s failed: %s (%s)", _name_of(backend), str(error).partition("\n")[0], work)
             return float("inf")
 
 

@@ -39,12 +39,12 @@ class Shape:
 
 
 class AttentionBenchmark:
-    """Milliseconds, achieved TFLOP/s and ratio to the first kind, for each kind of attention.
+    """Measures milliseconds, achieved TFLOP/s and the ratio to the first kind, for each kind of attention.
 
-    Only operations of the kept blocks are counted, analytically.
+    Operations are counted analytically, over kept blocks only.
 
     Args:
-        attentions: the kinds by name; the others are compared with the first.
+        attentions: the kinds by name; times are relative to the first.
         cuda, cpu: the shape on each device.
         repeats: number of timed runs; the median is reported.
         warmup: number of runs before them.

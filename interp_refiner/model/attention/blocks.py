@@ -38,10 +38,10 @@ class KeptBlocks:
 def listed(
     mask: Bool[Tensor, "b h rows columns"],
 ) -> tuple[Int[Tensor, "b h rows"], Int[Tensor, "b h rows columns"]]:
-    """For every row the number of True columns, and all columns: True ones first, then the others, both ascending.
+    """For every row: the number of True columns, and all columns, first the True ones, then the others, both ascending.
 
-    A stable partition by counting. A sort would give the same, but torch's compiler unrolls a sort of so few columns
-    into kernels that took six sevenths of a block's compile time (experiments/performance).
+    A stable partition by counting. A sort would give the same result, but torch's compiler unrolls a sort of so few
+    columns into kernels that took six sevenths of a block's compile time (experiments/performance).
     """
     columns = torch.arange(mask.shape[3], device=mask.device)
     seen = mask.cumsum(3)
@@ -87,7 +87,7 @@ def choose_blocks(
     docs/method.md, Sparse-linear attention; Zhang et al. 2025, "SLA: Beyond Sparsity in Diffusion Transformers via
     Fine-Tunable Sparse-Linear Attention", section 4.
     """
-    with torch.autocast(q.device.type, enabled=False):  # the product in float32, too
+    with torch.autocast(q.device.type, enabled=False):  # otherwise the product would be in half precision
         affinity = torch.einsum("bhmd,bhkd->bhmk", pooled(q, block_q), pooled(k, block_k))
     blocks = affinity.shape[3]
     kept = num_kept(ratio, blocks)

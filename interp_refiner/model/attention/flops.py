@@ -3,9 +3,9 @@
 There are two counts of a training step:
 
 - the *model's* (:attr:`Flops.training`), which MFU uses (Chowdhery et al. 2022, "PaLM", appendix B): ``3 x forward``,
-  because the backward pass has two products for every forward product. A product with a frozen weight counts one less,
-  because the weight needs no gradient. Nothing that is computed twice is counted: neither recomputed activations nor
-  the scores ``q k^T`` that fused attention kernels recompute in their backward pass.
+  because the backward pass has two products for every forward product. A product with a frozen weight has only one
+  backward product, because the weight needs no gradient. Recomputation is not counted, neither of activations nor of
+  the scores ``q k^T``, which fused attention kernels recompute in their backward pass.
 - the *kernels'* (:attr:`Flops.executed`): includes those scores. Softmax attention has five backward products for two
   forward ones, so ``3.5 x forward``. The lower bounds in experiments/performance and a kernel's TFLOP/s use this count.
   Recomputed activations are not counted here, either.
@@ -22,7 +22,7 @@ class Flops:
     """Operations of one forward pass.
 
     Attributes:
-        linear: products with weights, and linear attention.
+        linear: products with weights, and those of linear attention.
         self_attention: the products ``q k^T`` and ``softmax(q k^T) v``, kept blocks only.
         cross_attention: the same products, from tokens to text.
         frozen: the part of ``linear`` with weights that are not trained.

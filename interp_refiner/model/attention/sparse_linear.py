@@ -34,7 +34,7 @@ def linear_attention(
 
 
 class SparseLinearLayer(AttentionLayer):
-    """``O = O_s + proj(O_l)``, ``proj`` a matrix shared over heads, zero at the start.
+    """``O = O_s + proj(O_l)``; ``proj`` is a matrix shared by all heads, zero at the start.
 
     ``proj`` has no bias: the output projection that follows has one.
 
@@ -130,9 +130,9 @@ class SparseLinear(Attention):
     def kept_bytes(self, batch: int, heads: int, tokens: int, head_dim: int, itemsize: int) -> int:
         """Bytes kept by the softmax branch, the projected linear branch, and the choice of blocks.
 
-        The choice keeps the highest scores (4 bytes each) with their indices (8), and both results of sorting these.
+        The choice keeps the score (4 bytes) and the index (8 bytes) of every kept block.
         """
         queries, kept = num_blocks(tokens, self.block_q), num_kept(self.ratio, num_blocks(tokens, self.block_k))
-        choice_of_blocks = batch * heads * queries * kept * (4 + 8 + 8 + 8)
+        choice_of_blocks = batch * heads * queries * kept * (4 + 8)
         projected = batch * heads * tokens * head_dim * itemsize
         return softmax_bytes(batch, heads, tokens, head_dim, itemsize) + projected + choice_of_blocks

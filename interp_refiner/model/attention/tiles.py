@@ -34,7 +34,7 @@ class TokenOrder:
 class Permutation(torch.autograd.Function):
     """``y[:, i] = x[:, index[i]]``; its gradient is the inverse permutation, ``dx[:, j] = dy[:, inverse[j]]``.
 
-    torch's own gradient of indexing would add with slow atomic sums, because it cannot know that indices are distinct.
+    torch's own gradient of indexing would use slow atomic additions, because the indices might not be distinct.
     """
 
     @staticmethod

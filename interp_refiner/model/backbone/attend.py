@@ -46,7 +46,7 @@ class Attend(nn.Module):
         v = attention.to_v(source).unflatten(2, heads)
         if rotary is not None:
             q, k = rotated(q, rotary), rotated(k, rotary)
-        # Under autocast norms and rotary embeddings return float32, kernels want one precision.
+        # Under autocast, norms and rotary embeddings return float32, but kernels need one precision.
         q, k = q.to(v.dtype), k.to(v.dtype)
         out = self.spread.attend(self.layer, q, k, v) if context is None else self.layer(q, k, v)
         projection, dropout = attention.to_out

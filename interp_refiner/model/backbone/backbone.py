@@ -37,9 +37,9 @@ class Interface:
 
 
 class Backbone(nn.Module, ABC):
-    """A network that maps a corrupted clip to one output per latent value, plus those that the objective needs.
+    """A network that maps a corrupted clip to one output per latent value, plus further outputs for the objective.
 
-    Tokens never leave it: input and output are ``[b, c, t, *space]``.
+    Input and output are ``[b, c, t, *space]``; tokens exist only inside.
 
     Attributes:
         adapters: the adapters that :meth:`merge_adapters` has merged, by layer.
@@ -56,22 +56,22 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t *space"]:
-        """The network's output; the objective defines its meaning. ``corrupted.clean`` is never read.
+        """The network's output; the objective defines its meaning. ``seen.clean`` is never read.
 
         For a corrupted clip, :class:`Conditioning` makes the inputs. A keyframe generator passes them as ``Shown``.
 
-        The output is float32 for any precision of weights and autocast, because clean estimates, losses and samples are
-        computed from it, and half precision would round latents.
+        The output is float32 for any precision of weights and autocast: clean estimates, losses and samples are
+        computed from it, and half precision would round them.
         """
 
     @property
     def transformer(self) -> tuple[str, nn.Module] | None:
-        """(attribute name, model) of the diffusers model inside; an export saves it under its own class."""
+        """(attribute name, model) of the diffusers model inside, which an export saves with its own class; or None."""
         return None
 
     @property
     def units(self) -> Sequence[nn.Module]:
-        """The modules, run in sequence, that a strategy shards one by one; empty: the network is sharded as a whole."""
+        """The blocks, in order of execution, that a strategy shards one by one; empty: all as one."""
         return ()
 
     def check(self, latent_shape: Sequence[int]) -> None:
@@ -82,7 +82,7 @@ class Backbone(nn.Module, ABC):
         return None
 
     def flops(self, batch: int, latent_shape: Sequence[int], text_tokens: int) -> Flops | None:
-        """Operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None if unknown."""
+        """Floating-point operations of one forward pass over ``batch`` clips ``[c, t, *space]``; None if unknown."""
         return None
 
     def activation_bytes(
@@ -112,7 +112,7 @@ class Backbone(nn.Module, ABC):
         return frozenset()
 
     def identity_parts(self, stored: Collection[str]) -> set[str]:
-        """Names of the weights of all parts that are missing in ``stored`` and start as the identity."""
+        """Names of the weights of parts that start as the identity and of which ``stored`` has no weight."""
         return set()
 
     def cast(self, dtype: torch.dtype) -> None:

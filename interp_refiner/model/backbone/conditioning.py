@@ -15,7 +15,7 @@ from interp_refiner.model.backbone.zeroed import zeroed
 
 
 class KeyframeChannels(ABC):
-    """Keyframe content as extra input channels. Has no state."""
+    """Turns keyframes into extra input channels. Has no state."""
 
     @abstractmethod
     def count(self, latent_channels: int, num_hypotheses: int) -> int:
@@ -32,7 +32,7 @@ def hypothesis_channels(latent_channels: int, num_hypotheses: int) -> int:
 
 
 def _hypotheses(corrupted: Corrupted) -> list[Float[Tensor, "b k t *space"]]:
-    """Differences of all further hypotheses to ``zbar``, and their presence masks; empty without hypotheses."""
+    """``h_j - zbar`` for j = 2..k, and the masks ``present_j``; empty without hypotheses."""
     offered, x = corrupted.alternatives, corrupted.x
     if offered is None:
         return []
@@ -72,7 +72,7 @@ class BracketingKeyframes(KeyframeChannels):
 
 
 class Timestep(ABC):
-    """How noise levels become the timesteps (0..1000) and the input scale of a flow-matching backbone."""
+    """Turns noise levels into the timesteps (0..1000) and the scaled input of a flow-matching backbone."""
 
     @abstractmethod
     def count(self, num_frames: int) -> int:
@@ -118,7 +118,7 @@ class Global(Timestep):
 
 
 class FrameNumbers(nn.Module):
-    """Embeds s/S, tau, K/T, mask, alpha, gap, distance and confidence of every frame; its output starts at zero.
+    """Embeds s/S, tau, K/T, mask, alpha, gap, distance and confidence of every frame in an MLP that starts at zero.
 
     Args:
         hidden: width of the hidden layer.
@@ -149,11 +149,11 @@ class FrameNumbers(nn.Module):
 
 @dataclass(frozen=True)
 class Conditioning:
-    """How a corrupted clip becomes the inputs of a network.
+    """Turns a corrupted clip into the inputs of a network.
 
     Attributes:
-        timestep: how noise levels become timesteps.
-        keyframe_channels: how keyframe content becomes input channels.
+        timestep: turns noise levels into timesteps.
+        keyframe_channels: turns keyframes into input channels.
     """
 
     timestep: Timestep = field(default_factory=PerFrame)

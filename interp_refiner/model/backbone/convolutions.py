@@ -13,7 +13,7 @@ from interp_refiner.model.backbone.zeroed import zeroed
 
 
 class Kernel(nn.Module):
-    """A convolution over space; its kernel is stored as a matrix ``[out, in * size * size]``, which Muon needs."""
+    """A convolution over space. Its kernel is stored as a matrix ``[out, in * size * size]``, as Muon needs it."""
 
     def __init__(self, channels: int, out: int, size: int = 3):
         super().__init__()
@@ -49,9 +49,10 @@ class SpaceBlock(nn.Module):
 class Convolutions:
     """Convolution blocks after a patch transformer, at full latent resolution.
 
-    A token predicts its patch separately, so only attention makes neighbouring patches consistent. Convolutions cross
-    the patch borders. Their input includes the network's input (a skip connection around the patches, as in Ronneberger
-    et al., U-Net, 2015). Their output, zero at the start, is added to the transformer's output.
+    The transformer's head predicts every patch from its own token, so only attention makes neighbouring patches
+    consistent. Convolutions cross the patch borders. Their input includes the network's input (a skip connection around
+    the patches, as in Ronneberger et al., U-Net, 2015). Their output, zero at the start, is added to the transformer's
+    output.
 
     Attributes:
         dim: channels of every block.
@@ -71,7 +72,7 @@ class Convolutions:
 
 
 class ConvolutionalHead(nn.Module):
-    """The module of :class:`Convolutions`: ``own + out(blocks(features + stem(state)))``.
+    """The module of :class:`Convolutions`: ``own + out(blocks(features + stem(state)))``, with ``out`` zero at first.
 
     Args:
         size: sizes of the blocks.
@@ -111,23 +112,24 @@ class ConvolutionalHead(nn.Module):
         return own + self.out(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
 
     def flops(self, positions: int, times: int) -> Flops:
-        """Operations of a forward pass; numbers of latent positions and noise levels of all clips together."""
+        """Operations of a forward pass, from the numbers of latent positions and noise levels of all clips together."""
         products = [layer.weight for layer in self.modules() if isinstance(layer, Kernel | nn.Linear)]
         rows = [times if weight is self.modulation.weight else positions for weight in products]
         return Flops(linear=sum(linear_flops(n, *weight.shape) for n, weight in zip(rows, products, strict=True)))
 
 
 class WordConvolution(nn.Module):
-    """Tells every word of a caption its neighbours; starts as the identity:
+    """Adds the words around every word ``e_i`` of a caption to its embedding; starts as the identity:
 
         e_i + W_2 silu(W_1 [e_{i-r}, ..., e_{i+r}] + b_1) + b_2,    W_2 = b_2 = 0 at first
 
-    A language model's embedding of a word depends on the words around it; those of :class:`CaptionEncoder` do not. A
-    patch that attends to "bright" then knows whose brightness it is: that of the ring that moves down.
+    A language model's embedding of a word depends on the words around it; an embedding of :class:`CaptionEncoder` does
+    not. With the words around it, a patch that attends to "bright" in "bright ring moving down" also gets the shape and
+    the direction of that object.
 
     Args:
         dim: channels of a word.
-        reach: r, the words on either side.
+        reach: r, the number of words on either side.
     """
 
     def __init__(self, dim: int, reach: int):
@@ -140,7 +142,7 @@ class WordConvolution(nn.Module):
         return words + self.out(F.silu(self.around(windows)))
 
     def flops(self, words: int) -> Flops:
-        """Operations of a forward pass over so many words, all captions together."""
+        """Operations of a forward pass over ``words`` words, of all captions together."""
         return Flops(linear=sum(linear_flops(words, *layer.weight.shape) for layer in (self.around, self.out)))
 
 

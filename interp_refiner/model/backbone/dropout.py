@@ -16,7 +16,7 @@ class DroppedKeyframes(KeyframeChannels):
 
     Args:
         channels: the keyframe channels; None for mask and masked keyframe latents.
-        probability: that a training clip loses its channels.
+        probability: probability that a training clip loses its channels.
         shown: whether the channels are used outside training; False measures the model without them, with the
             keyframes only in ``x``.
         seed: the run's seed.

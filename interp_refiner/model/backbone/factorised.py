@@ -64,14 +64,15 @@ class FactorisedSize:
 
 @final
 class Factorised(Backbone):
-    """A residual network with convolution blocks over space and, after each, attention along time at every position.
+    """A residual network of convolution blocks over space, each followed by attention along time at every position.
 
-    Space and time are factorised as in Ho et al., Video Diffusion Models, 2022, but without changes of resolution: a
-    small neighbourhood shows which hypothesis is right, and the choice is usually valid for a whole gap.
+    Space and time are factorised as in Ho et al., Video Diffusion Models, 2022, but the resolution never changes: a
+    small neighbourhood shows which hypothesis is right, and the choice is usually valid for a whole gap. The mean of a
+    prompt's word embeddings is added to every frame's embedding.
 
     Args:
-        interface: channels in and out. The mean over a prompt is added to every frame's embedding.
-        size: of the network.
+        interface: channels in and out.
+        size: size of the network.
         conditioning: how noise levels and keyframes become inputs; None for :class:`Conditioning`'s defaults.
         attention: dense attention or None; sequences are too short for sparse attention.
 

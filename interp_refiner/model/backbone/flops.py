@@ -20,7 +20,7 @@ def wan_flops(
     """Operations of a forward pass.
 
     Args:
-        wan: its config has the sizes.
+        wan: the transformer, for its sizes.
         attention: the kind of self-attention.
         batch: number of clips.
         grid: frames, rows and columns of tokens.

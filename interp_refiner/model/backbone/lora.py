@@ -24,9 +24,9 @@ class LoRA:
             which means full fine-tuning.
         alpha: scale; None for ``rank``, which gives a factor of 1.
         weights: a LoRA file with the adapters' initial values, see :func:`read_adapters`. Only layers in the file get
-            adapters; ``rank`` is the file's; its scale is multiplied into B. None: B starts at zero.
+            adapters, of the file's rank; the file's scale is multiplied into B. None: B starts at zero.
         layers: names of the layers that get adapters if there are no ``weights``; None for all matrices of attention
-            and feed-forward layers. A checkpoint's config names them.
+            and feed-forward layers. Loading a checkpoint sets them.
         frozen_dtype: dtype of the matrices that have adapters; ``bfloat16`` halves their memory and needs a bfloat16
             run.
 
@@ -62,7 +62,8 @@ class LoRA:
         """Adds the adapters and freezes everything else, in place.
 
         Raises:
-            BadValue: ``weights`` is not a LoRA of this transformer, or has another rank; or it has no such layers.
+            BadValue: ``weights`` is not a LoRA of this transformer, or has another rank; or the transformer has no such
+                ``layers``.
         """
         if self.rank is None and self.weights is None:
             return

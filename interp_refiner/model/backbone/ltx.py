@@ -44,8 +44,8 @@ class LTX(Backbone):
     Args:
         interface: channels in and out.
         size: of the transformer.
-        conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
-            frame.
+        conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and
+            :class:`PerFrame`.
         pretrained: a diffusers folder or a model of the hub; its size replaces ``size``.
         attention: dense attention or None.
 
@@ -138,8 +138,8 @@ class LTX(Backbone):
         text = seen.text
         if text is None:
             text = tokens.new_zeros(len(tokens), 1, self.ltx.config.caption_channels)
-        beyond = (text == 0).all(2) & (text != 0).flatten(1).any(1, keepdim=True)
-        return self.ltx.caption_projection(text.to(tokens.dtype)), (-1e4 * beyond.to(tokens.dtype)).unsqueeze(1)
+        padding = (text == 0).all(2) & (text != 0).flatten(1).any(1, keepdim=True)
+        return self.ltx.caption_projection(text.to(tokens.dtype)), (-1e4 * padding.to(tokens.dtype)).unsqueeze(1)
 
     def _coordinates(self, seen: Shown) -> Float[Tensor, "b 3 n"]:
         """Seconds, rows and columns of every token, in pixels."""

@@ -68,14 +68,14 @@ def _read(name: str, value: str, path: Path) -> dict[str, Tensor]:
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     for index in () if path.is_file() else path.glob("*.safetensors.index.json"):
         parts = set(json.loads(index.read_text())["weight_map"].values())
-        if lacking := sorted(parts - {file.name for file in files}):
-            raise BadValue(name, value, f"all {len(parts)} parts that {index.name} names: {lacking[0]} is missing")
+        if missing := sorted(parts - {file.name for file in files}):
+            raise BadValue(name, value, f"all {len(parts)} parts that {index.name} names: {missing[0]} is missing")
         files = [file for file in files if file.name in parts]
     weights: dict[str, Tensor] = {}
     for file in files:
         part = {key.removeprefix(PREFIX): tensor for key, tensor in load_file(file).items()}
         if twice := sorted(part.keys() & weights.keys()):
-            raise BadValue(name, value, f"one model: {file.name} has {twice[0]} once more, name the file")
+            raise BadValue(name, value, f"one model: {file.name} repeats {twice[0]}; name a single file")
         weights |= part
     if strange := [key for key, tensor in weights.items() if not tensor.is_floating_point() or tensor.itemsize == 1]:
         kind = str(weights[strange[0]].dtype).removeprefix("torch.")

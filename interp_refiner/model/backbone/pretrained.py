@@ -60,8 +60,8 @@ def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int
         raise BadValue("pretrained", source, ALLOWED.format(kind=kind.__name__))
     allowed = f"a whole {kind.__name__}, as diffusers saves it"
     with one_fault("pretrained", source, allowed), unreported("diffusers"):
-        model, told = kind.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
-    check_folder("pretrained", source, allowed, root, told, model)
+        model, info = kind.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
+    check_folder("pretrained", source, allowed, root, info, model)
     check_shape("pretrained", source, model.config, shape)
     return model
 
@@ -74,7 +74,7 @@ def second_of(root: Path) -> str | None:
 
 
 def _refuse_experts(source: str) -> None:
-    """Refuses Wan2.2 A14B before its weights are downloaded: its networks, each for some noise levels, are not one."""
+    """Refuses Wan2.2 A14B, which has two networks for different noise levels, before its weights are downloaded."""
     if any(name in str(source).lower() for name in EXPERTS) or _is_pair(source):
         allowed = (
             "a model with one transformer, such as Wan2.1 or Wan2.2-TI2V-5B; this is Wan2.2-A14B, a pair of experts"
@@ -83,7 +83,7 @@ def _refuse_experts(source: str) -> None:
 
 
 def _is_pair(source: str) -> bool:
-    """Whether the pipeline's folders or its index show two transformers; of a hub's model only configurations load."""
+    """Whether a pipeline's folders or index show two transformers; from the hub, only configurations are downloaded."""
     root = fetch("pretrained", source, files=[f"{name}_model/config.json" for name in EXPERTS])
     root = root.parent if root.name in (TRANSFORMER, SECOND) else root
     with one_fault("pretrained", source, "a pipeline, as diffusers saves it"):

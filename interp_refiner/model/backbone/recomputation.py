@@ -36,13 +36,12 @@ def _policy(context: Any, operator: Any, *args: Any, **kwargs: Any) -> Checkpoin
     return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
 
 
-# By name, because it depends on the device, torch's version and installed packages which of them exist. topk and sort
-# are cheap, but they choose the blocks of sparse attention, and with other rounding a second choice could differ.
+# By name, because the device, torch's version and installed packages determine which of them exist. topk is cheap, but
+# it chooses the blocks of sparse attention, and a second choice could differ because of rounding.
 EXPENSIVE = {
     "aten.mm",
     "aten.addmm",
     "aten.topk",
-    "aten.sort",
     "aten._scaled_dot_product_flash_attention",
     "aten._scaled_dot_product_flash_attention_for_cpu",
     "aten._scaled_dot_product_efficient_attention",
@@ -114,9 +113,9 @@ def kept_bytes(batch: int, tokens: int, text_tokens: int, dim: int, ffn_dim: int
     return itemsize * batch * (tokens * per_token + text_tokens * 2 * dim)
 
 
-# Bytes per token that autograd saves under bfloat16 autocast, uncompiled (a test compares them with autograd): in a
-# block without recomputation, per channel of its width and of its feed-forward width; and outside of blocks (mostly
-# modulation).
+# Bytes per token that autograd saves under bfloat16 autocast, uncompiled (a test compares them with autograd). In a
+# block without recomputation: GRAPH per channel of its width, GRAPH_FFN per channel of its feed-forward width. Outside
+# the blocks (mostly modulation): AROUND per channel of the width.
 GRAPH, GRAPH_FFN, AROUND = 102, 4, 42
 
 
@@ -135,6 +134,7 @@ def activation_bytes(
         products: bytes that :func:`keep_products` keeps in one block.
         passes: forward passes before the backward pass.
     """
-    graph, again = tokens * (GRAPH * dim + GRAPH_FFN * ffn_dim), len(runners) - runners.count(keep_all)
-    kept = again * 2 * tokens * dim + runners.count(keep_products) * products + runners.count(keep_all) * graph
-    return kept + (graph if again else 0) + passes * AROUND * tokens * dim
+    graph, recomputed = tokens * (GRAPH * dim + GRAPH_FFN * ffn_dim), len(runners) - runners.count(keep_all)
+    inputs = recomputed * 2 * tokens * dim  # bfloat16
+    kept = inputs + runners.count(keep_products) * products + runners.count(keep_all) * graph
+    return kept + (graph if recomputed else 0) + passes * AROUND * tokens * dim

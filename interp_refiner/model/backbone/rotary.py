@@ -16,7 +16,8 @@ def rotary_at(
     With positions 0, 1, 2, ... they equal ``rope``'s own, bit for bit.
 
     Args:
-        rope: of the transformer: tables ``[most, d]``; the first columns belong to frames, then rows, then columns.
+        rope: the transformer's tables ``[most, d]`` for positions below ``most``. Their first columns belong to frames,
+            the next to rows, the last to columns.
         positions: of every frame of every clip; None for 0, 1, 2, ...
         grid: frames, rows and columns of tokens.
 

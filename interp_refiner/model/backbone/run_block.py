@@ -28,7 +28,7 @@ def compiled_run_block(options: dict[str, Any]) -> Callable[..., Tensor]:
     """:func:`run_block`, compiled once for all blocks: weights are inputs of the graph; a graph break raises."""
     # Splitting graphs at DDP's buckets is meant for models compiled as a whole, and fails with recomputation.
     torch._dynamo.config.optimize_ddp = False
-    # With fullgraph=True, exceeding torch's limit of 8 graphs raises, in the middle of an evaluation or a demo.
+    # With fullgraph=True, torch raises if it exceeds its limit of 8 graphs, for example in the middle of an evaluation.
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
     return torch.compile(run_block, dynamic=False, fullgraph=True, options=options or None)
 

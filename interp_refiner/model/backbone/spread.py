@@ -1,4 +1,4 @@
-"""The distribution of a clip's tokens over processes (between attention layers): all in one, or spread over several."""
+"""How a clip's tokens are distributed over processes between attention layers: all in one, or over several."""
 
 from abc import ABC, abstractmethod
 from typing import final
@@ -10,7 +10,7 @@ from interp_refiner.model.attention import AttentionLayer
 
 
 class Spread(ABC):
-    """Distributes the ``n`` tokens of a clip over processes; this process has ``m`` consecutive ones."""
+    """Distributes the ``n`` tokens of a clip over processes; this process has ``m`` consecutive tokens."""
 
     @abstractmethod
     def check(self, tokens: int, heads: int) -> None:
@@ -18,7 +18,7 @@ class Spread(ABC):
 
     @abstractmethod
     def in_attention(self, tokens: int, heads: int) -> tuple[int, int]:
-        """The numbers of tokens and heads in this process during self-attention, from those outside of it."""
+        """The numbers of tokens and heads of this process in self-attention, from its numbers outside of it."""
 
     @abstractmethod
     def part(self, tokens: Shaped[Tensor, "b n *d"]) -> Shaped[Tensor, "b m *d"]:

@@ -95,8 +95,8 @@ class Glance(nn.Module):
 class Block(nn.Module):
     """A glance at the map, self-attention and an MLP.
 
-    The last two are normalised, shifted, scaled and gated by the embedding of every point's noise level and position.
-    This is adaLN-single (Chen et al., PixArt-alpha, ICLR 2024): one projection for all blocks and a table per block.
+    The embedding of every point's noise level and numbers shifts, scales and gates self-attention and MLP. This is
+    adaLN-single (Chen et al., PixArt-alpha, ICLR 2024): one projection for all blocks and a table per block.
     """
 
     def __init__(self, dim: int, num_heads: int, map_dim: int, places: int):
@@ -152,7 +152,7 @@ class TrajectorySize:
 
 @dataclass(frozen=True)
 class MapView:
-    """How points see their map.
+    """How points read their map.
 
     Attributes:
         dim, num_layers: of the convolutions that encode the map.
@@ -175,7 +175,7 @@ class MapView:
 
 @final
 class Trajectory(Backbone):
-    """A transformer over the points of a path, which also sees the map around each point of the interpolated path.
+    """A transformer over the points of a path, which also reads the map around each point of the interpolated path.
 
     A point's token is made from the state, the keyframe channels, start and goal, and values sampled along ``zbar``:
     the encoded map, the gradient of the signed distance, and all maps in a window around the point. Every block samples
@@ -185,9 +185,9 @@ class Trajectory(Backbone):
         interface: of clips with 2 channels, rows and columns, and the 4 maps of a maze as context. Their statistics
             convert between coordinates in 0..1 and latents.
         size: of the transformer.
-        map: how every point sees the map.
+        map: how every point reads the map.
         conditioning: how noise levels and keyframes become inputs; None for :class:`Conditioning`'s defaults.
-        attention: dense attention or None. Sparse attention makes no sense for the few points of a path.
+        attention: dense attention or None; a path has too few points for sparse attention.
 
     Raises:
         BadValue: data other than paths of two coordinates on maps, or sparse attention.
@@ -206,7 +206,9 @@ class Trajectory(Backbone):
     ):
         super().__init__()
         if attention is not None and not isinstance(attention, Dense):
-            raise BadValue("attention", type(attention).__name__, "dense: a path has too few points for others")
+            raise BadValue(
+                "attention", type(attention).__name__, "dense: a path has too few points for sparse attention"
+            )
         spec, dim = interface.spec, size.dim
         maps = spec.context_shape[0] if spec.context_shape is not None else None
         if maps != COUNT:
@@ -237,19 +239,21 @@ class Trajectory(Backbone):
 
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t"]:
         if isinstance(seen, Shown):
-            raise BadValue("backbone", "trajectory", "wan_tiny | wan_1_3b | factorised: keyframes of videos are made")
-        maps, told = seen.clip.context, self.conditioning(seen)
-        assert told.channels is not None  # a corrupted clip has them, and numbers
-        assert told.numbers is not None
+            raise BadValue(
+                "backbone", "trajectory", "wan_tiny | wan_1_3b | factorised: a generator makes videos' keyframes"
+            )
+        maps, inputs = seen.clip.context, self.conditioning(seen)
+        assert inputs.channels is not None  # made from a corrupted clip, so they exist
+        assert inputs.numbers is not None
         if maps is None:
             raise BadValue("context", None, "the maps of every path's maze")
-        maps, points = maps.to(told.state.dtype), self._on_map(seen.interpolation)
+        maps, points = maps.to(inputs.state.dtype), self._on_map(seen.interpolation)
         features = self.map_encoder(maps)
-        of_points = [told.state, told.channels, self._ends(maps, told.state)]
+        of_points = [inputs.state, inputs.channels, self._ends(maps, inputs.state)]
         of_points += [look_up(features, points), self._around(maps, points)]
         tokens = self.embed(torch.cat(of_points, 1).transpose(1, 2))
         tokens = tokens + self.place(torch.arange(tokens.shape[1], device=tokens.device)).to(tokens.dtype)
-        modulation = self.modulation(F.silu(self._embed_time(told, tokens.dtype))).unflatten(2, (6, -1))
+        modulation = self.modulation(F.silu(self._embed_time(inputs, tokens.dtype))).unflatten(2, (6, -1))
         for block in self.blocks:
             tokens = block(tokens, modulation, features, points)
         return self.head(self.norm(tokens)).transpose(1, 2).float()
@@ -265,7 +269,7 @@ class Trajectory(Backbone):
     def _ends(self, maps: Float[Tensor, "b k g h"], like: Float[Tensor, "b 2 t"]) -> Float[Tensor, "b 4 t"]:
         """Start and goal, which are marked in two of the maps, as latents, repeated for every point."""
         rows, columns = ((torch.arange(n, device=maps.device) + 0.5) / n for n in maps.shape[2:])
-        marks = torch.stack([maps[:, START], maps[:, GOAL]], 1)  # a list as index would be copied from the host
+        marks = torch.stack([maps[:, START], maps[:, GOAL]], 1)  # an index list would be copied from the host to a GPU
         where = torch.stack([marks.sum(3) @ rows.to(maps.dtype), marks.sum(2) @ columns.to(maps.dtype)], 2)
         return ((where - self.mean) / self.std).flatten(1).unsqueeze(2).expand(-1, -1, like.shape[2])
 
@@ -273,6 +277,6 @@ class Trajectory(Backbone):
         """Rows and columns in 0..1."""
         return latents * self.std.view(2, 1) + self.mean.view(2, 1)
 
-    def _embed_time(self, told: Shown, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
-        embedded = self.time(self.sinusoids(told.times.flatten()).to(dtype)).unflatten(0, told.times.shape)
-        return embedded + self.frame_numbers(told.numbers)
+    def _embed_time(self, inputs: Shown, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
+        embedded = self.time(self.sinusoids(inputs.times.flatten()).to(dtype)).unflatten(0, inputs.times.shape)
+        return embedded + self.frame_numbers(inputs.numbers)

@@ -28,8 +28,8 @@ from interp_refiner.model.backbone.spread import Spread, Together
 from interp_refiner.model.backbone.wan_size import WanSize
 from interp_refiner.model.backbone.zeroed import zeroed
 
-# Weights that stay in float32 in a half-precision network, as in diffusers: rounding a modulation would shift all
-# tokens of a frame in the same way.
+# Parts whose weights stay in float32 in a half-precision network, as in diffusers: rounding a modulation would shift
+# all tokens of a frame in the same way.
 KEPT = (
     "condition_embedder.time_",
     "scale_shift_table",
@@ -51,8 +51,8 @@ class Wan(Backbone):
     Args:
         interface: channels in and out. Without an interpolation nothing is added to the transformer.
         size: of the transformer; None for Wan2.1 1.3B's.
-        conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and a time per
-            frame.
+        conditioning: how noise levels and keyframes become inputs; None for :class:`MaskedKeyframes` and
+            :class:`PerFrame`.
         pretrained: weights of a Wan model, see :func:`load_pretrained`; its size replaces ``size`` except for
             ``convolutions`` and ``word_reach``.
         attention: the kind of self-attention; None for :class:`Dense`.
@@ -85,7 +85,7 @@ class Wan(Backbone):
         else:
             self.wan = size.transformer(**shape)
         self.attention = attention or Dense()
-        # tuples: the weights of the layers belong to their blocks
+        # tuples, because the weights of the layers belong to their blocks and not to this module
         self.self_layers, self.cross_layers = use_attention(self.wan, self.attention)
         (lora or LoRA()).attach(self.wan)
         for layer in (*self.self_layers, *self.cross_layers):
@@ -104,12 +104,12 @@ class Wan(Backbone):
             # a sum with 0 is exact, whereas a matrix product of another size may round differently.
             self.frame_numbers = FrameNumbers(patch.out_channels, 7 * patch.out_channels)
         self.words = WordConvolution(patch.out_channels, size.word_reach) if size.word_reach else None
-        behind = size.convolutions
-        features = behind.dim if behind else 0
+        convolutions = size.convolutions
+        features = convolutions.dim if convolutions else 0
         more = prod(patch.kernel_size) * (interface.out_channels + features - spec.channels)
         self.second_head = zeroed(nn.Linear(patch.out_channels, more)) if more else None
         channels = spec.channels, interface.out_channels, patch.out_channels
-        self.convolutions = ConvolutionalHead(behind, *channels) if behind else None
+        self.convolutions = ConvolutionalHead(convolutions, *channels) if convolutions else None
 
     @property
     def divisor(self) -> tuple[int, int]:
@@ -126,8 +126,7 @@ class Wan(Backbone):
 
     def zero_output(self) -> None:
         if self.pretrained:
-            advice = "objective=velocity keeps it"
-            warnings.warn(f"a zero head replaces the pretrained proj_out: {advice}", stacklevel=2)
+            warnings.warn("a zero head replaces the pretrained proj_out; objective=velocity keeps it", stacklevel=2)
         self.wan.proj_out.requires_grad_(True)
         zeroed(self.wan.proj_out)
         if self.second_head is not None:
@@ -136,8 +135,8 @@ class Wan(Backbone):
             zeroed(self.convolutions.out)
 
     def identity_parts(self, stored: Collection[str]) -> set[str]:
-        stands = any(name.startswith("words.") for name in stored)
-        return set() if stands else {name for name in self.state_dict() if name.startswith("words.")}
+        has_words = any(name.startswith("words.") for name in stored)
+        return set() if has_words else {name for name in self.state_dict() if name.startswith("words.")}
 
     def spread_tokens(self, spread: Spread) -> None:
         self.spread = spread
@@ -163,7 +162,7 @@ class Wan(Backbone):
     def forward(self, seen: Corrupted | Shown) -> Float[Tensor, "b o t h w"]:
         seen = self.conditioning(seen)
         self.check(seen.state.shape[1:])
-        kind = self.wan.patch_embedding.weight.dtype  # half precision would round given frames of the clip
+        kind = self.wan.patch_embedding.weight.dtype  # cast here: a clip in half precision would round given frames
         patches = self.wan.patch_embedding(seen.state.to(kind))
         if self.keyframe_embedding is not None and seen.channels is not None:
             patches = patches + self.keyframe_embedding(seen.channels.to(kind))
@@ -178,8 +177,8 @@ class Wan(Backbone):
         if order is not None:
             of_tokens = tuple(order.apply(x) for x in of_tokens)
         self.spread.check(t * h * w, self.wan.config.num_attention_heads)
-        tokens, time, modulation, *turns = (self.spread.part(x) for x in of_tokens)
-        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(turns)), time))
+        tokens, time, modulation, *rotary = (self.spread.part(x) for x in of_tokens)
+        values = self.spread.join(self._head(self._run_blocks(tokens, text, modulation, tuple(rotary)), time))
         clip = self._clip(values if order is None else order.undo(values), (t, h, w))
         if self.convolutions is None:
             return clip
@@ -282,7 +281,7 @@ class Wan(Backbone):
         return kept + self.attention.kept_bytes(batch, heads, tokens, width, itemsize)
 
     def _head(self, tokens: Float[Tensor, "b n d"], time: Float[Tensor, "b n d"]) -> Float[Tensor, "b n v"]:
-        """Modulated norm and projection to the values of a patch; at every position latent channels come first."""
+        """Modulated norm and projection to the values of a patch; at every position, latent channels come first."""
         shift, scale = (self.wan.scale_shift_table.unsqueeze(1) + time.unsqueeze(2)).unbind(2)
         tokens = (self.wan.norm_out(tokens.float()) * (1 + scale) + shift).type_as(tokens)
         values = self.wan.proj_out(tokens)

@@ -1,4 +1,4 @@
-"""The size of Wan's transformer, and what small ones have in addition."""
+"""The size of Wan's transformer, and of the layers that small networks have in addition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The best of several samples of keyframes, by a scorer of how well pictures match their prompts."""
+"""Keeps the best of several samples of keyframes, by a score of how well they match their prompts."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from interp_refiner.core import BadValue, Draws, check_least, per_sample
 from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
 
 Decode = Callable[[Tensor], Tensor]
-"""A video in 0..1 of latents, as a codec makes it."""
+"""Decodes latents ``[b, c, t, y, x]`` to RGB video ``[b, 3, t, h, w]`` in 0..1, as a codec does."""
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +39,14 @@ class KeyframeScorer(Protocol):
 @final
 @dataclass(frozen=True)
 class Choice:
-    """How many candidates of a clip's keyframes are sampled, and who chooses among them.
+    """How many candidates of a clip's keyframes are sampled, and how one of them is chosen.
 
-    A sample that misses its prompt is thrown away (DALL-E keeps the best of its samples by CLIP: Ramesh et al. 2021,
-    section 2.6). The costs grow with the number of candidates.
+    The candidate with the highest score is kept (DALL-E keeps the best of its samples by CLIP: Ramesh et al. 2021,
+    section 2.6). The cost is proportional to the number of candidates.
 
     Attributes:
-        scorer: judges how well a candidate matches its prompt; None takes the first one.
-        candidates: N.
+        scorer: judges how well a candidate matches its prompt; None keeps the first candidate.
+        candidates: N, the number of candidates.
 
     Raises:
         BadValue: no candidate, or several and no scorer.
@@ -68,21 +68,21 @@ class Choice:
 
 
 def pictures_of(decode: Decode, latents: Float[Tensor, "b c k y x"]) -> Float[Tensor, "b 3 k h w"]:
-    """One picture per keyframe: each is decoded by itself, because the frames between them are not there."""
+    """One picture per keyframe, each decoded alone, because the frames between keyframes do not exist."""
     alone = latents.transpose(1, 2).flatten(0, 1).unsqueeze(2)
     return decode(alone)[:, :, -1].unflatten(0, (len(latents), -1)).transpose(1, 2)
 
 
 @final
 class BestOf(KeyframeSource):
-    """The candidate with the highest score, for every clip separately.
+    """Keeps the candidate with the highest score, for every clip separately.
 
-    The first candidate is what the source makes without a choice. Requests without words get the first candidate.
+    The first candidate equals the source's result without a choice. Clips without a prompt keep the first candidate.
 
     Args:
         source: makes the candidates.
         choice: their number, and the scorer.
-        decode: a codec's; see :func:`pictures_of`.
+        decode: the codec's decoder; see :func:`pictures_of`.
     """
 
     def __init__(self, source: KeyframeSource, choice: Choice, decode: Decode):
@@ -111,20 +111,20 @@ class BestOf(KeyframeSource):
         best, prompts = self.source(request, draws), request.prompts
         if prompts is None or not any(prompts):
             return best
-        spoken = torch.tensor([bool(prompt) for prompt in prompts])
+        has_prompt = torch.tensor([bool(prompt) for prompt in prompts])
         first = scores = self._scores(best, request, prompts)
         chosen = torch.ones_like(scores, dtype=torch.long)
         for number in range(2, self.choice.candidates + 1):
             made = self.source(request, replace(draws, stream=f"{draws.stream}_candidate_{number}"))
             found = self._scores(made, request, prompts)
-            better = (found > scores) & spoken
+            better = (found > scores) & has_prompt
             best = torch.where(per_sample(better.to(best.device), best), made, best)
             scores, chosen = torch.where(better, found, scores), chosen.masked_fill(better, number)
-        log.info(self._told(chosen.tolist(), first, scores))
+        log.info(self._summary(chosen.tolist(), first, scores))
         return best
 
     def _scores(self, made: Tensor, request: KeyframeRequest, prompts: Sequence[str]) -> Float[Tensor, " b"]:
-        """The scores of candidates: of the keyframes that the prompts are about."""
+        """The candidates' scores, from the keyframes that the prompts are about."""
         shown = made if request.about is None else made[:, :, request.about.any(0)]
         assert self.choice.scorer is not None
         scores = self.choice.scorer(pictures_of(self.decode, shown).float().cpu(), prompts)
@@ -132,7 +132,7 @@ class BestOf(KeyframeSource):
             raise BadValue("scorer", list(scores.shape), f"scores of shape {[len(prompts)]}, one per clip")
         return scores.float().cpu().nan_to_num(nan=-inf)
 
-    def _told(self, chosen: Sequence[int], first: Tensor, scores: Tensor) -> str:
+    def _summary(self, chosen: Sequence[int], first: Tensor, scores: Tensor) -> str:
         count = self.choice.candidates
         if len(chosen) > 1:
             return f"best of {count} samples: the first one was kept for {chosen.count(1)} of {len(chosen)} clips"

@@ -13,7 +13,7 @@ from interp_refiner.core import BadValue, ClipSpec, Draws, frame_mean, masked_me
 from interp_refiner.model.backbone import Shown
 
 Network = Callable[[Shown], Tensor]
-MEASURED = 100  # the channels' variances are estimated from so many training batches
+MEASURED = 100  # number of training batches from which the channels' variances are estimated
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FlowTime:
         u = s v / (1 + (s - 1) v)        v = 1 / (1 + exp(-(mean + deviation n)))        n ~ N(0, 1)
 
     Attributes:
-        mean, deviation: of the normal distribution.
+        mean, deviation: mean and standard deviation of ``log(v / (1 - v))``.
         shift: s; above 1 trains at higher noise levels, which large latents need.
 
     Raises:
@@ -60,7 +60,7 @@ class FlowTime:
 
 
 def shifted(u: Float[Tensor, "*n"], shift: float) -> Float[Tensor, "*n"]:
-    """``s u / (1 + (s - 1) u)``: keeps 0 and 1; times in between grow with the shift s."""
+    """``s u / (1 + (s - 1) u)``: keeps 0 and 1, and increases the times in between if ``s > 1``."""
     return shift * u / (1 + (shift - 1) * u)
 
 
@@ -69,13 +69,13 @@ class KeyframeFlow(nn.Module, ABC):
 
         x = (1 - u) w z + u eps        v = dx/du = eps - w z        loss = E |v_hat - v|^2
 
-    with a weight w per channel. With weights as in the picture, weak channels disappear in the noise first and are
-    generated last. Given keyframes have ``u = 0``.
+    with a weight w per channel. If the weights are the channels' scales in the picture, weak channels disappear in the
+    noise first and are generated last. Given keyframes have ``u = 0``.
 
     Args:
         spec: of the clips.
         time: distribution of u in training; None for ``FlowTime()``.
-        given: share of the training clips that have some given keyframes.
+        given: share of the training clips that may have given keyframes.
 
     Attributes:
         zero_start: whether the head is zero-initialised.
@@ -102,7 +102,7 @@ class KeyframeFlow(nn.Module, ABC):
     def velocity(
         self, network: Network, x: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"], of: Keyframes
     ) -> Float[Tensor, "b c k *space"]:
-        """``v_hat`` at state x; every keyframe has its own time u. ``of.latents`` are not read."""
+        """``v_hat`` at state x; every keyframe has its own time u. ``of`` gives positions and text, not latents."""
 
     def state(
         self, latents: Float[Tensor, "b c k *space"], noise: Float[Tensor, "b c k *space"], u: Float[Tensor, "b k"]
@@ -125,13 +125,13 @@ class KeyframeFlow(nn.Module, ABC):
     def draw_given(self, draws: Draws, num_keyframes: int, device: torch.device) -> Bool[Tensor, "b k"]:
         """Draws which keyframes are given in training, never all.
 
-        A share ``given`` of the clips has given keyframes: half of these clips one, the others a random number. One
-        given keyframe shows the objects and their places, so that the caption says where they go.
+        Half of the clips in the share ``given`` have one given keyframe. It shows the objects and their places, and the
+        caption describes their motion. In the other half, every keyframe is given with a probability drawn from 0..1.
         """
-        coin = draws.uniform("given", num_keyframes + 2, device)
-        some, most, each = coin[:, :1] < self.given, 2 * coin[:, 1:2], coin[:, 2:]
-        first, last = each.amin(1, keepdim=True), each.amax(1, keepdim=True)
-        return some & torch.where(most < 1, each == first, each < most - 1) & (each < last)
+        u = draws.uniform("given", num_keyframes + 2, device)
+        some, probability, each = u[:, :1] < self.given, 2 * u[:, 1:2] - 1, u[:, 2:]  # below 0: one keyframe
+        least, most = each.amin(1, keepdim=True), each.amax(1, keepdim=True)
+        return some & torch.where(probability < 0, each == least, each < probability) & (each < most)
 
     def measure(self, latents: Float[Tensor, "b c k *space"], mean: Callable[[Tensor], Tensor]) -> None:
         """Updates statistics from a training batch; ``mean`` averages over processes. By default does nothing."""
@@ -159,13 +159,13 @@ class Velocity(KeyframeFlow):
 class Preconditioned(KeyframeFlow):
     """Channels have their scale in the picture; the network's inputs and targets have unit variance.
 
-    ``w_c`` is the divisor that the data set declares for channel c, divided by the RMS over channels. With ``d_c`` the
-    deviation of ``w z``, the velocity of a Gaussian is linear in x, and the network predicts the rest (Karras et al.
-    2022, section 5, for straight paths):
+    ``w_c`` is the standard deviation by which the data set divided channel c, relative to the RMS over channels. With
+    ``d_c`` the standard deviation of ``w z``, the velocity of a Gaussian is linear in x, and the network predicts the
+    rest (Karras et al. 2022, section 5, for straight paths):
 
         rho^2 = (1 - u)^2 d^2 + u^2        v_hat = (u - (1 - u) d^2) / rho^2 x + d / rho network(x / rho)
 
-    d is measured on the first training batches and kept with the weights.
+    d is measured on the first training batches and saved with the weights.
     """
 
     zero_start = True

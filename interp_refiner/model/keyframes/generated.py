@@ -61,13 +61,14 @@ class GeneratedKeyframes(KeyframeSource):
         return self
 
     def __call__(self, request: KeyframeRequest, draws: Draws) -> Float[Tensor, "b c k *space"]:
-        """Samples all keyframes together; every further round keeps one more of them and samples the others again.
+        """Samples all keyframes together. Every further round keeps one more of them and samples the others again.
 
         There is one round if ``request.start`` is set.
         """
         for number in range(1, self.sampler.rounds if request.start is None else 1):
             free = ~request.given
-            first = free & (free.cumsum(1) == 1) & (free.sum(1, keepdim=True) > 1)  # the last one is made at the end
+            # keep the first free keyframe, unless it is the only one, which the last round samples
+            first = free & (free.cumsum(1) == 1) & (free.sum(1, keepdim=True) > 1)
             if not first.any():
                 break
             made = self._sampled(request, draws, f"{NOISE}_{number}")
@@ -91,13 +92,13 @@ class GeneratedKeyframes(KeyframeSource):
         scale, text = self.sampler.guidance, request.text
         prompted = Keyframes(request.latents, request.positions, text)
         negative = torch.zeros_like(text) if text is not None and request.negative is None else request.negative
-        others = replace(prompted, text=negative)
+        unprompted = replace(prompted, text=negative)
 
         def at(x: Tensor, u: Tensor) -> Tensor:
             times = torch.where(request.given, 0.0, u.unsqueeze(1))
             found = self.flow.velocity(self.network, x, times, prompted)
             if text is not None and scale != 1:
-                found = torch.lerp(self.flow.velocity(self.network, x, times, others), found, scale)
+                found = torch.lerp(self.flow.velocity(self.network, x, times, unprompted), found, scale)
             return found.masked_fill(per_frame(request.given, x), 0.0)
 
         return at

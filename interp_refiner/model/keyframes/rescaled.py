@@ -24,8 +24,8 @@ class Rescaled(KeyframeSource):
 
     Args:
         source: the source to adapt.
-        own: its clips, with the statistics ``mu_0, s_0``.
-        wanted: the clips of the requests, with the statistics ``mu, s``.
+        own: spec of the source's clips, with the statistics ``mu_0, s_0``.
+        wanted: spec of the requested clips, with the statistics ``mu, s``.
     """
 
     def __init__(self, source: KeyframeSource, own: ClipSpec, wanted: ClipSpec):

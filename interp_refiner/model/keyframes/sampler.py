@@ -43,8 +43,8 @@ class KeyframeSampler(ABC):
         guidance: w of classifier-free guidance (Ho and Salimans 2022), ``v = v_without + w (v_with - v_without)``; 1 is
             no guidance and half the cost.
         shift: shift of the steps' times, see :class:`FlowTime`; above 1, steps are smaller at high noise.
-        rounds: how often the keyframes of a clip are made. Every round after the first keeps one more keyframe, in the
-            order of time, and samples the others again, given those: so all show the same objects.
+        rounds: number of times that the keyframes of a clip are sampled. Every round after the first keeps one more
+            keyframe, in the order of time, as given and samples the others again, so that all show the same objects.
 
     Raises:
         BadValue: no step, no round, a guidance below 0, or a shift that is not above 0.

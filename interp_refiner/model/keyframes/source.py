@@ -54,10 +54,10 @@ class KeyframeRequest:
 
 
 class KeyframeSource(ABC):
-    """Makes keyframes from a prompt and from those that are given.
+    """Makes keyframes from a prompt and from given keyframes.
 
     Attributes:
-        takes_given: whether it supports given keyframes. If not, it refuses requests that have some.
+        takes_given: whether it supports given keyframes; otherwise it refuses requests with any.
         spec: of the clips that it makes; None if unknown.
     """
 

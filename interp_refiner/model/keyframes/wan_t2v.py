@@ -33,8 +33,8 @@ TEMPORAL, SPATIAL = 4, 8  # the pipeline's factors between pixel and latent size
 class WanT2V(KeyframeSource):
     """diffusers' ``WanPipeline`` with its own scheduler, few steps, no training: K of the clip's T latent frames.
 
-    Every keyframe is a frame of a whole clip. So its latent is in distribution for its causal slot, but the cost is
-    that of all T frames. The pipeline has no constraints, so given keyframes are refused.
+    Every keyframe is a frame of a whole clip. So its latent fits its position in a causal autoencoder's clip, but the
+    cost is that of all T frames. The pipeline cannot keep given keyframes, so they are refused.
 
     Args:
         folder: a text-to-video pipeline of Wan2.1 as diffusers saves it, with ``transformer/``, ``scheduler/`` and the
@@ -144,7 +144,7 @@ def _load(folder: str, spec: ClipSpec, dtype: torch.dtype) -> tuple[Any, ClipSpe
     except ImportError as error:
         raise MissingExtra("keyframe_source=wan_t2v", "transformers", "wan") from error
     allowed = f"the folder of a {PIPELINE} of Wan2.1, as diffusers saves it"
-    root = fetch("folder", folder, files=["vae/config.json"])  # the weights only of a pipeline that fits
+    root = fetch("folder", folder, files=["vae/config.json"])  # weights are downloaded after the checks
     with one_fault("folder", folder, allowed):
         found = json.loads((root / "model_index.json").read_text()).get("_class_name")
         codec, second = json.loads((root / "vae" / "config.json").read_text()), second_of(root)

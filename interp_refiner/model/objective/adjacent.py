@@ -27,7 +27,7 @@ class Adjacent(Objective):
 
     def reference(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:
         if corrupted.finer is None:
-            raise ValueError("corrupted.finer is None: expected what Corruption.with_finer renders")
+            raise ValueError("corrupted.finer is None: expected a result of Corruption.with_finer")
         return corrupted.finer
 
     def unrefined(self, corrupted: Corrupted) -> Float[Tensor, "b c t *space"]:

@@ -15,11 +15,11 @@ from interp_refiner.model.objective.preconditioned import FASTER, TINY, OnArc, P
 class Matching:
     """Settings of distribution matching (Yin et al., One-step Diffusion with Distribution Matching Distillation, 2023).
 
-    A *fake* network learns the bridge of the student's clips, with the bridge's usual loss. The difference between its
+    A *fake* network learns a bridge to the student's clips, with the bridge's usual loss. The difference between its
     clean estimate and the teacher's moves the student's clips towards the teacher's distribution.
 
     Args:
-        weight: weight of this loss relative to the consistency loss.
+        weight: weight of this loss; the consistency loss has its own.
         student_every: optimizer steps of the fake network per step of the student.
 
     Raises:
@@ -41,11 +41,12 @@ class Consistency(Preconditioned):
 
     ``z0_hat``, ``sd``, ``phi`` and ``p`` are those of :class:`Preconditioned`. The head is the same, so a student
     starts as its teacher. The gain ``g_c`` of every channel is learned, starting from 0. It carries noise to the end of
-    the ODE: for a Gaussian residual of deviation ``q``, the right gain is ``q / sd``. The scale ``sd`` stays the
-    teacher's, because student, teacher and fake network share it. Trained by ``training=distill``.
+    the ODE: for a Gaussian residual of deviation ``q``, the right gain is ``q / sd``. The scale ``sd`` is not trained,
+    because student, teacher and fake network share it. Trained by ``training=distill``.
 
     Args:
-        spec, num_levels, temporal_weight, variance, gate: see :class:`Preconditioned`; must equal the teacher's.
+        spec, num_levels, temporal_weight: see :class:`Preconditioned`.
+        variance, gate: see :class:`Preconditioned`; must equal the teacher's.
         consistency: weight of the loss that makes ``f`` constant along the teacher's ODE; 0 turns it off.
         matching: settings of distribution matching; None turns it off.
 

@@ -8,7 +8,7 @@ from interp_refiner.model.objective.mixture import Mixture
 
 
 class Correction(Mixture):
-    """Output ``z0 - zbar``, added to the interpolation *without noise*; zero output reproduces the interpolation."""
+    """Output ``z0 - zbar``, added to the interpolation without noise; a zero output gives the interpolation."""
 
     def clean_estimate(
         self, output: Float[Tensor, "b o t *space"], corrupted: Corrupted

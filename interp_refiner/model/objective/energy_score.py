@@ -12,11 +12,11 @@ from interp_refiner.model.objective.mixture import Gate, Mixture
 from interp_refiner.model.objective.objective import Loss, errors
 from interp_refiner.model.objective.preconditioned import ResidualArc, check_noised
 
-TINY = 1e-12  # under square roots, where samples agree
+TINY = 1e-12  # added under square roots, which have no gradient at 0
 
 
 def patch_norm(x: Float[Tensor, "b c t *space"], patch: int) -> Float[Tensor, "b t *patches"]:
-    """The RMS over the channels and positions of every patch of every frame.
+    """The root mean square over the channels and positions of every patch of every frame.
 
     Args:
         x: video latents ``[b, c, t, h, w]``, or a path ``[b, c, t]``, in which every frame is one patch.
@@ -69,8 +69,8 @@ class PatchScore:
 class EnergyScore(Mixture):
     """A clean estimate at ``tau = 1`` that is a sample, because it depends on the noise; trained with a proper score.
 
-    The network starts from one that was trained on the bridge with ``objective=preconditioned`` (``initial_weights``),
-    whose estimate is the mean. The input noise is added to the estimate, with a learned gain for every channel:
+    Training starts (``initial_weights``) from a network that was trained on the bridge with
+    ``objective=preconditioned``, which estimates the mean. The input noise is added with a learned gain per channel:
 
         z0_hat = sum_k w_k h_k + sd (g_c eps - v)        eps = (x - zbar) / (sigma m)
 
@@ -87,7 +87,7 @@ class EnergyScore(Mixture):
         gate: see :class:`Mixture`.
     """
 
-    fully_corrupted_only = True  # at tau < 1 the term added as noise would contain the truth
+    fully_corrupted_only = True  # at tau < 1, x - zbar contains the truth, so it cannot be added as noise
 
     def __init__(
         self,

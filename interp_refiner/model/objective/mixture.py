@@ -20,13 +20,13 @@ class Gate:
         w_j = odds_j (exp(l_j) - 1) / (1 + sum_i odds_i exp(l_i))     odds_j = exp(-bias) present_j     j = 2..k
         w_1 = 1 - sum_j w_j
 
-    This is ``softmax(0, l_j + log odds_j)`` minus a term that makes ``w_j = 0`` at the start. Zero logits give exactly
-    ``h_1 = zbar``, with a nonzero gradient; one large logit gives exactly its hypothesis; ``present = 0`` removes a
-    hypothesis. The price is that weights can be negative, down to about ``-odds_j``. A smooth gate with weights in 0..1
-    cannot start at exactly 0 with a gradient, because 0 would be its minimum.
+    This is ``softmax(0, l_j + log odds_j)`` minus a term that makes ``w_j = 0`` at ``l_j = 0``. So zero logits give
+    exactly ``h_1 = zbar``, with a nonzero gradient. One large logit gives its hypothesis alone. ``present = 0`` removes
+    a hypothesis. In return, weights can be negative, down to about ``-odds_j``. A smooth gate with weights in 0..1 has
+    no gradient where a weight is exactly 0, because 0 is its minimum.
 
     Args:
-        bias: log odds of ``h_1``, in nats; the larger, the more evidence is needed to leave ``zbar``.
+        bias: log odds of ``h_1``, in nats; the larger, the larger the logits needed to leave ``zbar``.
         groups: number of groups of neighbouring channels; each group chooses separately.
 
     Raises:
@@ -57,8 +57,8 @@ class Gate:
         odds = (exp(-self.bias) * present.float()).unsqueeze(2)
         logits = torch.where(odds > 0, logits.float(), 0.0)
         largest = logits.detach().amax(1, keepdim=True).clamp(min=0)  # avoids overflow of exp; cancels in the ratio
-        risen, start = (logits - largest).exp(), (-largest).exp()
-        return odds * (risen - start) / (start + (odds * risen).sum(1, keepdim=True))
+        scaled, one = (logits - largest).exp(), (-largest).exp()  # exp(l_j) and 1, both times exp(-largest)
+        return odds * (scaled - one) / (one + (odds * scaled).sum(1, keepdim=True))
 
     def __call__(self, logits: Float[Tensor, "b l t *space"], offered: Alternatives) -> Float[Tensor, "b c t *space"]:
         """``sum_j w_j (h_j - zbar)``: the gate's contribution to the estimate."""
@@ -70,7 +70,7 @@ class Gate:
 
 
 class Mixture(Objective, ABC):
-    """An objective whose estimate is ``zbar`` plus a correction, or with hypotheses their mixture plus a correction:
+    """An objective whose estimate is a mixture of hypotheses (without hypotheses: ``zbar``) plus a correction:
 
         z0_hat = sum_k w_k h_k + correction
 
@@ -119,7 +119,7 @@ class Mixture(Objective, ABC):
     def undecided(
         self, correction: Float[Tensor, "b c t *space"], corrupted: Corrupted
     ) -> Float[Tensor, "b o t *space"]:
-        """The output with this correction and zero logits, whose gate gives ``zbar``."""
-        k = 1 if corrupted.hypotheses is None else corrupted.hypotheses.shape[1]
-        silent = self.out_channels(correction.shape[1], k) - correction.shape[1]
-        return torch.cat([correction, torch.zeros_like(correction[:, :1]).expand(-1, silent, *correction.shape[2:])], 1)
+        """The output with this correction and zero logits, for which the gate gives ``zbar``."""
+        num_logits = self.gate.logits(correction.shape[1], corrupted.num_hypotheses)
+        logits = torch.zeros_like(correction[:, :1]).expand(-1, num_logits, *correction.shape[2:])
+        return torch.cat([correction, logits], 1)

@@ -50,9 +50,14 @@ def errors(
     free: Bool[Tensor, "b t"],
     of_frames: Callable[[Tensor], Tensor] = mean_square,
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
-    """Per sample: the error over free frames, and that of frame-to-frame differences that involve a free frame.
+    """Per sample: the error over free frames, and that over frame-to-frame differences that involve a free frame.
 
-    Given frames count as truth, with an error of 0.
+    Given frames count as exact.
+
+    Args:
+        estimate, clean: the two clips.
+        free: frames that are not given.
+        of_frames: maps a difference ``[b, c, t, *space]`` to an error per frame ``[b, t]``.
     """
     error = (estimate.float() - clean.float()) * per_frame(free, clean)
     moving = free[:, 1:] | free[:, :-1]
@@ -70,7 +75,7 @@ class LevelError(nn.Module):
         num_levels: S.
 
     Attributes:
-        copies: number of processes that see the same samples; the sum over ranks is divided by it.
+        copies: number of processes that have the same samples; the sum over ranks is divided by it.
     """
 
     totals: Float[Tensor, " levels"]
@@ -84,7 +89,7 @@ class LevelError(nn.Module):
         self.pending, self.copies = None, 1
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Moves the buffers to another device but keeps their dtype: a count in bfloat16 would stop at 256."""
+        """Moves the buffers to another device but keeps their dtype; in bfloat16, a count would stop at 256."""
         exact = dict(self.named_buffers(recurse=False))
         super()._apply(fn, recurse)
         for name, buffer in exact.items():
@@ -134,11 +139,11 @@ class Objective(nn.Module, ABC):
         penalty: a loss that replaces the squared error; None for the squared error.
 
     Attributes:
-        samples: M, the number of samples per clip, with different noise, that the loss compares; 1 for a regression.
+        samples: M, the number of samples per clip, with different noise, that the loss needs; 1 for a regression.
         zero_start: whether a new head is zero-initialised, because a zero output is a sensible estimate.
-        estimates_finer: whether the estimate is the next finer level (``Corrupted.finer``); only at level 1 that is the
-            clean clip, so sampling must go level by level.
-        fully_corrupted_only: whether the estimate is defined only at ``tau = 1``; no sampler may use another ``tau``.
+        estimates_finer: whether the estimate is the next finer level (``Corrupted.finer``). This is the clean clip only
+            at level 1, so sampling must go level by level.
+        fully_corrupted_only: whether the estimate is defined only at ``tau = 1``, so that samplers may not use another.
         distilled: whether the estimate is a sample (the end of a teacher's ODE) instead of a mean.
     """
 
@@ -168,7 +173,7 @@ class Objective(nn.Module, ABC):
         """
         if num_hypotheses > 1:
             allowed = (
-                "correction | preconditioned | energy_score | consistency, whose estimate is zbar and a correction,"
+                "correction | preconditioned | energy_score | consistency, whose estimate is zbar plus a correction,"
                 f" with an interpolator of {num_hypotheses} hypotheses (or an interpolator without)"
             )
             raise BadValue("objective", type(self).__name__, allowed)

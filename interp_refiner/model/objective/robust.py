@@ -1,4 +1,4 @@
-"""A loss that grows more slowly than the squared error where the estimate is far off (docs/method.md, Objectives)."""
+"""A loss that grows more slowly than the squared error for large errors (docs/method.md, Objectives)."""
 
 from math import inf
 from typing import final
@@ -11,9 +11,10 @@ from interp_refiner.core import BadValue, frame_mean, per_sample
 
 @final
 class Robust:
-    """The general robust loss of Barron (A General and Adaptive Robust Loss Function, CVPR 2019, equation 1), scaled so
-    that it equals the squared error where that is small. With ``q`` the squared error of a latent position, averaged
-    over channels, ``d = 2 - alpha`` and ``r^2 = scale^2 V_s``,
+    """The general robust loss (Barron, A General and Adaptive Robust Loss Function, CVPR 2019, equation 1).
+
+    It is scaled so that it equals the squared error for small errors. With ``q`` the squared error of a position,
+    averaged over channels, ``V_s`` the level's interpolation error, ``d = 2 - alpha`` and ``r^2 = scale^2 V_s``,
 
         rho(q) = 2 r^2 d / alpha ((q / (r^2 d) + 1)^(alpha / 2) - 1)         alpha != 0
         rho(q) = 2 r^2 log(q / (2 r^2) + 1)                                  alpha = 0
@@ -22,12 +23,12 @@ class Robust:
     all possible motions, which is a blend of them; a robust loss is smallest near the likely ones.
 
     Args:
-        alpha: how fast the loss grows for large errors; the smaller alpha, the less large errors count.
+        alpha: growth of the loss for large errors; the smaller alpha, the less large errors count.
         scale: error above which the loss grows more slowly than the squared error, in units of the interpolation's RMS
             error.
 
     Raises:
-        BadValue: ``alpha`` is 2 or more, or ``scale`` is not positive, or one of them is not finite.
+        BadValue: ``alpha`` is 2 or more, ``scale`` is not positive, or one of them is not finite.
     """
 
     def __init__(self, alpha: float = 1.0, scale: float = 0.3):
@@ -45,8 +46,8 @@ class Robust:
             unit: ``V_s`` of each sample.
         """
         square = error.square().mean(1, keepdim=True)
-        limit, d = self.scale**2 * per_sample(unit, error), 2 - self.alpha
+        r2, d = self.scale**2 * per_sample(unit, error), 2 - self.alpha
         if self.alpha == 0:
-            return frame_mean(2 * limit * (square / (2 * limit)).log1p())
-        power = self.alpha / 2 * (square / (limit * d)).log1p()  # of e, so that expm1 keeps the digits of small errors
-        return frame_mean(2 * limit * d / self.alpha * power.expm1())
+            return frame_mean(2 * r2 * (square / (2 * r2)).log1p())
+        power = self.alpha / 2 * (square / (r2 * d)).log1p()  # b^a - 1 = expm1(a log b): exact for small errors
+        return frame_mean(2 * r2 * d / self.alpha * power.expm1())

@@ -11,7 +11,7 @@ from interp_refiner.model.objective.objective import Objective
 class Velocity(Objective):
     """Output ``v`` with ``z0_hat = x_u - u v`` at every frame's own flow time (Lipman et al. 2023).
 
-    At ``u = 0`` the velocity does not enter ``z0_hat``, so every free frame needs noise.
+    At ``u = 0`` the estimate does not depend on ``v``, so every free frame needs noise.
     """
 
     def check(self, sigma: float, keyframes_replaced: bool, keyframe_fraction: float) -> None:

@@ -23,7 +23,7 @@ class Step:
     """One step of a bridge, ``y' = keep y + pull u + fresh s xi`` with ``y = x - zbar`` and ``s = sigma m g``.
 
     Attributes:
-        tau: start of the step, where the clean estimate is made.
+        tau: start of the step, at which the clean estimate is made.
         ahead: W, the weight of the extrapolation ``u = u_i + W (u_i - u_{i-1})``; 0 in the first step.
         keep, pull, fresh: functions of ``tau`` alone, so the step is also valid for frames without noise.
     """
@@ -43,9 +43,9 @@ def steps_along(taus: Sequence[float], eta: float = 0.0, clock: Callable[[float]
         c  = eta b' sqrt(1 - (a b' / (a' b))^2)
         y' = a' u + sqrt(b'^2 - c^2) (y - a u) / b + c xi
 
-    ``eta = 0`` is the probability-flow ODE, ``eta = 1`` the ancestral sampler; both end at the distribution of clean
-    clips. With a clock q, ``u`` is extrapolated from the last two estimates (two-step multistep: Lu et al. 2022,
-    algorithm 2): to the middle of the step, and in the last step, which ends without noise, to its end:
+    ``eta = 0`` is the probability-flow ODE, ``eta = 1`` the ancestral sampler; with many steps, both sample from the
+    distribution of clean clips. With a clock q, ``u`` is extrapolated from the last two estimates (two-step multistep:
+    Lu et al. 2022, algorithm 2) to the middle of the step; in the last step, which leaves no noise, to its end:
 
         W = ((q + q') / 2 - q) / (q - q_before)        W = (q(0) - q) / (q - q_before)
 
@@ -81,7 +81,7 @@ def bridge(
     Args:
         clean_estimate: ``z0_hat`` of a corrupted clip.
         corrupted: a clip at ``tau = 1``.
-        steps: of :func:`steps_along`.
+        steps: the result of :func:`steps_along`.
         noise: ``xi`` by the name of its draw, distributed like the corruption's ``eps``.
 
     Raises:

@@ -42,7 +42,7 @@ def consistency(
 
 @final
 class Consistency(Sampler):
-    """:func:`consistency`. It takes no guidance, because a student has learned its teacher's guided estimates.
+    """:func:`consistency`. It has no guidance, because a student has learned its teacher's guided estimates.
 
     Args:
         steps: number of evaluations, N.

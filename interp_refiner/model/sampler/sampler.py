@@ -22,14 +22,13 @@ def one_jump(clean_estimate: CleanEstimate, corrupted: Corrupted) -> Float[Tenso
 def hierarchical(
     clean_estimate: CleanEstimate, corrupted: Corrupted, corruption: Corruption
 ) -> Float[Tensor, "b c t *space"]:
-    """Clean estimate, re-corruption one level finer with the plan's nested keyframes, and again, down to level 1.
+    """Estimates the clean clip, corrupts it again one level finer, and repeats down to level 1.
 
-    Cold-diffusion style (Bansal et al. 2022, algorithm 1). The keyframes that a finer level adds are taken from the
-    estimate; given frames are exact. A model that estimates the next finer level instead of the clean clip works, too:
-    only the new keyframes are read, and the level finer than 1 is the clean clip.
+    This is cold diffusion (Bansal et al. 2022, algorithm 1) on the plan's nested keyframes. The keyframes that a finer
+    level adds are taken from the estimate; given frames are exact. A model that estimates the next finer level instead
+    of the clean clip also works: only the new keyframes are read, and the level finer than 1 is the clean clip.
 
-    The confidence of the new keyframes is the one that scheduled sampling gives to keyframes that are not given. Under
-    ``never``, which has only true keyframes, that is 1.
+    The new keyframes have the confidence that scheduled sampling gives to keyframes that are not given (``never``: 1).
     """
     state, estimate = corrupted, corrupted.x
     for _ in range(corrupted.plan.num_levels):
@@ -40,7 +39,7 @@ def hierarchical(
 
 
 def check_views(views: Views, guidance: Guidance) -> None:
-    """Refuses, with :class:`BadValue`, views without a prompt, which guidance needs."""
+    """Refuses, with :class:`BadValue`, guidance with mirrored views, which have no prompt."""
     if views.count > 1 and not isinstance(guidance, NoGuidance):
         raise BadValue("sampler.views", repr(views), "`one`: guidance needs a prompt, and mirrored views have none")
 
@@ -50,14 +49,14 @@ class Sampler(ABC):
 
     Args:
         guidance: modifies every clean estimate; None for no guidance.
-        views: the clean estimates of these views of the clip are averaged; None for the clip alone.
+        views: views of the clip whose clean estimates are averaged; None for the clip alone.
 
     Raises:
         BadValue: mirrored views with classifier-free guidance.
 
     Attributes:
-        descends: whether it goes down level by level, so that estimates of the next finer level suffice.
-        of_distilled: whether it treats every estimate as a sample, so that it needs a distilled model.
+        descends: whether it goes from level to level, so that estimates of the next finer level suffice.
+        of_distilled: whether it uses every estimate as a sample, which needs a distilled model.
     """
 
     descends: ClassVar[bool] = False
@@ -77,7 +76,7 @@ class Sampler(ABC):
         """
 
     def estimates(self, clean_estimate: CleanEstimate, reflections: Sequence[Reflection]) -> CleanEstimate:
-        """The clean estimate of every step: averaged over views, and guided. ``reflections``: see :class:`Views`."""
+        """The clean estimate, averaged over views and guided. ``reflections``: see :class:`Views`."""
         return self.guidance(self.views(clean_estimate, reflections))
 
     @property
@@ -96,7 +95,7 @@ class Sampler(ABC):
 
     @abstractmethod
     def evaluations(self, num_levels: int) -> int:
-        """The number of steps, each with one clean estimate, for a clip of ``num_levels`` levels."""
+        """The number of clean estimates for a clip of ``num_levels`` levels."""
 
     def check(self, corruption: Corruption) -> None:
         """Refuses, with :class:`BadValue`, a corruption that this sampler cannot start from."""
@@ -104,16 +103,16 @@ class Sampler(ABC):
 
 
 class OneJump(Sampler):
-    """:func:`one_jump`, or a part of the way to it:
+    """:func:`one_jump`, or a part of the way from the interpolation to it:
 
         x = zbar + strength (z0_hat - zbar)
 
     Args:
         guidance, views: see :class:`Sampler`.
-        strength: 1 for the whole way.
+        strength: in (0, 1]; 1 for the whole way.
 
     Raises:
-        BadValue: a strength outside of 0..1, or 0; or as :class:`Sampler`.
+        BadValue: a strength outside (0, 1]; or as :class:`Sampler`.
     """
 
     def __init__(self, guidance: Guidance | None = None, views: Views | None = None, strength: float = 1.0):

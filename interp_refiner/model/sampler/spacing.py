@@ -10,15 +10,15 @@ from interp_refiner.core import BadValue
 class Spacing(ABC):
     """Bridge times from 1 to 0.
 
-    Let ``sd m`` be the standard deviation of the residual ``z0 - zbar``, and ``sigma m`` that of its noise. Then a
-    state is at an angle ``phi`` on an arc, pi / 2 at the start and 0 at the clean clip,
+    Let ``sd m`` be the standard deviation of the residual ``z0 - zbar``, and ``sigma m`` that of the noise. Then a
+    state is at an angle ``phi`` on an arc, pi / 2 at the start and 0 at the clean clip:
 
         tan(phi) = tau sigma / ((1 - tau) sd)
 
     The profile ``m`` cancels, so all frames have the same bridge times.
 
     Attributes:
-        known_within: R, the factor by which ``sd`` is uncertain.
+        known_within: R: ``sd`` is known up to this factor.
     """
 
     known_within: ClassVar[float]
@@ -40,10 +40,10 @@ class Spacing(ABC):
 
             asinh(R cot(phi)) - asinh(cot(phi) / R)
 
-        Away from the ends it is the log signal-to-noise ratio, in which Lu et al. (DPM-Solver++, 2022) extrapolate. The
-        log ratio is infinite at both ends of a bridge; this variable is finite there, as estimates are. The estimate of
-        a Gaussian residual changes as ``cos(phi)``; this is the integral of ``cos(phi)`` over every ``log sd`` within
-        ``log R`` of the assumed one.
+        Away from the ends it is close to the log signal-to-noise ratio, in which Lu et al. (DPM-Solver++, 2022)
+        extrapolate. That ratio is infinite at both ends of a bridge; this variable is finite there, as estimates are.
+        The estimate of a Gaussian residual changes as ``cos(phi)``. This variable is the integral of ``cos(phi)`` over
+        all ``log sd`` within ``log R`` of the assumed one.
         """
         if tau == 0:
             return 2 * math.log(self.known_within)

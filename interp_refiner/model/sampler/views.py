@@ -44,10 +44,10 @@ def self_ensemble(
 
 
 class Views(ABC):
-    """Which views of a clip a sampler's clean estimate is made from.
+    """The views of a clip from which a sampler makes its clean estimate.
 
     Attributes:
-        count: their number, which multiplies the cost.
+        count: the number of views; the cost is proportional to it.
     """
 
     count: ClassVar[int] = 1
@@ -73,7 +73,7 @@ class OneView(Views):
 
 @final
 class MirroredViews(Views):
-    """:func:`self_ensemble` of a clip and its mirror images along x, along y and along both; four estimates per step.
+    """:func:`self_ensemble` over a clip and its mirror images along x, along y and along both: four times the cost.
 
     Raises:
         BadValue: on use, a codec whose latents have no mirror operation.

@@ -14,10 +14,13 @@ class EMA(L.Callback):
     """Keeps ``average <- d average + (1 - d) weight`` with ``d = min(decay, (1 + n) / (10 + n))`` at optimizer step n.
 
     The average is always float32: in bfloat16 with a decay of 0.999, rounding would keep it constant. Validation and
-    prediction use it. Checkpoints hold it under ``ema_state_dict``, in addition to the raw weights.
+    prediction use it. Checkpoints contain it under ``ema_state_dict``, in addition to the raw weights.
 
     Args:
-        decay: d after warm-up.
+        decay: largest d.
+
+    Raises:
+        BadValue: a decay outside [0, 1).
     """
 
     def __init__(self, decay: float = 0.999):
@@ -80,7 +83,7 @@ class EMA(L.Callback):
 
     @torch.no_grad()
     def _swap_out(self) -> None:
-        for weight, value in self.raw:  # these tensors, because under sharding the module may now hold gathered copies
+        for weight, value in self.raw:  # not the module's tensors: under sharding, these may now be gathered copies
             weight.copy_(value)
         self.raw = []
 

@@ -9,15 +9,15 @@ from interp_refiner.core import BadValue, Stopped
 
 @final
 class LossBound(L.Callback):
-    """Fails a run whose loss has not fallen below a share of its initial value; for ``debug=overfit``.
+    """Stops a run whose loss has not fallen below a share of its initial value; for ``debug=overfit``.
 
     Args:
-        bound: the mean over the last ``window`` steps must be below this share of the mean over the first ones.
+        bound: the mean over the last ``window`` steps must be below ``bound`` times the mean over the first ``window``.
         metric: the metric that must fall.
-        window: number of steps.
+        window: number of steps in each mean.
 
     Raises:
-        BadValue: a bound outside 0..1, or a window below 1.
+        BadValue: a bound outside (0, 1), or a window below 1.
         Stopped: at the end of training, if the loss has not fallen, or there are too few values.
     """
 
@@ -36,7 +36,7 @@ class LossBound(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if len(self.losses) < 2 * self.window:
             raise Stopped(
-                f"{self.metric} was seen in {len(self.losses)} steps; {2 * self.window} are needed to judge it"
+                f"{self.metric} was logged in {len(self.losses)} steps; {2 * self.window} are needed to judge it"
             )
         first, last = (sum(part) / self.window for part in (self.losses[: self.window], self.losses[-self.window :]))
         if not last < self.bound * first:

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @final
-class Preemption(Checkpoint):  # a Checkpoint: Lightning calls it after the callbacks that change what is saved
+class Preemption(Checkpoint):  # a Checkpoint, so that Lightning calls it after callbacks that change the saved state
     """On a signal: finishes the optimizer step, saves a checkpoint, ends with exit code 75 (130 after Ctrl-C).
 
     The handler only sets a flag. After every optimizer step, and before and after a validation, the processes check
@@ -29,7 +29,7 @@ class Preemption(Checkpoint):  # a Checkpoint: Lightning calls it after the call
 
     Args:
         signals: names of the signals.
-        requeue: whether to requeue the SLURM job, unless a person interrupted it.
+        requeue: whether to requeue the SLURM job, except after Ctrl-C.
 
     Raises:
         Stopped: to end the run.
@@ -103,7 +103,7 @@ def resume_hint(saved: Path | None) -> str:
 
 
 def requeue_job() -> str:
-    """Requeues this SLURM job, or this task of a job array; returns a message about the result."""
+    """Requeues this SLURM job, or this task of a job array; returns the outcome as a message."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     job = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ["SLURM_JOB_ID"]
     try:

@@ -23,8 +23,8 @@ SHOWN = {
 class Progress(L.pytorch.callbacks.ProgressBar):
     """A bar of optimizer steps with the loss, the last validation's ratio, and the figures of :class:`Throughput`.
 
-    The data stream has no epochs, so the bar counts towards ``trainer.max_steps``. In a file or a pipe a line is
-    written every ten seconds instead.
+    The data stream has no epochs, so the bar counts towards ``trainer.max_steps``. In a file or a pipe, the bar is
+    written only every ten seconds.
     """
 
     def __init__(self) -> None:

@@ -19,8 +19,8 @@ class Throughput(L.Callback):
     Args:
         every_n_steps: logging interval.
         warmup_batches: number of batches left out.
-        peak_tflops: peak of one device in 10^12 operations per second; None looks up the device's name. If the device
-            is unknown, there is no MFU.
+        peak_tflops: peak of one device in 10^12 operations per second; None: looked up by the device's name. If the
+            device is unknown, MFU is left out.
 
     Raises:
         BadValue: ``every_n_steps`` below 1, or ``peak_tflops`` not above 0.

@@ -20,9 +20,9 @@ def wandb_logger(
     Args:
         save_dir: parent of the folder ``wandb``.
         project: the run's project.
-        name: of the run; None lets wandb choose one.
-        offline: writes files without a network; ``wandb sync`` uploads them later.
-        tags: of the run.
+        name: the run's name; None lets wandb choose one.
+        offline: whether to write files without a network; ``wandb sync`` uploads them later.
+        tags: the run's tags.
 
     Raises:
         MissingExtra: wandb is not installed.

@@ -1,4 +1,4 @@
-"""Ends a run that hangs, and says what it waited for."""
+"""Ends a run that hangs, and reports what it was waiting for."""
 
 import faulthandler
 import logging
@@ -25,15 +25,16 @@ SHOWN_KEYS = 8  # largest number of a batch's keys in a message
 class Watchdog(L.Callback):
     """Ends a process that makes no progress for too long, with one line that says what it was waiting for.
 
-    Every process has its own watchdog. If one process hangs, it and those that wait for it each print their position,
-    so the log shows which one hangs. Errors of collectives (a lost process, or a timeout of the process group) give the
-    same line.
+    Every process has its own watchdog. If one process hangs, it and the processes that wait for it each print where
+    they are, so the log shows which one hangs. Errors of collectives (a lost process, or a timeout of the process
+    group) are reported in the same way.
 
     Args:
-        timeout: seconds without a step, a validation batch or a checkpoint; null: no limit. It must be longer than the
+        timeout: seconds without a step, a validation batch or a checkpoint; None: no limit. It must be longer than the
             first step of a compiled model.
 
     Raises:
+        BadValue: a timeout that is not positive.
         Stopped: another process was lost.
     """
 
@@ -104,6 +105,6 @@ def main_place() -> str:
 
 
 def is_of_collective(error: BaseException) -> bool:
-    """Whether torch.distributed raised an error: one of its own, or gloo's plain RuntimeErrors."""
+    """Whether an error comes from torch.distributed: one of its own classes, or a plain RuntimeError of gloo."""
     distributed = isinstance(error, torch.distributed.DistError) if torch.distributed.is_available() else False
     return distributed or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())

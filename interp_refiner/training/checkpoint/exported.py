@@ -43,7 +43,7 @@ def located(checkpoint: str | Path, name: str = "checkpoint") -> Path:
 
 
 def is_exported(folder: Path) -> bool:
-    """Whether the export wrote this folder."""
+    """Whether ``interp_refiner.export`` wrote this folder."""
     return (folder / INDEX).is_file()
 
 
@@ -62,13 +62,13 @@ def read_index(folder: Path, name: str, parts: Sequence[str] = ()) -> dict[str, 
     index = read_stored(name, file, dict)
     for part in parts:
         if not isinstance(index.get(part), dict):
-            allowed = f"an export of this version, with a mapping {part}: an older version wrote this one or it is torn"
-            raise BadValue(name, file, f"{allowed}, export the run again")
+            allowed = f"an export of this version, with a mapping {part}; this one is older or damaged"
+            raise BadValue(name, file, f"{allowed}: export the run again")
     return index
 
 
 def stored_spec(folder: Path, name: str, index: dict[str, Any]) -> ClipSpec:
-    """The ``spec`` of :func:`read_index`; raises :class:`BadValue`, with the file, if a field is wrong or lacking."""
+    """The ``spec`` of :func:`read_index`; raises :class:`BadValue`, naming the file, if a field is wrong or missing."""
     try:
         return ClipSpec.from_plain(index["spec"])
     except BadValue as error:

@@ -14,7 +14,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
     """A temporary file that is renamed to ``path`` when it is completely on the disk, and is removed on an error.
 
     Raises:
-        OSError: the system's error, even if a library has replaced it by another error.
+        OSError: the system's error, even if torch has replaced it by a RuntimeError.
     """
     partial = path.with_name(path.name + PARTIAL)
     try:
@@ -23,7 +23,7 @@ def write_whole(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)  # so that the name survives a power failure, too
+        _sync_folder(path.parent)  # so that the new name survives a power failure
     except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)

@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 class RollingCheckpoint(Checkpoint):
     """Saves a checkpoint every ``every_n_steps`` optimizer steps and at the end, and keeps the newest ones.
 
-    Files are called ``step_<n>.ckpt``; ``last.ckpt`` links to the newest. They are written only between optimizer
+    Files are called ``step_<n>.ckpt``; ``last.ckpt`` links to the newest one. They are written only between optimizer
     steps, when no accumulated gradient is pending. So a resumed run equals the uninterrupted one bit for bit. After a
-    validation at such a step the file is written again, with the state that the validation changed.
+    validation at such a step the file is written again, because the validation changes the state.
 
     Args:
         folder: folder of the checkpoints.
@@ -69,7 +69,7 @@ class RollingCheckpoint(Checkpoint):
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         if not checkpoint.get("optimizer_states"):
-            log.warning("the checkpoint has no optimizer state: moments start from zero, the resume is not exact")
+            log.warning("the checkpoint has no optimizer state: moments start from zero, so the resume is not exact")
 
     def save(self, trainer: L.Trainer) -> Path:
         """Writes a checkpoint now; all processes must call it."""

@@ -1,4 +1,4 @@
-"""Finds a run folder, its newest undamaged checkpoint and the weights in it."""
+"""Finds a run folder and its newest undamaged checkpoint; reads its config and weights."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,10 +18,10 @@ from interp_refiner.training.checkpoint.sharded import is_sharded, read_checkpoi
 from interp_refiner.training.checkpoint.whole import LAST, fault, last_whole
 
 CONFIG_FILE = "config.yaml"
-PARTS = ("data", "codec", "medium", "corruption", "training")  # of every run
-NETWORK = ("backbone", "attention")  # of most
-BACKBONE = "backbone."  # prefix of its weights' names
-FAKE = "fake."  # prefix of the weights of the fake network, which only distillation needs
+PARTS = ("data", "codec", "medium", "corruption", "training")  # config nodes of every run
+NETWORK = ("backbone", "attention")  # config nodes of a run that trains a backbone
+BACKBONE = "backbone."  # prefix of the names of the backbone's weights
+FAKE = "fake."  # prefix of the names of the fake network's weights, which only distillation needs
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class LeavesOut(Protocol):
     """A module whose checkpoints leave out weights that are stored elsewhere."""
 
     def with_unchanged(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a checkpoint, completed by those that it leaves out."""
+        """The weights of a checkpoint, completed by the weights that it leaves out."""
 
 
 def find_checkpoint(path: str | Path, name: str = "checkpoint") -> tuple[Path, Path]:
@@ -105,7 +105,7 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
 
 @contextmanager
 def blaming(folder: Path, config: DictConfig) -> Iterator[None]:
-    """Adds to a mistake inside a block that the config of a run's folder has it."""
+    """Adds to an error raised in the ``with`` block that the wrong value comes from a run's config."""
     file = folder / CONFIG_FILE
     try:
         yield
@@ -154,7 +154,7 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
         module: the new module.
         weights: of the other run, by name.
         path: their path, for the error.
-        fitting: the options with which the module has the size of these weights, for the error.
+        fitting: the options that give the module the size of these weights, for the error.
 
     Raises:
         BadValue: the weights belong to another backbone, or are not finite floats.
@@ -166,11 +166,11 @@ def take_weights(module: L.LightningModule, weights: Mapping[str, Tensor], path:
     if isinstance(backbone := getattr(module, "backbone", None), Backbone):
         stored = [name.removeprefix(BACKBONE) for name in shared if name.startswith(BACKBONE)]
         fresh |= {f"{BACKBONE}{name}" for name in backbone.identity_parts(stored)}
-    lacking = sorted(n for n in own.keys() - shared.keys() - fresh if not n.startswith("objective."))
-    if lacking:
-        here, there = (list(w[lacking[0]].shape) if lacking[0] in w else "none" for w in (own, weights))
-        which = f"such as {lacking[0]}: {here} here, {there} there"
-        allowed = f"a run of the same backbone: {len(lacking)} of its weights are lacking or of another size, {which}"
+    missing = sorted(n for n in own.keys() - shared.keys() - fresh if not n.startswith("objective."))
+    if missing:
+        here, there = (list(w[missing[0]].shape) if missing[0] in w else "none" for w in (own, weights))
+        which = f"such as {missing[0]}: {here} here, {there} there"
+        allowed = f"a run of the same backbone: {len(missing)} of its weights are missing or of another size, {which}"
         raise BadValue("initial_weights", path, allowed + advice)
     taken = {name_without(name) for name in shared} | shared.keys()
     if unused := [n for n in weights.keys() - taken if not n.startswith("objective.")]:

@@ -27,10 +27,10 @@ KEPT = (
     "backbone",
     "attention._target_",
 )
-# Of the backbone: how it is computed, and where its first weights lie.
+# Settings of the backbone that may change: how it is computed, and the path of its initial weights.
 FREE = ("backbone.blocks", "backbone.pretrained", "backbone.attention")
 STATE, OPTIMIZERS = "state_dict.", "optimizer_states"
-RESUMED = ("pytorch-lightning_version", "loops", "lr_schedulers", OPTIMIZERS)  # what Lightning resumes from
+RESUMED = ("pytorch-lightning_version", "loops", "lr_schedulers", OPTIMIZERS)  # entries that Lightning needs to resume
 
 
 def check_same_run(cfg: DictConfig) -> None:
@@ -54,7 +54,9 @@ def check_same_run(cfg: DictConfig) -> None:
     for key, now in _settings(cfg):
         then = OmegaConf.select(before, key, default=now)  # the setting may be newer than the run
         if then != now:
-            allowed = f"{then}, as the run in {folder} was begun; a new run can start from it: initial_weights={folder}"
+            allowed = (
+                f"{then}, as in the run in {folder}; a new run can start from its weights: initial_weights={folder}"
+            )
             raise BadValue(key, now, allowed)
 
 
@@ -75,7 +77,8 @@ def check_state(checkpoint: Path, module: nn.Module) -> None:
         module: the resuming module, with the ``recipe`` of its optimizer.
 
     Raises:
-        BadValue: names the first tensors that are missing, left over or of another size; or what a resumed run needs.
+        BadValue: the checkpoint does not fit; names the first tensors that are missing, left over or of another size,
+            or the missing entry.
     """
     stored, groups = stored_state(checkpoint, "ckpt_path")
     own = module.state_dict()
@@ -91,14 +94,14 @@ def check_state(checkpoint: Path, module: nn.Module) -> None:
 
 
 def _check_complete(checkpoint: Path, module: nn.Module, optimizer: Optimizer) -> None:
-    """Refuses a checkpoint without the state of training, or with averages or moments of other sizes than the weights.
+    """Refuses a checkpoint without the state of training, or with averages or moments of a wrong size.
 
-    The tensors of a sharded one are not read here.
+    The tensors of a sharded checkpoint are not read here.
     """
     sharded = checkpoint.is_dir()
     content = read_rest(checkpoint, "ckpt_path") if sharded else read_checkpoint(checkpoint, "ckpt_path")
-    if lacking := [name for name in RESUMED if name not in content and not (sharded and name == OPTIMIZERS)]:
-        allowed = f"a checkpoint of training: it lacks {lacking[0]}; initial_weights=<a run> starts a new run"
+    if missing := [name for name in RESUMED if name not in content and not (sharded and name == OPTIMIZERS)]:
+        allowed = f"a checkpoint of training: it lacks {missing[0]}; initial_weights=<a run> starts a new run"
         raise BadValue("ckpt_path", checkpoint, allowed)
     if sharded:
         return
@@ -133,7 +136,7 @@ def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def stored_state(checkpoint: Path, name: str) -> tuple[dict[str, Tensor], list[Mapping[str, Any]] | None]:
-    """The weights of a checkpoint (only names and shapes for a sharded one), and its optimizer's groups.
+    """The weights of a checkpoint (of a sharded one only names and shapes), and its optimizer's parameter groups.
 
     Raises:
         BadValue: with the setting's ``name``, if this project did not write the checkpoint.

@@ -57,7 +57,7 @@ def write_sharded(shards: dict[str, Any], rest: dict[str, Any], path: Path) -> N
 def _of_system(error: OSError | dcp.api.CheckpointException, free: int) -> OSError:
     """The cause without torch's stack traces: the system's error of any process, else torch's own error.
 
-    If torch has written a file only in part, it does not report the cause.
+    The message also has the free disk space, because torch does not report the cause of a partly written file.
     """
     causes = [error] if isinstance(error, OSError) else [cause for cause, _ in error.failures.values()]
     first = f"{type(causes[0]).__name__}: {causes[0]} ({free / 1e6:.1f} MB of the disk are free)"
@@ -174,7 +174,7 @@ def read_checkpoint(path: Path, name: str = "checkpoint") -> dict[str, Any]:
 
 
 def read_rest(path: Path, name: str) -> dict[str, Any]:
-    """What a sharded checkpoint holds besides its shards; raises :class:`BadValue` if this project did not write it."""
+    """The unsharded part of a sharded checkpoint; raises :class:`BadValue` if this project did not write it."""
     rest = load_stored(name, path / REST, "the rest of a sharded checkpoint")
     if not isinstance(rest, dict):
         raise BadValue(name, path / REST, f"the rest of a sharded checkpoint, it holds {type(rest).__name__}")

@@ -13,7 +13,7 @@ from interp_refiner.training.checkpoint.run_folder import find_checkpoint, store
 
 
 def size_options(own: DictConfig, place: Path) -> str:
-    """``"backbone.size.dim=96 backbone.size.num_heads=3"``: the options with which a network has the stored size.
+    """The options that give a network the stored size, such as ``"backbone.size.dim=96 backbone.size.num_heads=3"``.
 
     Args:
         own: the backbone's node of the new run.
@@ -30,7 +30,7 @@ def size_options(own: DictConfig, place: Path) -> str:
     options = [] if same else [f"backbone={kind}"]
     for name, value in stored.size.items():
         there = own.size.get(name) if same else None
-        if same and isinstance(value, DictConfig) and not isinstance(there, DictConfig):  # a part that is not there
+        if same and isinstance(value, DictConfig) and not isinstance(there, DictConfig):  # a part that own lacks
             options.append(f"{'+' * (name not in own.size)}backbone.size.{name}={_written(value)}")
             continue
         leaves = dotted(OmegaConf.create({name: value}))
@@ -56,7 +56,7 @@ def stored_backbone(place: Path) -> DictConfig | None:
 
 
 def _written(value: Any) -> str:
-    """In Hydra's grammar, without blanks."""
+    """A value in Hydra's grammar, without spaces."""
     if isinstance(value, DictConfig):
         return "{" + ",".join(f"{name!s}:{_written(part)}" for name, part in value.items()) + "}"
     return "null" if value is None else str(value).replace(" ", "")

@@ -13,9 +13,9 @@ LORA = "backbone.lora"
 
 
 def with_stored_adapters(cfg: DictConfig, checkpoint: Path, name: str = "checkpoint") -> DictConfig:
-    """The config whose adapters have the layers and the rank of a checkpoint, and start at zero.
+    """The config with adapters that have the layers and the rank of a checkpoint's adapters, and start at zero.
 
-    The checkpoint has their values. So the file ``backbone.lora.weights`` is not read and may be gone.
+    Their values come from the checkpoint. So the file ``backbone.lora.weights`` is not read and need not exist.
 
     Args:
         cfg: the config of the checkpoint's run.

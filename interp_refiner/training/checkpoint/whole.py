@@ -36,7 +36,7 @@ def fault(path: Path) -> str | None:
 def candidates(folder: Path) -> Iterator[Path]:
     """The checkpoints of a folder: the target of ``last.ckpt`` first, then the others, newest step first.
 
-    They include old versions of sharded checkpoints that were renamed when the run was killed while replacing them.
+    They include the renamed old version of a sharded checkpoint if the run was killed while replacing it.
     """
     last = (folder / LAST).resolve()
     if last.exists():
@@ -65,7 +65,8 @@ def resume_path(ckpt_path: str | None, run_folder: Path) -> Path | None:
 
     Args:
         ckpt_path: ``"last"``: the newest undamaged checkpoint in this run's own folder, if there is one. Another run's
-            folder or its ``last.ckpt``: the newest undamaged one there. Any other file: that one. None: none.
+            folder or its ``last.ckpt``: the newest undamaged checkpoint there. Any other path: that checkpoint. None:
+            no checkpoint.
         run_folder: folder of this run.
 
     Raises:

@@ -14,13 +14,13 @@ from interp_refiner.training.optimizer.optimizer import AdamW
 PRECISIONS = ("float32", "bfloat16")
 
 
-BLOCKS = {"blocks", "transformer_blocks"}  # what networks call the list of their blocks
+BLOCKS = {"blocks", "transformer_blocks"}  # names of the list of blocks in a network
 
 
 def is_block_matrix(name: str, parameter: nn.Parameter) -> bool:
-    """Whether Muon trains a parameter: matrices inside blocks. AdamW trains embeddings, heads, kernels and vectors.
+    """Whether Muon trains a parameter: a matrix inside a block. AdamW trains embeddings, heads, kernels and vectors.
 
-    The tables of shifts and scales named ``scale_shift_table`` (Wan, LTX) are AdamW's. Those named ``table``
+    AdamW also trains the tables of shifts and scales named ``scale_shift_table`` (Wan, LTX). Tables named ``table``
     (convolutions, ``backbone=trajectory``) count as matrices.
     """
     return parameter.ndim == 2 and not name.endswith("scale_shift_table") and not BLOCKS.isdisjoint(name.split("."))
@@ -72,10 +72,10 @@ class MatrixMuon(torch.optim.Muon):
 
 
 class Joined(torch.optim.Optimizer):
-    """Several optimizers over different parameters that act as one, with one list of groups and one state.
+    """Joins optimizers over different parameters into one, with one list of groups and one state.
 
     Args:
-        optimizers: share their groups and state with this one, which calls their ``step``.
+        optimizers: the joined optimizers; they share their groups and state with this one, which calls their ``step``.
     """
 
     def __init__(self, *optimizers: torch.optim.Optimizer):
@@ -129,7 +129,7 @@ class Muon(AdamW):
     def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
         trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         matrices = [p for name, p in trained if is_block_matrix(name, p)]
-        if not matrices:  # AdamW alone would train at Muon's rate
+        if not matrices:  # otherwise AdamW alone would train, at Muon's learning rate
             allowed = "adamw, because no matrix inside the blocks of a network is trained"
             raise BadValue("optimizer", "muon", allowed)
         muon = MatrixMuon(

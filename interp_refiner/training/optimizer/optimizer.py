@@ -32,18 +32,18 @@ def steps(optimizer: torch.optim.Optimizer) -> bool:
 
 
 class Schedule(torch.optim.lr_scheduler.LambdaLR):
-    """``lr = base_lr * factor(step)``; keeps the settings of this run when the state of another run is loaded.
+    """``lr = base_lr * factor(step)``; keeps this run's settings when a saved state is loaded.
 
-    A saved state contains the settings of its run. torch would load them over this run's settings, for example over
+    A saved state contains the settings of its run. torch would replace this run's settings by them, for example
     ``ckpt_path=... optimizer.lr=1e-5``. Here only the moments and the step are loaded.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, factor: Callable[[int], float]):
         super().__init__(optimizer, factor)
-        told = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+        settings = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
 
         def keep_settings(loaded: torch.optim.Optimizer) -> None:
-            for group, own in zip(loaded.param_groups, told, strict=True):
+            for group, own in zip(loaded.param_groups, settings, strict=True):
                 group.update(own)
 
         optimizer.register_load_state_dict_post_hook(keep_settings)
@@ -63,7 +63,7 @@ class OptimizerRecipe(ABC):
 
     Attributes:
         lr: peak learning rate.
-        weight_decay: decoupled, for matrices.
+        weight_decay: decoupled weight decay, for the first of :func:`parameter_groups`.
         warmup_steps: number of optimizer steps from 0 to ``lr``.
         decay_share: share of all steps, at the end, in which the rate decays.
         final_share: final learning rate in units of ``lr``.
@@ -131,7 +131,7 @@ class AdamW(OptimizerRecipe):
     def adamw(self, module: nn.Module, takes: Callable[[nn.Parameter], bool] = lambda p: True) -> torch.optim.AdamW:
         """AdamW over the trained parameters that ``takes`` accepts."""
         groups = parameter_groups(module, self.weight_decay, takes)
-        first, second = map(float, self.betas)  # PyTorch takes no integers
+        first, second = map(float, self.betas)  # PyTorch does not accept integers
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(first, second), fused=True)
         # Only float16 needs unscaling inside a fused step; Lightning would refuse gradient clipping because of it.
         optimizer._step_supports_amp_scaling = False

@@ -1,8 +1,8 @@
-"""Claims, which ensure that two processes do not compute the same run.
+"""Claims, which prevent two processes from computing the same run.
 
-A claim is a lock (``flock``) on the file ``<folder>/<identity>``, which contains the name of the run folder. The kernel
-releases it when its process ends in any way, so there are no stale claims. The file itself stays; after the run has
-finished, it says where the result is.
+A claim is a lock (``flock``) on the file ``<folder>/<identity>``, which contains the path of the run folder. The kernel
+releases the lock when its process ends for any reason, so there are no stale claims. The file itself stays; after the
+run has finished, it tells where the result is.
 """
 
 import errno
@@ -38,10 +38,11 @@ def claim(folder: Path, identity: str, run: Path, repeat: bool = False) -> Itera
 
     Args:
         folder: folder of the claims; shared by all launchers, on a file system with locks.
-        identity: of the run.
+        identity: the run's identity.
         run: its folder; it must contain the run's record before the claim is released, unless the run was refused. A
-            claim of a folder that does not exist counts as free.
-        repeat: run even if there is another such run; if that one is still running, without a claim.
+            claim whose folder does not exist counts as free.
+        repeat: whether to run even if another run of the same identity is finished or running; in the second case the
+            block runs without a claim.
 
     Raises:
         Claimed: another run is finished or holds the claim, and ``repeat`` is false.

@@ -1,6 +1,7 @@
-"""The log book: one Markdown file for every run that has ended, and a table of those with a decision.
+"""The log book: one Markdown file for every run that has ended, and a table of the entries with a decision.
 
-An entry has facts as YAML, the results, and a decision, which a person fills in. This marks the entry for the table:
+An entry has facts as YAML, the results, and a decision. A person writes the decision, which adds the entry to the
+table:
 
     ---
     date: 2026-11-22T15:10:03+00:00
@@ -33,7 +34,7 @@ from interp_refiner.training.record.run_record import RunRecord
 INDEX = "README.md"
 TABLE = "evaluation/table.md"  # in a run folder: short results of the evaluation at the end
 UNDECIDED = "*open*"
-UNTOLD = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
+NOT_IN_TABLE = ("experiment_name", "next_command", "scales", "print_config", "log_book", "evaluation", "data.writer")
 # Names that entries use for the paths of ``conf/paths``; the longest path is replaced first.
 PLACES = {"log_dir": "logs", "cache": "cache", "data_root": "data", "shared_checkpoints": "checkpoints", "root": "."}
 
@@ -83,15 +84,15 @@ class LogBook:
         with write_whole(path) as file:
             table = run / TABLE
             evaluation = table.read_text() if table.is_file() else ""
-            file.write(entry(self.told(asdict(record)), self.relative(str(run)), evaluation).encode())
+            file.write(entry(self.relative_values(asdict(record)), self.relative(str(run)), evaluation).encode())
         return path
 
-    def told(self, value: Any) -> Any:
+    def relative_values(self, value: Any) -> Any:
         """A value with :meth:`relative` applied to every string in it."""
         if isinstance(value, Mapping):
-            return {key: self.told(item) for key, item in value.items()}
+            return {key: self.relative_values(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.told(item) for item in value]
+            return [self.relative_values(item) for item in value]
         return self.relative(value) if isinstance(value, str) else value
 
     def relative(self, text: str) -> str:
@@ -172,7 +173,7 @@ def figures(metrics: Mapping[str, float | None]) -> str:
 
 
 def facts(path: Path) -> dict[str, Any]:
-    """The facts of an entry, with its ``file`` and ``decision``; for an unreadable entry, the status says so."""
+    """The facts of an entry, with its ``file`` and ``decision``; an unreadable entry has the status "not an entry"."""
     try:
         _, _, rest = path.read_text().partition("---\n")
         front, _, body = rest.partition("\n---\n")
@@ -185,9 +186,9 @@ def facts(path: Path) -> dict[str, Any]:
     return {**about, "file": path.name, "decision": body.partition("## Decision")[2].strip() or UNDECIDED}
 
 
-def telling(key: str) -> bool:
-    """Whether a setting belongs in the table: all but names and settings of the evaluation."""
-    return not any(f"{key}.".startswith(f"{name}.") for name in UNTOLD)
+def in_table(key: str) -> bool:
+    """Whether a setting belongs in the table: all but those in :data:`NOT_IN_TABLE`."""
+    return not any(f"{key}.".startswith(f"{name}.") for name in NOT_IN_TABLE)
 
 
 def short(key: str, value: Any) -> str:
@@ -208,7 +209,7 @@ def index(entries: Sequence[Mapping[str, Any]]) -> str:
         if about["decision"] == UNDECIDED:
             continue
         ratio = about.get("ratio")
-        settings = ", ".join(short(key, value) for key, value in (about.get("settings") or {}).items() if telling(key))
+        settings = ", ".join(short(key, value) for key, value in (about.get("settings") or {}).items() if in_table(key))
         cells = [*summary_of(about), settings]
         cells += ["" if ratio is None else f"{ratio:.3f}", about["decision"].splitlines()[0]]
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |")

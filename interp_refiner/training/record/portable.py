@@ -1,4 +1,4 @@
-"""Configs, commands and texts without the folders of a machine, and what of a config affects the result."""
+"""Configs, commands and texts without the folders of a machine; the identity of a run, and its changed settings."""
 
 import copy
 import hashlib
@@ -36,7 +36,7 @@ def portable_command(command: str) -> str:
 
 
 def portable(cfg: DictConfig) -> dict[str, Any]:
-    """The resolved config with every value of ``paths`` replaced by its name, as ``<cache>/moving_shapes``."""
+    """The resolved config with every value of ``paths`` replaced by its name, for example ``<cache>/moving_shapes``."""
     cfg = copy.deepcopy(cfg)
     with open_dict(cfg):
         cfg.pop("hydra", None)
@@ -50,8 +50,8 @@ def portable(cfg: DictConfig) -> dict[str, Any]:
 def identity(cfg: DictConfig) -> str:
     """A hash of all settings that determine a training run's result: 16 hexadecimal digits.
 
-    Paths, loggers, Hydra's own settings and devices are left out. The number of devices counts only through the size of
-    the global batch. ``ckpt_path=last`` does not count, because it continues the same run.
+    Paths, loggers, Hydra's own settings and devices are left out. The number of devices matters only for the size of
+    the global batch. ``ckpt_path=last`` is left out, because it continues the same run.
     """
     found = {name: value for name, value in portable(cfg).items() if name not in OF_THE_PLACE}
     if found.get("ckpt_path") == "last":

@@ -43,7 +43,7 @@ WEIGHTS = ("checkpoint", "pretrained", "ckpt_path", "initial_weights")  # config
 
 @dataclass
 class Recording:
-    """Records a running run. After :meth:`start`, it reads everything from the trainer.
+    """Records a run. After :meth:`start`, it reads everything from the trainer.
 
     Attributes:
         folder: of the run.
@@ -99,10 +99,10 @@ class Recording:
 def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
     """Records the run in the ``with`` block; in a sweep, also claims its identity.
 
-    A folder may already hold a run. Its record is then kept until training starts, because the command may be refused.
+    If the folder already contains a run, its record is kept until training starts, because the command may be refused.
 
     Args:
-        cfg: of the run.
+        cfg: the run's config.
         program: the program that runs; the record lists the differences to its default config.
 
     Raises:
@@ -127,7 +127,7 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
             if recording.trainer is None and isinstance(error, MISTAKES):  # a mistake in the config: nothing has run
                 recording.book = None
                 if not sweeping():
-                    if not resumes:  # so that the folder holds nothing and is removed
+                    if not resumes:  # an empty folder is removed
                         (folder / STATUS_FILE).unlink(missing_ok=True)
                     raise
             recording.end(status, reason)
@@ -136,7 +136,7 @@ def recorded(cfg: DictConfig, program: Program) -> Iterator[Recording]:
 
 
 def follow(folder: Path, patience: float = 600.0) -> None:
-    """In a sweep with processes started by a scheduler: makes the other ranks wait for rank zero's decision.
+    """Makes all ranks but zero wait for rank zero's decision, in a sweep whose processes a scheduler started.
 
     Raises:
         Claimed: rank zero has found another run of the same identity.
@@ -170,8 +170,10 @@ def ending(error: BaseException, cfg: DictConfig, trainer: L.Trainer | None) -> 
     """The status and the error message of a run that did not finish."""
     on_request = isinstance(error, Stopped) and error.exit_code in (EXIT_PREEMPTED, EXIT_INTERRUPTED)
     by_hand = isinstance(error, KeyboardInterrupt) or (trainer is not None and trainer.interrupted)
-    told = isinstance(error, (Stopped, *MISTAKES))
-    reason = str(locate(error, cfg)) if told and isinstance(error, Exception) else f"{type(error).__name__}: {error}"
+    expected = isinstance(error, (Stopped, *MISTAKES))
+    reason = (
+        str(locate(error, cfg)) if expected and isinstance(error, Exception) else f"{type(error).__name__}: {error}"
+    )
     return "interrupted" if on_request or by_hand else "failed", one_line(reason)
 
 

@@ -1,6 +1,6 @@
 """The record of a run, ``status.json`` in its folder.
 
-It exists from the start of the run, is always written atomically, and also exists if the run fails:
+It exists from the start of the run, also if the run fails, and is always written atomically:
 
     {"identity": "9f2c...", "status": "finished", "experiment": "gt_keyframes", "overrides": ["corruption=dist"], ...,
      "metrics": {"val/level_1/ratio": 0.81, ...}}
@@ -39,8 +39,8 @@ class RunRecord:
         settings: differences to the program's defaults, by dotted key.
         git_commit, git_dirty: of the checkout; None outside of one.
         versions: of Python and the packages that affect the results.
-        device, hostname, world_size, pid: where it runs; the process id is that of rank zero.
-        job: the scheduler's job, if a scheduler has started the processes; else None.
+        device, hostname, world_size, pid: where it runs; ``pid`` is the process id of rank zero.
+        job: the scheduler's job; None if no scheduler has started the processes.
         error: one line.
         duplicate_of: the other run's folder, relative to this one's.
         data: ``pattern`` (where the shards are), ``shards``, ``samples``.
@@ -94,7 +94,7 @@ def read_record(folder: Path) -> RunRecord | None:
     ``interrupted``.
 
     Raises:
-        BadValue: the file is not a record; names the file.
+        BadValue: the file is not a record.
     """
     path = folder / STATUS_FILE
     if not path.exists():

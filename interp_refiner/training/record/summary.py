@@ -83,9 +83,9 @@ def write_summary(
 
 
 def next_commands(folder: Path, overrides: list[str], max_steps: int, first: list[str]) -> str:
-    """The suggested next commands, ready to paste: those in ``first``, then the one that trains for longer.
+    """The suggested next commands, ready to paste: those in ``first``, then one that trains for longer.
 
-    If a key has several overrides, the first one is used.
+    If ``overrides`` has a key several times, the first value is used.
     """
     named = {text.partition("=")[0]: text for text in reversed(overrides)}
     kept = [text for text in overrides if named[text.partition("=")[0]] is text]

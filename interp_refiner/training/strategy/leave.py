@@ -4,7 +4,7 @@ import torch.distributed as dist
 
 
 def leave_processes() -> None:
-    """Dissolves the process group, so that rank zero can go on alone; a collective operation over all ranks.
+    """Destroys the process group, so that rank zero can go on alone; a collective operation over all ranks.
 
     As long as there is a group, metrics of one rank wait for those of the others.
     """

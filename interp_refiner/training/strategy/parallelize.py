@@ -18,13 +18,13 @@ def parallelize(
 ) -> None:
     """Shards weights, gradients and moments over processes (Zhao et al. 2023, PyTorch FSDP; ZeRO-3), in place.
 
-    A block's weights are gathered before its forward and its backward pass and freed after it. Shards, summed gradients
-    and the optimizer keep the precision of the weights, float32. Weights outside the blocks are gathered in float32,
-    too, because timesteps and modulations are computed in it.
+    A block's weights are gathered before its forward pass and before its backward pass, and freed afterwards. Shards,
+    summed gradients and the optimizer have the precision of the weights, float32. Weights outside the blocks are also
+    gathered in float32, because timesteps and modulations are computed in it.
 
     Args:
-        network: on any device; its shards are on the mesh's. A network without weights, or one that is already
-            sharded, does not change.
+        network: on any device; its shards are on the device of the mesh. A network that has no weights or is already
+            sharded does not change.
         mesh: one dimension of shards, or two: replicas by shards.
         gathered_dtype: of the weights that blocks compute with; None for their own.
         keeps: whether weights outside the blocks stay gathered from the forward to the backward pass. False for a
@@ -55,7 +55,7 @@ def release(network: nn.Module, keeps: bool = True) -> None:
 
     Args:
         network: the gathered network.
-        keeps: the same as for :func:`parallelize`.
+        keeps: see :func:`parallelize`.
     """
     for module in _sharded(network):
         module.set_reshard_after_forward(not keeps or module is not network, recurse=False)

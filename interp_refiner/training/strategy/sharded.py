@@ -42,28 +42,28 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Sharded(ModelParallelStrategy, ABC):
-    """Every process keeps a shard of all weights, gradients and moments, in float32, and its own samples.
+    """Every process has a shard of all weights, gradients and moments, in float32, and its own samples.
 
-    For a LightningModule whose ``configure_model`` passes all networks to :meth:`parallelize`. During validation the
-    networks are whole on every process, so processes may have different numbers of batches. A checkpoint is a folder.
-    It can be read and resumed under any strategy and number of processes. This strategy also resumes checkpoint files.
+    For a LightningModule whose ``configure_model`` passes all networks to :meth:`parallelize`. During validation every
+    process has the whole networks, so processes may have different numbers of batches. A checkpoint is a folder, which
+    any strategy can read and resume with any number of processes. This strategy also resumes from checkpoint files.
 
     Args:
-        gathered_dtype: of the weights that blocks compute with: ``float32``, or ``bfloat16`` for half the traffic.
-        timeout: of a collective.
+        gathered_dtype: dtype of the weights that blocks compute with; ``bfloat16`` halves the traffic of ``float32``.
+        timeout: timeout of a collective.
 
     Raises:
-        BadValue: another dtype, or bfloat16 where activations are not.
+        BadValue: another dtype, or bfloat16 with float32 activations.
     """
 
     def __init__(self, gathered_dtype: str = "float32", timeout: timedelta = timedelta(minutes=30)):
         super().__init__(timeout=timeout)
         self.gathered_dtype = DTYPES[choice("gathered_dtype", gathered_dtype, tuple(DTYPES))]
-        self.networks: dict[nn.Module, bool] = {}  # networks used in validation; whether outer weights are kept
+        self.networks: dict[nn.Module, bool] = {}  # networks used in validation; `keeps` of :func:`parallelize`
 
     @property
     def sharing(self) -> int:
-        """How many processes have the same samples."""
+        """The number of processes that have the same samples."""
         return 1
 
     @abstractmethod
@@ -88,7 +88,7 @@ class Sharded(ModelParallelStrategy, ABC):
             parallelize(network, mesh, self.gathered_dtype, self.networks.get(network, False))
 
     def spread(self, backbone: Backbone, mesh: DeviceMesh) -> None:
-        """Distributes the clips, too, if the strategy does that."""
+        """Also distributes the tokens of the clips; by default does nothing."""
 
     def setup_environment(self) -> None:
         self._data_parallel_size, self._tensor_parallel_size = self.num_nodes * self.num_processes, 1
@@ -125,7 +125,7 @@ class Sharded(ModelParallelStrategy, ABC):
         try:
             write_sharded(shards, checkpoint, path)
         except OSError as error:
-            raise Stopped(f"checkpoint {path}: {error.strerror or error}; the ones before it are whole") from error
+            raise Stopped(f"checkpoint {path}: {error.strerror or error}; earlier checkpoints are intact") from error
         if self.is_global_zero:
             log.info("checkpoint %s: %.1f MB", path, size_of(path) / 1e6)
 
@@ -200,8 +200,9 @@ class FSDP2(Sharded):
 
 @final
 class HSDP(Sharded):
-    """Shards inside a node, replicates across nodes: weights are gathered over NVLink, and only the gradients of the
-    shards cross the network.
+    """Shards inside a node and replicates across nodes.
+
+    Weights are gathered over NVLink, and only the gradients of the shards cross the network.
 
     Args:
         replicas: processes that hold the same shard; None for the number of nodes.
@@ -234,8 +235,8 @@ class HSDP(Sharded):
 class SequenceParallel(Sharded):
     """Every clip is shared by several processes, each with a part of its tokens; see :class:`Ulysses`.
 
-    Weights are sharded over the processes that share a clip and replicated across such groups. A group has the samples
-    of one process of the other strategies: ``data.batch_size`` is that of a group.
+    Weights are sharded over the processes that share a clip and replicated across such groups. All processes of a group
+    have the same samples: ``data.batch_size`` is the batch size of a group.
 
     Args:
         size: processes that share a clip; None for all of a node, so that tokens are exchanged over NVLink.

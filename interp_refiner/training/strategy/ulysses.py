@@ -21,9 +21,9 @@ class Ulysses(Spread):
     Outside of self-attention a process has ``n / p`` tokens with all ``h`` heads; inside it has all tokens with
     ``h / p`` heads. One all-to-all switches to heads, another one back.
 
-    Every collective is differentiated by its exact adjoint. So a process's gradient is the derivative of the sum of all
-    processes' losses with respect to its part of the computation. All processes have the same loss, that of the whole
-    clip. Strategies average the gradients, which gives the gradient of that loss.
+    The gradient of every collective is its exact adjoint. So a process's gradient is the derivative of the sum of all
+    processes' losses with respect to its own part of the computation. All processes have the same loss, that of the
+    whole clip. Strategies average gradients over processes, which gives the gradient of that loss.
 
     Args:
         group: the p processes that share a clip, in the order of its tokens.

@@ -47,7 +47,7 @@ def test_the_brownian_bridge_peaks_at_one_in_a_gap_as_long_as_the_clip():
 
 
 def test_without_noise_any_sigma_is_zero_and_says_so():
-    with pytest.warns(UserWarning, match=r"corruption=none has no noise: sigma=0\.5 is taken as 0"):
+    with pytest.warns(UserWarning, match=r"corruption=none has no noise: sigma=0\.5 is replaced by 0"):
         assert Noiseless().amplitude(0.5) == 0
     assert Gauss().amplitude(0.5) == 0.5
 

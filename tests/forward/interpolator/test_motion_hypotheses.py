@@ -194,7 +194,7 @@ def test_fields_are_those_of_the_motion_below_a_pixel(pooling):
     start, end = waves(torch.tensor([[0.0, 0.0], [5.4, -2.7]])).unbind(2)
     fields = MotionFields(radius=8, pooling=pooling, window=5, smoothness=0.01)
     for motion, sign in zip(fields(start, end, torch.ones(1, 1, 1, 1)), (1, -1), strict=True):
-        error = (motion.way - sign * torch.tensor([5.4, -2.7]).view(1, 2, 1, 1))[..., EDGE:-EDGE, EDGE:-EDGE].abs()
+        error = (motion.flow - sign * torch.tensor([5.4, -2.7]).view(1, 2, 1, 1))[..., EDGE:-EDGE, EDGE:-EDGE].abs()
         assert error.mean() < 0.1
         assert (error < 0.25).float().mean() > 0.95
 
@@ -202,8 +202,8 @@ def test_fields_are_those_of_the_motion_below_a_pixel(pooling):
 def test_a_field_between_equal_pictures_is_exactly_zero():
     picture = noise(2, 3, 9, 11)
     there, back = MotionFields(radius=4, pooling=2, window=5)(picture, picture, torch.ones(2, 1, 1, 1))
-    assert (there.way == 0).all()
-    assert (back.way == 0).all()
+    assert (there.flow == 0).all()
+    assert (back.flow == 0).all()
 
 
 def test_what_the_other_keyframe_does_not_confirm_counts_little():

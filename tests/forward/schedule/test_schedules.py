@@ -108,7 +108,7 @@ def test_jitter_depends_on_the_epoch_and_the_key():
 
 @pytest.mark.parametrize("jitter", [-0.1, 1.5])
 def test_jitter_out_of_range_is_refused(jitter):
-    with pytest.raises(BadValue, match=f"jitter={jitter}: expected 0 to 1"):
+    with pytest.raises(BadValue, match=f"jitter={jitter}: expected a number from 0 to 1"):
         Uniform(jitter=jitter)
 
 
@@ -140,8 +140,8 @@ def test_fixed_lets_given_frames_replace_the_nearest_of_its_own():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"frames": [0, 12, 3, 20]}, "expected at least two rising frame numbers"),
-        ({"frames": [0]}, "expected at least two rising frame numbers"),
+        ({"frames": [0, 12, 3, 20]}, "expected at least two increasing frame numbers"),
+        ({"frames": [0]}, "expected at least two increasing frame numbers"),
         ({"frames": [0, 3, 20], "counts": [9, 4]}, r"counts=\[9, 4\]: expected 3 at the last level"),
     ],
 )

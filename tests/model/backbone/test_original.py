@@ -137,7 +137,7 @@ def test_parts_that_are_lacking_or_there_twice_are_named(weights, tmp_path):
     twice.mkdir()
     for name in ("a", "b"):
         save_file(kept | weights, twice / f"{name}.safetensors")
-    with pytest.raises(BadValue, match=r"one model: b\.safetensors has .* once more, name the file"):
+    with pytest.raises(BadValue, match=r"one model: b\.safetensors repeats .*; name a single file"):
         load_pretrained(str(twice), **SHAPE)
 
 

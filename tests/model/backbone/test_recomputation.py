@@ -68,4 +68,4 @@ def test_the_large_model_keeps_90_gb_at_batch_2():
     block, sizes = kept_bytes(2, 32_760, 512, 1536, 8960, itemsize=2), (2, 12, 32_760, 128, 2)
     dense, sparse = (30 * (block + attention.kept_bytes(*sizes)) / 1e9 for attention in (Dense(), SparseLinear(0.1)))
     assert dense == pytest.approx(90, abs=1.5)
-    assert sparse - dense == pytest.approx(6.2, abs=0.1)  # mostly the projected linear branch
+    assert sparse - dense == pytest.approx(6.1, abs=0.1)  # mostly the projected linear branch

@@ -133,7 +133,7 @@ class TestAdjacent:
 
     def test_without_a_finer_level_it_says_what_is_missing(self):
         corrupted, _, _ = corrupted_clip()
-        with pytest.raises(ValueError, match=r"finer is None: expected what Corruption\.with_finer"):
+        with pytest.raises(ValueError, match=r"finer is None: expected a result of Corruption\.with_finer"):
             make_objective("adjacent").target(corrupted)
 
     @pytest.mark.parametrize("name", ["one_jump", "bridge"])

@@ -82,5 +82,5 @@ def test_says_what_is_wrong(tmp_path):
     with pytest.raises(BadValue, match=r"one prompt embedding \[L, D\], it holds \[3\]"):
         ClassifierFree(2.0, str(tmp_path / "flat.pt"))
     torch.save(drawn((2, 3)), tmp_path / "small.pt")
-    with pytest.raises(BadValue, match=r"an embedding \[5, 8\] like the prompts', it holds \[2, 3\]"):
+    with pytest.raises(BadValue, match=r"an embedding \[5, 8\], as the prompts have; it holds \[2, 3\]"):
         ClassifierFree(2.0, str(tmp_path / "small.pt"))(listening)(corrupted)

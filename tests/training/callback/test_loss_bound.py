@@ -34,7 +34,7 @@ def test_a_loss_that_is_not_a_number_has_not_fallen():
 
 
 def test_too_few_steps_judge_nothing():
-    with pytest.raises(Stopped, match="seen in 9 steps; 10 are needed to judge it"):
+    with pytest.raises(Stopped, match="logged in 9 steps; 10 are needed to judge it"):
         end_of([1.0, 0.1, 0.01] * 3)
 
 

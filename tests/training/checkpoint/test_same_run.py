@@ -47,7 +47,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["backbone.size.num_layers=3"], r"backbone\.size\.num_layers=3: expected 1, as the run in .* was begun"),
+        (["backbone.size.num_layers=3"], r"backbone\.size\.num_layers=3: expected 1, as in the run in .*"),
         (["backbone.size.ffn_dim=64"], r"backbone\.size\.ffn_dim=64: expected 32"),
         (["backbone/timestep=global"], r"backbone\.conditioning\.timestep\._target_=.*"),
         (["backbone.lora.rank=2"], r"backbone\.lora\.rank=2: expected None"),
@@ -202,7 +202,7 @@ def test_a_new_run_does_not_start_from_broken_weights(begun, tmp_path, broken, s
         ({"epoch": 3}, "a checkpoint of this project, with a mapping state_dict of tensors"),
         ({"state_dict": {"weight": 3}}, "a checkpoint of this project, with a mapping state_dict of tensors"),
         ({"state_dict": {}, AVERAGED: [3]}, f"a checkpoint of this project, with a mapping {AVERAGED} of tensors"),
-        ({"state_dict": {}, "made_by": Path("foreign")}, "a checkpoint of this project: no such content"),
+        ({"state_dict": {}, "made_by": Path("foreign")}, "a checkpoint of this project: it is damaged"),
     ],
 )
 def test_a_foreign_checkpoint_is_refused(begun, tmp_path, content, said):
