@@ -63,8 +63,7 @@ def not_the_mean(objective: Objective, sampler: Sampler, perceptual: bool) -> li
         other.append(f"objective/penalty={type(objective.penalty).__name__.lower()}")
     if not other or not sampler.leaves_start:
         return []
-    name = type(sampler).__name__.lower()
-    return [f"sampler={name}: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not"]
+    return [f"sampler: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not"]
 
 
 class Refiner(BackboneModule):

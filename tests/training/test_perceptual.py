@@ -194,7 +194,7 @@ def test_a_sampler_of_several_steps_warns(caplog):
     for sampler in (OneJump(), Bridge(steps=3)):
         Refiner(small_wan(num_layers=1), objective, AdamW(), sampler, make_corruption(*BRIDGE), perceptual=loss)
     assert [record.message for record in caplog.records] == [
-        "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
+        "sampler: its steps assume that every estimate is the mean; with training/perceptual it is not"
     ]
 
 

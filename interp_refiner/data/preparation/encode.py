@@ -131,6 +131,8 @@ class VideoEncoder:
 
     def _refuse_empty(self, splits: Sequence[str], folder: Path | None = None, left_out: int = 0) -> None:
         allowed = f"a share that leaves clips for train and val; {' and '.join(splits)} would be empty"
+        if splits == ["val"] and self.cut.held_out_end == 0:  # a small share of a few videos is none
+            allowed += ", unless held_out_end, such as 0.2, holds out the end of every video"
         allowed += f"; {left_out} clips are left out" if left_out else ""
         allowed += f" (delete {folder} before another try)" if folder else ""
         raise BadValue("held_out_videos", self.cut.held_out_videos, allowed)

@@ -65,6 +65,11 @@ class Backbone(nn.Module, ABC):
         """
 
     @property
+    def ignores_text(self) -> bool:
+        """Whether a prompt certainly changes nothing, for example because no training clip had one."""
+        return False
+
+    @property
     def transformer(self) -> tuple[str, nn.Module] | None:
         """(attribute name, model) of the diffusers model inside, which an export saves with its own class; or None."""
         return None

@@ -145,6 +145,10 @@ class Factorised(Backbone):
                 x = block(x.unflatten(0, (b, t)), places).flatten(0, 1)
         return self.head(F.silu(self.norm(x))).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3).float()
 
+    @property
+    def ignores_text(self) -> bool:
+        return not self.text.weight.any()
+
     def _embed_time(self, seen: Shown, dtype: torch.dtype) -> Float[Tensor, "b t d"]:
         """The embedding of every frame's timestep and numbers, and of the prompt's mean over its words."""
         times = seen.times

@@ -162,6 +162,8 @@ def as_tensor(image: Picture) -> Float[Tensor, "3 h w"]:
         if image.ndim != 3 or image.shape[2] != 3:
             raise BadValue("image", list(image.shape), "an array [h, w, 3] of RGB")
         image = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    if not isinstance(image, Tensor):
+        raise BadValue("image", image, "a picture of PIL, an array or a tensor; PIL's Image.open reads a file")
     if image.ndim != 3 or image.shape[0] != 3:
         raise BadValue("image", list(image.shape), "a tensor [3, h, w] of RGB")
     if image.dtype == torch.uint8:

@@ -77,6 +77,7 @@ class RefinerPipeline(LowMemory, Drafting):
         self.backbone: Backbone = components.backbone.eval()
         self.objective: Objective = components.objective.eval()
         self.sampler: Sampler = components.sampler
+        self.own_sampler = components.sampler
         self.codec: Codec = components.codec
         self.text: TextEncoder | None = components.text
         self.config = config
@@ -279,13 +280,21 @@ class RefinerPipeline(LowMemory, Drafting):
             return [model for _ in plan.parts]
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
 
+    def prompt_notes(self, request: Request) -> list[str]:
+        notes = super().prompt_notes(request)
+        if self.backbone.ignores_text and any(request.words.values()):
+            notes.append("the refiner ignores prompts: no training clip had a caption")
+        return notes
+
     def sampler_notes(self, steps: int | None = None) -> list[str]:
-        """What the steps of the sampler need but the model was not trained for; ``steps`` as of a call."""
+        """Where the sampler differs from what the model was trained or evaluated for; ``steps`` as of a call."""
         sampler = of_steps(self.sampler, steps, self.objective.distilled)
         notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
         if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
-            name = type(sampler).__name__.lower()
-            notes.append(f"sampler={name}: the model was trained at bridge time 1 only, and its steps go below 1")
+            notes.append("sampler: the model was trained at bridge time 1 only, and its steps go below 1")
+        own = self.own_sampler
+        if isinstance(own, OneJump) and isinstance(sampler, OneJump) and sampler.strength > own.strength:
+            notes.append(f"sampler.strength={sampler.strength:g}: the model's own sampler has {own.strength:g}")
         return notes
 
     def _sampler(self, steps: int | None) -> Sampler:

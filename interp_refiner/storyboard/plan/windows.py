@@ -74,12 +74,12 @@ def _drawn_out(parts: Sequence[Window], keyframes: Sequence[int], length: int) -
 
 def _refuse_gap(keyframes: Sequence[int], num_frames: int, length: int) -> None:
     ends = sorted({0, *keyframes, num_frames - 1})
-    gap = max(b - a for a, b in pairwise(ends))
+    start, gap = max(((a, b - a) for a, b in pairwise(ends)), key=lambda found: found[1])
     near = (
         f"keyframes at most {length - 1} latent frames apart, and the first and last at most {length - 1} from the ends"
     )
     allowed = f"{near}: the model sees {length} latent frames at a time"
-    raise BadValue("keyframes", f"a gap of {gap}", allowed)
+    raise BadValue("keyframes", f"a gap of {gap} after latent frame {start}", allowed)
 
 
 def fade_weights(parts: Sequence[Window], num_frames: int) -> Float[Tensor, "n t"]:

@@ -58,7 +58,10 @@ def show_result(report: dict[str, Any], file: Path) -> None:
         table.add_row(*contract_row(row))
     console.print(table)
     for joint in report["joints"]:
-        console.print(f"joint at latent frames {joint['latent_frames']}: seam flicker {joint['seam_flicker']:.2f}")
+        first, last = joint["latent_frames"]
+        console.print(
+            f"joint at latent frames {span(range(first, last + 1))}: seam flicker {joint['seam_flicker']:.2f}"
+        )
     for note in report["notes"]:
         console.print(f"note: {note}", soft_wrap=True)
     for name in [*report["files"], file]:

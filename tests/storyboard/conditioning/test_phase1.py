@@ -147,7 +147,7 @@ def test_spread_keyframes_are_as_dense_as_in_a_clip_of_the_model(pipe, frames, c
         ({"keyframes_at": []}, r"keyframes=\[\]: expected at least one keyframe"),
         (
             {"keyframes_at": [0, 60], "num_frames": 61},
-            "keyframes=a gap of 60: expected keyframes at most 20 latent frames apart",
+            "keyframes=a gap of 60 after latent frame 0: expected keyframes at most 20 latent frames apart",
         ),
     ],
 )

@@ -290,6 +290,7 @@ def test_pictures_of_every_kind_are_the_same():
         (torch.zeros(8, 6, 3), r"image=\[8, 6, 3\]: expected a tensor \[3, h, w\]"),
         (torch.full((3, 4, 4), 200.0), r"image=200 to 200: expected RGB in 0\.\.1, or bytes"),
         (torch.full((3, 4, 4), float("nan")), "image=nan to nan: expected RGB"),
+        ("a.jpg", "image=a.jpg: expected a picture of PIL, an array or a tensor"),
     ],
 )
 def test_pictures_that_are_none_are_refused(image, said):

@@ -164,7 +164,11 @@ def test_one_jump_goes_as_far_as_the_model_does_unless_it_has_a_strength_of_its_
     [
         ([Pinned(PICTURES[0], 0), Pinned(PICTURES[1], 1)], 21, r"keyframes\[1\]\.time=1%: .*latent slot of its own"),
         ([Pinned("gone.png", 0)], 21, r"keyframes\[0\]\.image=gone\.png: .*no such file"),
-        ([Pinned(PICTURES[0], 0)], 60, r"keyframes=a gap of 59: expected keyframes at most 20 latent frames apart"),
+        (
+            [Pinned(PICTURES[0], 0)],
+            60,
+            r"keyframes=a gap of 59 after latent frame 0: expected keyframes at most 20 latent frames apart",
+        ),
     ],
 )
 @needs_gradio
@@ -273,7 +277,7 @@ def use_the_page(window, url: str) -> None:
     window.resize(390, 900)  # a phone's
     window.wait("document.documentElement.scrollWidth == document.documentElement.clientWidth")  # nothing stands out
     window.write("#frames input", "300")
-    line = "keyframes=a gap of 75: expected keyframes at most 20 latent frames apart"  # the page follows every digit
+    line = "keyframes=a gap of 75 after latent frame 0: expected keyframes at most 20"  # the page follows every digit
     window.wait(f"document.querySelector('.refused')?.innerText.startsWith('{line}')")
     hosts = window.run("[...new Set(performance.getEntriesByType('resource').map(e => new URL(e.name).hostname))]")
     assert set(hosts) <= {"127.0.0.1", ""}

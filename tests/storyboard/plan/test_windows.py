@@ -62,9 +62,13 @@ def test_windows_cover_the_clip_overlap_and_meet_at_keyframes(frames, keys):
         assert not weight[outside].any()
 
 
-@pytest.mark.parametrize(("keys", "frames"), [([0, 30, 45], 46), ([25], 40), ([0, 5], 40)])
-def test_gaps_longer_than_the_model_are_refused(keys, frames):
-    with pytest.raises(BadValue, match=r"keyframes=a gap of \d+: expected keyframes at most 20 latent frames apart"):
+@pytest.mark.parametrize(
+    ("keys", "frames", "gap"), [([0, 30, 45], 46, (30, 0)), ([25], 40, (25, 0)), ([0, 5], 40, (34, 5))]
+)
+def test_gaps_longer_than_the_model_are_refused(keys, frames, gap):
+    length, start = gap
+    told = f"keyframes=a gap of {length} after latent frame {start}: expected"
+    with pytest.raises(BadValue, match=f"{told} keyframes at most 20 latent frames apart"):
         windows(keys, frames, 21)
 
 

@@ -150,7 +150,7 @@ def test_a_dry_run_shows_collisions_before_it_refuses_them(place, run_folder, ca
         (
             "frames: 31",
             "frames: 300",
-            r"storyboard\.keyframes=a gap of 2\d\d: expected keyframes at most 20 latent frames apart",
+            r"storyboard\.keyframes=a gap of 224 after latent frame 75: expected keyframes at most 20",
         ),
     ],
 )

@@ -13,7 +13,8 @@ from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.core import BadValue, Draws
 from interp_refiner.evaluation import by_level
 from interp_refiner.evaluation.measures import missing_frame_mse
-from interp_refiner.model.sampler import Bridge
+from interp_refiner.model.sampler import Bridge, OneJump
+from interp_refiner.storyboard.pipeline.arguments import Request
 from interp_refiner.training.checkpoint import (
     SHIPPED,
     SHIPPED_CAMERA,
@@ -138,10 +139,12 @@ def test_the_weights_for_real_video_keep_keyframes_at_any_size_and_go_half_of_th
 def test_a_sampler_whose_steps_they_were_not_trained_for_gets_a_note():
     pipe = RefinerPipeline.from_pretrained(SHIPPED_CAMERA)
     assert pipe.sampler_notes() == pipe.sampler_notes(1) == []
+    for strength, notes in ((0.25, []), (1.0, ["sampler.strength=1: the model's own sampler has 0.5"])):
+        assert pipe.with_component("sampler", OneJump(strength=strength), {}).sampler_notes() == notes
     assert pipe.sampler_notes(4) == [
-        "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual and "
+        "sampler: its steps assume that every estimate is the mean; with training/perceptual and "
         "objective/penalty=robust it is not",
-        "sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1",
+        "sampler: the model was trained at bridge time 1 only, and its steps go below 1",
     ]
     pipe.set_progress_bar_config(disable=True)
     frame = torch.rand(3, 48, 80, generator=torch.Generator().manual_seed(0))
@@ -149,6 +152,15 @@ def test_a_sampler_whose_steps_they_were_not_trained_for_gets_a_note():
         pipe(keyframes=[Keyframe(image=frame, time=0)], num_frames=3, num_inference_steps=2)
     for name in (SHIPPED, SHIPPED_ONE_STEP):
         assert RefinerPipeline.from_pretrained(name).sampler_notes(4) == []
+
+
+def test_a_prompt_for_weights_that_were_trained_without_captions_gets_a_note():
+    ignored = ["the refiner ignores prompts: no training clip had a caption"]
+    frame = Keyframe(image=torch.zeros(3, 48, 80), time=0, prompt="moving right")
+    for name, notes in ((SHIPPED_CAMERA, ignored), (SHIPPED, [])):
+        pipe = RefinerPipeline.from_pretrained(name)
+        assert pipe.prompt_notes(Request("", [])) == []
+        assert pipe.prompt_notes(Request("", [frame])) == notes
 
 
 @torch.no_grad()
