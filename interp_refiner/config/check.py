@@ -38,6 +38,11 @@ class Settings:
     def check(cls, cfg: DictConfig) -> None:
         """Refuses mistakes that no signature shows, before a run has a folder. Raises like :func:`check_config`."""
 
+    @classmethod
+    def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
+        """The settings that have no effect beside the others, with the reason; they are refused if they were typed."""
+        return {}
+
 
 def check_config(
     cfg: DictConfig, settings: type[Settings] = Settings, choices: Mapping[str, str | None] | None = None
@@ -170,11 +175,11 @@ def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
         entries = [(key, parent._get_node(name)) for key, parent, name in walk(cfg[top], top)]
         leaves = [f"{key}." for key, entry in entries if not isinstance(entry, DictConfig)]
         all_added = all(leaf.startswith(tuple(f"{key}." for key in added)) for leaf in leaves)
-        if all_added and not _is_read(cfg, top):
+        if all_added and not is_read(cfg, top):
             raise Refused(f"{top}: unknown key{suggestion(top, {*known, *map(str, cfg)} - {top, 'hydra'})}")
 
 
-def _is_read(cfg: DictConfig, top: str) -> bool:
+def is_read(cfg: DictConfig, top: str) -> bool:
     """Whether an interpolation anywhere else names a node."""
     rest = [without(cfg, top, "hydra"), cfg.hydra.run]
     return any(re.search(rf"\$\{{[^}}]*\b{top}[.,}}]", OmegaConf.to_yaml(part)) for part in rest)

@@ -41,6 +41,7 @@ class RandomClips(Generated):
             if count < 1:
                 raise BadValue(name, count, "at least 1")
         self.shapes = list(latent_shape), list(text_shape) if text_shape is not None else None
+        self.latent_shape = tuple(latent_shape)
         shapes = {"latent_shape": self.shapes[0], "text_shape": self.shapes[1]}
         super().__init__({"num_train": num_train, "num_val": num_val, **shapes, "seed": seed})
 

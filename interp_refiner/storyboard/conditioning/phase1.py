@@ -15,6 +15,7 @@ from interp_refiner.model.keyframes import (
     KeyframeRequest,
     KeyframeSampler,
     KeyframeSource,
+    OwnSampler,
     Rescaled,
 )
 from interp_refiner.storyboard.conditioning.encoding import Encoded
@@ -25,6 +26,7 @@ from interp_refiner.storyboard.plan.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.plan.windows import Window
 
 STREAM, KEY = "keyframes", "window"  # stream and key of their noise
+OWN_SCHEDULER = "this source of keyframes has its own scheduler"
 DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
 
@@ -63,7 +65,7 @@ class Phase1:
             BadValue: the source has its own scheduler.
         """
         if not isinstance(self.source, GeneratedKeyframes):
-            raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
+            raise no_sampler(sampler)
         source = GeneratedKeyframes(self.source.network, self.source.flow, sampler)
         return replace(self, source=source, asked=None, components={**self.components, "sampler": node})
 
@@ -142,6 +144,14 @@ class Phase1:
             values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
             known = known.index_fill(1, at, True)
         return replace(encoded, values=values, known=known)
+
+
+def no_sampler(sampler: KeyframeSampler | OwnSampler, why: str = OWN_SCHEDULER) -> BadValue:
+    """The error of a sampler, or of settings for a generator's own, that nothing takes."""
+    if not isinstance(sampler, OwnSampler):
+        return BadValue("keyframe_sampler", repr(sampler), f"own, because {why}")
+    name, value = next(iter(sampler.replaced.items()))
+    return BadValue(f"keyframe_sampler.{name}", value, f"null, because {why}")
 
 
 @dataclass(frozen=True)

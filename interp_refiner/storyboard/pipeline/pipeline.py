@@ -58,14 +58,14 @@ from interp_refiner.storyboard.plan.levels import Levels
 from interp_refiner.storyboard.plan.plan import VideoPlan, VideoSize
 from interp_refiner.storyboard.plan.windows import CrossFaded
 from interp_refiner.storyboard.saved.components import (
-    PERCEPTUAL,
     Components,
     PipelineConfig,
     load_components,
     save_components,
 )
-from interp_refiner.training import check_method, not_the_mean
+from interp_refiner.training import check_method, sampler_notes
 from interp_refiner.training.checkpoint import located
+from interp_refiner.training.perceptual import PERCEPTUAL
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 
@@ -292,11 +292,8 @@ class RefinerPipeline(LowMemory, Drafting):
         """What the steps of the sampler need but the model was not trained for; ``steps`` as of a call."""
         steps = at_least_one("num_inference_steps", steps, "the model's own sampler")
         sampler = self.sampler if steps is None else self._of_steps(self.sampler, steps)
-        notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
-        if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
-            name = type(sampler).__name__.lower()
-            notes.append(f"sampler={name}: the model was trained at bridge time 1 only, and its steps go below 1")
-        return notes
+        perceptual = self.config.trained.get(PERCEPTUAL) is not None
+        return sampler_notes(self.objective, sampler, self.corruption, perceptual)
 
     def _sampler(self, steps: int | None) -> Sampler:
         sampler = copy.copy(self.sampler)
