@@ -25,7 +25,6 @@ from interp_refiner.model.keyframes import GeneratedKeyframes
 from interp_refiner.storyboard import Phase1, RefinerPipeline, as_pipeline, load_generator, naming, phase1_of
 from interp_refiner.storyboard.export.conversion import exported_run
 from interp_refiner.storyboard.pipeline.chosen import chosen_nodes, plain, with_components, with_keyframes, with_samples
-from interp_refiner.storyboard.saved.components import PERCEPTUAL
 from interp_refiner.training import (
     BackboneModule,
     Distill,
@@ -126,7 +125,7 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
     with naming("training.teacher", "checkpoint"):
         clips = {"data": OmegaConf.create(plain(cfg.data))}
         run = load_run(path, overrides={} if is_exported(located(path)) else clips)
-        if OmegaConf.select(run.config, "training.perceptual") or (run.config.get("trained") or {}).get(PERCEPTUAL):
+        if run.perceptual:
             raise BadValue("checkpoint", path, "one trained without training/perceptual: the bridge needs means")
         if run.spec.latent_shape != spec.latent_shape:
             shape = list(run.spec.latent_shape)
@@ -281,10 +280,14 @@ def load_exportable(
 ) -> RefinerPipeline | Phase1:
     """Like :func:`load_pipeline`; for a run that trained a generator of keyframes, the generator."""
     if is_exported(located(path)):
+        if not ema:
+            raise BadValue("ema", False, f"true: {path} is an exported folder, which has one kind of weights")
         pipeline = with_components(RefinerPipeline.from_pretrained(path), chosen)
     else:
         run = load_run(path, ema=ema, overrides=chosen_nodes(chosen))
         if isinstance(run.module, KeyframeGenerator):
+            if chosen is not None and (other := chosen.get("keyframes")) is not None:
+                raise BadValue("keyframes", other, "null, because checkpoint is a generator of keyframes itself")
             return with_samples(phase1_of(run), chosen)
         pipeline = as_pipeline(run, text_or_none(run))
     return with_keyframes(pipeline, chosen, partial(load_phase1, ema=ema))

@@ -11,18 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.assemble import assemble
 from interp_refiner.config import build, main, quiet_libraries, run_metadata
 from interp_refiner.core import BadValue, keep_freed_memory
-from interp_refiner.data import ShardedDataModule
-from interp_refiner.evaluation import MakeTrainer, Run
-from interp_refiner.training import Refiner
-from interp_refiner.training.settings import TrainSettings
-
-
-@runtime_checkable
-class OfARun(Protocol):
-    """A benchmark of the run that the other settings describe, built as ``train`` builds it."""
-
-    def measure(self, module: Refiner, data: ShardedDataModule, make_trainer: MakeTrainer) -> dict[str, Any]:
-        """The figures."""
+from interp_refiner.evaluation import Run
+from interp_refiner.evaluation.benchmarks.settings import BenchmarkSettings, OfARun
 
 
 def measure_run(measure: OfARun, cfg: DictConfig) -> dict[str, Any]:
@@ -58,7 +48,7 @@ class HasTables(Protocol):
         """The tables."""
 
 
-@main("benchmark", TrainSettings)
+@main("benchmark", BenchmarkSettings)
 def benchmark(cfg: DictConfig) -> None:
     """Runs one benchmark and prints its JSON, or its tables if it has any; the JSON goes to ``benchmark.json``, too."""
     keep_freed_memory()

@@ -5,14 +5,19 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from interp_refiner.assemble import load_run
-from interp_refiner.config import build, main, quiet_libraries, terminal
+from interp_refiner.config import build, main, print_notes, quiet_libraries, terminal
 from interp_refiner.core import BadValue, device
 from interp_refiner.evaluation import Evaluator, Run
 from interp_refiner.evaluation.evaluator.about import check, describe
 from interp_refiner.evaluation.evaluator.judging import clips_to_judge, compared, judge, labels_of, scope
 from interp_refiner.evaluation.evaluator.keyframe_quality import world_of
 from interp_refiner.evaluation.evaluator.outputs import examples, write_clips, write_outputs
-from interp_refiner.evaluation.evaluator.settings import EvaluateSettings, inference_overrides
+from interp_refiner.evaluation.evaluator.settings import (
+    EvaluateSettings,
+    generator_notes,
+    inference_overrides,
+    refiner_notes,
+)
 from interp_refiner.evaluation.measures import Bootstrap
 from interp_refiner.evaluation.records.terminal import show
 from interp_refiner.storyboard import phase1_of
@@ -36,6 +41,7 @@ def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
     if len(runs) > 1:
         raise BadValue("checkpoint", list(runs), "refiners to compare, or one generator of keyframes")
     (run,), folder = runs.values(), Path(cfg.paths.output_dir)
+    print_notes(generator_notes())
     run.to("cpu")  # the probe and its clips are small
     quality = build(cfg.keyframe_quality, world=world_of(run), codec=run.codec)
     source = with_samples(phase1_of(run), cfg).chosen(run.codec)
@@ -47,6 +53,7 @@ def evaluate_refiners(cfg: DictConfig, runs: dict[str, Run]) -> None:
     """Writes ``evaluation.json``, ``evaluation.md``, plots, and pictures of the worst, median and best clips."""
     run, metrics = next(iter(runs.values())), [build(node) for node in (cfg.get("metric") or {}).values()]
     terminal().print(scope(run), soft_wrap=True)
+    print_notes(refiner_notes(cfg, runs))
     evaluator = Evaluator(compared(runs, cfg.num_samples), cfg.scores_clips, Bootstrap(seed=cfg.seed), metrics)
     replaced, folder = judge(run, evaluator), Path(cfg.paths.output_dir)
     ranking = evaluator.ranking(evaluator.sparsest)

@@ -35,6 +35,10 @@ class ReportSettings(Settings):
     title: str | None = None
     against: str | None = None
 
+    @classmethod
+    def idle(cls, cfg: DictConfig) -> dict[str, str]:
+        return {} if cfg.runs else dict.fromkeys(("output", "title", "against"), "it is for a report of runs")
+
 
 @main("report", ReportSettings)
 def report(cfg: DictConfig) -> None:

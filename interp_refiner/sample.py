@@ -12,20 +12,18 @@ from omegaconf import DictConfig
 from interp_refiner.assemble import load_pipeline, load_run
 from interp_refiner.config import build, main
 from interp_refiner.core import BadValue, device
-from interp_refiner.evaluation.evaluator.settings import inference_overrides
+from interp_refiner.evaluation.evaluator.settings import check_anchors, inference_overrides
 from interp_refiner.evaluation.pictures.samples import write_samples
-from interp_refiner.storyboard.sampling.settings import SampleSettings
+from interp_refiner.storyboard.sampling.settings import SampleSettings, asks_for_video
 from interp_refiner.storyboard.sampling.video import sample_video
 from interp_refiner.training.checkpoint import is_exported, located
-
-ASK_FOR_A_VIDEO = ("storyboard", "prompt", "keyframes", "keyframe_source")
 
 
 @main("sample", SampleSettings)
 def sample(cfg: DictConfig) -> None:
     """Makes the video of a storyboard or a prompt, or refines held-out clips."""
     place = device(cfg.device)
-    if any(cfg.get(name) is not None for name in ASK_FOR_A_VIDEO):
+    if asks_for_video(cfg):
         sample_video(cfg, lambda: build(cfg.inference).apply(load_pipeline(cfg.checkpoint, cfg), place))
     elif cfg.output is not None or cfg.dry_run:
         raise BadValue(
@@ -35,6 +33,7 @@ def sample(cfg: DictConfig) -> None:
         raise BadValue("storyboard", None, "a YAML or JSON file: an exported folder has no held-out clips")
     else:
         run = load_run(cfg.checkpoint, overrides=inference_overrides(cfg)).to(place)
+        check_anchors(cfg, run)
         write_samples(run, cfg.clips, cfg.level, Path(cfg.paths.output_dir), cfg.fps)
 
 

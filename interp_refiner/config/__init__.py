@@ -25,10 +25,11 @@ from interp_refiner.config.describe import (
     run_metadata,
     save_config,
 )
+from interp_refiner.config.idle import settings_of
 from interp_refiner.config.launch import Program, call, checked, main
 from interp_refiner.config.machine import writable, writable_folder
 from interp_refiner.config.refusal import MISTAKES, Refused
-from interp_refiner.config.terminal import quiet_libraries, terminal
+from interp_refiner.config.terminal import print_notes, quiet_libraries, terminal
 
 __all__ = [
     "MISTAKES",
@@ -47,9 +48,11 @@ __all__ = [
     "next_command",
     "option_name",
     "print_config",
+    "print_notes",
     "quiet_libraries",
     "run_metadata",
     "save_config",
+    "settings_of",
     "terminal",
     "writable",
     "writable_folder",

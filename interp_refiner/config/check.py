@@ -38,6 +38,11 @@ class Settings:
     def check(cls, cfg: DictConfig) -> None:
         """Refuses mistakes that no signature shows, before a run has a folder. Raises like :func:`check_config`."""
 
+    @classmethod
+    def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
+        """The settings that have no effect beside the others, with the reason; they are refused if they were typed."""
+        return {}
+
 
 def check_config(
     cfg: DictConfig, settings: type[Settings] = Settings, choices: Mapping[str, str | None] | None = None
@@ -170,11 +175,11 @@ def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
     groups = {group.partition("@")[0].partition("/")[0] for group in cfg.hydra.runtime.choices}
     known = {*rules(settings), *(groups - {item.key_or_group for item in items})}
     for top in dict.fromkeys(added):
-        if top not in known and isinstance(cfg.get(top), DictConfig) and not _is_read(cfg, top):
+        if top not in known and isinstance(cfg.get(top), DictConfig) and not is_read(cfg, top):
             raise Refused(f"{top}: unknown key{suggestion(top, {*known, *map(str, cfg)} - {top, 'hydra'})}")
 
 
-def _is_read(cfg: DictConfig, top: str) -> bool:
+def is_read(cfg: DictConfig, top: str) -> bool:
     """Whether an interpolation anywhere else names a node."""
     rest = [without(cfg, top, "hydra"), cfg.hydra.run]
     return any(re.search(rf"\$\{{[^}}]*\b{top}[.,}}]", OmegaConf.to_yaml(part)) for part in rest)

@@ -36,6 +36,7 @@ from interp_refiner.config.command_line import CommandLine, assigned, jobs, pars
 from interp_refiner.config.composition import composed, conf_dir
 from interp_refiner.config.describe import folders_of_options
 from interp_refiner.config.help import print_help
+from interp_refiner.config.idle import check_idle
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.new_folder import NewFolder
 from interp_refiner.config.nodes import without
@@ -81,6 +82,7 @@ class Program:
         with hydra_config(config), short_names(config):
             check_added(config, self.settings)
             self.check(config, config.hydra.runtime.choices)
+            check_idle(config, self.settings)
             check_output(config, output_dir)
 
     def check_line(self, line: CommandLine) -> NewFolder | None:

@@ -4,6 +4,7 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Iterable
 
 from rich.console import Console
 
@@ -28,6 +29,12 @@ def terminal(wide: bool = False) -> Console:
     """
     width = WIDE if wide and not sys.stdout.isatty() else None
     return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints every note in one line."""
+    for note in notes:
+        terminal().print(f"note: {note}", soft_wrap=True)
 
 
 def print_any_name() -> None:

@@ -1,6 +1,7 @@
 """Reads batches with threads; every sample is read directly into its row of the batch."""
 
 import logging
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -13,7 +14,7 @@ from interp_refiner.core import BadValue, Clip, at_least
 from interp_refiner.data.anchors import AnchorShards
 from interp_refiner.data.batch_memory import batch_memory
 from interp_refiner.data.mixed import Dataset
-from interp_refiner.data.shards import BadSample, Unavailable, finite_rows
+from interp_refiner.data.shards import DTYPES, BadSample, Unavailable, finite_rows
 from interp_refiner.data.threads import DaemonPool
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,11 @@ class BatchReader:
         self.clips, self.anchors, self.threads, self.timeout = dataset, anchors, threads, timeout
         self.skipped = 0
         self.pool = DaemonPool(threads, "read")
+
+    @property
+    def clip_bytes(self) -> int:
+        """Bytes of a clip's latents in a batch; the least, if clips have several sizes."""
+        return min(math.prod(shape) for shape in self.clips.shapes) * DTYPES[self.clips.metadata.latent_dtype].itemsize
 
     @torch.inference_mode(False)  # else the reading threads could not write to these tensors
     def submit(self, samples: Sequence[int], epochs: Sequence[int] | None = None) -> Pending:

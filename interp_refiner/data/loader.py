@@ -12,7 +12,7 @@ from typing import Any, final
 
 import torch
 
-from interp_refiner.core import BadValue, Clip, at_least, derived_seed
+from interp_refiner.core import BadValue, Clip, at_least, derived_seed, free_memory
 from interp_refiner.data.batch_reader import BatchReader, Pending
 from interp_refiner.data.copying import beside
 from interp_refiner.data.order import dealt, fixed_order, next_bucket, stream
@@ -60,6 +60,7 @@ class TrainLoader:
         accumulated: int = 1,
     ):
         _check_sizes(batch_size, read_ahead)
+        _check_memory(reader, batch_size, read_ahead)
         self.reader, self.batch_size, self.seed = reader, batch_size, seed
         self.rank, self.world_size, self.read_ahead, self.accumulated = rank, world_size, read_ahead, accumulated
         self.num_samples = len(reader.clips)
@@ -247,3 +248,13 @@ class EvalLoader:
 def _check_sizes(batch_size: int, read_ahead: int) -> None:
     at_least(1, batch_size=batch_size)
     at_least(0, read_ahead=read_ahead)
+
+
+def _check_memory(reader: BatchReader, batch_size: int, read_ahead: int) -> None:
+    """Refuses batches that do not fit into the free memory together: the stream has no end that would bound them."""
+    batch, free = batch_size * reader.clip_bytes, free_memory()
+    if free is None or (1 + read_ahead) * batch <= free:
+        return
+    name, value = ("batch_size", batch_size) if batch > free else ("read_ahead", read_ahead)
+    most = free // reader.clip_bytes if batch > free else free // batch - 1
+    raise BadValue(name, value, f"at most {most}, for which {free / 1e9:.1f} GB of memory are free here")

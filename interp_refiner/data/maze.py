@@ -101,6 +101,7 @@ class Mazes(Generated):
             raise MissingExtra("data=maze", "scipy", "maze")
         self.probability = least, most
         self.num_points, self.size, self.min_distance = num_points, size, min_distance
+        self.latent_shape = (2, num_points)
         super().__init__(
             {**settings, "wall_probability": list(self.probability), "min_distance": min_distance, "seed": seed}
         )
@@ -145,7 +146,7 @@ class Mazes(Generated):
     def declare(self, made_by: dict[str, Any]) -> DatasetMetadata:
         mean, std = self.statistics
         return DatasetMetadata(
-            latent_shape=(2, self.num_points),
+            latent_shape=self.latent_shape,
             layout="ct",
             latent_dtype="float32",
             context_shape=(maps.COUNT, self.size, self.size),

@@ -39,6 +39,7 @@ class RandomClips(Generated):
     ):
         at_least(1, num_train=num_train, num_val=num_val)
         self.shapes = list(latent_shape), list(text_shape) if text_shape is not None else None
+        self.latent_shape = tuple(latent_shape)
         shapes = {"latent_shape": self.shapes[0], "text_shape": self.shapes[1]}
         super().__init__({"num_train": num_train, "num_val": num_val, **shapes, "seed": seed})
 

@@ -110,6 +110,12 @@ class ClipSource:
         return self.root if is_url(self.root) else Path(self.root).expanduser()
 
     @property
+    def written_shape(self) -> tuple[int, ...] | None:
+        """The shape of the clips that the writer makes; None without a writer, or with one that does not say."""
+        shape = getattr(self.writer, "latent_shape", None)
+        return None if shape is None else tuple(shape)
+
+    @property
     def splits(self) -> tuple[str, str]:
         """The names of the training and validation folders."""
         return "train", self.val_split

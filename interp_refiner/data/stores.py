@@ -37,6 +37,11 @@ class Stores:
         if self.cache_gb > 0 and self.cache_dir is None:
             raise BadValue("cache_dir", None, "a local folder, because cache_gb caches files there")
 
+    @staticmethod
+    def idle(settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings without effect, see :class:`SaysIdle`."""
+        return {} if settings.get("cache_gb") else {"cache_dir": "cache_gb=0 turns the cache off"}
+
     def retries(self) -> Retries:
         """How failed requests are repeated."""
         return Retries(self.attempts, self.first_wait, timeout=self.timeout)

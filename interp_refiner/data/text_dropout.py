@@ -1,7 +1,8 @@
 """Prompt dropout in training, so that the model also learns to work without a prompt (for guidance)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 import torch
 
@@ -24,6 +25,11 @@ class TextDropout:
     Raises:
         BadValue: a probability outside 0..1, or no such file.
     """
+
+    @staticmethod
+    def idle(settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings without effect, see :class:`SaysIdle`."""
+        return {"negative": "with probability=0 no prompt is replaced"} if settings.get("probability") == 0 else {}
 
     def __init__(self, probability: float = 0.1, negative: str | None = None, seed: int = 0):
         if not 0 <= probability <= 1:

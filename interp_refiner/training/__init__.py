@@ -5,7 +5,7 @@ from interp_refiner.training.distill import Distill
 from interp_refiner.training.interpolator_fit import InterpolatorFit
 from interp_refiner.training.keyframe_generator import KeyframeGenerator
 from interp_refiner.training.perceptual import ImageDistance, Perceptual, Windows
-from interp_refiner.training.refiner import Refiner, check_distilled, check_method, not_the_mean
+from interp_refiner.training.refiner import Refiner, check_distilled, check_method, sampler_notes
 from interp_refiner.training.renoised_keyframes import RenoisedKeyframes
 from interp_refiner.training.selector_fit import SelectorFit
 from interp_refiner.training.st_lpips import ShiftTolerantLPIPS
@@ -29,5 +29,5 @@ __all__ = [
     "Windows",
     "check_distilled",
     "check_method",
-    "not_the_mean",
+    "sampler_notes",
 ]

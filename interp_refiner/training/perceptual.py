@@ -16,6 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from interp_refiner.core import BadValue, ClipSpec, Corrupted, Draws, move, non_negative, per_frame
 from interp_refiner.data.codec import Codec
 
+PERCEPTUAL = "perceptual loss"  # on a model card: the network whose distance was added to the loss
+
 
 class ImageDistance(nn.Module, ABC):
     """A trained network that measures how different two images look."""

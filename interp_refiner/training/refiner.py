@@ -56,14 +56,25 @@ def check_distilled(objective: Objective, distills: bool) -> None:
         raise BadValue("objective", name, "consistency | distribution_matching | rcm with training=distill")
 
 
-def not_the_mean(objective: Objective, sampler: Sampler, perceptual: bool) -> list[str]:
-    """A warning if the sampler needs means, but a perceptual or robust loss trains the estimates; else empty."""
+def sampler_notes(objective: Objective, sampler: Sampler, corruption: Corruption, perceptual: bool) -> list[str]:
+    """What the steps of a sampler need but a model was not trained for.
+
+    Args:
+        objective, corruption: of the model.
+        sampler: its own or another one.
+        perceptual: whether a perceptual loss was added to the objective's.
+    """
     other = ["training/perceptual"] * perceptual
     if objective.penalty is not None:
         other.append(f"objective/penalty={type(objective.penalty).__name__.lower()}")
-    if not other or not sampler.leaves_start:
+    if not sampler.leaves_start:
         return []
-    return [f"sampler: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not"]
+    notes = []
+    if other:
+        notes.append(f"sampler: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not")
+    if corruption.bridge_time.always_one and not objective.distilled:
+        notes.append("sampler: the model was trained at bridge time 1 only, and its steps go below 1")
+    return notes
 
 
 class Refiner(BackboneModule):
@@ -100,8 +111,6 @@ class Refiner(BackboneModule):
         if perceptual is not None and objective.estimates_finer:
             allowed = "null with objective=adjacent, whose estimate is not a video"
             raise BadValue("training.perceptual", type(perceptual).__name__, allowed)
-        for note in not_the_mean(objective, sampler, perceptual is not None):
-            log.warning(note)
         if objective.zero_start:
             backbone.zero_output()
         self.objective, self.sampler, self.corruption = objective, sampler, corruption
@@ -121,6 +130,10 @@ class Refiner(BackboneModule):
     def passes(self) -> int:
         """Forward passes of a training step whose activations are kept at the same time: one per sample of the loss."""
         return self.objective.samples
+
+    def on_fit_start(self) -> None:
+        for note in sampler_notes(self.objective, self.sampler, self.corruption, self.perceptual is not None):
+            log.warning(note)
 
     def seen_shape(self, corrupted: Corrupted) -> torch.Size:
         return corrupted.x.shape

@@ -1,15 +1,27 @@
 """Settings of a training run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import MISTAKES, Refused, Settings, assigned, checked
-from interp_refiner.config.check import check_parts
+from interp_refiner.config.check import check_parts, is_read
 from interp_refiner.core import BadValue
 from interp_refiner.training.checkpoint import PARTS, check_same_run
+from interp_refiner.training.keyframe_generator import KeyframeGenerator
+from interp_refiner.training.refiner import Refiner
+
+OF_REFINERS = ("objective", "sampler", "gpu_gb")
+OF_BACKBONES = ("backbone", "attention", "optimizer")
+READ_BY = {
+    "activation_gb": "backbone/recomputation=selective reads it",
+    "gathered_dtype": "strategy=fsdp2 | hsdp | sequence reads it",
+}
+CHOSEN_BY = {"matching": ("interpolator", "gt_keyframes"), "generator": ("backbone", "keyframes")}
 
 
 @dataclass
@@ -55,6 +67,8 @@ class TrainSettings(Settings):
                 checked("evaluate", Path(cfg.paths.output_dir, "evaluation"), *evaluation_overrides(cfg))
             except MISTAKES as error:
                 raise Refused(f"evaluation: {error}") from error
+        if cfg.gpu_gb is not None and cfg.gpu_gb <= 0:
+            raise BadValue("gpu_gb", cfg.gpu_gb, "a number > 0, in 10^9 bytes, or null for no check")
         interval = OmegaConf.select(cfg, "trainer.val_check_interval")
         if isinstance(interval, int | float) and interval <= 0:
             raise BadValue("trainer.val_check_interval", interval, "a positive number of steps, or a share of an epoch")
@@ -65,6 +79,33 @@ class TrainSettings(Settings):
         frozen = OmegaConf.select(cfg, "backbone.lora.frozen_dtype")
         if frozen == "bfloat16" and _has_adapters(cfg) and "bf16" not in str(precision):
             raise BadValue("trainer.precision", precision, "bf16-mixed, because backbone.lora.frozen_dtype=bfloat16")
+
+    @classmethod
+    def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
+        given, choices = "+experiment={} reads it, and {}={} is chosen", cfg.hydra.runtime.choices
+        reasons = dict.fromkeys(unused_parts(cfg), f"training={choices.training} has no such part")
+        if "optimizer" in reasons:
+            reasons["optimizer"] = f"training={choices.training} has its own: set training.optimizer"
+        reasons |= {"trainer.callbacks": "set callback.<name>", "trainer.logger": "set logger"}
+        for name in ("activation_gb", "gathered_dtype"):
+            if not is_read(cfg, name):
+                reasons[name] = READ_BY[name]
+        for name, (group, experiment) in CHOSEN_BY.items():
+            if choices.get(group) != choices.get(name) and not is_read(cfg, name):
+                reasons[name] = given.format(experiment, group, choices.get(group))
+        if not OmegaConf.select(cfg, "validation.storyboards"):
+            reasons |= dict.fromkeys(("validation.steps", "validation.seed"), "there are no validation.storyboards")
+        return reasons
+
+
+def unused_parts(cfg: DictConfig) -> tuple[str, ...]:
+    """The parts at the top of a config that its training does not build."""
+    trained = get_class(cfg.training._target_)
+    if issubclass(trained, Refiner):
+        return ()
+    if issubclass(trained, KeyframeGenerator):
+        return OF_REFINERS
+    return (*OF_REFINERS, *OF_BACKBONES)
 
 
 def check_bases(cfg: DictConfig) -> None:

@@ -80,7 +80,9 @@ def check_step_memory(
         log.warning("training/perceptual: the check of gpu_gb leaves out the memory in which windows are decoded")
     averaged = trainer is None or any(hasattr(c, "average") for c in trainer.callbacks)  # type: ignore[attr-defined]
     needed = step_memory(module, spec, batch_size, averaged)
-    if needed is not None and needed.total > (1 - SPARE) * 1e9 * gpu_gb:
+    if needed is None:
+        log.warning("gpu_gb=%g: no check, because this backbone does not know the memory of a step", gpu_gb)
+    elif needed.total > (1 - SPARE) * 1e9 * gpu_gb:
         advice = "a smaller data.batch_size or activation_gb, backbone.lora.rank=32, or strategy=fsdp2 over more GPUs"
         raise BadValue(
             "gpu_gb", gpu_gb, f"more: a step needs {needed}, and {SPARE:.0%} of the GPU must stay free: {advice}"

@@ -125,8 +125,7 @@ def with_option(option: str) -> tuple[str, DictConfig]:
     program = next((name for name in ["train", *PROGRAMS] if group.split("/")[0] in groups_of(name)), "train")
     sign = "" if group.split("/")[0] in groups_of(program) else "+"
     cfg = composed(program, f"{sign}{option}", *NEEDED.get(option, []))
-    if sign:
-        cfg.hydra.overrides.task = []  # a node that a program does not read is refused if it was typed
+    cfg.hydra.overrides.task = []  # what a program does not read is refused if it was typed
     return program, cfg
 
 

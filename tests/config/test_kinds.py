@@ -238,6 +238,7 @@ def test_no_gpu_to_train_on(overrides: tuple[str, ...], monkeypatch: pytest.Monk
         "trainer.val_check_interval=-0.5",
         "trainer.accumulate_grad_batches=0",
         "trainer.num_nodes=0",
+        "gpu_gb=-1",
         f"corruption.sigma={10**30}",
     ],
 )

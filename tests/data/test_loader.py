@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections import Counter
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -145,6 +146,22 @@ def test_loading_after_reading_ahead_forgets_what_was_read(reader):
 def test_another_order_is_announced(reader, caplog):
     TrainLoader(reader, 3, seed=1).load_state_dict({"position": 6, "num_samples": 20, "seed": 1})
     assert "num_samples is 14 and was 20" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("batch", "ahead", "said"),
+    [
+        (2**63 - 1, 0, r"^batch_size=9223372036854775807: expected at most 8, for which 0\.0 GB of memory are free"),
+        (9, 0, "^batch_size=9: expected at most 8, "),
+        (2, 2**63 - 1, "^read_ahead=9223372036854775807: expected at most 3, "),
+        (8, 0, None),
+        (2, 3, None),
+    ],
+)
+def test_batches_that_do_not_fit_into_memory_are_refused(reader, monkeypatch, batch, ahead, said):
+    monkeypatch.setattr("interp_refiner.data.loader.free_memory", lambda: 8 * reader.clip_bytes)
+    with nullcontext() if said is None else pytest.raises(BadValue, match=said):
+        TrainLoader(reader, batch, read_ahead=ahead)
 
 
 def test_read_ahead_is_bounded(root):

@@ -192,7 +192,8 @@ def test_frames_too_small_for_the_network_and_an_estimate_that_is_no_video_are_r
 def test_a_sampler_of_several_steps_warns(caplog):
     loss, objective = Perceptual(spec_of(16), PatchDCT(), MeanSquare()), Preconditioned(spec_of(), 2)
     for sampler in (OneJump(), Bridge(steps=3)):
-        Refiner(small_wan(num_layers=1), objective, AdamW(), sampler, make_corruption(*BRIDGE), perceptual=loss)
+        network, corruption = small_wan(num_layers=1), make_corruption(*BRIDGE)
+        Refiner(network, objective, AdamW(), sampler, corruption, perceptual=loss).on_fit_start()
     assert [record.message for record in caplog.records] == [
         "sampler: its steps assume that every estimate is the mean; with training/perceptual it is not"
     ]

@@ -257,7 +257,7 @@ def test_a_teacher_whose_estimates_are_no_means_is_refused():
 def test_a_sampler_of_several_steps_warns_where_estimates_are_no_means(caplog):
     objective = Preconditioned(spec_of(), 2, penalty=Robust())
     for sampler in (OneJump(), Bridge(steps=1), Bridge(steps=3)):
-        Refiner(small_wan(num_layers=1), objective, AdamW(), sampler, make_corruption(*BRIDGE))
+        Refiner(small_wan(num_layers=1), objective, AdamW(), sampler, make_corruption(*BRIDGE)).on_fit_start()
     assert [record.message for record in caplog.records] == [
         "sampler: its steps assume that every estimate is the mean; with objective/penalty=robust it is not"
     ]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -72,6 +73,12 @@ class AnchorSettings(Settings):
 
     checkpoint: str | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @classmethod
+    def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
+        if cfg.get("anchor_source") is None:
+            return {"device": "it is for anchor_source=generator"}
+        return {"data.anchors.source": "anchor_source replaces it"}
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Cuts a video into clips, frame by frame; memory does not grow with the video's length."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import inf, log, sqrt
 from pathlib import Path
@@ -102,6 +102,14 @@ class Cut:
             )
         if self.max_frames is not None and self.max_frames < self.least_frames:
             raise BadValue("max_frames", self.max_frames, f"the {self.least_frames} frames of a clip or more, or null")
+
+    @staticmethod
+    def idle(settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings without effect, see :class:`SaysIdle`."""
+        buckets = settings.get("buckets")
+        replaced = {"frame_size", "stride"} if buckets == "auto" else {"frame_size", "stride", "size"}
+        names = (replaced if buckets is not None else set()) | ({"divisor"} if buckets != "auto" else set())
+        return {name: "it is for buckets=auto" if name == "divisor" else "buckets replaces it" for name in names}
 
     @property
     def sizes(self) -> list[Size]:

@@ -1,12 +1,21 @@
 """The top-level settings of ``interp_refiner.evaluate``."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from interp_refiner.config import Settings
+from interp_refiner.config import Settings, given, settings_of
 from interp_refiner.config.nodes import dotted
+from interp_refiner.core import BadValue
+from interp_refiner.evaluation.run.run import Run
+
+OF_GENERATORS = ("keyframe_quality", "keyframe_sampler", "keyframe_choice")
+OF_REFINERS = (
+    *("sampler", "scheduled_sampling", "metric", "num_samples", "clips", "full", "scores_clips"),
+    *("anchors", "batch_size", "device", "fps"),
+)
 
 
 @dataclass
@@ -54,3 +63,34 @@ def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
         "data.val_split": cfg.get("split"),
     }
     return {key: value for key, value in chosen.items() if value is not None} | dotted(cfg.get("overrides"))
+
+
+def generator_notes() -> list[str]:
+    """A note for every setting on the command line that has no effect on a generator of keyframes.
+
+    They are not refused: the kind of a model is known late, and the evaluation after a training should not fail.
+    """
+    return _idle_notes("a generator of keyframes", OF_REFINERS)
+
+
+def refiner_notes(cfg: DictConfig, runs: Mapping[str, Run]) -> list[str]:
+    """The same for refiners, and what the steps of a sampler need but they were not trained for.
+
+    Raises:
+        BadValue: as :func:`check_anchors`.
+    """
+    for run in runs.values():
+        check_anchors(cfg, run)
+    of_samplers = dict.fromkeys(note for run in runs.values() for note in run.sampler_notes())
+    return [*_idle_notes("a refiner", OF_GENERATORS), *of_samplers]
+
+
+def check_anchors(cfg: DictConfig, run: Run) -> None:
+    """Refuses, with :class:`BadValue`, a folder of anchors that nothing in a refiner's run reads."""
+    if cfg.anchors is not None and not run.refiner.corruption.needs_anchors:
+        raise BadValue("anchors", cfg.anchors, "null, because keyframes are the truth (scheduled_sampling=phase1)")
+
+
+def _idle_notes(kind: str, names: Sequence[str]) -> list[str]:
+    typed = [text for text in given() if not text.startswith("--")]
+    return [f"{text}: no effect, because checkpoint is {kind}" for text, _ in settings_of(typed, names)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from interp_refiner.config import run_metadata, terminal
+from interp_refiner.config import print_notes, run_metadata, terminal
 from interp_refiner.core import Corrupted
 from interp_refiner.data.codec import write_mp4
 from interp_refiner.evaluation.measures import keyframe_report
@@ -26,6 +26,7 @@ def write_samples(run: Run, clips: int, level: int | None, folder: Path, fps: fl
         folder: the output folder.
         fps: of the videos.
     """
+    print_notes(run.sampler_notes())
     chosen = tqdm(held_out(run, clips, level), total=clips, desc="clips")
     report = [refine_one(run, corrupted, folder, fps) for corrupted in chosen]
     text = {"checkpoint": str(run.checkpoint), "samples": report, **run_metadata()}

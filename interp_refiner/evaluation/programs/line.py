@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from omegaconf import DictConfig
 
-from interp_refiner.config import assigned, call
+from interp_refiner.config import assigned, call, settings_of
 from interp_refiner.core import Stopped
 from interp_refiner.evaluation.records.records import Evaluation
 from interp_refiner.training.record import read_record
+from interp_refiner.training.settings import OF_BACKBONES, OF_REFINERS
 
 Step: TypeAlias = Callable[[Path, list[str]], None]
 
@@ -30,7 +31,7 @@ def tiny(cfg: DictConfig) -> list[str]:
 
 def train_interpolator(folder: Path, overrides: list[str]) -> None:
     """``+experiment=flow_warp``."""
-    _train(folder / "interpolator", "+experiment=flow_warp", *overrides)
+    _train(folder / "interpolator", "+experiment=flow_warp", *without(overrides, *OF_REFINERS, *OF_BACKBONES))
 
 
 def train_refiner(folder: Path, overrides: list[str]) -> None:
@@ -41,7 +42,7 @@ def train_refiner(folder: Path, overrides: list[str]) -> None:
 
 def train_generator(folder: Path, overrides: list[str]) -> None:
     """``+experiment=keyframes``."""
-    _train(folder / "generator", "+experiment=keyframes", *overrides)
+    _train(folder / "generator", "+experiment=keyframes", *without(overrides, *OF_REFINERS))
 
 
 def make_anchors(folder: Path, overrides: list[str]) -> None:
@@ -70,6 +71,12 @@ def text_to_video(folder: Path, _: list[str]) -> None:
     call("sample", folder / "text", *models, "prompt=bright circle moving right", assigned("output", output))
     rows = json.loads(output.with_suffix(".report.json").read_text())["keyframes"]
     require(bool(rows) and all(row["generated"] for row in rows), "no keyframe was generated")
+
+
+def without(overrides: list[str], *parts: str) -> list[str]:
+    """The overrides that set none of these parts, which a training does not have."""
+    left_out = {text for text, _ in settings_of(overrides, parts)}
+    return [text for text in overrides if text not in left_out]
 
 
 def _train(run: Path, *overrides: str) -> None:

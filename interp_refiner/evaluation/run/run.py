@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import lightning as L
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build
 from interp_refiner.core import BadValue, ClipSpec
@@ -15,7 +15,8 @@ from interp_refiner.data.codec import Codec
 from interp_refiner.data.medium import Medium
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.evaluation.records.records import Evaluation, newest_evaluation
-from interp_refiner.training import KeyframeGenerator, Refiner
+from interp_refiner.training import KeyframeGenerator, Refiner, sampler_notes
+from interp_refiner.training.perceptual import PERCEPTUAL
 
 
 @dataclass
@@ -63,6 +64,17 @@ class Run:
         """The newest result of ``interp_refiner.evaluate``; None if it was not evaluated."""
         found = newest_evaluation(self.folder) if self.folder is not None else None
         return None if found is None else found[0]
+
+    @property
+    def perceptual(self) -> bool:
+        """Whether a perceptual loss was added to the objective's."""
+        own, stored = (OmegaConf.select(self.config, key) for key in ("training.perceptual", "trained"))
+        return own is not None or (stored or {}).get(PERCEPTUAL) is not None
+
+    def sampler_notes(self) -> list[str]:
+        """What the steps of its refiner's sampler need but it was not trained for."""
+        refiner = self.refiner
+        return sampler_notes(refiner.objective, refiner.sampler, refiner.corruption, self.perceptual)
 
     @property
     def refiner(self) -> Refiner:

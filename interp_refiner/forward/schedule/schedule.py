@@ -1,8 +1,9 @@
 """The base class of schedules: counts, forced frames, and ranks that make plans nested."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Int, Shaped
@@ -63,6 +64,13 @@ class Schedule(ABC):
     law: Law = "geometric"
     counts: list[int] | None = None
     endpoints: bool = True
+
+    @staticmethod
+    def idle(settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings without effect, see :class:`SaysIdle`."""
+        if (counts := settings.get("counts")) is None:
+            return {}
+        return dict.fromkeys(("k_min", "num_levels", "law"), f"counts={counts} replaces it; set counts or counts=null")
 
     def __post_init__(self) -> None:
         if self.counts is None:

@@ -1,6 +1,8 @@
 """How often a keyframe is replaced by its proposal."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from interp_refiner.core import BadValue
 
@@ -32,6 +34,11 @@ class Probability:
                 raise BadValue(name, getattr(self, name), "a probability from 0 to 1")
         if self.warmup_steps < 0:
             raise BadValue("warmup_steps", self.warmup_steps, "a number of steps >= 0")
+
+    @staticmethod
+    def idle(settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings without effect, see :class:`SaysIdle`."""
+        return {} if settings.get("warmup_steps") else {"start": "with warmup_steps=0 the probability is `end` at once"}
 
     def __call__(self, step: int | None) -> float:
         """p after ``step`` optimizer steps; None outside training."""

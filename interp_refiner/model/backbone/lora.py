@@ -35,6 +35,13 @@ class LoRA:
         MissingExtra: peft is not installed.
     """
 
+    @staticmethod
+    def idle(settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings without effect, see :class:`SaysIdle`."""
+        if any(settings.get(name) is not None for name in ("rank", "weights")):
+            return {}
+        return dict.fromkeys(("alpha", "frozen_dtype"), "without rank or weights there are no adapters")
+
     def __init__(
         self,
         rank: int | None = None,

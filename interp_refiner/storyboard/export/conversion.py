@@ -1,6 +1,7 @@
 """Converts a run into a pipeline, which needs no data set, and back."""
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +21,10 @@ from interp_refiner.storyboard.conditioning.phase1 import Phase1
 from interp_refiner.storyboard.pipeline.chosen import plain, with_components
 from interp_refiner.storyboard.pipeline.pipeline import RefinerPipeline
 from interp_refiner.storyboard.saved.card import figures
-from interp_refiner.storyboard.saved.components import PERCEPTUAL, Components, PipelineConfig
+from interp_refiner.storyboard.saved.components import Components, PipelineConfig
 from interp_refiner.training import Refiner
 from interp_refiner.training.optimizer import AdamW
+from interp_refiner.training.perceptual import PERCEPTUAL
 
 FACTORS = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
@@ -143,10 +145,17 @@ def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
     pipe = with_components(RefinerPipeline.from_pretrained(folder), chosen)
     if node is None:
         return run_of(pipe, folder)
-    clips = build(cast(DictConfig, node)).open()
-    if clips.spec.latent_shape != pipe.config.spec.latent_shape:
-        raise BadValue("data", list(clips.spec.latent_shape), f"clips {list(pipe.config.spec.latent_shape)}")
+    source, shape = build(cast(DictConfig, node)), pipe.config.spec.latent_shape
+    check_shape(source.written_shape or shape, shape)  # before clips are written
+    clips = source.open()
+    check_shape(clips.spec.latent_shape, shape)
     codec = declared_codec(clips.spec)
     run = run_of(pipe.with_component("codec", codec, pipe.config.components["codec"]), folder)
     run.spec, run.loader = clips.spec, ShardedDataModule(clips, run.refiner.corruption, codec, Video(codec, clips.spec))
     return run
+
+
+def check_shape(found: Sequence[int], wanted: Sequence[int]) -> None:
+    """Raises :class:`BadValue` for data of other clips than a model's."""
+    if tuple(found) != tuple(wanted):
+        raise BadValue("data", list(found), f"clips {list(wanted)}")

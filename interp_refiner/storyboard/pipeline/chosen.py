@@ -8,10 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 from interp_refiner.config import build, option_name
 from interp_refiner.core import BadValue
 from interp_refiner.model.keyframes import OwnSampler
-from interp_refiner.storyboard.conditioning.phase1 import Phase1
+from interp_refiner.storyboard.conditioning.phase1 import Phase1, no_sampler
 from interp_refiner.storyboard.pipeline.pipeline import RefinerPipeline
 
 COMPONENTS = ("sampler", "codec", "text")
+NO_GENERATOR = "no generator makes keyframes (keyframes=<generator>)"
 
 
 def chosen_nodes(chosen: Mapping[str, Any] | DictConfig | None) -> dict[str, DictConfig]:
@@ -39,8 +40,8 @@ def with_keyframes(
         load: loads a generator from its path.
 
     Raises:
-        BadValue: two sources, a path without a generator, a choice without a source, or a source whose clips differ
-            from the refiner's.
+        BadValue: two sources, a path without a generator, a choice or a sampler without a source, a sampler for a
+            source with a scheduler of its own, or a source whose clips differ from the refiner's.
     """
     path, node = (chosen.get(name) if chosen is not None else None for name in ("keyframes", "keyframe_source"))
     if node is not None:
@@ -48,12 +49,21 @@ def with_keyframes(
             raise BadValue("keyframes", path, "null, because keyframe_source makes the keyframes")
         source = build(node, spec=pipeline.config.spec)
         other = Phase1(source, source.spec or pipeline.config.spec)
-        return pipeline.with_keyframes(with_choice(other, chosen))
+        return pipeline.with_keyframes(with_samples(other, chosen))
     phase1 = pipeline.phase1 if path is None else load(path)
-    if phase1 is None and chosen is not None and (choice := chosen.get("keyframe_choice")) is not None:
-        name = option_name("keyframe_choice", choice)
-        raise BadValue("keyframe_choice", name, "null, because no generator makes keyframes (keyframes=<generator>)")
-    return pipeline if phase1 is None else pipeline.with_keyframes(with_samples(phase1, chosen))
+    if phase1 is not None:
+        return pipeline.with_keyframes(with_samples(phase1, chosen))
+    choice, sampler = (chosen.get(f"keyframe_{name}") if chosen is not None else None for name in ("choice", "sampler"))
+    if choice is not None:
+        raise BadValue("keyframe_choice", option_name("keyframe_choice", choice), f"null, because {NO_GENERATOR}")
+    if sampler is not None and not keeps_own(made := build(sampler)):
+        raise no_sampler(made, NO_GENERATOR)
+    return pipeline
+
+
+def keeps_own(made: object) -> bool:
+    """Whether a keyframe sampler leaves the generator's own as it is."""
+    return isinstance(made, OwnSampler) and not made.replaced
 
 
 def with_samples(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
@@ -61,9 +71,11 @@ def with_samples(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
     if chosen is None or (node := chosen.get("keyframe_sampler")) is None:
         return with_choice(phase1, chosen)
     made = build(node)
+    if keeps_own(made):
+        return with_choice(phase1, chosen)
     if isinstance(made, OwnSampler):
-        if not made.replaced or (own := phase1.components.get("sampler")) is None:
-            return with_choice(phase1, chosen)
+        if (own := phase1.components.get("sampler")) is None:
+            raise no_sampler(made)
         node = OmegaConf.create({"keyframe_sampler": {**own, **made.replaced}}).keyframe_sampler
         made = build(node)
     return with_choice(phase1.with_sampler(made, plain(node)), chosen)

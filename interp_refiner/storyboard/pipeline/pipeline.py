@@ -49,14 +49,14 @@ from interp_refiner.storyboard.plan.levels import Levels
 from interp_refiner.storyboard.plan.plan import VideoPlan, VideoSize
 from interp_refiner.storyboard.plan.windows import CrossFaded
 from interp_refiner.storyboard.saved.components import (
-    PERCEPTUAL,
     Components,
     PipelineConfig,
     load_components,
     save_components,
 )
-from interp_refiner.training import check_method, not_the_mean
+from interp_refiner.training import check_method, sampler_notes
 from interp_refiner.training.checkpoint import located
+from interp_refiner.training.perceptual import PERCEPTUAL
 
 OnStepEnd = Callable[["RefinerPipeline", int, float, dict[str, Any]], dict[str, Any]]
 
@@ -289,9 +289,8 @@ class RefinerPipeline(LowMemory, Drafting):
     def sampler_notes(self, steps: int | None = None) -> list[str]:
         """Where the sampler differs from what the model was trained or evaluated for; ``steps`` as of a call."""
         sampler = of_steps(self.sampler, steps, self.objective.distilled)
-        notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
-        if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
-            notes.append("sampler: the model was trained at bridge time 1 only, and its steps go below 1")
+        perceptual = self.config.trained.get(PERCEPTUAL) is not None
+        notes = sampler_notes(self.objective, sampler, self.corruption, perceptual)
         own = self.own_sampler
         if isinstance(own, OneJump) and isinstance(sampler, OneJump) and sampler.strength > own.strength:
             notes.append(f"sampler.strength={sampler.strength:g}: the model's own sampler has {own.strength:g}")

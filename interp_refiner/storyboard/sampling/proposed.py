@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from interp_refiner.config import given, next_command, terminal, writable
+from interp_refiner.config import given, next_command, print_notes, terminal, writable
 from interp_refiner.core import BadValue
 from interp_refiner.data.codec import as_frames, contact_sheet
 from interp_refiner.storyboard.file.storyboard import ENTRIES, Storyboard, naming
@@ -52,8 +52,7 @@ def propose_keyframes(cfg: DictConfig, load: Callable[[], RefinerPipeline]) -> N
     command = next_command("sample", *words)
     output.mkdir(parents=True, exist_ok=True)
     (output / BOARD).write_text(HEAD.format(command=command) + as_yaml(write_pictures(pipeline, board, draft, output)))
-    for note in notes:
-        terminal().print(f"note: {note}", soft_wrap=True)
+    print_notes(notes)
     terminal().print(f"{output}: {len(draft.keyframes)} keyframes, {SHEET} shows them\nnext: {command}", soft_wrap=True)
 
 

@@ -1,9 +1,24 @@
 """Settings of the programs that make videos."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from omegaconf import DictConfig
+
 from interp_refiner.config import Settings
+
+ASK_FOR_A_VIDEO = ("storyboard", "prompt", "keyframes", "keyframe_source")
+OF_CLIPS = ("clips", "level", "overrides", "split", "anchors", "fps", "scheduled_sampling", "medium")
+OF_VIDEOS = (
+    *("seed", "keyframes_at", "frames", "also", "upscale", "inference"),
+    *("keyframe_sampler", "keyframe_choice", "text"),
+)
+
+
+def asks_for_video(cfg: DictConfig) -> bool:
+    """Whether ``sample`` makes a video of a storyboard or a prompt; else it refines held-out clips."""
+    return any(cfg.get(name) is not None for name in ASK_FOR_A_VIDEO)
 
 
 @dataclass
@@ -58,3 +73,9 @@ class SampleSettings(KeyframesSettings):
     anchors: str | None = None
     fps: float = 8.0
     inference: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
+        if asks_for_video(cfg):
+            return dict.fromkeys(OF_CLIPS, "it is for held-out clips, not for the video of a storyboard or a prompt")
+        return dict.fromkeys(OF_VIDEOS, "it is for the video of a storyboard or a prompt, not for held-out clips")

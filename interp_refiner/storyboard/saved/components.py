@@ -51,7 +51,6 @@ VAE, PRECISION, COMPONENT = "vae", "precision", "component"
 OF_DIFFUSERS = {"pipeline.py": "pipeline.py", f"{PRECISION}/{COMPONENT}.py": "precision.py"}
 
 CLASS = "RefinerPipeline"
-PERCEPTUAL = "perceptual loss"  # on the card: the network whose distance was added to the loss
 OBJECTIVE = "objective."  # prefix of the objective's own parameters
 
 

@@ -94,7 +94,7 @@ def read_config(folder: Path, overrides: Mapping[str, Any]) -> DictConfig:
         BadValue, Refused: it is damaged, an older version wrote it, or as :func:`check_parts`.
     """
     config = stored_config(folder)
-    if (corruption := config.get("corruption")) is not None and corruption.get("drawn") is None:  # older runs have none
+    if (corruption := config.get("corruption")) is not None and "drawn" not in corruption:  # older runs have none
         raise BadValue("checkpoint", folder, "a run of this version; an older version wrote this one, train it again")
     for key in sorted(overrides, key=lambda key: key.count(".")):  # set a whole node before values inside it
         OmegaConf.update(config, key, overrides[key], merge=False)

@@ -175,6 +175,35 @@ def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
     assert {len(c.clip.keys) for _, _, c in by_level(run)} == {2}
 
 
+def test_what_the_steps_of_a_sampler_need_is_noted(place):
+    """The run was trained at bridge time 1 alone, here also with a perceptual loss."""
+    run = load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", "sampler=bridge"))
+    at_one = "sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1"
+    assert run.sampler_notes() == [at_one]
+    run.config.training.perceptual = {"weight": 1.0}
+    means = "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
+    assert run.sampler_notes() == [means, at_one]
+    assert load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}")).sampler_notes() == []
+
+
+def test_notes_are_printed_before_the_clips_are_judged(place, monkeypatch, capsys):
+    typed = [f"checkpoint={place / 'train'}", "sampler=bridge", "keyframe_quality.clips=8"]
+    monkeypatch.setattr("interp_refiner.evaluate.judge", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("interp_refiner.evaluation.evaluator.settings.given", lambda: ["--config-dir=conf", *typed])
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config("evaluate", place, *typed))
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == [
+        "note: keyframe_quality.clips=8: no effect, because checkpoint is a refiner",
+        "note: sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1",
+    ]
+
+
+def test_anchors_that_nothing_reads_are_refused(place):
+    cfg = config("evaluate", place, f"checkpoint={place / 'train'}", f"anchors={place}")
+    with pytest.raises(BadValue, match=r"^anchors=.*: expected null, because keyframes are the truth"):
+        evaluate(cfg)
+
+
 def test_a_run_is_judged_on_other_data(place, cfg):
     checkpoint, root = f"checkpoint={place / 'train'}", place / "other"
     other = ["data=small_shapes", "data.writer.num_train=2", "data.writer.num_val=3", "data.writer.seed=1"]

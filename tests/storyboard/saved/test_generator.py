@@ -1,10 +1,12 @@
 """A keyframe generator: found, stored alone and inside a refiner's folder, refused if it does not fit."""
 
 import json
+from unittest.mock import Mock
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from interp_refiner.assemble import load_phase1, load_pipeline
@@ -14,9 +16,11 @@ from interp_refiner.data.world.reader import CaptionReader
 from interp_refiner.data.world.scorer import save_reader
 from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
-from interp_refiner.model.keyframes import BestOf, Choice, Euler, Rescaled
-from interp_refiner.storyboard import INDEX, RefinerPipeline, load_generator
+from interp_refiner.model.keyframes import BestOf, Choice, Euler, KeyframeSource, OwnSampler, Rescaled
+from interp_refiner.storyboard import INDEX, Phase1, RefinerPipeline, load_generator
+from interp_refiner.storyboard.pipeline.chosen import with_samples
 from interp_refiner.storyboard.saved.generator import GENERATOR, WEIGHTS, save_generator
+from tests.factories import spec_of
 from tests.storyboard.conftest import program_config
 from tests.storyboard.pipeline.test_pipeline import PROMPT, same_bits
 from tests.storyboard.sampling.test_program import command, place  # noqa: F401 - fixtures
@@ -258,9 +262,24 @@ def test_a_generator_of_other_clips_is_refused(generator_folder, exported, tmp_p
         video(exported[1], f"keyframes={folder}", folder=tmp_path)
 
 
-def test_a_choice_without_a_generator_is_refused(run_folder, tmp_path):
-    with pytest.raises(BadValue, match="keyframe_choice=caption_reader: expected null, because no generator"):
-        video(run_folder, "keyframe_choice=caption_reader", folder=tmp_path)
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("keyframe_choice=caption_reader", "keyframe_choice=caption_reader: expected null"),
+        ("keyframe_sampler.steps=5", r"keyframe_sampler\.steps=5: expected null"),
+        ("keyframe_sampler=heun", r"keyframe_sampler=heun\(.*\): expected own"),
+    ],
+)
+def test_settings_of_a_generator_without_one_are_refused(run_folder, tmp_path, setting, said):
+    with pytest.raises(BadValue, match=f"^{said}, because no generator makes keyframes"):
+        video(run_folder, setting, folder=tmp_path)
+
+
+@pytest.mark.parametrize("sampler", [Euler(), OwnSampler(steps=5)])
+def test_a_source_with_its_own_scheduler_takes_no_sampler(sampler):
+    node = {"_target_": f"interp_refiner.model.keyframes.{type(sampler).__name__}", "steps": sampler.steps}
+    with pytest.raises(BadValue, match=r"^keyframe_sampler(\.steps)?=.*: expected (own|null), because this source of"):
+        with_samples(Phase1(Mock(KeyframeSource), spec_of()), OmegaConf.create({"keyframe_sampler": node}))
 
 
 def test_an_exported_generator_keeps_its_sampler_unless_a_setting_is_replaced(run_folder, generator_folder, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import interp_refiner
-from interp_refiner.assemble import assemble
+from interp_refiner.assemble import assemble, load_exportable
 from interp_refiner.config import save_config
 from interp_refiner.core import BadValue
 from interp_refiner.evaluation import Evaluation
@@ -66,6 +66,12 @@ def test_an_exported_folder_loads_with_the_same_weights_and_no_data(trained, tmp
         _ = exported.data
     with pytest.raises(BadValue, match=r"^data\.root=elsewhere: expected no override: .* is an exported folder"):
         interp_refiner.load_run(tmp_path / "exported", overrides={"data.root": "elsewhere"})
+    with pytest.raises(BadValue, match=r"^ema=False: expected true: .* is an exported folder, which has one kind of"):
+        load_exportable(tmp_path / "exported", ema=False)
+    other = small_config(tmp_path, f"data.root={tmp_path / 'other'}", "data.writer.height=64").data
+    with pytest.raises(BadValue, match=r"^data=\[16, 21, 16, 6\]: expected clips \[16, 21, 4, 4\]"):
+        interp_refiner.load_run(tmp_path / "exported", overrides={"data": other})
+    assert not (tmp_path / "other").exists()  # refused before clips are written
 
 
 def test_the_newest_evaluation_of_a_run_is_found_where_evaluate_left_it(trained):
