@@ -318,7 +318,7 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
         (["prompt=a", "keyframes=nothing/there"], "keyframes="),
         (
             ["prompt=a", "keyframe_choice.candidates=3"],
-            "keyframe_choice.candidates=3: no keyframe_choice is chosen that could have it; add keyframe_choice=",
+            "keyframe_choice.candidates=3: no keyframe_choice is chosen; add keyframe_choice=",
         ),
         (
             ["prompt=a", "keyframe_choice=first", "keyframe_choice.candidates=3"],
