@@ -166,7 +166,7 @@ def test_a_size_that_only_held_out_clips_have_is_trained(tmp_path: Path, caplog:
     videos = find_videos(tmp_path / "videos")
     whole = encoder.write(videos, tmp_path / "set")
     assert whole.clips == {"train": 2, "val": 1}
-    assert "held-out clips of 9x32x16 train instead" in caplog.text
+    assert "held-out clips of 9x32x16 become training clips" in caplog.text
     clips = ClipSource(str(tmp_path / "set")).open()
     assert (len(clips.train), len(clips.val)) == (2, 1)
     rows = (tmp_path / "set/clips.csv").read_text()

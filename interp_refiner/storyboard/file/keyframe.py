@@ -49,7 +49,7 @@ class Keyframe:
             or percent of the way from first to last frame (``"50%"``).
         hard: whether it is a constraint; by default, if no strength is given.
         strength: ``w`` of a proposal, 0 to 1.
-        prompt: for the frames from here to the next keyframe with a prompt; None keeps the previous prompt.
+        prompt: of the frames from this keyframe to the next one with a prompt; None keeps the previous prompt.
         name: for messages and reports.
         fit: how pictures of another size than the video's are fitted, see :func:`fitted`.
 
@@ -104,7 +104,7 @@ def check_strength(hard: bool | None, strength: float | None) -> None:
     if strength is not None and not 0 <= strength <= 1:
         raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is kept)")
     if strength is not None and hard:
-        raise BadValue("strength", strength, "hard: true or a strength, not both; a hard keyframe is kept bit for bit")
+        raise BadValue("strength", strength, "either hard: true or a strength; a hard keyframe is kept bit for bit")
     if strength is None and hard is False:
         raise BadValue("hard", "false", "a strength from 0 to 1 as well, for a keyframe that may change")
 
@@ -132,7 +132,7 @@ def frame_at(time: Time, num_frames: int, fps: float) -> int:
     if unit == "%":
         frame, allowed = number / 100 * last, "0% to 100%"
     elif unit == "s":
-        frame, allowed = number * fps, f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} a second"
+        frame, allowed = number * fps, f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} per second"
     else:
         frame, allowed = number, f"a frame from 0 to {last}"
     if not isfinite(frame) or round(frame) > last or (unit == "%" and number > 100):

@@ -289,13 +289,15 @@ class RefinerPipeline(LowMemory, Drafting):
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
 
     def sampler_notes(self, steps: int | None = None) -> list[str]:
-        """What the steps of the sampler need but the model was not trained for; ``steps`` as of a call."""
+        """Notes if the sampler's steps need something that the model was not trained for; ``steps`` as in a call."""
         steps = at_least_one("num_inference_steps", steps, "the model's own sampler")
         sampler = self.sampler if steps is None else self._of_steps(self.sampler, steps)
         notes = not_the_mean(self.objective, sampler, self.config.trained.get(PERCEPTUAL) is not None)
         if sampler.leaves_start and self.corruption.bridge_time.always_one and not self.objective.distilled:
             name = type(sampler).__name__.lower()
-            notes.append(f"sampler={name}: the model was trained at bridge time 1 only, and its steps go below 1")
+            notes.append(
+                f"sampler={name}: the model was trained at bridge time 1 only, and this sampler also uses times below 1"
+            )
         return notes
 
     def _sampler(self, steps: int | None) -> Sampler:

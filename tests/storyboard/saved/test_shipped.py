@@ -141,7 +141,7 @@ def test_a_sampler_whose_steps_they_were_not_trained_for_gets_a_note():
     assert pipe.sampler_notes(4) == [
         "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual and "
         "objective/penalty=robust it is not",
-        "sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1",
+        "sampler=bridge: the model was trained at bridge time 1 only, and this sampler also uses times below 1",
     ]
     pipe.set_progress_bar_config(disable=True)
     frame = torch.rand(3, 48, 80, generator=torch.Generator().manual_seed(0))
