@@ -193,7 +193,7 @@ def test_a_video_that_is_held_out_is_in_no_other_split(tmp_path: Path, caplog: p
     )
     assert whole.clips == {"train": 1, "val": 2}
     assert whole.left_out == {"no training clip has their size, and their video is held out": 1}
-    assert "held-out clips of 5x16x32 are left out, their videos stay held out" in caplog.text
+    assert "held-out clips of 5x16x32 are left out: no training clip" in caplog.text
     clips = ClipSource(str(tmp_path / "set")).open()
     assert (len(clips.train), len(clips.val)) == (1, 2)
     assert not list((tmp_path / "set").rglob("5x16x32"))

@@ -104,7 +104,7 @@ def check_strength(hard: bool | None, strength: float | None) -> None:
     if strength is not None and not 0 <= strength <= 1:
         raise BadValue("strength", strength, "a number from 0 (the model is free) to 1 (the keyframe is kept)")
     if strength is not None and hard:
-        raise BadValue("strength", strength, "either hard: true or a strength; a hard keyframe is kept bit for bit")
+        raise BadValue("strength", strength, "hard: true or a strength, not both; a hard keyframe is kept bit for bit")
     if strength is None and hard is False:
         raise BadValue("hard", "false", "a strength from 0 to 1 as well, for a keyframe that may change")
 

@@ -157,7 +157,7 @@ def test_an_interrupted_evaluation_has_the_clips_so_far(cfg, monkeypatch, capsys
 
     monkeypatch.setattr(evaluator, "update", interrupted)
     judging.judge(run, evaluator)
-    assert "interrupted: figures of 6 of 20 clips" in capsys.readouterr().out
+    assert "interrupted: the figures cover 6 of 20 pairs" in capsys.readouterr().out
     assert evaluator.sparsest == 2
     assert evaluator.compute({}).levels == [1, 2]
     nothing = Evaluator(Methods(run.refiner, run.medium))

@@ -45,7 +45,7 @@ def test_times_in_frames_seconds_and_percent(time, frame):
     [
         (21, "time=21: expected a frame from 0 to 20"),
         ("101%", "time=101%: expected 0% to 100%"),
-        ("3s", r"time=3s: expected 0s to 2\.5s, of 21 frames at 8 a second"),
+        ("3s", r"time=3s: expected 0s to 2\.5s, of 21 frames at 8 per second"),
         ("soon", r"time=soon: expected a frame \(12\), seconds \('1\.5s'\), minutes and seconds \(1:30\) or percent"),
         ("2.5", "time=2.5: expected a frame"),
         (-1, "time=-1: expected a frame"),

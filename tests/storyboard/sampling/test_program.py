@@ -78,7 +78,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys)
     sample(config(place, run_folder, "dry_run=true"))
     printed = capsys.readouterr().out
     assert sorted(place.rglob("*")) == before
-    assert "31 frames at 8 a second, latents 16 x 31 x 4 x 6" in printed
+    assert "31 frames at 8 per second, latents 16 x 31 x 4 x 6" in printed
     assert "window 1: latent frames 8-23" in printed
     assert "note: keyframes[3] 3.png is 48x16, the video 24x16: crop" in printed
     assert re.search(r"about \d+\.\d s and \d+\.\d GB on cpu: .* passes of the refiner, \d+\.\d s of decoding", printed)

@@ -95,7 +95,7 @@ def test_other_clips_and_other_values_are_refused(clips, tmp_path):
     longer.writer.num_frames, longer.root = 25, str(tmp_path / "longer")
     with pytest.raises(BadValue, match=r"data=\[16, 25, 8, 14\]: expected clips \[16, 21, 8, 14\]"):
         load_run(SHIPPED, overrides={"data": longer})
-    with pytest.raises(BadValue, match=r"corruption\.sigma=0\.5: expected no override: .* is an exported folder"):
+    with pytest.raises(BadValue, match=r"corruption\.sigma=0\.5: expected no such override: .* is an exported folder"):
         load_run(SHIPPED, overrides={"corruption.sigma": 0.5})
     with pytest.raises(BadValue, match="data=moving_shapes: expected a config node"):
         load_run(SHIPPED, overrides={"data": "moving_shapes"})
