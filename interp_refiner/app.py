@@ -1,7 +1,7 @@
 """The demo page: ``python -m interp_refiner.app [checkpoint=<run folder | file | exported folder>]``.
 
-The page turns pictures on a timeline into a video. It shows the interpolation at once and refines it at a button. With
-a generator of keyframes (``keyframes=<generator>``) a prompt is enough.
+The page turns pictures on a timeline into a video. It shows the interpolation at once and refines it when you press a
+button. With a keyframe generator (``keyframes=<generator>``) a prompt is enough.
 """
 
 import logging
@@ -26,7 +26,7 @@ class AppSettings(Settings):
 
     Attributes:
         checkpoint: a run folder, a checkpoint file inside one, an exported folder, ``shipped`` or ``shipped_camera``.
-        keyframes: the generator of keyframes, as of ``interp_refiner.sample``; None for pictures only.
+        keyframes: the keyframe generator, as in ``interp_refiner.sample``; None for pictures only.
         fast: a distilled model that the page also offers; None: ``shipped_one_step`` with ``checkpoint=shipped``.
         device: ``auto``, ``cpu`` or ``cuda``.
         host: the address that serves the page; ``0.0.0.0`` for all networks of the machine.
@@ -51,7 +51,7 @@ def app(cfg: DictConfig) -> None:
     if cfg.upscale is not None and cfg.upscale < 1:
         raise BadValue("upscale", cfg.upscale, "at least 1, or null")
     folder = Path(cfg.paths.output_dir)
-    # gradio reads these when it is imported: no calls home, and uploads stay in the run's folder
+    # gradio reads these when it is imported: no telemetry, and uploads stay in the run's folder
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads")}
     if find_spec("gradio") is None:
         raise MissingExtra("the demo page", "gradio", "app")

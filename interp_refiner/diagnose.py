@@ -1,7 +1,7 @@
 """Shows the effect of a forward process: ``python -m interp_refiner.diagnose schedule=dp corruption.sigma=0.5``."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from omegaconf import DictConfig
 
@@ -19,11 +19,13 @@ class DiagnoseSettings(Settings):
     """Top-level values of ``conf/diagnose.yaml``.
 
     Attributes:
+        compare: more schedules, by name: ``+schedule@compare.<name>=<option>``.
         clips: how many held-out clips; None for all.
         batch_size: clips at a time.
         device: ``auto``, ``cpu`` or ``cuda``.
     """
 
+    compare: dict[str, Any] = field(default_factory=dict)
     clips: int | None = 64
     batch_size: int = 16
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -27,7 +27,7 @@ from interp_refiner.training import KeyframeGenerator, Refiner
 
 @main("evaluate", EvaluateSettings)
 def evaluate(cfg: DictConfig) -> None:
-    """Evaluates refiners, or a generator of keyframes; figures, tables and pictures go to the run's folder."""
+    """Evaluates refiners, or a keyframe generator; figures, tables and pictures go to the run's folder."""
     quiet_libraries()
     runs = load_for_evaluation(cfg)
     if any(isinstance(run.module, KeyframeGenerator) for run in runs.values()):
@@ -39,7 +39,7 @@ def evaluate(cfg: DictConfig) -> None:
 def evaluate_generator(cfg: DictConfig, runs: dict[str, Run]) -> None:
     """Writes ``keyframes.json``, ``keyframes.md`` and ``keyframes.png``."""
     if len(runs) > 1:
-        raise BadValue("checkpoint", list(runs), "refiners to compare, or one generator of keyframes")
+        raise BadValue("checkpoint", list(runs), "refiners to compare, or one keyframe generator")
     (run,), folder = runs.values(), Path(cfg.paths.output_dir)
     print_notes(generator_notes())
     run.to("cpu")  # the probe and its clips are small

@@ -1,4 +1,4 @@
-"""Writes a pipeline of any checkpoint: ``python -m interp_refiner.export checkpoint=<run folder> output=<folder>``."""
+"""Exports a checkpoint as a pipeline: ``python -m interp_refiner.export checkpoint=<run folder> output=<folder>``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,8 @@ class ExportSettings(Settings):
     """Top-level values of ``conf/export.yaml``.
 
     Attributes:
-        checkpoint: a run folder, or a checkpoint file inside one: of a refiner, or of a generator of keyframes.
-        keyframes: the generator of keyframes to include in a refiner's folder, as in ``interp_refiner.sample``.
+        checkpoint: a run folder, or a checkpoint file inside one: of a refiner, or of a keyframe generator.
+        keyframes: the keyframe generator to include in a refiner's folder, as in ``interp_refiner.sample``.
         output: a new or empty folder.
         dtype: of the stored weights; computation is in float32.
         ema: the averaged weights; false for the raw ones.

@@ -16,19 +16,19 @@ from interp_refiner.training.renoised_keyframes import anchor_source
 
 @main("prepare/clip", data.ClipSettings)
 def clip(cfg: DictConfig) -> None:
-    """One clip of Wan latents, cut into windows."""
+    """Cuts one clip of Wan latents into windows."""
     data.cut_clip(cfg)
 
 
 @main("prepare/shapes", data.ShapesSettings)
 def shapes(cfg: DictConfig) -> None:
-    """The embedded moving-shapes clips."""
+    """Renders the embedded clips of moving shapes."""
     data.write_shapes(cfg)
 
 
 @main("prepare/anchors", data.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
-    """Proposals of keyframes (anchors) for a data set, from an imperfect source or a generator."""
+    """Makes keyframe proposals (anchors) for a data set, with an imperfect source or a generator."""
     with naming("checkpoint", "keyframes"):
         source = anchor_source(cfg, lambda path: load_phase1(path).of_clips(build(cfg.data).open().spec).fitted)
     data.make_anchors(cfg, source)
@@ -36,25 +36,25 @@ def anchors(cfg: DictConfig) -> None:
 
 @main("prepare/keyframes", KeyframesSettings)
 def keyframes(cfg: DictConfig) -> None:
-    """Generates keyframes from a prompt, as a storyboard with pictures."""
+    """Generates keyframes from a prompt and writes them as a storyboard with pictures."""
     propose_keyframes(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)))
 
 
 @main("prepare/encode", data.EncodeSettings)
 def encode(cfg: DictConfig) -> None:
-    """A folder of videos with captions, encoded."""
+    """Encodes a folder of videos with captions as a data set."""
     data.encode_videos(cfg)
 
 
 @main("prepare/embed", data.EmbedSettings)
 def embed(cfg: DictConfig) -> None:
-    """Prompts as tensor files."""
+    """Writes the embeddings of prompts as tensor files."""
     data.embed_prompts(cfg)
 
 
 @main("prepare/verify", data.VerifySettings)
 def verify(cfg: DictConfig) -> None:
-    """Looks for damage in a data set: exit code 0 clean, 1 damaged."""
+    """Checks a data set for damage; exit code 0 for clean, 1 for damaged."""
     data.verify_folders(cfg)
 
 

@@ -44,7 +44,7 @@ class ReportSettings(Settings):
 def report(cfg: DictConfig) -> None:
     """Writes ``report.html``, a single file, and ``report.md`` with its pictures.
 
-    Without runs it writes the table of the log book, ``README.md`` beside the entries: those that have a decision.
+    Without runs it writes the table of the log book: ``README.md`` beside the entries, with those that have a decision.
 
     Raises:
         BadValue: neither runs nor a log book.

@@ -30,7 +30,7 @@ def test_chosen_in_the_config_and_held_against_the_shards():
     assert encoder_of(declared(), "caption", length=6, dim=12).dim == 12
     with pytest.raises(BadValue, match="text=caption: expected umt5, which the shards' prompt"):
         encoder_of(declared(name="umt5"), "caption", length=6, dim=12)
-    with pytest.raises(BadValue, match=r"text=caption: expected embeddings \[6, 12\] as trained on, not \[16, 32\]"):
+    with pytest.raises(BadValue, match=r"text=caption: expected embeddings \[6, 12\] as in training, not \[16, 32\]"):
         encoder_of(declared(), "caption")
 
 

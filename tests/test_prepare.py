@@ -149,5 +149,5 @@ def test_embed_names_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 def test_embed_names_a_blank_line_between_prompts(tmp_path: Path) -> None:
     (tmp_path / "prompts.txt").write_text("a pale ring\n\n dark square \n")
-    with pytest.raises(BadValue, match=r"prompts=.*prompts.txt: expected .* one prompt a line: line 2 is blank"):
+    with pytest.raises(BadValue, match=r"prompts=.*prompts.txt: expected .* one prompt per line: line 2 is blank"):
         embed(config("embed", f"prompts={tmp_path / 'prompts.txt'}", f"output={tmp_path / 'out'}"))

@@ -88,7 +88,7 @@ def check_parts(cfg: DictConfig, parts: Iterable[str]) -> None:
     that are not installed here.
 
     Raises:
-        BadValue, Refused: as :func:`check_config`, or a part that is no node with a ``_target_``.
+        BadValue, Refused: as :func:`check_config`, or a part that is not a node with a ``_target_``.
     """
     _check_top(Settings, {"seed": cfg.get("seed", 0)})
     for part in parts:
@@ -195,7 +195,7 @@ def locate_target(key: str, target: Any) -> Callable:
 
 
 def target_call(key: str, target: Any) -> functools.partial:
-    """What a ``_target_`` names, to be called under Hydra's restrictions, by which it is also looked up.
+    """What a ``_target_`` names, looked up by Hydra, so that Hydra's restrictions hold, and ready to be called.
 
     Raises:
         BadValue, Refused: there is none, it is forbidden, or it needs a package that is not installed.

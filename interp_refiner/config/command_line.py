@@ -89,9 +89,10 @@ def text_settings(settings: type) -> list[str]:
 def as_meant(text: str, texts: Collection[str], multirun: bool) -> str:
     """An override whose value Hydra reads literally.
 
-    Commas and brackets have a meaning in Hydra's grammar, and it knows few letters beyond ASCII. So a value is quoted
-    if it belongs to one of ``texts``, names an existing file or folder, or is not in the grammar; of a list that is
-    not, the items are. ``null``, interpolations, quoted values and the sweeps of a multirun do not change.
+    Hydra's grammar gives commas and brackets a meaning and accepts few characters beyond ASCII. So a value is quoted if
+    its key is one of ``texts``, if it names an existing file or folder, or if the grammar does not accept it. If the
+    grammar does not accept a list, its items are quoted. ``null``, interpolations, quoted values and the sweeps of a
+    multirun do not change.
     """
     key, equals, value = text.partition("=")
     if not equals or value in ("", "null") or "${" in value:

@@ -24,7 +24,7 @@ from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, MissingExtra
 
 NOT_COMPOSED = (HydraException, OmegaConfBaseException, ValueError)  # ValueError: a group set to a number or to null
-PLUGINS = {  # options that other packages bring, and the extra that installs them
+PLUGINS = {  # options of Hydra plugins: the plugin, and the extra that installs it
     ("hydra/launcher", "joblib"): ("hydra-joblib-launcher", "sweep"),
     ("hydra/sweeper", "optuna"): ("hydra-optuna-sweeper", "sweep"),
     ("hydra/launcher", "submitit_slurm"): ("hydra-submitit-launcher", "slurm"),
@@ -39,7 +39,7 @@ def conf_dir() -> Path:
 
 
 def composed(folder: Path, config_name: str, *overrides: str) -> DictConfig:
-    """Composes a config with Hydra's own part, without affecting a program that runs in this process.
+    """Composes a config, including its node ``hydra``, without affecting a program that runs in this process.
 
     Raises:
         BadValue, MissingExtra, Refused: naming the first wrong override and what is allowed.
@@ -102,7 +102,7 @@ class Composer:
         return None if file is None else file.header.get("package")
 
     def check_components(self, overrides: Sequence[str], cfg: DictConfig) -> None:
-        """Refuses plain values in place of components, given the config that has them.
+        """Refuses plain values in place of components, given the config composed with them.
 
         Raises:
             BadValue: naming the options of the component's group, if it has one, and its keys.
@@ -164,7 +164,7 @@ class Composer:
             none = "" if there else f"; for none, leave {key} out"
             return Refused(f"{text}: expected {' | '.join(options)}{none}")
         if item.is_add() and (there or options):
-            return Refused(f"{text}: there already, and can be replaced; use {text.lstrip('+')}")
+            return Refused(f"{text}: already in the config; to replace it, use {text.lstrip('+')}")
         if options and isinstance(value, str):
             return self._not_chosen(key, value, text)
         return self._other(error, [text]) if options or there else self._unknown_key(key, text, before)
@@ -197,7 +197,7 @@ class Composer:
         if is_target(owner) and name in rules(locate_target(parent, owner["_target_"])):
             return Refused(f"{text}: no such key yet; use +{text}")
         if parent and owner is None and (choices := self.options(parent.replace(".", "/"))):
-            return Refused(f"{text}: no {parent} is chosen that could have it; add {parent}={' | '.join(choices)}")
+            return Refused(f"{text}: no {parent} is chosen; add {parent}={' | '.join(choices)}")
         keys = [place for place, _, _ in walk(without(before, "hydra"))]
         near = nearest_key(key, [*self.loader.list_groups(""), *keys])
         add = "" if owner is None else f"; +{text} would add it"

@@ -28,7 +28,7 @@ def build(node: DictConfig, **arguments: Any) -> Any:
             the constructor of another package refuses.
     """
     if not is_target(node):
-        raise Refused(f"{home(node) if isinstance(node, DictConfig) else 'config'}: {node} is no node with _target_")
+        raise Refused(f"{home(node) if isinstance(node, DictConfig) else 'config'}: {node} is not a node with _target_")
     key, value_of = home(node), _built if node.get("_recursive_", True) else plain
     values = {name: value_of(value) for name, value in check_node(key, node, arguments).items()}
     call = functools.partial(target_call(key, node["_target_"]), *value_of(node.get("_args_", [])), **values)

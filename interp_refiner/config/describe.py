@@ -39,8 +39,8 @@ def save_config(cfg: DictConfig, folder: str | Path) -> None:
 def option_name(group: str, node: DictConfig) -> str:
     """The option of a config group that a node comes from: ``dp`` for :class:`DynamicProgramming`.
 
-    It is the file whose ``_target_`` lines, nested ones included, are all in the node. Of several such files, it is the
-    one with the most lines. A node of a class without a file is named after its class.
+    It is the file whose ``_target_`` entries, nested ones included, are all in the node; of several such files, the one
+    with the most entries. If there is none, the name is that of the node's class.
     """
     found = targets(node)
     said = {path.stem: targets(cast(DictConfig, OmegaConf.load(path))) for path in (conf_dir() / group).glob("*.yaml")}

@@ -11,11 +11,11 @@ from omegaconf import DictConfig
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[^\s#:-][^:#]*):(?:\s|$)")
 COMMENT = re.compile(r"\s#\s(?P<text>[^#]*)$")
 PACKAGE = re.compile(r"# @package (?P<place>\S+)")
-COLUMN = 44  # where comments begin, if a value leaves room
+COLUMN = 44  # where comments begin, unless a value is longer
 
 
 def keys_of(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Every line of a YAML file with its dotted key; empty for lines that begin no value."""
+    """Every line of a YAML file with its dotted key; the key is empty if the line does not start a value."""
     parents: list[tuple[int, str]] = []
     for line in lines:
         found = LINE.match(line)
@@ -46,7 +46,7 @@ def comments_of(cfg: DictConfig, config_name: str, folders: Sequence[Path]) -> d
 
 
 def commented(text: str, comments: dict[str, str]) -> str:
-    """YAML with a comment behind every value that has one."""
+    """YAML with a comment after every value that has one."""
     lines = keys_of(text.split("\n"))
     return "\n".join(f"{line:<{COLUMN}} # {comments[key]}" if key in comments else line for key, line in lines)
 
@@ -57,5 +57,5 @@ def print_help(show: Callable[[], None], cfg: DictConfig, config_name: str, fold
     try:
         with contextlib.redirect_stdout(printed):
             show()
-    finally:  # Hydra ends the program here
+    finally:  # ``show`` ends the program
         print(commented(printed.getvalue(), comments_of(cfg, config_name, folders)), end="")

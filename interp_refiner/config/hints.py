@@ -27,8 +27,8 @@ _UNIONS = (Union, types.UnionType)
 class Rule:
     """The values that a type hint allows in a config.
 
-    An integer serves as a float, a list as a tuple, a string as a path or an enum's value; ``"3"`` is no number, 1 is
-    no boolean and 1.0 no integer.
+    An integer is allowed as a float, a list as a tuple, a string as a path or as an enum's value. But ``"3"`` is not a
+    number, 1 is not a boolean, and 1.0 is not an integer.
 
     Attributes:
         words: the allowed values in words; empty if the hint allows any, or only what a config cannot write.
@@ -62,8 +62,8 @@ class Rule:
     def check(self, name: str, value: object) -> None:
         """Raises :class:`BadValue` if the value is neither allowed nor the default.
 
-        Infinity is allowed only as the default and where the hint says :data:`UNBOUNDED`. NaN never is: ranges are
-        often checked by ``<``, which it passes. No tensor takes an integer of more than 64 bits.
+        Infinity is allowed only as the default, or if the hint says :data:`UNBOUNDED`. NaN is never allowed: checks
+        such as ``if value < 1`` do not catch it. Integers have at most 64 bits, because tensors hold no longer ones.
         """
         is_default = type(value) is type(self.default) and value == self.default
         fits, leaves = self.words and self.allows(value), list(_leaves(value))
@@ -80,7 +80,7 @@ class Rule:
         elif isinstance(value, dict) and self.code_only:
             if not self.built:
                 return
-            allowed.append("a node with _target_; these keys are of another option")
+            allowed.append("a node with _target_; these keys belong to another option")
         elif self.is_component:
             allowed = ["a component, which is a node with _target_, not a plain value"]
         if allowed:

@@ -86,10 +86,10 @@ class Program:
             check_output(config, output_dir)
 
     def check_line(self, line: CommandLine) -> NewFolder | None:
-        """Composes and checks everything that a command line asks for; raises the first mistake.
+        """Composes and checks every config that a command line asks for; raises the first mistake.
 
         Returns:
-            For a single run, the files that exist before its folder is made.
+            For a single run, what exists before its folder is made.
         """
         overrides, multirun = line.composable, line.options.multirun
         compose = functools.partial(composed, self.conf_dir, line.options.config_name or self.config_name)
@@ -164,7 +164,7 @@ class Job:
     Attributes:
         bug: the exception of the task, if it is not a mistake of the user.
         trace: its stack trace.
-        new_folder: undoes the folder of a run that is refused or only looks (``dry_run``); None in a sweep.
+        new_folder: undoes the folder of a refused run or of a dry run (``dry_run``); None in a sweep.
     """
 
     new_folder: NewFolder | None = None

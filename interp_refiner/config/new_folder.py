@@ -1,4 +1,4 @@
-"""Undoes what Hydra did to the folder of a run that wrote nothing: removes it, or gives it its former config back."""
+"""Undoes what Hydra did to the folder of a run that wrote nothing: removes it, or restores its previous config."""
 
 import shutil
 from collections.abc import Sequence
@@ -31,9 +31,9 @@ class NewFolder:
     def undo(self, folder: str | Path, overrides: Sequence[str]) -> None:
         """Removes the run's folder if it is new, and the new folders above it that are then empty.
 
-        It stays if it holds more than Hydra's config and log, if it has another parent than expected, or if it holds
-        another run's overrides: two runs that start in the same second share a folder. A folder that already held a run
-        gets Hydra's config of that run back, if only log files have changed.
+        The folder stays if it holds more than Hydra's config and log, if its parent is not the expected one, or if it
+        holds another run's overrides: two runs that start in the same second share a folder. In a folder that already
+        held a run, Hydra's config of that run is restored, if only log files have changed.
         """
         folder = Path(folder).absolute()
         if folder == self.folder and last_writes(folder) == self.written:
@@ -42,7 +42,7 @@ class NewFolder:
         made, own = folder / HYDRA / "overrides.yaml", folder.parent == self.parent and folder not in self.stood
         if not own or last_writes(folder) or not made.is_file() or list(OmegaConf.load(made)) != list(overrides):
             return
-        with suppress(OSError):  # a folder above holds others, or a file system keeps files that are open
+        with suppress(OSError):  # a parent is not empty, or the file system keeps open files
             shutil.rmtree(folder)
             for above in folder.parents:
                 if above in self.stood:

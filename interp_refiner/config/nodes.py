@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 Container: TypeAlias = DictConfig | ListConfig
-DIRECTIVES = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}  # what a node says to Hydra
+DIRECTIVES = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}  # keys that Hydra reads itself
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Container, Any]]:
@@ -36,13 +36,13 @@ def dotted(node: DictConfig | None) -> dict[str, Any]:
 
 
 def target_nodes(node: Any, key: str = "") -> list[tuple[str, DictConfig]]:
-    """The nodes below ``node`` that name what they build, by their keys."""
+    """The nodes below ``node`` that have a ``_target_``, with their keys."""
     values = [(child, parent[name]) for child, parent, name in walk(node, key) if is_written(parent, name)]
     return [(child, value) for child, value in values if is_target(value)]
 
 
 def is_target(value: Any) -> bool:
-    """Whether a value is a node that names what it builds."""
+    """Whether a value is a node with a ``_target_``."""
     return isinstance(value, DictConfig) and not value._is_none() and "_target_" in value
 
 

@@ -20,7 +20,7 @@ from interp_refiner.core import BadValue, DataFault, MissingExtra, Stopped
 
 EXIT_REFUSED = 2
 NO_HOME = "Could not determine home directory."
-LONG = 200  # bytes of a file name that may be too long together with a suffix
+LONG = 200  # bytes; a longer file name may be too long once a suffix is added
 _LAUNCHED = "train_ddp_process_"  # job names that Lightning gives to the processes it launches
 
 
@@ -59,11 +59,11 @@ def locate(error: Exception, cfg: DictConfig) -> Exception:
 
 @contextmanager
 def short_names(cfg: DictConfig) -> Iterator[None]:
-    """Turns errors that any look at a path may raise into mistakes: a name that is too long, ``~`` of no user.
+    """Reports two errors of path functions as mistakes: a file name that is too long, and ``~name`` of an unknown user.
 
     Raises:
-        Refused: in place of ``ENAMETOOLONG``, and of pathlib's error about a home folder, naming the setting in
-            ``cfg`` that has the name.
+        Refused: instead of ``ENAMETOOLONG`` and of pathlib's error about the home folder; names the setting in ``cfg``
+            that has the path.
     """
     try:
         yield
@@ -72,7 +72,9 @@ def short_names(cfg: DictConfig) -> Iterator[None]:
             raise
         values = [(key, node[name]) for key, node, name in walk(cfg) if is_written(node, name)]
         found = [f"{key}={value}" for key, value in values if isinstance(value, str) and value.startswith("~")]
-        raise Refused(f"{(*found, '~')[0]}: expected a path; no user has this name (./~ begins a file's)") from error
+        raise Refused(
+            f"{(*found, '~')[0]}: expected a path; there is no such user (a file ~a is written ./~a)"
+        ) from error
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
@@ -87,7 +89,7 @@ def short_names(cfg: DictConfig) -> Iterator[None]:
 
 
 def one_line(text: object) -> str:
-    """The text without line breaks and runs of blanks."""
+    """The text in one line: every run of white space becomes one space."""
     return " ".join(str(text).split())
 
 

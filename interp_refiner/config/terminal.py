@@ -1,4 +1,4 @@
-"""What programs print and log: any text as it is, and no library messages that do not help the user."""
+"""What programs print and log: any text unchanged, and only helpful messages of libraries."""
 
 import io
 import logging
@@ -10,15 +10,15 @@ from rich.console import Console
 
 WIDE = 160  # columns of a table in a file or a pipe
 ESCAPES = "backslashreplace"
-# Data comes as a stream, so "batches in an epoch" mean nothing. The argument that replaces DDP's deprecated one is not
-# in torch 2.11. A resumed run continues in its own folder.
+# Training reads an endless stream, so "batches in an epoch" means nothing. The argument that replaces DDP's deprecated
+# one is not in torch 2.11. A resumed run continues in its own folder.
 STALE = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r"The number of training batches .* is smaller than the logging interval.*",
     r"`broadcast_buffers` is deprecated.*",
     r"Checkpoint directory .* exists and is not empty.*",
 )
-NO_NEWS = ("💡 Tip", "GPU available: ", "TPU available: ", "`Trainer.fit` stopped: ")  # the run says its own device
+NO_NEWS = ("💡 Tip", "GPU available: ", "TPU available: ", "`Trainer.fit` stopped: ")  # the run prints its device
 
 
 def terminal(wide: bool = False) -> Console:

@@ -21,8 +21,8 @@ from interp_refiner.data.settings import difference
 from interp_refiner.data.shards import DATASET_FILE, BadSample, DatasetMetadata, Sample
 from interp_refiner.data.shards.write import Anchor, write_shard
 
-WITNESSES = 4
-SHARD = 256  # clips
+WITNESSES = 4  # clips whose digests are stored
+SHARD = 256  # clips per shard
 
 
 def digests(clips: ShardDataset) -> dict[str, str]:
@@ -83,7 +83,8 @@ class AnchorSource(ABC):
         interruption, a new call continues with the first missing shard.
 
         Raises:
-            BadValue: ``folder`` is a file or not writable, holds something else, or another source began it.
+            BadValue: ``folder`` is a file or not writable, holds something else, or holds anchors that another source
+                has begun.
         """
         if self._stands(folder):
             return
@@ -92,7 +93,11 @@ class AnchorSource(ABC):
             if self._stands(folder):  # another process has written them in the meantime
                 return
             if folder.exists() and any(folder.iterdir()):
-                raise BadValue("data.anchors.root", folder.parent, f"anchors or no folder {folder.name} in it")
+                raise BadValue(
+                    "data.anchors.root",
+                    folder.parent,
+                    f"a folder in which {folder.name}/ has anchors, is empty or does not exist",
+                )
             made_by = {**self.made_by, "clip_digests": digests(clips)}
             metadata = replace(clips.metadata, normalised=True, made_by=made_by, num_samples=len(clips))
             partial = folder.with_name(f"{folder.name}.partial")
@@ -121,6 +126,7 @@ class AnchorSource(ABC):
             yield from self.propose([clips[number] for number in some])
 
     def _stands(self, folder: Path) -> bool:
+        """Whether the folder holds this source's anchors; refuses those of another source."""
         if not (folder / DATASET_FILE).is_file():
             return False
         found, made_by = DatasetMetadata.load(folder).made_by, self.made_by

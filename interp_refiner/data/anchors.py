@@ -90,7 +90,7 @@ class AnchorShards:
         log.warning("no anchors in %s for %s: they keep their true keyframes", self.storage.name, named)
 
     def read_into(self, key: str, latents: Float[Tensor, "c t *space"], proposed: Bool[Tensor, " t"]) -> None:
-        """Writes the proposals into ``latents`` and marks their frames in ``proposed``; no anchor, no proposals.
+        """Writes a clip's proposals into ``latents`` and marks their frames in ``proposed``; none if it has no anchor.
 
         Raises:
             BadSample: indices or latents that do not fit the clip, or NaN or infinite numbers.
@@ -116,7 +116,7 @@ class AnchorShards:
 def _check(frames: Tensor, values: Tensor, latents: Tensor) -> None:
     found = frames.tolist()
     if frames.ndim != 1 or frames.dtype != torch.int64 or len(set(found)) < len(found):
-        raise Unreadable(f"indices {found}, expected different int64 numbers")
+        raise Unreadable(f"indices {found}, expected distinct int64 numbers")
     if found and not 0 <= min(found) <= max(found) < latents.shape[1]:
         raise Unreadable(f"indices {found}, expected 0 to {latents.shape[1] - 1}")
     wanted = (latents.shape[0], len(found), *latents.shape[2:])

@@ -78,7 +78,7 @@ class ShardDataset:
             log.warning("%s: %s", self.storage.name, said)
         self.rows = self._good_rows(refuse_few=min_samples > 0)
         if len(self.rows) < min_samples:
-            allowed = f"shards with at least {min_samples} whole sample" + "s" * (min_samples > 1)
+            allowed = f"shards with at least {min_samples} undamaged sample" + "s" * (min_samples > 1)
             raise BadValue("root", self.storage.name, allowed)
         self.underway = Underway()
         self._reader = MemberReader(self.storage, checksums)

@@ -96,7 +96,7 @@ class Generated(ABC):
 
 
 def refuse_foreign(root: Path, splits: Sequence[str]) -> None:
-    """Refuses to write into a root that cannot be a folder, or holds shards itself, or a split with others' files."""
+    """Refuses a root that cannot be a folder, holds shards itself, or has other files in the folder of a split."""
     if all((root / split / DATASET_FILE).is_file() for split in splits):
         return
     for folder, written in [(root, False), *((root / split, True) for split in splits)]:

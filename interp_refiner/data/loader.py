@@ -1,6 +1,6 @@
 """Loaders of clip batches: threads read ahead, and the position can be saved.
 
-Both loaders have a length. Then Lightning prefetches no batch, and a saved position is exact.
+Both loaders have a length, so Lightning prefetches no batch and a saved position is exact.
 """
 
 import logging
@@ -34,8 +34,8 @@ class TrainLoader:
     behind in its epoch. Then one position per stream is saved.
 
     Skipping a bad sample makes its batch smaller and moves no other sample. If a rank's batch becomes empty, it takes
-    the next good sample behind the global batch, because all ranks must take the step; that sample comes again in its
-    own turn. NaN and infinite numbers are found on the device, see :meth:`to_device`.
+    the next good sample after the global batch, because all ranks must take the step. The stream still contains that
+    sample at its own position. NaN and infinite numbers are found on the device, see :meth:`to_device`.
 
     A new iteration continues where the last one stopped (Lightning iterates anew at every epoch and after loading).
 
@@ -71,7 +71,7 @@ class TrainLoader:
         for rows in self.buckets:
             if len(self.buckets) > 1 and len(rows) < self.global_batch_size:
                 size = "x".join(map(str, reader.clips.locate(rows.start)[0].metadata.latent_shape))
-                log.warning("%d clips of %s are fewer than a batch: a batch repeats them", len(rows), size)
+                log.warning("%d clips of %s are fewer than a batch, so a batch repeats them", len(rows), size)
 
     @property
     def global_batch_size(self) -> int:
@@ -122,7 +122,7 @@ class TrainLoader:
             self._forget()
             self._positions[self._last] -= self.global_batch_size
             raise
-        raise AssertionError("the last of the others raises")
+        raise AssertionError("unreachable: _others raises at its end")
 
     def state_dict(self) -> dict[str, Any]:
         """The stream positions after the last batch that was handed out; batches read ahead do not count."""

@@ -16,7 +16,7 @@ from interp_refiner.data.shards import BUCKETS_FILE, BadSample, DatasetMetadata,
 
 @final
 class MixedDataset:
-    """Data sets that differ only in clip size, numbered one after the other, the largest clips first.
+    """Data sets that differ only in clip size, as one; the samples of the largest clips have the first numbers.
 
     Args:
         buckets: the data sets.
@@ -25,7 +25,7 @@ class MixedDataset:
         metadata: of the largest clips.
 
     Raises:
-        BadValue: they differ in something else than clip size.
+        BadValue: they differ in more than clip size.
     """
 
     def __init__(self, buckets: Sequence[ShardDataset]):

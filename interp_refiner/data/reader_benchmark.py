@@ -60,7 +60,7 @@ class ReaderBenchmark:
     (:meth:`TrainLoader.to_device`) and is timed separately.
 
     Raw reads are ``preadv`` of whole samples by as many threads, without parsing. There are two kinds. One reads into a
-    single buffer per thread, which stays in the processor's cache; it is no usable reader, because each sample
+    single buffer per thread, which stays in the processor's cache; it is not a usable reader, because each sample
     overwrites the one before. The other reads into as much memory as the reader's batches take; this is the upper limit
     for any reader. A round runs all cases one after the other, so that they meet the same load. Ratios are taken per
     round; the median is reported.

@@ -125,7 +125,10 @@ class ClipSource:
         return all(self._buckets(split) for split in self.splits)
 
     def validate(self) -> None:
-        """Raises :class:`BadValue` if there is no data and no writer, or a writer beside somebody's shards. Cheap."""
+        """Raises :class:`BadValue` if there is no data and no writer, or if a writer would write beside other shards.
+
+        A quick check: it opens no shard.
+        """
         place = self.place
         if self.writer is not None:
             if not isinstance(place, Path):
@@ -152,7 +155,7 @@ class ClipSource:
         try:
             train, val = self._datasets()
         except BadSample as fault:
-            raise BadValue("root", place, f"whole samples, or reading.on_bad_sample=skip: {fault}") from fault
+            raise BadValue("root", place, f"undamaged samples, or reading.on_bad_sample=skip: {fault}") from fault
         for dataset in (train, val):
             for part in dataset.parts if isinstance(dataset, MixedDataset) else [dataset]:
                 check_declaration(part)

@@ -23,7 +23,7 @@ from interp_refiner.data.shards import (
 )
 from interp_refiner.data.shards.bad_sample import SampleFault
 
-IN_FLIGHT = 4  # samples a thread that are waiting or being checked: memory does not grow with the data set
+IN_FLIGHT = 4  # samples per thread that wait or are being checked; so memory does not grow with the data set
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Report:
     Attributes:
         root: the folder.
         shards, samples: their numbers.
-        whole: number of samples without a fault.
+        whole: number of undamaged samples.
         anchored: number of samples that have an anchor; None if anchors were not checked.
         num_bytes: total size of the samples that were read.
         seconds: duration of the check.
@@ -81,7 +81,7 @@ def verify(
     - Tensors: checksums, shapes, dtypes, finite values.
     - With ``anchors``: every sample has a fitting one.
 
-    A sample is whole if a :class:`ShardDataset` with ``checksums`` can read it.
+    A sample is undamaged if a :class:`ShardDataset` with ``checksums`` can read it.
 
     Args:
         storage: the folder.
@@ -161,7 +161,7 @@ def _check(dataset: ShardDataset, anchors: AnchorShards | None, sample: int) -> 
     except Unavailable as error:
         if not isinstance(dataset.storage, LocalFolder):
             raise
-        return _Checked(num_bytes, anchored, _fault(error))  # such as a sector of a disk
+        return _Checked(num_bytes, anchored, _fault(error))  # a bad sector of a disk, for example
     return _Checked(num_bytes, anchored, None)
 
 
@@ -175,7 +175,7 @@ def summary(reports: Sequence[Report], listed: int = 20) -> str:
     for report in reports:
         anchored = f", {report.anchored} anchored" if report.anchored is not None else ""
         lines.append(
-            f"{report.root}: {report.shards} shards, {report.samples} samples, {report.whole} whole{anchored}, "
+            f"{report.root}: {report.shards} shards, {report.samples} samples, {report.whole} undamaged{anchored}, "
             f"{len(report.faults)} faults ({report.num_bytes / 1e6:.1f} MB in {report.seconds:.1f} s)"
         )
         lines += [f"  {BadSample(fault.shard or 'set', fault.key, fault.reason)}" for fault in report.faults[:listed]]

@@ -103,8 +103,8 @@ def write_clip_windows(
 
     The rightmost ``held_out_width`` columns are held out. ``<output>/train`` holds all windows left of them, at steps
     of ``stride``. ``<output>/val`` holds tiles of the same region; training has seen them, so they measure the fit.
-    ``<output>/val_heldout`` holds tiles of the held-out columns. They share no number with the training windows, but
-    show the same scene.
+    ``<output>/val_heldout`` holds tiles of the held-out columns. They do not overlap the training windows, but show the
+    same scene.
 
     Args:
         source: a tensor file ``[c, t, h, w]`` or ``[1, c, t, h, w]``.

@@ -73,7 +73,7 @@ def sampler_notes(objective: Objective, sampler: Sampler, corruption: Corruption
     if other:
         notes.append(f"sampler: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not")
     if corruption.bridge_time.always_one and not objective.distilled:
-        notes.append("sampler: the model was trained at bridge time 1 only, and its steps go below 1")
+        notes.append("sampler: the model was trained at bridge time 1 only, and this sampler also uses times below 1")
     return notes
 
 

@@ -79,7 +79,7 @@ REFUSED = [
     (int | None, ["x", 0.5], "an integer or null"),
     (float | Tensor, ["x"], "a number"),
     (list[nn.Module], [3, {"a": 1}][:1], "a list"),
-    (nn.Module | int, [{"any": "dict"}], "an integer, or a node with _target_; these keys are of another option"),
+    (nn.Module | int, [{"any": "dict"}], "an integer, or a node with _target_; these keys belong to another option"),
     (list[list[int]], [[1]], "a list of (a list of integers)"),
 ]
 

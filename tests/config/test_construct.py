@@ -103,7 +103,7 @@ def test_what_is_built_is_checked_first() -> None:
 
 @pytest.mark.parametrize("value", [{"size": 3}, None, 3.5])
 def test_only_nodes_with_a_target_are_built(value: Any) -> None:
-    with pytest.raises(Refused, match=r"is no node with _target_$"):
+    with pytest.raises(Refused, match=r"is not a node with _target_$"):
         build(config(box=value).box)
 
 

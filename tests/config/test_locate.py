@@ -52,7 +52,7 @@ def test_the_home_of_nobody_is_a_mistake_that_names_its_setting():
     cfg = OmegaConf.create({"prompt": "a ~ b", "source": "~nobody_of_this_name/videos"})
     in_a_storyboard = OmegaConf.create({"storyboard": "a.yaml"})
     for config, said in ((cfg, "source=~nobody_of_this_name/videos"), (in_a_storyboard, "~")):
-        with pytest.raises(Refused, match=f"^{said}: expected a path; no user"), short_names(config):
+        with pytest.raises(Refused, match=f"^{said}: expected a path; there is no such user"), short_names(config):
             Path(cfg.source).expanduser()
     with pytest.raises(RuntimeError, match="another"), short_names(cfg):
         raise RuntimeError("another")

@@ -179,7 +179,7 @@ def test_a_figure_of_another_shape_names_the_metric():
         def forward(self, estimate, clean):
             return torch.zeros(len(clean), estimate.shape[2] + 1)
 
-    with pytest.raises(BadValue, match=r"OneNumber one=\(6, 22\): expected \(6, 21\), one number a frame"):
+    with pytest.raises(BadValue, match=r"OneNumber one=\(6, 22\): expected \(6, 21\), one number per frame"):
         judged(made(), levels=(4,), chosen=[OneNumber()])
 
 

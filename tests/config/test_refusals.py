@@ -41,9 +41,9 @@ REFUSED = {
     ),
     "plus where there is one already": (
         "+corruption=gauss",
-        "+corruption=gauss: there already, and can be replaced; use corruption=gauss",
+        "+corruption=gauss: already in the config; to replace it, use corruption=gauss",
     ),
-    "plus on a key that is there": ("+seed=1", "+seed=1: there already, and can be replaced; use seed=1"),
+    "plus on a key that is there": ("+seed=1", "+seed=1: already in the config; to replace it, use seed=1"),
     "group set to null": (
         "corruption=null",
         "corruption=null: expected dist | dist_linear | gauss | needs_extra | none",

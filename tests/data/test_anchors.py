@@ -62,8 +62,8 @@ def test_clips_without_an_anchor_are_named_or_ignored_aloud(tmp_path, caplog):
     ("member", "value", "reason"),
     [
         ("anchor_idx", torch.tensor([1, 9]), r"indices \[1, 9\], expected 0 to 4"),
-        ("anchor_idx", torch.tensor([2, 2]), "indices .*different int64"),
-        ("anchor_idx", torch.tensor([0.0, 1.0]), "indices .*different int64"),
+        ("anchor_idx", torch.tensor([2, 2]), "indices .*distinct int64"),
+        ("anchor_idx", torch.tensor([0.0, 1.0]), "indices .*distinct int64"),
         ("anchor", torch.randn(4, 3, 2, 4), r"shape \[4, 3, 2, 4\], expected \[4, 2, 2, 4\]"),
         ("anchor", torch.full((4, 2, 2, 4), torch.inf), "NaN or infinite"),
     ],
@@ -216,7 +216,10 @@ class TestAnchorsOfADataSet:
     def test_other_files_are_not_written_over(self, tmp_path, clips):
         (tmp_path / "anchors" / "train").mkdir(parents=True)
         (tmp_path / "anchors" / "train" / "notes.txt").write_text("mine")
-        with pytest.raises(BadValue, match=r"data\.anchors\.root=.*expected anchors or no folder train in it"):
+        with pytest.raises(
+            BadValue,
+            match=r"data\.anchors\.root=.*expected a folder in which train/ has anchors, is empty or does not exist",
+        ):
             Anchors(str(tmp_path / "anchors"), source=ImperfectSource()).open("train", clips)
 
     def test_one_folder_serves_both_splits_by_key(self, tmp_path, clips):

@@ -157,7 +157,7 @@ def test_pictures_are_clips_of_one_frame_and_only_where_clips_are(source: Path, 
     assert len(find_videos(folder, suffixes=CUT.suffixes)) == 3
     cut = Cut(frame_size=(16, 16), size=(1, 16, 16), stride=(5, 16, 16), held_out_videos=0.3)
     encoded = encoder(cut).write(find_videos(folder, suffixes=cut.suffixes), tmp_path / "set")
-    assert encoded.skipped == {"torn.jpg": "no image file"}
+    assert encoded.skipped == {"torn.jpg": "not an image file"}
     data = [ShardDataset(tmp_path / "set" / split) for split in ("train", "val")]
     samples = {sample.key: sample for part in data for sample in map(part.__getitem__, range(len(part)))}
     noise = samples["picture3-PNG-t00000-h0000-w0000"]

@@ -166,7 +166,7 @@ def test_a_size_that_only_held_out_clips_have_is_trained(tmp_path: Path, caplog:
     videos = find_videos(tmp_path / "videos")
     whole = encoder.write(videos, tmp_path / "set")
     assert whole.clips == {"train": 2, "val": 1}
-    assert "held-out clips of 9x32x16 train instead" in caplog.text
+    assert "held-out clips of 9x32x16 become training clips" in caplog.text
     clips = ClipSource(str(tmp_path / "set")).open()
     assert (len(clips.train), len(clips.val)) == (2, 1)
     rows = (tmp_path / "set/clips.csv").read_text()
@@ -193,7 +193,7 @@ def test_a_video_that_is_held_out_is_in_no_other_split(tmp_path: Path, caplog: p
     )
     assert whole.clips == {"train": 1, "val": 2}
     assert whole.left_out == {"no training clip has their size, and their video is held out": 1}
-    assert "held-out clips of 5x16x32 are left out, their videos stay held out" in caplog.text
+    assert "held-out clips of 5x16x32 are left out: no training clip" in caplog.text
     clips = ClipSource(str(tmp_path / "set")).open()
     assert (len(clips.train), len(clips.val)) == (1, 2)
     assert not list((tmp_path / "set").rglob("5x16x32"))

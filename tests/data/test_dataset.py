@@ -169,7 +169,7 @@ def test_a_folder_without_shards_is_refused(tmp_path):
 def test_a_set_of_bad_samples_only_is_refused(tmp_path):
     write(tmp_path / "set", 1)
     replace_member(tmp_path / "set" / "shard-00000.tar", "clip-0000.latent.pt", None)
-    with pytest.raises(BadValue, match="at least 1 whole sample"):
+    with pytest.raises(BadValue, match="at least 1 undamaged sample"):
         ShardDataset(tmp_path / "set", on_bad_sample="skip")
 
 

@@ -209,10 +209,10 @@ def test_two_videos_of_one_key_are_named(source: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ({"max_frames": 4}, "max_frames=4: expected the 5 frames of a clip or more"),
+        ({"max_frames": 4}, "max_frames=4: expected at least 5, the frames of a clip"),
         ({"shot_change": -0.1}, r"shot_change=-0\.1: expected a difference above 0"),
         ({"shot_change": float("nan")}, "shot_change=nan: expected a difference"),
-        ({"fps": float("nan")}, "fps=nan: expected frames a second"),
+        ({"fps": float("nan")}, "fps=nan: expected frames per second"),
     ],
 )
 def test_cuts_that_cannot_be_are_refused(setting: dict[str, float], said: str) -> None:

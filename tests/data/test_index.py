@@ -200,7 +200,7 @@ def test_keys_used_twice_are_named(tmp_path):
     (tmp_path / "set" / "shard-00002.tar").write_bytes((tmp_path / "set" / "shard-00000.tar").read_bytes())
     index = build_index(LocalFolder(tmp_path / "set"))
     assert [str(fault) for fault in index.faults(ALL).values()] == [
-        f"shard-00002.tar: sample 'clip-000{i}': its key is taken in shard-00000.tar" for i in range(3)
+        f"shard-00002.tar: sample 'clip-000{i}': its key is already used in shard-00000.tar" for i in range(3)
     ]
 
 
@@ -208,4 +208,6 @@ def test_a_key_used_twice_in_one_shard_is_named(tmp_path):
     members = [("a.latent.pt", b"1"), ("a.prompt.txt", b"2"), ("a.latent.pt", b"3")]
     write_tar(tmp_path / "shard-00000.tar", members)
     faults = build_index(LocalFolder(tmp_path)).faults(["latent"])
-    assert [str(f) for f in faults.values()] == ["shard-00000.tar: sample 'a': its key is taken in shard-00000.tar"]
+    assert [str(f) for f in faults.values()] == [
+        "shard-00000.tar: sample 'a': its key is already used in shard-00000.tar"
+    ]

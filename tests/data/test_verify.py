@@ -83,7 +83,7 @@ DAMAGE = {
     ),
     "no tensor": (lambda root: replace_member(root / FIRST, "clip-0002.latent.pt", b"junk"), "not a tensor file"),
     "prompt": (lambda root: replace_member(root / FIRST, "clip-0002.prompt.txt", b"\xff\xfe"), "utf-8"),
-    "duplicate": (duplicate, "its key is taken in shard-00000.tar"),
+    "duplicate": (duplicate, "its key is already used in shard-00000.tar"),
 }
 
 
@@ -215,7 +215,7 @@ def test_a_name_of_a_shard_without_a_file_is_a_fault(tmp_path, kind):
     else:
         odd.symlink_to("nowhere" if kind == "link" else odd.name)
     report = verify(LocalFolder(root))
-    assert (odd.name, "no file, but a folder or a link to nothing") in [(f.shard, f.reason) for f in report.faults]
+    assert (odd.name, "not a file, but a folder or a broken link") in [(f.shard, f.reason) for f in report.faults]
     with pytest.raises(BadSample, match=f"{odd.name}: no file"):
         ShardDataset(root)
 

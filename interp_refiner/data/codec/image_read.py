@@ -51,8 +51,8 @@ def read_image(path: Path) -> tuple[Image.Image, list[str]]:
                 raise UnreadableImage(fault)
             return as_shown(opened)
     except Exception as error:  # Pillow raises exceptions of many kinds for damage
-        reason = "no image file" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
-        raise BadValue("image", path, f"an image ({KINDS}), whole and readable: {reason}") from error
+        reason = "not an image file" if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+        raise BadValue("image", path, f"a complete, readable image ({KINDS}): {reason}") from error
 
 
 def decode_picture(
@@ -107,7 +107,7 @@ def as_shown(image: Image.Image) -> tuple[Image.Image, list[str]]:
     ratio = image.info.get("dpi") or image.info.get("aspect") or image.info.get("jfif_density", (1, 1))
     horizontal, vertical = map(float, ratio)
     if min(ratio) > 0 and abs(horizontal - vertical) > 0.01 * vertical:  # 0 is unknown
-        remarks.append(f"pixels of {horizontal:.0f} x {vertical:.0f}{unit} are taken for square")
+        remarks.append(f"pixels of {horizontal:.0f} x {vertical:.0f}{unit} are assumed to be square")
     rgb = _srgb(image, adobe, primaries, transfer, remarks)
     if (turn := UPRIGHT.get(orientation)) is not None:
         rgb = rgb.transpose(turn)
@@ -244,7 +244,7 @@ def _coding(path: Path) -> tuple[int, int]:
 
 
 def _cicp(file: BinaryIO) -> tuple[int, int]:
-    """Primaries and transfer function from a PNG's chunk ``cICP``; a profile or text before it may be long.
+    """Primaries and transfer function from a PNG's chunk ``cICP``; skips the chunks before it, which may be long.
 
     Raises:
         UnreadableImage: limited range.

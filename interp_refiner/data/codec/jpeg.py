@@ -1,4 +1,4 @@
-"""Faults of JPEG files that decoders pass over in silence."""
+"""Detects faults of JPEG files that decoders do not report."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,8 @@ class Scan(NamedTuple):
 
     Attributes:
         start, stop: of its bytes in the file.
-        coefficients: whether its blocks reach the last coefficient, and the code of zeros is a coefficient in a table.
+        coefficients: whether its blocks extend to the last coefficient, and in one of its tables the code of all zeros
+            stands for a coefficient.
     """
 
     start: int
@@ -25,24 +26,24 @@ class Scan(NamedTuple):
 def jpeg_fault(jpeg: bytes) -> str:
     """Why a JPEG file is incomplete, as far as its bytes show; empty if nothing is wrong.
 
-    A failing disk or an interrupted download leaves blocks of zeros. The code of zeros is the first one of a Huffman
-    table. If it stands for a coefficient, 64 bytes of zeros are blocks in which all coefficients are equal and
-    negative, one after the other: no picture has them. If it stands for the end of a block, the zeros may be an area of
-    one colour. In scans that refine others, they may be a repeated pattern. Then nothing is said.
+    A failing disk or an interrupted download leaves bytes of zeros. The code of all zeros is the first one of a Huffman
+    table. If it stands for a coefficient, 64 bytes of zeros decode to blocks whose coefficients are all equal and
+    negative, which no picture has. If it stands for the end of a block, the zeros may be an area of one colour; in
+    scans that refine others, they may be a repeated pattern. In these two cases no fault is reported.
     """
     at = 0
     for scan in _scans(jpeg):
         at = scan.stop
         hole = jpeg.find(HOLE, scan.start, scan.stop)
         rest = jpeg[hole : scan.stop].lstrip(b"\0")
-        if hole >= 0 and rest and scan.coefficients:  # zeros before the next marker only fill up
+        if hole >= 0 and rest and scan.coefficients:  # zeros before the next marker are padding
             return f"damaged: {scan.stop - len(rest) - hole} zeros in its compressed data"
     return "" if jpeg.find(b"\xff" + END, at) >= 0 else "truncated: the end marker is missing"
 
 
 def _scans(jpeg: bytes) -> Iterator[Scan]:
     """The scans up to the end marker; a thumbnail in a segment of the header has its own, which do not count."""
-    zeros: dict[int, int] = {}  # what the code of zeros stands for, by table
+    zeros: dict[int, int] = {}  # what the code of all zeros stands for, by table
     at = 2
     while (found := NEXT_MARKER.search(jpeg, at)) and (marker := found[0][1:]) != END:
         at = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2])

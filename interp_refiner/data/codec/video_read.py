@@ -30,7 +30,7 @@ SOUNDLESS = "its sound is not used"
 def read_video(
     path: Path | str, height: int, width: int, fps: float | None = None, max_frames: int | None = None
 ) -> UInt8[Tensor, "t h w 3"]:
-    """The existing frames, without remarks; see :func:`decode_video`."""
+    """The frames of :func:`decode_video`, without its remarks."""
     return decode_video(path, height, width, fps, max_frames)[0]
 
 
@@ -97,7 +97,7 @@ class Film:
         stream: Any = container.streams.best("video")  # a cover picture only if there is no other stream
         if stream is None:
             raise UnreadableVideo("it has no video stream")
-        stream.thread_type = "SLICE"  # threads of frames lose some after an error, and find damage after its frame
+        stream.thread_type = "SLICE"  # frame threads lose frames after an error and report damage late
         self.path, self.container, self.stream = path, container, stream
         self.rate = float(stream.average_rate or 0)
         self.aspect = stream.sample_aspect_ratio or Fraction(1)
@@ -234,7 +234,7 @@ class Film:
 
 
 def at_rate(frames: Iterator[av.VideoFrame], fps: float | None, limit: int | None) -> Iterator[av.VideoFrame]:
-    """For every k the frame on screen ``k / fps`` seconds after the first, at most ``limit``; None: every frame."""
+    """The frames on screen ``k / fps`` seconds after the first, k = 0, 1, ...; None: every frame. At most ``limit``."""
     return islice(frames if fps is None else _shown_at(frames, fps), limit)
 
 

@@ -97,7 +97,7 @@ class WanVAE(Codec):
 
 def _load(folder: str, root: Path, dtype: torch.dtype) -> tuple[AutoencoderKLWan, str]:
     """The autoencoder, and a digest of its weights."""
-    allowed = "a whole AutoencoderKLWan, as diffusers saves it"
+    allowed = "a complete AutoencoderKLWan, as diffusers saves it"
     with one_fault("folder", folder, allowed), unreported("diffusers"):
         if root.is_file():
             return load_original_vae("folder", folder, root).to(dtype), weights_digest(root)

@@ -29,7 +29,7 @@ def load_original_vae(name: str, value: str, file: Path) -> AutoencoderKLWan:
         vae = AutoencoderKLWan(**_size(weights))
     converted = convert_wan_vae_to_diffusers(weights)
     if faults := state_faults(vae.state_dict(), converted):
-        raise BadValue(name, value, f"the whole autoencoder of Wan2.1: {faults}")
+        raise BadValue(name, value, f"the complete autoencoder of Wan2.1: {faults}")
     vae.load_state_dict({key: weight.float() for key, weight in converted.items()}, assign=True)
     return vae
 

@@ -40,7 +40,7 @@ class Maze(Medium):
 
     def __init__(self, codec: Codec | None, spec: ClipSpec):
         if len(spec.latent_shape) != 2 or spec.channels != 2 or spec.context_shape is None:
-            raise BadValue("medium", "maze", f"one for clips {list(spec.latent_shape)}, such as medium=video")
+            raise BadValue("medium", "maze", f"a medium for clips {list(spec.latent_shape)}, such as medium=video")
         self.mean = torch.tensor(spec.latents_mean or [0.0, 0.0]).view(2, 1)
         self.std = torch.tensor(spec.latents_std or [1.0, 1.0]).view(2, 1)
 

@@ -12,7 +12,7 @@ from interp_refiner.core import Clip
 from interp_refiner.data.codec import side_by_side
 
 Versions = Mapping[str, Float[Tensor, "1 c t *space"]]
-"""One clip as several methods have it, by name; the first is the truth."""
+"""Versions of one clip (truth, interpolation, refinement, ...) by name; the first is the truth."""
 
 
 class Medium(ABC):

@@ -30,7 +30,7 @@ class Video(Medium):
 
     def __init__(self, codec: Codec, spec: ClipSpec):
         if len(spec.latent_shape) != 4:
-            raise BadValue("medium", "video", f"one for clips {list(spec.latent_shape)}, such as medium=maze")
+            raise BadValue("medium", "video", f"a medium for clips {list(spec.latent_shape)}, such as medium=maze")
         self.codec, self.caveat, self.decodes = codec, codec.caveat, not codec.caveat
         self.domains = ("latents", "videos", *["pixels"] * self.decodes)
         self.measured_in = "pixels" if self.decodes else "latents (their codec has no decoder here)"

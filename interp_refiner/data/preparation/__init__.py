@@ -1,1 +1,1 @@
-"""From files as people have them to shards: videos are found, cut, encoded and written by any number of processes."""
+"""From video files to shards: videos are found, cut, encoded and written by any number of processes."""

@@ -230,10 +230,11 @@ class ChunkWriter:
 
 
 def trainable(state: dict[str, Any]) -> dict[str, Any]:
-    """The state after sizes that only held-out clips have are gone: training refuses them.
+    """The state without clip sizes that only held-out clips have, because training refuses such a data set.
 
-    Such clips become training clips: ``moved`` names their folders. But no video is in both splits that was held out as
-    a whole: if one has such clips and others that stay held out, the folder is left out: ``dropped`` names it.
+    Clips of such a size become training clips; ``moved`` names their folders. A video that is held out as a whole must
+    not be in both splits. So if it has clips of such a size and other clips that stay held out, the folder of that size
+    is left out; ``dropped`` names it.
     """
     train, val = SPLITS
     chunks = state["chunks"].values()
@@ -263,8 +264,10 @@ def trainable(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:
-    """Chunks of ``size`` videos in an order hashed from their keys: the same for every process, and a mix of long and
-    short videos in each."""
+    """Chunks of ``size`` videos, ordered by a hash of their keys.
+
+    The chunks are the same for every process, and each mixes long and short videos.
+    """
     ordered = sorted(videos, key=lambda video: derived_seed("chunk", video.key))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
@@ -281,7 +284,7 @@ def _read(file: Path, kinds: Mapping[str, Any]) -> dict[str, Any]:
     """A file of :func:`_save`; raises :class:`BadValue`, with its name, if it is damaged."""
     found = read_stored("output", file, dict)
     if wrong := [name for name, kind in kinds.items() if not of_kind(found.get(name), kind)]:
-        raise BadValue("output", file, f"what prepare encode has written: {wrong[0]} is lacking or of another kind")
+        raise BadValue("output", file, f"a file that prepare encode wrote: {wrong[0]} is missing or has the wrong type")
     return found
 
 

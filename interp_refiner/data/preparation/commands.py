@@ -138,7 +138,7 @@ def encode_videos(cfg: DictConfig) -> None:
     process.take_gpu()
     captions = Path(cfg.captions).expanduser() if cfg.captions is not None else None
     output = writable("output", Path(cfg.output).expanduser().resolve())
-    writable("output", output.parent)  # there the work is done and renamed to the output
+    writable("output", output.parent)  # the data set is written beside the output and renamed at the end
     source, cut = Path(cfg.source).expanduser(), build(cfg.cut)
     videos = find_videos(source, captions, cut.suffixes)
     parts = build(cfg.codec).to(device(cfg.device)), build(cfg.text), cut, build(cfg.quality)
@@ -191,7 +191,7 @@ def embed_prompts(cfg: DictConfig) -> None:
     encoder = build(cfg.text)
     missing = embed(encoder, prompts, output, process)
     shape = [encoder.length, encoder.dim]
-    others = f", other processes still make {missing}" if missing else ""
+    others = f", {missing} of them still to be written by other processes" if missing else ""
     terminal().print(f"{output}: {len(prompts)} embeddings {shape}{others}", soft_wrap=True)
 
 
@@ -201,7 +201,7 @@ def prompt_lines(file: Path) -> list[str]:
     Raises:
         BadValue: not a text file, or a blank line between others, which would shift the numbers of those after it.
     """
-    allowed = "a text file in UTF-8, one prompt a line"
+    allowed = "a text file in UTF-8, one prompt per line"
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -261,7 +261,7 @@ def _anchors(root: Path, split: str, clips: DatasetMetadata) -> AnchorShards:
 
 
 def tell(root: Path) -> None:
-    """Prints what was written, and the command that trains on it; or why it does not train a refiner."""
+    """Prints what was written, and the command that trains on it, or why no refiner can be trained on it."""
     console = terminal()
     written = {path.parent: DatasetMetadata.load(path.parent) for path in sorted(root.glob("**/dataset.json"))}
     for split, metadata in written.items():

@@ -53,8 +53,8 @@ class Cut:
         held_out_end: share of every other video's frames that is held out, at its end.
         max_frames: frames to read of a video; None for all.
         incomplete: ``skip`` a video that is truncated or has damaged frames, or ``use`` the frames that exist.
-        buckets: sizes of clips in place of ``size``; ``auto`` for clips of its length and area in the aspects 16:9,
-            4:3, 1:1, 3:4 and 9:16; None for one size.
+        buckets: sizes of clips, used instead of ``size``. ``auto``: the length and area of ``size`` in the aspects
+            16:9, 4:3, 1:1, 3:4 and 9:16. None: one size.
         divisor: heights and widths of automatic buckets are divisible by it.
 
     Raises:
@@ -83,9 +83,9 @@ class Cut:
             raise BadValue("size", list(self.size), f"clips within frames of {list(self.frame_size)}")
         for name in ("held_out_videos", "held_out_end"):
             if not 0 <= getattr(self, name) < 1:
-                raise BadValue(name, getattr(self, name), "a share from 0 up to, not including, 1")
+                raise BadValue(name, getattr(self, name), "a share >= 0 and < 1")
         if self.fps is not None and not 0 < self.fps < inf:
-            raise BadValue("fps", self.fps, "frames a second, more than 0, or null")
+            raise BadValue("fps", self.fps, "frames per second > 0, or null")
         if self.shot_change is not None and not 0 < self.shot_change <= 1:
             raise BadValue("shot_change", self.shot_change, "a difference above 0 and up to 1, or null")
         choice("incomplete", self.incomplete, get_args(Incomplete))
@@ -101,7 +101,9 @@ class Cut:
                 "buckets", [list(size) for size in self.buckets], "auto, null or different [frames, height, width]"
             )
         if self.max_frames is not None and self.max_frames < self.least_frames:
-            raise BadValue("max_frames", self.max_frames, f"the {self.least_frames} frames of a clip or more, or null")
+            raise BadValue(
+                "max_frames", self.max_frames, f"at least {self.least_frames}, the frames of a clip, or null"
+            )
 
     @staticmethod
     def idle(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -27,7 +27,7 @@ def embed(encoder: TextEncoder, prompts: Mapping[str, str], output: Path, proces
         The number of files that other processes have not written yet.
 
     Raises:
-        BadValue: ``output`` holds embeddings of other prompts or another encoder, or another run is at work in it.
+        BadValue: ``output`` holds embeddings of other prompts or another encoder, or another run writes to it.
     """
     process = process or Process()
     about: dict[str, Any] = {"text": encoder.describe(), "prompts": dict(prompts)}

@@ -94,10 +94,10 @@ class VideoEncoder:
         """Encodes this process's share of ``videos``; returns at once if ``output`` holds them already.
 
         Raises:
-            BadValue: ``output`` holds something else or cannot be replaced, another run is at work in it, or a split
+            BadValue: ``output`` holds something else or cannot be replaced, another run writes to it, or a split
                 would be empty.
         """
-        output = output.resolve()  # a link to a folder stays: the folder behind it is made
+        output = output.resolve()  # a link is kept, and the folder that it names is written
         process, chunks = process or Process(), Chunks(output)
         source = fingerprint({v.key: [*(v.captions or [""]), v.size] for v in videos})
         self.num_captions = max((len(v.captions) for v in videos), default=1) or 1
@@ -263,7 +263,7 @@ class VideoEncoder:
             return encoded
         state = trainable(state)
         encoded = Encoded.of(state)
-        for name, what in (("moved", "train instead"), ("dropped", "are left out, their videos stay held out")):
+        for name, what in (("moved", "become training clips"), ("dropped", "are left out")):
             for size in (folder.partition("/")[2] for folder in state.get(name, ())):
                 log.warning("held-out clips of %s %s: no training clip has this size (cut.held_out_videos)", size, what)
         if empty := [split for split, count in encoded.clips.items() if count == 0]:
@@ -296,4 +296,4 @@ def _tell(video: Video, done: Done, bar: "tqdm[Any]") -> None:
         log.info("%s: %s", video.name, "; ".join(done.remarks))
     bar.update()
     if rate := bar.format_dict["rate"] or (bar.n - bar.initial) / max(bar.format_dict["elapsed"], 1e-9):
-        bar.set_postfix_str(f"{3600 * rate:.0f} videos an hour", refresh=False)
+        bar.set_postfix_str(f"{3600 * rate:.0f} videos per hour", refresh=False)

@@ -82,7 +82,9 @@ class ShardIndex:
         if len(set(self.keys)) < len(self):
             for row, key in enumerate(self.keys):
                 if first.setdefault(key, row) != row:
-                    faults[row] = self._fault(row, f"its key is taken in {self.shards[self.shard_of[first[key]]]}")
+                    faults[row] = self._fault(
+                        row, f"its key is already used in {self.shards[self.shard_of[first[key]]]}"
+                    )
         return faults
 
     def _fault(self, row: int, reason: str) -> BadSample:

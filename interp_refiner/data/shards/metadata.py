@@ -140,7 +140,7 @@ class DatasetMetadata:
         try:
             return cls.from_mapping(values)
         except BadValue as error:
-            raise BadValue("root", where, f"a whole description of shards: {error}") from error
+            raise BadValue("root", where, f"a complete description of shards: {error}") from error
 
     def save(self, root: Path | str) -> Path:
         """Writes ``<root>/dataset.json`` under a temporary name, then renames it."""

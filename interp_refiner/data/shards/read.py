@@ -14,9 +14,9 @@ from interp_refiner.data.shards.tar import BLOCK
 from interp_refiner.data.shards.tensor_file import plain_tensor, read_tensor
 from interp_refiner.data.shards.zip_file import Unreadable, check_sums, zip_members
 
-GAP = 1 << 16  # bytes; a smaller gap between two members is read along instead of sending two requests
+GAP = 1 << 16  # bytes; smaller gaps between members are read, too, which saves a request
 CRC_SIZE = 4
-VARIED = "/.data/serialization_id"  # the member that differs from file to file like the numbers do
+VARIED = "/.data/serialization_id"  # the member that differs from file to file, as the numbers do
 
 
 class Member(NamedTuple):

@@ -15,7 +15,7 @@ Buffer = bytearray | memoryview
 class ShardStat(NamedTuple):
     """Size in bytes and modification time in nanoseconds; they change when a shard is rewritten.
 
-    Both are -1 for a name behind which there is no file: a folder, or a link to nothing.
+    Both are -1 if the name is not that of a file, but of a folder or a broken link.
     """
 
     size: int

@@ -1,8 +1,8 @@
 """Reads the headers of a tar to find the members of every sample.
 
 An archive ends with two blocks of zeros; most writers then pad to a record of 20 blocks (POSIX pax, section "ustar
-Interchange Format"). Anything else at the end is damage. Zeros in the middle look like an end, too, and a reader that
-stops there silently loses everything after them.
+Interchange Format"). Anything else at the end is damage. Zeros in the middle look like the end, too: a reader that
+stops there loses everything after them without an error.
 """
 
 import io
@@ -109,7 +109,7 @@ def index_tar(storage: Storage, shard: str, size: int) -> TarIndex:
 def tar_members(storage: Storage, shard: str, size: int) -> Iterator[TarMember]:
     """Yields every regular file in a tar; raises TarError if the tar is damaged, or ends too early or too late."""
     if size < 0:
-        raise tarfile.ReadError("no file, but a folder or a link to nothing")
+        raise tarfile.ReadError("not a file, but a folder or a broken link")
     position, window = 0, _Window(storage, shard, size)
     while True:
         try:
@@ -165,7 +165,7 @@ def _plain(block: bytes, position: int) -> tarfile.TarInfo | None:
         return None
     owner = block[265:297].rstrip(b"\0").decode("latin-1")
     if owner.startswith("crc32=") and block[148:156] != b"%06o\0 " % _checksum(block):
-        raise tarfile.ReadError("its checksum is written in another way")  # probably a flipped bit
+        raise tarfile.ReadError("its checksum field has an unusual format")  # probably a flipped bit
     if block[156:157] not in (tarfile.REGTYPE, tarfile.AREGTYPE) or block[345] or name.endswith("/"):
         return None
     info = tarfile.TarInfo(name)

@@ -68,14 +68,14 @@ def load_weights(content: bytearray) -> Tensor:
     """The tensor in a ``.pt`` file of any kind, by ``torch.load(weights_only=True)``; raises :class:`Unreadable`."""
     try:
         value = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a stranger's bytes may cause
+    except Exception as error:  # untrusted bytes can cause any error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise Unreadable(f"not a tensor file: {reason}") from None
     if not isinstance(value, Tensor):
         raise Unreadable(f"holds a {type(value).__name__}, expected a tensor")
     if (kind := special(value)) is not None:
         raise Unreadable(f"holds a {kind} tensor, expected a dense one")
-    return value.detach()  # a Parameter would ask for gradients
+    return value.detach()  # a Parameter would require gradients
 
 
 def read_tensor(content: bytearray) -> Tensor:
@@ -141,7 +141,7 @@ def _describe(pickled: bytes) -> _Description:
         raise NotPlain("a pickle that is too long for a plain tensor")
     try:
         described = _PlainUnpickler(io.BytesIO(pickled)).load()
-    except Exception as error:  # whatever a stranger's bytes may cause
+    except Exception as error:  # untrusted bytes can cause any error
         raise NotPlain(str(error)) from None
     if not isinstance(described, _Description) or not isinstance(described.storage, _Storage):
         raise NotPlain("not a tensor")

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 # signature; made by, needs, flags, method, time, date; crc, stored, length; name, extra, comment, disk, attributes; ...
 DIRECTORY = struct.Struct("<4s6H3L5H2L")
 LOCAL = struct.Struct("<4s5H3L2H")  # signature; needs, flags, method, time, date; crc, stored, length; name, extra
-DESCRIPTOR = struct.Struct("<4s3L")  # signature; crc, stored, length: behind a member whose local header has zeros
+DESCRIPTOR = struct.Struct("<4s3L")  # signature; crc, stored, length: after a member whose local header has zeros
 END = struct.Struct("<4s4H2LH")  # signature; disk, first disk, count here, count; size, offset; comment
 END_64 = struct.Struct(
     "<4sQ2H2L4Q"
@@ -151,7 +151,7 @@ def _check_extra(extra: bytes) -> None:
         kind, size = EXTRA.unpack_from(extra)
         value, extra = extra[EXTRA.size :][:size], extra[EXTRA.size + size :]
         if len(value) < size or (kind == PADDING and value.strip(b"Z")):
-            raise _damaged("an extra field is not whole")
+            raise _damaged("an extra field is incomplete")
 
 
 def _check_end_64(record: bytes | bytearray, place: int, count: int, size: int, position: int) -> None:

@@ -59,7 +59,7 @@ class CaptionEncoder(TextEncoder):
     def notes(self, prompt: str) -> list[str]:
         words, notes = words_of(prompt), []
         if prompt.strip() and not words:
-            notes.append("no word in it, so it counts as no prompt")
+            notes.append("it has no word, so it counts as an empty prompt")
         if unknown := self.unknown(prompt):
             notes.append(f"no training caption has {', '.join(unknown)}")
         if cut := words[self.length :]:

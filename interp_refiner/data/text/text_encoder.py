@@ -34,7 +34,7 @@ class TextEncoder(ABC):
         return []
 
     def notes(self, prompt: str) -> list[str]:
-        """What the network cannot understand of a prompt; nothing for an encoder of a whole language."""
+        """Notes on the parts of a prompt that the network cannot use; none for an encoder of a whole language."""
         return []
 
     def hold_against(self, spec: ClipSpec) -> None:
@@ -43,7 +43,7 @@ class TextEncoder(ABC):
             raise BadValue("text", self.name, f"{made_with}, which the shards' prompt embeddings were made with")
         if spec.text_shape is not None and spec.text_shape != (self.length, self.dim):
             found, wanted = [self.length, self.dim], list(spec.text_shape)
-            raise BadValue("text", self.name, f"embeddings {wanted} as trained on, not {found}")
+            raise BadValue("text", self.name, f"embeddings {wanted} as in training, not {found}")
 
     def describe(self) -> dict[str, Any]:
         """The encoder's settings, for ``dataset.json``."""

@@ -64,7 +64,7 @@ class UMT5Encoder(TextEncoder):
                 raise BadValue("folder", folder, "a pipeline's folder with text_encoder/ and tokenizer/ in it")
         self.length = length
         check_not_original("folder", folder, root / "text_encoder")
-        allowed = "a whole umT5 encoder and its tokenizer, as transformers saves them"
+        allowed = "a complete umT5 encoder and its tokenizer, as transformers saves them"
         with one_fault("folder", folder, allowed), unreported("transformers"):
             loaded = _load(root, getattr(torch, precision))
         self.tokenizer, self.model, told = loaded

@@ -54,9 +54,9 @@ class FirstDirection(Captions):
 class NetDirection(Captions):
     """The direction of every object's path as a whole, from where it is first seen to where it is last seen.
 
-    On a curve the first direction says little about where the object is later. The net direction makes likely on which
-    side of the frame the object is in the first and in the last keyframe, so a generator of keyframes can use it. On a
-    path that ends near its start it says nothing; a path of length 0 gives "right".
+    On a curve, the first direction says little about where the object is later. The net direction tells a keyframe
+    generator from which side to which side of the frame the object probably moves. On a path that ends near its start
+    it says nothing; a path of length 0 gives "right".
     """
 
     net: ClassVar[bool] = True

@@ -81,7 +81,7 @@ class Read:
     def oddity(self, said: Said) -> Float[Tensor, " b"]:
         """``sum max(0, (trait - mean) / deviation)^2 / 2`` over single objects whose shape was named.
 
-        An object that jumps, or is there twice, may still have the right shape and end in the right direction.
+        An object that jumps or appears twice may still have the right shape and end in the right direction.
         """
         mean, deviation = self.usual.unbind(1)
         excess = ((self.traits - mean) / deviation).clamp(min=0)
@@ -210,7 +210,13 @@ def reader_loss(read: Read, said: Said, scene: Scene, frames: Sequence[int]) -> 
 
 @torch.no_grad()
 def measure_traits(reader: CaptionReader, pictures: Float[Tensor, "b 3 k h w"], captions: Sequence[str]) -> None:
-    """Sets what is usual from real clips: mean and deviation of the traits of single objects."""
+    """Sets ``reader.usual``: mean and standard deviation of the traits of single objects in real clips.
+
+    Args:
+        reader: a trained reader.
+        pictures: keyframes of real clips, RGB in 0..1.
+        captions: their captions.
+    """
     read, said = reader(pictures), Said.by(captions)
     traits = read.traits[said.present & (said.shape != UNKNOWN)]
     reader.usual.copy_(torch.stack([traits.mean(0), traits.std(0)], 1))
@@ -223,7 +229,16 @@ Drawn = Callable[[int], tuple[Scene, list[str], Tensor]]
 def train_reader(
     draw: Drawn, frames: Sequence[int], steps: int, seed: int = 0, lr: float = 3e-3, net: bool = False
 ) -> CaptionReader:
-    """A reader trained on clips of a world; every step draws a new batch."""
+    """A reader trained on clips of a world; every step draws a new batch.
+
+    Args:
+        draw: makes the batch of a step.
+        frames: frame numbers of the keyframes.
+        steps: number of training steps.
+        seed: of the initial weights.
+        lr: largest learning rate of the one-cycle schedule.
+        net: see :class:`CaptionReader`.
+    """
     torch.manual_seed(seed)
     reader = CaptionReader(net=net)
     optimizer = torch.optim.AdamW(reader.parameters(), lr, betas=(0.9, 0.98), weight_decay=0.01)

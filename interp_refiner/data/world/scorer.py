@@ -26,7 +26,7 @@ class CaptionScorer:
 
     Args:
         weights: a file of :func:`save_reader`, or ``shipped``.
-        oddity: weight of :meth:`Read.oddity`: objects that jump, or are there twice.
+        oddity: weight of :meth:`Read.oddity`, for objects that jump or appear twice.
 
     Raises:
         BadValue: there is no such file, it has other weights, or ``oddity`` is below 0.

@@ -34,15 +34,17 @@ class CorruptionBenchmark:
     Args:
         modes: options of the group ``corruption``.
         interpolators: options of the group ``interpolator``, each with its number of runs; the median is reported.
-        clip_by_clip: the same for interpolators that need gigabytes per clip; they and their floor get a batch of one.
-        one_clip: interpolators that are also timed on one float32 clip with :data:`KEYFRAMES` keyframes, in all and by
-            their parts; each with its number of runs.
+        clip_by_clip: the same for interpolators that need gigabytes per clip. They and their floor are timed on one
+            clip.
+        one_clip: interpolators that are also timed on one float32 clip with :data:`KEYFRAMES` keyframes, as a whole and
+            part by part; each with its number of runs.
         dtypes: of the latents, some of :data:`DTYPES`.
         shape: ``[b, c, t, h, w]``.
         threads: CPU threads.
 
     Raises:
-        BadValue: an unknown option or dtype, a shape that is not one of clips, fewer than 1 thread or run.
+        BadValue: an unknown option or dtype, a shape that is not ``[b, c, t, h, w]`` or too short, or fewer than 1
+            thread or run.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class CorruptionBenchmark:
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
     def parts(self, name: str, repeats: int, device: str) -> dict[str, Any]:
-        """Milliseconds of one interpolator on one clip with :data:`KEYFRAMES` keyframes, in all and by parts."""
+        """Milliseconds of one interpolator on one clip with :data:`KEYFRAMES` keyframes, as a whole and by parts."""
         interpolator = default_corruption("none", name).interpolator.to(device)
         shape = [1, *self.shape[1:]]
         values = self.latents(shape).to(device)
@@ -165,7 +167,7 @@ def options(group: str) -> list[str]:
 
 
 def default_corruption(mode: str, interpolator: str) -> Corruption:
-    """The corruption that training builds, a learned interpolator untrained, with the embedded clips' codec."""
+    """The corruption as training builds it, with the embedded clips' codec; learned interpolators are untrained."""
     composing = nullcontext() if GlobalHydra.instance().is_initialized() else hydra_at_home()
     with composing:
         cfg = compose("train", overrides=[f"corruption={mode}", f"interpolator={interpolator}"])

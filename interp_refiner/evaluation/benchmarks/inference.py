@@ -19,7 +19,7 @@ class InferenceBenchmark:
         samplers: by name; the others are compared with the last one.
         batch_size: clips at a time.
         repeats: number of timed runs of each; the median is reported.
-        warmup: number of runs of the first one before; they include compilation.
+        warmup: number of backbone evaluations before the timed runs; they include compilation.
 
     Raises:
         BadValue: a number below 1.

@@ -22,8 +22,8 @@ ORACLE = "the best at every position"
 class PatchOracle:
     """Compares the best of several interpolations, chosen at every position of every missing frame, with one of them.
 
-    All hypotheses of an interpolator take part, numbered from 2. The result is a bound for a refiner that only chooses
-    between interpolations; a gate that mixes them can be better.
+    All hypotheses of an interpolator are candidates; further ones are numbered from 2. The result is a bound for a
+    refiner that only chooses between interpolations; a gate that mixes them can be better.
 
     Args:
         interpolators: by name. Those that cannot run are left out and named: learned ones without a checkpoint, and
@@ -65,7 +65,7 @@ class PatchOracle:
         left_out = {name: reason for name, i in self.interpolators.items() if (reason := unusable(i, codec))}
         taking_part = {n: i.with_codec(codec).to(device) for n, i in self.interpolators.items() if n not in left_out}
         if self.base in left_out:
-            raise BadValue("base", self.base, f"an interpolator that can run; this one has {left_out[self.base]}")
+            raise BadValue("base", self.base, f"an interpolator that can run; this one cannot: {left_out[self.base]}")
         rows = [row for count in self.counts for row in judge(taking_part, self.base, clean, count, codec)]
         return {
             "root": str(self.clips.folder), "shape": list(clean.shape), "base": self.base, "left_out": left_out,

@@ -1,4 +1,4 @@
-"""Frame interpolation methods of others, for comparison on the same keyframes. They work in pixels."""
+"""Frame interpolation methods of other projects, for comparison on the same keyframes. They work in pixels."""
 
 import subprocess
 from collections import defaultdict
@@ -109,11 +109,11 @@ class Minterpolate(Peer):
 
 @final
 class TwoFrameNetwork(Peer):
-    """A pretrained interpolation network such as RIFE (Huang et al. 2022); its weights are not in any package.
+    """A pretrained interpolation network such as RIFE (Huang et al. 2022); no package contains its weights.
 
     Args:
         folder: holds ``flownet.pt``, TorchScript of ``f(first, last, time) -> frame`` with frames ``[n, 3, H, W]`` in
-            0..1 and ``time`` ``[n, 1, 1, 1]`` in 0..1. None: it is left out.
+            0..1 and ``time`` ``[n, 1, 1, 1]`` in 0..1. None: it is not measured.
         multiple: heights and widths must be multiples of it; frames are padded by replicating borders.
 
     Raises:
@@ -136,7 +136,7 @@ class TwoFrameNetwork(Peer):
     @torch.no_grad()
     def between(self, pairs: Float[Tensor, "n 2 3 H W"], gap: int) -> Float[Tensor, "n _m 3 H W"]:
         if self.network is None:
-            raise BadValue("folder", None, f"a folder with {NETWORK}: its weights are in no package")
+            raise BadValue("folder", None, f"a folder with {NETWORK}, because no package contains its weights")
         height, width = pairs.shape[-2:]
         right, below = -width % self.multiple, -height % self.multiple
         first, last = (F.pad(frame, (0, right, 0, below), mode="replicate") for frame in pairs.unbind(1))

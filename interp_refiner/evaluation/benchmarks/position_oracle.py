@@ -67,7 +67,7 @@ class Paths:
 
 
 class PositionOracle:
-    """Compares straight lines with a network that sees only the K keyframe positions of one object.
+    """Compares straight lines with a network that gets only the K keyframe positions of one object and its radius.
 
     The network's squared error relative to that of straight lines is about the best that perfect perception could
     reach: near 1 if motion between keyframes is random, 0 if keyframes determine it. Only missing frames in which the

@@ -1,4 +1,4 @@
-"""Measures the time of a training step and of its parts, with the real training program."""
+"""Measures the time of a training step and of its parts, in a real training run."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -101,7 +101,7 @@ class StepBenchmark:
 
     Args:
         steps: number of measured steps.
-        warmup: number of steps before; they include compilation.
+        warmup: number of steps before the measured ones; they include compilation.
         peak_tflops: peak of the device in 10^12 operations per second; None looks up the device's name.
 
     Raises:

@@ -27,7 +27,7 @@ class ClipVideo:
         title: ``best``, ``median``, ``worst``; or its origin.
         caption: the clip and its error.
         mp4: the file's bytes.
-        videos: names of the videos from left to right; empty if the video has labels itself.
+        videos: names of the videos from left to right; empty if the labels are in the picture.
     """
 
     title: str
@@ -67,7 +67,7 @@ def sheet_of(run: RunFolder) -> Image.Image | None:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A clip in ``clips.json``; ``frame_size`` is that of one video, None if the video has labels itself."""
+    """A clip in ``clips.json``; ``frame_size`` is that of one video, None if the labels are in the picture."""
 
     key: str
     level: int

@@ -12,7 +12,15 @@ from interp_refiner.evaluation.records.records import REFINED, Column
 
 BASELINE = "linear"  # for results from validation, whose base is the run's own interpolation
 TELLING = 3  # largest number of keys in a run's label
-PLACES = ("hydra", "paths", "ckpt_path", "resume", "logger", "callback", "evaluation")  # where and how, not what
+PLACES = (
+    "hydra",
+    "paths",
+    "ckpt_path",
+    "resume",
+    "logger",
+    "callback",
+    "evaluation",
+)  # keys that say where and how a job runs, not what it computes
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class Comparison:
 
     @property
     def leads(self) -> list[Column]:
-        """The main columns for ranking: error and realism, because error alone rewards blur and realism any video."""
+        """The main columns for ranking: error and realism. Error alone rewards blur, realism alone any real video."""
         return [column for column in self.columns if column.measure.lead]
 
     def records(self) -> list[dict[str, Any]]:

@@ -46,7 +46,7 @@ def write_report(comparison: Comparison, folder: Path, title: str) -> dict[str, 
 
     Args:
         comparison: of the runs.
-        folder: made where missing; files of these names are replaced.
+        folder: created if missing; existing files of these names are replaced.
         title: of the report.
 
     Returns:

@@ -157,9 +157,7 @@ def frontier(comparison: Comparison) -> Plot:
         for level in comparison.levels
         if any(_position(row, pair, level) is not None for row in comparison.rows)
     ]
-    caption = (
-        "Down (more real) and left (closer to the truth) is better. The grey line joins the runs that no other beats."
-    )
+    caption = "Down (more real) and left (closer to the truth) is better. The grey line joins the Pareto-optimal runs."
     return Plot("perception_distortion", "Perception and distortion", caption, panels)
 
 
@@ -209,9 +207,7 @@ def learning_curves(comparison: Comparison) -> Plot:
     wanted = {"train/loss": "training loss", "val/mean/ratio": "validation: error / interpolation's"}
     logged = {name for run in comparison.runs for name in run.curves}
     panels = [_panel_curves(comparison, name, label) for name, label in wanted.items() if name in logged]
-    caption = (
-        "The loss is averaged over stretches of a twelfth of the run. The last validation is on all held-out clips."
-    )
+    caption = "The loss is averaged over windows of a twelfth of the run. The last validation is on all held-out clips."
     return Plot("learning_curves", "Learning curves", caption, panels)
 
 

@@ -30,7 +30,7 @@ class RunFolder:
         path: its folder.
         name: short, unique among the runs that are read together.
         record: its record.
-        config: resolved; for a run that never started, without unresolvable interpolations.
+        config: resolved; for a run that failed at its start, as Hydra composed it.
         choices: the chosen option of every config group.
         curves: its logged scalars by name: steps and values.
         evaluation: its newest evaluation.

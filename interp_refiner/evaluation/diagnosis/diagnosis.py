@@ -49,7 +49,8 @@ class Diagnosis:
     """Collects measurements of several schedules over clips. A row has
 
     - ``keyframes``: K; ``mean_gap``: from one keyframe to the next; ``missing_gap``: the gap around a missing frame;
-      ``largest_gap``: of a clip (all these are means over clips); ``longest_gap``: the largest of all clips; in frames;
+      ``largest_gap``: of a clip (all of these are means over clips, in frames); ``longest_gap``: the largest over all
+      clips;
     - ``corruption_rms``: RMS of ``x - z0``; ``noise_rms``: of ``x - zbar``; ``correction_rms``: of ``z0 - zbar``; on
       missing frames, in units of latent standard deviation;
     - ``interpolation_mse``: on missing frames, mean over clips, with its standard error ``interpolation_mse_se``;

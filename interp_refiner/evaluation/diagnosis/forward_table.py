@@ -38,8 +38,8 @@ def clean_clips(data: ShardedDataModule, cfg: DictConfig, device: str) -> Iterat
 def measure(batches: Iterator[Clip], corruptions: dict[str, Corruption]) -> list[Row]:
     """The measurements of all clips, see :class:`Diagnosis`.
 
-    If dp without a gap limit is among the schedules, the rows of the others have their overlap with it, compared at
-    equal numbers of keyframes (equal levels may have different numbers).
+    If ``dp`` without a gap limit is among the schedules, the rows of the others contain their overlap with it. It is
+    compared at equal numbers of keyframes, because equal levels may have different numbers.
     """
     diagnosis = Diagnosis()
     bound = next((name for name, c in corruptions.items() if is_bound(c.schedule)), None)
@@ -90,7 +90,7 @@ ON_TERMINAL = {  # in 80 columns
     "noise_rms": "noise",
     "correction_rms": "z0 - zbar",
     "interpolation_mse": "MSE",
-    "overlap": "as dp",
+    "overlap": "in dp",
 }
 DECIMALS = {"keyframes": 1, "mean_gap": 2, "missing_gap": 2, "largest_gap": 2, "overlap": 2, "interpolation_mse": 4}
 

@@ -62,7 +62,7 @@ def describe(cfg: DictConfig, runs: Mapping[str, Run], clips: int, replaced: Rep
         "sampler": ", ".join([config_name(sampler), *(f"{name}={value}" for name, value in vars(sampler).items())]),
         "keyframes chosen by": f"{config_name(schedule)}, which sees {schedule.sees}",
         "keyframes replaced": how and f"{how}: {replaced}",
-        "samples a clip": cfg.num_samples,
+        "samples per clip": cfg.num_samples,
         "intervals": "95%, paired bootstrap over clips (Frechet distance: jackknife)",
         "command": metadata["command"],
         "commit": metadata["git_commit"] and metadata["git_commit"] + " with changes" * metadata["git_dirty"],

@@ -30,6 +30,8 @@ def noise_of_its_size(
     for every channel and frame. If a sampler is no more realistic than this control, it has added only energy.
 
     Args:
+        sample: the clips of a sampler.
+        interpolation: the interpolation that the sampler started from.
         noise: standard normal, independent of the sample's noise.
     """
     energy = (sample - interpolation).square()

@@ -53,7 +53,7 @@ def judge(run: Run, evaluator: Evaluator) -> ReplacedKeyframes:
         if not evaluator.ratios:
             raise
         done = sum(len(keys) for _, keys, _ in evaluator.ratios)
-        terminal().print(f"interrupted: figures of {done} of {pairs} clips at their levels", soft_wrap=True)
+        terminal().print(f"interrupted: the figures cover {done} of {pairs} pairs of clip and level", soft_wrap=True)
     return replaced
 
 

@@ -64,7 +64,7 @@ class HeldOut:
 
 
 class KeyframeQuality:
-    """Evaluates a source of keyframes on the held-out captions of an embedded world (docs/method.md, Quality).
+    """Evaluates a keyframe source on the held-out captions of an embedded world (docs/method.md, Quality).
 
     Every figure is also given for the real clips of the captions (best case) and for clips mixed from frames of
     different clips (worst case).
@@ -75,7 +75,7 @@ class KeyframeQuality:
         clips: held-out captions.
         training_clips: number of training clips searched for nearest neighbours.
         keyframes: K, evenly spaced.
-        probe_steps: number of training steps of the probe, each with 32 new clips.
+        probe_steps: number of training steps of the probe, a :class:`CaptionReader`; each step has 32 new clips.
         batch_size: captions at a time.
 
     Raises:
@@ -265,5 +265,7 @@ def world_of(run: Run) -> MovingShapes:
     """
     made = build(run.config.data.writer) if run.config.data.get("writer") is not None else None
     if not isinstance(made, MovingShapes):
-        raise BadValue("checkpoint", run.checkpoint, "a run on moving shapes, on whose scenes the probe is trained")
+        raise BadValue(
+            "checkpoint", run.checkpoint, "a run on moving shapes, because the probe is trained on their scenes"
+        )
     return made

@@ -48,12 +48,12 @@ class Methods:
         refiner: in evaluation mode, with the sampler to evaluate.
         medium: the medium of its clips.
         num_samples: M, samples per clip.
-        interpolation: name of the run's own interpolation; None: the name of its class.
+        interpolation: name of the run's own interpolation; None: its title, else the name of its class.
         label: prefix of the names of its estimates, if there are rivals.
         rivals: other refiners; their estimates and interpolations are added.
 
     Raises:
-        BadValue: less than 1 sample, or several samples that would be equal.
+        BadValue: fewer than 1 sample, or several samples that would be equal.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Methods:
     def controls(
         self, corrupted: Corrupted, shown: Float[Tensor, "b c t *space"]
     ) -> dict[str, Float[Tensor, "b c t *space"]]:
-        """Controls of known quality; one of them depends on the estimate ``shown``."""
+        """Controls of known quality; those of noise add as much as the estimate ``shown`` corrects."""
         refiner, clean, known = self.refiner, corrupted.clean, corrupted.known
         channels = refiner.objective.out_channels(corrupted.x.shape[1], corrupted.num_hypotheses)
         nothing = corrupted.x[:, :1].expand(-1, channels, *[-1] * (corrupted.x.ndim - 2)) * 0

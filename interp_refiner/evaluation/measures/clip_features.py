@@ -12,7 +12,7 @@ from interp_refiner.core import BadValue, at_least
 
 
 class ClipFeatures(nn.Module, ABC):
-    """Maps clips to feature vectors, the same for the truth and for every estimate.
+    """Maps clips to feature vectors. The truth and all estimates use the same features.
 
     Attributes:
         num_features: d.

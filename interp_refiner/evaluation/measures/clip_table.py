@@ -108,7 +108,7 @@ class ClipTable(torchmetrics.Metric):
         self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(self, batch: Batch) -> None:
-        """Adds a batch; waits for the device only if the metric does."""
+        """Adds a batch. It synchronises with the device only if the metric does."""
         estimates, known = checked(batch, self.methods).estimates, batch.known
         found = [value for method in self.methods for value in self._values(estimates[method], batch)]
         if found[0].ndim == 2:
@@ -129,7 +129,7 @@ class ClipTable(torchmetrics.Metric):
             shape = tuple(found[name].shape)
             if shape not in expected:
                 raise BadValue(
-                    f"{type(self.metric).__name__} {name}", shape, f"{expected[0]}, one number a {self._unit}"
+                    f"{type(self.metric).__name__} {name}", shape, f"{expected[0]}, one number per {self._unit}"
                 )
         return [found[name] for name in self.metric.values]
 

@@ -11,7 +11,7 @@ from interp_refiner.evaluation.measures.clip_table import FrameMetric
 
 WINDOW, SIGMA = 11, 1.5  # of SSIM, pixels
 PSNR_NOTE = """\
-PSNR is a mean of decibels of pixels, MSE a mean of squared errors of latents: a few bad clips weigh much in MSE and \
+PSNR is a mean of decibels of pixels, MSE a mean of squared errors of latents. A few bad clips weigh much in MSE and \
 little in PSNR, so the two can disagree"""
 PSNR_CAP = 100.0  # decibels; the PSNR of a perfect frame is infinite, which cannot be averaged
 

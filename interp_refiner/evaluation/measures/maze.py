@@ -13,7 +13,7 @@ from interp_refiner.evaluation.measures.metric import Batch
 from interp_refiner.training.missing_frame import missing_frame_mse
 
 TOUCH = 1e-4  # share of an edge: if less of it is inside a wall, it only touches the wall
-SKIN = 1e-6  # of the map: so near to its border a wall is not yet there; float32 rounds coordinates by 6e-8
+SKIN = 1e-6  # of the map: this part of a wall at its border does not count; float32 rounds coordinates by 6e-8
 
 
 def edge_collisions(walls: Bool[Tensor, "b g g"], path: Float[Tensor, "b 2 t"]) -> Bool[Tensor, "b e"]:
@@ -21,7 +21,7 @@ def edge_collisions(walls: Bool[Tensor, "b g g"], path: Float[Tensor, "b 2 t"]) 
 
     Exact, not sampled: an edge ``p + u (q - p)``, u in 0..1, is inside row i of cells for one interval of u and inside
     column j for another; it is inside cell (i, j) where both overlap. Touching a wall's border or corner, or running
-    along it, is not a collision. Walls begin ``SKIN`` behind their borders, so rounding errors do not matter. An edge
+    along it, is not a collision. Walls begin ``SKIN`` inside their borders, so rounding errors do not matter. An edge
     with a coordinate that is not finite is a collision.
 
     Args:
@@ -41,10 +41,9 @@ def edge_collisions(walls: Bool[Tensor, "b g g"], path: Float[Tensor, "b 2 t"]) 
 def _stay(
     start: Float[Tensor, "b e"], step: Float[Tensor, "b e"], size: int
 ) -> tuple[Float[Tensor, "b e g"], Float[Tensor, "b e g"]]:
-    """For every strip ``[k/size, (k+1)/size]``, less ``SKIN`` on both sides, the first and last u in 0..1 at which
-    ``start + u step`` is inside it.
+    """The first and last u in 0..1 at which ``start + u step`` is inside each strip ``[k/size, (k+1)/size]``.
 
-    The interval is empty (last before first) for strips that are never entered.
+    Strips are narrower by ``SKIN`` on both sides. For strips that are never entered, last comes before first.
     """
     border = torch.arange(size + 1, device=start.device, dtype=start.dtype) / size
     lower, upper = border[:-1] + SKIN, border[1:] - SKIN

@@ -68,7 +68,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Batch:
-    """The clips of one batch from every method, on the domain of a metric.
+    """The clips of one batch from every method, in the domain of a metric.
 
     Attributes:
         estimates: by method.

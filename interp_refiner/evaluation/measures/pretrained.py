@@ -28,7 +28,7 @@ def load_network(weights: str | Path | None, what: str) -> nn.Module:
     try:
         network = torch.jit.load(str(weights), map_location="cpu")
     except RuntimeError as error:
-        raise BadValue("weights", weights, f"{needed}; it is no TorchScript archive") from error
+        raise BadValue("weights", weights, f"{needed}; it is not a TorchScript archive") from error
     return network.eval()
 
 
@@ -64,7 +64,7 @@ class PretrainedFeatures(ClipFeatures, ABC):
 
 @final
 class InceptionFeatures(PretrainedFeatures):
-    """Features of FID: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017; one vector a frame.
+    """Features of FID: Heusel et al., GANs Trained by a Two Time-Scale Update Rule, NeurIPS 2017; one vector per frame.
 
     Frames, RGB in 0..1, are resized by the network itself.
 
@@ -81,7 +81,7 @@ class InceptionFeatures(PretrainedFeatures):
 
 @final
 class I3DFeatures(PretrainedFeatures):
-    """Features of FVD: Unterthiner et al., FVD: A New Metric for Video Generation, 2019; one vector a clip.
+    """Features of FVD: Unterthiner et al., FVD: A New Metric for Video Generation, 2019; one vector per clip.
 
     The protocol is that of StyleGAN-V (Skorokhodov et al., CVPR 2022): the logits before the softmax, clips of at least
     10 frames, resized by the network itself.

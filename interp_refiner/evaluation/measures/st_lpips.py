@@ -22,7 +22,11 @@ class STLPIPS(FrameMetric):
         MissingExtra: the package with the weights is not installed.
     """
 
-    measures = (Measure("st_lpips", "ST-LPIPS", compared="ratio", note="ST-LPIPS does not compare with LPIPS"),)
+    measures = (
+        Measure(
+            "st_lpips", "ST-LPIPS", compared="ratio", note="values of ST-LPIPS cannot be compared with those of LPIPS"
+        ),
+    )
 
     def __init__(self, frames_at_once: int = 32):
         super().__init__()

@@ -16,7 +16,7 @@ from interp_refiner.training.keyframe_generator import keyframes_of, request_of
 class ValidationKeyframes(ValidationVideo):
     """Shows true and generated keyframes of the first held-out captions, at the sparsest level, after every validation.
 
-    A generated clip is a different clip with the same caption, so compare only what the caption says.
+    A generated clip is a different clip with the same caption. So compare only what the caption describes.
 
     See :class:`ValidationVideo` for the location of the pictures.
 

@@ -84,7 +84,7 @@ def _train(run: Path, *overrides: str) -> None:
     record = read_record(run)
     require(record is not None and record.status == "finished", f"{run}: the run has not finished")
     metrics = record.metrics if record else {}
-    wrong = [name for name, value in metrics.items() if value is None or not math.isfinite(value)]  # None: was not
+    wrong = [name for name, value in metrics.items() if value is None or not math.isfinite(value)]  # not finite: None
     require(not wrong, f"{run}: not finite: {', '.join(wrong)}")
 
 
@@ -119,7 +119,7 @@ LINE: dict[str, Step] = {
     "train the refiner": train_refiner,
     "evaluate": evaluate,
     "sample": sample,
-    "train the generator of keyframes": train_generator,
+    "train the keyframe generator": train_generator,
     "make anchors": make_anchors,
     "train a refiner of proposals": train_on_proposals,
     "make a video of a prompt": text_to_video,

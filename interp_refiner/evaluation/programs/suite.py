@@ -104,7 +104,7 @@ class Suite:
         rows = [[name, f"{row['seconds']:.0f}", row.get("error", "done")] for name, row in found["parts"].items()]
         results = {name: row["result"] for name, row in found["parts"].items() if row.get("result")}
         steps = {name: result for name, result in results.items() if "step_ms" in result}
-        tables = [described(results), markdown_table(["part", "s", "end"], rows)]
+        tables = [described(results), markdown_table(["part", "s", "outcome"], rows)]
         tables += [step_table(steps)] if steps else []
         tables += [f"**{name}**\n\n{rows_table(result)}" for name, result in results.items() if name not in steps]
         return "\n".join(tables)
@@ -193,7 +193,7 @@ def step_table(steps: dict[str, dict[str, Any]]) -> str:
         for name, step in steps.items()
     ]
     return markdown_table(
-        ["step", "ms", "to the first", *parts, "corruption share", "MFU", "peak GB", "kernels written"], rows
+        ["step", "ms", "/ first", *parts, "corruption share", "MFU", "peak GB", "generated kernels"], rows
     )
 
 

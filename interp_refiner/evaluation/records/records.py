@@ -13,7 +13,7 @@ from interp_refiner.evaluation.measures import Record, Role, SquaredError
 from interp_refiner.training.missing_frame import level_rows
 
 FILE = "evaluation.json"
-REFINED = "refined"  # the estimate that validation judges
+REFINED = "refined"  # the name of validation's estimate
 DIGITS = 7  # significant ones of a figure in a file: those of float32
 
 
@@ -134,7 +134,7 @@ class Evaluation:
         """Reads a file of :meth:`save`; raises :class:`BadValue` for a damaged file, or one of an older version."""
         found = read_stored(FILE, path, dict)
         if "columns" not in found:
-            raise BadValue(FILE, path, "results of this version; an older version wrote it, evaluate again")
+            raise BadValue(FILE, path, "results of this version; an older version wrote this file, so evaluate again")
         with one_fault(FILE, path, "the results of an evaluation"):
             names, rows = found.pop("columns"), found.pop("records")
             records = [Record(**dict(zip(names, row, strict=True))) for row in rows]

@@ -152,8 +152,8 @@ def play(
 def steered(show: Callable[..., tuple[Animation, str]], **controls: Widget) -> DOMWidget:
     """Controls with a picture and a caption below that are updated with them.
 
-    ipywidgets' ``interact`` does the same through an ``Output`` widget. But nbclient answers every change of an
-    ``Output`` on the socket where it waits for the end of the cell, and misses the end: ``jupyter execute`` would hang.
+    ``interact`` of ipywidgets does the same with an ``Output`` widget, but ``jupyter execute`` would hang: nbclient
+    answers changes of an ``Output`` on the socket on which it waits for the end of the cell, and misses that end.
 
     Args:
         show: called with the controls' values by name; returns the picture and its caption.

@@ -101,7 +101,7 @@ class KeyframeSource(ABC):
         Raises:
             BadValue: the source has its own scheduler.
         """
-        raise BadValue("keyframe_sampler", repr(sampler), "null: this source of keyframes has its own scheduler")
+        raise BadValue("keyframe_sampler", repr(sampler), "own, because this keyframe source has its own scheduler")
 
     @abstractmethod
     def to(self, device: torch.device) -> "KeyframeSource":

@@ -1,1 +1,1 @@
-"""What the refiner's clips are made from: prompts, encoded keyframes, generated keyframes."""
+"""The inputs of a video: prompts, encoded keyframes, generated keyframes."""

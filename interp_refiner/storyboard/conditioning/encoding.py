@@ -85,7 +85,7 @@ def encode_keyframe(
             raise BadValue("latents", list(keyframe.latents.shape), f"[c, n, y, x] with c, y, x = {list(size)}")
         return keyframe.latents.to(device)
     if codec.caveat:
-        allowed = "codec=wan_vae codec.folder=<folder>, or keyframes as latents: this one only shows previews"
+        allowed = "codec=wan_vae codec.folder=<folder>, or keyframes as latents: this codec only shows previews"
         raise BadValue("codec", codec.name, allowed)
     height, width = (side * codec.spatial_factor for side in size[1:])
     frames = pixels(keyframe, width, height).to(device)

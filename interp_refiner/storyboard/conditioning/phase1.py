@@ -115,10 +115,10 @@ class Phase1:
         if self.source.takes_given or not any(keyframe.generated for keyframe in keyframes):
             return
         if own := [keyframe for keyframe in keyframes if not keyframe.generated]:
-            allowed = "none beside generated ones: this source of keyframes cannot keep any that are given"
+            allowed = "only generated ones: this keyframe source cannot keep given keyframes"
             raise BadValue("keyframes", ", ".join(key.name or str(key.time) for key in own), allowed)
         if len(plan.parts) > 1:
-            allowed = f"at most {plan.parts[0].length} latent frames: this source cannot go on from a keyframe"
+            allowed = f"at most {plan.parts[0].length} latent frames: this source cannot continue from a keyframe"
             raise BadValue("frames", plan.grid.num_frames, allowed)
 
     def __call__(

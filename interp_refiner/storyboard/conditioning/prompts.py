@@ -23,7 +23,7 @@ class Prompts:
         texts: embeddings of all different prompts; None for a model without text.
         of_frame: index of the prompt of each latent frame.
         words: all different prompts; None for one that is given as an embedding.
-        negative: the embedding that guides a keyframe source away; None for zeros.
+        negative: the embedding of the negative prompt, for a keyframe source with guidance; None for zeros.
     """
 
     texts: Float[Tensor, "p l d"] | None

@@ -1,1 +1,1 @@
-"""Modules that every exported folder has a copy of, for diffusers."""
+"""Modules that are copied into every exported folder, for diffusers."""

@@ -1,4 +1,4 @@
-"""Tells the custom pipeline the precision asked for. Copied into an exported folder as ``precision/component.py``.
+"""Passes the requested precision to the custom pipeline. Copied into an exported folder as ``precision/component.py``.
 
 diffusers passes ``torch_dtype`` only to the components of a pipeline.
 """

@@ -41,7 +41,11 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
     """
     refiner, clips = run.refiner, list(run.spec.latent_shape)
     if len(clips) != 4:
-        raise BadValue("checkpoint", run.checkpoint, f"a run on videos, of which storyboards are made, not on {clips}")
+        raise BadValue(
+            "checkpoint",
+            run.checkpoint,
+            f"a run on videos, because storyboards describe videos; this one has clips {clips}",
+        )
     parts = Components(
         backbone=refiner.backbone,
         objective=refiner.objective,
@@ -140,7 +144,11 @@ def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
         if node is not None and key.startswith("data."):
             OmegaConf.update(node, key.removeprefix("data."), value)
         elif key not in ("data", "sampler", "medium"):
-            raise BadValue(key, value, f"no override: {folder} is an exported folder, which cannot be changed")
+            raise BadValue(
+                key,
+                value,
+                f"no such override: {folder} is an exported folder; only its data, sampler and medium can be set",
+            )
     chosen = {"sampler": overrides["sampler"]} if "sampler" in overrides else {}
     pipe = with_components(RefinerPipeline.from_pretrained(folder), chosen)
     if node is None:

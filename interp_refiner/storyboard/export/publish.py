@@ -19,7 +19,7 @@ LORA_FILES: dict[Naming, str] = {
 
 
 def with_terms(made: RefinerPipeline | Phase1, terms: dict[str, str | None]) -> RefinerPipeline | Phase1:
-    """The same with ``license`` and ``base_model`` for its card; None keeps the current value."""
+    """Sets ``license`` and ``base_model`` for the model card; None keeps the current value."""
     told = {name: value for name, value in terms.items() if value is not None}
     if isinstance(made, Phase1):
         return replace(made, trained={**made.trained, **told})

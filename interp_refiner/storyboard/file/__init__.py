@@ -1,1 +1,1 @@
-"""What a storyboard file says: keyframes, their times, pictures and videos."""
+"""The content of a storyboard file: keyframes, their times, pictures and videos."""

@@ -49,7 +49,7 @@ class Keyframe:
             or percent of the way from first to last frame (``"50%"``).
         hard: whether it is a constraint; by default, if no strength is given.
         strength: ``w`` of a proposal, 0 to 1.
-        prompt: for the frames from here to the next keyframe with a prompt; None keeps the previous prompt.
+        prompt: of the frames from this keyframe to the next one with a prompt; None keeps the previous prompt.
         name: for messages and reports.
         fit: how pictures of another size than the video's are fitted, see :func:`fitted`.
 
@@ -132,7 +132,7 @@ def frame_at(time: Time, num_frames: int, fps: float) -> int:
     if unit == "%":
         frame, allowed = number / 100 * last, "0% to 100%"
     elif unit == "s":
-        frame, allowed = number * fps, f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} a second"
+        frame, allowed = number * fps, f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} per second"
     else:
         frame, allowed = number, f"a frame from 0 to {last}"
     if not isfinite(frame) or round(frame) > last or (unit == "%" and number > 100):

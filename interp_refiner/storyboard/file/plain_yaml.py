@@ -22,7 +22,7 @@ class PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         written = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         if twice := next((key for key in written if written.count(key) > 1), None):
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} is there twice", node.start_mark)
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice} occurs twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -44,5 +44,5 @@ def read_json(text: str) -> Any:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
-        raise ValueError(f"the key {twice} is there twice")
+        raise ValueError(f"the key {twice} occurs twice")
     return dict(pairs)

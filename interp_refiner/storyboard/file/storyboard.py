@@ -131,7 +131,7 @@ class Storyboard(BaseModel):
             if found != (width, height):
                 notes.append(f"{name} {entry.source} is {found[0]}x{found[1]}, the video {width}x{height}: {fit}")
             if entry.clip is not None and shown.rate not in (0, fps):
-                notes.append(f"{name} {entry.source} has {shown.rate:g} frames a second: read at {fps:g}")
+                notes.append(f"{name} {entry.source} has {shown.rate:g} frames per second and is read at {fps:g}")
             notes += [
                 f"{name} {entry.source}: {remark}"
                 for remark in shown.remarks
@@ -196,7 +196,7 @@ class naming:
     Args:
         prefix: the entry's name, such as ``storyboard`` for the entries of a storyboard.
         instead: a name that the prefix replaces.
-        only: the names that get the prefix; None for all. Other names are settings with their whole key.
+        only: the names that get the prefix; None for all. Other names are already full keys of settings.
     """
 
     def __init__(self, prefix: str, instead: str | None = None, only: Collection[str] | None = None):
@@ -249,7 +249,7 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
         raise BadValue("storyboard.seconds", board.seconds, f"frames or seconds, not both: frames={board.frames}")
     if not board.keyframes and not board.prompt:
         came = content.get("keyframes") if isinstance(content, dict) else None
-        raise BadValue("keyframes", came, f"{KEYFRAMES}, or a prompt that makes them")
+        raise BadValue("keyframes", came, f"{KEYFRAMES}, or a prompt that generates them")
     for index, time in enumerate(board.keyframes_at or []):
         with naming(f"keyframes_at[{index}]", "time"):
             parse_time(time)
@@ -257,7 +257,7 @@ def parse_storyboard(content: Any, folder: Path = Path(".")) -> Storyboard:
         with naming(f"keyframes[{index}]"):
             _check(entry)
             if entry.sound and any(other.sound for other in board.keyframes[:index]):
-                raise BadValue("sound", entry.sound, "only one keyframe with sound; there is one before")
+                raise BadValue("sound", entry.sound, "only one keyframe with sound; an earlier keyframe has it")
     return board
 
 
@@ -266,7 +266,7 @@ def _check(entry: Entry) -> None:
     if len(sources) != 1:
         raise BadValue("image", " and ".join(sources) or None, "exactly one of image, clip and video")
     if (entry.frame is None) == (entry.video is not None):
-        raise BadValue("frame", entry.frame, "a frame of the video; frame and video go together")
+        raise BadValue("frame", entry.frame, "a frame of the video; frame and video need each other")
     if entry.sound and entry.image is not None:
         raise BadValue("sound", entry.sound, "only for a clip or a video, because pictures have no sound")
     parse_time(entry.time)

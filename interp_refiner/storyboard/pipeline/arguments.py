@@ -91,9 +91,7 @@ def seed_of(generator: torch.Generator | int | None) -> int:
     if generator is None:
         return secrets.randbits(63)
     if isinstance(generator, bool) or not isinstance(generator, int | torch.Generator):
-        raise BadValue(
-            "generator", type(generator).__name__, "a torch.Generator, a seed, or None for another every time"
-        )
+        raise BadValue("generator", type(generator).__name__, "a torch.Generator, a seed, or None for a random seed")
     return generator if isinstance(generator, int) else generator.initial_seed()
 
 
@@ -153,7 +151,9 @@ def prompt_or_embedding(
         raise BadValue(f"{name}_embeds", list(embedding.shape), f"{name} or {name}_embeds, not both")
     row = embedding[0] if embedding.ndim == 3 and len(embedding) == 1 else embedding
     if trained is None or row.shape != trained:
-        allowed = "none: the model knows no prompts" if trained is None else f"{list(trained)} as trained on"
+        allowed = (
+            "none: the model was trained without prompts" if trained is None else f"{list(trained)} as in training"
+        )
         raise BadValue(f"{name}_embeds", list(embedding.shape), allowed)
     return row.float()
 

@@ -98,12 +98,12 @@ class Drafting:
         if self.phase1 is not None:
             made = self.phase1.with_generated(self.planner, request.keyframes, at, request.size)
         elif at is not None:
-            raise BadValue("keyframes_at", at, f"null: there is no source of keyframes ({GENERATORS} names one)")
+            raise BadValue("keyframes_at", at, f"null: there is no keyframe source ({GENERATORS} sets one)")
         elif not made:
-            raise BadValue("keyframes", [], f"at least one keyframe, or a generator of keyframes ({GENERATORS})")
+            raise BadValue("keyframes", [], f"at least one keyframe, or a keyframe generator ({GENERATORS})")
         for index, keyframe in enumerate(made if self.phase1 is None else []):
             if keyframe.generated:
-                allowed = f"false: there is no source of keyframes ({GENERATORS} names one)"
+                allowed = f"false: there is no keyframe source ({GENERATORS} sets one)"
                 raise BadValue(f"keyframes[{index}].generated", True, allowed)
         plan = self.planner.plan(made, request.size, collide)
         if self.phase1 is not None:
@@ -155,12 +155,12 @@ class Drafting:
         if self.text is not None:
             return self.text.encode(prompts).to(self.device, torch.float32)
         if any(prompts):
-            allowed = "no prompt: this model has no text encoder (text=umt5 text.folder=<folder> names one)"
+            allowed = "no prompt: this model has no text encoder (text=umt5 text.folder=<folder> sets one)"
             raise BadValue("prompt", next(filter(None, prompts)), allowed)
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
     def prompt_notes(self, request: Request) -> list[str]:
-        """What the model cannot understand of a request's prompts; a note begins with the prompt's name."""
+        """Notes on the parts of a request's prompts that the model cannot use; each begins with the prompt's name."""
         if self.text is None:
             return []
         notes = [f"{name}: {note}" for name, prompt in request.words.items() for note in self.text.notes(prompt)]

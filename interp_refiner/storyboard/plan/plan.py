@@ -59,7 +59,7 @@ class VideoPlan:
         return sorted({slot for placed in self.placed for slot in placed.slots})
 
 
-MOST_FRAMES = 1_000_000  # 11 hours at 24 frames a second: what is longer is a typing error
+MOST_FRAMES = 1_000_000  # 11 hours at 24 frames per second; a longer video is a typing error
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,10 @@ class Window:
 def windows(keyframes: Sequence[int], num_frames: int, length: int) -> list[Window]:
     """Overlapping windows of at most ``length`` frames that meet at keyframes and cover the clip.
 
-    Every window starts and ends at a keyframe, as training clips do; only the start of the first and the end of the
-    last window are those of the clip. A window is as long as possible. The next one starts at the last keyframe from
-    which it reaches further; if possible that is the keyframe before the joint, so that both windows contain the gap
-    before the joint. Because the last window would be short, windows are then extended to the front, see
-    :func:`_drawn_out`.
+    Every window starts and ends at a keyframe, as training clips do, except at the start and the end of the clip. A
+    window is as long as possible. The next one starts at the last keyframe from which it reaches further; if possible
+    that is the keyframe before the joint, so that both windows contain the gap before the joint. Because the last
+    window would be short, windows are then extended to the front, see :func:`_drawn_out`.
 
     Args:
         keyframes: latent frames that are known, at least one.

@@ -22,9 +22,9 @@ from interp_refiner.storyboard.sampling.video import board_of, read_board
 KEPT = ("codec", "text", "device", "hydra.searchpath", "--config-dir")  # overrides that the next command needs
 BOARD, SHEET = "board.yaml", "sheet.png"
 HEAD = """\
-# Keyframes that a prompt made. Look at them, replace a picture, and go on:
+# Keyframes that were generated from a prompt. Look at them, replace any picture, and continue with
 # {command}
-# At strength 0 the refiner may correct a keyframe, at 1 it shows it; a picture without strength is kept exactly.
+# At strength 0 the refiner may change a keyframe, at 1 it keeps it; a picture without a strength is kept bit for bit.
 """
 
 

@@ -1,4 +1,4 @@
-"""The output of ``interp_refiner.sample`` for a video: its plan, its cost, and the state of its keyframes."""
+"""What ``interp_refiner.sample`` prints for a video: its plan, its cost, and the state of its keyframes."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
     console = terminal(wide=True)
     c, t, y, x = plan.latent_shape
     console.print(
-        f"{plan.grid.num_frames} frames at {plan.fps:g} a second, latents {c} x {t} x {y} x {x}, level {plan.level}"
+        f"{plan.grid.num_frames} frames at {plan.fps:g} per second, latents {c} x {t} x {y} x {x}, level {plan.level}"
     )
     taken = {second.index: first.index for first, second in collisions(plan.placed)}
     table = Table("keyframe", "file", "time", "frame", "latent frames", "pixel frames", "kind", "", box=SIMPLE_HEAD)
@@ -42,10 +42,10 @@ def show_plan(plan: VideoPlan, keyframes: list[Keyframe], notes: list[str]) -> N
 def show_cost(pipeline: RefinerPipeline, plan: VideoPlan, keyframes: list[Keyframe], prompt: str) -> None:
     """Prints the expected cost, from one estimate and a few decoded frames that are timed now."""
     cost = expected_cost(pipeline, plan, keyframes, prompt)
-    made = f"{cost.generating:.1f} s for {cost.generated} passes of the generator, " if cost.generated else ""
+    made = f"{cost.generating:.1f} s for {cost.generated} passes of the keyframe generator, " if cost.generated else ""
     terminal(wide=True).print(
         f"about {cost.seconds:.1f} s and {cost.gigabytes:.1f} GB on {pipeline.device}: {made}{cost.refining:.1f} s for "
-        f"{cost.estimates} passes of the network, {cost.decoding:.1f} s of decoding",
+        f"{cost.estimates} passes of the refiner, {cost.decoding:.1f} s of decoding",
         soft_wrap=True,
     )
 

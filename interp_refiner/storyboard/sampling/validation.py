@@ -32,8 +32,8 @@ class ValidationStoryboards(L.Callback):
     Args:
         output_dir: the run folder.
         storyboards: their files, see :mod:`interp_refiner.storyboard.file.storyboard`; may be empty.
-        steps: for each of these training steps (1 or more), the videos are made at the first validation at or after
-            it, also in a continued run. Empty: at every validation.
+        steps: training steps, each 1 or more. The videos are made at the first validation at or after each of them,
+            also in a continued run. Empty: at every validation.
         seed: of their noise.
         text: encodes their prompts; None for the encoder that the data set declares, if it needs no weights.
 
@@ -56,7 +56,7 @@ class ValidationStoryboards(L.Callback):
             with naming(KEY, "storyboard"):
                 board = load_storyboard(file)
             if (name := Path(file).stem) in self.boards:
-                raise BadValue(KEY, file, f"storyboards of different names: {name} is there already")
+                raise BadValue(KEY, file, f"storyboards with different names: two are called {name}")
             self.boards[name] = board
         if any(step < 1 for step in steps):
             allowed = "steps of training, 1 or more: the first validation follows the first step"

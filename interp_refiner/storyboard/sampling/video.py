@@ -101,7 +101,7 @@ def board_of(cfg: DictConfig) -> Storyboard:
     own = {name: plain(cfg[name]) for name in OF_PROMPT if cfg[name] is not None}
     if cfg.storyboard is not None:
         for name, value in own.items():
-            raise BadValue(name, value, "null beside a storyboard, which has its own")
+            raise BadValue(name, value, "null with a storyboard, which has its own")
         return load_storyboard(cfg.storyboard)
     if not cfg.prompt:
         raise BadValue("prompt", cfg.prompt, "what the video shows, or storyboard=<file>")
@@ -118,7 +118,7 @@ def read_board(
 ) -> tuple[Request, list[str]]:
     """The request for a storyboard, with keyframes at the size of the video, and notes.
 
-    There is a note for every fitted picture, and for what the model cannot understand of a prompt.
+    There is a note for every fitted picture, and for every part of a prompt that the model cannot use.
 
     With ``only_looks`` the files are read but no picture is kept, which is enough for a plan.
 
@@ -166,7 +166,7 @@ def checked_output(cfg: DictConfig, board: Storyboard) -> dict[str, Path]:
     read = {file.resolve() for file in sources}
     for file in files.values():
         if file.resolve() in read or any(file.exists() and file.samefile(other) for other in sources if other.exists()):
-            raise BadValue("output", cfg.output, f"another name: {file} is read for this video, and would be replaced")
+            raise BadValue("output", cfg.output, f"another name: this video reads {file}, which would be replaced")
     if (frames := files.get("frames")) and frames.exists() and (not frames.is_dir() or any(frames.iterdir())):
         raise BadValue("output", cfg.output, f"another name, because also=frames would write to {frames}, which exists")
     return files

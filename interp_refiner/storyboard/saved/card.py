@@ -42,8 +42,8 @@ or `python -m interp_refiner.sample checkpoint=<this folder> storyboard=board.ya
 GENERATOR = """\
 ## Keyframes from a prompt
 
-`keyframes/` is a generator of keyframes: `pipe("{prompt}")` makes {count} or more keyframes of a clip by flow matching,
-and the refiner the video between them.
+`keyframes/` is a keyframe generator: `pipe("{prompt}")` makes {count} or more keyframes of a clip by flow matching,
+and the refiner makes the frames between them.
 
 | | |
 |---|---|
@@ -58,8 +58,8 @@ pipeline_tag: text-to-video
 
 # interp_refiner: {title}
 
-A generator of keyframes: phase 1 of a video of a prompt, for a refiner of the same clips. It makes {count} or more
-keyframes of a clip by flow matching, beside those that are given.
+A keyframe generator (phase 1), for a refiner of the same clips. It makes {count} or more keyframes of a clip from a
+prompt, by flow matching, in addition to given keyframes.
 
 `python -m interp_refiner.sample checkpoint=<refiner> keyframes=<this folder> prompt="..." output=out.mp4`
 
@@ -70,8 +70,8 @@ keyframes of a clip by flow matching, beside those that are given.
 {files}
 """
 DIFFUSERS = """\
-`transformer/` is diffusers' `{kind}`; on its own it lacks what tells it about keyframes, which is in
-`refiner.safetensors`."""
+`transformer/` is diffusers' `{kind}`; on its own it lacks the layers that condition it on keyframes, which
+are in `refiner.safetensors`."""
 OTHER = "All weights are in `refiner.safetensors`."
 EVALUATION = """\
 ## Evaluation
@@ -166,7 +166,7 @@ def _text_encoder(spec: Mapping[str, Any], node: Mapping[str, Any] | None) -> st
 
 
 def generator_card(index: Mapping[str, Any]) -> str:
-    """The card of a generator of keyframes, from the content of its ``model_index.json``."""
+    """The card of a keyframe generator, from the content of its ``model_index.json``."""
     files = (
         "`transformer/` is diffusers' `WanTransformer3DModel`."
         if "pretrained" in index["components"]["network"]

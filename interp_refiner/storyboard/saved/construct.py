@@ -39,7 +39,7 @@ OF_GENERATOR: dict[str, type] = {
 }
 FIRST = {"_target_": "interp_refiner.model.keyframes.Choice"}
 FUNCTIONS = ((declared_codec, Codec), (declared_text_encoder, TextEncoder))  # with what they return
-OF_PROTOCOL: dict[type, type] = {KeyframeScorer: CaptionScorer}  # any class with these methods would be of the protocol
+OF_PROTOCOL: dict[type, type] = {KeyframeScorer: CaptionScorer}  # any class with these methods would match the protocol
 Kinds = tuple[type, ...]
 
 
@@ -73,7 +73,7 @@ def construct_components(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path)
 
 
 def construct_generator(nodes: Mapping[str, Any], spec: ClipSpec, folder: Path) -> dict[str, Any]:
-    """Network, flow, sampler and choice of a generator of keyframes; raises as :func:`construct_components`.
+    """Network, flow, sampler and choice of a keyframe generator; raises as :func:`construct_components`.
 
     Folders of earlier versions have no choice: they take the first sample.
     """
@@ -107,7 +107,7 @@ def construct(node: Any, folder: Path, kinds: Kinds, **supplied: Any) -> Any:
 
     Raises:
         BadValue: a ``_target_`` that is not a component (an untrusted folder could use it to run any code), or an
-            argument that the component of this version does not have, or of another type, or one that is lacking.
+            argument that this version's component does not have, that has another type, or that is missing.
     """
     if isinstance(node, str) and node.startswith(INSIDE):
         return str(folder / node)
@@ -186,8 +186,8 @@ def component(target: Any, kinds: Kinds) -> Any:
 def declared(made_by: Any) -> dict[str, Kinds]:
     """The classes of this package that a component declares for its arguments.
 
-    So a folder can build nothing but what the component's own code expects there, for example no codec, which reads a
-    file, as a penalty.
+    So a folder can build only what the component's own code expects. For example, it cannot put a codec, which reads a
+    file, in the place of a penalty.
     """
     hints = get_type_hints(made_by.__init__ if isinstance(made_by, type) else made_by)
     return {name: tuple(_classes(hint)) for name, hint in hints.items()}

@@ -3,7 +3,7 @@
 model_index.json          what the generator was trained on, and how to build network, flow and sampler
 transformer/              diffusers' WanTransformer3DModel, readable by its from_pretrained
 generator.safetensors     other weights of the network, and the statistics measured by the flow
-scorer.safetensors        weights of what chooses among its samples, if they are not in the package
+scorer.safetensors        weights of the scorer that chooses among its samples, if they are not in the package
 README.md                 the model card
 """
 
@@ -41,7 +41,7 @@ def generator_folder(folder: Path) -> Path:
     for place in (folder, folder / GENERATOR):
         if is_generator(place):
             return place
-    raise BadValue("keyframes", folder, "a generator of keyframes: this exported refiner has none")
+    raise BadValue("keyframes", folder, "a keyframe generator: this exported refiner has none")
 
 
 def is_generator(folder: Path) -> bool:

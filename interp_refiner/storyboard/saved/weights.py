@@ -18,7 +18,7 @@ TRANSFORMER, CARD = "transformer", "README.md"
 
 
 def save_transformer(backbone: Backbone, folder: Path) -> bool:
-    """Writes exactly the weights of diffusers' own class, without anything added to its blocks.
+    """Writes the transformer as diffusers' own class, without the layers that this project adds to its blocks.
 
     Returns:
         Whether the backbone has such a transformer.
@@ -55,7 +55,7 @@ def load_strictly(name: str, own: Mapping[str, Tensor], file: Path) -> None:
     try:
         stored = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise BadValue(name, file, f"a whole .safetensors file: {error}") from None
+        raise BadValue(name, file, f"a complete .safetensors file: {error}") from None
     if faults := state_faults(own, stored):
         raise BadValue(name, file, f"{len(own)} weights of this model: {faults}")
     with torch.no_grad():
@@ -84,6 +84,6 @@ def store_as(dtype: str, folder: Path) -> None:
 
 
 def _plain(transformer: Any) -> Any:
-    """A transformer of the same size as built by diffusers, without weights."""
+    """diffusers' own transformer of the same size, on the meta device."""
     with torch.device("meta"):
         return type(transformer).from_config(transformer.config)

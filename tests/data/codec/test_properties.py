@@ -552,7 +552,7 @@ def test_transfer_function_and_range_of_cicp(tmp_path: Path):
 
 
 def test_a_pixel_aspect_without_a_unit_is_said(tmp_path: Path):
-    for density, said in (((2, 1), ["pixels of 2 x 1 per unit are taken for square"]), ((0, 1), [])):
+    for density, said in (((2, 1), ["pixels of 2 x 1 per unit are assumed to be square"]), ((0, 1), [])):
         path = with_chunk(tmp_path / "a.png", b"pHYs", struct.pack(">2IB", *density, 0))
         assert read_image(path)[1] == said
     one_colour("RGB", RED).save(tmp_path / "a.jpg")
@@ -560,7 +560,7 @@ def test_a_pixel_aspect_without_a_unit_is_said(tmp_path: Path):
     at = content.index(b"JFIF") + 7
     content[at : at + 5] = struct.pack(">B2H", 0, 2, 1)
     (tmp_path / "a.jpg").write_bytes(content)
-    assert read_image(tmp_path / "a.jpg")[1] == ["pixels of 2 x 1 per unit are taken for square"]
+    assert read_image(tmp_path / "a.jpg")[1] == ["pixels of 2 x 1 per unit are assumed to be square"]
 
 
 def test_a_transparent_grey_of_16_bits_becomes_black(tmp_path: Path):
@@ -611,7 +611,7 @@ def test_depth_transparency_animation_and_pixel_aspect(tmp_path: Path):
     )
     assert (found.tolist(), remarks) == (list(RED), ["the first of its 2 pictures is read"])
     _, remarks = saved(tmp_path / "d.png", one_colour("RGB", RED), dpi=(72, 144))
-    assert remarks == ["pixels of 72 x 144 dpi are taken for square"]
+    assert remarks == ["pixels of 72 x 144 dpi are assumed to be square"]
     with pytest.raises(BadValue, match="mode F are not supported"):
         saved(tmp_path / "e.tiff", one_colour("F", 0.5))
 
@@ -620,7 +620,7 @@ def test_a_picture_that_was_cut_off_is_refused(tmp_path: Path):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 48, 3), np.uint8)).save(buffer, "png")
     (tmp_path / "a.png").write_bytes(buffer.getvalue()[:1500])
-    with pytest.raises(BadValue, match=r"whole and readable: .*truncated"):
+    with pytest.raises(BadValue, match=r"a complete, readable image .*: .*truncated"):
         read_image(tmp_path / "a.png")
 
 
@@ -634,7 +634,7 @@ def test_a_jpeg_with_zeros_instead_of_its_end_is_refused(tmp_path: Path, progres
     (tmp_path / "b.jpg").write_bytes(content[:2] + b"\xff" + content[2:] + bytes(100))
     read_image(tmp_path / "b.jpg")  # fill bytes are allowed, and others may follow the picture
     (tmp_path / "a.jpg").write_bytes(content[:-1000] + bytes(1000))
-    with pytest.raises(BadValue, match=r"whole and readable: truncated: the end marker is missing"):
+    with pytest.raises(BadValue, match=r"a complete, readable image .*: truncated: the end marker is missing"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -649,7 +649,7 @@ def test_a_jpeg_with_a_block_of_zeros_is_refused(tmp_path: Path, quality: int, k
     start = content.index(b"\xff\xda") + 20
     at = int(rng.integers(start, start + 1000))
     (tmp_path / "a.jpg").write_bytes(content[:at] + bytes(512) + content[at + 512 :])
-    with pytest.raises(BadValue, match=r"whole and readable: damaged: 51\d zeros in its compressed data"):
+    with pytest.raises(BadValue, match=r"a complete, readable image .*: damaged: 51\d zeros in its compressed data"):
         read_image(tmp_path / "a.jpg")
 
 
@@ -684,7 +684,7 @@ def test_a_picture_that_is_damaged_is_refused_in_one_line(tmp_path: Path):
     one_colour("RGB", RED).save(tmp_path / "b.png", pnginfo=info)
     for name, said in {"a": "broken PNG file", "b": "Decompressed data too large"}.items():
         with pytest.raises(
-            BadValue, match=rf"{name}\.png: expected an image \(png .* tiff\), whole and.*{said}"
+            BadValue, match=rf"{name}\.png: expected a complete, readable image \(png .* tiff\).*{said}"
         ) as caught:
             read_image(tmp_path / f"{name}.png")
         assert "\n" not in str(caught.value)
@@ -694,7 +694,7 @@ def test_what_else_pillow_raises_for_damage_is_one_line(tmp_path: Path):
     one_colour("RGB", RED).save(tmp_path / "a.avif")
     content = (tmp_path / "a.avif").read_bytes()
     (tmp_path / "a.avif").write_bytes(content.replace(b"iloc", b"free"))  # where the picture lies
-    with pytest.raises(BadValue, match=r"a\.avif: expected an image .*, whole and readable: [^\n]+$"):
+    with pytest.raises(BadValue, match=r"a\.avif: expected a complete, readable image .*: [^\n]+$"):
         read_image(tmp_path / "a.avif")
 
 

@@ -85,7 +85,7 @@ def test_damaged_and_foreign_folders_are_one_line(folder: Path, tmp_path: Path, 
         config.write_text(config.read_text().replace('"base_dim": 8', '"base_dim": 16'))
     else:
         config.write_text("{")
-    with pytest.raises(BadValue, match=rf"folder=.*: expected a whole AutoencoderKLWan, .*{said}") as error:
+    with pytest.raises(BadValue, match=rf"folder=.*: expected a complete AutoencoderKLWan, .*{said}") as error:
         WanVAE(str(tmp_path))
     assert "\n" not in str(error.value)
 

@@ -87,11 +87,13 @@ def test_pictures_show_every_version():
 
 def test_other_clips_and_metrics_are_refused():
     medium = Maze(None, PATHS)
-    with pytest.raises(BadValue, match=r"medium=maze: expected one for clips \[16, 21, 4, 4\], such as medium=video"):
+    with pytest.raises(
+        BadValue, match=r"medium=maze: expected a medium for clips \[16, 21, 4, 4\], such as medium=video"
+    ):
         Maze(None, VIDEOS)
-    with pytest.raises(BadValue, match=r"medium=maze: expected one for clips \[2, 64\]"):
+    with pytest.raises(BadValue, match=r"medium=maze: expected a medium for clips \[2, 64\]"):
         Maze(None, ClipSpec((2, 64)))
-    with pytest.raises(BadValue, match=r"medium=video: expected one for clips \[2, 64\], such as medium=maze"):
+    with pytest.raises(BadValue, match=r"medium=video: expected a medium for clips \[2, 64\], such as medium=maze"):
         Video(PatchDCT(), ClipSpec((2, 64), context_shape=(4, 21, 21)))
     still = torch.zeros(1, 2, T)
     with pytest.raises(BadValue, match="context=None: expected the maps"):

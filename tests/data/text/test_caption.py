@@ -50,7 +50,7 @@ def test_unknown_words_cut_words_and_prompts_without_words_are_noted():
         "no training caption has a, dog, 14",
         "the model reads 5 words; cut: a ring 14",
     ]
-    assert encoder.notes("?!") == ["no word in it, so it counts as no prompt"]
+    assert encoder.notes("?!") == ["it has no word, so it counts as an empty prompt"]
 
 
 def test_the_vocabulary_is_declared_with_the_clips():

@@ -62,7 +62,7 @@ def test_a_torn_model_is_one_line(folder: Path, tmp_path: Path):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     weights = tmp_path / "text_encoder" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(BadValue, match=r"folder=.*: expected a whole umT5 encoder") as error:
+    with pytest.raises(BadValue, match=r"folder=.*: expected a complete umT5 encoder") as error:
         UMT5Encoder(str(tmp_path))
     assert "\n" not in str(error.value)
 
@@ -113,7 +113,7 @@ def replaced(file: str, old: str, new: str):
 def test_parts_that_are_incomplete_or_do_not_fit_are_one_line(folder: Path, tmp_path: Path, change, said: str):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     change(tmp_path)
-    with pytest.raises(BadValue, match=rf"folder=.*: expected a whole umT5 encoder .*{said}") as error:
+    with pytest.raises(BadValue, match=rf"folder=.*: expected a complete umT5 encoder .*{said}") as error:
         UMT5Encoder(str(tmp_path))
     assert "\n" not in str(error.value)
 

@@ -24,6 +24,12 @@ def config(folder, *overrides):
         return compose("diagnose", [*places, *WRITER, "device=cpu", "batch_size=2", *overrides])
 
 
+def test_schedules_can_be_added_on_the_command_line(tmp_path):
+    """``compare`` is a setting, not a node that only ``+`` made."""
+    program = diagnose.program
+    program.check_before(program.compose(*WRITER, *COMPARE, f"data.root={tmp_path / 'clips'}"), str(tmp_path))
+
+
 @pytest.fixture(scope="module")
 def diagnosed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("diagnose")

@@ -78,5 +78,5 @@ def test_no_pipeline_is_made_of_paths(place):
 
 
 def test_a_medium_of_other_clips_is_refused(place):
-    with pytest.raises(BadValue, match=r"medium=video: expected one for clips \[2, 16\]"):
+    with pytest.raises(BadValue, match=r"medium=video: expected a medium for clips \[2, 16\]"):
         evaluate(config("evaluate", place, f"checkpoint={place / 'train'}", "medium=video", "device=cpu"))

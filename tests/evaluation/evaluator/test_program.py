@@ -157,7 +157,7 @@ def test_an_interrupted_evaluation_has_the_clips_so_far(cfg, monkeypatch, capsys
 
     monkeypatch.setattr(evaluator, "update", interrupted)
     judging.judge(run, evaluator)
-    assert "interrupted: figures of 6 of 20 clips" in capsys.readouterr().out
+    assert "interrupted: the figures cover 6 of 20 pairs" in capsys.readouterr().out
     assert evaluator.sparsest == 2
     assert evaluator.compute({}).levels == [1, 2]
     nothing = Evaluator(Methods(run.refiner, run.medium))
@@ -178,7 +178,7 @@ def test_another_sampler_is_judged_beside_the_one_jump(place, cfg):
 def test_what_the_steps_of_a_sampler_need_is_noted(place):
     """The run was trained at bridge time 1 alone, here also with a perceptual loss."""
     run = load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}", "sampler=bridge"))
-    at_one = "sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1"
+    at_one = "sampler: the model was trained at bridge time 1 only, and this sampler also uses times below 1"
     assert run.sampler_notes() == [at_one]
     run.config.training.perceptual = {"weight": 1.0}
     means = "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
@@ -194,7 +194,7 @@ def test_notes_are_printed_before_the_clips_are_judged(place, monkeypatch, capsy
         evaluate(config("evaluate", place, *typed))
     assert [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")] == [
         "note: keyframe_quality.clips=8: no effect, because checkpoint is a refiner",
-        "note: sampler=bridge: the model was trained at bridge time 1 only, and its steps go below 1",
+        "note: sampler: the model was trained at bridge time 1 only, and this sampler also uses times below 1",
     ]
 
 

@@ -189,7 +189,7 @@ def test_says_which_file_it_needs(network, tmp_path):
     with pytest.raises(BadValue, match=rf"weights={tmp_path / 'none.pt'}: expected {named}"):
         network(tmp_path / "none.pt")
     (tmp_path / "text.pt").write_text("no archive")
-    with pytest.raises(BadValue, match="it is no TorchScript archive"):
+    with pytest.raises(BadValue, match="it is not a TorchScript archive"):
         network(tmp_path / "text.pt")
 
 

@@ -106,7 +106,9 @@ def test_survives_a_file(evaluation, tmp_path):
 
 def test_a_file_of_an_older_version_says_so(tmp_path):
     (tmp_path / "evaluation.json").write_text('{"about": {}, "methods": {}, "errors": []}')
-    with pytest.raises(ValueError, match=r"evaluation\.json: expected .* an older version wrote it, evaluate again"):
+    with pytest.raises(
+        ValueError, match=r"evaluation\.json: expected .* an older version wrote this file, so evaluate again"
+    ):
         Evaluation.load(tmp_path / "evaluation.json")
 
 

@@ -115,7 +115,7 @@ def test_other_values_are_read_as_ever(tmp_path):
 )
 def test_a_key_that_is_there_twice_is_a_mistake(tmp_path, name, text):
     (tmp_path / name).write_text(text)
-    with pytest.raises(BadValue, match=f"storyboard=.*{name}: expected .*the key time is there twice") as error:
+    with pytest.raises(BadValue, match=f"storyboard=.*{name}: expected .*the key time occurs twice") as error:
         load_storyboard(tmp_path / name)
     assert "\n" not in str(error.value)
 
@@ -187,7 +187,7 @@ def test_frames_of_videos_and_clips(tmp_path):
     ("entry", "said"),
     [
         ({"image": "no.png"}, r"keyframes\[1\]\.image=.*no\.png: expected an image file \(png .*: no such file"),
-        ({"image": "text.png"}, r"keyframes\[1\]\.image=.*text\.png: expected an image .*whole and readable"),
+        ({"image": "text.png"}, r"keyframes\[1\]\.image=.*text\.png: expected a complete, readable image"),
         ({"clip": "text.png"}, r"keyframes\[1\]\.clip=.*text\.png: expected a video that can be decoded"),
         ({"video": "no.mp4", "frame": 0}, r"keyframes\[1\]\.video=.*no\.mp4: expected a video file: no such file"),
         ({"video": "v.mp4", "frame": 9}, r"keyframes\[1\]\.frame=9: expected a frame from 0 to 7"),
@@ -272,7 +272,7 @@ def test_a_clip_is_read_at_the_rate_of_the_storyboard_and_no_further_than_needed
     board = parse_storyboard({"fps": 12, "keyframes": [{"clip": "a.mp4", "time": 2}]}, tmp_path)
     (keyframe,), notes = board.read(32, 32, 12.0, 41)
     assert keyframe.video.shape == (3, 30, 32, 32)
-    assert notes[0] == "keyframes[0] a.mp4 has 24 frames a second: read at 12"
+    assert notes[0] == "keyframes[0] a.mp4 has 24 frames per second and is read at 12"
 
 
 def test_pictures_of_every_kind_are_the_same():

@@ -45,7 +45,7 @@ def test_times_in_frames_seconds_and_percent(time, frame):
     [
         (21, "time=21: expected a frame from 0 to 20"),
         ("101%", "time=101%: expected 0% to 100%"),
-        ("3s", r"time=3s: expected 0s to 2\.5s, of 21 frames at 8 a second"),
+        ("3s", r"time=3s: expected 0s to 2\.5s, of 21 frames at 8 per second"),
         ("soon", r"time=soon: expected a frame \(12\), seconds \('1\.5s'\), minutes and seconds \(1:30\) or percent"),
         ("2.5", "time=2.5: expected a frame"),
         (-1, "time=-1: expected a frame"),
@@ -112,7 +112,7 @@ def test_videos_take_the_slots_they_fill(time, frames, slots):
 
 def test_videos_that_do_not_fit_are_refused():
     grid, codec = Grid.of(FourFrames(), 17), FourFrames()
-    with pytest.raises(BadValue, match=r"keyframes\[0\]\.time=13: .*4 frames of the video are enough"):
+    with pytest.raises(BadValue, match=r"keyframes\[0\]\.time=13: .*an earlier time, or a video of at most 4 frames"):
         place([Keyframe(video=torch.rand(3, 8, 4, 4), time=13)], grid, 4.0, codec)
     with pytest.raises(BadValue, match=r"keyframes\[0\]\.clip=3 frames: expected at least 4"):
         place([Keyframe(video=torch.rand(3, 3, 4, 4), time=13)], grid, 4.0, codec)

@@ -201,7 +201,7 @@ def test_a_file_that_is_no_picture_is_called_by_its_own_name(studio, tmp_path):
     pins = [Pinned(PICTURES[0], 0), Pinned(str(fake), 100)]
     line = previewing(studio)(pins, 21, 8.0, "", gr.Request(session_hash="a"))[-1]
     kinds = "png | jpeg | webp | avif | bmp | gif | tiff"
-    assert f"keyframes[1].image=fake.png: expected an image ({kinds}), whole and readable" in line
+    assert f"keyframes[1].image=fake.png: expected a complete, readable image ({kinds})" in line
     assert "some hash" not in line
     assert picture_uri(str(fake)) == BLANK
 

@@ -78,10 +78,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(place, run_folder, capsys)
     sample(config(place, run_folder, "dry_run=true"))
     printed = capsys.readouterr().out
     assert sorted(place.rglob("*")) == before
-    assert "31 frames at 8 a second, latents 16 x 31 x 4 x 6" in printed
+    assert "31 frames at 8 per second, latents 16 x 31 x 4 x 6" in printed
     assert "window 1: latent frames 8-23" in printed
     assert "note: keyframes[3] 3.png is 48x16, the video 24x16: crop" in printed
-    assert re.search(r"about \d+\.\d s and \d+\.\d GB on cpu: .* passes of the network, \d+\.\d s of decoding", printed)
+    assert re.search(r"about \d+\.\d s and \d+\.\d GB on cpu: .* passes of the refiner, \d+\.\d s of decoding", printed)
 
 
 def test_names_are_what_they_are_and_sound_is_carried_over(place, run_folder, capsys):
@@ -216,7 +216,7 @@ def test_a_bad_storyboard_ends_the_command_with_one_line_and_writes_nothing(plac
     before = sorted(place.rglob("*"))
     code, printed, told = command(*board, "dry_run=true")
     assert code == 0, told
-    assert "passes of the network" in printed
+    assert "passes of the refiner" in printed
     assert sorted(place.rglob("*")) == before
 
 
@@ -307,7 +307,7 @@ def test_nothing_that_a_video_is_made_of_is_replaced(place, run_folder, source, 
 def test_nothing_of_an_exported_folder_is_replaced(place, run_folder):
     folder = place / "exported"
     export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))
-    with pytest.raises(BadValue, match=r"refiner\.safetensors is read for this video, and would be replaced"):
+    with pytest.raises(BadValue, match=r"this video reads .*refiner\.safetensors, which would be replaced"):
         sample(config(place, folder, f"output={folder / 'refiner.mp4'}", "also=[latents]"))
 
 
@@ -323,7 +323,7 @@ def test_an_exported_folder_makes_the_same_video(place, run_folder, capsys):
     stored = json.loads((folder / INDEX).read_text())
     assert stored["components"]["text"] == {"_target_": "interp_refiner.data.text.declared_text_encoder"}
     assert stored["spec"]["text"]["name"] == "caption"
-    with pytest.raises(BadValue, match=r"text=caption: expected embeddings \[.*\] as trained on, not \[3, 32\]"):
+    with pytest.raises(BadValue, match=r"text=caption: expected embeddings \[.*\] as in training, not \[3, 32\]"):
         sample(config(place, folder, "output=out.mp4", "text=caption", "text.length=3"))
     with pytest.raises(BadValue, match=r"output=.*exported: expected a new or empty folder"):
         export(program_config("export", place, f"checkpoint={run_folder}", f"output={folder}"))

@@ -153,7 +153,7 @@ def test_the_option_of_the_config(board, tmp_path):
 def test_what_cannot_be_shown_is_refused_before_the_work(run, board, tmp_path):
     with pytest.raises(BadValue, match=r"validation\.storyboards=.*nowhere\.yaml"):
         ValidationStoryboards("somewhere", [str(tmp_path / "nowhere.yaml")])
-    with pytest.raises(BadValue, match="storyboards of different names: mine is there already"):
+    with pytest.raises(BadValue, match="storyboards with different names: two are called mine"):
         ValidationStoryboards("somewhere", [str(board), str(board)])
     with pytest.raises(BadValue, match=r"validation\.steps=\[0, 5\]: expected .*1 or more"):
         ValidationStoryboards("somewhere", steps=[0, 5])

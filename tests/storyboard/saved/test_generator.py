@@ -177,7 +177,9 @@ def test_weights_that_do_not_fit_are_refused(exported, generator_folder, tmp_pat
     if change == "half a file":
         (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
     said = {"missing": f"{name} is missing", "foreign": "zzz is unknown", "other size": rf"{name} is \["}
-    with pytest.raises(BadValue, match=f"keyframes=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"):
+    with pytest.raises(
+        BadValue, match=f"keyframes=.*{WEIGHTS}: expected .*{said.get(change, 'a complete .safetensors')}"
+    ):
         load_generator(folder)
 
 
@@ -185,7 +187,7 @@ def test_a_refiner_is_no_generator_and_a_generator_no_refiner(run_folder, genera
     refiner = pipe.save_pretrained(tmp_path / "refiner")
     for keyframes, said in (
         (run_folder, "keyframes=.*: expected a run of .experiment=keyframes, not one of Refiner"),
-        (refiner, "keyframes=.*: expected a generator of keyframes: this exported refiner has none"),
+        (refiner, "keyframes=.*: expected a keyframe generator: this exported refiner has none"),
         (tmp_path / "nothing", "keyframes=.*nothing: expected a run folder"),
         ("shiped", "keyframes=shiped: expected .*; did you mean 'shipped'"),
     ):
@@ -319,11 +321,11 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
     code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told
     assert "31 frames at 8 a second" in printed
-    assert "12 passes of the generator" in printed  # two windows, 3 velocities of Heun's, guidance doubles
+    assert "12 passes of the keyframe generator" in printed  # two windows, 3 velocities of Heun's, guidance doubles
     best = ["keyframe_choice=caption_reader", "keyframe_choice.candidates=3"]
     code, printed, told = command(*checkpoint, *best, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told
-    assert "36 passes of the generator" in printed
+    assert "36 passes of the keyframe generator" in printed
 
 
 @pytest.mark.parametrize(
@@ -332,12 +334,12 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
         (["keyframes={}"], "prompt=None: expected what the video shows, or storyboard=<file>"),
         (["prompt=", "keyframes={}"], "prompt=: expected what the video shows"),
         (["prompt=a", "keyframes_at=[0,120%]"], "keyframes_at[1]=120%: expected 0% to 100%"),
-        (["prompt=a", "storyboard=board.yaml"], "prompt=a: expected null beside a storyboard, which has its own"),
+        (["prompt=a", "storyboard=board.yaml"], "prompt=a: expected null with a storyboard, which has its own"),
         (["prompt=a", "keyframe_sampler.steps=0"], "keyframe_sampler.steps=0: expected at least 1"),
         (["prompt=a", "keyframes=nothing/there"], "keyframes="),
         (
             ["prompt=a", "keyframe_choice.candidates=3"],
-            "keyframe_choice.candidates=3: no keyframe_choice is chosen that could have it; add keyframe_choice=",
+            "keyframe_choice.candidates=3: no keyframe_choice is chosen; add keyframe_choice=",
         ),
         (
             ["prompt=a", "keyframe_choice=first", "keyframe_choice.candidates=3"],
@@ -372,5 +374,5 @@ def test_its_keyframes_are_judged_beside_true_and_mixed_ones(generator_folder, r
     )
     assert "| generated |" in (tmp_path / "evaluate" / "keyframes.md").read_text()
     both = f"checkpoint=[{generator_folder},{run_folder}]"
-    with pytest.raises(BadValue, match="expected refiners to compare, or one generator of keyframes"):
+    with pytest.raises(BadValue, match="expected refiners to compare, or one keyframe generator"):
         evaluate(program_config("evaluate", tmp_path, both, *quick))

@@ -146,7 +146,7 @@ def test_weights_that_do_not_fit_are_refused(pipe, tmp_path, change):
         file.unlink()
     said = {"missing": f"{name} is missing", "too many": "zzz is unknown", "other size": rf"{name} is \["}
     with pytest.raises(
-        BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .*{said.get(change, 'a whole .safetensors')}"
+        BadValue, match=f"checkpoint=.*{WEIGHTS}: expected .*{said.get(change, 'a complete .safetensors')}"
     ):
         RefinerPipeline.from_pretrained(tmp_path / "saved")
 

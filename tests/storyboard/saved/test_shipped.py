@@ -96,7 +96,7 @@ def test_other_clips_and_other_values_are_refused(clips, tmp_path):
     longer.writer.num_frames, longer.root = 25, str(tmp_path / "longer")
     with pytest.raises(BadValue, match=r"data=\[16, 25, 8, 14\]: expected clips \[16, 21, 8, 14\]"):
         load_run(SHIPPED, overrides={"data": longer})
-    with pytest.raises(BadValue, match=r"corruption\.sigma=0\.5: expected no override: .* is an exported folder"):
+    with pytest.raises(BadValue, match=r"corruption\.sigma=0\.5: expected no such override: .* is an exported folder"):
         load_run(SHIPPED, overrides={"corruption.sigma": 0.5})
     with pytest.raises(BadValue, match="data=moving_shapes: expected a config node"):
         load_run(SHIPPED, overrides={"data": "moving_shapes"})
@@ -144,7 +144,7 @@ def test_a_sampler_whose_steps_they_were_not_trained_for_gets_a_note():
     assert pipe.sampler_notes(4) == [
         "sampler: its steps assume that every estimate is the mean; with training/perceptual and "
         "objective/penalty=robust it is not",
-        "sampler: the model was trained at bridge time 1 only, and its steps go below 1",
+        "sampler: the model was trained at bridge time 1 only, and this sampler also uses times below 1",
     ]
     pipe.set_progress_bar_config(disable=True)
     frame = torch.rand(3, 48, 80, generator=torch.Generator().manual_seed(0))

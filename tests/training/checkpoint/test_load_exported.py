@@ -64,7 +64,7 @@ def test_an_exported_folder_loads_with_the_same_weights_and_no_data(trained, tmp
     assert exported.evaluation is None
     with pytest.raises(BadValue, match=r"checkpoint=.*: expected a run folder: an exported folder has no data$"):
         _ = exported.data
-    with pytest.raises(BadValue, match=r"^data\.root=elsewhere: expected no override: .* is an exported folder"):
+    with pytest.raises(BadValue, match=r"^data\.root=elsewhere: expected no such override: .* is an exported folder"):
         interp_refiner.load_run(tmp_path / "exported", overrides={"data.root": "elsewhere"})
     with pytest.raises(BadValue, match=r"^ema=False: expected true: .* is an exported folder, which has one kind of"):
         load_exportable(tmp_path / "exported", ema=False)
