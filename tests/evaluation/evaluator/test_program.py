@@ -181,7 +181,7 @@ def test_what_the_steps_of_a_sampler_need_is_noted(place):
     at_one = "sampler: the model was trained at bridge time 1 only, and this sampler also uses times below 1"
     assert run.sampler_notes() == [at_one]
     run.config.training.perceptual = {"weight": 1.0}
-    means = "sampler=bridge: its steps assume that every estimate is the mean; with training/perceptual it is not"
+    means = "sampler: its steps assume that every estimate is the mean; with training/perceptual it is not"
     assert run.sampler_notes() == [means, at_one]
     assert load_for_evaluation(config("evaluate", place, f"checkpoint={place / 'train'}")).sampler_notes() == []
 
