@@ -92,7 +92,7 @@ def verdict_text(verdict: Verdict) -> str:
     measure, value, second = verdict.column.measure, verdict.value, verdict.second_value
     text = f"{measure.text(value)}."
     if verdict.second is None or second is None or verdict.margin is None:
-        return f"{text} There is no other run to compare with."
+        return f"{text} No other run here has this figure."
     share = f" ({verdict.margin / abs(second.value):.1%})" if second.value else ""
     margin = f"{measure.text(verdict.margin)}{share}"
     text += f" That is {margin} ahead of the next, {verdict.second.label}, with {measure.text(second)}."

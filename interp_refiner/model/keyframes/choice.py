@@ -113,14 +113,16 @@ class BestOf(KeyframeSource):
             return best
         has_prompt = torch.tensor([bool(prompt) for prompt in prompts])
         first = scores = self._scores(best, request, prompts)
-        chosen = torch.ones_like(scores, dtype=torch.long)
+        chosen, equal = torch.ones_like(scores, dtype=torch.long), has_prompt
         for number in range(2, self.choice.candidates + 1):
             made = self.source(request, replace(draws, stream=f"{draws.stream}_candidate_{number}"))
             found = self._scores(made, request, prompts)
-            better = (found > scores) & has_prompt
+            better, equal = (found > scores) & has_prompt, equal & (found == first)
             best = torch.where(per_sample(better.to(best.device), best), made, best)
             scores, chosen = torch.where(better, found, scores), chosen.masked_fill(better, number)
         log.info(self._summary(chosen.tolist(), first, scores))
+        if unread := int(equal.sum()):
+            log.warning("%d of %d prompts: all samples have the same score, so the first is kept", unread, len(prompts))
         return best
 
     def _scores(self, made: Tensor, request: KeyframeRequest, prompts: Sequence[str]) -> Float[Tensor, " b"]:

@@ -90,7 +90,7 @@ def test_intervals_that_are_apart_and_figures_without_any(tmp_path):
     assert "At least one of them has no interval" in verdict_text(unsure)
     alone = compared(tmp_path / "a").verdict(MSE, 2)
     assert alone.second is None
-    assert "no other run" in verdict_text(alone)
+    assert "No other run" in verdict_text(alone)
 
 
 @pytest.mark.parametrize(

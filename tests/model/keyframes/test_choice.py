@@ -40,7 +40,7 @@ def candidates(made, count, of):
     return torch.stack([made(of, replace(DRAWS, stream=stream)) for stream in streams])
 
 
-def test_every_clip_gets_its_best_candidate_and_the_first_on_a_tie():
+def test_every_clip_gets_its_best_candidate_and_the_first_on_a_tie(caplog):
     made, of = source(), asked()
     all_made = candidates(made, 5, of)
     level = pictures(all_made.flatten(0, 1)).flatten(1).mean(1).unflatten(0, (5, 3))
@@ -48,6 +48,8 @@ def test_every_clip_gets_its_best_candidate_and_the_first_on_a_tie():
     best = [int(level[:, 0].argmax()), int(level[:, 1].argmin()), 0]
     found = Choice(Brightness(), 5).among(made, pictures)(of, DRAWS)
     assert torch.equal(found, torch.stack([all_made[number, row] for row, number in enumerate(best)]))
+    [told] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == "1 of 3 prompts: all samples have the same score, so the first is kept"
 
 
 def test_the_result_depends_on_no_batch_and_keeps_given_keyframes():
