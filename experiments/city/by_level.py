@@ -14,7 +14,7 @@ class ByLevel:
     def __init__(self) -> None:
         self.found: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
 
-    def add(self, row: str, level: Int[Tensor, " b"], values: Float[Tensor, "b *n"]) -> None:
+    def add(self, row: str, level: Int[Tensor, " b"], values: Float[Tensor, " b *n"]) -> None:
         """Adds the measurements of a batch."""
         for one, value in zip(level.tolist(), values.double(), strict=True):
             self.found[row, one].append(value)

@@ -49,7 +49,7 @@ class Draws:
             row.uniform_(generator=torch.Generator().manual_seed(seed))
         return out.to(device, non_blocking=True)
 
-    def normal(self, name: str, like: Float[Tensor, "b *shape"]) -> Float[Tensor, "b *shape"]:
+    def normal(self, name: str, like: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
         """Standard normal numbers with the shape, dtype and device of ``like``, drawn on that device."""
         out = torch.empty_like(like, memory_format=torch.contiguous_format)
         for row, seed in zip(out, self.seeds(name), strict=True):

@@ -34,7 +34,7 @@ def all_finite(tensor: Tensor) -> bool:
     )
 
 
-def finite_rows(batch: Shaped[Tensor, "b *shape"]) -> Bool[Tensor, " b"]:
+def finite_rows(batch: Shaped[Tensor, " b *shape"]) -> Bool[Tensor, " b"]:
     """Which rows of a contiguous batch hold neither infinities nor NaN; computed on its device, without a sync."""
     if batch.device.type == "cpu":
         return torch.tensor([all_finite(row) for row in batch], dtype=torch.bool)

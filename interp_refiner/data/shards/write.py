@@ -32,7 +32,7 @@ class Sample:
     latents: Float[Tensor, "c t *space"]
     text: Float[Tensor, "*m l d"] | None = None
     prompt: str = ""
-    context: Float[Tensor, "k *grid"] | None = None
+    context: Float[Tensor, " k *grid"] | None = None
 
     def members(self, metadata: DatasetMetadata) -> Iterator[tuple[str, bytes]]:
         """The members as (suffix, content); shapes must match the declared ones."""

@@ -43,7 +43,7 @@ class Bootstrap:
         ones = torch.ones(drawn.shape, dtype=torch.float64)
         return torch.zeros_like(ones).scatter_add_(1, drawn, ones)
 
-    def interval(self, resampled: Float[Tensor, "r *n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    def interval(self, resampled: Float[Tensor, " r *n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
         """The central interval with a share ``confidence`` of the resampled values; undefined values are ignored."""
         tail = (1 - self.confidence) / 2
         low, high = resampled.nanquantile(torch.tensor([tail, 1 - tail], dtype=resampled.dtype), dim=0)

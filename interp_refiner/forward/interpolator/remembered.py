@@ -17,7 +17,7 @@ class Kept:
     """The cache entry of one sample: ``zbar`` and confidence unchanged, ``h_j - zbar`` and ``present`` in float16."""
 
     latents: Float[Tensor, "c t *space"]
-    confidence: Float[Tensor, "t *ones"]
+    confidence: Float[Tensor, " t *ones"]
     offsets: Float[Tensor, "n c t *space"] | None
     present: Float[Tensor, "k t *ones"] | None
 

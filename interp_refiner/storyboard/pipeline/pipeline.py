@@ -24,6 +24,7 @@ from interp_refiner.model.sampler import (
     CleanEstimate,
     Guidance,
     NoGuidance,
+    OneJump,
     OneView,
     Sampler,
     check_views,

@@ -59,6 +59,6 @@ class Ulysses(Spread):
         by_tokens = rearrange(layer(q, k, v), "b (p m) h d -> p b m h d", p=self.size)
         return rearrange(self._exchange(by_tokens), "p b m h d -> b m (p h) d")
 
-    def _exchange(self, parts: Shaped[Tensor, "p *d"]) -> Shaped[Tensor, "p *d"]:
+    def _exchange(self, parts: Shaped[Tensor, " p *d"]) -> Shaped[Tensor, " p *d"]:
         """All-to-all: part i goes to process i, and part i of the result is what process i has sent here."""
         return collectives.all_to_all_single_autograd(parts.contiguous(), None, None, self.group)
