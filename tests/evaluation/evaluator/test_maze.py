@@ -73,7 +73,7 @@ def test_metrics_of_pixels_are_refused(place):
 
 
 def test_no_pipeline_is_made_of_paths(place):
-    with pytest.raises(BadValue, match=r"checkpoint=.*: expected a run on videos, .* not on \[2, 16\]"):
+    with pytest.raises(BadValue, match=r"checkpoint=.*: expected a run on videos, .* clips \[2, 16\]"):
         export(config("export", place, f"checkpoint={place / 'train'}", f"output={place / 'exported'}"))
 
 

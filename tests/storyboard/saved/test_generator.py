@@ -194,7 +194,7 @@ def test_a_refiner_is_no_generator_and_a_generator_no_refiner(run_folder, genera
         with pytest.raises(BadValue, match=said):
             load_phase1(keyframes)
     for checkpoint, said in (
-        (generator_folder, "checkpoint=.*: expected a refiner; this is a generator of keyframes, which sample takes"),
+        (generator_folder, "checkpoint=.*: expected a refiner; this is a generator of keyframes"),
         (exported[0], "checkpoint=.*: expected an exported refiner, this is a KeyframeGenerator: keyframes=<it>"),
     ):
         with pytest.raises(BadValue, match=said):
@@ -320,7 +320,7 @@ def test_a_prompt_on_the_command_line_becomes_a_video(exported, command, tmp_pat
     assert report["settings"]["prompt"] == PROMPT
     code, printed, told = command(*checkpoint, f"prompt={PROMPT}", "frames=31", "dry_run=true")
     assert code == 0, told
-    assert "31 frames at 8 a second" in printed
+    assert "31 frames at 8 per second" in printed
     assert "12 passes of the keyframe generator" in printed  # two windows, 3 velocities of Heun's, guidance doubles
     best = ["keyframe_choice=caption_reader", "keyframe_choice.candidates=3"]
     code, printed, told = command(*checkpoint, *best, f"prompt={PROMPT}", "frames=31", "dry_run=true")

@@ -53,8 +53,8 @@ def fingerprint(folder: Path) -> dict[str, str]:
         (["backbone.lora.rank=2"], r"backbone\.lora\.rank=2: expected None"),
         (["optimizer=muon"], r"optimizer\._target_=.*Muon: expected .*AdamW"),
         (["objective=clean"], r"objective\._target_=.*Clean: expected .*Correction"),
-        (["objective.gate.bias=3"], r"objective\.gate\.bias=3: expected 2\.0, as the run"),
-        (["objective.gate.groups=2"], r"objective\.gate\.groups=2: expected 1, as the run"),
+        (["objective.gate.bias=3"], r"objective\.gate\.bias=3: expected 2\.0, as in the run"),
+        (["objective.gate.groups=2"], r"objective\.gate\.groups=2: expected 1, as in the run"),
         (["attention=sparse_linear"], r"attention\._target_=.*: expected .*Dense"),
     ],
 )
