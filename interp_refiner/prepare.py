@@ -29,7 +29,7 @@ def shapes(cfg: DictConfig) -> None:
 @main("prepare/anchors", data.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
     """Makes keyframe proposals (anchors) for a data set, with an imperfect source or a generator."""
-    with naming("checkpoint", "keyframes"):
+    with naming("checkpoint", "keyframes", only=()):
         source = anchor_source(cfg, lambda path: load_phase1(path).of_clips(build(cfg.data).open().spec).fitted)
     data.make_anchors(cfg, source)
 

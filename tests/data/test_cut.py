@@ -105,7 +105,7 @@ def test_automatic_buckets_have_the_area_and_the_divisor() -> None:
         ({"buckets": [[9, 16, 16], [9, 16, 16]]}, "expected auto, null or different"),
         ({"buckets": "auto", "divisor": 0}, "divisor=0: expected at least 1"),
         ({"buckets": "auto", "divisor": 5000}, "divisor=5000: expected a number that fits"),
-        ({"buckets": BUCKETS, "max_frames": 4}, "max_frames=4: expected the 5 frames"),
+        ({"buckets": BUCKETS, "max_frames": 4}, "max_frames=4: expected at least 5, the frames"),
     ],
 )
 def test_buckets_that_cannot_be_are_refused(setting: dict, said: str) -> None:

@@ -155,7 +155,7 @@ def test_the_program_tells_by_its_exit_code(tmp_path, capsys):
     write(tmp_path / "set" / "val", 2)
     check_config(config(tmp_path), VerifySettings)
     program(config(tmp_path))
-    assert "6 whole, 0 faults" in capsys.readouterr().out
+    assert "6 undamaged, 0 faults" in capsys.readouterr().out
     replace_member(tmp_path / "set" / "val" / FIRST, "clip-0001.latent.pt", latent(float("inf")))
     with pytest.raises(SystemExit) as exited:
         program(config(tmp_path, "threads=2"))
@@ -216,7 +216,7 @@ def test_a_name_of_a_shard_without_a_file_is_a_fault(tmp_path, kind):
         odd.symlink_to("nowhere" if kind == "link" else odd.name)
     report = verify(LocalFolder(root))
     assert (odd.name, "not a file, but a folder or a broken link") in [(f.shard, f.reason) for f in report.faults]
-    with pytest.raises(BadSample, match=f"{odd.name}: no file"):
+    with pytest.raises(BadSample, match=f"{odd.name}: not a file, but a folder or a broken link"):
         ShardDataset(root)
 
 

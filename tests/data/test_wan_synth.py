@@ -152,6 +152,6 @@ def test_a_clip_of_other_numbers_is_refused(tmp_path, content, said):
 def test_a_file_that_holds_no_clip_is_refused(tmp_path, content):
     (tmp_path / "clip.pt").write_bytes(content)
     with pytest.raises(
-        BadValue, match=r"source=.*clip\.pt: expected a tensor file \[c, t, h, w\] of one clip: no such"
+        BadValue, match=r"source=.*clip\.pt: expected a tensor file \[c, t, h, w\] of one clip: it is damaged"
     ):
         load_clip(tmp_path / "clip.pt")

@@ -25,7 +25,7 @@ from interp_refiner.storyboard.plan.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.plan.windows import Window
 
 STREAM, KEY = "keyframes", "window"  # stream and key of their noise
-OWN_SCHEDULER = "this source of keyframes has its own scheduler"
+OWN_SCHEDULER = "this keyframe source has its own scheduler"
 DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
 

@@ -246,7 +246,7 @@ def test_bad_settings_name_themselves(override, message):
 
 
 def test_a_bridge_without_noise_is_refused():
-    with pytest.raises(Exception, match="bridge_time=Uniform: expected tau = 1"):
+    with pytest.raises(Exception, match="bridge_time=Uniform: expected FullyCorrupted"):
         make_corruption("corruption=none", "corruption/bridge_time=uniform")
 
 

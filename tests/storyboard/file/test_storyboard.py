@@ -212,7 +212,7 @@ def test_grey_of_16_bits_is_scaled(tmp_path):
 def test_a_picture_too_large_to_open_is_a_mistake_in_one_line(tmp_path, monkeypatch):
     picture(24, 16).save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(BadValue, match=r"image=.*a\.png: expected an image .*exceeds limit of 200 pixels"):
+    with pytest.raises(BadValue, match=r"image=.*a\.png: expected a complete, .*exceeds limit of 200 pixels"):
         read_image(tmp_path / "a.png")
 
 

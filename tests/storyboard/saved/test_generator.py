@@ -1,7 +1,6 @@
 """A keyframe generator: found, stored alone and inside a refiner's folder, refused if it does not fit."""
 
 import json
-from unittest.mock import Mock
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from interp_refiner.data.world.reader import CaptionReader
 from interp_refiner.data.world.scorer import save_reader
 from interp_refiner.evaluate import evaluate
 from interp_refiner.export import export
-from interp_refiner.model.keyframes import BestOf, Choice, Euler, KeyframeSource, OwnSampler, Rescaled
+from interp_refiner.model.keyframes import BestOf, Choice, Euler, OwnSampler, Rescaled
 from interp_refiner.storyboard import INDEX, Phase1, RefinerPipeline, load_generator
 from interp_refiner.storyboard.pipeline.chosen import with_samples
 from interp_refiner.storyboard.saved.generator import GENERATOR, WEIGHTS, save_generator
@@ -24,6 +23,7 @@ from tests.factories import spec_of
 from tests.storyboard.conftest import program_config
 from tests.storyboard.pipeline.test_pipeline import PROMPT, same_bits
 from tests.storyboard.sampling.test_program import command, place  # noqa: F401 - fixtures
+from tests.storyboard.sources import Told
 
 
 def chosen(folder, *overrides):
@@ -280,8 +280,8 @@ def test_settings_of_a_generator_without_one_are_refused(run_folder, tmp_path, s
 @pytest.mark.parametrize("sampler", [Euler(), OwnSampler(steps=5)])
 def test_a_source_with_its_own_scheduler_takes_no_sampler(sampler):
     node = {"_target_": f"interp_refiner.model.keyframes.{type(sampler).__name__}", "steps": sampler.steps}
-    with pytest.raises(BadValue, match=r"^keyframe_sampler(\.steps)?=.*: expected (own|null), because this source of"):
-        with_samples(Phase1(Mock(KeyframeSource), spec_of()), OmegaConf.create({"keyframe_sampler": node}))
+    with pytest.raises(BadValue, match=r"^keyframe_sampler(\.steps)?=.*: expected (own|null), because this keyframe"):
+        with_samples(Phase1(Told(), spec_of()), OmegaConf.create({"keyframe_sampler": node}))
 
 
 def test_an_exported_generator_keeps_its_sampler_unless_a_setting_is_replaced(run_folder, generator_folder, tmp_path):
