@@ -90,8 +90,8 @@ debug: $(installed) ## every step on tiny data, in one process; stops at the fir
 
 scenes: $(installed) ## real video of 15 scenes and photos in motion, after make city: trains, evaluates on the same clips
 	$(python) experiments/city/scenes.py data/city
-	$(python) experiments/city/flying.py data/city 5000
-	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=1.0 objective.penalty.scale=0.2 trainer.max_steps=1200 \
+	$(python) experiments/city/flying.py data/city 10000
+	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=1.0 objective.penalty.scale=0.2 trainer.max_steps=1700 \
 		trainer.val_check_interval=200 hydra.run.dir=logs/photos_charbonnier $(ARGS)
 	$(python) -m interp_refiner.train $(photos) objective.penalty.alpha=0.0 objective.penalty.scale=0.1 optimizer.lr=1e-3 \
 		training/perceptual=st_lpips training.perceptual.weight=0.15 trainer.max_steps=350 trainer.val_check_interval=null \
