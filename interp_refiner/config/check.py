@@ -160,7 +160,9 @@ def _check_arguments(target: Callable, given: Mapping[str, Any], key: str) -> No
 
 
 def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
-    """Refuses nodes at the top that ``+`` on the command line adds to: no settings, no groups, and read by nothing.
+    """Refuses nodes at the top that only ``+`` on the command line made: no settings, no groups, and read by nothing.
+
+    A node that also has entries from files is not refused: ``+sampler@samplers.mine=bridge`` adds to such a node.
 
     Args:
         cfg: the composed config, with its ``hydra`` node.
@@ -171,11 +173,14 @@ def check_added(cfg: DictConfig, settings: type[Settings]) -> None:
     """
     typed = cast(list[str], OmegaConf.to_container(cfg.hydra.overrides.task))  # interpolations stay as typed
     items = [item for item in map(parsed, typed) if item.is_add()]
-    added = [(item.package or item.key_or_group.replace("/", ".")).partition(".")[0] for item in items]
+    added = tuple(f"{item.package or item.key_or_group.replace('/', '.')}." for item in items)
     groups = {group.partition("@")[0].partition("/")[0] for group in cfg.hydra.runtime.choices}
     known = {*rules(settings), *(groups - {item.key_or_group for item in items})}
-    for top in dict.fromkeys(added):
-        if top not in known and isinstance(cfg.get(top), DictConfig) and not is_read(cfg, top):
+    for top in dict.fromkeys(key.partition(".")[0] for key in added):
+        if top in known or not isinstance(cfg.get(top), DictConfig) or is_read(cfg, top):
+            continue
+        entries = [(key, parent._get_node(name)) for key, parent, name in walk(cfg[top], top)]
+        if all(f"{key}.".startswith(added) for key, entry in entries if not isinstance(entry, DictConfig)):
             raise Refused(f"{top}: unknown key{suggestion(top, {*known, *map(str, cfg)} - {top, 'hydra'})}")
 
 

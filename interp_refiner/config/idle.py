@@ -4,7 +4,7 @@ A program's ``Settings.idle`` names its settings that have none, and so does the
 ``idle``: both say why. A value that a file sets, such as an experiment's, is not refused.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, cast, runtime_checkable
 
 from omegaconf import DictConfig, OmegaConf
@@ -24,15 +24,15 @@ class SaysIdle(Protocol):
         """The names of such settings with the reason; ``settings`` are the values of its node."""
 
 
-def check_idle(cfg: DictConfig, settings: type[Settings]) -> None:
-    """Refuses what was typed and has no effect.
+def idle_settings(cfg: DictConfig, settings: type[Settings]) -> dict[str, str]:
+    """What was typed and has no effect.
 
     Args:
         cfg: the composed config, with its ``hydra`` node.
         settings: of the program.
 
-    Raises:
-        Refused: the first such setting, with the reason.
+    Returns:
+        The key of every such override, with the line that refuses it.
     """
     reasons = dict(settings.idle(cfg))
     for key, node in target_nodes(without(cfg, "hydra")):
@@ -41,8 +41,23 @@ def check_idle(cfg: DictConfig, settings: type[Settings]) -> None:
             values = {str(name): plain(node[name]) for name in node if not OmegaConf.is_missing(node, name)}
             reasons |= {f"{key}.{name}": why for name, why in target.idle(values).items()}
     typed = cast(list[str], OmegaConf.to_container(cfg.hydra.overrides.task))
-    for text, name in settings_of(typed, reasons):
-        raise Refused(f"{text.lstrip('+')}: no effect: {reasons[name]}")
+    found = settings_of(typed, reasons)
+    return {key_of(text): f"{text.lstrip('+')}: no effect: {reasons[name]}" for text, name in found}
+
+
+def refuse_idle(jobs: Sequence[Mapping[str, str]]) -> None:
+    """Refuses a setting without effect in all jobs of a sweep: in a sweep over others, it may have one in some jobs.
+
+    Args:
+        jobs: the :func:`idle_settings` of every job.
+
+    Raises:
+        Refused: the first such setting, with the reason.
+    """
+    first, *others = jobs
+    for key, line in first.items():
+        if all(key in idle for idle in others):
+            raise Refused(line)
 
 
 def settings_of(overrides: Iterable[str], names: Iterable[str]) -> list[tuple[str, str]]:

@@ -36,7 +36,7 @@ from interp_refiner.config.command_line import CommandLine, assigned, jobs, pars
 from interp_refiner.config.composition import composed, conf_dir
 from interp_refiner.config.describe import folders_of_options
 from interp_refiner.config.help import print_help
-from interp_refiner.config.idle import check_idle
+from interp_refiner.config.idle import idle_settings, refuse_idle
 from interp_refiner.config.machine import check_machine, check_output
 from interp_refiner.config.new_folder import NewFolder
 from interp_refiner.config.nodes import without
@@ -74,6 +74,10 @@ class Program:
 
     def check_before(self, config: DictConfig, output_dir: str) -> None:
         """Checks a config as Hydra composed it, before its run folder exists; ``${hydra:...}`` already resolves."""
+        refuse_idle([self.check_job(config, output_dir)])
+
+    def check_job(self, config: DictConfig, output_dir: str) -> dict[str, str]:
+        """The same for a job of a sweep; returns its :func:`idle_settings`, which other jobs may need."""
         config = copy.deepcopy(config)
         with open_dict(config.hydra):
             config.hydra.runtime.output_dir = os.path.abspath(output_dir)
@@ -82,8 +86,8 @@ class Program:
         with hydra_config(config), short_names(config):
             check_added(config, self.settings)
             self.check(config, config.hydra.runtime.choices)
-            check_idle(config, self.settings)
             check_output(config, output_dir)
+            return idle_settings(config, self.settings)
 
     def check_line(self, line: CommandLine) -> NewFolder | None:
         """Composes and checks every config that a command line asks for; raises the first mistake.
@@ -104,9 +108,10 @@ class Program:
         swept = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()]
         grid = jobs([*swept, *(text for text in overrides if text not in of_hydra)])
         searches = cfg.hydra.runtime.choices["hydra/sweeper"] != "basic"  # then its jobs are not known yet
-        for job in islice(grid, 1) if searches else grid:
-            cfg = compose(*of_hydra, *job)
-            self.check_before(cfg, cfg.hydra.sweep.dir)
+        configs = (compose(*of_hydra, *job) for job in (islice(grid, 1) if searches else grid))
+        idle = [self.check_job(cfg, cfg.hydra.sweep.dir) for cfg in configs]
+        if idle and not searches:
+            refuse_idle(idle)
         return None
 
 

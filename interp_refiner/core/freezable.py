@@ -33,8 +33,8 @@ class Freezable(nn.Module):
         """Loads the weights of ``checkpoint`` and freezes the module; None does nothing, so that it can be trained.
 
         Args:
-            checkpoint: the run folder of its training, a ``.ckpt`` in it (for the averaged weights), or a
-            ``.safetensors`` file.
+            checkpoint: the run folder of its training, a ``.ckpt`` in it (its averaged weights), or a
+                ``.safetensors`` file.
 
         Raises:
             BadValue: no such file, no weights in it, weights of another module, or weights that are not finite.

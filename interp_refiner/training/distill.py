@@ -183,8 +183,8 @@ class Distill(Refiner):
         if turn and self.learns.consistency > 0:
             passes, trainings = passes + self.tangent.of_teacher * of_teacher + self.tangent.of_student, 1
         if self.fake is not None:
-            # with backward: the fake network and, in its turn, the student's clips; forward alone: in the student's
-            # turn the teacher's estimate, else the student's clips
+            # With a backward pass: the fake network, and in the student's turn the student's clips. Without: in the
+            # student's turn the teacher's estimate, else the student's clips.
             passes, trainings = passes + (of_teacher if turn else 1), trainings + 1 + turn
         return trainings * forward.training.total + passes * forward.total
 

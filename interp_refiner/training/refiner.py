@@ -57,7 +57,7 @@ def check_distilled(objective: Objective, distills: bool) -> None:
 
 
 def sampler_notes(objective: Objective, sampler: Sampler, corruption: Corruption, perceptual: bool) -> list[str]:
-    """What the steps of a sampler need but a model was not trained for.
+    """Notes if the steps of a sampler assume something for which a model was not trained.
 
     Args:
         objective, corruption: of the model.

@@ -82,8 +82,9 @@ class TrainSettings(Settings):
 
     @classmethod
     def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
-        given, choices = "+experiment={} reads it, and {}={} is chosen", cfg.hydra.runtime.choices
-        reasons = dict.fromkeys(unused_parts(cfg), f"training={choices.training} has no such part")
+        choices = cfg.hydra.runtime.choices
+        unused = [name for name in unused_parts(cfg) if not is_read(cfg, name)]
+        reasons = dict.fromkeys(unused, f"training={choices.training} has no such part")
         if "optimizer" in reasons:
             reasons["optimizer"] = f"training={choices.training} has its own: set training.optimizer"
         reasons |= {"trainer.callbacks": "set callback.<name>", "trainer.logger": "set logger"}
@@ -92,7 +93,7 @@ class TrainSettings(Settings):
                 reasons[name] = READ_BY[name]
         for name, (group, experiment) in CHOSEN_BY.items():
             if choices.get(group) != choices.get(name) and not is_read(cfg, name):
-                reasons[name] = given.format(experiment, group, choices.get(group))
+                reasons[name] = f"+experiment={experiment} reads it; here {group}={choices.get(group)} is chosen"
         if not OmegaConf.select(cfg, "validation.storyboards"):
             reasons |= dict.fromkeys(("validation.steps", "validation.seed"), "there are no validation.storyboards")
         return reasons

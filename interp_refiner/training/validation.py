@@ -21,7 +21,7 @@ def check_metric(name: str | None, known: Collection[str]) -> None:
 
 
 def check_metric_of(name: str | None, trainer: L.Trainer, module: L.LightningModule) -> None:
-    """:func:`check_metric` before training; only refusals that are certain: names are known in advance for refiners."""
+    """:func:`check_metric` before training, as far as the names are known then: those of a refiner, or none."""
     if trainer.fast_dev_run or trainer.limit_val_batches == 0:  # type: ignore[attr-defined]
         check_metric(name, [])
     elif isinstance(module, Refiner):

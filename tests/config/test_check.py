@@ -5,6 +5,7 @@ import numbers
 from collections import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Optional
 
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from interp_refiner.config import Refused, Settings, check_config
+from interp_refiner.config.check import check_added
 from interp_refiner.config.hints import rule, rules
 from interp_refiner.core import UNBOUNDED, BadValue
 
@@ -294,3 +296,12 @@ def test_positional_arguments_are_a_list(wrong: Any) -> None:
     node = {"part": {"_target_": "builtins.print", "_args_": wrong}}
     with pytest.raises(BadValue, match=r"^part\._args_=.*: expected a list$"):
         check_config(OmegaConf.create(node))
+
+
+@pytest.mark.parametrize(
+    ("program", "override"),
+    [("app", "+sampler@samplers.mine=bridge"), ("train", "+checkpoint.a=1"), ("evaluate", "+keyframe_quality.a=1")],
+)
+def test_entries_may_be_added_to_nodes_of_the_programs_own_config(program, override):
+    program = getattr(import_module(f"interp_refiner.{program}"), program).program
+    check_added(program.compose(override), program.settings)

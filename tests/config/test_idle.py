@@ -6,7 +6,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from interp_refiner.config import Refused
-from interp_refiner.config.idle import check_idle, key_of, settings_of
+from interp_refiner.config.command_line import CommandLine
+from interp_refiner.config.idle import idle_settings, key_of, refuse_idle, settings_of
 from interp_refiner.training.settings import OF_BACKBONES, OF_REFINERS
 from tests.config.small import small_config
 
@@ -44,12 +45,14 @@ CASES = [
     ("activation_gb=3", WAN, "backbone/recomputation=selective reads it", "backbone/recomputation=selective"),
     ("gathered_dtype=bfloat16", ("train",), "strategy=fsdp2", "strategy=fsdp2"),
     ("matching=motion_hypotheses", ("train",), "experiment=gt_keyframes reads it", "+experiment=gt_keyframes"),
-    ("generator=wan_small", ("train",), "experiment=keyframes reads it, and backbone", "+experiment=keyframes"),
+    ("generator=wan_small", ("train",), "experiment=keyframes reads it; here backbone", "+experiment=keyframes"),
     ("validation.seed=3", ("train",), "no validation.storyboards", "validation.storyboards=[board.yaml]"),
     ("corruption.sigma=2", ("benchmark", "benchmark=corruption"), "measures no run", "benchmark=step"),
     ("gpu_gb=3", ("benchmark", "benchmark=step"), "a benchmark does not use it", None),
     ("title=mine", ("report",), "it is for a report of runs", "runs=[logs]"),
-    ("device=cpu", ANCHORS, "it is for anchor_source=generator", "anchor_source=generator"),
+    ("device=cpu", ANCHORS, "it is for anchor_source=generator", "checkpoint=run"),
+    ("optimizer.lr=1e-3", FLOW, "has its own", "training.optimizer.lr=${optimizer.lr}"),
+    ("seed=3", ("benchmark", "benchmark=corruption"), "measures no run", "+benchmark.seed=${seed}"),
 ]
 
 
@@ -58,7 +61,7 @@ def refusal(program: str, *overrides: str) -> str | None:
     program_of = getattr(import_module(f"interp_refiner.{module}"), command or module).program
     cfg = program_of.compose(*overrides)
     try:
-        check_idle(cfg, program_of.settings)
+        refuse_idle([idle_settings(cfg, program_of.settings)])
     except Refused as error:
         return str(error)
     return None
@@ -73,6 +76,15 @@ def test_a_setting_without_effect_is_refused(typed, beside, said, otherwise):
     if otherwise is not None:
         others = [text for text in beside[1:] if text.partition("=")[0] != otherwise.partition("=")[0]]
         assert refusal(beside[0], *others, otherwise, typed) is None
+
+
+def test_a_sweep_is_refused_if_no_job_reads_a_setting():
+    def check(*overrides: str) -> None:
+        import_module("interp_refiner.diagnose").diagnose.program.check_line(CommandLine.read(["-m", *overrides], ()))
+
+    check("schedule.counts=[8,5],null", "schedule.k_min=3")
+    with pytest.raises(Refused, match=r"schedule.k_min=3: no effect: counts=\[8, 5\] replaces it"):
+        check("schedule.counts=[8,5],[8]", "schedule.k_min=3")
 
 
 def test_null_asks_for_nothing():

@@ -76,9 +76,9 @@ class AnchorSettings(Settings):
 
     @classmethod
     def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
-        if cfg.get("anchor_source") is None:
-            return {"device": "it is for anchor_source=generator"}
-        return {"data.anchors.source": "anchor_source replaces it"}
+        of_generator = {} if cfg.checkpoint is not None else {"device": "it is for anchor_source=generator"}
+        replaced = {} if cfg.get("anchor_source") is None else {"data.anchors.source": "anchor_source replaces it"}
+        return of_generator | replaced
 
 
 @dataclass

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from hydra.utils import get_class
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from interp_refiner.config.check import is_read
 from interp_refiner.data import ShardedDataModule
 from interp_refiner.evaluation.benchmarks.step import MakeTrainer
 from interp_refiner.training import Refiner
@@ -30,5 +31,6 @@ class BenchmarkSettings(TrainSettings):
     def idle(cls, cfg: DictConfig) -> Mapping[str, str]:
         if issubclass(get_class(cfg.benchmark._target_), OfARun):
             return {**super().idle(cfg), **dict.fromkeys(UNMEASURED, "a benchmark does not use it")}
-        others = [str(name) for name in cfg if name not in ("benchmark", "paths", "hydra")]
+        own = OmegaConf.masked_copy(cfg, ["benchmark", "paths", "hydra"])
+        others = [str(name) for name in cfg if name not in own and not is_read(own, str(name))]
         return dict.fromkeys(others, "this benchmark measures no run: its settings are under benchmark")

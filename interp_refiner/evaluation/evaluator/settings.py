@@ -79,15 +79,14 @@ def refiner_notes(cfg: DictConfig, runs: Mapping[str, Run]) -> list[str]:
     Raises:
         BadValue: as :func:`check_anchors`.
     """
-    for run in runs.values():
-        check_anchors(cfg, run)
+    check_anchors(cfg, *runs.values())
     of_samplers = dict.fromkeys(note for run in runs.values() for note in run.sampler_notes())
     return [*_idle_notes("a refiner", OF_GENERATORS), *of_samplers]
 
 
-def check_anchors(cfg: DictConfig, run: Run) -> None:
-    """Refuses, with :class:`BadValue`, a folder of anchors that nothing in a refiner's run reads."""
-    if cfg.anchors is not None and not run.refiner.corruption.needs_anchors:
+def check_anchors(cfg: DictConfig, *runs: Run) -> None:
+    """Refuses, with :class:`BadValue`, a folder of anchors that no refiner's run reads."""
+    if cfg.anchors is not None and not any(run.refiner.corruption.needs_anchors for run in runs):
         raise BadValue("anchors", cfg.anchors, "null, because keyframes are the truth (scheduled_sampling=phase1)")
 
 

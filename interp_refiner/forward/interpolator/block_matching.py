@@ -35,7 +35,7 @@ def matching_cost(
 
 
 def regret(cost: Float[Tensor, "n v rows cols"], step: Float[Tensor, "2 v"]) -> Float[Tensor, "n v rows cols"]:
-    """How much more a match costs than the best match of its left block plus that of its right block,
+    """How much more a match costs than the best match of each of its two blocks, summed over the two:
 
         G(x, v) = (D(x, v) - min_u D(x, u)) + (D(x, v) - min_u D(x + v - u, u))
 

@@ -34,8 +34,8 @@ class FlowWarp(Learned):
     features are matched over all displacements (cost volume). ``d`` starts as the best match times a learned weight,
     initially 0. The network corrects it on the coarse grid and then on a fine one.
 
-    The confidence is the network's estimate of ``1 / (1 + e^2)`` at every position, with ``e^2`` the squared error of
-    ``zbar``, averaged over channels.
+    The confidence is the network's estimate of ``1 / (1 + q)`` at every position, with q the squared error of ``zbar``,
+    averaged over channels.
 
     Args:
         channels: channels of the warped values: c for latents, 3 for pixels.

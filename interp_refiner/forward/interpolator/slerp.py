@@ -9,7 +9,7 @@ from torch import Tensor
 from interp_refiner.core import Neighbours, per_frame, take_frames
 from interp_refiner.forward.interpolator.interpolator import Interpolation, Interpolator, no_confidence
 
-DEGENERATE = 1e-3  # radians: nearer to 0 or pi, the arc is (almost) a straight line or undefined
+DEGENERATE = 1e-3  # radians; nearer to 0 or pi, the arc is (almost) a straight line or undefined
 
 
 class Slerp(Interpolator):

@@ -1,4 +1,4 @@
-"""Layers that start at zero, so that what they add leaves a network's output as it is."""
+"""Sets layers to zero, so that initially they do not change a network's output."""
 
 from typing import TypeVar
 

@@ -19,6 +19,7 @@ from interp_refiner.evaluation.evaluator import judging
 from interp_refiner.evaluation.evaluator.about import describe
 from interp_refiner.evaluation.evaluator.judging import scope
 from interp_refiner.evaluation.evaluator.outputs import short
+from interp_refiner.evaluation.evaluator.settings import check_anchors
 from interp_refiner.evaluation.measures import PSNR, Record, SquaredError, missing_frame_mse
 from interp_refiner.evaluation.records.records import evaluations_of
 from interp_refiner.evaluation.records.terminal import show
@@ -202,6 +203,8 @@ def test_anchors_that_nothing_reads_are_refused(place):
     cfg = config("evaluate", place, f"checkpoint={place / 'train'}", f"anchors={place}")
     with pytest.raises(BadValue, match=r"^anchors=.*: expected null, because keyframes are the truth"):
         evaluate(cfg)
+    reads, reads_not = (Mock(**{"refiner.corruption.needs_anchors": needs}) for needs in (True, False))
+    check_anchors(cfg, reads, reads_not)  # of runs that are compared, one is enough
 
 
 def test_a_run_is_judged_on_other_data(place, cfg):
