@@ -93,11 +93,8 @@ class AnchorSource(ABC):
             if self._stands(folder):  # another process has written them in the meantime
                 return
             if folder.exists() and any(folder.iterdir()):
-                raise BadValue(
-                    "data.anchors.root",
-                    folder.parent,
-                    f"a folder in which {folder.name}/ has anchors, is empty or does not exist",
-                )
+                allowed = f"a folder in which {folder.name}/ has anchors, is empty or does not exist"
+                raise BadValue("data.anchors.root", folder.parent, allowed)
             made_by = {**self.made_by, "clip_digests": digests(clips)}
             metadata = replace(clips.metadata, normalised=True, made_by=made_by, num_samples=len(clips))
             partial = folder.with_name(f"{folder.name}.partial")

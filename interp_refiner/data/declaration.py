@@ -1,4 +1,4 @@
-"""Compares the metadata of shards with their tensors, and those of two splits."""
+"""Compares the metadata of shards with their tensors, and the metadata of two splits with each other."""
 
 from torch import Tensor
 

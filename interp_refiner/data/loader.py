@@ -251,10 +251,10 @@ def _check_sizes(batch_size: int, read_ahead: int) -> None:
 
 
 def _check_memory(reader: BatchReader, batch_size: int, read_ahead: int) -> None:
-    """Refuses batches that do not fit into the free memory together: the stream has no end that would bound them."""
+    """Refuses batches that do not fit into the free memory together; the stream is endless and does not bound them."""
     batch, free = batch_size * reader.clip_bytes, free_memory()
     if free is None or (1 + read_ahead) * batch <= free:
         return
     name, value = ("batch_size", batch_size) if batch > free else ("read_ahead", read_ahead)
     most = free // reader.clip_bytes if batch > free else free // batch - 1
-    raise BadValue(name, value, f"at most {most}, for which {free / 1e9:.1f} GB of memory are free here")
+    raise BadValue(name, value, f"at most {most}, because {free / 1e9:.1f} GB of memory are free")

@@ -1,4 +1,4 @@
-"""Reads captions off keyframes: directions of known places, prompts, and the weights in the package."""
+"""Reads captions from keyframes: directions of known places, prompts, and the weights in the package."""
 
 import pytest
 import torch

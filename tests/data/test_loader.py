@@ -151,7 +151,7 @@ def test_another_order_is_announced(reader, caplog):
 @pytest.mark.parametrize(
     ("batch", "ahead", "said"),
     [
-        (2**63 - 1, 0, r"^batch_size=9223372036854775807: expected at most 8, for which 0\.0 GB of memory are free"),
+        (2**63 - 1, 0, r"^batch_size=9223372036854775807: expected at most 8, because 0\.0 GB of memory are free"),
         (9, 0, "^batch_size=9: expected at most 8, "),
         (2, 2**63 - 1, "^read_ahead=9223372036854775807: expected at most 3, "),
         (8, 0, None),

@@ -1,4 +1,4 @@
-"""What a frame loses on the way to sRGB, in words."""
+"""Remarks on what the conversion of a frame to upright sRGB changes or leaves out."""
 
 from math import atan2, degrees
 

@@ -1,4 +1,4 @@
-"""What a data set says about all its clips, measured before they are encoded."""
+"""Measures what ``dataset.json`` declares about all clips, before they are encoded."""
 
 import sys
 from collections.abc import Generator, Sequence
@@ -18,7 +18,8 @@ from interp_refiner.data.preparation.decoding import Shown, decoded
 from interp_refiner.data.preparation.shot import Pixels
 from interp_refiner.data.preparation.videos import Video
 
-STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64  # mean and deviation are estimated from so many videos, so many clips each
+# the statistics are estimated from at most so many videos, and so many clips of each
+STATISTICS_VIDEOS, STATISTICS_CLIPS = 64, 64
 
 
 @dataclass(frozen=True)

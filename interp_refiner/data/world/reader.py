@@ -1,4 +1,4 @@
-"""A network that reads captions off keyframes: it finds the objects of a scene and follows them."""
+"""A network that reads captions from keyframes: it finds the objects of a scene and follows them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

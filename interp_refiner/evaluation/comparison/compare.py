@@ -12,15 +12,8 @@ from interp_refiner.evaluation.records.records import REFINED, Column
 
 BASELINE = "linear"  # for results from validation, whose base is the run's own interpolation
 TELLING = 3  # largest number of keys in a run's label
-PLACES = (
-    "hydra",
-    "paths",
-    "ckpt_path",
-    "resume",
-    "logger",
-    "callback",
-    "evaluation",
-)  # keys that say where and how a job runs, not what it computes
+# keys that say where and how a job runs, not what it computes
+PLACES = ("hydra", "paths", "ckpt_path", "resume", "logger", "callback", "evaluation")
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def generator_notes() -> list[str]:
 
 
 def refiner_notes(cfg: DictConfig, runs: Mapping[str, Run]) -> list[str]:
-    """The same for refiners, and what the steps of a sampler need but they were not trained for.
+    """The same for refiners, and notes where a sampler differs from what they were trained for.
 
     Raises:
         BadValue: as :func:`check_anchors`.

@@ -84,7 +84,7 @@ def _train(run: Path, *overrides: str) -> None:
     record = read_record(run)
     require(record is not None and record.status == "finished", f"{run}: the run has not finished")
     metrics = record.metrics if record else {}
-    wrong = [name for name, value in metrics.items() if value is None or not math.isfinite(value)]  # not finite: None
+    wrong = [name for name, value in metrics.items() if value is None or not math.isfinite(value)]  # None: not finite
     require(not wrong, f"{run}: not finite: {', '.join(wrong)}")
 
 

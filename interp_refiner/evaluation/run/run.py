@@ -72,7 +72,7 @@ class Run:
         return own is not None or (stored or {}).get(PERCEPTUAL) is not None
 
     def sampler_notes(self) -> list[str]:
-        """What the steps of its refiner's sampler need but it was not trained for."""
+        """Where its refiner's sampler differs from what the refiner was trained for."""
         refiner = self.refiner
         return sampler_notes(refiner.objective, refiner.sampler, refiner.corruption, self.perceptual)
 

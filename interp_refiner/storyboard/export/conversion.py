@@ -41,11 +41,8 @@ def as_pipeline(run: Run, text: TextEncoder | None = None) -> RefinerPipeline:
     """
     refiner, clips = run.refiner, list(run.spec.latent_shape)
     if len(clips) != 4:
-        raise BadValue(
-            "checkpoint",
-            run.checkpoint,
-            f"a run on videos, because storyboards describe videos; this one has clips {clips}",
-        )
+        allowed = f"a run on videos, because storyboards describe videos; this one has clips {clips}"
+        raise BadValue("checkpoint", run.checkpoint, allowed)
     parts = Components(
         backbone=refiner.backbone,
         objective=refiner.objective,
@@ -144,11 +141,8 @@ def exported_run(folder: Path, overrides: dict[str, Any]) -> Run:
         if node is not None and key.startswith("data."):
             OmegaConf.update(node, key.removeprefix("data."), value)
         elif key not in ("data", "sampler", "medium"):
-            raise BadValue(
-                key,
-                value,
-                f"no such override: {folder} is an exported folder; only its data, sampler and medium can be set",
-            )
+            allowed = f"no such override: {folder} is an exported folder; only its data, sampler and medium can be set"
+            raise BadValue(key, value, allowed)
     chosen = {"sampler": overrides["sampler"]} if "sampler" in overrides else {}
     pipe = with_components(RefinerPipeline.from_pretrained(folder), chosen)
     if node is None:

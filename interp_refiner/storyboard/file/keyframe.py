@@ -132,10 +132,8 @@ def frame_at(time: Time, num_frames: int, fps: float) -> int:
     if unit == "%":
         frame, allowed = number / 100 * last, "0% to 100%"
     elif unit == "s":
-        frame, allowed = (
-            number * fps,
-            f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} per second; 100% is the last one",
-        )
+        frame = number * fps
+        allowed = f"0s to {last / fps:g}s, of {num_frames} frames at {fps:g} per second; 100% is the last one"
     else:
         frame, allowed = number, f"a frame from 0 to {last}"
     if not isfinite(frame) or round(frame) > last or (unit == "%" and number > 100):

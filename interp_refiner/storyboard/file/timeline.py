@@ -92,7 +92,7 @@ def place(keyframes: Sequence[Keyframe], grid: Grid, fps: float, codec: Codec) -
             slots = range(first, first + _slots_taken(keyframe, first, codec))
             if slots.stop > grid.latent_frames:
                 room = grid.num_frames - grid.span(first).start
-                raise BadValue("time", keyframe.time, f"an earlier time, or a video of at most {room} frames")
+                raise BadValue("time", keyframe.time, f"an earlier time, or a clip of at most {room} frames")
         except BadValue as error:
             raise BadValue(f"keyframes[{index}].{error.name}", error.value, error.allowed) from None
         shown = range(grid.span(slots[0]).start, grid.span(slots[-1]).stop)

@@ -112,7 +112,7 @@ def test_videos_take_the_slots_they_fill(time, frames, slots):
 
 def test_videos_that_do_not_fit_are_refused():
     grid, codec = Grid.of(FourFrames(), 17), FourFrames()
-    with pytest.raises(BadValue, match=r"keyframes\[0\]\.time=13: .*an earlier time, or a video of at most 4 frames"):
+    with pytest.raises(BadValue, match=r"keyframes\[0\]\.time=13: .*an earlier time, or a clip of at most 4 frames"):
         place([Keyframe(video=torch.rand(3, 8, 4, 4), time=13)], grid, 4.0, codec)
     with pytest.raises(BadValue, match=r"keyframes\[0\]\.clip=3 frames: expected at least 4"):
         place([Keyframe(video=torch.rand(3, 3, 4, 4), time=13)], grid, 4.0, codec)
