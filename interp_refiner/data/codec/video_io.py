@@ -64,7 +64,7 @@ def write_mp4(
         crf: the quality of x264, 0 (lossless) to 51; 6 more give about half the bytes.
         sound: the sound track; None for silence.
     """
-    positive("fps", fps, "frames a second")
+    positive("fps", fps, "frames per second")
     frames = as_frames(video, scale).numpy()
     frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
     path = Path(path)

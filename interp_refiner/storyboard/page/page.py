@@ -152,7 +152,7 @@ def _settings(studio: Studio, seed: int) -> tuple[list[Any], list[Any]]:
     """Length, frames per second and prompt; sampler, steps and seed."""
     with gr.Row():
         frames = gr.Number(studio.num_frames, label="frames", precision=0, minimum=1, min_width=90, elem_id="frames")
-        fps = gr.Number(studio.pipeline.config.fps, label="frames a second", minimum=0.1, min_width=90)
+        fps = gr.Number(studio.pipeline.config.fps, label="frames per second", minimum=0.1, min_width=90)
     prompt = gr.Textbox(label="prompt", placeholder="bright circle moving right")
     with gr.Row():
         names = list(studio.samplers)

@@ -10,7 +10,6 @@ from interp_refiner.evaluation.records.markdown import markdown_table
 
 KINDS = {"Wan": "WanTransformer3DModel", "LTX": "LTXVideoTransformer3DModel"}  # diffusers class by backbone
 TERMS = ("license", "base_model")  # as the hub calls them
-FPS = 8.0  # pixel frames per second, if the data set declares none
 CARD = """\
 ---
 library_name: interp_refiner
@@ -201,8 +200,9 @@ def _rows(facts: Mapping[str, Any]) -> str:
 
 
 def _clips(index: Mapping[str, Any]) -> str:
-    (c, t, y, x), fps = index["spec"]["latent_shape"], index["spec"]["fps"] or FPS
-    return f"{t} latent frames of {c} x {y} x {x}, {fps:g} pixel frames a second"
+    (c, t, y, x), fps = index["spec"]["latent_shape"], index["spec"]["fps"]
+    rate = f"{fps:g} pixel frames per second" if fps else "without a declared frame rate"
+    return f"{t} latent frames of {c} x {y} x {x}, {rate}"
 
 
 def _sampler(node: Mapping[str, Any]) -> str:

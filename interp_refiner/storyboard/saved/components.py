@@ -27,7 +27,7 @@ from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.objective import Objective
 from interp_refiner.model.sampler import Sampler
 from interp_refiner.storyboard.conditioning.phase1 import Phase1
-from interp_refiner.storyboard.saved.card import FPS, model_card
+from interp_refiner.storyboard.saved.card import model_card
 from interp_refiner.storyboard.saved.construct import INSIDE, SLOTS, check_storable, construct_components
 from interp_refiner.storyboard.saved.generator import (
     GENERATOR,
@@ -51,6 +51,7 @@ VAE, PRECISION, COMPONENT = "vae", "precision", "component"
 OF_DIFFUSERS = {"pipeline.py": "pipeline.py", f"{PRECISION}/{COMPONENT}.py": "precision.py"}
 
 CLASS = "RefinerPipeline"
+FPS = 8.0  # pixel frames per second, if the data set declares none
 OBJECTIVE = "objective."  # prefix of the objective's own parameters
 
 
