@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from interp_refiner.core.errors import BadValue
+from interp_refiner.core.errors import BadValue, one_fault
 from interp_refiner.core.weights import save_tensors, state_faults
 
 AVERAGED = "ema_state_dict"  # the key of the averaged weights in a checkpoint; validation uses these weights
@@ -83,30 +83,26 @@ def read_weights(checkpoint: str, prefix: str) -> dict[str, Tensor]:
     file = path / LAST_CHECKPOINT if path.is_dir() else path
     if not file.is_file():
         raise BadValue("checkpoint", checkpoint, f"a run folder with {LAST_CHECKPOINT} in it, or a .safetensors file")
-    try:
-        weights = load_file(file) if file.suffix == ".safetensors" else of_run(file, prefix)
-    except NoWeights as error:
-        raise BadValue("checkpoint", checkpoint, f"a run folder or a weights file: {error}") from error
-    except Exception as error:  # unpickling a damaged file can raise any exception
-        reason = str(error).splitlines()[:1] or [type(error).__name__]
-        raise BadValue("checkpoint", checkpoint, f"a whole {file.suffix} file: {reason[0][:120]}") from error
-    return weights
+    with one_fault("checkpoint", checkpoint, f"a complete {file.suffix} file"):
+        return load_file(file) if file.suffix == ".safetensors" else of_run(checkpoint, file, prefix)
 
 
-class NoWeights(Exception):
-    """A readable file without the expected weights."""
+def of_run(checkpoint: str, file: Path, prefix: str) -> dict[str, Tensor]:
+    """A checkpoint's weights with this ``prefix``, which is removed; averaged weights replace raw ones.
 
-
-def of_run(file: Path, prefix: str) -> dict[str, Tensor]:
-    """A checkpoint's weights with this ``prefix``, which is removed; averaged weights replace raw ones."""
+    Raises:
+        BadValue: with the setting ``checkpoint`` that led to the file, if it has no such weights.
+    """
+    allowed = "a run folder or a weights file"
     stored = torch.load(file, map_location="cpu", weights_only=True)
     if not isinstance(stored, dict) or not isinstance(stored.get("state_dict"), dict):
-        raise NoWeights("no state_dict in it")
+        raise BadValue("checkpoint", checkpoint, f"{allowed}: no state_dict in it")
     names = stored["state_dict"] | stored.get(AVERAGED, {})
     weights = {name.removeprefix(prefix): value for name, value in names.items() if name.startswith(prefix)}
     if not weights:
         found = sorted({name.partition(".")[0] for name in names})
-        raise NoWeights(f"no `{prefix}*` weights in it: a run of {', '.join(found) or 'nothing'}")
+        lacking = f"no `{prefix}*` weights in it: a run of {', '.join(found) or 'nothing'}"
+        raise BadValue("checkpoint", checkpoint, f"{allowed}: {lacking}")
     return weights
 
 

@@ -157,5 +157,5 @@ def test_what_is_not_there_or_does_not_fit_is_named(tmp_path):
     with pytest.raises(BadValue, match="expected weights of FlowWarp"):
         FlowWarp(**SMALL, checkpoint=str(tmp_path / "other.safetensors"))
     (tmp_path / "torn.safetensors").write_bytes(b"not it")
-    with pytest.raises(BadValue, match=r"torn\.safetensors: expected a whole \.safetensors file"):
+    with pytest.raises(BadValue, match=r"torn\.safetensors: expected a complete \.safetensors file"):
         FlowWarp(**SMALL, checkpoint=str(tmp_path / "torn.safetensors"))
