@@ -72,7 +72,7 @@ def sampler_notes(objective: Objective, sampler: Sampler, corruption: Corruption
     notes = []
     if other:
         notes.append(f"sampler: its steps assume that every estimate is the mean; with {' and '.join(other)} it is not")
-    if corruption.bridge_time.always_one and not objective.distilled:
+    if corruption.bridge_time.fully_corrupted and not objective.distilled:
         notes.append("sampler: the model was trained at bridge time 1 only, and this sampler also uses times below 1")
     return notes
 

@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from math import inf
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -12,18 +11,12 @@ from interp_refiner.core import BadValue, Draws
 
 
 class BridgeTime(ABC):
-    """The distribution of the bridge time ``tau``.
-
-    Attributes:
-        fully_corrupted: whether ``tau`` is always 1.
-    """
-
-    fully_corrupted: ClassVar[bool] = False
+    """The distribution of the bridge time ``tau``."""
 
     @property
-    def always_one(self) -> bool:
-        """Whether ``tau`` is 1 in every sample, because of the class or of its settings (``at_one=1``)."""
-        return self.fully_corrupted
+    @abstractmethod
+    def fully_corrupted(self) -> bool:
+        """Whether ``tau`` is always 1."""
 
     @abstractmethod
     def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
@@ -33,7 +26,9 @@ class BridgeTime(ABC):
 class FullyCorrupted(BridgeTime):
     """``tau = 1``: interpolate, then add noise."""
 
-    fully_corrupted = True
+    @property
+    def fully_corrupted(self) -> bool:
+        return True
 
     def draw(self, draws: Draws, device: torch.device | str) -> Float[Tensor, " b"]:
         return torch.ones(len(draws.keys), device=device)
@@ -48,7 +43,7 @@ class _Drawn(BridgeTime):
         self.at_one = at_one
 
     @property
-    def always_one(self) -> bool:
+    def fully_corrupted(self) -> bool:
         return self.at_one == 1
 
     @abstractmethod

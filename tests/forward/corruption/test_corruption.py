@@ -275,3 +275,15 @@ def test_other_noise_leaves_everything_else_and_is_another_draw():
 def test_a_spread_of_bridge_times_without_a_meaning_is_refused(scale):
     with pytest.raises(BadValue, match=f"scale={scale}: expected a finite number > 0"):
         LogitNormal(scale=scale)
+
+
+def test_a_bridge_that_is_always_at_its_end_is_full_corruption():
+    """``at_one=1`` needs neither noise nor noised keyframes, which keep a drawn ``tau`` from revealing the truth."""
+    replacing = ["scheduled_sampling=noisy", "scheduled_sampling.probability.end=1.0"]
+    ended = ["corruption/bridge_time=uniform", "corruption.drawn.bridge_time.at_one=1.0"]
+    for others in (replacing, ["corruption=none"]):
+        with pytest.raises(Exception, match=r"keyframe_fraction=|bridge_time=Uniform"):
+            make_corruption(*others, "corruption/bridge_time=uniform")
+        found, wanted = (make_corruption(*others, *time)(random_clip(), "train") for time in (ended, []))
+        assert torch.equal(found.tau, torch.ones(len(found.tau)))
+        assert torch.equal(found.x, wanted.x)
