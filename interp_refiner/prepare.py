@@ -8,25 +8,26 @@ from interp_refiner.assemble import load_phase1, load_pipeline
 from interp_refiner.config import build, main
 from interp_refiner.core import device, suggestion
 from interp_refiner.data.preparation import commands as data
+from interp_refiner.data.preparation import settings
 from interp_refiner.storyboard import naming
 from interp_refiner.storyboard.sampling.proposed import propose_keyframes
 from interp_refiner.storyboard.sampling.settings import KeyframesSettings
 from interp_refiner.training.renoised_keyframes import anchor_source
 
 
-@main("prepare/clip", data.ClipSettings)
+@main("prepare/clip", settings.ClipSettings)
 def clip(cfg: DictConfig) -> None:
     """Cuts one clip of Wan latents into windows."""
     data.cut_clip(cfg)
 
 
-@main("prepare/shapes", data.ShapesSettings)
+@main("prepare/shapes", settings.ShapesSettings)
 def shapes(cfg: DictConfig) -> None:
     """Renders the embedded clips of moving shapes."""
     data.write_shapes(cfg)
 
 
-@main("prepare/anchors", data.AnchorSettings)
+@main("prepare/anchors", settings.AnchorSettings)
 def anchors(cfg: DictConfig) -> None:
     """Makes keyframe proposals (anchors) for a data set, with an imperfect source or a generator."""
     with naming("checkpoint", "keyframes", only=()):
@@ -40,19 +41,19 @@ def keyframes(cfg: DictConfig) -> None:
     propose_keyframes(cfg, lambda: load_pipeline(cfg.checkpoint, cfg).to(device(cfg.device)))
 
 
-@main("prepare/encode", data.EncodeSettings)
+@main("prepare/encode", settings.EncodeSettings)
 def encode(cfg: DictConfig) -> None:
     """Encodes a folder of videos with captions as a data set."""
     data.encode_videos(cfg)
 
 
-@main("prepare/embed", data.EmbedSettings)
+@main("prepare/embed", settings.EmbedSettings)
 def embed(cfg: DictConfig) -> None:
     """Writes the embeddings of prompts as tensor files."""
     data.embed_prompts(cfg)
 
 
-@main("prepare/verify", data.VerifySettings)
+@main("prepare/verify", settings.VerifySettings)
 def verify(cfg: DictConfig) -> None:
     """Checks a data set for damage; exit code 0 for clean, 1 for damaged."""
     data.verify_folders(cfg)

@@ -13,7 +13,8 @@ from interp_refiner.config.refusal import Refused
 from interp_refiner.core import BadValue, Stopped, load_embedding
 from interp_refiner.data import DatasetMetadata, VideoEncoder
 from interp_refiner.data.codec import write_mp4
-from interp_refiner.data.preparation.commands import EncodeSettings, tell
+from interp_refiner.data.preparation.commands import tell
+from interp_refiner.data.preparation.settings import EncodeSettings
 from interp_refiner.data.text import CaptionEncoder
 from interp_refiner.prepare import COMMANDS, embed, encode
 from tests.helpers import CONF

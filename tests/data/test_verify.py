@@ -20,7 +20,7 @@ from interp_refiner.data import (
     summary,
     verify,
 )
-from interp_refiner.data.preparation.commands import VerifySettings
+from interp_refiner.data.preparation.settings import VerifySettings
 from interp_refiner.data.shards import BadSample, LocalFolder, Unavailable, build_index, write_shards
 from interp_refiner.prepare import verify as program
 from tests.data.shards_on_disk import METADATA, SHAPE, TEXT, read_members, replace_member, saved, write, write_tar
