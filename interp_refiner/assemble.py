@@ -183,8 +183,7 @@ def load_run(path: str | Path, *, ema: bool = True, overrides: dict[str, Any] | 
     Args:
         path: a run folder, a checkpoint inside one (a file, or the folder of a sharded one), a folder that
             ``interp_refiner.export`` wrote, or ``"shipped"``.
-        ema: whether to load the averaged weights, which validation used, or the raw ones. An exported folder has one
-            kind only.
+        ema: whether to load the averaged weights, as validation did, or the raw ones; exported folders have one kind.
         overrides: config values to replace, by dotted key, for example ``{"sampler": node, "data.batch_size": 2}``;
             also ``data.root``, ``backbone.pretrained`` or ``interpolator.checkpoint`` if these files have moved. For an
             exported folder: the ``data`` to evaluate it on, and its ``sampler``.
@@ -261,7 +260,7 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
     Args:
         path: a run folder, a checkpoint file or an exported folder.
         chosen: a config whose nodes ``sampler``, ``codec`` and ``text`` replace the model's own, and whose nodes that
-            :func:`with_keyframes` reads replace its source of keyframes; None keeps the model's own.
+            :func:`with_keyframes` reads replace its keyframe source; None keeps the model's own.
         ema: whether to use the averaged weights of a checkpoint.
 
     Raises:
@@ -269,16 +268,14 @@ def load_pipeline(path: str | Path, chosen: DictConfig | None = None, *, ema: bo
     """
     pipeline = load_exportable(path, chosen, ema=ema)
     if isinstance(pipeline, Phase1):
-        raise BadValue(
-            "checkpoint", path, "a refiner; this is a generator of keyframes (for interp_refiner.sample: keyframes=)"
-        )
+        raise BadValue("checkpoint", path, "a refiner; this is a keyframe generator (for sample: keyframes=<it>)")
     return pipeline
 
 
 def load_exportable(
     path: str | Path, chosen: DictConfig | None = None, *, ema: bool = True
 ) -> RefinerPipeline | Phase1:
-    """Like :func:`load_pipeline`; for a run that trained a generator of keyframes, the generator."""
+    """Like :func:`load_pipeline`; for a run that trained a keyframe generator, the generator."""
     if is_exported(located(path)):
         if not ema:
             raise BadValue("ema", False, f"true: {path} is an exported folder, which has one kind of weights")
@@ -287,14 +284,14 @@ def load_exportable(
         run = load_run(path, ema=ema, overrides=chosen_nodes(chosen))
         if isinstance(run.module, KeyframeGenerator):
             if chosen is not None and (other := chosen.get("keyframes")) is not None:
-                raise BadValue("keyframes", other, "null, because checkpoint is a generator of keyframes itself")
+                raise BadValue("keyframes", other, "null, because checkpoint is a keyframe generator itself")
             return with_samples(phase1_of(run), chosen)
         pipeline = as_pipeline(run, text_or_none(run))
     return with_keyframes(pipeline, chosen, partial(load_phase1, ema=ema))
 
 
 def load_phase1(path: str | Path, *, ema: bool = True) -> Phase1:
-    """The generator of keyframes of a run, of an exported folder, or ``shipped``; raises as :func:`load_run`."""
+    """The keyframe generator of a run, of an exported folder, or ``shipped``; raises as :func:`load_run`."""
     place = located(path, "keyframes")
     if is_exported(place):
         return load_generator(place.resolve())

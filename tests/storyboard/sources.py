@@ -1,4 +1,4 @@
-"""A source of keyframes without a network, for tests of pipelines."""
+"""A keyframe source without a network, for tests of pipelines."""
 
 import copy
 

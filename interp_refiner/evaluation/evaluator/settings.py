@@ -13,8 +13,17 @@ from interp_refiner.evaluation.run.run import Run
 
 OF_GENERATORS = ("keyframe_quality", "keyframe_sampler", "keyframe_choice")
 OF_REFINERS = (
-    *("sampler", "scheduled_sampling", "metric", "num_samples", "clips", "full", "scores_clips"),
-    *("anchors", "batch_size", "device", "fps"),
+    "sampler",
+    "scheduled_sampling",
+    "metric",
+    "num_samples",
+    "clips",
+    "full",
+    "scores_clips",
+    "anchors",
+    "batch_size",
+    "device",
+    "fps",
 )
 
 
@@ -66,11 +75,11 @@ def inference_overrides(cfg: DictConfig) -> dict[str, Any]:
 
 
 def generator_notes() -> list[str]:
-    """A note for every setting on the command line that has no effect on a generator of keyframes.
+    """A note for every setting on the command line that has no effect on a keyframe generator.
 
     They are not refused: the kind of a model is known late, and the evaluation after a training should not fail.
     """
-    return _idle_notes("a generator of keyframes", OF_REFINERS)
+    return _idle_notes("a keyframe generator", OF_REFINERS)
 
 
 def refiner_notes(cfg: DictConfig, runs: Mapping[str, Run]) -> list[str]:

@@ -58,7 +58,7 @@ def load_saved(kind: type[Any], source: str, root: Path, shape: Mapping[str, int
     root = root / TRANSFORMER if (root / TRANSFORMER).is_dir() else root
     if not (root / "config.json").is_file():
         raise BadValue("pretrained", source, ALLOWED.format(kind=kind.__name__))
-    allowed = f"a whole {kind.__name__}, as diffusers saves it"
+    allowed = f"a complete {kind.__name__}, as diffusers saves it"
     with one_fault("pretrained", source, allowed), unreported("diffusers"):
         model, info = kind.from_pretrained(root, torch_dtype=torch.float32, output_loading_info=True)
     check_folder("pretrained", source, allowed, root, info, model)

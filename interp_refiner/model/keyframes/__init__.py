@@ -5,7 +5,7 @@ from interp_refiner.model.keyframes.flow import FlowTime, KeyframeFlow, Keyframe
 from interp_refiner.model.keyframes.generated import GeneratedKeyframes
 from interp_refiner.model.keyframes.rescaled import Rescaled
 from interp_refiner.model.keyframes.sampler import Euler, Heun, KeyframeSampler, OwnSampler
-from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource
+from interp_refiner.model.keyframes.source import KeyframeRequest, KeyframeSource, no_sampler
 
 __all__ = [
     "BestOf",
@@ -24,4 +24,5 @@ __all__ = [
     "Preconditioned",
     "Rescaled",
     "Velocity",
+    "no_sampler",
 ]

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp_refiner.core import BadValue, ClipSpec, Draws, per_frame
-from interp_refiner.model.keyframes.sampler import KeyframeSampler
+from interp_refiner.model.keyframes.sampler import KeyframeSampler, OwnSampler
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,18 @@ class KeyframeSource(ABC):
         Raises:
             BadValue: the source has its own scheduler.
         """
-        raise BadValue("keyframe_sampler", repr(sampler), "own, because this keyframe source has its own scheduler")
+        raise no_sampler(sampler)
 
     @abstractmethod
     def to(self, device: torch.device) -> "KeyframeSource":
         """Moves the network; returns itself."""
+
+
+def no_sampler(
+    sampler: KeyframeSampler | OwnSampler, why: str = "this keyframe source has its own scheduler"
+) -> BadValue:
+    """The error of a sampler, or of settings for a generator's own, that nothing takes."""
+    if not isinstance(sampler, OwnSampler):
+        return BadValue("keyframe_sampler", repr(sampler), f"own, because {why}")
+    name, value = next(iter(sampler.replaced.items()))
+    return BadValue(f"keyframe_sampler.{name}", value, f"null, because {why}")

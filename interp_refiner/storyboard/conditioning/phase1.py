@@ -14,7 +14,6 @@ from interp_refiner.model.keyframes import (
     KeyframeRequest,
     KeyframeSampler,
     KeyframeSource,
-    OwnSampler,
     Rescaled,
 )
 from interp_refiner.storyboard.conditioning.encoding import Encoded
@@ -25,7 +24,6 @@ from interp_refiner.storyboard.plan.plan import Planner, VideoPlan, VideoSize
 from interp_refiner.storyboard.plan.windows import Window
 
 STREAM, KEY = "keyframes", "window"  # stream and key of their noise
-OWN_SCHEDULER = "this keyframe source has its own scheduler"
 DECLARED = ("name", "temporal_factor", "spatial_factor", "first_frame_alone")
 
 
@@ -146,14 +144,6 @@ class Phase1:
             values = values.index_copy(2, at, source(request, Draws(draws.seed, STREAM, [f"{KEY}_{number}"])))
             known = known.index_fill(1, at, True)
         return replace(encoded, values=values, known=known)
-
-
-def no_sampler(sampler: KeyframeSampler | OwnSampler, why: str = OWN_SCHEDULER) -> BadValue:
-    """The error of a sampler, or of settings for a generator's own, that nothing takes."""
-    if not isinstance(sampler, OwnSampler):
-        return BadValue("keyframe_sampler", repr(sampler), f"own, because {why}")
-    name, value = next(iter(sampler.replaced.items()))
-    return BadValue(f"keyframe_sampler.{name}", value, f"null, because {why}")
 
 
 @dataclass(frozen=True)

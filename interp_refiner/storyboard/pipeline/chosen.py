@@ -7,8 +7,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from interp_refiner.config import build, option_name
 from interp_refiner.core import BadValue
-from interp_refiner.model.keyframes import OwnSampler
-from interp_refiner.storyboard.conditioning.phase1 import Phase1, no_sampler
+from interp_refiner.model.keyframes import OwnSampler, no_sampler
+from interp_refiner.storyboard.conditioning.phase1 import Phase1
 from interp_refiner.storyboard.pipeline.pipeline import RefinerPipeline
 
 COMPONENTS = ("sampler", "codec", "text")
@@ -31,7 +31,7 @@ def with_components(pipeline: RefinerPipeline, chosen: Mapping[str, Any] | DictC
 def with_keyframes(
     pipeline: RefinerPipeline, chosen: DictConfig | None, load: Callable[[str], Phase1]
 ) -> RefinerPipeline:
-    """A pipeline with the source of keyframes that a config chooses.
+    """A pipeline with the keyframe source that a config chooses.
 
     Args:
         pipeline: a refiner's pipeline; it may have its own generator.
@@ -82,7 +82,7 @@ def with_samples(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
 
 
 def with_choice(phase1: Phase1, chosen: DictConfig | None) -> Phase1:
-    """A source of keyframes with the choice among its samples that a config chooses."""
+    """A keyframe source with the choice among its samples that a config chooses."""
     node = chosen.get("keyframe_choice") if chosen is not None else None
     return phase1 if node is None else phase1.with_choice(build(node), plain(node))
 

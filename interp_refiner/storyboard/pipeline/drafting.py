@@ -11,6 +11,7 @@ from interp_refiner.core import BadValue, Clip, Corrupted, Draws
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.text import TextEncoder
 from interp_refiner.forward.corruption import Corruption
+from interp_refiner.model.backbone import Backbone
 from interp_refiner.model.sampler import ClassifierFree, Guidance
 from interp_refiner.storyboard.conditioning.encoding import encode_keyframes, fit_notes
 from interp_refiner.storyboard.conditioning.phase1 import Phase1
@@ -50,6 +51,7 @@ class Drafting:
 
     Attributes:
         config: describes the clips that the refiner was trained on.
+        backbone: the refiner's network.
         codec, text: encode pictures and prompts; ``text`` is None if prompts come as embeddings.
         corruption: interpolates and draws noise.
         levels: number of keyframes at each level in training.
@@ -59,6 +61,7 @@ class Drafting:
     """
 
     config: PipelineConfig
+    backbone: Backbone
     codec: Codec
     text: TextEncoder | None
     corruption: Corruption
@@ -160,10 +163,12 @@ class Drafting:
         return None if shape is None else torch.zeros(len(prompts), *shape, device=self.device)
 
     def prompt_notes(self, request: Request) -> list[str]:
-        """Notes on the parts of a request's prompts that the model cannot use; each begins with the prompt's name."""
+        """Notes on the parts of a request's prompts that the model cannot use."""
+        ignored = self.backbone.ignores_text and any(request.words.values())
+        notes = ["the refiner ignores prompts: no training clip had a caption"] if ignored else []
         if self.text is None:
-            return []
-        notes = [f"{name}: {note}" for name, prompt in request.words.items() for note in self.text.notes(prompt)]
+            return notes
+        notes += [f"{name}: {note}" for name, prompt in request.words.items() for note in self.text.notes(prompt)]
         if any(map(self.text.unknown, request.words.values())):
             notes.append(f"the model knows the words {', '.join(self.text.vocabulary)}")
         return notes

@@ -281,12 +281,6 @@ class RefinerPipeline(LowMemory, Drafting):
             return [model for _ in plan.parts]
         return [prompted(model, prompts.texts, prompts.of_frame[part.start : part.stop]) for part in plan.parts]
 
-    def prompt_notes(self, request: Request) -> list[str]:
-        notes = super().prompt_notes(request)
-        if self.backbone.ignores_text and any(request.words.values()):
-            notes.append("the refiner ignores prompts: no training clip had a caption")
-        return notes
-
     def sampler_notes(self, steps: int | None = None) -> list[str]:
         """Where the sampler differs from what the model was trained or evaluated for; ``steps`` as of a call."""
         sampler = of_steps(self.sampler, steps, self.objective.distilled)

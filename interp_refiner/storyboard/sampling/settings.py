@@ -11,8 +11,15 @@ from interp_refiner.config import Settings
 ASK_FOR_A_VIDEO = ("storyboard", "prompt", "keyframes", "keyframe_source")
 OF_CLIPS = ("clips", "level", "overrides", "split", "anchors", "fps", "scheduled_sampling", "medium")
 OF_VIDEOS = (
-    *("seed", "keyframes_at", "frames", "also", "upscale", "inference"),
-    *("keyframe_sampler", "keyframe_choice", "text"),
+    "seed",
+    "keyframes_at",
+    "frames",
+    "also",
+    "upscale",
+    "inference",
+    "keyframe_sampler",
+    "keyframe_choice",
+    "text",
 )
 
 

@@ -54,9 +54,7 @@ def check_same_run(cfg: DictConfig) -> None:
     for key, now in _settings(cfg):
         then = OmegaConf.select(before, key, default=now)  # the setting may be newer than the run
         if then != now:
-            allowed = (
-                f"{then}, as in the run in {folder}; a new run can start from its weights: initial_weights={folder}"
-            )
+            allowed = f"{then}, the value of {folder}; a new run can start from its weights: initial_weights={folder}"
             raise BadValue(key, now, allowed)
 
 

@@ -72,7 +72,7 @@ def test_what_is_no_ltx_is_one_line(tmp_path):
         made(LTX, spec_of(text_dim=16), pretrained=str(tmp_path))
     wan = {"in_channels": 4, "out_channels": 4, "text_dim": 8, "ffn_dim": 16, "freq_dim": 16}
     WanTransformer3DModel(**wan, **SIZE).save_pretrained(tmp_path / "wan")
-    with pytest.raises(BadValue, match=r"pretrained=.*: expected a whole LTXVideoTransformer3DModel") as error:
+    with pytest.raises(BadValue, match=r"pretrained=.*: expected a complete LTXVideoTransformer3DModel") as error:
         made(LTX, spec_of(), pretrained=str(tmp_path / "wan"))
     assert "\n" not in str(error.value)
     with pytest.raises(BadValue, match=r"LTXVideoTransformer3DModel \(with a config\.json\)"):

@@ -109,7 +109,7 @@ def test_pretrained_weights_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(BadValue, match=r"pretrained=.*config\.json"):
         made(Wan, spec_of(), pretrained=str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(BadValue, match=r"pretrained=.*: expected a whole WanTransformer3DModel, .*not a valid JSON"):
+    with pytest.raises(BadValue, match=r"pretrained=.*: expected a complete WanTransformer3DModel, .*not a valid JSON"):
         made(Wan, spec_of(), pretrained=str(tmp_path))
     WanTransformer3DModel(in_channels=4, out_channels=4, text_dim=8, **SMALL).save_pretrained(tmp_path)
     with pytest.raises(BadValue, match="text_dim=16, which the data has; this model has 8"):

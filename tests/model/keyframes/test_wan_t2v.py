@@ -1,4 +1,4 @@
-"""A text-to-video pipeline of diffusers as a source of keyframes, with tiny random weights."""
+"""A text-to-video pipeline of diffusers as a keyframe source, with tiny random weights."""
 
 import json
 

@@ -26,7 +26,7 @@ def told():
 
 @pytest.fixture
 def full(pipe, told):
-    """The pipeline with a source of keyframes, that of a refiner trained on true ones."""
+    """The pipeline with a keyframe source, that of a refiner trained on true ones."""
     made = copy.copy(pipe)
     made.phase1 = Phase1(told, pipe.config.spec)
     return made

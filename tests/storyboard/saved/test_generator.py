@@ -194,7 +194,7 @@ def test_a_refiner_is_no_generator_and_a_generator_no_refiner(run_folder, genera
         with pytest.raises(BadValue, match=said):
             load_phase1(keyframes)
     for checkpoint, said in (
-        (generator_folder, "checkpoint=.*: expected a refiner; this is a generator of keyframes"),
+        (generator_folder, "checkpoint=.*: expected a refiner; this is a keyframe generator"),
         (exported[0], "checkpoint=.*: expected an exported refiner, this is a KeyframeGenerator: keyframes=<it>"),
     ):
         with pytest.raises(BadValue, match=said):

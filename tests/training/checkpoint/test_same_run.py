@@ -47,14 +47,14 @@ def fingerprint(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["backbone.size.num_layers=3"], r"backbone\.size\.num_layers=3: expected 1, as in the run in .*"),
+        (["backbone.size.num_layers=3"], r"backbone\.size\.num_layers=3: expected 1, the value of .*"),
         (["backbone.size.ffn_dim=64"], r"backbone\.size\.ffn_dim=64: expected 32"),
         (["backbone/timestep=global"], r"backbone\.conditioning\.timestep\._target_=.*"),
         (["backbone.lora.rank=2"], r"backbone\.lora\.rank=2: expected None"),
         (["optimizer=muon"], r"optimizer\._target_=.*Muon: expected .*AdamW"),
         (["objective=clean"], r"objective\._target_=.*Clean: expected .*Correction"),
-        (["objective.gate.bias=3"], r"objective\.gate\.bias=3: expected 2\.0, as in the run"),
-        (["objective.gate.groups=2"], r"objective\.gate\.groups=2: expected 1, as in the run"),
+        (["objective.gate.bias=3"], r"objective\.gate\.bias=3: expected 2\.0, the value of"),
+        (["objective.gate.groups=2"], r"objective\.gate\.groups=2: expected 1, the value of"),
         (["attention=sparse_linear"], r"attention\._target_=.*: expected .*Dense"),
     ],
 )
