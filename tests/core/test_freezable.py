@@ -17,7 +17,8 @@ WRONG = {
     "flat.ckpt": ({"state_dict": 3}, "no state_dict in it$"),
     "empty_run.ckpt": ({"state_dict": {}}, "a run of nothing$"),
     "list.pt": ([1, 2], "no state_dict in it$"),
-    "foreign.ckpt": ({"state_dict": {}, "args": argparse.Namespace(a=1)}, r"complete \.ckpt file: Weights only load failed$"),
+    "foreign.ckpt": ({"state_dict": {}, "args": argparse.Namespace(a=1)},
+                     r"a complete \.ckpt file: Weights only load failed$"),
 }  # fmt: skip
 
 
