@@ -77,7 +77,8 @@ class Discrete(Tangent):
     """The target of ``f(x_tau, tau)`` is ``f(x_{tau - d}, tau - d)``, by Euler steps of the teacher from ``x_tau``.
 
     At ``tau <= d`` the target is the end of the teacher's ODE. ``first = last = 1`` with N substeps is a regression on
-    the ends of the teacher's trajectories of N steps.
+    the ends of the teacher's trajectories of N steps. The estimate at ``tau`` learns from the one at
+    ``tau - d``, so a small d needs a long run. ``d / substeps`` is the step size of the trajectory.
 
     Args:
         first: initial d.
@@ -89,7 +90,7 @@ class Discrete(Tangent):
         BadValue: a d outside (0, 1], ``last > first``, ``steps`` below 0, or fewer than one substep.
     """
 
-    def __init__(self, first: float = 0.5, last: float = 0.0625, steps: int = 500, substeps: int = 1):
+    def __init__(self, first: float = 0.5, last: float = 0.25, steps: int = 100, substeps: int = 4):
         if not 0 < last <= 1:
             raise BadValue("last", last, "a step of the bridge time in (0, 1]")
         if not last <= first <= 1:

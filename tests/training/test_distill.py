@@ -41,7 +41,7 @@ def test_only_the_student_is_trained_saved_and_averaged():
 
 
 def test_the_target_comes_from_the_teacher_and_the_unit_from_the_truth():
-    made = student(teacher(), tangent=Discrete(first=1.0, last=1.0))
+    made = student(teacher(), tangent=Discrete(first=1.0, last=1.0, substeps=1))
     state = corrupted(made.corruption)
     made.objective.observe(state)
     expected = made.objective.level_error.pending.clone()

@@ -133,7 +133,7 @@ def test_a_step_of_the_discrete_form_asks_the_student_further_on_and_the_teacher
         asked.append(state)
         return torch.where(per_sample(state.tau == 0, state.x), state.x, student(state))
 
-    target = Discrete(first=0.5, last=0.5, steps=0).target(noting, gaussian_teacher, c, c.x)
+    target = Discrete(first=0.5, last=0.5, steps=0, substeps=1).target(noting, gaussian_teacher, c, c.x)
     assert [state.tau.tolist() for state in asked] == [pytest.approx([0.0, 0.12, 0.4])]
     first = c.keep_given(gaussian_teacher(c))[0]
     torch.testing.assert_close(target[0], first)
