@@ -30,6 +30,7 @@ from interp_refiner.training import Refiner
 HERE, BATCH, KEYFRAMES = Path(__file__).parent, 16, 5
 SAMPLER = Heun(steps=20, guidance=2.0, shift=4.0)
 INTERPOLATED, MEAN, SAMPLE, NOISE = "phase 1, interpolation", "pipeline, mean", "pipeline, sample", "noise of its size"
+SAMPLES = {SAMPLE: Bridge(8, order=1)} | {f"{SAMPLE} of {n} steps": Bridge(n, order=1) for n in (4, 2)}
 
 
 def generated(source: KeyframeSource, frames: list[int], clip: Clip) -> Tensor:
@@ -48,14 +49,14 @@ def from_keyframes(refiner: Refiner, keyframes: Tensor, known: Tensor, clip: Cli
     plan = KeyframePlan(known * top, known, top)
     draws = Draws(0, "refined", clip.keys)
     start = refiner.corruption.of_keyframes(own, plan, torch.full((clip.batch_size,), top), draws)
-    sample = Bridge(8, order=1)(refiner.clean_estimate, start, draws, refiner.corruption)
-    noise = torch.randn(sample.shape, generator=torch.Generator().manual_seed(len(clip.keys)))
+    samples = {name: s(refiner.clean_estimate, start, draws, refiner.corruption) for name, s in SAMPLES.items()}
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(len(clip.keys)))
     return {
         "phase 1, linear": Linear()(latents, known).latents,
         INTERPOLATED: start.interpolation,
         MEAN: start.keep_given(refiner.clean_estimate(start)),
-        SAMPLE: sample,
-        NOISE: start.keep_given(noise_of_its_size(sample, start.interpolation, noise)),
+        **samples,
+        NOISE: start.keep_given(noise_of_its_size(samples[SAMPLE], start.interpolation, noise)),
     }
 
 
