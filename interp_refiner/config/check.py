@@ -4,7 +4,8 @@ import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -61,6 +62,7 @@ def check_config(
     Raises:
         BadValue, Refused: the first mistake found.
     """
+    typed = OmegaConf.select(cfg, "hydra.overrides.task", default=[])
     cfg = without(cfg, "hydra")
     _check_resolves(cfg)
     known = rules(settings)
@@ -71,7 +73,8 @@ def check_config(
         allowed = f"{' | '.join(scales)} with +experiment={chosen.get('experiment')}"
         raise BadValue("scale", chosen["scale"], allowed, scales)
     for key, node in target_nodes(cfg):
-        check_node(key, node)
+        with _blaming_experiment(chosen, typed):
+            check_node(key, node)
         target, positional = locate_target(key, node["_target_"]), node.get("_args_", [])
         if is_partial(node):
             continue
@@ -79,6 +82,24 @@ def check_config(
             written = name in node and not OmegaConf.is_missing(node, name)
             if rule.is_required and rule.words and not rule.code_only and not written:
                 raise Refused(f"{key}.{name} has no value: {_path(target)} needs it, set +{key}.{name}=<value>")
+
+
+@contextmanager
+def _blaming_experiment(choices: Mapping[str, str | None], typed: Iterable[str]) -> Iterator[None]:
+    """Explains a wrong value that an experiment sets for another option of the group than the one that was typed."""
+    try:
+        yield
+    except (BadValue, Refused) as error:
+        key = error.name if isinstance(error, BadValue) else str(error).partition(": ")[0]
+        group, experiment = key.partition(".")[0], choices.get("experiment")
+        words = {parsed(text).key_or_group: text for text in typed}
+        itself = any(f"{key}.".startswith(f"{word}.") for word in words if word != group)
+        if experiment is None or group not in words or itself:
+            raise
+        why = f"+experiment={experiment} sets it for another {group}; leave out {words[group]} or the experiment"
+        if isinstance(error, BadValue):
+            raise BadValue(error.name, error.value, f"{error.allowed}; {why}") from error
+        raise Refused(f"{error}; {why}") from error
 
 
 def check_parts(cfg: DictConfig, parts: Iterable[str]) -> None:

@@ -284,10 +284,30 @@ def test_any_experiment_on_any_data_is_refused_or_built(experiment: str, data: s
         build(cfg.data)
 
 
-def test_what_another_data_set_is_made_of_is_refused():
-    cfg, choices = composed("train", "+experiment=toy_video", "data=wan_synth")
-    with pytest.raises(BadValue, match=r"^data\.writer=.*: expected null, or a node with _target_"):
-        PROGRAMS["train"].program.check(cfg, choices)
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["+experiment=toy_video", "data=wan_synth"], r"data\.writer=.*: expected null, or a node with _target_"),
+        (["+experiment=gt_keyframes", "objective=velocity"], r"objective\.variance: unknown argument of .*\.Velocity"),
+    ],
+)
+def test_what_an_experiment_sets_for_another_option_is_refused_with_both(overrides: list[str], line: str):
+    program, (experiment, option) = PROGRAMS["train"].program, overrides
+    cfg = program.compose("paths.output_dir=nowhere", *overrides)
+    both = rf"; {re.escape(experiment)} sets it for another {option.partition('=')[0]}; leave out {option} or "
+    with pytest.raises(MISTAKES, match=f"^{line}.*{both}"):
+        program.check(cfg, cfg.hydra.runtime.choices)
+
+
+def test_a_typed_key_is_not_blamed_on_the_experiment():
+    program = PROGRAMS["train"].program
+    cfg = program.compose(
+        "paths.output_dir=nowhere", "+experiment=toy_video", "data=wan_synth", "+data.width=3", "~data.writer"
+    )
+    with pytest.raises(
+        Refused, match=r"^data\.width: unknown argument of [\w.]+ClipSource; did you mean 'data\.writer'\?$"
+    ):
+        program.check(cfg, cfg.hydra.runtime.choices)
 
 
 @pytest.mark.parametrize("blocked", ["log_dir", "output"])

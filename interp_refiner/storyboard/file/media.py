@@ -88,7 +88,7 @@ def read_frame(key: str, path: Path, which: Callable[[Sequence[float]], int]) ->
             if index == number:
                 remarks = dict.fromkeys([*found.remarks, *film.remarks])  # the first film was read to its end
                 return replace(found, pictures=[film.picture(frame)], remarks=list(remarks))
-    raise BadValue(key, path, f"a video that can be decoded up to frame {number}")
+    raise BadValue(key, path, ": ".join([f"a video that can be decoded up to frame {number}", *film.faults]))
 
 
 def frame_start(key: str, path: Path, which: Callable[[Sequence[float]], int]) -> float:

@@ -226,6 +226,8 @@ def test_a_file_that_was_cut_off_says_how_much_is_there(tmp_path: Path):
     assert 5 < len(values) < 24
     assert remarks[0] == f"truncated: {len(values)} of 24 frames are there"
     assert read_clip("clip", torn, 8.0, 3).remarks[0] == remarks[0]  # also when less is needed
+    with pytest.raises(BadValue, match=rf"decoded up to frame {len(values)}: {remarks[0]}$"):
+        read_frame("video", torn, lambda _: len(values))
     with pytest.raises(UnreadableVideo, match=f"^truncated: {len(values)} of 24 frames are there$"):
         shown(torn, incomplete=False)
     assert len(shown(tmp_path / "front.mp4", incomplete=False)[0]) == 24
