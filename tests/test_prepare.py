@@ -93,7 +93,7 @@ def test_of_pictures_no_command_that_would_be_refused_is_printed(
         DatasetMetadata(latent_shape=(16, frames, 4, 4), num_samples=2).save(folder)
     tell(tmp_path)
     assert (said := capsys.readouterr().out).count("samples of") == 2
-    assert "no clips for a refiner: it needs 2 frames or more" in said
+    assert "no refiner can be trained on clips of 1 frame" in said
     assert "next:" not in said
     DatasetMetadata(latent_shape=(16, 2, 4, 4), num_samples=2).save(tmp_path / "val")
     tell(tmp_path)

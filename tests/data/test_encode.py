@@ -62,7 +62,7 @@ def test_shards_hold_what_the_videos_show(source: Path, tmp_path: Path) -> None:
     assert (everything.transpose(0, 1).flatten(1).std(1) - 1).abs().max() < 0.05
     assert metadata.made_by["fingerprint"] == encoder().fingerprint
     assert metadata.made_by["still_gap"]["frame_zero"] == [0] * 5
-    assert metadata.text == {"name": "caption", "length": 4, "dim": 8}
+    assert metadata.text == {"name": "caption", "length": 4, "dim": 8, "vocabulary": ["a", "pale", "wall"]}
 
 
 def test_the_end_is_held_out_and_no_clip_crosses_a_change_of_shot(source: Path, tmp_path: Path) -> None:
@@ -81,7 +81,8 @@ def test_the_end_is_held_out_and_no_clip_crosses_a_change_of_shot(source: Path, 
 
 def test_whole_videos_are_held_out_by_their_names(source: Path, tmp_path: Path) -> None:
     cut = Cut(frame_size=(16, 32), size=(5, 16, 16), stride=(5, 16, 16), held_out_videos=0.5)
-    encoder(cut).write(find_videos(source), tmp_path / "set")
+    videos = [replace(video, captions=(video.key,)) for video in find_videos(source)]
+    encoder(cut).write(videos, tmp_path / "set")
     names = {
         split: {key.split("-t")[0] for key in map(data.key, range(len(data)))}
         for split in ("train", "val")
@@ -90,6 +91,7 @@ def test_whole_videos_are_held_out_by_their_names(source: Path, tmp_path: Path) 
     assert names["train"]
     assert names["val"]
     assert not names["train"] & names["val"]
+    assert set(ShardDataset(tmp_path / "set" / "val").metadata.text["vocabulary"]) == names["train"]
 
 
 def test_goes_on_behind_its_last_whole_chunk(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def trainable(state: dict[str, Any]) -> dict[str, Any]:
     folders: defaultdict[str, set[str]] = defaultdict(set)  # by video
     for key, folder, *_, fault in (row for chunk in chunks for row in chunk["rows"]):
         if not fault:
-            folders[key.rsplit("-", 3)[0]].add(folder)
+            folders[_video_key(key)].add(folder)
     whole = [own for own in folders.values() if own <= held_out.keys() and not own <= alone.keys()]
     dropped = alone.keys() & set().union(*whole)
     moved = {folder: own for folder, own in alone.items() if folder not in dropped}
@@ -263,6 +263,12 @@ def trainable(state: dict[str, Any]) -> dict[str, Any]:
     return {**state, "chunks": {number: changed(chunk) for number, chunk in state["chunks"].items()}, **changes}
 
 
+def training_videos(state: dict[str, Any]) -> set[str]:
+    """The keys of the videos that have training clips."""
+    rows = (row for chunk in state["chunks"].values() for row in chunk["rows"])
+    return {_video_key(key) for key, folder, *_, fault in rows if not fault and folder.startswith(SPLITS[0])}
+
+
 def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:
     """Chunks of ``size`` videos, ordered by a hash of their keys.
 
@@ -270,6 +276,11 @@ def dealt(videos: Sequence[Video], size: int) -> list[list[Video]]:
     """
     ordered = sorted(videos, key=lambda video: derived_seed("chunk", video.key))
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+
+
+def _video_key(key: str) -> str:
+    """The key of the video that a clip's key begins with."""
+    return key.rsplit("-", 3)[0]
 
 
 def _shard(number: int) -> str:

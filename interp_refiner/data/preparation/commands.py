@@ -187,7 +187,7 @@ def tell(root: Path) -> None:
     for split, metadata in written.items():
         console.print(f"{split}: {metadata.num_samples} samples of {list(metadata.latent_shape)}", soft_wrap=True)
     if any(metadata.latent_shape[1] < 2 for metadata in written.values()):
-        console.print("no clips for a refiner: it needs 2 frames or more (cut.size, cut.buckets)", soft_wrap=True)
+        console.print("no refiner can be trained on clips of 1 frame (cut.size, cut.buckets)", soft_wrap=True)
         return
     overrides = [*folders_of_options(), "+experiment=gt_keyframes", "data=wan_synth", f"data.root={root}"]
     if any(metadata.codec.get("temporal_factor") != 1 for metadata in written.values()):

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -16,7 +16,16 @@ from tqdm import tqdm
 from interp_refiner.core import BadValue, at_least
 from interp_refiner.data.codec import Codec
 from interp_refiner.data.lock import locked
-from interp_refiner.data.preparation.chunks import Chunks, ChunkWriter, Encoded, Made, Record, dealt, trainable
+from interp_refiner.data.preparation.chunks import (
+    Chunks,
+    ChunkWriter,
+    Encoded,
+    Made,
+    Record,
+    dealt,
+    trainable,
+    training_videos,
+)
 from interp_refiner.data.preparation.cut import SPLITS, Cut, as_videos
 from interp_refiner.data.preparation.decoding import Done, Shown, decoded
 from interp_refiner.data.preparation.process import Process
@@ -119,7 +128,7 @@ class VideoEncoder:
                 log.warning("%d processes share %d chunks: lower videos_per_shard", process.world_size, len(parts))
             self._encode_all(chunks, {number: parts[number] for number in process.share(len(parts))})
             with locked(output):
-                return self._finish(chunks, source, len(parts))
+                return self._finish(chunks, source, videos, len(parts))
 
     def _check_splits(self, videos: Sequence[Video]) -> None:
         """Refuses ``held_out_videos`` if the videos' keys alone show that a split would stay empty."""
@@ -255,7 +264,7 @@ class VideoEncoder:
 
         return {self.cut.folder(split, size): of(size) for split in SPLITS for size in self.cut.sizes}
 
-    def _finish(self, chunks: Chunks, source: str, num_chunks: int) -> Encoded:
+    def _finish(self, chunks: Chunks, source: str, videos: Sequence[Video], num_chunks: int) -> Encoded:
         """Completes the data set if every chunk is done. The caller holds the lock."""
         state = self._checked(chunks, source)
         encoded = Encoded.of(state, num_chunks - len(state["chunks"]))
@@ -271,7 +280,10 @@ class VideoEncoder:
         made_by = {"generator": "encode", "fingerprint": self.fingerprint, "settings": self.settings}
         made_by |= {"left_out": encoded.left_out} if encoded.left_out else {}
         made_by |= {"skipped": encoded.skipped, "remarks": encoded.remarks, "still_gap": encoded.still_gap}
-        chunks.finish(self._metadata(state["statistics"], made_by))
+        trained = training_videos(state)
+        text = self.text.describe_trained(caption for v in videos if v.key in trained for caption in v.captions)
+        metadata = self._metadata(state["statistics"], made_by)
+        chunks.finish({folder: replace(of, text=text) for folder, of in metadata.items()})
         return encoded
 
 

@@ -1,7 +1,7 @@
 """A caption encoder without weights, for data sets that need no real language."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, final
 
 import torch
@@ -68,6 +68,10 @@ class CaptionEncoder(TextEncoder):
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | ({"vocabulary": list(self.vocabulary)} if self.vocabulary else {})
+
+    def describe_trained(self, captions: Iterable[str]) -> dict[str, Any]:
+        words = {word for caption in captions for word in words_of(caption)[: self.length]}
+        return self.describe() | ({"vocabulary": sorted(words)} if words else {})
 
     def _vector(self, kind: str, value: object) -> Float[Tensor, " d"]:
         if (kind, value) not in self._vectors:

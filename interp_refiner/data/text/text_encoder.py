@@ -1,7 +1,7 @@
 """The interface of text encoders."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jaxtyping import Float
@@ -48,3 +48,7 @@ class TextEncoder(ABC):
     def describe(self) -> dict[str, Any]:
         """The encoder's settings, for ``dataset.json``."""
         return {"name": self.name, "length": self.length, "dim": self.dim}
+
+    def describe_trained(self, captions: Iterable[str]) -> dict[str, Any]:
+        """The settings, with what the encoder keeps of the training captions."""
+        return self.describe()

@@ -24,6 +24,8 @@ from interp_refiner.storyboard.saved.components import PipelineConfig
 
 KEY, STREAM = "storyboard", "sample"  # random draws are derived from these and the seed
 
+LISTED_WORDS = 200  # a note lists the words that the model knows, unless there are more
+
 GENERATORS = "keyframes=<run, exported folder or shipped>"
 
 
@@ -169,7 +171,7 @@ class Drafting:
         if self.text is None:
             return notes
         notes += [f"{name}: {note}" for name, prompt in request.words.items() for note in self.text.notes(prompt)]
-        if any(map(self.text.unknown, request.words.values())):
+        if len(self.text.vocabulary) <= LISTED_WORDS and any(map(self.text.unknown, request.words.values())):
             notes.append(f"the model knows the words {', '.join(self.text.vocabulary)}")
         return notes
 

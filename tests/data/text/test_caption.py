@@ -56,7 +56,8 @@ def test_unknown_words_cut_words_and_prompts_without_words_are_noted():
 def test_the_vocabulary_is_declared_with_the_clips():
     described = CaptionEncoder(6, 12, vocabulary=["dark"]).describe()
     assert CaptionEncoder(6, 12, ClipSpec((4, 5, 4, 6), (6, 12), text=described)).vocabulary == ("dark",)
-    assert "vocabulary" not in CaptionEncoder().describe()
+    assert "vocabulary" not in CaptionEncoder().describe() | CaptionEncoder().describe_trained([""])
+    assert CaptionEncoder(2).describe_trained(["Dark ring, left", "a"])["vocabulary"] == ["a", "dark", "ring"]
 
 
 @pytest.mark.xdist_group("processes")  # one worker has their server

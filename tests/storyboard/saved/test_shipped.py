@@ -57,6 +57,11 @@ def test_python_and_programs_take_it_by_name():
         "prompt: no training caption has a, dog",
         "the model knows the words dark, dim, pal",
     ]
+    assert pipe.text is not None
+    pipe.text.vocabulary += tuple(map(str, range(1000)))  # too many to be listed
+    with pytest.warns(UserWarning, match="prompt: no") as said:
+        pipe("a dog moving left", board, num_inference_steps=1)
+    assert len(said) == 1
     assert torch.equal(made.latents[:, :, 0], made.values[:, :, 0])
     named = load_pipeline(SHIPPED)
     for name, weight in pipe.backbone.state_dict().items():
