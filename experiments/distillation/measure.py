@@ -36,7 +36,7 @@ from interp_refiner.training.missing_frame import missing_frame_mse
 
 HERE = Path(__file__).parent
 STREAMS = ("val", "val_1")  # two samples per clip
-LONG = 8  # clips with the teacher's 64 steps
+LONG = 32  # clips with the teacher's 64 steps
 TEACHER = "bridge, 16 steps"
 SAMPLES = {
     TEACHER: Bridge(16, order=1),
@@ -97,7 +97,7 @@ def seconds(teacher: Refiner, student: Refiner, start: Corrupted) -> dict[str, f
 
 def held_out(path: str, root: str) -> Run:
     """A run on the held-out clips of this experiment, which are below a root."""
-    clips = {"data.root": root, "data.writer.num_train": 3000, "data.writer.num_val": 256}
+    clips = {"data.root": root, "data.writer.num_train": 1000, "data.writer.num_val": 256}
     return load_run(path, overrides={"data": config().data, **clips})
 
 

@@ -52,7 +52,7 @@ def encode(folder: Path, frames: int) -> None:
     film(folder / "videos" / "a.mp4", frames)
     shutil.copy(folder / "videos" / "a.mp4", folder / "videos" / "b.mp4")
     cut = Cut(held_out_end=0.1, held_out_videos=0.0, shot_change=None)
-    encoder = VideoEncoder(Pooled(), CaptionEncoder(4, 8), cut, threads=2)
+    encoder = VideoEncoder(Pooled(), CaptionEncoder(4, 8), cut)
     encoder.write(find_videos(folder / "videos"), folder / "set")
     (folder / "peak").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000))
 

@@ -14,7 +14,7 @@ from interp_refiner.data.preparation.quality import Measures, measured
 from interp_refiner.data.preparation.shot import Piece
 from interp_refiner.data.preparation.videos import Video
 
-AHEAD = 2  # decoded clips per video that may wait for the consumer
+AHEAD = 1  # decoded clips per video that may wait for the consumer
 
 
 class Shown(NamedTuple):

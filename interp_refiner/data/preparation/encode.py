@@ -149,7 +149,7 @@ class VideoEncoder:
     def _begin(self, chunks: Chunks, source: str, videos: Sequence[Video]) -> None:
         """Begins the folder: computes the statistics that normalise every clip, and saves the settings."""
         self._check_splits(videos)
-        survey = Survey(self.codec, self.cut, self.threads)
+        survey = Survey(self.codec, self.cut)
         statistics = survey.statistics(videos)
         self.codec.set_statistics(*statistics)
         state = {

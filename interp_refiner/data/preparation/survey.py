@@ -29,12 +29,10 @@ class Survey:
     Attributes:
         codec: makes the latents, on its own device.
         cut: how videos become clips.
-        threads: videos decoded at the same time.
     """
 
     codec: Codec
     cut: Cut
-    threads: int
 
     def statistics(self, videos: Sequence[Video]) -> tuple[list[float], list[float]]:
         """Mean and standard deviation of every channel: the codec's own, else estimated from some training clips."""
@@ -67,7 +65,7 @@ class Survey:
 
     def _clips(self, videos: Sequence[Video], faults: dict[str, str]) -> Generator[tuple[str, Pixels]]:
         """Yields (split, clip) of some videos; adds unreadable videos to ``faults``."""
-        with closing(decoded(self.cut, videos, self.threads)) as items:
+        with closing(decoded(self.cut, videos, threads=1)) as items:
             for video, item in items:
                 if isinstance(item, Shown):
                     yield item.piece.split, item.piece.pixels
