@@ -39,7 +39,7 @@ text: $(installed) ## the video of a prompt, by the weights in the package: keyf
 	$(python) -m interp_refiner.sample checkpoint=shipped keyframes=shipped \
 		keyframe_choice=caption_reader keyframe_choice.candidates=32 keyframe_sampler.steps=10 \
 		prompt="bright circle moving down-right and dark square moving up-left" \
-		output=logs/text/out.mp4 "also=[gif]" $(ARGS)
+		sampler=bridge sampler.order=1 sampler.steps=4 output=logs/text/out.mp4 "also=[gif]" $(ARGS)
 
 train: $(installed) ## the default experiment: embedded clips, a small network, minutes on 2 cores
 	$(python) -m interp_refiner.train +experiment=gt_keyframes $(ARGS)
