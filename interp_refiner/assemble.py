@@ -116,21 +116,37 @@ def teacher(cfg: DictConfig, spec: ClipSpec) -> Refiner:
     """Loads the bridge that ``training=distill`` learns from.
 
     Raises:
-        BadValue: no teacher is named, it was trained with a perceptual loss or on clips of another shape, or as
-            :func:`load_run`.
+        BadValue: as :func:`located_teacher` and :func:`load_run`, or a teacher that was trained with a perceptual loss
+            or on clips of another shape.
     """
-    path = cfg.training.teacher
-    if path is None:
-        raise BadValue("training.teacher", None, f"a run folder, an exported folder, or {SHIPPED}", [SHIPPED])
+    path, place = cfg.training.teacher, located_teacher(cfg)
     with naming("training.teacher", "checkpoint"):
         clips = {"data": OmegaConf.create(plain(cfg.data))}
-        run = load_run(path, overrides={} if is_exported(located(path)) else clips)
+        run = load_run(path, overrides={} if is_exported(place) else clips)
         if run.perceptual:
             raise BadValue("checkpoint", path, "one trained without training/perceptual: the bridge needs means")
         if run.spec.latent_shape != spec.latent_shape:
             shape = list(run.spec.latent_shape)
             raise BadValue("checkpoint", path, f"a refiner of clips {list(spec.latent_shape)}, not {shape}")
         return run.refiner
+
+
+def located_teacher(cfg: DictConfig) -> Path:
+    """The path of a student's teacher.
+
+    Raises:
+        BadValue: no teacher is named, there is none, or its network has another size than the student's.
+    """
+    path = cfg.training.teacher
+    if path is None:
+        raise BadValue("training.teacher", None, f"a run folder, an exported folder, or {SHIPPED}", [SHIPPED])
+    with naming("training.teacher", "checkpoint"):
+        place = located(path)
+    with naming("training.teacher", "initial_weights"):
+        fitting = size_options(cfg.backbone, place)
+    if fitting:
+        raise BadValue("training.teacher", path, f"a teacher with this backbone; for this teacher set {fitting}")
+    return place
 
 
 def generator(cfg: DictConfig, spec: ClipSpec, corruption: Corruption, device: str = "cpu") -> KeyframeGenerator:

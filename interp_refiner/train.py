@@ -4,7 +4,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from interp_refiner.assemble import assemble, located_weights, start
+from interp_refiner.assemble import assemble, located_teacher, located_weights, start
 from interp_refiner.config import build, call, main, print_config, quiet_libraries, save_config
 from interp_refiner.core import keep_freed_memory
 from interp_refiner.training.checkpoint import check_state, resume_path, with_stored_adapters
@@ -44,6 +44,8 @@ def fit(cfg: DictConfig, recording: Recording) -> dict[str, float]:
         check_bases(cfg)
         if cfg.initial_weights is not None:
             located_weights(cfg)
+    if "teacher" in cfg.training:
+        located_teacher(cfg)
     if cfg.print_config:
         print_config(cfg)
     callbacks = [build(node) for node in [*cfg.callback.values(), cfg.get("checkpoint")] if node is not None]

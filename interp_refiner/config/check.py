@@ -91,12 +91,12 @@ def _blaming_experiment(choices: Mapping[str, str | None], typed: Iterable[str])
         yield
     except (BadValue, Refused) as error:
         key = error.name if isinstance(error, BadValue) else str(error).partition(": ")[0]
-        group, experiment = key.partition(".")[0], choices.get("experiment")
-        words = {parsed(text).key_or_group: text for text in typed}
-        itself = any(f"{key}.".startswith(f"{word}.") for word in words if word != group)
-        if experiment is None or group not in words or itself:
-            raise
-        why = f"+experiment={experiment} sets it for another {group}; leave out {words[group]} or the experiment"
+        words = {text: parsed(text).key_or_group for text in typed}
+        blamed = {text: word for text, word in words.items() if f"{key}.".startswith(f"{word.replace('/', '.')}.")}
+        experiment, option = choices.get("experiment"), next(iter(blamed), None)
+        if experiment is None or option is None or not set(blamed.values()) <= choices.keys():
+            raise  # no experiment, or the value itself was typed
+        why = f"+experiment={experiment} sets it for another {blamed[option]}; leave out {option} or the experiment"
         if isinstance(error, BadValue):
             raise BadValue(error.name, error.value, f"{error.allowed}; {why}") from error
         raise Refused(f"{error}; {why}") from error

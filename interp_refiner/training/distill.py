@@ -57,7 +57,8 @@ class Distill(Refiner):
             allowed = "uniform | logit_normal: the fake network learns at all bridge times (or objective=consistency)"
             raise BadValue("corruption.drawn.bridge_time", type(corruption.bridge_time).__name__, allowed)
         check_student(objective, backbone, corruption, teacher)
-        tangent.check(backbone)
+        if objective.consistency > 0:
+            tangent.check(backbone)
         super().__init__(backbone, objective, optimizer, sampler, corruption, saves_frozen=True)
         self.tangent, self.student_rests = tangent, False
         for name in ("backbone", "objective"):
@@ -191,7 +192,7 @@ class Distill(Refiner):
 
 def fake_network(teacher: Backbone, student: Backbone) -> Backbone:
     """A copy of the teacher's network to be trained, with the student's activation checkpointing."""
-    fake = copy.deepcopy(teacher).requires_grad_(True)
+    fake = copy.deepcopy(teacher).requires_grad_(True).train()
     if isinstance(fake, Wan) and isinstance(student, Wan):
         fake.recomputation = student.recomputation
     return fake

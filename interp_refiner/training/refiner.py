@@ -33,7 +33,8 @@ def check_method(corruption: Corruption, objective: Objective, sampler: Sampler)
         allowed = f"one_jump with objective={name}, which is defined only at tau = 1 (or sampler.steps=1)"
         raise BadValue("sampler", type(sampler).__name__, allowed)
     if sampler.of_distilled and not objective.distilled:
-        allowed = f"bridge | one_jump with objective={name}: its estimates are means (or training=distill)"
+        distilled = "(distilled: checkpoint=shipped_one_step, or training=distill)"
+        allowed = f"bridge | one_jump with objective={name}: its estimates are means {distilled}"
         raise BadValue("sampler", type(sampler).__name__, allowed)
     if objective.distilled and sampler.leaves_start and not sampler.of_distilled:
         raise BadValue(

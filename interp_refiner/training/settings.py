@@ -94,6 +94,8 @@ class TrainSettings(Settings):
         for name, (group, experiment) in CHOSEN_BY.items():
             if choices.get(group) != choices.get(name) and not is_read(cfg, name):
                 reasons[name] = f"+experiment={experiment} reads it; here {group}={choices.get(group)} is chosen"
+        if OmegaConf.select(cfg, "objective.consistency") == 0:
+            reasons["training.tangent"] = f"objective={choices.objective} has no consistency loss"
         if not OmegaConf.select(cfg, "validation.storyboards"):
             reasons |= dict.fromkeys(("validation.steps", "validation.seed"), "there are no validation.storyboards")
         return reasons

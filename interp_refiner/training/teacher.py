@@ -140,7 +140,7 @@ def bridge_of(refiner: Refiner) -> Preconditioned:
     objective = refiner.objective
     if not isinstance(objective, Preconditioned) or objective.distilled:
         allowed = "one with objective=preconditioned, because the student continues to train its head"
-        raise BadValue("teacher", type(objective).__name__, allowed)
+        raise BadValue("teacher", f"a refiner with objective={type(objective).__name__.lower()}", allowed)
     if objective.penalty is not None:
         penalty = type(objective.penalty).__name__.lower()
         raise BadValue("teacher", f"trained with objective/penalty={penalty}", "one without: the bridge needs the mean")

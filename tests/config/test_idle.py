@@ -19,6 +19,7 @@ REMOTE = ("train", "data=wan_synth")
 FLOW = ("train", "+experiment=flow_warp")
 SAMPLE = ("sample", "checkpoint=run")
 ANCHORS = ("prepare/anchors",)
+MATCHED = ("train", "+experiment=distribution_matching")
 
 # the setting, beside what it has no effect, what the line says, and beside what it has one
 CASES = [
@@ -47,6 +48,7 @@ CASES = [
     ("matching=motion_hypotheses", ("train",), "experiment=gt_keyframes reads it", "+experiment=gt_keyframes"),
     ("generator=wan_small", ("train",), "experiment=keyframes reads it; here backbone", "+experiment=keyframes"),
     ("validation.seed=3", ("train",), "no validation.storyboards", "validation.storyboards=[board.yaml]"),
+    ("training/tangent=forward", MATCHED, "objective=distribution_matching has no consistency loss", "objective=rcm"),
     ("corruption.sigma=2", ("benchmark", "benchmark=corruption"), "measures no run", "benchmark=step"),
     ("gpu_gb=3", ("benchmark", "benchmark=step"), "a benchmark does not use it", None),
     ("title=mine", ("report",), "it is for a report of runs", "runs=[logs]"),

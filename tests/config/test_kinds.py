@@ -289,6 +289,7 @@ def test_any_experiment_on_any_data_is_refused_or_built(experiment: str, data: s
     [
         (["+experiment=toy_video", "data=wan_synth"], r"data\.writer=.*: expected null, or a node with _target_"),
         (["+experiment=gt_keyframes", "objective=velocity"], r"objective\.variance: unknown argument of .*\.Velocity"),
+        (["+experiment=trajectory_pairs", "training/tangent=forward"], r"training\.tangent\.first: unknown argument"),
     ],
 )
 def test_what_an_experiment_sets_for_another_option_is_refused_with_both(overrides: list[str], line: str):

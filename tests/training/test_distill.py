@@ -72,6 +72,9 @@ def test_its_operations_are_counted():
     assert made.step_flops(corrupted(made.corruption)) == 2 * 7 * (3 + 3 + 1)
 
 
+SHIPPED = ["training.teacher=shipped", "backbone=factorised", "backbone.size.dim=96", "backbone.size.num_heads=3"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "allowed"),
     [
@@ -80,7 +83,7 @@ def test_its_operations_are_counted():
         (["sampler=consistency"], "training=distill"),
         (["objective=consistency", "sampler=bridge", "training=distill"], "consistency"),
         (["objective=consistency", "training=distill", "sampler=consistency"], "shipped"),
-        (["objective=consistency", "training=distill", "sampler=consistency", "training.teacher=shipped"], "clips"),
+        (["objective=consistency", "training=distill", "sampler=consistency", *SHIPPED], "clips"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_the_network_is_built(overrides, allowed, tmp_path):
@@ -155,3 +158,8 @@ class TestFakeNetwork:
         assert any(name.startswith(FAKE) for name in made.state_dict())
         with pytest.raises(BadValue, match="bridge_time"):
             student(teacher(make_corruption(*BRIDGE[1:])), objective="rcm")
+
+    def test_its_copy_of_a_loaded_teacher_is_in_training_mode(self):
+        taught = teacher()
+        taught.eval()
+        assert all(module.training for module in student(taught, objective="rcm").fake.modules())

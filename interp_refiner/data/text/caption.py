@@ -12,6 +12,7 @@ from interp_refiner.core import ClipSpec, at_least, derived_seed
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 WORD = re.compile(r"\w+(?:[-']\w+)*")
+NAMED_WORDS = 10  # words that a note names
 
 
 @final
@@ -61,9 +62,9 @@ class CaptionEncoder(TextEncoder):
         if prompt.strip() and not words:
             notes.append("it has no word, so it counts as an empty prompt")
         if unknown := self.unknown(prompt):
-            notes.append(f"no training caption has {', '.join(unknown)}")
+            notes.append(f"no training caption has {_some(unknown, ', ')}")
         if cut := words[self.length :]:
-            notes.append(f"the model reads {self.length} words; cut: {' '.join(cut)}")
+            notes.append(f"the model reads {self.length} words; cut: {_some(cut, ' ')}")
         return notes
 
     def describe(self) -> dict[str, Any]:
@@ -83,3 +84,9 @@ class CaptionEncoder(TextEncoder):
 def words_of(prompt: str) -> list[str]:
     """The words of a prompt in lower case: ``up-left`` is one."""
     return WORD.findall(prompt.lower())
+
+
+def _some(words: Sequence[str], separator: str) -> str:
+    """The first words of a list; a long prompt may have hundreds."""
+    more = len(words) - NAMED_WORDS
+    return separator.join(words[:NAMED_WORDS]) + (f" and {more} more" if more > 0 else "")

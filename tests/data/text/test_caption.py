@@ -50,6 +50,7 @@ def test_unknown_words_cut_words_and_prompts_without_words_are_noted():
         "no training caption has a, dog, 14",
         "the model reads 5 words; cut: a ring 14",
     ]
+    assert encoder.notes("dark " * 17)[-1] == "the model reads 5 words; cut: " + "dark " * 10 + "and 2 more"
     assert encoder.notes("?!") == ["it has no word, so it counts as an empty prompt"]
 
 
