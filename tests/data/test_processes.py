@@ -187,16 +187,19 @@ def test_processes_that_are_killed_again_and_again_end_with_the_same_bytes(
     source: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
     chance, kills = random.Random(0), 0
-    for trial in range(5):
+    for trial in range(50):
+        if kills >= 10:
+            break
         output = tmp_path / f"set{trial}"
         while not output.exists():
             world_size = chance.choice([1, 2, 3])
             group = [clean_processes.start(encode, source, output, rank, world_size) for rank in range(world_size)]
-            time.sleep(chance.uniform(0.05, 1.5))
+            time.sleep(chance.uniform(0.0, 0.4))
             victim = chance.choice(group)
             kills += victim.is_alive()
-            os.kill(victim.pid, signal.SIGKILL)
+            victim.kill()  # nothing, if it has ended
             for process in group:
                 process.join()
         assert contents(output) == alone
-    assert kills >= 5
+    print(f"{kills} processes killed, {trial} data sets equal")
+    assert kills >= 10
