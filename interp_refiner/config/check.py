@@ -86,7 +86,7 @@ def check_config(
 
 @contextmanager
 def _blaming_experiment(choices: Mapping[str, str | None], typed: Iterable[str]) -> Iterator[None]:
-    """Explains a wrong value that an experiment sets for another option of the group than the one that was typed."""
+    """Names the experiment in an error whose value it set for an option that the command line replaced."""
     try:
         yield
     except (BadValue, Refused) as error:

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,9 @@ def weight_faults(missing: Iterable[str], left_over: Iterable[str] = (), misfits
         misfits: messages about tensors of another size or kind.
     """
     missing, left_over, misfits = sorted(missing), sorted(left_over), list(misfits)
-    parts = [f"{_some(missing)} {_are(missing)} missing"] if missing else []
-    parts += [f"{_some(left_over)} {_are(left_over)} unknown"] if left_over else []
-    parts += [f"{_some(misfits)}"] if misfits else []
+    parts = [f"{some(missing)} {_are(missing)} missing"] if missing else []
+    parts += [f"{some(left_over)} {_are(left_over)} unknown"] if left_over else []
+    parts += [f"{some(misfits)}"] if misfits else []
     if any(COMPILED in name for name in left_over):
         parts.append(f"a compiled model was saved: remove {COMPILED} from the names")
     if (part := original(left_over)) is not None:
@@ -186,9 +186,10 @@ def _kind(tensor: Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _some(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def some(names: Sequence[str], most: int = NAMED, separator: str = ", ") -> str:
+    """The first of some names, and how many more there are."""
+    more = len(names) - most
+    return separator.join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _are(names: list[str]) -> str:

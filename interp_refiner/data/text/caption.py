@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp_refiner.core import ClipSpec, at_least, derived_seed
+from interp_refiner.core.weights import some
 from interp_refiner.data.text.text_encoder import TextEncoder
 
 WORD = re.compile(r"\w+(?:[-']\w+)*")
@@ -62,9 +63,9 @@ class CaptionEncoder(TextEncoder):
         if prompt.strip() and not words:
             notes.append("it has no word, so it counts as an empty prompt")
         if unknown := self.unknown(prompt):
-            notes.append(f"no training caption has {_some(unknown, ', ')}")
+            notes.append(f"no training caption has {some(unknown, NAMED_WORDS)}")
         if cut := words[self.length :]:
-            notes.append(f"the model reads {self.length} words; cut: {_some(cut, ' ')}")
+            notes.append(f"the model reads {self.length} words; cut: {some(cut, NAMED_WORDS, ' ')}")
         return notes
 
     def describe(self) -> dict[str, Any]:
@@ -84,9 +85,3 @@ class CaptionEncoder(TextEncoder):
 def words_of(prompt: str) -> list[str]:
     """The words of a prompt in lower case: ``up-left`` is one."""
     return WORD.findall(prompt.lower())
-
-
-def _some(words: Sequence[str], separator: str) -> str:
-    """The first words of a list; a long prompt may have hundreds."""
-    more = len(words) - NAMED_WORDS
-    return separator.join(words[:NAMED_WORDS]) + (f" and {more} more" if more > 0 else "")
