@@ -91,6 +91,13 @@ def test_a_setting_that_differs_from_the_teachers_is_named_by_its_key(common, tm
         assemble(small_config(tmp_path, *common, override))
 
 
+def test_a_teacher_that_is_not_there_is_refused_before_the_clips_are_made(program, tmp_path):
+    done = program("train", "+experiment=consistency", "training.teacher=/nowhere", f"data.root={tmp_path / 'clips'}")
+    assert done.returncode == 2
+    assert "training.teacher=/nowhere: expected a run folder" in done.stderr
+    assert not (tmp_path / "clips").exists()
+
+
 def test_it_is_loaded_exported_and_sampled_as_a_refiner(runs, tmp_path):
     run = load_run(runs[0])
     assert type(run.refiner) is Refiner
